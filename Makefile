@@ -1,0 +1,35 @@
+# python3.11 where it runs (a pyenv shim may be there and not run), else python3.
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+BIN := .venv/bin
+# Touched after a complete install, so that a second run starts at once and a broken install is done again.
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint clean
+
+help:  ## show these targets
+	@$(PYTHON) -c 'import re; [print(f"  make {t:10}{h}") for t, h in re.findall(r"^([a-z-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
+
+demo: $(STAMP)  ## install if needed, then run the demonstration
+	@$(BIN)/unnorm demo
+
+test: $(STAMP)  ## run the quick tests
+	@$(BIN)/python -m pytest -m "not slow" -q
+
+test-all: $(STAMP)  ## run every test, the slow ones too
+	@$(BIN)/python -m pytest -q
+
+lint: $(STAMP)  ## check the code with ruff
+	@$(BIN)/ruff check unnorm tests
+
+clean:  ## remove what builds, tests and demos leave behind (.venv stays)
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache report.html
+	@find unnorm tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "PYTHON is '$(PYTHON)' ($$($(PYTHON) --version 2>&1 | head -n 1)), but unnorm needs Python 3.11 or newer: install one and run 'make PYTHON=/path/to/python3.11'." >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	@echo "Installing unnorm and what it needs into .venv (once, some minutes) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,58 @@
+"""The packaged data sets are the published ones."""
+
+import numpy as np
+import pytest
+
+from unnorm.models import load
+
+
+def test_ozone_wind_is_the_complete_part_of_airquality():
+    data = load("ozone_wind")
+    assert list(data.columns) == ["Ozone", "Wind"]
+    assert data.shape == (116, 2)
+    assert not data.isna().any(axis=None)
+    np.testing.assert_allclose(data.mean(), [42.12931, 9.862069], rtol=1e-6)
+
+
+def test_rochdale_has_the_published_log_likelihoods():
+    data = load("rochdale")
+    assert list(data.columns) == ["Econ", "Age", "HusbEmp", "Child", "Educ", "HusbEduc", "Asian", "HouseWork"]
+    x = data.to_numpy()
+    n = len(x)
+    assert x.shape == (665, 8)
+    assert x.dtype.kind == "i"
+    assert set(np.unique(x)) == {0, 1}
+
+    p = x.mean(axis=0)
+    independent = n * (p * np.log(p) + (1 - p) * np.log1p(-p)).sum()
+    _, counts = np.unique(x, axis=0, return_counts=True)
+    saturated = (counts * np.log(counts / n)).sum()
+    assert len(counts) == 91
+    assert independent == pytest.approx(-2947.4011, abs=1e-4)
+    assert saturated == pytest.approx(-2521.2155, abs=1e-4)
+
+
+def test_iris_is_fishers_own_version():
+    data = load("iris")
+    assert data.shape == (150, 5)
+    assert data["Species"].value_counts().to_dict() == {"setosa": 50, "versicolor": 50, "virginica": 50}
+    np.testing.assert_allclose(data.iloc[:, :4].mean(), [5.843333, 3.057333, 3.758, 1.199333], rtol=1e-6)
+    # Rows 35 and 38 are wrong in a widely copied version.
+    assert data.iloc[34, :4].tolist() == [4.9, 3.1, 1.5, 0.2]
+    assert data.iloc[37, :4].tolist() == [4.9, 3.6, 1.4, 0.1]
+
+
+@pytest.mark.parametrize(("name", "near"), [("rochdal", "rochdale"), ("IRIS", "iris"), ("../iris", "iris")])
+def test_unknown_name_is_one_sentence_with_the_nearest_match(name, near):
+    with pytest.raises(ValueError) as error:
+        load(name)
+    message = str(error.value)
+    assert repr(name) in message
+    assert message.endswith(f"did you mean {near!r}?")
+    assert all(repr(known) in message for known in ("iris", "ozone_wind", "rochdale"))
+
+
+def test_each_call_returns_a_new_frame():
+    data = load("iris")
+    data.iloc[0, 0] = -1.0
+    assert load("iris").iloc[0, 0] == 5.1

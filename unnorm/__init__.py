@@ -1,0 +1,55 @@
+"""unnorm: declare, sample, diagnose, fit and normalize densities known up to a constant."""
+
+import importlib
+
+from unnorm import algebra as _algebra  # noqa: F401  (attaches p * q and p ** beta)
+from unnorm.algebra import truncate
+from unnorm.density import Density, density
+from unnorm.supports import (
+    Binary,
+    Constant,
+    Covariate,
+    Interval,
+    Ordered,
+    Positive,
+    PositiveDefinite,
+    PyTree,
+    Real,
+    Simplex,
+    Spin,
+    Symmetric,
+)
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "kernels": "unnorm.sampling.kernels",
+    "objectives": "unnorm.fitting.objectives",
+    "estimators": "unnorm.partition.estimators",
+    "models": "unnorm.models",
+    "sample": "unnorm.sampling.driver:sample",
+    "diagnose": "unnorm.diagnostics.convergence:diagnose",
+    "fit": "unnorm.fitting.driver:fit",
+    "log_z": "unnorm.partition.driver:log_z",
+    "from_numpyro": "unnorm.numpyro_bridge:from_numpyro",
+}
+
+__all__ = [
+    "Binary", "Constant", "Covariate", "Density", "Interval", "Ordered", "Positive", "PositiveDefinite", "PyTree",
+    "Real", "Simplex", "Spin", "Symmetric", "density", "truncate", *_LAZY,
+]  # fmt: skip
+
+
+def __getattr__(name: str):
+    """Import the verbs and their folders when first used: a declaration alone starts quickly."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'unnorm' has no attribute {name!r}")
+    module, _, attribute = _LAZY[name].partition(":")
+    found = importlib.import_module(module)
+    found = getattr(found, attribute) if attribute else found
+    globals()[name] = found
+    return found
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,50 @@
+"""What kernels, objectives and estimators share: options as a pytree, and look-up by name."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from unnorm.messages import choose_from
+
+
+def static(default: Any = dataclasses.MISSING) -> Any:
+    """Mark an option of a method as structure: changing it compiles anew, and it is never traced."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+def method(cls: type) -> type:
+    """Make a class of options a frozen dataclass and a pytree, whose numbers and arrays are leaves."""
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    fields = dataclasses.fields(cls)
+    return jax.tree_util.register_dataclass(
+        cls,
+        data_fields=[f.name for f in fields if not f.metadata.get("static")],
+        meta_fields=[f.name for f in fields if f.metadata.get("static")],
+    )
+
+
+def registry_name(cls: type) -> str:
+    """The class name in snake case: RandomWalkMH is random_walk_mh, ULA is ula."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+
+
+def look_up(given: Any, registry: Mapping[str, type], kind: str, contract: str) -> Any:
+    """Return the method that a name or an object stands for; the object need only keep the contract."""
+    if isinstance(given, str):
+        name = given.lower().replace("-", "_")
+        if name not in registry:
+            raise ValueError(f"{kind} {given!r} is not known; {choose_from(name, registry)}.")
+        given = registry[name]
+    if isinstance(given, type):
+        try:
+            return given()
+        except TypeError:
+            raise ValueError(
+                f"{kind} {given.__name__} has options without defaults; pass an object such as {given.__name__}(...)."
+            ) from None
+    if not any(hasattr(given, part) for part in contract.split("|")):
+        raise ValueError(f"{kind} is {given!r}; expected a name, or an object with the method {contract.replace('|', ' or ')}.")
+    return given

@@ -1,0 +1,45 @@
+"""The small data sets that come with the package, as pandas data frames."""
+
+from difflib import get_close_matches
+from importlib.resources import as_file, files
+
+import pandas as pd
+
+__all__ = ["load"]
+
+
+def load(name: str) -> pd.DataFrame:
+    """Load one of the data sets that come with the package.
+
+    Args:
+        name: "ozone_wind" (116 rows: ozone in ppb, wind in mph), "rochdale" (665 rows: 8 binary
+            variables, 1 = yes, Age 1 = over 38) or "iris" (150 rows: 4 lengths in cm, and the species).
+
+    Returns:
+        A new data frame, one row for each observation, in raw units.
+
+    Raises:
+        ValueError: no data set has this name.
+
+    Example:
+        >>> from unnorm.models import load
+        >>> load("ozone_wind").shape
+        (116, 2)
+        >>> int(load("rochdale")["Econ"].sum())
+        444
+
+    References:
+        ozone_wind: Chambers, Cleveland, Kleiner and Tukey (1983), Graphical Methods for Data Analysis.
+        rochdale: Whittaker (1990), Graphical Models in Applied Multivariate Statistics.
+        iris: Fisher (1936), Annals of Eugenics 7, 179-188, doi:10.1111/j.1469-1809.1936.tb02137.x.
+        `data/README.md` beside this file says more of each.
+    """
+    folder = files("unnorm.models") / "data"
+    known = sorted(f.name.removesuffix(".csv") for f in folder.iterdir() if f.name.endswith(".csv"))
+    if name not in known:
+        near = get_close_matches(str(name).lower(), known, n=1, cutoff=0)[0]
+        raise ValueError(
+            f"name is {name!r}, but it must be one of {', '.join(map(repr, known))}: did you mean {near!r}?"
+        )
+    with as_file(folder / f"{name}.csv") as path:
+        return pd.read_csv(path)

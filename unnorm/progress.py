@@ -1,0 +1,32 @@
+"""A progress bar that is there on a terminal and nowhere else."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Bar:
+    """What a loop reports to: how far it is, and a few words."""
+
+    def __init__(self, advance=None):
+        self._advance = advance
+
+    def step(self, amount: float = 1, words: str = "") -> None:
+        if self._advance is not None:
+            self._advance(amount, words)
+
+
+@contextmanager
+def bar(description: str, total: float, show: bool) -> Iterator[Bar]:
+    """Show a bar while the block runs, if asked for and if standard error is a terminal."""
+    if not (show and sys.stderr.isatty()):
+        yield Bar()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+               TimeRemainingColumn(), TextColumn("{task.fields[words]}"))  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=total, words="")
+        yield Bar(lambda amount, words: progress.update(task, advance=amount, words=words))

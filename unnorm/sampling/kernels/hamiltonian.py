@@ -1,0 +1,103 @@
+"""Hamiltonian kernels, BlackJAX's: HMC and NUTS, with window adaptation of step size and mass matrix."""
+
+from typing import Any, ClassVar
+
+import blackjax
+import jax.numpy as jnp
+
+from unnorm.methods import method, static
+from unnorm.sampling.base import Options
+
+
+class _Hamiltonian(Options):
+    """What HMC and NUTS share."""
+
+    needs_gradient: ClassVar[bool] = True
+    adapts: ClassVar[str | None] = "window"
+
+    def initial_tuning(self, size: int) -> dict[str, Any]:
+        given = self.inverse_mass_matrix
+        return {
+            "step_size": 1.0 / size**0.25 if self.step_size is None else self.step_size,
+            "inverse_mass_matrix": jnp.ones(size) if given is None else given,
+        }
+
+    def target_acceptance(self, size: int) -> float:
+        return self.target_acceptance_rate
+
+    def _ends(self, info) -> tuple:
+        """The log-densities at which a trajectory could have gone wrong."""
+        raise NotImplementedError
+
+    def stats(self, info) -> dict:
+        ends = jnp.stack(self._ends(info))
+        return {
+            "acceptance_rate": info.acceptance_rate,
+            "diverging": info.is_divergent,
+            "energy": info.energy,
+            "n_steps": info.num_integration_steps,
+            "nan_proposal": jnp.isnan(ends).any(),
+            "inf_proposal": jnp.isposinf(ends).any(),
+        }
+
+
+@method
+class HMC(_Hamiltonian):
+    """Hamiltonian Monte Carlo with a fixed number of leapfrog steps (BlackJAX's kernel).
+
+    Args:
+        step_size: the leapfrog step; None: adapted.
+        leapfrogs: leapfrog steps per draw.
+        inverse_mass_matrix: a vector (diagonal) or a matrix over the unconstrained coordinates; None: adapted.
+        target_acceptance_rate: what the adaptation aims at.
+
+    References:
+        Duane et al. (1987), doi:10.1016/0370-2693(87)91197-X; Neal (2011), arXiv:1206.1901.
+    """
+
+    step_size: float | None = None
+    leapfrogs: int = static(8)
+    inverse_mass_matrix: Any = None
+    target_acceptance_rate: float = static(0.8)
+
+    def build(self, target, tuning):
+        return blackjax.hmc(
+            target.log_density, tuning["step_size"], tuning["inverse_mass_matrix"], self.leapfrogs
+        )
+
+    def _ends(self, info):
+        return (info.proposal.logdensity,)
+
+
+@method
+class NUTS(_Hamiltonian):
+    """The No-U-Turn sampler (BlackJAX's kernel).
+
+    Args:
+        step_size: the leapfrog step; None: adapted.
+        inverse_mass_matrix: a vector (diagonal) or a matrix over the unconstrained coordinates; None: adapted.
+        max_tree_depth: doublings of the trajectory at most.
+        target_acceptance_rate: what the adaptation aims at.
+
+    References:
+        Hoffman and Gelman (2014), Journal of Machine Learning Research 15, 1593-1623, arXiv:1111.4246.
+    """
+
+    step_size: float | None = None
+    inverse_mass_matrix: Any = None
+    max_tree_depth: int = static(10)
+    target_acceptance_rate: float = static(0.8)
+
+    def build(self, target, tuning):
+        return blackjax.nuts(
+            target.log_density,
+            tuning["step_size"],
+            tuning["inverse_mass_matrix"],
+            max_num_doublings=self.max_tree_depth,
+        )
+
+    def _ends(self, info):
+        return (info.trajectory_leftmost_state.logdensity, info.trajectory_rightmost_state.logdensity)
+
+    def stats(self, info):
+        return super().stats(info) | {"tree_depth": info.num_trajectory_expansions}

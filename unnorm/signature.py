@@ -1,0 +1,181 @@
+"""Reading a declaration: which argument plays which part, and the sentences where one does not fit."""
+
+import inspect
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin
+
+from unnorm.messages import choose_from
+from unnorm.supports import Covariate, Declared, Support, _Constant, _Covariate, _PyTree
+
+VARIABLE, PARAMETER, CONSTANT, COVARIATE = "variable", "parameter", "constant", "covariate"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One argument of a density's function: its public name, its own name, its part and its support."""
+
+    name: str
+    argument: str
+    role: str
+    support: Declared | None  # None: a constant without declared axes
+    positional: bool = False
+
+    @property
+    def has_shape(self) -> bool:
+        return self.support is not None and not isinstance(self.support, _PyTree)
+
+
+def from_function(function: Callable) -> tuple[tuple[Slot, ...], dict[str, Any]]:
+    """Read the slots and the default values from a function's signature."""
+    slots, values = [], {}
+    for parameter in _signature(function).parameters.values():
+        slot = _slot(function.__name__, parameter)
+        slots.append(slot)
+        if parameter.default is not parameter.empty:
+            values[slot.name] = parameter.default
+        elif slot.role == CONSTANT:
+            raise ValueError(f"Constant {slot.name} of {function.__name__} has no value; give it a default.")
+    return _complete(function.__name__, slots), values
+
+
+def from_mappings(variables, parameters, constants, covariates) -> tuple[tuple[Slot, ...], dict[str, Any]]:
+    """Read the slots and values from the mappings of the plain form."""
+    slots, values = [], {}
+    for name, support in (variables or {}).items():
+        slots.append(Slot(name, name, VARIABLE, _support(name, VARIABLE, support), positional=True))
+    for name, declared in (parameters or {}).items():
+        support, *start = declared if isinstance(declared, tuple) else (declared,)
+        slots.append(Slot(name, name, PARAMETER, _support(name, PARAMETER, support)))
+        values |= {name: start[0]} if start else {}
+    for name, value in (constants or {}).items():
+        declared = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], _Constant)
+        slots.append(Slot(name, name, CONSTANT, value[0] if declared else None))
+        values[name] = value[1] if declared else value
+    for name, declared in (covariates or {}).items():
+        slots.append(Slot(name, name, COVARIATE, declared))
+    return _complete("density", slots), values
+
+
+def _signature(function: Callable) -> inspect.Signature:
+    if not callable(function):
+        raise TypeError(f"density was given {function!r}; expected a function of one event.")
+    enclosing = inspect.getclosurevars(function).nonlocals if isinstance(function, types.FunctionType) else {}
+    try:
+        return inspect.signature(function, eval_str=True, locals=enclosing)
+    except NameError as error:
+        raise ValueError(
+            f"The annotations of {function.__name__} use the name {error.name!r}, which cannot be resolved where the "
+            "function is defined; import it at the top of the module, or use un.Density(...)."
+        ) from None
+
+
+def _slot(owner: str, parameter: inspect.Parameter) -> Slot:
+    name, declared = parameter.name, parameter.annotation
+    if get_origin(declared) is Annotated:
+        declared = next((part for part in get_args(declared)[1:] if isinstance(part, Declared)), declared)
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise ValueError(f"Argument {name} of {owner} collects arguments; write each variable and parameter by name.")
+    if parameter.kind is not parameter.KEYWORD_ONLY:
+        if parameter.default is not parameter.empty:
+            raise ValueError(
+                f"Variable {name} of {owner} has a default; a variable is sampled and takes none; put * before parameters."
+            )
+        return Slot(name, name, VARIABLE, _support(name, VARIABLE, declared), positional=True)
+    if declared is parameter.empty:
+        return Slot(name, name, CONSTANT, None)
+    if isinstance(declared, _Constant | _Covariate):
+        return Slot(name, name, COVARIATE if isinstance(declared, _Covariate) else CONSTANT, declared)
+    return Slot(name, name, PARAMETER, _support(name, PARAMETER, declared))
+
+
+def _support(name: str, role: str, declared: Any) -> Support:
+    if not isinstance(declared, Support):
+        found = "no annotation" if declared is inspect.Parameter.empty else repr(declared)
+        raise ValueError(
+            f"{role.capitalize()} {name} was declared with {found}; expected a support such as un.Real['d'] or un.Interval(0, 1)."
+        )
+    if role == VARIABLE and not declared.samplable:
+        raise ValueError(f"Variable {name} was declared as {declared!r}, which serves parameters only; use another support.")
+    if role == PARAMETER and not declared.learnable:
+        raise ValueError(f"Parameter {name} was declared as {declared!r}, which serves variables only; use another support.")
+    return declared
+
+
+def _complete(owner: str, slots: Iterable[Slot]) -> tuple[Slot, ...]:
+    slots = tuple(slots)
+    if not any(slot.role == VARIABLE for slot in slots):
+        raise ValueError(f"Density {owner} has no variables; declare what is sampled as positional arguments.")
+    refuse_clashes(slots)
+    return slots
+
+
+def refuse_clashes(slots: tuple[Slot, ...]) -> None:
+    """Refuse the names that a result could not hold."""
+    names = [slot.name for slot in slots]
+    axes = {axis for slot in slots if slot.support for axis in slot.support.axes if isinstance(axis, str)}
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"The name {name!r} stands twice in the density; rename one of the two.")
+    for name in [slot.name for slot in slots if slot.role == VARIABLE] + sorted(axes):
+        if name in ("chain", "draw"):
+            raise ValueError(f"The name {name!r} is kept for the draws' own axes; use another name.")
+    for slot in slots:
+        if slot.role == VARIABLE and slot.name in axes:
+            raise ValueError(f"Variable {slot.name} has the name of a dimension, which draws cannot hold; rename one of them.")
+
+
+def refuse_unknown(where: str, kind: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{where} was given {name!r}, which is no {kind} of the density; {choose_from(name, known)}.")
+
+
+def by_name(owner: str, variables: list[str], events: tuple, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort what a call was given by name; one dict may stand for all variables."""
+    if len(events) == 1 and isinstance(events[0], Mapping):
+        return dict(events[0]) | dict(named)
+    if len(events) > len(variables):
+        raise ValueError(
+            f"{owner} was called with {len(events)} positional values, and it has {len(variables)} variables "
+            f"({', '.join(variables)}); pass parameters by name."
+        )
+    positional = dict(zip(variables, events, strict=False))
+    twice = sorted(set(positional) & set(named))
+    if twice:
+        raise ValueError(f"{owner} was given {twice[0]} twice, by place and by name; pass it once.")
+    return positional | dict(named)
+
+
+def event_shape(slot: Slot, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The trailing part of a value's shape that is one event."""
+    rank = len(slot.support.shape_axes)
+    if len(shape) < rank:
+        raise ValueError(
+            f"{slot.name} has the shape {shape}; expected at least {rank} axes, for it is declared {slot.support!r}; "
+            "add the missing axes."
+        )
+    return shape[len(shape) - rank :]
+
+
+def unify(sizes: dict[str, int], slot: Slot, shape: tuple[int, ...], scalar_stands: bool = False) -> None:
+    """Add the dimensions that a value of this shape resolves, or say where it contradicts what is known."""
+    axes = slot.support.shape_axes
+    if scalar_stands and shape == ():
+        return
+    if len(shape) != len(axes):
+        raise ValueError(
+            f"{slot.name} has the shape {shape}; expected {len(axes)} axes, for it is declared {slot.support!r}; reshape it."
+        )
+    for axis, size in zip(axes, shape, strict=True):
+        known = axis if isinstance(axis, int) else sizes.setdefault(axis, size)
+        if known != size:
+            of = f"axis {axes.index(axis)}" if isinstance(axis, int) else f"dimension {axis!r}"
+            raise ValueError(
+                f"{slot.name} has the shape {shape}, so that its {of} is {size}; expected {known} by the declaration or by "
+                "what is given elsewhere; make the sizes agree."
+            )
+
+
+__all__ = ["CONSTANT", "COVARIATE", "PARAMETER", "VARIABLE", "Covariate", "Slot"]

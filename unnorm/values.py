@@ -1,0 +1,80 @@
+"""How a density holds its values: floating arrays are pytree leaves, all else is static."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+
+class StaticArray:
+    """An array of whole numbers or booleans, compared and hashed by content so that it may be static."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+        self._key = (array.shape, array.dtype.str, array.tobytes())
+        self._hash = hash(self._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, StaticArray) and self._key == other._key
+
+
+class Held(NamedTuple):
+    """A value taken apart: its floating leaves, and what rebuilds it around them."""
+
+    leaves: list
+    static: tuple
+
+
+def is_floating(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and hasattr(leaf, "shape") and np.issubdtype(leaf.dtype, np.inexact)
+
+
+def at_rest(value: Any, name: str = "a value", floats: bool = True) -> Any:
+    """Return the value with its numbers as NumPy arrays; Python floats become leaves unless `floats` is off."""
+
+    def settle(leaf: Any) -> Any:
+        if isinstance(leaf, jax.core.Tracer) or leaf is None:
+            return leaf
+        if isinstance(leaf, float) and floats:
+            return np.asarray(leaf)
+        if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
+            leaf = np.asarray(leaf)
+            if leaf.dtype.kind not in "fiubc":
+                raise ValueError(
+                    f"{name} holds an array of dtype {leaf.dtype}; expected numbers; code the labels as whole numbers first."
+                )
+        return leaf
+
+    if hasattr(value, "to_numpy"):  # pandas and xarray, before jax takes them for opaque leaves
+        value = value.to_numpy()
+    if isinstance(value, list):
+        value = np.asarray(value)
+    return jax.tree.map(settle, value)
+
+
+def hold(value: Any) -> Held:
+    """Take a value at rest apart."""
+    leaves, treedef = jax.tree.flatten(value)
+    floating = [is_floating(leaf) for leaf in leaves]
+    static = tuple(
+        None if is_float else StaticArray(leaf) if isinstance(leaf, np.ndarray) else leaf
+        for leaf, is_float in zip(leaves, floating, strict=True)
+    )
+    dynamic = [leaf for leaf, is_float in zip(leaves, floating, strict=True) if is_float]
+    return Held(dynamic, (treedef, tuple(floating), static))
+
+
+def join(leaves: list, static: tuple) -> Any:
+    """Rebuild a value around its floating leaves."""
+    treedef, floating, rest = static
+    moving = iter(leaves)
+    return jax.tree.unflatten(
+        treedef,
+        [
+            next(moving) if is_float else leaf.array if isinstance(leaf, StaticArray) else leaf
+            for is_float, leaf in zip(floating, rest, strict=True)
+        ],
+    )
