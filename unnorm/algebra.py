@@ -25,7 +25,8 @@ class Product(Density):
     """
 
     def __init__(self, factors: tuple[Density, ...], powers: tuple[Any, ...]):
-        self._with(_agreed(factors), tuple(power if isinstance(power, jax.core.Tracer) else np.asarray(power, float) for power in powers))
+        powers = tuple(p if isinstance(p, jax.core.Tracer) else np.asarray(p, float) for p in powers)
+        self._with(_agreed(factors), powers)
 
     def _with(self, factors: tuple[Density, ...], powers: tuple) -> "Product":
         object.__setattr__(self, "factors", factors)
@@ -42,7 +43,7 @@ class Product(Density):
     def __reduce__(self):
         return Product, (self.factors, self.powers)
 
-    # -- what it is: the union of its factors ---------------------------------------------------------------------------
+    # -- what it is: the union of its factors -------------------------------------------------------------------------
     @property
     def _structure(self) -> Structure:
         parts = [factor._structure for factor in self.factors]
@@ -58,29 +59,35 @@ class Product(Density):
 
     @property
     def _held(self):
-        names = {slot.name for slot in self._structure.slots}
-        return {name: held for factor in reversed(self.factors) for name, held in factor._held.items() if name in names}
+        found = {}
+        for factor in reversed(self.factors):
+            own = {slot.name for slot in factor._structure.slots if slot.role != CONSTANT}  # constants stay private
+            found |= {name: held for name, held in factor._held.items() if name in own}
+        return found
 
     @property
     def name(self) -> str:
-        names = [
-            factor.name if power == 1 else f"{factor.name}**{power:g}"
-            for factor, power in zip(self.factors, self.powers, strict=True)
-            if not isinstance(power, jax.core.Tracer)
-        ]
-        return " * ".join(names)
+        def part(factor: Density, power: Any) -> str:
+            name = f"({factor.name})" if isinstance(factor, Product) else factor.name
+            if isinstance(power, jax.core.Tracer) or np.shape(power) != ():
+                return f"{name}**beta"
+            return name if power == 1 else f"{name}**{float(power):g}"
+
+        return " * ".join(map(part, self.factors, self.powers))
 
     @property
     def constants(self) -> dict[str, Any]:
         """The constants of the factors, as ``factor number.name``."""
-        return {f"{i}.{name}": value for i, factor in enumerate(self.factors) for name, value in factor.constants.items()}
+        numbered = enumerate(self.factors)
+        return {f"{i}.{name}": value for i, factor in numbered for name, value in factor.constants.items()}
 
-    # -- what it does: each factor its part ------------------------------------------------------------------------------
+    # -- what it does: each factor its part ---------------------------------------------------------------------------
     def _each(self, method: str, values: Mapping[str, Any]) -> "Product":
         """Call a method of every factor with the names that this factor knows."""
         changed = []
         for factor in self.factors:
-            known = set(factor.dimensions) if method == "with_dimensions" else {s.name for s in factor._structure.slots if s.role != CONSTANT}
+            named = {slot.name for slot in factor._structure.slots if slot.role != CONSTANT}
+            known = set(factor.dimensions) if method == "with_dimensions" else named
             own = {name: value for name, value in values.items() if name in known}
             changed.append(getattr(factor, method)(**own) if own else factor)
         return Product(tuple(changed), self.powers)
@@ -96,7 +103,7 @@ class Product(Density):
         return self._each("fix", values)
 
     def given(self, **values: Any) -> "Product":
-        """Return the density of the other variables given the values of these; a factor left without any is a constant."""
+        """Return the density of the other variables given these; a factor left without any is a constant."""
         refuse_unknown("given", "variable", values, self.variables)
         kept, powers = [], []
         for factor, power in zip(self.factors, self.powers, strict=True):
@@ -110,7 +117,15 @@ class Product(Density):
 
     def rename(self, **names: str) -> "Product":
         """Return the product with variables or parameters renamed, in every factor that has them."""
-        refuse_unknown("rename", "name", names, {slot.name for slot in self._structure.slots})
+        known = {slot.name for slot in self._structure.slots}
+        refuse_unknown("rename", "name", names, known)
+        after = [names.get(name, name) for name in known]
+        for name in names.values():
+            if after.count(name) > 1:
+                raise ValueError(
+                    f"rename would give the name {name!r} to two things; expected a new name for each; to make two "
+                    "variables one, rename before the product."
+                )
         return self._each("rename", names)
 
     def with_dimensions(self, **dimensions: Any) -> "Product":
@@ -135,6 +150,10 @@ class Product(Density):
     def _overridden(self, values: Mapping[str, Any]) -> "Product":
         return self.bind(**values) if values else self
 
+    def _sharing(self, values: Mapping[str, Any], bound: frozenset[str]) -> "Product":
+        moved = tuple(factor._sharing(values, bound) for factor in self.factors)
+        return object.__new__(Product)._with(moved, self.powers)
+
     def log_density(self, event: Mapping[str, Any]) -> jax.Array:
         """The weighted sum of the factors' log-densities at ONE event; minus infinity stays so at power 0."""
         total = jnp.zeros(())
@@ -156,13 +175,16 @@ def _agreed(factors: tuple[Density, ...]) -> tuple[Density, ...]:
             role, support = declared.setdefault(slot.name, (slot.role, slot.support))
             if (role, support) != (slot.role, slot.support):
                 raise ValueError(
-                    f"{slot.name} is the {role} {support!r} in one factor and the {slot.role} {slot.support!r} in another; "
+                    f"{slot.name} is the {role} {support!r} in one factor and the {slot.role} {slot.support!r} "
+                    "in another; "
                     "expected the same in both; rename one with p.rename(...)."
                 )
     refuse_clashes(tuple(slot for slot in _slots_once(factors)))
-    sizes, labels = _shared_sizes(factors), {a: v for f in reversed(factors) for a, v in f.labels.items()}
-    factors = tuple(f.with_dimensions(**{a: labels.get(a, s) for a, s in sizes.items() if a in f.dimensions}) for f in factors)
-    return _shared_parameters(factors)
+    sizes, labels = _shared_sizes(factors), _shared_labels(factors)
+    known = sizes | labels
+    own = [{axis: given for axis, given in known.items() if axis in factor.dimensions} for factor in factors]
+    agreed = tuple(f.with_dimensions(**given) if given else f for f, given in zip(factors, own, strict=True))
+    return _shared_parameters(agreed)
 
 
 def _slots_once(factors):
@@ -174,38 +196,46 @@ def _shared_sizes(factors: tuple[Density, ...]) -> dict[str, int]:
     for factor in factors:
         for axis, size in factor.dimensions.items():
             if size is not None and sizes.setdefault(axis, size) != size:
-                raise ValueError(f"Dimension {axis!r} is {sizes[axis]} in one factor and {size} in another; make them agree.")
+                raise ValueError(
+                    f"Dimension {axis!r} is {sizes[axis]} in one factor and {size} in another; make them agree."
+                )
     return sizes
+
+
+def _shared_labels(factors: tuple[Density, ...]) -> dict[str, tuple]:
+    labels: dict[str, tuple] = {}
+    for factor in factors:
+        for axis, given in factor.labels.items():
+            if labels.setdefault(axis, given) != given:
+                raise ValueError(
+                    f"Dimension {axis!r} has other labels in one factor than in another; use the same labels."
+                )
+    return labels
 
 
 def _shared_parameters(factors: tuple[Density, ...]) -> tuple[Density, ...]:
     """One value for each shared parameter: a bound value goes before a default, and two bound values must be equal."""
-    values: dict[str, Any] = {}
-    for factor in sorted(factors, key=lambda f: not f.bound):
-        for name, value in factor.parameters.items():
-            known = values.get(name)
-            if value is None or known is not None and (name not in factor.bound):
-                continue
-            if known is not None and not isinstance(known, jax.core.Tracer) and not _equal(known, value):
-                raise ValueError(
-                    f"Parameter {name} has one value in one factor and another in the other; bind the same value in both."
-                )
-            values[name] = value
-    bound = frozenset().union(*(factor.bound for factor in factors))
-    shared = {n for n in values if sum(n in f.supports for f in factors) > 1}
-    result = []
+    bound: dict[str, Any] = {}
+    default: dict[str, Any] = {}
     for factor in factors:
-        own = {name: values[name] for name in shared if name in factor.supports}
-        structure = replace(factor._structure, bound=factor.bound | (bound & set(own))) if not isinstance(factor, Product) else None
-        result.append(factor._rebuilt(structure, factor._values | own) if structure and own else factor._overridden(own))
-    return tuple(result)
+        for name, value in factor.parameters.items():
+            if name in factor.bound and not _equal(bound.setdefault(name, value), value):
+                raise ValueError(
+                    f"Parameter {name} has one value in one factor and another in the other; "
+                    "bind the same value in both."
+                )
+            if value is not None:
+                default.setdefault(name, value)
+    shared = {name for name in default if sum(name in factor.supports for factor in factors) > 1}
+    values = {name: (default | bound)[name] for name in shared}
+    return tuple(factor._sharing(values, frozenset(shared & set(bound))) for factor in factors)
 
 
 def _equal(one: Any, other: Any) -> bool:
-    leaves = jax.tree.leaves(one), jax.tree.leaves(other)
-    return len(leaves[0]) == len(leaves[1]) and all(
-        np.array_equal(a, b) for a, b in zip(*leaves, strict=True)
-    )
+    """Whether two values are the same; of traced ones it is not known, and taken to be so."""
+    leaves, others = jax.tree.leaves(one), jax.tree.leaves(other)
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves + others)
+    return traced or len(leaves) == len(others) and all(map(np.array_equal, leaves, others))
 
 
 def multiply(p: Density, q: Density) -> Product:
@@ -217,8 +247,10 @@ def multiply(p: Density, q: Density) -> Product:
 
 def power(p: Density, beta: Any) -> Product:
     """`p ** beta`: the density tempered; at power 0 it is flat on its support."""
-    if np.shape(beta) != () or not (isinstance(beta, jax.core.Tracer) or np.isfinite(beta)):
-        raise ValueError(f"beta is {beta!r}; expected one finite number as the power of a density.")
+    traced = isinstance(beta, jax.core.Tracer)
+    number = traced or not isinstance(beta, str) and np.asarray(beta).dtype.kind in "fiu"
+    if not number or np.shape(beta) != () or not (traced or np.isfinite(beta)):
+        raise ValueError(f"The power of a density is {beta!r}; expected one finite number; pass such a one.")
     return Product((p,), (beta,))
 
 
@@ -240,9 +272,10 @@ def truncate(p: Density, **supports: Support) -> Density:
     """
     refuse_unknown("truncate", "variable", supports, p.variables)
     for name, support in supports.items():
-        if not isinstance(p.variables[name], _Real) or support.discrete or support.free_shape((2,)) != (2,) or support == Real:
+        if not isinstance(p.variables[name], _Real) or not _entrywise_bounds(support):
             raise ValueError(
-                f"truncate was asked for {name} from {p.variables[name]!r} to {support!r}; expected a Real variable and "
+                f"truncate was asked for {name} from {p.variables[name]!r} to {support!r}; "
+                "expected a Real variable and "
                 "un.Positive or un.Interval; declare the density anew otherwise."
             )
     if isinstance(p, Product):
@@ -255,6 +288,13 @@ def truncate(p: Density, **supports: Support) -> Density:
         for slot in p._structure.slots
     )
     return p._rebuilt(replace(p._structure, slots=slots))
+
+
+def _entrywise_bounds(support: Any) -> bool:
+    """Whether the support bounds each entry by itself: such a one cuts a piece out of the real line."""
+    if not isinstance(support, Support) or support.discrete or support.needs_axis:
+        return False
+    return support.entry_bounds(()) != Real.entry_bounds(())
 
 
 # The operators are attached here, so that density.py need not know of the algebra built on it.

@@ -7,6 +7,7 @@ constants (`un.Constant[...]` or no annotation) or covariates (`un.Covariate[...
 import functools
 import importlib
 import operator
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -66,7 +67,7 @@ class Density:
         constants: Mapping[str, Any] | None = None,
         covariates: Mapping[str, Declared] | None = None,
     ):
-        slots, values = signature.from_mappings(variables, parameters, constants, covariates)
+        slots, values = signature.from_mappings(function, variables, parameters, constants, covariates)
         self._build(Structure(function, slots), values)
 
     # -- building: frozen afterwards ----------------------------------------------------------------------------------
@@ -83,6 +84,8 @@ class Density:
     def _set(self, structure: Structure, held: dict[str, Held]) -> "Density":
         object.__setattr__(self, "_structure", structure)
         object.__setattr__(self, "_held", held)
+        # The declaration's own words, wherever help looks.
+        object.__setattr__(self, "__doc__", getattr(structure.function, "__doc__", None))
         return self
 
     def _rebuilt(self, structure: Structure | None = None, values: Mapping[str, Any] | None = None) -> "Density":
@@ -95,12 +98,9 @@ class Density:
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(
-            f"Density is frozen, and {name!r} was assigned; use bind, fix, given or with_dimensions, which return a new one."
+            f"Density is frozen, and {name!r} was assigned; use bind, fix, given or with_dimensions, which "
+            "return a new one."
         )
-
-    @property
-    def __doc__(self) -> str:  # the declaration's own words, wherever help() looks
-        return getattr(self._structure.function, "__doc__", None) or ""
 
     def tree_flatten(self):
         leaves = {name: held.leaves for name, held in self._held.items()}
@@ -118,6 +118,11 @@ class Density:
             raise TypeError(
                 f"Density of the function {place[1]} cannot be pickled, because a lambda or local function has no "
                 "importable name; declare it at the top level of a module."
+            )
+        if _at_place(place) is not function:
+            raise TypeError(
+                f"Density {self.name} cannot be pickled, because {place[0]}.{place[1]} is now something else; "
+                "keep the declaration under the name of its function."
             )
         return _from_pickle, (type(self), place, replace(self._structure, function=None), self._values)
 
@@ -180,7 +185,8 @@ class Density:
         for axis in slot.support.shape_axes:
             if isinstance(axis, str) and axis not in sizes:
                 raise ValueError(
-                    f"Dimension {axis!r} of {slot.name} is open; give it with p.with_dimensions({axis}=...), or bind a "
+                    f"Dimension {axis!r} of {slot.name} is open; "
+                    f"give it with p.with_dimensions({axis}=...), or bind a "
                     "value or pass data that has it."
                 )
         return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in slot.support.shape_axes)
@@ -220,7 +226,11 @@ class Density:
         slots = self._slots(VARIABLE)
         refuse_unknown("given", "variable", values, slots)
         if set(values) == set(slots):
-            raise ValueError(f"given() was passed every variable ({', '.join(slots)}); leave at least one to the density.")
+            raise ValueError(
+                f"given() was passed every variable ({', '.join(slots)}); leave at least one to the density."
+            )
+        for name, value in values.items():  # an event is given in full; only a default may be one number for all
+            signature.unify(dict(self._structure.sizes), slots[name], np.shape(value))
         checked = {name: _checked(slots[name], value) for name, value in values.items()}
         return self._rebuilt(self._with_role(values, CONSTANT), self._values | checked)
 
@@ -243,15 +253,21 @@ class Density:
         refuse_unknown("with_dimensions", "dimension", dimensions, self.dimensions)
         sizes, labels = dict(self._structure.sizes), dict(self._structure.labels)
         for name, given in dimensions.items():
-            size = given if isinstance(given, int | np.integer) and not isinstance(given, bool) else len(given)
+            whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
+            if isinstance(given, str) or not (whole or hasattr(given, "__len__")):
+                raise ValueError(
+                    f"Dimension {name!r} was given {given!r}; expected a positive whole number or a list of labels."
+                )
+            size = given if whole else len(given)
             if size < 1:
                 raise ValueError(f"Dimension {name!r} was given the size {size}; expected a positive whole number.")
             if sizes.get(name, size) != size:
                 raise ValueError(
-                    f"Dimension {name!r} is {sizes[name]} by what is bound already, and {size} was given; use one size."
+                    f"Dimension {name!r} is {sizes[name]} by what is bound already, and {size} was given; "
+                    "use one size."
                 )
             sizes[name] = int(size)
-            if given is not size:
+            if not whole:
                 labels[name] = tuple(str(label) for label in given)
         structure = replace(self._structure, sizes=tuple(sorted(sizes.items())), labels=tuple(sorted(labels.items())))
         return self._rebuilt(structure)
@@ -260,7 +276,7 @@ class Density:
         """Return the density with its open dimensions taken from the event shapes of variables and covariates."""
         sizes = dict(self._structure.sizes)
         for slot in self._structure.slots:
-            if slot.name in shapes:
+            if slot.role in (VARIABLE, COVARIATE) and slot.name in shapes:
                 signature.unify(sizes, slot, shapes[slot.name])
         if sizes == dict(self._structure.sizes):
             return self
@@ -278,11 +294,11 @@ class Density:
     def free(self) -> dict[str, Any]:
         """The unconstrained parameters, as optimisers and gradients see them: ``{name: array}`` (JAX arrays)."""
         self.bare()
-        values = self.parameters
-        return {
-            name: self._held[name].leaves if isinstance(support, _PyTree) else support.unconstrain(values[name])
-            for name, support in self.supports.items()
-        }
+        values, free = self.parameters, {}
+        for name, support in self.supports.items():
+            tree = isinstance(support, _PyTree)
+            free[name] = list(map(jnp.asarray, self._held[name].leaves)) if tree else support.unconstrain(values[name])
+        return free
 
     def at(self, free: Mapping[str, Any]) -> "Density":
         """Return the density at these unconstrained parameters, the inverse of `free`; traceable."""
@@ -299,25 +315,34 @@ class Density:
         positional, named = [], {}
         for slot in self._structure.slots:
             if slot.name not in values:
-                raise ValueError(f"{slot.role.capitalize()} {slot.name} of {self.name} has no value; pass or bind it.")
+                raise ValueError(
+                    f"{slot.role.capitalize()} {slot.name} of {self.name} has no value; pass or bind it."
+                )
             if slot.positional:
                 positional.append(values[slot.name])
             else:
                 named[slot.argument] = values[slot.name]
         value = self._structure.function(*positional, **named)
+        if not (hasattr(value, "dtype") or isinstance(value, int | float)):
+            raise ValueError(
+                f"Density {self.name} returned {value!r} for one event; expected a scalar; return the log-density."
+            )
         if jnp.shape(value) != ():
             raise ValueError(
-                f"Density {self.name} returned the shape {jnp.shape(value)} for one event; expected a scalar; sum over the axes."
+                f"Density {self.name} returned the shape {jnp.shape(value)} for one event; expected a scalar; "
+                "sum over the axes."
             )
-        return jnp.asarray(value, jnp.result_type(float)) if jnp.asarray(value).dtype.kind != "f" else value
+        return value if jnp.issubdtype(jnp.result_type(value), jnp.floating) else jnp.asarray(value, float)
 
     def masked(self, event: Mapping[str, Any]) -> jax.Array:
         """`log_density`, and minus infinity outside the support."""
-        inside = [support.contains(event[name]) for name, support in self.variables.items()]
-        return jnp.where(jnp.stack(inside).all(), self.log_density(event), -jnp.inf)
+        inside = jnp.stack([support.contains(event[name]) for name, support in self.variables.items()]).all()
+        # Outside, the function is asked about an event inside: its NaN there would reach the gradient through `where`.
+        safe = {n: jnp.where(inside, event[n], _inner(s, event[n])) for n, s in self.variables.items()}
+        return jnp.where(inside, self.log_density(event | safe), -jnp.inf)
 
     def __call__(self, *events: Any, **named: Any) -> jax.Array:
-        """log p̃ at one event or, over axes beyond the declared rank, at many: called as the function is, or by one dict."""
+        """log p̃ at one event or, over axes beyond the declared rank, at many: called as the function, or by one dict."""
         density, batch = self._arguments(events, named)
         return _evaluate(density, batch, _batch_axes(density, batch))
 
@@ -326,12 +351,21 @@ class Density:
         density, batch = self._arguments(events, named)
         discrete = [name for name, support in density.variables.items() if support.discrete]
         if discrete:
-            raise ValueError(f"Variable {discrete[0]} is discrete, so that {self.name} has no score; use p.given(...) first.")
+            raise ValueError(
+                f"Variable {discrete[0]} is discrete, so that {self.name} has no score; use p.given(...) first."
+            )
         gradient = _score(density, batch, _batch_axes(density, batch))
         return gradient if len(gradient) > 1 else next(iter(gradient.values()))
 
     def _overridden(self, values: Mapping[str, Any]) -> "Density":
         return self._rebuilt(values=self._values | dict(values)) if values else self
+
+    def _sharing(self, values: Mapping[str, Any], bound: frozenset[str]) -> "Density":
+        """The density as a factor: its parameters take these values, and those among `bound` count as bound."""
+        own = {name: value for name, value in values.items() if name in self.supports}
+        if not own:
+            return self
+        return self._rebuilt(replace(self._structure, bound=self.bound | (bound & set(own))), self._values | own)
 
     def _arguments(self, events, named) -> tuple["Density", dict[str, Any]]:
         """Sort what a call was given into a density with its values and the events by name."""
@@ -366,7 +400,8 @@ def density(function: Callable | None = None):
     """
     if function is None:
         return density
-    slots, values = signature.from_function(function)
+    # The names of the place that declares: under `from __future__ import annotations` all annotations are strings.
+    slots, values = signature.from_function(function, sys._getframe(1).f_locals)
     return object.__new__(Density)._build(Structure(function, slots), values)
 
 
@@ -410,33 +445,74 @@ def _checked(slot: Slot, value: Any) -> Any:
     """A value given for a slot, at rest and inside its support; traced values are taken as they are."""
     if not slot.has_shape or isinstance(value, jax.core.Tracer):
         return value
-    value = at_rest(value, slot.name)
-    value = np.asarray(value, None if np.asarray(value).dtype.kind == "f" else float)
+    value = _numbers(slot, at_rest(value, slot.name))
     if value.ndim:
+        signature.unify({}, slot, value.shape)  # its shape before its entries: a check may count on square matrices
         slot.support.check(value, slot.name)
     return value
 
 
+def _numbers(slot: Slot, value: Any) -> np.ndarray:
+    """The value as one array of floating numbers."""
+    try:
+        value = np.asarray(value)
+    except ValueError:
+        value = np.asarray(None)  # rows of different lengths
+    if value.dtype.kind not in "fiub":
+        found = "no array of numbers" if value.dtype.kind == "O" else f"{value}"
+        raise ValueError(
+            f"{slot.name} was given {found}; expected numbers for {slot.support!r}; pass a number or an array."
+        )
+    return value if value.dtype.kind == "f" else value.astype(float)
+
+
+def _inner(support: Support, value: jax.Array) -> jax.Array:
+    """An event inside the support, of this event's shape and dtype."""
+    return support.constrain(jnp.zeros(support.free_shape(value.shape), value.dtype))
+
+
 def _expanded(slot: Slot, value: Any, sizes: dict[str, int]) -> Any:
     """The value in full: a scalar of a shaped slot becomes what its support makes of it, once the sizes are known."""
-    if not slot.has_shape or isinstance(value, jax.core.Tracer) or np.ndim(value) and slot.role == CONSTANT:
+    if not slot.has_shape:
         return value
     axes = slot.support.shape_axes
+    if isinstance(value, jax.core.Tracer):
+        if np.ndim(value) != len(axes):
+            raise ValueError(
+                f"{slot.name} was given one traced number; expected the shape of {slot.support!r}; "
+                "pass the array in full."
+            )
+        return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(float)
     known = all(isinstance(axis, int) or axis in sizes for axis in axes)
+    shape = tuple(sizes.get(axis, axis) if known else 2 for axis in axes)
     if not isinstance(slot.support, Support):  # a declared constant
-        return np.full([sizes.get(a, a) for a in axes], value) if known and axes else value
-    value = np.asarray(value, None if np.asarray(value).dtype.kind == "f" else float)
-    if value.ndim == 0:
-        trial = slot.support.start(value, tuple(sizes.get(axis, axis) if known else 2 for axis in axes)).astype(value.dtype)
-        slot.support.check(trial, slot.name)
-        value = trial if known else value
-    inward = value if value.ndim < len(axes) or slot.role != PARAMETER else slot.support.inward(value).astype(value.dtype)
-    if not np.array_equal(inward, value):
-        warnings.warn(f"{slot.name} starts on the boundary of {slot.support!r} and was moved just inside.", stacklevel=4)
+        value = np.asarray(value)
+        return np.full(shape, value) if known and value.ndim < len(axes) else value
+    value = trial = _numbers(slot, value)
+    if value.ndim < len(axes):
+        trial = slot.support.start(value, shape).astype(value.dtype)
+    elif slot.role == PARAMETER and not axes:
+        trial = slot.support.start(value, ()).astype(value.dtype)
+    slot.support.check(trial, slot.name)
+    if value.ndim < len(axes) and not known:
+        return value
+    if slot.role != PARAMETER:
+        return trial
+    inward = slot.support.inward(trial).astype(value.dtype)
+    if not np.array_equal(inward, trial):
+        moved = f"{slot.name} starts on the boundary of {slot.support!r} and was moved just inside."
+        warnings.warn(moved, stacklevel=5)
     return inward
 
 
+def _at_place(place: tuple[str, str]) -> Callable | None:
+    """The function that stands at (module, qualified name), decorated or not."""
+    try:
+        found = operator.attrgetter(place[1])(importlib.import_module(place[0]))
+    except (AttributeError, ImportError):
+        return None
+    return found._structure.function if isinstance(found, Density) else found
+
+
 def _from_pickle(kind: type, place: tuple[str, str], structure: Structure, values: dict[str, Any]) -> Density:
-    found = operator.attrgetter(place[1])(importlib.import_module(place[0]))
-    function = found._structure.function if isinstance(found, Density) else found
-    return object.__new__(kind)._build(replace(structure, function=function), values)
+    return object.__new__(kind)._build(replace(structure, function=_at_place(place)), values)

@@ -1,5 +1,6 @@
 """Reading a declaration: which argument plays which part, and the sentences where one does not fit."""
 
+import contextlib
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -27,26 +28,37 @@ class Slot:
         return self.support is not None and not isinstance(self.support, _PyTree)
 
 
-def from_function(function: Callable) -> tuple[tuple[Slot, ...], dict[str, Any]]:
-    """Read the slots and the default values from a function's signature."""
+def from_function(function: Callable, local: Mapping[str, Any]) -> tuple[tuple[Slot, ...], dict[str, Any]]:
+    """Read the slots and the default values from a function's signature; `local`: the names where it is defined."""
     slots, values = [], {}
-    for parameter in _signature(function).parameters.values():
-        slot = _slot(function.__name__, parameter)
+    owner = called(function)
+    for parameter in _signature(function, local).parameters.values():
+        slot = _slot(owner, parameter)
         slots.append(slot)
         if parameter.default is not parameter.empty:
             values[slot.name] = parameter.default
         elif slot.role == CONSTANT:
-            raise ValueError(f"Constant {slot.name} of {function.__name__} has no value; give it a default.")
-    return _complete(function.__name__, slots), values
+            raise ValueError(f"Constant {slot.name} of {owner} has no value; give it a default.")
+    return _complete(owner, slots), values
 
 
-def from_mappings(variables, parameters, constants, covariates) -> tuple[tuple[Slot, ...], dict[str, Any]]:
+def called(function: Callable) -> str:
+    """The name of a function, or of the class of what is called in its place."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def from_mappings(function, variables, parameters, constants, covariates) -> tuple[tuple[Slot, ...], dict[str, Any]]:
     """Read the slots and values from the mappings of the plain form."""
+    _refuse_uncallable(function)
     slots, values = [], {}
     for name, support in (variables or {}).items():
         slots.append(Slot(name, name, VARIABLE, _support(name, VARIABLE, support), positional=True))
     for name, declared in (parameters or {}).items():
-        support, *start = declared if isinstance(declared, tuple) else (declared,)
+        support, *start = declared if isinstance(declared, tuple) and declared else (declared,)
+        if len(start) > 1:
+            raise ValueError(
+                f"Parameter {name} was declared with {len(start) + 1} things; expected (support, start)."
+            )
         slots.append(Slot(name, name, PARAMETER, _support(name, PARAMETER, support)))
         values |= {name: start[0]} if start else {}
     for name, value in (constants or {}).items():
@@ -54,21 +66,42 @@ def from_mappings(variables, parameters, constants, covariates) -> tuple[tuple[S
         slots.append(Slot(name, name, CONSTANT, value[0] if declared else None))
         values[name] = value[1] if declared else value
     for name, declared in (covariates or {}).items():
+        if not isinstance(declared, _Covariate):
+            raise ValueError(
+                f"Covariate {name} was declared with {declared!r}; expected un.Covariate or un.Covariate['k']."
+            )
         slots.append(Slot(name, name, COVARIATE, declared))
     return _complete("density", slots), values
 
 
-def _signature(function: Callable) -> inspect.Signature:
+def _refuse_uncallable(function: Any) -> None:
     if not callable(function):
-        raise TypeError(f"density was given {function!r}; expected a function of one event.")
-    enclosing = inspect.getclosurevars(function).nonlocals if isinstance(function, types.FunctionType) else {}
+        raise TypeError(f"A density was given {function!r}; expected a function of one event; pass one first.")
+
+
+def _signature(function: Callable, local: Mapping[str, Any]) -> inspect.Signature:
+    _refuse_uncallable(function)
+    # A function of a module's top level knows its own module only, wherever it is decorated.
+    local = local if "<locals>" in getattr(function, "__qualname__", "") else {}
     try:
-        return inspect.signature(function, eval_str=True, locals=enclosing)
+        return inspect.signature(function, eval_str=True, locals=dict(local) | _enclosing(function))
     except NameError as error:
         raise ValueError(
-            f"The annotations of {function.__name__} use the name {error.name!r}, which cannot be resolved where the "
+            f"The annotations of {called(function)} use the name {error.name!r}, which cannot be resolved where "
+            "the "
             "function is defined; import it at the top of the module, or use un.Density(...)."
         ) from None
+
+
+def _enclosing(function: Callable) -> dict[str, Any]:
+    """What the function closes over; a name not assigned yet (such as its own) is left out."""
+    if not isinstance(function, types.FunctionType):
+        return {}
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):
+            found[name] = cell.cell_contents
+    return found
 
 
 def _slot(owner: str, parameter: inspect.Parameter) -> Slot:
@@ -80,7 +113,8 @@ def _slot(owner: str, parameter: inspect.Parameter) -> Slot:
     if parameter.kind is not parameter.KEYWORD_ONLY:
         if parameter.default is not parameter.empty:
             raise ValueError(
-                f"Variable {name} of {owner} has a default; a variable is sampled and takes none; put * before parameters."
+                f"Variable {name} of {owner} has a default; a variable is sampled and takes none; "
+                "put * before parameters."
             )
         return Slot(name, name, VARIABLE, _support(name, VARIABLE, declared), positional=True)
     if declared is parameter.empty:
@@ -94,12 +128,22 @@ def _support(name: str, role: str, declared: Any) -> Support:
     if not isinstance(declared, Support):
         found = "no annotation" if declared is inspect.Parameter.empty else repr(declared)
         raise ValueError(
-            f"{role.capitalize()} {name} was declared with {found}; expected a support such as un.Real['d'] or un.Interval(0, 1)."
+            f"{role.capitalize()} {name} was declared with {found}; "
+            "expected a support such as un.Real['d'] or un.Interval(0, 1)."
+        )
+    if declared.needs_axis and not declared.shape_axes:
+        raise ValueError(
+            f"{role.capitalize()} {name} was declared as {declared!r} without a dimension; "
+            f"expected one in brackets, such as {declared!r}['d']."
         )
     if role == VARIABLE and not declared.samplable:
-        raise ValueError(f"Variable {name} was declared as {declared!r}, which serves parameters only; use another support.")
+        raise ValueError(
+            f"Variable {name} was declared as {declared!r}, which serves parameters only; use another support."
+        )
     if role == PARAMETER and not declared.learnable:
-        raise ValueError(f"Parameter {name} was declared as {declared!r}, which serves variables only; use another support.")
+        raise ValueError(
+            f"Parameter {name} was declared as {declared!r}, which serves variables only; use another support."
+        )
     return declared
 
 
@@ -123,13 +167,17 @@ def refuse_clashes(slots: tuple[Slot, ...]) -> None:
             raise ValueError(f"The name {name!r} is kept for the draws' own axes; use another name.")
     for slot in slots:
         if slot.role == VARIABLE and slot.name in axes:
-            raise ValueError(f"Variable {slot.name} has the name of a dimension, which draws cannot hold; rename one of them.")
+            raise ValueError(
+                f"Variable {slot.name} has the name of a dimension, which draws cannot hold; rename one of them."
+            )
 
 
 def refuse_unknown(where: str, kind: str, given: Iterable[str], known: Iterable[str]) -> None:
     for name in given:
         if name not in known:
-            raise ValueError(f"{where} was given {name!r}, which is no {kind} of the density; {choose_from(name, known)}.")
+            raise ValueError(
+                f"{where} was given {name!r}, which is no {kind} of the density; {choose_from(name, known)}."
+            )
 
 
 def by_name(owner: str, variables: list[str], events: tuple, named: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +201,8 @@ def event_shape(slot: Slot, shape: tuple[int, ...]) -> tuple[int, ...]:
     rank = len(slot.support.shape_axes)
     if len(shape) < rank:
         raise ValueError(
-            f"{slot.name} has the shape {shape}; expected at least {rank} axes, for it is declared {slot.support!r}; "
+            f"{slot.name} has the shape {shape}; expected at least {rank} axes, for it is declared "
+            f"{slot.support!r}; "
             "add the missing axes."
         )
     return shape[len(shape) - rank :]
@@ -166,14 +215,16 @@ def unify(sizes: dict[str, int], slot: Slot, shape: tuple[int, ...], scalar_stan
         return
     if len(shape) != len(axes):
         raise ValueError(
-            f"{slot.name} has the shape {shape}; expected {len(axes)} axes, for it is declared {slot.support!r}; reshape it."
+            f"{slot.name} has the shape {shape}; expected {len(axes)} axes, for it is declared "
+            f"{slot.support!r}; reshape it."
         )
     for axis, size in zip(axes, shape, strict=True):
         known = axis if isinstance(axis, int) else sizes.setdefault(axis, size)
         if known != size:
             of = f"axis {axes.index(axis)}" if isinstance(axis, int) else f"dimension {axis!r}"
             raise ValueError(
-                f"{slot.name} has the shape {shape}, so that its {of} is {size}; expected {known} by the declaration or by "
+                f"{slot.name} has the shape {shape}, so that its {of} is {size}; "
+                f"expected {known} by the declaration or by "
                 "what is given elsewhere; make the sizes agree."
             )
 

@@ -23,7 +23,7 @@ def _axes(item: Any) -> tuple[Axis, ...]:
     axes: list[Axis] = []
     for one in items:
         if isinstance(one, str):
-            axes.extend(int(word) if word.isdigit() else word for word in one.split())
+            axes.extend(_axes(int(word))[0] if word.isdecimal() else word for word in one.split())
         elif isinstance(one, int | np.integer) and not isinstance(one, bool) and one > 0:
             axes.append(int(one))
         else:
@@ -68,6 +68,7 @@ class Support(Declared):
     discrete: ClassVar[bool] = False
     learnable: ClassVar[bool] = True  # may a parameter have it
     samplable: ClassVar[bool] = True  # may a variable have it
+    needs_axis: ClassVar[bool] = False  # whether one value is a vector or a matrix, and never a scalar
     measure: ClassVar[str] = "Lebesgue"
     expected: ClassVar[str] = "finite numbers"
     score_matching: ClassVar[str | None] = None  # "plain", "generalized", or None where there is no form yet
@@ -105,29 +106,31 @@ class Support(Declared):
     # -- checks and starts ---------------------------------------------------------------------------------------
     def valid(self, value):
         """Whether each entry (or each vector, each matrix) lies in the support; NumPy or JAX in, the same out."""
-        return value == value if isinstance(value, jax.Array) else np.isfinite(value)
+        return (jnp if isinstance(value, jax.Array) else np).isfinite(value)
 
     def contains(self, value: jax.Array) -> jax.Array:
         """Whether the whole value lies in the support, as a traced boolean."""
-        return jnp.all(self.valid(jnp.asarray(value)))
+        value = jnp.asarray(value)
+        return jnp.isfinite(value).all() & jnp.all(self.valid(value))
 
     def check(self, value: np.ndarray, name: str) -> None:
         """Raise a sentence when a value is not finite or lies outside the support."""
         value = np.asarray(value)
         if value.dtype.kind not in "fiub":
-            raise ValueError(f"{name} has dtype {value.dtype}; expected numbers in {self!r}; convert it first.")
+            raise ValueError(f"{name} has dtype {value.dtype}; expected numbers for {self!r}; convert it first.")
         if not np.all(np.isfinite(value)):
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
-            raise ValueError(
-                f"{name} holds {value[where]} at index {where}; expected {self.expected}; drop or impute such rows."
-            )
+            at = f" at index {where}" if where else ""
+            raise ValueError(f"{name} holds {value[where]}{at}; expected {self.expected}; drop or impute it.")
         good = np.asarray(self.valid(value))
         if not np.all(good):
             where = tuple(int(i) for i in np.argwhere(~good)[0])
-            found = np.array2string(value[where], precision=6, threshold=12)
+            # One line, however large the matrix: a message is a sentence.
+            found = " ".join(np.array2string(value[where], precision=6, threshold=12).split())
             at = f" at index {where}" if where else ""
             raise ValueError(
-                f"{name} holds {found}{at}, outside {self!r}; expected {self.expected}; correct the values or declare another support."
+                f"{name} holds {found}{at}, outside {self!r}; expected {self.expected}; "
+                "correct the values or declare another support."
             )
 
     def start(self, scalar: float, shape: tuple[int, ...]) -> np.ndarray:
@@ -196,11 +199,13 @@ class _Positive(Support):
 
     def start(self, scalar, shape):
         if not scalar > 0:
-            raise ValueError(f"A start of {scalar} was given for {self!r}; expected a number above 0; give such a one.")
+            raise ValueError(
+                f"A start of {scalar} was given for {self!r}; expected a number above 0; give such a one."
+            )
         return np.full(shape, scalar)
 
     def inward(self, value):
-        return np.maximum(value, 1e-6)
+        return np.where(value < np.finfo(np.float32).tiny, 1e-6, value)
 
     def boundary_distance(self, value):
         return value
@@ -252,8 +257,11 @@ class Interval(Support):
         return (value >= self.lower) & (value <= self.upper)
 
     def inward(self, value):
+        # On the bound is what float32 cannot tell from it; a value that is merely near it stays.
+        low, high = (4 * float(np.finfo(np.float32).eps) * abs(bound) for bound in (self.lower, self.upper))
         margin = 1e-6 * (self.upper - self.lower)
-        return np.clip(value, self.lower + margin, self.upper - margin)
+        value = np.where(value <= self.lower + low, self.lower + max(margin, 2 * low), value)
+        return np.where(value >= self.upper - high, self.upper - max(margin, 2 * high), value)
 
     def boundary_distance(self, value):
         return jnp.minimum(value - self.lower, self.upper - value)
@@ -268,6 +276,7 @@ class Interval(Support):
 
 
 class _Simplex(Support):
+    needs_axis = True
     expected = "vectors of non-negative numbers that sum to 1 along the last axis"
     measure = "Lebesgue on the first k - 1 coordinates"
 
@@ -287,8 +296,9 @@ class _Simplex(Support):
         return np.full(shape, 1.0 / shape[-1])
 
     def inward(self, value):
-        value = np.maximum(value, 1e-6)
-        return value / value.sum(-1, keepdims=True)
+        raised = np.maximum(value, 1e-6)
+        inside = (value > 0).all(-1, keepdims=True)
+        return np.where(inside, value, raised / raised.sum(-1, keepdims=True))
 
     def noise(self, statistics, shape):
         import numpyro.distributions as dist
@@ -300,6 +310,7 @@ class _Simplex(Support):
 
 
 class _Ordered(Support):
+    needs_axis = True
     expected = "vectors that increase along the last axis"
 
     def _constraint(self):
@@ -315,8 +326,10 @@ class _Ordered(Support):
         return np.broadcast_to(scalar + np.arange(shape[-1]) - (shape[-1] - 1) / 2, shape).copy()
 
     def inward(self, value):
-        gaps = np.maximum(np.diff(value, axis=-1), 1e-6)
-        return np.concatenate([value[..., :1], value[..., :1] + np.cumsum(gaps, -1)], -1)
+        gaps = np.diff(value, axis=-1)
+        raised = np.cumsum(np.maximum(gaps, 1e-6 * (1 + abs(value).max(-1, keepdims=True))), -1)
+        moved = np.concatenate([value[..., :1], value[..., :1] + raised], -1)
+        return np.where((gaps > 0).all(-1, keepdims=True), value, moved)
 
 
 class _TwoValued(Support):
@@ -364,6 +377,7 @@ class _Matrix(Support):
     """What matrix supports share: the last axis stands twice."""
 
     samplable = False
+    needs_axis = True
 
     @property
     def shape_axes(self):
@@ -446,7 +460,9 @@ class _PositiveDefinite(_Matrix):
 
     def start(self, scalar, shape):
         if not scalar > 0:
-            raise ValueError(f"A start of {scalar} was given for {self!r}; expected a number above 0; give such a one.")
+            raise ValueError(
+                f"A start of {scalar} was given for {self!r}; expected a number above 0; give such a one."
+            )
         return super().start(scalar, shape)
 
     def entry_bounds(self, index):

@@ -32,6 +32,14 @@ def is_floating(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and hasattr(leaf, "shape") and np.issubdtype(leaf.dtype, np.inexact)
 
 
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """Return a copy that nobody can write to, so that a density does not change when the caller's array does."""
+    if array.flags.writeable:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
+
+
 def at_rest(value: Any, name: str = "a value", floats: bool = True) -> Any:
     """Return the value with its numbers as NumPy arrays; Python floats become leaves unless `floats` is off."""
 
@@ -39,17 +47,18 @@ def at_rest(value: Any, name: str = "a value", floats: bool = True) -> Any:
         if isinstance(leaf, jax.core.Tracer) or leaf is None:
             return leaf
         if isinstance(leaf, float) and floats:
-            return np.asarray(leaf)
+            return _frozen(np.asarray(leaf))
         if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
-            leaf = np.asarray(leaf)
+            leaf = _frozen(np.asarray(leaf))
             if leaf.dtype.kind not in "fiubc":
                 raise ValueError(
-                    f"{name} holds an array of dtype {leaf.dtype}; expected numbers; code the labels as whole numbers first."
+                    f"{name} holds an array of dtype {leaf.dtype}; expected numbers; "
+                    "code the labels as whole numbers first."
                 )
         return leaf
 
     if hasattr(value, "to_numpy"):  # pandas and xarray, before jax takes them for opaque leaves
-        value = value.to_numpy()
+        value = np.array(value.to_numpy())
     if isinstance(value, list):
         value = np.asarray(value)
     return jax.tree.map(settle, value)

@@ -38,3 +38,9 @@ class Result:
     def _told(self) -> str:
         """The findings as lines, for `str`."""
         return "\n".join(str(finding) for finding in self.findings)
+
+
+def listed(names: list[str], most: int = 4) -> str:
+    """Return "a, b and 3 more"."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

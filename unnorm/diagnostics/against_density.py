@@ -1,0 +1,99 @@
+"""Findings from draws held against the density that they are meant to follow."""
+
+import numpy as np
+
+from unnorm.density import Density
+from unnorm.diagnostics.draws import Drawn
+from unnorm.diagnostics.stein import SteinCheck, stein_check
+from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, listed
+
+
+def density_findings(drawn: Drawn, p: Density | None) -> list[Finding]:
+    """Return what a comparison with the density gives rise to, and what a biased kernel's draws lack without one.
+
+    Draws of a kernel that leaves its density invariant are held against Stein's identity as well; there a mismatch is a
+    warning, for it may as well be a jump of the density, where the identity does not hold.
+
+    Args:
+        drawn: the draws; their attribute `biased` holds the kernel's own sentence, empty for an exact one.
+        p: the density, its dimensions resolved; or None.
+
+    Returns:
+        The findings.
+
+    References:
+        Gorham and Mackey (2015), arXiv:1506.03039.
+    """
+    bias = str(drawn.attrs.get("biased", "")).strip().rstrip(".")
+    if p is None:
+        return [Finding(bias, "pass the density, diagnose(draws, p): biased draws never pass without it")] if bias else []
+    outside = list(_outside(drawn, p))
+    if outside:
+        return [*_unknown(drawn, p), *outside]
+    return [*_unknown(drawn, p), *_stein(drawn, p, bias)]
+
+
+def _unknown(drawn: Drawn, p: Density):
+    extra = [name for name in drawn.values if name not in p.variables]
+    if extra:
+        yield Finding(
+            f"{p.name} has no variable {listed(extra)}, which the draws hold",
+            "it is judged by R-hat and ESS alone; pass the density that was sampled if it should be compared",
+            NOTE,
+        )
+
+
+def _outside(drawn: Drawn, p: Density):
+    for name, support in p.variables.items():
+        value = drawn.values[name]
+        flat = value.reshape(-1, *value.shape[2:])
+        good = np.asarray(support.valid(flat)).reshape(len(flat), -1).all(1)
+        if not good.all():
+            worst = np.array2string(flat[np.argmin(good)], precision=4, threshold=6)
+            yield Finding(
+                f"{(~good).sum():,} of {len(good):,} draws of {name} lie outside {support!r}, such as {worst}",
+                "pass the density that was sampled, or declare the support that was meant",
+            )
+
+
+def _stein(drawn: Drawn, p: Density, bias: str):
+    continuous = any(not support.discrete for support in p.variables.values())
+    if p.covariates or not continuous:
+        if bias:
+            what = "a density with covariates" if p.covariates else "discrete variables"
+            yield Finding(f"{bias}; no check of that bias is known here for {what}", "use an exact kernel")
+        return
+    check = stein_check(p, drawn.values, drawn.labels())
+    if check.failed and bias:
+        yield Finding(f"{bias}; {_mismatch(check)}", "take a smaller step_size, or an adjusted kernel such as MALA", ERROR)
+    elif check.failed:
+        yield Finding(
+            f"The draws do not fit {p.name}: {_mismatch(check)}",
+            "check that it is the density that was sampled, and sample longer; a jump inside the support reads the same",
+            WARNING,
+        )
+    elif bias:
+        yield Finding(
+            f"{bias}; Stein's identity finds none, so that it is below what these draws can see "
+            f"(about {check.resolution:.2g} of a standard deviation or of a variance)",
+            "sample more to see less of it, or use an adjusted kernel such as MALA",
+            WARNING,
+        )
+
+
+def _mismatch(check: SteinCheck) -> str:
+    """The coordinates that fail, the surest first; + means draws that lie too high or too wide."""
+
+    def sure(one):
+        _, _, mean, error = one
+        return abs(mean) / error if error > 0 else np.inf
+
+    told = []
+    for label, kind, mean, error in sorted(check.failed, key=sure, reverse=True):
+        if not (np.isfinite(mean) and error > 0):
+            told.append(f"{label} ({kind} {mean:g}, no error to judge it by)")
+        elif kind == "location":
+            told.append(f"{label} (location {-mean:+.2g} sd, {abs(mean) / error:.1f} standard errors)")
+        else:
+            told.append(f"{label} (variance {-mean:+.2%}, {abs(mean) / error:.1f} standard errors)")
+    return f"Stein's identity fails in {listed(told)}"

@@ -1,0 +1,135 @@
+"""Judge draws: convergence, effective sample size, the sampler's own signals, and the bias that a kernel names."""
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unnorm.density import Density
+from unnorm.diagnostics.against_density import density_findings
+from unnorm.diagnostics.chains import chain_findings
+from unnorm.diagnostics.draws import Drawn, read
+from unnorm.diagnostics.sample_stats import sampler_findings
+from unnorm.diagnostics.tables import formatted
+from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result, listed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ["mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"]
+UNDEFINED_FOR_CONSTANTS = ["mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Diagnosis(Result):
+    """What `diagnose` found.
+
+    Attributes:
+        table: one row per scalar entry, labelled ``x[Ozone]``: mean, sd, mcse_mean, mcse_sd, ess_bulk, ess_tail, r_hat.
+        findings: what was noticed, each with advice and severity; the draws passed when none is an error.
+    """
+
+    table: "pd.DataFrame"
+    findings: list[Finding]
+
+    def __repr__(self) -> str:
+        errors = sum(finding.severity == ERROR for finding in self.findings)
+        warned = sum(finding.severity == WARNING for finding in self.findings)
+        verdict = "passed" if self.passed else f"failed with {errors} error{'s' * (errors != 1)}"
+        also = f" and {warned} warning{'s' * (warned != 1)}" if warned else ""
+        r_hat, ess = self.table["r_hat"].max(), self.table[["ess_bulk", "ess_tail"]].min(axis=None)
+        return f"Diagnosis({verdict}{also}: {len(self.table)} entries, largest R-hat {r_hat:.3f}, smallest ESS {ess:,.0f})"
+
+    def __str__(self) -> str:
+        table = formatted(self.table).to_string(max_rows=60)
+        return "\n".join(filter(None, [table, "", self._told() or "No findings: the draws passed every check."]))
+
+
+def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> Diagnosis:
+    """Judge whether draws may be used.
+
+    R-hat is the rank-normalised split one, at most 1.01, and a NaN fails; bulk and tail effective sample sizes should
+    reach 100 per chain. Divergences, acceptance, stuck chains, tree depth, energy and non-finite log-densities are read
+    where the sampler kept them. Draws of a kernel that names its own bias never pass without `p`; with it, they are held
+    against Stein's identity.
+
+    Args:
+        draws: what `un.sample` returns, any ArviZ data with a posterior group, or a dict of arrays (chain, draw, ...).
+        p: the density that the draws are meant to follow; then they are checked to lie in its support, too.
+        strict: raise where the draws do not pass.
+
+    Returns:
+        A `Diagnosis` with `table`, `findings` and `passed`.
+
+    Raises:
+        TypeError, ValueError: draws in no known form, or that lack a variable of `p`.
+        Unreliable: with `strict`, where a finding is an error.
+
+    Example:
+        >>> import numpy as np
+        >>> import unnorm as un
+        >>> check = un.diagnose({"x": np.random.default_rng(0).normal(size=(4, 500))})
+        >>> check.passed
+        True
+
+    References:
+        Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16, 667-718, arXiv:1903.08008; Gorham
+        and Mackey (2015), arXiv:1506.03039.
+    """
+    drawn = read(draws)
+    if p is not None:
+        p = _matched(drawn, p)
+    table, constant = _table(drawn)
+    findings = [
+        *chain_findings(drawn, table, constant, _discrete(drawn, p)),
+        *sampler_findings(drawn.stats, drawn.attrs),
+        *density_findings(drawn, p),
+    ]
+    order = [ERROR, WARNING, NOTE]
+    diagnosis = Diagnosis(table, sorted(findings, key=lambda finding: order.index(finding.severity)))
+    if strict:
+        diagnosis.raise_unless_passed()
+    return diagnosis
+
+
+def _matched(drawn: Drawn, p: Density) -> Density:
+    """The density with its open dimensions taken from the draws."""
+    if not isinstance(p, Density):
+        raise TypeError(f"p is a {type(p).__name__}; expected the density that was sampled; pass an un.Density.")
+    values = drawn.values
+    missing = [name for name in p.variables if name not in values]
+    if missing:
+        raise ValueError(
+            f"draws lack {listed(missing)}, and hold {listed(list(values))}; expected every variable of {p.name}; pass the "
+            "density that was sampled."
+        )
+    return p.resolved({name: values[name].shape[2:] for name in p.variables})
+
+
+def _table(drawn: Drawn) -> tuple["pd.DataFrame", set[str]]:
+    """The table, and the entries that never change, for which ArviZ's effective sample size would mislead."""
+    import arviz_stats
+    import xarray as xr
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # each is a finding of ours
+        finite = drawn.posterior.astype(float)
+        finite = finite.where(np.isfinite(finite))
+        tree = xr.DataTree.from_dict({"posterior": finite})
+        table = arviz_stats.summary(tree, kind="all", round_to="none")[COLUMNS].astype(float)
+    columns = drawn.columns()
+    table.index = list(columns)
+    constant = {label for label, value in columns.items() if (value == value[0, 0]).all()}
+    table.loc[[label in constant for label in columns], UNDEFINED_FOR_CONSTANTS] = np.nan
+    return table, constant
+
+
+def _discrete(drawn: Drawn, p: Density | None) -> set[str]:
+    """The discrete variables: by declaration, else those whose draws are all whole numbers."""
+    declared = {} if p is None else {name: support.discrete for name, support in p.variables.items()}
+    return {
+        name
+        for name, value in drawn.values.items()
+        if declared.get(name, value.dtype.kind in "iub" or bool((value == np.round(value)).all()))
+    }

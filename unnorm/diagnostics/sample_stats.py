@@ -1,0 +1,146 @@
+"""Findings from what the sampler tells of its own steps."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from unnorm.diagnostics.verdict import WARNING, Finding, listed
+
+STUCK_ACCEPTANCE = 0.01  # below this a chain is as good as not moving
+LOW_ACCEPTANCE = 0.05
+HIGH_ACCEPTANCE = 0.95  # of a random walk: its steps are too short to get anywhere
+LOW_BFMI = 0.3  # Betancourt (2016), arXiv:1604.00695
+MAX_TREE_DEPTH = 10  # the usual limit, where the draws do not tell theirs
+SATURATED_SHARE = 0.01
+
+Stats = Mapping[str, np.ndarray]
+
+
+def sampler_findings(stats: Stats, attrs: Mapping[str, Any]) -> list[Finding]:
+    """Return what the statistics of the steps, arrays (chain, draw) by ArviZ's names, give rise to.
+
+    Args:
+        stats: any of acceptance_rate, is_accepted, diverging, energy, tree_depth, nan_proposal, inf_proposal.
+        attrs: the draws' attributes; `kernel`, `tuning`, `findings` and `incomplete` are read where they are.
+
+    Returns:
+        The findings, errors and warnings mixed.
+
+    References:
+        Betancourt (2017), A conceptual introduction to Hamiltonian Monte Carlo, arXiv:1701.02434.
+    """
+    return [
+        *_told_by_sampling(attrs),
+        *_bad_proposals(stats),
+        *_divergences(stats),
+        *_acceptance(stats, str(attrs.get("kernel", ""))),
+        *_tree_depth(stats, attrs),
+        *_energy(stats),
+    ]
+
+
+def _json(attrs: Mapping[str, Any], name: str, kind: type) -> Any:
+    """An attribute that holds JSON; draws from elsewhere may hold anything under its name."""
+    try:
+        found = json.loads(attrs[name])
+    except (KeyError, TypeError, ValueError):
+        return kind()
+    return found if isinstance(found, kind) else kind()
+
+
+def _told_by_sampling(attrs):
+    for told in _json(attrs, "findings", list):
+        if isinstance(told, list) and len(told) == 3:
+            yield Finding(*map(str, told))
+    if attrs.get("incomplete"):
+        yield Finding(
+            "The run did not come to its end, so that these are only its first draws",
+            "resume it from its store, or judge the draws as the short run that they are",
+        )
+
+
+def _count(stats: Stats, name: str) -> tuple[int, int]:
+    values = np.asarray(stats[name], bool) if name in stats else np.zeros(1, bool)
+    return int(values.sum()), values.size
+
+
+def _bad_proposals(stats):
+    count, total = _count(stats, "nan_proposal")
+    if count:
+        yield Finding(
+            f"The log-density was NaN at {count:,} of {total:,} proposals; a NaN is treated as a rejection, so the draws "
+            "are restricted to where it is defined",
+            "mend the density where it returns NaN (the log or root of a negative number, 0 · inf), or narrow its support",
+        )
+    count, total = _count(stats, "inf_proposal")
+    if count:
+        yield Finding(
+            f"The log-density was +inf at {count:,} of {total:,} proposals, where a chain never leaves again",
+            "mend the density: an infinite peak cannot be sampled; bound it, or narrow the support",
+        )
+
+
+def _divergences(stats):
+    count, total = _count(stats, "diverging")
+    if count:
+        yield Finding(
+            f"{count:,} of {total:,} trajectories diverged ({count / total:.2%}), so the draws may miss a region of strong "
+            "curvature",
+            "raise target_acceptance_rate (to .95 or .99), or reparametrise the density",
+        )
+
+
+def _acceptance(stats, kernel):
+    rate = stats.get("is_accepted", stats.get("acceptance_rate"))
+    if rate is None:
+        return
+    by_chain = np.asarray(rate, float).mean(1)
+    stuck = ~(by_chain >= STUCK_ACCEPTANCE)  # so that NaN counts as stuck
+    if stuck.any():
+        named = [f"chain {c} ({by_chain[c]:.2%})" for c in np.flatnonzero(stuck)]
+        yield Finding(
+            f"Hardly any proposal was accepted in {listed(named)}",
+            "take a smaller step_size or a longer warm-up, and check the density at the chain's start",
+        )
+    mean = by_chain[~stuck].mean() if not stuck.all() else np.nan
+    if mean < LOW_ACCEPTANCE:
+        yield Finding(
+            f"Only {mean:.1%} of the proposals were accepted", "take a smaller step_size or a longer warm-up", WARNING
+        )
+    if kernel == "random_walk_mh" and mean > HIGH_ACCEPTANCE:
+        yield Finding(
+            f"{mean:.1%} of the random walk's proposals were accepted, because its steps are short",
+            "take a larger step_size (about a quarter of the proposals accepted is best)",
+            WARNING,
+        )
+
+
+def _tree_depth(stats, attrs):
+    if "tree_depth" not in stats:
+        return
+    limit = _json(attrs, "tuning", dict).get("max_tree_depth", MAX_TREE_DEPTH)
+    share = float(np.mean(stats["tree_depth"] >= limit))
+    if share > SATURATED_SHARE:
+        yield Finding(
+            f"{share:.1%} of the trajectories were cut off at the tree depth {limit}",
+            "warm up longer, rescale the variables to similar spreads, or raise max_tree_depth",
+            WARNING,
+        )
+
+
+def _energy(stats):
+    energy = np.asarray(stats.get("energy", np.zeros((0, 0))), float)
+    if energy.size == 0 or energy.shape[1] < 2:
+        return
+    spread = energy.var(1)
+    bfmi = np.divide((np.diff(energy, axis=1) ** 2).mean(1), spread, out=np.ones(len(energy)), where=spread > 0)
+    low = np.flatnonzero(bfmi < LOW_BFMI)
+    if len(low):
+        named = [f"chain {c} ({bfmi[c]:.2f})" for c in low]
+        yield Finding(
+            f"The energy hardly changes between draws: E-BFMI is below {LOW_BFMI} in {listed(named)}",
+            "reparametrise the density (heavy tails, or a funnel), or warm up longer",
+            WARNING,
+        )

@@ -1,0 +1,151 @@
+"""Stein's identity as a check of draws against a density known up to a constant."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import jax
+import numpy as np
+
+from unnorm.density import Density, cast
+
+Z_LIMIT = 4.0  # standard errors that a mean may lie off zero
+FAMILY_LEVEL = 1e-3  # chance of one false alarm over all coordinates (Bonferroni), where this asks for more than Z_LIMIT
+BATCH = 64  # events whose gradients are taken at once: bounds the memory where one event involves much data
+
+
+@dataclass(frozen=True)
+class SteinCheck:
+    """Means that are zero under the density, by unconstrained coordinate.
+
+    Attributes:
+        labels: the coordinates.
+        location: mean of s_j ∂_j log p(u); for a Gaussian, minus the bias of the mean over the standard deviation.
+        spread: mean of 1 + (u_j − m_j) ∂_j log p(u); for independent Gaussians, minus the relative bias of the variance.
+        location_error, spread_error: their Monte Carlo standard errors.
+        limit: how many standard errors are allowed.
+    """
+
+    labels: list[str]
+    location: np.ndarray
+    location_error: np.ndarray
+    spread: np.ndarray
+    spread_error: np.ndarray
+    limit: float
+
+    @property
+    def failed(self) -> list[tuple[str, str, float, float]]:
+        """(coordinate, "location" or "spread", mean, standard error) of each mean that is not within the limit."""
+        return [
+            (label, kind, float(mean), float(error))
+            for kind in ("location", "spread")
+            for label, mean, error in zip(
+                self.labels, getattr(self, kind), getattr(self, f"{kind}_error"), strict=True
+            )
+            if not (abs(mean) <= self.limit * error and np.isfinite(error))
+        ]
+
+    @property
+    def resolution(self) -> float:
+        """The largest relative mismatch that could have passed."""
+        return float(self.limit * max(self.location_error.max(), self.spread_error.max()))
+
+
+def stein_check(p: Density, values: Mapping[str, np.ndarray], labels: Mapping[str, list[str]]) -> SteinCheck:
+    """Check draws against a density by Stein's identity, coordinate by coordinate.
+
+    In unconstrained coordinates u, with the Jacobian in log p, E[∂_j log p(u)] = 0 and E[1 + u_j ∂_j log p(u)] = 0 for
+    every density that falls off at infinity and has no jumps. The second is taken about the draws' mean m_j, which
+    follows from the two and does not depend on where the origin is; the first is scaled by the draws' standard deviation
+    s_j. Discrete variables are held: the identities are conditional on them. No constant of p is needed.
+
+    Args:
+        p: the density, its dimensions resolved.
+        values: draws inside the support, by variable, with the axes (chain, draw, *event).
+        labels: the names of the entries of each variable.
+
+    Returns:
+        The means with their Monte Carlo errors, which come from the effective sample size of each sequence.
+
+    Raises:
+        ValueError: no variable is continuous.
+
+    References:
+        Gorham and Mackey (2015), Measuring sample quality with Stein's method, arXiv:1506.03039; Stein (1972).
+    """
+    continuous = [name for name, support in p.variables.items() if not support.discrete]
+    if not continuous:
+        raise ValueError(f"Density {p.name} has discrete variables only; expected a continuous one; check it by enumeration.")
+    free, gradient = _gradients(p, values)
+    u, g = (np.concatenate([_flat(part[name]) for name in continuous], -1) for part in (free, gradient))
+    spread = u.std((0, 1))
+    names = [label for name in continuous for label in _coordinates(name, free[name].shape[2:], labels[name])]
+    location, about = spread * g, 1 + (u - u.mean((0, 1))) * g
+    tests = 2 * len(names)
+    return SteinCheck(
+        names,
+        location.mean((0, 1)),
+        _mcse(location),
+        about.mean((0, 1)),
+        _mcse(about),
+        max(Z_LIMIT, NormalDist().inv_cdf(1 - FAMILY_LEVEL / 2 / tests)),
+    )
+
+
+def _flat(value: np.ndarray) -> np.ndarray:
+    return value.reshape(*value.shape[:2], -1)
+
+
+def _coordinates(name: str, shape: tuple[int, ...], labels: list[str]) -> list[str]:
+    """Names of unconstrained coordinates; those of the entries where there are as many of one as of the other."""
+    size = int(np.prod(shape))
+    return labels if len(labels) == size else [f"{name} (unconstrained {i})" for i in range(size)]
+
+
+def _mcse(sequence: np.ndarray) -> np.ndarray:
+    from arviz_stats.base import array_stats
+
+    with np.errstate(all="ignore"):
+        return np.asarray(array_stats.mcse(sequence, chain_axis=0, draw_axis=1, method="mean"), float)
+
+
+def _gradients(p: Density, values: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Unconstrained draws and the gradients of log p there, both with the axes (chain, draw, ...)."""
+    leading = next(iter(values.values())).shape[:2]
+    with jax.enable_x64(True):
+        events = {
+            name: np.asarray(values[name], float).reshape((-1, *values[name].shape[2:])) for name in p.variables
+        }
+        free = {name: _unconstrained(support, events[name]) for name, support in p.variables.items()}
+        gradient = _free_gradient(cast(p.bare(), float), free)
+    free, gradient = jax.tree.map(lambda part: np.asarray(part).reshape(*leading, *part.shape[1:]), (free, gradient))
+    return free, gradient
+
+
+def _unconstrained(support: Any, value: np.ndarray) -> np.ndarray:
+    """Unconstrained coordinates; a value that rounding put onto the boundary is first moved just inside."""
+    free = np.asarray(jax.vmap(support.unconstrain)(value))
+    bad = ~np.isfinite(free).reshape(len(free), -1).all(1)
+    if bad.any():
+        free = free.copy()
+        free[bad] = np.asarray(jax.vmap(support.unconstrain)(support.inward(value[bad])))
+    return free
+
+
+@jax.jit
+def _free_gradient(p: Density, free: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """∂ log p of every continuous coordinate, event by event."""
+    discrete = {name for name, support in p.variables.items() if support.discrete}
+
+    def log_density(moving, held):
+        position = moving | held
+        event = {name: support.constrain(position[name]) for name, support in p.variables.items()}
+        return p.log_density(event) + sum(support.log_det(position[name]) for name, support in p.variables.items())
+
+    def one(position):
+        held = {name: value for name, value in position.items() if name in discrete}
+        moving = {name: value for name, value in position.items() if name not in discrete}
+        return jax.grad(log_density)(moving, held)
+
+    return jax.lax.map(one, free, batch_size=BATCH)

@@ -1,0 +1,1 @@
+"""Fitting: objectives as M-estimators, one driver, one place for standard errors."""

@@ -1,0 +1,63 @@
+"""The contract of an objective."""
+
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+
+from unnorm.density import Density
+
+
+class Extra(NamedTuple):
+    """What an objective prepares once: a pytree that goes along into the compiled loss.
+
+    `learned` is estimated jointly with the parameters (NCE's log Z), `rows` belongs to the data row by row (its noise),
+    `shared` is the same for all rows (the nodes of a quadrature, scales).
+    """
+
+    learned: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
+
+
+class Objective(Protocol):
+    """The contract: how to add an objective.
+
+    Write a class of options with the decorator `@method`, give it `prepare`, and either `loss_i` (a per-example loss: an
+    M-estimator, whose standard errors come for free) or `gradient` (stochastic: a sampler inside), and put it into
+    `OBJECTIVES`.
+    """
+
+    target: ClassVar[str]  # which fixed point it aims at, in a phrase
+
+    def refuse(self, density: Density) -> str | None:
+        """Return why this objective does not serve the density, as a sentence, or None."""
+
+    def prepare(self, density: Density, events: dict[str, Any], key: jax.Array) -> Extra:
+        """Return what stays fixed while the parameters move; `events` are the data, (n, ...) by name."""
+
+    def loss_i(self, density: Density, extra: Extra, event: dict[str, Any], key: jax.Array | None) -> jax.Array:
+        """Return the loss of one row; `extra.rows` holds that row's part."""
+
+    def gradient(self, density: Density, extra: Extra, events: dict, key: jax.Array) -> tuple[dict, Extra]:
+        """Return an unbiased estimate of the gradient in `density.free()` whose root is the fit, and the new extra."""
+
+
+class PerExample:
+    """What per-example objectives share."""
+
+    stochastic: ClassVar[bool] = False
+
+    def refuse(self, density: Density) -> str | None:
+        return None
+
+    def refreshed(self, density: Density, extra: Extra, events: dict) -> Extra | None:
+        """Return a new extra where the fixed one is no longer good enough at these parameters."""
+        return None
+
+    def score_correction(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
+        """Return what is added to each row's score for what was estimated beforehand (a fitted noise)."""
+        return None
+
+    def noise_variance(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
+        """Return the part of the scores' covariance that is drawn noise, which another seed would change."""
+        return None

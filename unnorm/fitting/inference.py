@@ -1,0 +1,123 @@
+"""Standard errors: every objective's covariance comes from here, in the coordinates of the free parameters.
+
+mean_i ψ(x_i; θ) = 0 gives V = H⁻¹ J H⁻ᵀ / n with H = mean ∂ψ/∂θ', J = Cov(ψ) (Godambe 1960; White 1982,
+doi:10.2307/1912526).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import norm
+
+from unnorm.fitting.optimise import hessian, losses, mean_loss, parameters_of
+
+_SINGULAR = 1e-11  # smallest eigenvalue of the scaled H below which a direction is not identified
+
+
+class Covariance(NamedTuple):
+    """Covariance of the free parameters and learned extras, and the part of it that another seed would change."""
+
+    total: np.ndarray
+    simulation: np.ndarray
+
+
+class NoCovariance(ValueError):
+    """Why there is no covariance, as a sentence."""
+
+
+@jax.jit
+def scores_and_curvature(objective, density, extra, events, vector):
+    """ψ of every row, (n, p), and H."""
+
+    def loss_of(vector, row, event):
+        return losses(objective, density, extra._replace(rows=row), event, vector)[0]
+
+    def one(given):
+        row, event = jax.tree.map(lambda leaf: leaf[None], given)
+        return jax.grad(loss_of)(vector, row, event)
+
+    psi = jax.lax.map(one, (extra.rows, events), batch_size=512)
+    return psi, hessian(lambda v: mean_loss(objective, density, extra, events, v), vector)
+
+
+def sandwich(objective, density, extra, events) -> Covariance:
+    """The robust covariance of a per-example objective at its minimum, everything that was estimated counted."""
+    vector = parameters_of(density, extra)[0]
+    psi, curvature = scores_and_curvature(objective, density, extra, events, vector)
+    correction = objective.score_correction(density, extra, events)
+    psi = np.asarray(psi if correction is None else psi + correction)
+    drawn = objective.noise_variance(density, extra, events)
+    return sandwich_of(psi, np.asarray(curvature), None if drawn is None else np.asarray(drawn))
+
+
+def sandwich_of(psi: np.ndarray, curvature: np.ndarray, drawn: np.ndarray | None = None) -> Covariance:
+    """V from the rows' scores (n, p) and H."""
+    if len(psi) < 2:
+        raise NoCovariance("one row of data has no spread to estimate a covariance from, so there are no standard errors")
+    centred = psi - psi.mean(0)
+    return bread_and_meat(curvature, centred.T @ centred / len(psi), len(psi), drawn)
+
+
+def bread_and_meat(curvature: np.ndarray, meat: np.ndarray, n: int, drawn: np.ndarray | None = None) -> Covariance:
+    """H⁻¹ J H⁻ᵀ / n by solving; a singular H is refused, never hidden by a pseudo-inverse."""
+    if not (np.isfinite(curvature).all() and np.isfinite(meat).all()):
+        raise NoCovariance("the scores or their derivatives are not finite at the estimate, so there are no standard errors")
+    scale = np.sqrt(np.abs(np.diagonal(curvature)))
+    scale = np.where(scale > 0, scale, 1.0)
+    smallest = np.linalg.svd(curvature / np.outer(scale, scale), compute_uv=False).min()
+    if not smallest > _SINGULAR:
+        raise NoCovariance(
+            f"the information matrix is singular (smallest scaled singular value {smallest:.1e}): some parameters are not "
+            "identified by these data, so there are no standard errors"
+        )
+    half = np.linalg.solve(curvature, np.linalg.cholesky(_positive(meat)))
+    total = half @ half.T / n
+    if drawn is None:
+        return Covariance(total, np.zeros_like(total))
+    half = np.linalg.solve(curvature, np.linalg.cholesky(_positive(drawn)))
+    return Covariance(total, half @ half.T / n)
+
+
+def _positive(matrix: np.ndarray) -> np.ndarray:
+    """Symmetrise; rounding may leave an eigenvalue at -1e-18, which a Cholesky factor does not forgive."""
+    matrix = (matrix + matrix.T) / 2
+    values, vectors = np.linalg.eigh(matrix)
+    floor = 1e-14 * max(values.max(), 1e-300)
+    if values.min() < -1e-6 * max(values.max(), 1e-300):
+        raise NoCovariance(
+            "the estimated covariance of the scores is not positive semi-definite: its Monte Carlo noise is too large, so "
+            "there are no standard errors"
+        )
+    return (vectors * np.maximum(values, floor)) @ vectors.T
+
+
+def interval(estimate: float, error: float, bounds: tuple[float, float], level: float = 0.95) -> tuple[float, float]:
+    """A normal interval on the scale that has no bounds (log, logit), transformed back so that it respects them."""
+    z, (low, high) = norm.ppf(0.5 + level / 2), bounds
+    if np.isfinite(low) and np.isfinite(high):
+        share = (estimate - low) / (high - low)
+        if not 0 < share < 1:
+            return (np.nan, np.nan)
+        logit, spread = np.log(share / (1 - share)), error / ((high - low) * share * (1 - share))
+        ends = logit + spread * z * np.array([-1.0, 1.0])
+        return tuple(low + (high - low) / (1 + np.exp(-ends)))
+    if np.isfinite(low):
+        return tuple(low + (estimate - low) * np.exp(error / (estimate - low) * z * np.array([-1.0, 1.0])))
+    return (estimate - z * error, estimate + z * error)
+
+
+def entries(density, vector_of: Any, vector: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The listed entries of all parameters, and their Jacobian in the vector: the delta method's half."""
+
+    def listed(vector):
+        values = density.at(vector_of(vector)).parameters
+        parts = []
+        for name, support in density.supports.items():
+            shape = np.shape(values[name]) if not isinstance(values[name], dict) and hasattr(values[name], "shape") else ()
+            places = support.entries(shape)
+            parts.append(jnp.stack([values[name][place] for place in places]) if places else jnp.zeros(0))
+        return jnp.concatenate(parts) if parts else jnp.zeros(0)
+
+    return np.asarray(listed(vector)), np.asarray(jax.jacfwd(listed)(vector))

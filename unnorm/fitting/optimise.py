@@ -1,0 +1,113 @@
+"""Deterministic objectives are minimised to convergence: damped Newton for few parameters, L-BFGS for many."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from unnorm.fitting.base import Extra
+
+NEWTON_LIMIT = 300  # parameters beyond which a Hessian costs more than it saves
+_STEPS = {"newton": 200, "lbfgs": 5000}
+_BATCH = 8  # Hessian columns at once
+
+
+class Minimum(NamedTuple):
+    vector: jax.Array
+    loss: jax.Array
+    decrement: jax.Array  # g' H^-1 g: the squared distance to the optimum in the curvature's own metric
+    steps: jax.Array
+    history: jax.Array
+
+
+def parameters_of(density, extra: Extra) -> tuple[jax.Array, Any]:
+    """All that is estimated, as one vector, and the function back to (free parameters, learned extras)."""
+    return ravel_pytree((density.free(), extra.learned))
+
+
+def losses(objective, density, extra: Extra, events: dict, vector: jax.Array) -> jax.Array:
+    """The loss of every row at this parameter vector."""
+    free, learned = parameters_of(density, extra)[1](vector)
+    moved = density.at(free)
+
+    def one(row, event):
+        return objective.loss_i(moved, Extra(learned, row, extra.shared), event, None)
+
+    return jax.vmap(one)(extra.rows, events)
+
+
+def mean_loss(objective, density, extra: Extra, events: dict, vector: jax.Array) -> jax.Array:
+    return losses(objective, density, extra, events, vector).mean()
+
+
+def hessian(function, x: jax.Array) -> jax.Array:
+    """The Hessian by a few columns at a time, so that memory stays bounded."""
+    push = jax.linearize(jax.grad(function), x)[1]
+    return jax.lax.map(push, jnp.eye(x.size, dtype=x.dtype), batch_size=_BATCH)
+
+
+@jax.jit
+def newton(objective, density, extra: Extra, events: dict) -> Minimum:
+    """Newton's method with Levenberg's damping, until the decrement is at rounding level."""
+    loss = functools.partial(mean_loss, objective, density, extra, events)
+    x = parameters_of(density, extra)[0]
+    tolerance = 1e-20 if x.dtype == jnp.float64 else 1e-10
+
+    def derivatives(x):
+        value, gradient = jax.value_and_grad(loss)(x)
+        return value, gradient, hessian(loss, x)
+
+    def solve(gradient, curvature, damping):
+        scale = jnp.maximum(jnp.abs(jnp.diagonal(curvature)), 1e-8)
+        factor = jnp.linalg.cholesky(curvature + damping * jnp.diag(scale))
+        return -jax.scipy.linalg.cho_solve((factor, True), gradient)
+
+    def go_on(carry):
+        _, _, _, _, _, decrement, damping, step, _ = carry
+        # written so that a NaN decrement (no Cholesky factor) goes on with more damping
+        return ~(decrement < tolerance) & (step < _STEPS["newton"]) & (damping < 1e12)
+
+    def iterate(carry):
+        x, value, gradient, curvature, _, _, damping, step, history = carry
+        move = solve(gradient, curvature, damping)
+        trial = x + move
+        trial_value = loss(trial)
+        decrement = jnp.where(damping == 0, -gradient @ move, jnp.inf)
+        slack = 1e-14 * (1 + jnp.abs(value))
+        better = jnp.isfinite(trial_value) & (trial_value <= value + slack) & jnp.all(jnp.isfinite(move))
+        damping = jnp.where(better, jnp.where(damping <= 1e-7, 0.0, damping / 10), jnp.maximum(10 * damping, 1e-4))
+        fresh = jax.lax.cond(better, lambda: derivatives(trial), lambda: (value, gradient, curvature))
+        x = jnp.where(better, trial, x)
+        decrement = jnp.where(better, decrement, jnp.inf)
+        return (x, *fresh, better, decrement, damping, step + 1, history.at[step].set(fresh[0]))
+
+    history = jnp.full(_STEPS["newton"], jnp.nan, x.dtype)
+    first = derivatives(x)
+    zero, infinite = jnp.zeros((), x.dtype), jnp.asarray(jnp.inf, x.dtype)
+    end = jax.lax.while_loop(go_on, iterate, (x, *first, True, infinite, zero, 0, history))
+    return Minimum(end[0], end[1], end[5], end[7], end[8])
+
+
+@jax.jit
+def lbfgs(objective, density, extra: Extra, events: dict) -> Minimum:
+    """L-BFGS (Optax) until the gradient is at rounding level."""
+    loss = functools.partial(mean_loss, objective, density, extra, events)
+    x = parameters_of(density, extra)[0]
+    solver, tolerance = optax.lbfgs(), 1e-8 if x.dtype == jnp.float64 else 1e-4
+    value_and_grad = optax.value_and_grad_from_state(loss)
+
+    def iterate(carry):
+        x, state, _, step, history = carry
+        value, gradient = value_and_grad(x, state=state)
+        update, state = solver.update(gradient, state, x, value=value, grad=gradient, value_fn=loss)
+        return optax.apply_updates(x, update), state, jnp.max(jnp.abs(gradient)), step + 1, history.at[step].set(value)
+
+    def go_on(carry):
+        return ~(carry[2] < tolerance) & (carry[3] < _STEPS["lbfgs"])
+
+    history = jnp.full(_STEPS["lbfgs"], jnp.nan, x.dtype)
+    x, _, norm, step, history = jax.lax.while_loop(go_on, iterate, (x, solver.init(x), jnp.asarray(jnp.inf, x.dtype), 0, history))
+    return Minimum(x, loss(x), jnp.where(norm < tolerance, 0.0, jnp.inf), step, history)

@@ -1,0 +1,143 @@
+"""What a fit returns."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from unnorm.density import Density
+from unnorm.diagnostics.verdict import Finding, Result
+from unnorm.fitting.inference import Covariance, interval
+
+
+class FitLogZ(NamedTuple):
+    """log Z after a fit, with its two errors apart.
+
+    `monte_carlo_error` is that of log Z at this estimate (another seed would change it), `sampling_error` that of log Z at
+    the true parameters (another data set would change it). `standard_error` is both together.
+    """
+
+    value: float
+    monte_carlo_error: float
+    sampling_error: float
+
+    @property
+    def standard_error(self) -> float:
+        return float(np.hypot(self.monte_carlo_error, self.sampling_error))
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __repr__(self) -> str:
+        return (
+            f"log Z = {self.value:.5f} (Monte Carlo error {self.monte_carlo_error:.2g}, "
+            f"sampling error {self.sampling_error:.2g})"
+        )
+
+
+class LogLikelihood(NamedTuple):
+    """The log-likelihood of a data set: its sum, the standard error of the sum, and each row's part."""
+
+    value: float
+    standard_error: float
+    pointwise: np.ndarray
+
+
+@dataclass(repr=False)
+class Fit(Result):
+    """A fitted density.
+
+    Attributes:
+        density: the density at the estimate, ready to be sampled and normalized.
+        objective: the registry name of the objective; `target` says which fixed point it aims at.
+        converged: whether the optimiser got to the objective's own fixed point.
+        log_z: `FitLogZ`, or None where the method gives none and log Z is not at hand exactly (then run `un.log_z`).
+        history: the loss by step (contrastive divergence: the step's length in its metric, for it has no loss).
+        monte_carlo_error: the part of each standard error that another seed would change, as a labelled Series.
+    """
+
+    density: Density
+    objective: str
+    target: str
+    converged: bool
+    log_z: FitLogZ | None
+    history: np.ndarray
+    seed: int
+    rows: int
+    findings: list[Finding] = field(default_factory=list)
+    _estimates: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    _covariance: Covariance | None = None  # of the listed entries
+    _log_z_gradient: np.ndarray | None = None  # of exact log Z, in the listed entries' vector
+    _likelihood: Any = None  # from events to the pieces of a log-likelihood
+
+    @property
+    def passed(self) -> bool:
+        return self.converged and super().passed
+
+    def _labels(self) -> list[str]:
+        names = []
+        for name, support in self.density.supports.items():
+            shape = np.shape(self.density.parameters[name]) if support.shape_axes else ()
+            axes = [self.density.labels.get(axis) for axis in support.shape_axes]
+            for place in support.entries(shape):
+                inside = ",".join(str(i if label is None else label[i]) for i, label in zip(place, axes, strict=False))
+                names.append(f"{name}[{inside}]" if inside else name)
+        return names
+
+    def _bounds(self) -> list[tuple[float, float]]:
+        bounds = []
+        for name, support in self.density.supports.items():
+            shape = np.shape(self.density.parameters[name]) if support.shape_axes else ()
+            bounds += [support.entry_bounds(place) for place in support.entries(shape)]
+        return bounds
+
+    def summary(self, level: float = 0.95) -> pd.DataFrame:
+        """Estimates with standard errors and intervals, each free entry once; intervals respect the parameters' bounds."""
+        errors = self._errors(None if self._covariance is None else self._covariance.total)
+        ends = [
+            interval(e, s, b, level) for e, s, b in zip(self._estimates, errors, self._bounds(), strict=True)
+        ]
+        lower, upper = np.array(ends).reshape(-1, 2).T
+        columns = {"estimate": self._estimates, "standard_error": errors, "lower": lower, "upper": upper}
+        return pd.DataFrame(columns, index=pd.Index(self._labels(), name="parameter"))
+
+    def _errors(self, covariance: np.ndarray | None) -> np.ndarray:
+        if covariance is None:
+            return np.full(len(self._estimates), np.nan)
+        return np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
+
+    @property
+    def covariance(self) -> pd.DataFrame | None:
+        """The covariance of the listed entries, labelled; None where there is none (a finding says why)."""
+        if self._covariance is None:
+            return None
+        return pd.DataFrame(self._covariance.total, index=self._labels(), columns=self._labels())
+
+    @property
+    def monte_carlo_error(self) -> pd.Series:
+        """The Monte Carlo part of the standard errors: noise that was drawn, chains that were run."""
+        simulation = None if self._covariance is None else self._covariance.simulation
+        return pd.Series(self._errors(simulation), index=self._labels(), name="monte_carlo_error")
+
+    def log_likelihood(self, data: Any) -> LogLikelihood:
+        """The log-likelihood of held-out data where log Z is at hand exactly.
+
+        The standard error counts the spread of the rows and the parameters' own covariance:
+        Var = n var(log p(x_i)) + n² d'Vd, d = mean ∇ log p.
+        """
+        if self._likelihood is None:
+            raise ValueError(
+                f"The log Z of {self.density.name} is not at hand exactly, so that there is no log-likelihood; expected a density "
+                "of at most 2^20 states or three continuous dimensions; estimate log Z with un.log_z(fit.density)."
+            )
+        return self._likelihood(data)
+
+    def __repr__(self) -> str:
+        state = "converged" if self.converged else "NOT converged"
+        return f"Fit of {self.density.name} by {self.objective}: {state}, {len(self._estimates)} parameters, {self.rows} rows"
+
+    def __str__(self) -> str:
+        parts = [repr(self), f"Aims at {self.target}.", self.summary().round(4).to_string()]
+        parts += [repr(self.log_z)] if self.log_z else []
+        return "\n".join(parts + ([self._told()] if self.findings else []))

@@ -1,0 +1,139 @@
+"""Standard errors and fixed points of contrastive divergence, by chains at the estimate.
+
+CD-k: ψ_i = s(x_i) − E[s(x') | x_i → k steps], s = ∇ log p̃. For a kernel that leaves p_θ invariant, H = E[ψ (s − s̄)'], and
+J = mean ψ⁽¹⁾ψ⁽²⁾' from two independent groups of negatives, so that their noise does not enter. Persistent chains have the
+covariance of Monte Carlo maximum likelihood: I⁻¹ J I⁻¹ / n, I = Cov_θ(s) + E_θ[∇² log p̃] − mean ∇² log p̃(x_i).
+
+References: Godambe (1960), doi:10.1214/aoms/1177705693; Geyer (1994), doi:10.1111/j.2517-6161.1994.tb01976.x.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
+from unnorm.fitting.inference import Covariance, NoCovariance, bread_and_meat
+from unnorm.fitting.objectives.contrastive_divergence import adapted, advance, contrast, starting_tuning
+from unnorm.fitting.objectives.maximum_likelihood import unconstrained
+from unnorm.fitting.optimise import NEWTON_LIMIT, hessian
+from unnorm.sampling.kernels import HMC, Gibbs
+
+_REPLICATES = 100  # negatives per datum behind J and H of CD-k
+_LONG_ROUNDS, _LONG_STEPS = 100, 10  # the long run behind I and the bias of a fixed point
+
+
+class LongRun(NamedTuple):
+    """Moments of the score under the model itself, by chains that had time to mix."""
+
+    batches: np.ndarray  # means of the score over ten stretches of the run (10, p)
+    information: np.ndarray
+
+
+def _score_function(density):
+    vector, unravel = ravel_pytree(density.free())
+    return lambda event: jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
+
+
+@functools.partial(jax.jit, static_argnames="replicates")
+def replicated_scores(objective, density, extra, events, key, replicates: int):
+    """Scores at the data (n, p), and the mean scores of two groups of negatives (2, n, p)."""
+    kernel, score = objective.chosen_kernel(density), _score_function(density)
+
+    def one(total, key):
+        _, negatives, _ = advance(kernel, density, extra.shared["tuning"], extra.rows["starts"], key, objective.k)
+        return total + jax.vmap(score)(negatives), None
+
+    data = jax.vmap(score)(events)
+    keys = jax.random.split(key, (2, replicates // 2))
+    sums = jnp.stack([jax.lax.scan(one, jnp.zeros_like(data), group)[0] for group in keys])
+    return data, sums / (replicates // 2)
+
+
+@functools.partial(jax.jit, static_argnames=("rounds", "steps"))
+def long_run(density, events, starts, tuning, key, rounds: int, steps: int):
+    """Let chains run on from the data at fixed parameters; the first half adapts and forgets, the second is kept."""
+    kernel, score = _checking_kernel(density), _score_function(density)
+
+    def one(carry, given):
+        positions, tuning = carry
+        key, gain = given
+        positions, reached, rate = advance(kernel, density, tuning, positions, key, steps)
+        scores = jax.vmap(score)(reached)
+        return (positions, adapted(kernel, tuning, rate, gain, positions)), (scores.mean(0), scores.T @ scores / len(scores))
+
+    gains = jnp.where(jnp.arange(rounds) < rounds // 2, (1.0 + jnp.arange(rounds)) ** -0.5, 0.0)
+    (positions, _), (means, seconds) = jax.lax.scan(one, (starts, tuning), (jax.random.split(key, rounds), gains))
+    vector, unravel = ravel_pytree(density.free())
+    reached = {name: jax.vmap(s.constrain)(positions[name]) for name, s in density.variables.items()}
+    curvature = hessian(lambda v: contrast(unravel(v), density, events, reached), vector)
+    return means[rounds // 2 :], seconds[rounds // 2 :].mean(0), curvature
+
+
+def _checking_kernel(density):
+    discrete = all(support.discrete for support in density.variables.values())
+    return Gibbs() if discrete else HMC()
+
+
+def run_long(density, events, key) -> LongRun:
+    """The model's own moments of the score at these parameters."""
+    starts = unconstrained(density, events)
+    count = len(next(iter(starts.values())))
+    if count < 500:  # more chains cost little and halve the noise
+        starts = jax.tree.map(lambda leaf: jnp.tile(leaf, (-(-500 // count),) + (1,) * (leaf.ndim - 1)), starts)
+    tuning = starting_tuning(_checking_kernel(density), starts)
+    means, second, curvature = (
+        np.asarray(part) for part in long_run(density, events, starts, tuning, key, _LONG_ROUNDS, _LONG_STEPS)
+    )
+    mean = means.mean(0)
+    return LongRun(means.reshape(10, -1, len(mean)).mean(1), second - np.outer(mean, mean) + curvature)
+
+
+def covariance(objective, density, extra, events, key) -> Covariance:
+    """The covariance of a contrastive-divergence fit as the theory gives it; where it gives none, a sentence is raised."""
+    size = ravel_pytree(density.free())[0].size
+    if size > NEWTON_LIMIT:
+        raise NoCovariance(f"{size} parameters are too many for a covariance, so there are no standard errors")
+    kernel = objective.chosen_kernel(density)
+    n = len(next(iter(events.values())))
+    if objective.persistent:
+        data = np.asarray(jax.jit(lambda d, e: jax.vmap(_score_function(d))(e))(density, events))
+        centred = data - data.mean(0)
+        return bread_and_meat(run_long(density, events, key).information, centred.T @ centred / n, n)
+    if not kernel.exact:
+        raise NoCovariance(
+            f"{type(kernel).__name__} does not leave the density invariant, and the theory gives no covariance for "
+            "contrastive divergence with such a kernel, so there are no standard errors"
+        )
+    data, groups = (np.asarray(part) for part in replicated_scores(objective, density, extra, events, key, _REPLICATES))
+    psi = data - groups
+    centred = psi - psi.mean(1, keepdims=True)
+    curvature = psi.mean(0).T @ (data - data.mean(0)) / n
+    meat = centred[0].T @ centred[1] / n
+    return bread_and_meat(curvature, (meat + meat.T) / 2, n)
+
+
+def fixed_point_finding(objective, density, events, key) -> list[Finding]:
+    """How far the fit lies from maximum likelihood, by one Newton step on chains that had time to mix."""
+    run = run_long(density, events, key)
+    data = np.asarray(jax.jit(lambda d, e: jax.vmap(_score_function(d))(e))(density, events))
+    n, centred = len(data), data - data.mean(0)
+    try:
+        errors = np.sqrt(np.diagonal(bread_and_meat(run.information, centred.T @ centred / n, n).total))
+    except NoCovariance:
+        return []
+    shifts = np.linalg.solve(run.information, (data.mean(0) - run.batches).T) / errors[:, None]
+    shift, noise = np.abs(shifts.mean(1)), shifts.std(1, ddof=1) / np.sqrt(len(run.batches))
+    worst = int(np.argmax(shift))
+    if shift[worst] <= 0.25 or shift[worst] <= 4 * noise[worst]:
+        return []
+    kernel = type(objective.chosen_kernel(density)).__name__
+    what = (
+        f"the fixed point of {'persistent CD' if objective.persistent else f'CD-{objective.k}'} with {kernel} lies about "
+        f"{shift[worst]:.2f} standard errors from the maximum likelihood estimate: {objective.k} steps hardly move the chains"
+    )
+    severity = ERROR if shift[worst] > 0.5 else WARNING
+    return [Finding(what, "raise k, use kernel=HMC(), or persistent=True", severity)]

@@ -1,0 +1,158 @@
+"""Stochastic objectives: approach, then average iterates until their Monte Carlo error is small against the standard error.
+
+Robbins-Monro steps with the negatives' score covariance as metric (Adam where there are too many parameters for one), and
+Polyak-Ruppert averaging; the averaged iterate's error is told by batch means.
+
+References: Polyak and Juditsky (1992), doi:10.1137/0330046.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from unnorm.fitting.optimise import NEWTON_LIMIT
+
+APPROACH_GAIN, AVERAGE_GAIN = 0.5, 0.2
+APPROACH_CHUNK, AVERAGE_CHUNK = 200, 1000
+APPROACH_LIMIT, AVERAGE_LIMIT = 25, 30  # chunks at most
+ENOUGH = 0.05  # Monte Carlo error of the average, in standard errors, at which a fit may stop
+_LEARNING_RATE = 1e-2  # Adam's, times the gain
+_BATCHES = 20
+
+
+class Walk(NamedTuple):
+    """Where a stochastic fit stands."""
+
+    vector: jax.Array
+    extra: tuple
+    metric: jax.Array  # the negatives' score covariance (p, p), or nothing under Adam
+    moments: optax.OptState
+
+
+class Settled(NamedTuple):
+    """What a stochastic fit ends with."""
+
+    vector: np.ndarray
+    extra: tuple
+    error: np.ndarray  # Monte Carlo standard error of the averaged vector
+    converged: bool
+    approached: bool
+    steps: int
+    history: np.ndarray  # distance to the last iterate in the metric, step by step
+    acceptance: float
+
+
+@jax.jit
+def begin(density, extra) -> Walk:
+    vector = ravel_pytree(density.free())[0]
+    metric = jnp.zeros((vector.size,) * 2) if vector.size <= NEWTON_LIMIT else jnp.zeros((0, 0))
+    return Walk(vector, extra, metric, optax.scale_by_adam().init(vector))
+
+
+@functools.partial(jax.jit, static_argnames=("steps", "batch_size"))
+def run(objective, density, events, walk: Walk, key, gain, first, *, steps: int, batch_size: int | None):
+    """Some steps at one gain; returns the walk, all its vectors, and the acceptance rate of the kernel."""
+    unravel = ravel_pytree(density.free())[1]
+    second_order, rows = walk.metric.size > 0, len(next(iter(events.values())))
+
+    def score(vector, event):
+        return jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
+
+    def move(walk: Walk, step):
+        step_key, batch_key = jax.random.split(jax.random.fold_in(key, step))
+        extra, batch = walk.extra, events
+        if batch_size is not None:
+            chosen = jax.random.choice(batch_key, rows, (batch_size,), replace=False)
+            batch = jax.tree.map(lambda leaf: leaf[chosen], events)
+            extra = extra._replace(rows=jax.tree.map(lambda leaf: leaf[chosen], extra.rows))
+        extra.shared["gain"] = jnp.where(gain < APPROACH_GAIN, 0.0, (1.0 + step) ** -0.5).astype(walk.vector.dtype)
+        gradient, new = objective.gradient(density.at(unravel(walk.vector)), extra, batch, step_key)
+        gradient, metric, moments = ravel_pytree(gradient)[0], walk.metric, walk.moments
+        if second_order:
+            scores = jax.vmap(score, (None, 0))(walk.vector, new.shared["negatives"])
+            centred = scores - scores.mean(0)
+            share = jnp.maximum(1 / (1.0 + step), 0.02)
+            metric = (1 - share) * metric + share * centred.T @ centred / len(scores)
+            update = _metric_step(metric, gradient)
+        else:
+            update, moments = optax.scale_by_adam().update(gradient, moments)
+            update *= _LEARNING_RATE
+        vector = walk.vector - gain * update
+        kept = walk.extra._replace(shared=new.shared)
+        if batch_size is not None and "chains" not in new.shared:  # negatives of a batch have another shape each
+            kept = walk.extra._replace(shared=new.shared | {"negatives": walk.extra.shared["negatives"]})
+        return Walk(vector, kept, metric, moments), (vector, jnp.sqrt(update @ gradient), new.shared["acceptance"])
+
+    return jax.lax.scan(move, walk, first + jnp.arange(steps))
+
+
+def _metric_step(metric: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Solve in the metric, no longer than one unit of it: far from the optimum the metric is another's."""
+    ridged = metric + jnp.diag(1e-3 * jnp.diagonal(metric) + 1e-10)
+    step = jnp.linalg.solve(ridged, gradient)
+    return step / jnp.maximum(1.0, jnp.sqrt(jnp.maximum(gradient @ step, 0.0)))
+
+
+def settle(objective, density, extra, events, key, standard_errors: Callable, shown, steps, batch_size) -> Settled:
+    """Approach, then average until the Monte Carlo error is small against `standard_errors(vector, extra)`."""
+    walk, done, histories = begin(density, extra), 0, []
+    go = functools.partial(run, objective, density, events, batch_size=batch_size)
+    rows, approached, before = len(next(iter(events.values()))), False, None
+    while not approached and done < (steps or APPROACH_LIMIT * APPROACH_CHUNK) / 2:
+        walk, (vectors, lengths, rates) = go(walk, key, APPROACH_GAIN, done, steps=APPROACH_CHUNK)
+        done += APPROACH_CHUNK
+        histories.append(np.asarray(lengths))
+        _refuse_lost(objective, density, vectors)
+        middle = np.asarray(vectors[APPROACH_CHUNK // 2 :]).mean(0)
+        approached = before is not None and _near(middle - before, np.asarray(walk.metric), rows)
+        before = middle
+        shown.step(APPROACH_CHUNK, "approaching")
+    kept, error, converged, errors = [], np.inf, False, None
+    for _ in range(AVERAGE_LIMIT if steps is None else max(1, (steps - done) // AVERAGE_CHUNK)):
+        walk, (vectors, lengths, rates) = go(walk, key, AVERAGE_GAIN, done, steps=AVERAGE_CHUNK)
+        done += AVERAGE_CHUNK
+        kept.append(np.asarray(vectors))
+        histories.append(np.asarray(lengths))
+        _refuse_lost(objective, density, vectors)
+        average, error = _average(np.concatenate(kept))
+        errors = standard_errors(average, walk.extra) if errors is None else errors
+        worst = np.max(error / errors) if errors is not None else np.inf
+        shown.step(AVERAGE_CHUNK, f"Monte Carlo error {worst:.2f} standard errors")
+        converged = bool(len(kept) >= 2 and worst <= ENOUGH)
+        if converged:
+            break
+    return Settled(
+        average, walk.extra, error, converged, approached, done, np.concatenate(histories), float(np.mean(rates))
+    )
+
+
+def _near(change: np.ndarray, metric: np.ndarray, rows: int) -> bool:
+    """Whether the iterates' mean has stopped moving, against the standard error that the metric stands for."""
+    if not metric.size:
+        return False
+    ridged = metric + np.diag(1e-3 * np.diagonal(metric) + 1e-10)
+    return bool(np.all(np.abs(change) <= np.sqrt(np.diagonal(np.linalg.inv(ridged)) / rows)))
+
+
+def _average(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of the iterates and its error by batch means, corrected for the correlation of neighbouring batches."""
+    batches = vectors[len(vectors) % _BATCHES :].reshape(_BATCHES, -1, vectors.shape[1]).mean(1)
+    centred = batches - batches.mean(0)
+    spread = np.sqrt((centred**2).sum(0) / (_BATCHES - 1) / _BATCHES)
+    correlation = (centred[1:] * centred[:-1]).sum(0) / np.maximum((centred**2).sum(0), 1e-300)
+    inflation = np.clip(correlation, 0.0, 0.95)
+    return vectors.mean(0), spread * np.sqrt((1 + inflation) / (1 - inflation))
+
+
+def _refuse_lost(objective, density, vectors) -> None:
+    if not np.isfinite(np.asarray(vectors)).all():
+        raise ValueError(
+            f"The parameters of {density.name} became NaN or infinite under {type(objective).__name__}; expected finite "
+            "numbers; give a smaller step_size to its kernel, or start= nearer to the data."
+        )

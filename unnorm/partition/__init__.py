@@ -1,0 +1,1 @@
+"""log Z: what an estimate is, and a file per estimator."""

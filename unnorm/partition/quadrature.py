@@ -1,0 +1,144 @@
+"""log Z by adaptive quadrature, for densities of at most three continuous dimensions."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.density import Density
+from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding
+from unnorm.methods import method, static
+from unnorm.partition.base import LogZ, measures
+from unnorm.partition.frame import find_frame
+from unnorm.partition.grid import Cells, Integrand, Leak, cells, leaks, range_of, reach
+from unnorm.partition.nodes import Frame, coordinate_names, dimensions_within_reach
+
+COARSEST = {1: 65, 2: 33, 3: 33}  # points on an axis at the first level
+VANISHING = 2.0  # e-folds: a slab that falls less over the outer half of the range belongs to no finite integral
+ROUNDING = 64  # in units of the dtype's epsilon: what two levels may differ by, however fine they are
+
+
+@method
+class Quadrature:
+    """log Z by the trapezoidal rule after a double-exponential map, doubled until two levels agree.
+
+    Z = ∫ p̃(x(u)) |det J(u)| du with u = c + A sinh(t), summed over the states of discrete variables. Centre c and
+    scale A are found from the modes and corrected by quantiles; the range of t is widened until no mass is left at its
+    ends. Where mass is left however far it goes, the density is said not to be normalizable.
+
+    Args:
+        tolerance: of log Z between two successive levels.
+        max_nodes: evaluations of one level at most.
+
+    Example:
+        >>> import unnorm as un
+        >>> cauchy = un.Density(lambda x: -jax.numpy.log1p(x**2), {"x": un.Real})
+        >>> round(un.log_z(cauchy, Quadrature(), seed=0).value, 6)  # log π
+        1.14473
+
+    References:
+        Takahasi and Mori (1974), doi:10.2977/prims/1195192451; Trefethen and Weideman (2014), doi:10.1137/130932132.
+    """
+
+    tolerance: float = static(1e-8)
+    max_nodes: int = static(2**22)
+
+    def __call__(self, density: Density, key: jax.Array) -> LogZ:
+        size = dimensions_within_reach(density)
+        if not size:
+            raise ValueError(f"Density {density.name} has no continuous variable to integrate over; use un.estimators.Exact.")
+        integrand = Integrand(density, self.max_nodes // 2 ** (5 * size))
+        frame = find_frame(integrand)
+        first = reach(integrand, frame)
+        if not np.isfinite(first.total):
+            return self._result(integrand, math.nan, math.nan, [_nothing(density, first)])
+        tolerance = max(self.tolerance, ROUNDING * float(jnp.finfo(jnp.result_type(float)).eps))
+        level, error = refine(integrand, frame, range_of(first), tolerance, self.max_nodes)
+        return self._judged(integrand, frame, level, error, tolerance)
+
+    def _judged(self, integrand: Integrand, frame: Frame, level: Cells, error: float, tolerance: float) -> LogZ:
+        density, ends = integrand.density, leaks(level, tolerance)
+        if level.nan.any():
+            where = _place(density, frame, level, np.argwhere(level.nan)[0])
+            finding = Finding(f"the log-density of {density.name} is NaN at {where}", "correct the function there")
+            return self._result(integrand, math.nan, math.nan, [finding])
+        if level.log_mass.max() >= 1e299 or any(end.fall < VANISHING for end in ends):
+            return self._result(integrand, math.inf, math.nan, [_improper(density, ends)])
+        findings = [_heavy(density, end) for end in ends]
+        error += sum(end.beyond for end in ends)
+        shape = " x ".join(str(len(axis)) for axis in level.axes)
+        if not error <= tolerance and not ends:
+            findings.append(
+                Finding(
+                    f"two levels of quadrature still differ by {error:.1e} at {shape} nodes; {tolerance:.0e} was asked for",
+                    "raise max_nodes, rescale or smooth the density, or use un.estimators.SMC",
+                )
+            )
+        if tolerance > self.tolerance:
+            findings.append(
+                Finding(f"the tolerance is {tolerance:.0e}, the rounding of this dtype", "use dtype float64 for more", WARNING)
+            )
+        findings.append(Finding(f"{shape} nodes; the last two levels differ by {error:.1e}", "nothing is to be done", NOTE))
+        return self._result(integrand, level.total, error, findings)
+
+    def _result(self, integrand: Integrand, value: float, error: float, findings: list[Finding]) -> LogZ:
+        return LogZ(
+            value=value,
+            standard_error=error,
+            evaluations={"values": integrand.evaluations, "gradients": 0},
+            verdict="unreliable" if any(f.severity == ERROR for f in findings) else "exact",
+            measure=measures(integrand.density),
+            estimator="quadrature",
+            findings=findings,
+        )
+
+
+def refine(integrand: Integrand, frame: Frame, sides: np.ndarray, tolerance: float, max_nodes: int, power: float = 1.0):
+    """Double the points on every axis until two levels agree: the last level, and by how much the two differ."""
+    size, points, error = len(sides), COARSEST[len(sides)], math.inf
+    level = cells(integrand, frame, [np.linspace(*side, points) for side in sides], power)
+    while not error <= tolerance and (2 * points - 1) ** size * integrand.count <= max_nodes:
+        points, before = 2 * points - 1, level.total
+        level = cells(integrand, frame, [np.linspace(*side, points) for side in sides], power)
+        error = abs(level.total - before)
+    return level, error
+
+
+# -- what is said --------------------------------------------------------------------------------------------------------
+def _direction(density: Density, end: Leak) -> str:
+    name = coordinate_names(density)[end.axis]
+    variable = density.variables[name.partition("[")[0]]
+    space = "" if type(variable).__name__ == "_Real" else " in unconstrained coordinates"
+    return f"{name} goes to {'+' if end.upwards else '-'}infinity{space}"
+
+
+def _improper(density: Density, ends: list[Leak]) -> Finding:
+    at = [_direction(density, end) for end in ends if end.fall < VANISHING]
+    where = f" as {at[0]}" if at else ""
+    return Finding(
+        f"density {density.name} cannot be normalized: its mass does not vanish{where}",
+        "check the signs of its parameters, bound its variables, or multiply it by a proper density",
+    )
+
+
+def _heavy(density: Density, end: Leak) -> Finding:
+    return Finding(
+        f"about {end.beyond:.1e} of the mass of density {density.name} lies beyond floating-point numbers as "
+        f"{_direction(density, end)}",
+        "use lighter tails or another parametrization",
+    )
+
+
+def _nothing(density: Density, found: Cells) -> Finding:
+    seen = "NaN" if found.nan.any() else "minus infinity"
+    return Finding(f"the log-density of {density.name} is {seen} wherever it was looked at", "check the function and its values")
+
+
+def _place(density: Density, frame: Frame, level: Cells, index: np.ndarray) -> str:
+    t = np.array([axis[i] for axis, i in zip(level.axes, index, strict=True)])
+    u = frame.centre + frame.factor @ np.sinh(t)
+    from unnorm.partition.nodes import constrained
+
+    event = constrained(density, jnp.asarray(u, jnp.result_type(float)))[0]
+    return ", ".join(f"{name} = {np.array2string(np.asarray(value), precision=4)}" for name, value in event.items())
