@@ -77,6 +77,7 @@ class Density:
                   for s in structure.slots if s.name in values}
         for slot in structure.slots:
             if slot.name in values and slot.has_shape:
+                values[slot.name] = _numbers(slot, values[slot.name])
                 signature.unify(sizes, slot, np.shape(values[slot.name]), scalar_stands=True)
         held = {s.name: hold(_expanded(s, values[s.name], sizes)) for s in structure.slots if s.name in values}
         return self._set(replace(structure, sizes=tuple(sorted(sizes.items()))), held)
@@ -111,6 +112,12 @@ class Density:
         structure, static = auxiliary
         return object.__new__(cls)._set(structure, {name: Held(children[0][name], rest) for name, rest in static})
 
+    def __copy__(self) -> "Density":
+        return self  # frozen, and its arrays are read-only
+
+    def __deepcopy__(self, _) -> "Density":
+        return self
+
     def __reduce__(self):
         function = self._structure.function
         place = (getattr(function, "__module__", None), getattr(function, "__qualname__", "<lambda>"))
@@ -130,6 +137,11 @@ class Density:
     @property
     def name(self) -> str:
         return getattr(self._structure.function, "__name__", "density")
+
+    @property
+    def function(self) -> Callable | None:
+        """The declared function of one event (None for a product)."""
+        return self._structure.function
 
     def _slots(self, role: str) -> dict[str, Slot]:
         return {slot.name: slot for slot in self._structure.slots if slot.role == role}
@@ -302,9 +314,10 @@ class Density:
 
     def at(self, free: Mapping[str, Any]) -> "Density":
         """Return the density at these unconstrained parameters, the inverse of `free`; traceable."""
-        held = dict(self._held)
+        refuse_unknown("at", "parameter", free, self.supports)
+        held, supports = dict(self._held), self.supports
         for name, value in free.items():
-            support = self.supports[name]
+            support = supports[name]
             held[name] = Held(value if isinstance(support, _PyTree) else [support.constrain(value)], held[name].static)
         return object.__new__(type(self))._set(self._structure, held)
 
@@ -342,7 +355,7 @@ class Density:
         return jnp.where(inside, self.log_density(event | safe), -jnp.inf)
 
     def __call__(self, *events: Any, **named: Any) -> jax.Array:
-        """log p̃ at one event or, over axes beyond the declared rank, at many: called as the function, or by one dict."""
+        """log p̃ at one event or, over axes beyond the declared rank, at many: called as the function, or by a dict."""
         density, batch = self._arguments(events, named)
         return _evaluate(density, batch, _batch_axes(density, batch))
 
@@ -452,8 +465,10 @@ def _checked(slot: Slot, value: Any) -> Any:
     return value
 
 
-def _numbers(slot: Slot, value: Any) -> np.ndarray:
-    """The value as one array of floating numbers."""
+def _numbers(slot: Slot, value: Any) -> Any:
+    """The value as one array, of floating numbers unless it is a declared constant."""
+    if isinstance(value, jax.core.Tracer):
+        return value
     try:
         value = np.asarray(value)
     except ValueError:
@@ -463,7 +478,7 @@ def _numbers(slot: Slot, value: Any) -> np.ndarray:
         raise ValueError(
             f"{slot.name} was given {found}; expected numbers for {slot.support!r}; pass a number or an array."
         )
-    return value if value.dtype.kind == "f" else value.astype(float)
+    return value.astype(float) if isinstance(slot.support, Support) and value.dtype.kind != "f" else value
 
 
 def _inner(support: Support, value: jax.Array) -> jax.Array:
@@ -486,9 +501,8 @@ def _expanded(slot: Slot, value: Any, sizes: dict[str, int]) -> Any:
     known = all(isinstance(axis, int) or axis in sizes for axis in axes)
     shape = tuple(sizes.get(axis, axis) if known else 2 for axis in axes)
     if not isinstance(slot.support, Support):  # a declared constant
-        value = np.asarray(value)
         return np.full(shape, value) if known and value.ndim < len(axes) else value
-    value = trial = _numbers(slot, value)
+    trial = value
     if value.ndim < len(axes):
         trial = slot.support.start(value, shape).astype(value.dtype)
     elif slot.role == PARAMETER and not axes:

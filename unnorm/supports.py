@@ -126,7 +126,8 @@ class Support(Declared):
         if not np.all(good):
             where = tuple(int(i) for i in np.argwhere(~good)[0])
             # One line, however large the matrix: a message is a sentence.
-            found = " ".join(np.array2string(value[where], precision=6, threshold=12).split())
+            entry = value[where]
+            found = " ".join(np.array2string(entry, precision=6, threshold=12).split()) if entry.ndim else entry
             at = f" at index {where}" if where else ""
             raise ValueError(
                 f"{name} holds {found}{at}, outside {self!r}; expected {self.expected}; "
@@ -217,7 +218,8 @@ class _Positive(Support):
         """Independent exponentials with the data's means: gamma and lognormal noise vanish at 0 and fail there."""
         import numpyro.distributions as dist
 
-        return dist.Exponential(1.0 / statistics.reshape(shape)).to_event(len(shape))
+        # NumPyro's own check counts 0 as outside, and would make the noise vanish there.
+        return dist.Exponential(1.0 / statistics.reshape(shape), validate_args=False).to_event(len(shape))
 
     def entry_bounds(self, index):
         return (0.0, math.inf)
@@ -303,7 +305,8 @@ class _Simplex(Support):
     def noise(self, statistics, shape):
         import numpyro.distributions as dist
 
-        return dist.Dirichlet(jnp.ones(shape)).to_event(len(shape) - 1)
+        log_volume = -math.prod(shape[:-1]) * math.lgamma(shape[-1])
+        return _Flat(dist.Dirichlet(jnp.ones(shape)).to_event(len(shape) - 1), log_volume, len(shape))
 
     def entry_bounds(self, index):
         return (0.0, 1.0)
@@ -492,6 +495,19 @@ class _TwoPoint:
         upper, rank = self.upper_probability, self.upper_probability.ndim
         terms = jnp.where(value == self.states[1], jnp.log(upper), jnp.log1p(-upper))
         return terms.sum(tuple(range(-rank, 0)))
+
+
+class _Flat:
+    """A uniform distribution whose density is known; NumPyro's Dirichlet(1) is NaN where an entry is 0."""
+
+    def __init__(self, sampler, log_volume: float, rank: int):
+        self.sampler, self.log_volume, self.rank = sampler, log_volume, rank
+
+    def sample(self, key, sample_shape=()):
+        return self.sampler.sample(key, sample_shape)
+
+    def log_prob(self, value):
+        return jnp.full(value.shape[: value.ndim - self.rank], -self.log_volume, value.dtype)
 
 
 class _Reshaped:

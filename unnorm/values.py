@@ -1,5 +1,6 @@
 """How a density holds its values: floating arrays are pytree leaves, all else is static."""
 
+import contextlib
 from typing import Any, NamedTuple
 
 import jax
@@ -60,7 +61,8 @@ def at_rest(value: Any, name: str = "a value", floats: bool = True) -> Any:
     if hasattr(value, "to_numpy"):  # pandas and xarray, before jax takes them for opaque leaves
         value = np.array(value.to_numpy())
     if isinstance(value, list):
-        value = np.asarray(value)
+        with contextlib.suppress(ValueError):  # rows of different lengths stay a list of them
+            value = np.asarray(value)
     return jax.tree.map(settle, value)
 
 

@@ -26,7 +26,8 @@ def density_findings(drawn: Drawn, p: Density | None) -> list[Finding]:
     """
     bias = str(drawn.attrs.get("biased", "")).strip().rstrip(".")
     if p is None:
-        return [Finding(bias, "pass the density, diagnose(draws, p): biased draws never pass without it")] if bias else []
+        advice = "pass the density, diagnose(draws, p): biased draws never pass without p"
+        return [Finding(bias, advice)] if bias else []
     outside = list(_outside(drawn, p))
     if outside:
         return [*_unknown(drawn, p), *outside]
@@ -65,11 +66,12 @@ def _stein(drawn: Drawn, p: Density, bias: str):
         return
     check = stein_check(p, drawn.values, drawn.labels())
     if check.failed and bias:
-        yield Finding(f"{bias}; {_mismatch(check)}", "take a smaller step_size, or an adjusted kernel such as MALA", ERROR)
+        advice = "take a smaller step_size, or an adjusted kernel such as MALA"
+        yield Finding(f"{bias}; {_mismatch(check)}", advice, ERROR)
     elif check.failed:
         yield Finding(
             f"The draws do not fit {p.name}: {_mismatch(check)}",
-            "check that it is the density that was sampled, and sample longer; a jump inside the support reads the same",
+            "check that it is the density that was sampled, or sample longer (a jump inside the support looks alike)",
             WARNING,
         )
     elif bias:

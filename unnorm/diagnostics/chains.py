@@ -16,6 +16,10 @@ MIN_ESS = 400  # with many chains, so many effective draws in all are enough not
 MIN_CHAINS = 2
 MIN_DRAWS = 100
 ARVIZ_MIN_DRAWS = 4  # below, ArviZ returns NaN
+RARE = (
+    "its probability may be so near 0 or 1 that these draws cannot see another value: sample more, or average the "
+    "conditional probability; else the kernel does not move it"
+)
 
 
 def chain_findings(drawn: Drawn, table: "pd.DataFrame", constant: set[str], discrete: set[str]) -> list[Finding]:
@@ -46,7 +50,8 @@ def chain_findings(drawn: Drawn, table: "pd.DataFrame", constant: set[str], disc
 def _too_few(drawn: Drawn):
     if drawn.chains < MIN_CHAINS:
         yield Finding(
-            f"There is {drawn.chains} chain, and R-hat needs at least two", "sample with chains=4, from different starts"
+            f"There is {drawn.chains} chain, and R-hat needs at least two",
+            "sample with chains=4, from different starts",
         )
     if drawn.draws < MIN_DRAWS:
         yield Finding(
@@ -72,15 +77,12 @@ def _never_changing(drawn: Drawn, constant: set[str], discrete: set[str]):
         if named:
             yield Finding(
                 f"{listed(named)} never change{'s' * (len(named) == 1)} in any chain, so R-hat is undefined (NaN)",
-                "its probability may be so near 0 or 1 that these draws cannot see another value: sample more, or compute it "
-                "from the conditional; else the kernel does not move it"
-                if kind
-                else "check that the kernel moves it, and that the density depends on it",
+                RARE if kind else "check that the kernel moves it, and that the density depends on it",
             )
 
 
 def _stuck(drawn: Drawn, constant: set[str], discrete: set[str]):
-    """Chains that stay where they are, while others move. Discrete entries may stay; a whole discrete variable may not."""
+    """Chains that stay where others move. A discrete entry may stay, but not a whole discrete variable."""
     labels = drawn.labels()
     for name, value in drawn.values.items():
         still = (value == value[:, :1]).all(1).reshape(drawn.chains, -1)
@@ -104,7 +106,7 @@ def _r_hat(drawn: Drawn, table: "pd.DataFrame", constant: set[str]):
     r_hat = table["r_hat"][expected]
     lost = list(r_hat.index[r_hat.isna()])
     if lost:
-        yield Finding(f"R-hat is NaN in {listed(lost)}", "its draws are degenerate: look at the trace, and sample again")
+        yield Finding(f"R-hat is NaN in {listed(lost)}", "its draws are degenerate: look at the trace and sample again")
     high = r_hat[r_hat > MAX_R_HAT].sort_values(ascending=False)
     if len(high):
         named = [f"{label} ({value:.3g})" if value > 2 else f"{label} ({value:.3f})" for label, value in high.items()]

@@ -39,7 +39,8 @@ class Diagnosis(Result):
         verdict = "passed" if self.passed else f"failed with {errors} error{'s' * (errors != 1)}"
         also = f" and {warned} warning{'s' * (warned != 1)}" if warned else ""
         r_hat, ess = self.table["r_hat"].max(), self.table[["ess_bulk", "ess_tail"]].min(axis=None)
-        return f"Diagnosis({verdict}{also}: {len(self.table)} entries, largest R-hat {r_hat:.3f}, smallest ESS {ess:,.0f})"
+        numbers = f"{len(self.table)} entries, largest R-hat {r_hat:.3f}, smallest ESS {ess:,.0f}"
+        return f"Diagnosis({verdict}{also}: {numbers})"
 
     def __str__(self) -> str:
         table = formatted(self.table).to_string(max_rows=60)
@@ -50,9 +51,9 @@ def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> D
     """Judge whether draws may be used.
 
     R-hat is the rank-normalised split one, at most 1.01, and a NaN fails; bulk and tail effective sample sizes should
-    reach 100 per chain. Divergences, acceptance, stuck chains, tree depth, energy and non-finite log-densities are read
-    where the sampler kept them. Draws of a kernel that names its own bias never pass without `p`; with it, they are held
-    against Stein's identity.
+    reach 100 per chain. Divergences, acceptance, tree depth, energy and non-finite log-densities are read where the
+    sampler kept them. Draws of a kernel that names its own bias never pass without `p`; with it, they are held against
+    Stein's identity.
 
     Args:
         draws: what `un.sample` returns, any ArviZ data with a posterior group, or a dict of arrays (chain, draw, ...).
@@ -86,8 +87,8 @@ def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> D
         *sampler_findings(drawn.stats, drawn.attrs),
         *density_findings(drawn, p),
     ]
-    order = [ERROR, WARNING, NOTE]
-    diagnosis = Diagnosis(table, sorted(findings, key=lambda finding: order.index(finding.severity)))
+    order = {ERROR: 0, WARNING: 1, NOTE: 2}
+    diagnosis = Diagnosis(table, sorted(findings, key=lambda finding: order[finding.severity]))
     if strict:
         diagnosis.raise_unless_passed()
     return diagnosis
@@ -101,8 +102,8 @@ def _matched(drawn: Drawn, p: Density) -> Density:
     missing = [name for name in p.variables if name not in values]
     if missing:
         raise ValueError(
-            f"draws lack {listed(missing)}, and hold {listed(list(values))}; expected every variable of {p.name}; pass the "
-            "density that was sampled."
+            f"draws lack {listed(missing)}, and hold {listed(list(values))}; expected every variable of {p.name}; pass "
+            "the density that was sampled."
         )
     return p.resolved({name: values[name].shape[2:] for name in p.variables})
 

@@ -104,13 +104,14 @@ def _from_mapping(draws: Mapping) -> Any:
     for name, value in groups["posterior"].items():
         if np.ndim(value) < 2:
             raise ValueError(
-                f"draws of {name} have the shape {np.shape(value)}; expected the axes (chain, draw, ...); pass {name}[None] "
-                "if this is one chain."
+                f"draws of {name} have the shape {np.shape(value)}; expected the axes (chain, draw, ...); pass "
+                f"{name}[None] if this is one chain."
             )
     shapes = {np.shape(value)[:2] for value in groups["posterior"].values()}
     if len(shapes) > 1:
         raise ValueError(
-            f"draws have the leading shapes {sorted(shapes)}; expected one (chain, draw) for all variables; make them agree."
+            f"draws have the leading shapes {sorted(shapes)}; expected one (chain, draw) for all variables; make them "
+            "agree."
         )
     groups = {group: {name: np.asarray(v) for name, v in held.items()} for group, held in groups.items()}
     return arviz_base.from_dict(groups)
@@ -122,7 +123,7 @@ def _checked(posterior: "xr.Dataset", group: str) -> "xr.Dataset":
     for name, array in posterior.data_vars.items():
         if not set(AXES) <= set(array.dims):
             raise ValueError(
-                f"draws of {name} have the axes {array.dims}; expected chain and draw among them; rename or add the axes."
+                f"draws of {name} have the axes {array.dims}; expected chain and draw among them; rename or add them."
             )
         if array.dtype.kind not in "fiub":
             raise ValueError(f"draws of {name} have the dtype {array.dtype}; expected numbers; convert or drop {name}.")
@@ -135,6 +136,5 @@ def _scalar_stats(stats: "xr.Dataset | None") -> dict[str, np.ndarray]:
     """What was kept of each step, one scalar a draw; statistics with other axes are left out."""
     if stats is None:
         return {}
-    return {
-        str(name): array.transpose(*AXES).values for name, array in stats.data_vars.items() if set(array.dims) == set(AXES)
-    }
+    scalar = {str(name): array for name, array in stats.data_vars.items() if set(array.dims) == set(AXES)}
+    return {name: array.transpose(*AXES).values for name, array in scalar.items()}

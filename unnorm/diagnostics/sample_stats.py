@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unnorm.diagnostics.verdict import WARNING, Finding, listed
+from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, listed
 
 STUCK_ACCEPTANCE = 0.01  # below this a chain is as good as not moving
 LOW_ACCEPTANCE = 0.05
@@ -52,7 +52,7 @@ def _json(attrs: Mapping[str, Any], name: str, kind: type) -> Any:
 
 def _told_by_sampling(attrs):
     for told in _json(attrs, "findings", list):
-        if isinstance(told, list) and len(told) == 3:
+        if isinstance(told, list) and len(told) == 3 and told[2] in (ERROR, WARNING, NOTE):
             yield Finding(*map(str, told))
     if attrs.get("incomplete"):
         yield Finding(
@@ -70,9 +70,9 @@ def _bad_proposals(stats):
     count, total = _count(stats, "nan_proposal")
     if count:
         yield Finding(
-            f"The log-density was NaN at {count:,} of {total:,} proposals; a NaN is treated as a rejection, so the draws "
-            "are restricted to where it is defined",
-            "mend the density where it returns NaN (the log or root of a negative number, 0 · inf), or narrow its support",
+            f"The log-density was NaN at {count:,} of {total:,} proposals; a NaN is treated as a rejection, so the "
+            "draws are restricted to where it is defined",
+            "mend the density where it is NaN (the log or root of a negative number, 0 · inf), or narrow its support",
         )
     count, total = _count(stats, "inf_proposal")
     if count:
@@ -86,8 +86,8 @@ def _divergences(stats):
     count, total = _count(stats, "diverging")
     if count:
         yield Finding(
-            f"{count:,} of {total:,} trajectories diverged ({count / total:.2%}), so the draws may miss a region of strong "
-            "curvature",
+            f"{count:,} of {total:,} trajectories diverged ({count / total:.2%}), so the draws may miss a region of "
+            "strong curvature",
             "raise target_acceptance_rate (to .95 or .99), or reparametrise the density",
         )
 

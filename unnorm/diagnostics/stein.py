@@ -11,7 +11,7 @@ import numpy as np
 from unnorm.density import Density, cast
 
 Z_LIMIT = 4.0  # standard errors that a mean may lie off zero
-FAMILY_LEVEL = 1e-3  # chance of one false alarm over all coordinates (Bonferroni), where this asks for more than Z_LIMIT
+FAMILY_LEVEL = 1e-3  # chance of a false alarm over all coordinates (Bonferroni); Z_LIMIT rises where this asks for it
 BATCH = 64  # events whose gradients are taken at once: bounds the memory where one event involves much data
 
 
@@ -22,7 +22,7 @@ class SteinCheck:
     Attributes:
         labels: the coordinates.
         location: mean of s_j ∂_j log p(u); for a Gaussian, minus the bias of the mean over the standard deviation.
-        spread: mean of 1 + (u_j − m_j) ∂_j log p(u); for independent Gaussians, minus the relative bias of the variance.
+        spread: mean of 1 + (u_j − m_j) ∂_j log p(u); for independent Gaussians, minus the variance's relative bias.
         location_error, spread_error: their Monte Carlo standard errors.
         limit: how many standard errors are allowed.
     """
@@ -40,9 +40,7 @@ class SteinCheck:
         return [
             (label, kind, float(mean), float(error))
             for kind in ("location", "spread")
-            for label, mean, error in zip(
-                self.labels, getattr(self, kind), getattr(self, f"{kind}_error"), strict=True
-            )
+            for label, mean, error in zip(self.labels, getattr(self, kind), getattr(self, f"{kind}_error"), strict=True)
             if not (abs(mean) <= self.limit * error and np.isfinite(error))
         ]
 
@@ -57,8 +55,8 @@ def stein_check(p: Density, values: Mapping[str, np.ndarray], labels: Mapping[st
 
     In unconstrained coordinates u, with the Jacobian in log p, E[∂_j log p(u)] = 0 and E[1 + u_j ∂_j log p(u)] = 0 for
     every density that falls off at infinity and has no jumps. The second is taken about the draws' mean m_j, which
-    follows from the two and does not depend on where the origin is; the first is scaled by the draws' standard deviation
-    s_j. Discrete variables are held: the identities are conditional on them. No constant of p is needed.
+    follows from the two and does not depend on where the origin is; the first is scaled by the draws' standard
+    deviation s_j. Discrete variables are held: the identities are conditional on them. No constant of p is needed.
 
     Args:
         p: the density, its dimensions resolved.
@@ -76,7 +74,9 @@ def stein_check(p: Density, values: Mapping[str, np.ndarray], labels: Mapping[st
     """
     continuous = [name for name, support in p.variables.items() if not support.discrete]
     if not continuous:
-        raise ValueError(f"Density {p.name} has discrete variables only; expected a continuous one; check it by enumeration.")
+        raise ValueError(
+            f"Density {p.name} has discrete variables only; expected a continuous one; check it by enumeration."
+        )
     free, gradient = _gradients(p, values)
     u, g = (np.concatenate([_flat(part[name]) for name in continuous], -1) for part in (free, gradient))
     spread = u.std((0, 1))
@@ -114,9 +114,7 @@ def _gradients(p: Density, values: Mapping[str, np.ndarray]) -> tuple[dict[str, 
     """Unconstrained draws and the gradients of log p there, both with the axes (chain, draw, ...)."""
     leading = next(iter(values.values())).shape[:2]
     with jax.enable_x64(True):
-        events = {
-            name: np.asarray(values[name], float).reshape((-1, *values[name].shape[2:])) for name in p.variables
-        }
+        events = {name: np.asarray(values[name], float).reshape((-1, *values[name].shape[2:])) for name in p.variables}
         free = {name: _unconstrained(support, events[name]) for name, support in p.variables.items()}
         gradient = _free_gradient(cast(p.bare(), float), free)
     free, gradient = jax.tree.map(lambda part: np.asarray(part).reshape(*leading, *part.shape[1:]), (free, gradient))

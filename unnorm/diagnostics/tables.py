@@ -43,11 +43,11 @@ def _odd(value: float) -> str:
 
 
 def _decimals(array: np.ndarray, digits: int) -> int | None:
-    """Decimals that show the typical entry to so many digits; None where only powers of ten do."""
+    """Decimals that show most entries to so many digits; None where only powers of ten do."""
     sizes = np.abs(array[np.isfinite(array) & (array != 0)])
     if not len(sizes):
         return digits - 1
-    typical = np.floor(np.log10(np.median(sizes)))
+    typical, small = np.floor(np.log10(np.quantile(sizes, [0.5, 0.1])))
     if typical < -5 or typical > 9:
         return None
-    return int(max(digits - 1 - typical, 0))
+    return int(max(digits - 1 - max(small, typical - 1), 0))  # small entries get one more decimal, not all they want

@@ -169,7 +169,7 @@ def _run_stochastic(p, objective, density, events, seed, findings, shown, steps,
     findings += reasons
     if covariance is not None:
         drawn = np.diag(settled.error**2)
-        covariance = Covariance(covariance.total + drawn, drawn)
+        covariance = covariance._replace(total=covariance.total + drawn, simulation=drawn)
     density = at(settled.vector, settled.extra)
     findings += _told_of(objective, settled)
     if settled.vector.size <= NEWTON_LIMIT:
@@ -214,7 +214,7 @@ def _result(p, objective, density, extra, events, covariance, converged, history
     plan, gradient, exact = exact_log_z(density, vector, unravel, events, findings)
     if "log_z" in extra.learned:
         at = _position_of_log_z(extra, unravel, vector)
-        total, drawn = (np.nan, np.nan) if covariance is None else (part[at, at] for part in covariance)
+        total, drawn = (np.nan, np.nan) if covariance is None else (part[at, at] for part in covariance[:2])
         log_z = FitLogZ(float(extra.learned["log_z"]), float(np.sqrt(drawn)), float(np.sqrt(max(total - drawn, 0.0))))
     elif exact is not None:
         spread = np.nan if covariance is None else float(np.sqrt(gradient @ covariance.total @ gradient))
@@ -234,6 +234,7 @@ def _result(p, objective, density, extra, events, covariance, converged, history
         seed=seed,
         rows=len(next(iter(events.values()))),
         findings=findings,
+        likelihood=isinstance(objective, MaximumLikelihood),
         _estimates=estimates,
         _covariance=listed,
         _likelihood=None if plan is None else likelihood_of(fitted, density, plan, covariance, vector, unravel),

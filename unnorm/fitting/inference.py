@@ -17,10 +17,14 @@ _SINGULAR = 1e-11  # smallest eigenvalue of the scaled H below which a direction
 
 
 class Covariance(NamedTuple):
-    """Covariance of the free parameters and learned extras, and the part of it that another seed would change."""
+    """The robust covariance of the free parameters and learned extras; what another seed would change of it; and H⁻¹/n.
+
+    The last is a covariance only for a likelihood of a true model.
+    """
 
     total: np.ndarray
     simulation: np.ndarray
+    inverse_curvature: np.ndarray
 
 
 class NoCovariance(ValueError):
@@ -73,11 +77,11 @@ def bread_and_meat(curvature: np.ndarray, meat: np.ndarray, n: int, drawn: np.nd
             "identified by these data, so there are no standard errors"
         )
     half = np.linalg.solve(curvature, np.linalg.cholesky(_positive(meat)))
-    total = half @ half.T / n
+    total, inverse = half @ half.T / n, np.linalg.inv((curvature + curvature.T) / 2) / n
     if drawn is None:
-        return Covariance(total, np.zeros_like(total))
+        return Covariance(total, np.zeros_like(total), inverse)
     half = np.linalg.solve(curvature, np.linalg.cholesky(_positive(drawn)))
-    return Covariance(total, half @ half.T / n)
+    return Covariance(total, half @ half.T / n, inverse)
 
 
 def _positive(matrix: np.ndarray) -> np.ndarray:

@@ -66,6 +66,7 @@ class Fit(Result):
     seed: int
     rows: int
     findings: list[Finding] = field(default_factory=list)
+    likelihood: bool = False
     _estimates: np.ndarray = field(default_factory=lambda: np.zeros(0))
     _covariance: Covariance | None = None  # of the listed entries
     _log_z_gradient: np.ndarray | None = None  # of exact log Z, in the listed entries' vector
@@ -113,6 +114,13 @@ class Fit(Result):
         if self._covariance is None:
             return None
         return pd.DataFrame(self._covariance.total, index=self._labels(), columns=self._labels())
+
+    @property
+    def model_based_covariance(self) -> pd.DataFrame | None:
+        """The inverse information, labelled: maximum likelihood's covariance if the model is true, else None."""
+        if self._covariance is None or not self.likelihood:
+            return None
+        return pd.DataFrame(self._covariance.inverse_curvature, index=self._labels(), columns=self._labels())
 
     @property
     def monte_carlo_error(self) -> pd.Series:

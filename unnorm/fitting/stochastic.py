@@ -19,8 +19,9 @@ from jax.flatten_util import ravel_pytree
 from unnorm.fitting.optimise import NEWTON_LIMIT
 
 APPROACH_GAIN, AVERAGE_GAIN = 0.5, 0.2
-APPROACH_CHUNK, AVERAGE_CHUNK = 200, 1000
-APPROACH_LIMIT, AVERAGE_LIMIT = 25, 30  # chunks at most
+CHUNK = 200  # steps in one compiled run
+AVERAGED = 5  # chunks between two looks at the Monte Carlo error
+APPROACH_LIMIT, AVERAGE_LIMIT = 5_000, 30_000  # steps at most
 ENOUGH = 0.05  # Monte Carlo error of the average, in standard errors, at which a fit may stop
 _LEARNING_RATE = 1e-2  # Adam's, times the gain
 _BATCHES = 20
@@ -101,34 +102,37 @@ def _metric_step(metric: jax.Array, gradient: jax.Array) -> jax.Array:
 
 def settle(objective, density, extra, events, key, standard_errors: Callable, shown, steps, batch_size) -> Settled:
     """Approach, then average until the Monte Carlo error is small against `standard_errors(vector, extra)`."""
-    walk, done, histories = begin(density, extra), 0, []
-    go = functools.partial(run, objective, density, events, batch_size=batch_size)
-    rows, approached, before = len(next(iter(events.values()))), False, None
-    while not approached and done < (steps or APPROACH_LIMIT * APPROACH_CHUNK) / 2:
-        walk, (vectors, lengths, rates) = go(walk, key, APPROACH_GAIN, done, steps=APPROACH_CHUNK)
-        done += APPROACH_CHUNK
+    walk, done, histories, rows = begin(density, extra), 0, [], len(next(iter(events.values())))
+
+    def advance(gain: float) -> tuple[np.ndarray, float]:
+        nonlocal walk, done
+        walk, (vectors, lengths, rates) = run(
+            objective, density, events, walk, key, gain, done, steps=CHUNK, batch_size=batch_size
+        )
+        done += CHUNK
         histories.append(np.asarray(lengths))
         _refuse_lost(objective, density, vectors)
-        middle = np.asarray(vectors[APPROACH_CHUNK // 2 :]).mean(0)
+        shown.step(CHUNK, f"step {done}")
+        return np.asarray(vectors), float(np.mean(rates))
+
+    approached, before = False, None
+    while not approached and done < (APPROACH_LIMIT if steps is None else steps / 2):
+        vectors, _ = advance(APPROACH_GAIN)
+        middle = vectors[CHUNK // 2 :].mean(0)
         approached = before is not None and _near(middle - before, np.asarray(walk.metric), rows)
         before = middle
-        shown.step(APPROACH_CHUNK, "approaching")
-    kept, error, converged, errors = [], np.inf, False, None
-    for _ in range(AVERAGE_LIMIT if steps is None else max(1, (steps - done) // AVERAGE_CHUNK)):
-        walk, (vectors, lengths, rates) = go(walk, key, AVERAGE_GAIN, done, steps=AVERAGE_CHUNK)
-        done += AVERAGE_CHUNK
-        kept.append(np.asarray(vectors))
-        histories.append(np.asarray(lengths))
-        _refuse_lost(objective, density, vectors)
+    kept, errors, converged, last = [], None, False, done + (AVERAGE_LIMIT if steps is None else max(steps // 2, CHUNK))
+    while not converged and done < last:
+        vectors, acceptance = advance(AVERAGE_GAIN)
+        kept.append(vectors)
+        if len(kept) % AVERAGED and done < last:
+            continue
         average, error = _average(np.concatenate(kept))
         errors = standard_errors(average, walk.extra) if errors is None else errors
-        worst = np.max(error / errors) if errors is not None else np.inf
-        shown.step(AVERAGE_CHUNK, f"Monte Carlo error {worst:.2f} standard errors")
-        converged = bool(len(kept) >= 2 and worst <= ENOUGH)
-        if converged:
-            break
+        worst = np.inf if errors is None else np.max(error / errors)
+        converged = bool(len(kept) >= 2 * AVERAGED and worst <= ENOUGH)
     return Settled(
-        average, walk.extra, error, converged, approached, done, np.concatenate(histories), float(np.mean(rates))
+        average, walk.extra, error, converged, approached, done, np.concatenate(histories), acceptance
     )
 
 

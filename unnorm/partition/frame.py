@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,8 @@ import numpy as np
 from scipy.special import softmax
 
 from unnorm.density import Density
-from unnorm.partition.grid import Cells, Integrand, log_mass_at, reach
-from unnorm.partition.nodes import Frame
+from unnorm.partition.grid import Cells, Integrand, leaks, log_mass_at, reach
+from unnorm.partition.nodes import Frame, free_size
 
 LADDERS = {  # starting values on each coordinate, near and far
     1: (0.0, *(2.0**k for k in range(-3, 15))),
@@ -18,33 +19,65 @@ LADDERS = {  # starting values on each coordinate, near and far
     3: (0.0, 2.0, 20.0, 500.0),
 }
 CLIMBERS, STEPS = 24, 40
-RUNAWAY = 1e7  # a climb that ends beyond this has found no mode
+FAR = 1e6  # a climb that ends beyond this, on no mode and higher than all modes, shows an infinite mass
+WIDEST = 0.25  # step of t while a range is looked for
+COUNTS = 25.0  # a mode this many nats below the heaviest is left to the refinement
 FLAT = 100.0  # the scale along a direction without curvature, in units of the others'
 
 
-def find_frame(integrand: Integrand) -> Frame:
-    """Centre and scale a rule: Newton climbs from many starts, Laplace's masses, then quantiles by quadrature.
+class Mode(NamedTuple):
+    """A local maximum: its place, its precision, its Laplace covariance and log mass."""
 
-    Quantiles and not moments, for those of a Cauchy density do not exist.
+    place: np.ndarray
+    precision: np.ndarray
+    covariance: np.ndarray
+    log_mass: float
+
+
+class Found(NamedTuple):
+    """Where the rule goes: its frame, the steps in t that miss no mode, the modes, and whether a climb ran away."""
+
+    frame: Frame
+    steps: np.ndarray
+    modes: list[Mode]
+    ran_away: bool
+
+
+def find_frame(integrand: Integrand) -> Found:
+    """Centre and scale a rule, and the steps in t that do not miss a mode: Newton climbs, then quantiles by quadrature.
+
+    Quantiles and not moments, for those of a Cauchy density do not exist. The scale is only ever narrowed: with sinh
+    in front of it, a scale that is too small costs a logarithm of nodes, and one that is too large hides the peak.
     """
-    size = len(integrand_starts(integrand)[0])
-    frame = _laplace(integrand) or Frame(np.zeros(size), np.eye(size))
+    starts = starting_points(free_size(integrand.density))
+    modes, ran_away = _modes(integrand, starts)
+    frame = _mixture(modes) if modes else Frame(np.zeros(starts.shape[1]), np.eye(starts.shape[1]))
     for _ in range(10):
-        found = reach(integrand, frame)
-        if not np.isfinite(found.total) or _reaches_the_end(found):
+        found = reach(integrand, frame, steps_for(frame, modes))
+        if not np.isfinite(found.total) or leaks(found, 1e-6):
             break
         frame, settled = _recentred(frame, found)
         if settled:
             break
-    return frame
+    return Found(frame, steps_for(frame, modes), modes, ran_away)
 
 
-def integrand_starts(integrand: Integrand) -> np.ndarray:
-    from unnorm.partition.nodes import free_size
-
-    size = free_size(integrand.density)
+def starting_points(size: int) -> np.ndarray:
+    """Where the climbs may start (K, D)."""
     signed = sorted({sign * step for step in LADDERS[size] for sign in (-1, 1)}, key=abs)
     return np.array(list(itertools.product(signed, repeat=size)))
+
+
+def steps_for(frame: Frame, modes: list[Mode]) -> np.ndarray:
+    """The step of t on each axis that puts a node into every mode of weight: a fraction of its width there."""
+    steps = np.full(len(frame.centre), WIDEST)
+    for mode in modes:
+        z = np.linalg.solve(frame.factor, mode.place - frame.centre)
+        curves = np.diag(frame.factor.T @ mode.precision @ frame.factor)
+        widths = 1 / np.sqrt(np.maximum(np.nan_to_num(curves), 1e-30))
+        if mode.log_mass > max(other.log_mass for other in modes) - COUNTS:
+            steps = np.minimum(steps, 0.7 * widths / np.sqrt(1 + z**2))
+    return np.maximum(steps, 1e-6)
 
 
 # -- climbing -------------------------------------------------------------------------------------------------------------
@@ -72,22 +105,25 @@ def _climb(density: Density, states: dict, starts: jax.Array):
     return jax.vmap(run)(starts)
 
 
-def _laplace(integrand: Integrand) -> Frame | None:
-    """Centre and covariance of the mixture of the modes, each with its Laplace mass."""
-    starts = integrand_starts(integrand)
+def _modes(integrand: Integrand, starts: np.ndarray) -> tuple[list[Mode], bool]:
+    """The modes that climbs reach from the highest of the starts and from some others, and whether one ran away."""
     heights, resolved = integrand(starts)
     heights = np.where(resolved & np.isfinite(heights), heights, -np.inf)
     order = np.argsort(-heights, kind="stable")
     order = order[np.isfinite(heights[order])]
     if not len(order):
-        return None
+        return [], False
     top = order[: CLIMBERS // 2]
     rest = order[np.linspace(0, len(order) - 1, CLIMBERS - len(top)).astype(int)]
     chosen = np.resize(np.concatenate([top, rest]), CLIMBERS)
     ends = _climb(integrand.density, integrand.states, jnp.asarray(starts[chosen], jnp.result_type(float)))
     integrand.evaluations += CLIMBERS * integrand.count * (1 + 6 * STEPS)
-    modes = _distinct(*(np.asarray(part, float) for part in ends))
-    return _mixture(modes) if modes else None
+    integrand.gradients += CLIMBERS * integrand.count * (1 + STEPS) * (1 + starts.shape[1])
+    ends, heights, precisions = (np.asarray(part, float) for part in ends)
+    modes = distinct_modes(ends, heights, precisions)
+    best = max((value for end, value in zip(ends, heights, strict=True) if any(np.all(end == m.place) for m in modes)), default=-np.inf)
+    far = np.linalg.norm(ends, axis=1) > FAR
+    return modes, bool(np.any(far & (np.nan_to_num(heights, nan=-np.inf) > best + 1)))
 
 
 def _covariance(precision: np.ndarray) -> np.ndarray:
@@ -99,44 +135,67 @@ def _covariance(precision: np.ndarray) -> np.ndarray:
     return (axes * deviations**2) @ axes.T
 
 
-def _distinct(ends, heights, precisions) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """The modes (place, covariance, log mass) among the ends of the climbs, each once."""
-    modes = []
+def _rounded_top(precision: np.ndarray) -> bool:
+    """Whether no direction curves upwards, as it does on the algebraic tails where a climb may have got stuck."""
+    if not np.all(np.isfinite(precision)):
+        return False
+    curves = np.linalg.eigvalsh(precision)
+    return bool(curves[0] >= -1e-6 * np.abs(curves).max())
+
+
+def distinct_modes(ends, heights, precisions) -> list[Mode]:
+    """The modes among the ends of the climbs, each once."""
+    modes: list[Mode] = []
     for i in np.argsort(-np.nan_to_num(heights, nan=-np.inf), kind="stable"):
-        if not np.isfinite(heights[i]) or not np.all(np.abs(ends[i]) < RUNAWAY):
+        if not np.isfinite(heights[i]) or not _rounded_top(precisions[i]):
             continue
         covariance = _covariance(precisions[i])
-        gaps = [(ends[i] - place) @ np.linalg.solve(other, ends[i] - place) for place, other, _ in modes]
+        gaps = [(ends[i] - m.place) @ np.linalg.solve(m.covariance, ends[i] - m.place) for m in modes]
         if min(gaps, default=np.inf) > 0.01:
-            modes.append((ends[i], covariance, heights[i] + 0.5 * np.linalg.slogdet(covariance)[1]))
+            log_mass = heights[i] + 0.5 * np.linalg.slogdet(covariance)[1]
+            modes.append(Mode(ends[i], precisions[i], covariance, log_mass))
     return modes
 
 
-def _mixture(modes) -> Frame:
-    places, covariances, masses = (np.array(part) for part in zip(*modes, strict=True))
-    weights = softmax(masses)
+def _mixture(modes: list[Mode]) -> Frame:
+    """The mean and the covariance of the modes, each with its Laplace mass."""
+    places, covariances = np.array([m.place for m in modes]), np.array([m.covariance for m in modes])
+    weights = softmax([m.log_mass for m in modes])
     centre = weights @ places
     apart = places - centre
     whole = np.einsum("k,kij->ij", weights, covariances) + (apart.T * weights) @ apart
     return Frame(centre, np.linalg.cholesky(whole))
 
 
+def endless_line(value, modes: list[Mode]) -> np.ndarray | None:
+    """A direction from a mode along which p̃ does not fall, so that the mass along it is infinite; None: there is none.
+
+    Args:
+        value: log p̃ in unconstrained coordinates at points (S, D).
+    """
+    distances = 10.0 ** np.array([0, 6, 8])
+    for mode in modes[:4]:
+        directions = np.linalg.eigh(np.nan_to_num(mode.precision))[1].T
+        directions = np.concatenate([directions, -directions])
+        points = mode.place + distances[:, None] * directions[:, None, :]
+        near, far, farther = value(points.reshape(-1, len(mode.place))).reshape(-1, 3).T + np.log(distances)[:, None]
+        endless = (farther > far - 1) & (farther > near - 1)
+        if endless.any():
+            return directions[np.argmax(endless)]
+    return None
+
+
 # -- correcting ----------------------------------------------------------------------------------------------------------
-def _reaches_the_end(found: Cells) -> bool:
-    from unnorm.partition.grid import leaks
-
-    return bool(leaks(found, 1e-6))
-
-
 def _recentred(frame: Frame, found: Cells) -> tuple[Frame, bool]:
-    """Move the rule's centre to the median and its scale to half the distance of the 16% and 84% quantiles."""
+    """Move a far centre to the median, and narrow the scale to half the distance of the 16% and 84% quantiles."""
     low, middle, high = np.array([_quantiles(found, i) for i in range(len(found.axes))]).T
-    scale = np.maximum((high - low) / 2, 1e-12)
+    middle = np.where(np.abs(middle) > 1, middle, 0.0)
+    scale = np.clip((high - low) / 2, 1e-12, 1.0)
     shape = _correlation(found, middle, scale)
-    settled = np.all(np.abs(middle) < 0.3) and np.all((scale > 0.6) & (scale < 1.7)) and np.all(np.abs(shape) - np.eye(len(scale)) < 0.3)
-    if settled:
+    if not middle.any() and np.all(scale > 0.6) and np.all(shape == np.eye(len(scale))):
         return frame, True
-    return Frame(frame.centre + frame.factor @ middle, frame.factor @ np.diag(scale) @ np.linalg.cholesky(shape)), False
+    factor = frame.factor @ np.diag(scale) @ np.linalg.cholesky(shape)
+    return Frame(frame.centre + frame.factor @ middle, factor), False
 
 
 def _quantiles(found: Cells, axis: int) -> np.ndarray:

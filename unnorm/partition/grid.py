@@ -36,7 +36,8 @@ class Integrand:
     """log p̃ in unconstrained coordinates, summed over the discrete states; counts its evaluations."""
 
     def __init__(self, density: Density, limit: int):
-        self.density, self.count, self.evaluations = density, listed_states(density, limit), 0
+        self.density, self.count = density, listed_states(density, limit)
+        self.evaluations = self.gradients = 0
         discrete = any(support.discrete for support in density.variables.values())
         self.states = states_at(density, jnp.arange(self.count)) if discrete else {}
 
@@ -87,24 +88,24 @@ def cells(integrand: Integrand, frame: Frame, axes: list[np.ndarray], power: flo
     return Cells(axes, log_mass.reshape(shape), resolved.reshape(shape), nan.reshape(shape))
 
 
-def reach(integrand: Integrand, frame: Frame, power: float = 1.0) -> Cells:
-    """Widen the range of t on every side until the mass of its outermost slab is negligible, then cut to what counts."""
+def reach(integrand: Integrand, frame: Frame, steps: np.ndarray, power: float = 1.0) -> Cells:
+    """Widen the range of t on every side until the mass of its outermost slab is negligible."""
     size = len(frame.centre)
     sides = np.array([[-4.0, 4.0]] * size)
     for _ in range(16):
-        axes = [_axis(low, high, MOST_POINTS[size]) for low, high in sides]
+        axes = [_axis(*side, step, MOST_POINTS[size]) for side, step in zip(sides, steps, strict=True)]
         found = cells(integrand, frame, axes, power)
         ends = np.array([found.margin(i)[[0, -1]] for i in range(size)])
-        wider = (ends > found.total - NEGLIGIBLE) & (np.abs(sides) < FARTHEST)
+        wider = (ends >= found.total - NEGLIGIBLE) & (np.abs(sides) < FARTHEST)
         if not np.isfinite(found.total) or not wider.any():
             break
         sides = np.where(wider, np.clip(1.7 * sides, -FARTHEST, FARTHEST), sides)
     return found
 
 
-def _axis(low: float, high: float, most: int) -> np.ndarray:
+def _axis(low: float, high: float, step: float, most: int) -> np.ndarray:
     """Equally spaced t from low to high, 0 among them."""
-    step = max(0.25, (high - low) / (most - 2))
+    step = max(step, (high - low) / (most - 2))
     return step * np.arange(math.floor(low / step), math.ceil(high / step) + 1)
 
 
@@ -112,9 +113,18 @@ def range_of(found: Cells) -> np.ndarray:
     """The part (D, 2) of the range that holds all but a negligible mass, one node more on either side."""
     sides = []
     for i, axis in enumerate(found.axes):
-        counts = np.flatnonzero(found.margin(i) > found.total - NEGLIGIBLE)
+        counts = np.flatnonzero(found.margin(i) >= found.total - NEGLIGIBLE)
         sides.append((axis[max(counts[0] - 1, 0)], axis[min(counts[-1] + 1, len(axis) - 1)]))
     return np.array(sides)
+
+
+def open_sides(found: Cells, tolerance: float) -> np.ndarray:
+    """The sides (D, 2) whose outermost slab still has mass: a thin ridge may have slipped through a coarser grid."""
+    open_ = np.zeros((len(found.axes), 2), bool)
+    for i, axis in enumerate(found.axes):
+        density_of_t = found.margin(i)[[0, -1]] - found.total - math.log(axis[1] - axis[0])
+        open_[i] = (density_of_t > math.log(tolerance) - 3) & (np.abs(axis[[0, -1]]) < FARTHEST)
+    return open_
 
 
 class Leak(NamedTuple):
@@ -140,10 +150,12 @@ def leaks(found: Cells, tolerance: float) -> list[Leak]:
             masses, lost, t = margin[order], blank[order], axis[order]
             out = int(np.argmin(lost))
             at_the_end = out > 0 or abs(t[0]) > FARTHEST - step
-            if not at_the_end or masses[out] - math.log(step) < math.log(tolerance):
+            if not at_the_end or not np.isfinite(masses[out]):
                 continue
             half = int(np.argmin(np.abs(t - t[out] / 2)))
             fall = float(masses[half] - masses[out]) if half != out else 0.0
             rate = max(fall, 1e-300) / max(abs(t[half] - t[out]), step)
-            result.append(Leak(i, upwards, fall, math.exp(min(masses[out] - math.log(step * rate), 700.0))))
+            beyond = math.exp(min(masses[out] - math.log(step * rate), 700.0))
+            if beyond > tolerance / 10:
+                result.append(Leak(i, upwards, fall, beyond))
     return result

@@ -72,6 +72,7 @@ def constrained(density: Density, flat: jax.Array) -> tuple[dict[str, jax.Array]
 
 def resolved_by_rounding(density: Density, flat: jax.Array, event: dict[str, jax.Array]) -> jax.Array:
     """Whether the event still tells where u is: beyond that its entries have rounded onto a bound, or overflowed."""
+    event = jax.lax.optimization_barrier(event)  # else XLA cancels log(exp(u)), and rounding goes unseen
     back = [jnp.ravel(density.variables[name].unconstrain(value)) for name, value in event.items()]
     drift = jnp.abs(jnp.concatenate(back) - flat)
     return jnp.all(drift <= 0.01 + 1e-6 * jnp.abs(flat))  # false for NaN

@@ -10,9 +10,9 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ, measures
-from unnorm.partition.frame import find_frame
-from unnorm.partition.grid import Cells, Integrand, Leak, cells, leaks, range_of, reach
-from unnorm.partition.nodes import Frame, coordinate_names, dimensions_within_reach
+from unnorm.partition.frame import Found, endless_line, find_frame
+from unnorm.partition.grid import FARTHEST, Cells, Integrand, Leak, cells, leaks, open_sides, range_of, reach
+from unnorm.partition.nodes import Frame, constrained, coordinate_names, dimensions_within_reach
 
 COARSEST = {1: 65, 2: 33, 3: 33}  # points on an axis at the first level
 VANISHING = 2.0  # e-folds: a slab that falls less over the outer half of the range belongs to no finite integral
@@ -49,22 +49,26 @@ class Quadrature:
         if not size:
             raise ValueError(f"Density {density.name} has no continuous variable to integrate over; use un.estimators.Exact.")
         integrand = Integrand(density, self.max_nodes // 2 ** (5 * size))
-        frame = find_frame(integrand)
-        first = reach(integrand, frame)
+        found = find_frame(integrand)
+        first = reach(integrand, found.frame, found.steps)
         if not np.isfinite(first.total):
             return self._result(integrand, math.nan, math.nan, [_nothing(density, first)])
         tolerance = max(self.tolerance, ROUNDING * float(jnp.finfo(jnp.result_type(float)).eps))
-        level, error = refine(integrand, frame, range_of(first), tolerance, self.max_nodes)
-        return self._judged(integrand, frame, level, error, tolerance)
+        ridge = endless_line(lambda u: integrand(u)[0], found.modes) if size > 1 else None
+        ends = leaks(first, tolerance)
+        if found.ran_away or ridge is not None or _endless(ends):
+            return self._result(integrand, math.inf, math.nan, [improper(density, ends, ridge)])
+        level, error = integrate(integrand, found.frame, found.steps, range_of(first), tolerance, self.max_nodes)
+        return self._judged(integrand, found, level, error, tolerance)
 
-    def _judged(self, integrand: Integrand, frame: Frame, level: Cells, error: float, tolerance: float) -> LogZ:
+    def _judged(self, integrand: Integrand, found: Found, level: Cells, error: float, tolerance: float) -> LogZ:
         density, ends = integrand.density, leaks(level, tolerance)
         if level.nan.any():
-            where = _place(density, frame, level, np.argwhere(level.nan)[0])
+            where = _place(density, found.frame, level, np.argwhere(level.nan)[0])
             finding = Finding(f"the log-density of {density.name} is NaN at {where}", "correct the function there")
             return self._result(integrand, math.nan, math.nan, [finding])
-        if level.log_mass.max() >= 1e299 or any(end.fall < VANISHING for end in ends):
-            return self._result(integrand, math.inf, math.nan, [_improper(density, ends)])
+        if level.log_mass.max() >= 1e299 or _endless(ends):
+            return self._result(integrand, math.inf, math.nan, [improper(density, ends)])
         findings = [_heavy(density, end) for end in ends]
         error += sum(end.beyond for end in ends)
         shape = " x ".join(str(len(axis)) for axis in level.axes)
@@ -86,7 +90,7 @@ class Quadrature:
         return LogZ(
             value=value,
             standard_error=error,
-            evaluations={"values": integrand.evaluations, "gradients": 0},
+            evaluations={"values": integrand.evaluations, "gradients": integrand.gradients},
             verdict="unreliable" if any(f.severity == ERROR for f in findings) else "exact",
             measure=measures(integrand.density),
             estimator="quadrature",
@@ -94,15 +98,38 @@ class Quadrature:
         )
 
 
-def refine(integrand: Integrand, frame: Frame, sides: np.ndarray, tolerance: float, max_nodes: int, power: float = 1.0):
+def integrate(integrand: Integrand, frame: Frame, steps: np.ndarray, sides: np.ndarray, tolerance: float, most: int):
+    """Refine, and widen the range where the finer grid shows mass at its ends: the last level, and its error."""
+    for _ in range(10):
+        level, error = refine(integrand, frame, steps, sides, tolerance, most)
+        wider = open_sides(level, tolerance)
+        if not wider.any():
+            break
+        away = np.array([-1.0, 1.0]) * np.maximum(0.5, 0.2 * np.abs(sides))
+        sides = np.clip(np.where(wider, sides + away, sides), -FARTHEST, FARTHEST)
+    return level, error
+
+
+def refine(integrand: Integrand, frame: Frame, steps: np.ndarray, sides: np.ndarray, tolerance: float, most: int, power: float = 1.0):
     """Double the points on every axis until two levels agree: the last level, and by how much the two differ."""
-    size, points, error = len(sides), COARSEST[len(sides)], math.inf
-    level = cells(integrand, frame, [np.linspace(*side, points) for side in sides], power)
-    while not error <= tolerance and (2 * points - 1) ** size * integrand.count <= max_nodes:
+    size, error = len(sides), math.inf
+    widths, room = sides[:, 1] - sides[:, 0], (most / integrand.count) ** (1 / size)
+    points = np.maximum(COARSEST[size], np.ceil(widths / steps).astype(int) | 1)
+    points = np.minimum(points, int(room / 2) | 1)  # two levels must fit
+    level = cells(integrand, frame, _axes(sides, points), power)
+    while not error <= tolerance and math.prod((2 * points - 1).tolist()) * integrand.count <= most:
         points, before = 2 * points - 1, level.total
-        level = cells(integrand, frame, [np.linspace(*side, points) for side in sides], power)
+        level = cells(integrand, frame, _axes(sides, points), power)
         error = abs(level.total - before)
     return level, error
+
+
+def _axes(sides: np.ndarray, points: np.ndarray) -> list[np.ndarray]:
+    return [np.linspace(*side, n) for side, n in zip(sides, points, strict=True)]
+
+
+def _endless(ends: list[Leak]) -> bool:
+    return any(end.fall < VANISHING for end in ends)
 
 
 # -- what is said --------------------------------------------------------------------------------------------------------
@@ -113,9 +140,14 @@ def _direction(density: Density, end: Leak) -> str:
     return f"{name} goes to {'+' if end.upwards else '-'}infinity{space}"
 
 
-def _improper(density: Density, ends: list[Leak]) -> Finding:
+def improper(density: Density, ends: list[Leak], ridge: np.ndarray | None = None) -> Finding:
+    """The finding that Z is infinite, with the direction where it was seen."""
     at = [_direction(density, end) for end in ends if end.fall < VANISHING]
-    where = f" as {at[0]}" if at else ""
+    if ridge is not None:
+        names = coordinate_names(density)
+        parts = [f"{ridge[i]:+.3g} {names[i]}" for i in np.argsort(-np.abs(ridge))[:4] if abs(ridge[i]) > 1e-6]
+        at.append(f"one goes along {' '.join(parts)}")
+    where = f" as {at[0]}, as far as floating-point numbers reach" if at else "; its log-density rises without end"
     return Finding(
         f"density {density.name} cannot be normalized: its mass does not vanish{where}",
         "check the signs of its parameters, bound its variables, or multiply it by a proper density",
@@ -138,7 +170,5 @@ def _nothing(density: Density, found: Cells) -> Finding:
 def _place(density: Density, frame: Frame, level: Cells, index: np.ndarray) -> str:
     t = np.array([axis[i] for axis, i in zip(level.axes, index, strict=True)])
     u = frame.centre + frame.factor @ np.sinh(t)
-    from unnorm.partition.nodes import constrained
-
     event = constrained(density, jnp.asarray(u, jnp.result_type(float)))[0]
     return ", ".join(f"{name} = {np.array2string(np.asarray(value), precision=4)}" for name, value in event.items())

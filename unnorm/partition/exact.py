@@ -1,0 +1,167 @@
+"""log Z without chance: enumeration, and fixed plans of events on which fitting differentiates it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logsumexp
+
+from unnorm.density import Density
+from unnorm.diagnostics.verdict import Finding
+from unnorm.methods import method, static
+from unnorm.partition.base import LogZ, measures
+from unnorm.partition.frame import find_frame
+from unnorm.partition.grid import Integrand, leaks, open_sides, range_of, reach
+from unnorm.partition.nodes import (
+    MAX_DIMENSIONS,
+    MAX_STATES,
+    Frame,
+    Plan,
+    as_flat,
+    count_states,
+    dimensions_within_reach,
+    enumerate_states,
+    free_size,
+    listed_states,
+    log_integral,
+    nodes_on,
+    states_at,
+)
+from unnorm.partition.quadrature import ROUNDING, Quadrature, refine
+
+BLOCK = 4096
+MOST_NODES = 2**20  # of a plan: a fit goes through them at every step
+WIDE = 40.0  # scales: how far a plan reaches at least, when the caller knows where the mass is
+PLENTY = {1: 401, 2: 129, 3: 65}  # points on an axis at least, then
+
+
+@method
+class Exact:
+    """log Z by summing over every state; for up to three continuous dimensions by `Quadrature`.
+
+    Z = Σ_x p̃(x), in blocks, so that memory stays bounded.
+
+    Args:
+        max_states: more states than this are refused.
+
+    Example:
+        >>> import unnorm as un
+        >>> free_spins = un.Density(lambda x: 0.0 * x.sum(), {"x": un.Spin[3]})
+        >>> round(un.log_z(free_spins, Exact(), seed=0).value, 4)  # log 8
+        2.0794
+
+    References:
+        Besag (1974), Journal of the Royal Statistical Society B 36, 192-236 (what it normalizes).
+    """
+
+    max_states: int = static(MAX_STATES)
+
+    def __call__(self, density: Density, key: jax.Array) -> LogZ:
+        if free_size(density):
+            dimensions_within_reach(density)
+            return Quadrature()(density, key)
+        count = listed_states(density, self.max_states)
+        value, bad = _enumerated(density, count)
+        findings = []
+        if bad or not np.isfinite(value):
+            what = f"NaN or +infinity at {int(bad):,} of {count:,} states" if bad else "minus infinity at every state"
+            findings = [Finding(f"the log-density of {density.name} is {what}", "correct the function")]
+        return LogZ(
+            value=float("nan") if bad else float(value),
+            standard_error=0.0 if not findings else float("nan"),
+            evaluations={"values": count, "gradients": 0},
+            verdict="unreliable" if findings else "exact",
+            measure=measures(density),
+            estimator="exact",
+            findings=findings,
+        )
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _enumerated(density: Density, count: int):
+    """log Σ_x p̃(x) and the number of states with a value that is no log-density."""
+
+    def block(start):
+        index = start + jnp.arange(min(BLOCK, count))
+        values = jax.vmap(density.log_density)(states_at(density, jnp.minimum(index, count - 1)))
+        bad = (jnp.isnan(values) | jnp.isposinf(values)) & (index < count)
+        return logsumexp(jnp.where(index < count, values, -jnp.inf)), jnp.sum(bad)
+
+    sums, bad = jax.lax.map(block, jnp.arange(0, count, BLOCK))
+    return logsumexp(sums), jnp.sum(bad)
+
+
+# -- plans -----------------------------------------------------------------------------------------------------------------
+def has_plan(density: Density) -> bool:
+    """Whether `plan_for` serves the density: few enough states, and at most three continuous dimensions."""
+    size, count = free_size(density), count_states(density)
+    return size <= MAX_DIMENSIONS and count is not None and count <= (MAX_STATES if not size else _most_states(size))
+
+
+def _most_states(size: int) -> int:
+    return MOST_NODES // PLENTY[size] ** size
+
+
+def plan_for(density: Density, centre: dict | None = None, scale: dict | None = None, tolerance: float = 1e-9) -> Plan:
+    """Events and weights fixed once, on which `log_integral` is log Z for parameters near and about the present ones.
+
+    Args:
+        density: bare, its arrays in the dtype of the plan.
+        centre: ``{name: array of the free shape}``: where the mass will be, in unconstrained coordinates (the data's
+            mean). None: it is found from the density as it stands.
+        scale: as `centre`: how wide (the data's standard deviation).
+        tolerance: of log Z, for p̃ and for p̃², which stands for densities narrower than the present one.
+
+    Returns:
+        Plan(events, log_weights), for ``log_integral(density, plan.events, plan.log_weights)``.
+
+    Raises:
+        ValueError: a variable cannot be enumerated, or there are more than three continuous dimensions.
+
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, a: a * x, {"x": un.Spin}, {"a": (un.Real, 0.0)})
+        >>> round(float(log_integral(p, *plan_for(p))), 4)  # log 2
+        0.6931
+    """
+    size = dimensions_within_reach(density)
+    if not size:
+        events = enumerate_states(density)
+        return Plan(events, jnp.zeros(len(next(iter(events.values())))))
+    integrand = Integrand(density, _most_states(size))
+    tolerance = max(tolerance, ROUNDING * float(jnp.finfo(jnp.result_type(float)).eps))
+    known = centre is not None and scale is not None
+    if known:
+        frame, steps = Frame(as_flat(density, centre, "centre"), np.diag(as_flat(density, scale, "scale"))), np.full(size, 0.25)
+    else:
+        frame, steps, _, _ = find_frame(integrand)
+    sides = _plan_sides(integrand, frame, steps, known)
+    points = _plan_points(integrand, frame, steps, sides, tolerance)
+    return nodes_on(density, frame, [np.linspace(*side, n) for side, n in zip(sides, points, strict=True)])
+
+
+def _plan_sides(integrand: Integrand, frame: Frame, steps: np.ndarray, known: bool) -> np.ndarray:
+    """Where p̃ and √p̃ have mass: the root stands for wider densities; a density without an integral is not followed."""
+    least = np.arcsinh(WIDE if known else 1.0)
+    sides = np.array([[-least, least]] * len(frame.centre))
+    for power in (1.0, 0.5):
+        found = reach(integrand, frame, steps, power)
+        if np.isfinite(found.total) and not leaks(found, 1e-6):
+            wanted = range_of(found)
+            sides = np.stack([np.minimum(sides[:, 0], wanted[:, 0]), np.maximum(sides[:, 1], wanted[:, 1])], 1)
+    return sides
+
+
+def _plan_points(integrand: Integrand, frame: Frame, steps: np.ndarray, sides: np.ndarray, tolerance: float) -> list[int]:
+    """Points per axis at which p̃ and p̃² have converged, within what a fit can afford."""
+    size = len(sides)
+    points = [PLENTY[size]] * size
+    for power in (1.0, 2.0):
+        level, error = refine(integrand, frame, steps, sides, tolerance, MOST_NODES, power)
+        if np.isfinite(level.total) and error <= tolerance and not open_sides(level, tolerance).any():
+            points = [max(n, len(axis)) for n, axis in zip(points, level.axes, strict=True)]
+    return points
+
+
+__all__ = ["Exact", "Plan", "enumerate_states", "has_plan", "log_integral", "plan_for"]

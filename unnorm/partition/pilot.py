@@ -1,0 +1,79 @@
+"""A pilot for densities of many dimensions: climbs that say where a base must reach."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.scipy.optimize import minimize
+
+from unnorm.density import Density
+from unnorm.partition.frame import FAR, Mode, distinct_modes
+from unnorm.partition.tempering import DENSE, Base, parts
+from unnorm.sampling.base import Target
+
+STARTS = 16
+ITERATIONS = 100
+KEPT = 10.0  # nats below the heaviest mode: the base must reach a mode, whatever Laplace thinks of its mass
+
+
+@jax.jit
+def climb(density: Density, key: jax.Array):
+    """BFGS ascents from random starts, half of them near and half far: ends, heights, minus the Hessians, counts."""
+    target, dtype = Target(density), jnp.result_type(float)
+
+    def one(key, width):
+        continuous, discrete = parts(density, target.random_position(key, dtype))
+        start, unravel = ravel_pytree(continuous)
+
+        def loss(flat):
+            return -target.log_density(unravel(flat) | discrete)
+
+        found = minimize(loss, width * start, method="BFGS", options={"maxiter": ITERATIONS})
+        end = jnp.where(jnp.isfinite(found.fun), found.x, width * start)
+        curves = jax.hessian(loss)(end) if end.size <= DENSE else jnp.diag(1 / jnp.diag(found.hess_inv))
+        return end, -loss(end), curves, found.nfev
+
+    widths = jnp.where(jnp.arange(STARTS) % 2 == 0, 1.0, 5.0).astype(dtype)
+    return jax.vmap(one)(jax.random.split(key, STARTS), widths)
+
+
+@jax.jit
+def heights_at(density: Density, key: jax.Array, points: jax.Array):
+    """log p̃ in unconstrained coordinates at the points (S, D), the discrete variables at one random state."""
+    target = Target(density)
+    continuous, discrete = parts(density, target.random_position(key, points.dtype))
+    _, unravel = ravel_pytree(continuous)
+    return jax.vmap(lambda flat: target.log_density(unravel(flat) | discrete))(points)
+
+
+class Pilot:
+    """The base that climbs suggest, the modes they found, and what they cost."""
+
+    def __init__(self, density: Density, key: jax.Array):
+        ends, heights, curves, counts = (np.asarray(part) for part in climb(density, key))
+        self.evaluations = int(counts.sum())
+        self.gradients = int(counts.sum()) + STARTS * min(ends.shape[1], DENSE)
+        self.modes = distinct_modes(ends, heights, curves)
+        heights = np.nan_to_num(heights, nan=-np.inf)
+        far = np.linalg.norm(ends, axis=1) > FAR
+        highest = max((h for h, near in zip(heights, ~far, strict=True) if near), default=-np.inf)
+        self.ran_away = bool(np.any(far & (heights > highest + 1)) or not np.all(np.isfinite(ends)))
+        self.base = base_over(self.modes, ends.shape[1])
+
+
+def base_over(modes: list[Mode], size: int) -> Base:
+    """The mean and the covariance of the modes, each with the same weight, so that the base reaches all of them."""
+    if modes:
+        best = max(mode.log_mass for mode in modes)
+        modes = [mode for mode in modes if mode.log_mass > best - KEPT - math.sqrt(size)]
+        places = np.array([mode.place for mode in modes])
+        apart = places - places.mean(0)
+        whole = np.mean([mode.covariance for mode in modes], axis=0) + apart.T @ apart / len(modes)
+        centre = places.mean(0)
+    else:
+        centre, whole = np.zeros(size), 4.0 * np.eye(size)
+    factor = np.linalg.cholesky(whole) if size <= DENSE else np.sqrt(np.diag(whole))
+    dtype = jnp.result_type(float)
+    return Base(jnp.asarray(centre, dtype), jnp.asarray(factor, dtype))
