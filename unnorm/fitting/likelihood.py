@@ -11,7 +11,7 @@ from unnorm.diagnostics.verdict import Finding
 from unnorm.fitting.data import read_data
 from unnorm.fitting.objectives.maximum_likelihood import location, log_z_on
 from unnorm.fitting.result import LogLikelihood
-from unnorm.partition.nodes import has_plan, plan_for
+from unnorm.partition.exact import has_plan, plan_for
 
 
 def exact_log_z(density, vector, unravel, events, findings: list[Finding]) -> tuple[Any, np.ndarray | None, float | None]:

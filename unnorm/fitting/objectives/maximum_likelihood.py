@@ -5,7 +5,8 @@ import jax.numpy as jnp
 
 from unnorm.fitting.base import Extra, PerExample
 from unnorm.methods import method
-from unnorm.partition.nodes import has_plan, log_integral, plan_for
+from unnorm.partition.exact import has_plan, plan_for
+from unnorm.partition.nodes import log_integral
 
 _TOLERANCE = 1e-9  # nats by which log Z may change on new nodes before the fit goes on with them
 
