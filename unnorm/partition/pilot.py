@@ -20,7 +20,7 @@ KEPT = 10.0  # nats below the heaviest mode: the base must reach a mode, whateve
 
 @jax.jit
 def climb(density: Density, key: jax.Array):
-    """BFGS ascents from random starts, half of them near and half far: ends, heights, minus the Hessians, counts."""
+    """BFGS ascents from random starts, half of them near and half far: ends, heights, minus the Hessians, counts, runaways."""
     target, dtype = Target(density), jnp.result_type(float)
 
     def one(key, width):
@@ -31,9 +31,10 @@ def climb(density: Density, key: jax.Array):
             return -target.log_density(unravel(flat) | discrete)
 
         found = minimize(loss, width * start, method="BFGS", options={"maxiter": ITERATIONS})
+        rose = jnp.isneginf(found.fun) | jnp.any(jnp.abs(found.x) > FAR) & (found.fun < loss(width * start))
         end = jnp.where(jnp.isfinite(found.fun), found.x, width * start)
         curves = jax.hessian(loss)(end) if end.size <= DENSE else jnp.diag(1 / jnp.diag(found.hess_inv))
-        return end, -loss(end), curves, found.nfev
+        return end, -loss(end), curves, found.nfev, rose
 
     widths = jnp.where(jnp.arange(STARTS) % 2 == 0, 1.0, 5.0).astype(dtype)
     return jax.vmap(one)(jax.random.split(key, STARTS), widths)
@@ -52,14 +53,13 @@ class Pilot:
     """The base that climbs suggest, the modes they found, and what they cost."""
 
     def __init__(self, density: Density, key: jax.Array):
-        ends, heights, curves, counts = (np.asarray(part) for part in climb(density, key))
+        ends, heights, curves, counts, rose = (np.asarray(part) for part in climb(density, key))
         self.evaluations = int(counts.sum())
         self.gradients = int(counts.sum()) + STARTS * min(ends.shape[1], DENSE)
         self.modes = distinct_modes(ends, heights, curves)
-        heights = np.nan_to_num(heights, nan=-np.inf)
-        far = np.linalg.norm(ends, axis=1) > FAR
-        highest = max((h for h, near in zip(heights, ~far, strict=True) if near), default=-np.inf)
-        self.ran_away = bool(np.any(far & (heights > highest + 1)) or not np.all(np.isfinite(ends)))
+        best = max((mode.height for mode in self.modes), default=-np.inf)
+        self.ran_away = bool(np.any(rose & ~(heights < best)))
+        tops = self.modes or [Mode(*end, end[0], 0.0) for end in zip(ends, curves, heights, strict=True)]
         self.base = base_over(self.modes, ends.shape[1])
 
 

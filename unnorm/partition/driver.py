@@ -1,0 +1,78 @@
+"""`un.log_z`: log of the normalizing constant, with an error bar and a verdict."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.density import Density, cast
+from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
+from unnorm.methods import look_up
+from unnorm.partition.base import LogZ
+from unnorm.partition.estimators import ESTIMATORS, SMC, Exact
+from unnorm.partition.exact import has_plan
+from unnorm.progress import bar
+from unnorm.supports import _PyTree
+
+
+def log_z(
+    p: Density,
+    estimator: Any = None,
+    *,
+    seed: int | None = None,
+    progress: bool = True,
+    dtype: Any = None,
+    strict: bool = False,
+) -> LogZ:
+    """Estimate log Z, Z = ∫ p̃(x) dx or the sum over states.
+
+    Args:
+        p: the density, its parameters at their bound values.
+        estimator: an object of `un.estimators`, its registry name, or None: exact where it can be, else SMC.
+        seed: a whole number; None draws one and records it.
+        dtype: float64 unless the density has PyTree parameters.
+        strict: raise where the result did not pass.
+
+    Returns:
+        `LogZ`: value, standard_error, interval, evaluations, verdict, measure, findings.
+
+    Raises:
+        ValueError: an estimator that does not serve the density, a missing value, or a covariate.
+
+    Example:
+        >>> import unnorm as un
+        >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
+        >>> round(un.log_z(normal, progress=False).value, 4)  # log sqrt(2 pi)
+        0.9189
+
+    References:
+        Gelman and Meng (1998), doi:10.1214/ss/1028905934.
+    """
+    if p.covariates:
+        raise ValueError(
+            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has a Z of its own; expected "
+            "none; declare it as a constant to normalize at one value."
+        )
+    bare, findings = p.bare(), []
+    p.shapes()
+    if estimator is None:
+        estimator = Exact() if has_plan(bare) else SMC()
+        why = "Z is within its reach" if isinstance(estimator, Exact) else f"{p.name} is too large for an exact Z"
+        what = f"{type(estimator).__name__} was chosen, because {why}"
+        findings.append(Finding(what, "name an estimator to change it", NOTE))
+    estimator = look_up(estimator, ESTIMATORS, "estimator", "__call__")
+    loose = sorted(set(p.supports) - p.bound)
+    if loose:
+        what = f"{', '.join(loose)} stood at the declared starts, which no fit and no bind has set"
+        findings.append(Finding(what, "bind values or fit first", WARNING))
+    seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
+    has_tree = any(isinstance(support, _PyTree) for support in p.supports.values())
+    dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
+    with jax.enable_x64(dtype == np.float64), bar(type(estimator).__name__, 1.0, progress):
+        found = estimator(cast(bare, dtype), jax.random.key(seed))
+    result = dataclasses.replace(found, seed=seed, findings=[*found.findings, *findings])
+    if strict:
+        result.raise_unless_passed()
+    return result
