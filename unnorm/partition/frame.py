@@ -26,12 +26,13 @@ FLAT = 100.0  # the scale along a direction without curvature, in units of the o
 
 
 class Mode(NamedTuple):
-    """A local maximum: its place, its precision, its Laplace covariance and log mass."""
+    """A local maximum: its place, its precision, its Laplace covariance and log mass, its height."""
 
     place: np.ndarray
     precision: np.ndarray
     covariance: np.ndarray
     log_mass: float
+    height: float
 
 
 class Found(NamedTuple):
@@ -121,7 +122,7 @@ def _modes(integrand: Integrand, starts: np.ndarray) -> tuple[list[Mode], bool]:
     integrand.gradients += CLIMBERS * integrand.count * (1 + STEPS) * (1 + starts.shape[1])
     ends, heights, precisions = (np.asarray(part, float) for part in ends)
     modes = distinct_modes(ends, heights, precisions)
-    best = max((value for end, value in zip(ends, heights, strict=True) if any(np.all(end == m.place) for m in modes)), default=-np.inf)
+    best = max((mode.height for mode in modes), default=-np.inf)
     far = np.linalg.norm(ends, axis=1) > FAR
     return modes, bool(np.any(far & (np.nan_to_num(heights, nan=-np.inf) > best + 1)))
 
@@ -153,7 +154,7 @@ def distinct_modes(ends, heights, precisions) -> list[Mode]:
         gaps = [(ends[i] - m.place) @ np.linalg.solve(m.covariance, ends[i] - m.place) for m in modes]
         if min(gaps, default=np.inf) > 0.01:
             log_mass = heights[i] + 0.5 * np.linalg.slogdet(covariance)[1]
-            modes.append(Mode(ends[i], precisions[i], covariance, log_mass))
+            modes.append(Mode(ends[i], precisions[i], covariance, log_mass, heights[i]))
     return modes
 
 
@@ -167,18 +168,22 @@ def _mixture(modes: list[Mode]) -> Frame:
     return Frame(centre, np.linalg.cholesky(whole))
 
 
-def endless_line(value, modes: list[Mode]) -> np.ndarray | None:
-    """A direction from a mode along which p̃ does not fall, so that the mass along it is infinite; None: there is none.
+def endless_line(value, places: np.ndarray, precisions: np.ndarray) -> np.ndarray | None:
+    """A direction from one of the places along which p̃ does not fall, so that its mass is infinite; None: there is none.
+
+    Looked at: the coordinate axes and the principal axes of the curvature, both ways.
 
     Args:
         value: log p̃ in unconstrained coordinates at points (S, D).
+        places: (K, D), the highest first.
+        precisions: minus the Hessians there (K, D, D).
     """
-    distances = 10.0 ** np.array([0, 6, 8])
-    for mode in modes[:4]:
-        directions = np.linalg.eigh(np.nan_to_num(mode.precision))[1].T
+    size, distances = np.shape(places)[1], 10.0 ** np.array([0, 6, 8])
+    for place, precision in list(zip(places, precisions, strict=True))[:4]:
+        directions = np.concatenate([np.linalg.eigh(np.nan_to_num(precision))[1].T, np.eye(size)])
         directions = np.concatenate([directions, -directions])
-        points = mode.place + distances[:, None] * directions[:, None, :]
-        near, far, farther = value(points.reshape(-1, len(mode.place))).reshape(-1, 3).T + np.log(distances)[:, None]
+        points = place + distances[:, None] * directions[:, None, :]
+        near, far, farther = value(points.reshape(-1, size)).reshape(-1, 3).T + np.log(distances)[:, None]
         endless = (farther > far - 1) & (farther > near - 1)
         if endless.any():
             return directions[np.argmax(endless)]

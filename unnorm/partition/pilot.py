@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.optimize import minimize
 
 from unnorm.density import Density
-from unnorm.partition.frame import FAR, Mode, distinct_modes
+from unnorm.partition.frame import FAR, Mode, distinct_modes, endless_line
 from unnorm.partition.tempering import DENSE, Base, parts
 from unnorm.sampling.base import Target
 
@@ -59,8 +59,18 @@ class Pilot:
         self.modes = distinct_modes(ends, heights, curves)
         best = max((mode.height for mode in self.modes), default=-np.inf)
         self.ran_away = bool(np.any(rose & ~(heights < best)))
-        tops = self.modes or [Mode(*end, end[0], 0.0) for end in zip(ends, curves, heights, strict=True)]
+        self.ridge = None
+        if not self.ran_away:
+            order = np.argsort(-np.nan_to_num(heights, nan=-np.inf), kind="stable")
+            self.ridge = endless_line(self._heights(density, key), ends[order], curves[order])
         self.base = base_over(self.modes, ends.shape[1])
+
+    def _heights(self, density: Density, key: jax.Array):
+        def value(points):
+            self.evaluations += len(points)
+            return np.asarray(heights_at(density, key, jnp.asarray(points, jnp.result_type(float))), float)
+
+        return value
 
 
 def base_over(modes: list[Mode], size: int) -> Base:
@@ -69,9 +79,9 @@ def base_over(modes: list[Mode], size: int) -> Base:
         best = max(mode.log_mass for mode in modes)
         modes = [mode for mode in modes if mode.log_mass > best - KEPT - math.sqrt(size)]
         places = np.array([mode.place for mode in modes])
-        apart = places - places.mean(0)
-        whole = np.mean([mode.covariance for mode in modes], axis=0) + apart.T @ apart / len(modes)
         centre = places.mean(0)
+        # Between modes only the variances: a handful of places would make a covariance flat in most directions.
+        whole = np.mean([mode.covariance for mode in modes], axis=0) + np.diag(places.var(0))
     else:
         centre, whole = np.zeros(size), 4.0 * np.eye(size)
     factor = np.linalg.cholesky(whole) if size <= DENSE else np.sqrt(np.diag(whole))

@@ -54,7 +54,10 @@ class Quadrature:
         if not np.isfinite(first.total):
             return self._result(integrand, math.nan, math.nan, [_nothing(density, first)])
         tolerance = max(self.tolerance, ROUNDING * float(jnp.finfo(jnp.result_type(float)).eps))
-        ridge = endless_line(lambda u: integrand(u)[0], found.modes) if size > 1 else None
+        ridge = None
+        if size > 1 and found.modes:
+            places, precisions = [m.place for m in found.modes], [m.precision for m in found.modes]
+            ridge = endless_line(lambda u: integrand(u)[0], np.array(places), np.array(precisions))
         ends = leaks(first, tolerance)
         if found.ran_away or ridge is not None or _endless(ends):
             return self._result(integrand, math.inf, math.nan, [improper(density, ends, ridge)])

@@ -11,9 +11,8 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ, measures
-from unnorm.partition.frame import endless_line
 from unnorm.partition.nodes import free_size
-from unnorm.partition.pilot import Pilot, heights_at
+from unnorm.partition.pilot import Pilot
 from unnorm.partition.quadrature import improper
 from unnorm.partition.tempering import LEAPFROGS, MOST_TEMPERATURES, OUTSIDE, Base, Record, run
 from unnorm.sampling.kernels import Gibbs
@@ -62,9 +61,8 @@ class SMC:
         if size:
             pilot = Pilot(density, pilot_key)
             cost = {"values": pilot.evaluations, "gradients": pilot.gradients}
-            ridge = endless_line(lambda u: np.asarray(heights_at(density, pilot_key, jnp.asarray(u))), pilot.modes)
-            if pilot.ran_away or ridge is not None:
-                return self._result(density, math.inf, math.nan, cost, [improper(density, [], ridge)])
+            if pilot.ran_away or pilot.ridge is not None:
+                return self._result(density, math.inf, math.nan, cost, [improper(density, [], pilot.ridge)])
             base = pilot.base
         keys = jax.random.split(key, self.replicates)
         told = jax.tree.map(np.asarray, replicate(self, density, base, keys))

@@ -38,6 +38,7 @@ class Record(NamedTuple):
     reached: jax.Array
     least_ess: jax.Array
     least_acceptance: jax.Array
+    stickiness: jax.Array  # the worst correlation of a coordinate before and after the moves of one temperature
     ancestors: jax.Array  # how many of the first particles have descendants
 
 
@@ -127,6 +128,16 @@ def mover(density: Density):
     return step
 
 
+def stickiness(before: dict, after: dict) -> jax.Array:
+    """The largest correlation, over coordinates, of the particles before and after their moves."""
+
+    def standard(particles):
+        flat = jax.vmap(lambda position: ravel_pytree(position)[0])(particles)
+        return (flat - flat.mean(0)) / (flat.std(0) + 1e-30)
+
+    return jnp.max(jnp.mean(standard(before) * standard(after), axis=0))
+
+
 def spread(density: Density, particles: dict, weights: jax.Array, dense: bool) -> jax.Array:
     """The covariance of the continuous coordinates (D, D), or the variances (D,), a little of it kept diagonal."""
     continuous, _ = parts(density, particles)
@@ -172,6 +183,7 @@ def run(density: Density, base: Base, widening: jax.Array, key: jax.Array, parti
         mass = spread(density, carry.smc.particles, carry.smc.weights, dense)
         smc, info = kernel(one, carry.smc, moves, {"step_size": steps, "inverse_mass": mass[None]})
         accepted = info.update_info.mean()
+        stuck = stickiness(jax.tree.map(lambda leaf: leaf[info.ancestors], carry.smc.particles), smc.particles)
         family, record = carry.family[info.ancestors], carry.record
         record = Record(
             log_z=record.log_z + info.log_likelihood_increment,
@@ -179,12 +191,13 @@ def run(density: Density, base: Base, widening: jax.Array, key: jax.Array, parti
             reached=smc.tempering_param,
             least_ess=jnp.minimum(record.least_ess, 1 / jnp.sum(smc.weights**2) / particles),
             least_acceptance=jnp.minimum(record.least_acceptance, accepted),
+            stickiness=stuck,
             ancestors=jnp.sum(jnp.zeros(particles).at[family].set(1.0)).astype(dtype),
         )
         log_step = jnp.clip(carry.log_step + 2 * (accepted - ACCEPTANCE), -12.0, 1.0)
         return Carry(smc, key, log_step.astype(dtype), family, record)
 
     zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
-    record = Record(zero, jnp.zeros((), int), zero, one, one, one * particles)
+    record = Record(zero, jnp.zeros((), int), zero, one, one, zero, one * particles)
     log_step = jnp.asarray(-0.25 * math.log(max(base.centre.size, 1)), dtype)
     return jax.lax.while_loop(going, cool, Carry(state, key, log_step, jnp.arange(particles), record)).record
