@@ -48,7 +48,7 @@ def kernels() -> dict[str, Any]:
         "random-walk MH": un.kernels.RandomWalkMH(),
         "ULA": un.kernels.ULA(step_size=0.02),
         "MALA": un.kernels.MALA(),
-        "NUTS": un.kernels.NUTS(),
+        "NUTS": un.kernels.NUTS(target_acceptance_rate=0.95),
     }
 
 
@@ -65,7 +65,7 @@ def run(output: Path, seed: int = 0, console: Console | None = None) -> Path:
         fitted = fits["maximum likelihood"].density
         normalizers = {"SMC": un.estimators.SMC(), "quadrature": un.estimators.Quadrature()}
         constants = _all("Normalizing", normalizers, lambda e: un.log_z(fitted, e, seed=seed, progress=False), progress)
-        draws = _all("Sampling", kernels(), lambda k: un.sample(fitted, k, draws=2000, seed=seed, progress=False), progress)
+        draws = _all("Sampling", kernels(), lambda k: _sampled(fitted, k, seed), progress)
         task = progress.add_task("Diagnosing", total=len(draws) + 1)
         checks = {}
         for name, tree in draws.items():
@@ -82,6 +82,12 @@ def run(output: Path, seed: int = 0, console: Console | None = None) -> Path:
         _tell(console, {name: check} if check.findings else {})
     console.print(f"Report: {path} · {time.perf_counter() - began:.0f} s", highlight=False)
     return path
+
+
+def _sampled(fitted: Any, kernel: Any, seed: int):
+    """Draws of one kernel; all but NUTS take small steps, so that 20 of them make a draw."""
+    thin = 1 if isinstance(kernel, un.kernels.NUTS) else 20
+    return un.sample(fitted, kernel, draws=2000, thin=thin, seed=seed, progress=False)
 
 
 def declaration() -> str:
