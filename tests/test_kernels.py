@@ -32,7 +32,9 @@ def serves(kernel, p):
 
 
 @pytest.mark.parametrize("target", CONTINUOUS)
-@pytest.mark.parametrize("name", [name for name, kernel in EXACT.items() if serves(kernel, CONTINUOUS["gaussian"].density)])
+@pytest.mark.parametrize(
+    "name", [name for name, kernel in EXACT.items() if serves(kernel, CONTINUOUS["gaussian"].density)]
+)
 def test_exact_kernels_recover_moments(name, target):
     known = CONTINUOUS[target]
     draws = un.sample(known.density, EXACT[name], draws=5000, warmup=1000, seed=3, progress=False)
@@ -96,7 +98,9 @@ for wrong in (ReversedRatio, MissingJacobian):
     jax.tree_util.register_dataclass(wrong, data_fields=["step_size"], meta_fields=[])
 
 
-@pytest.mark.parametrize("kernel", [ReversedRatio(step_size=0.3), MissingJacobian(step_size=1.5)], ids=lambda k: type(k).__name__)
+@pytest.mark.parametrize(
+    "kernel", [ReversedRatio(step_size=0.3), MissingJacobian(step_size=1.5)], ids=lambda k: type(k).__name__
+)
 def test_the_tests_catch_wrong_kernels(kernel):
     known = CONTINUOUS["bounded"]
     draws = un.sample(known.density, kernel, draws=5000, seed=0, progress=False).posterior["x"].values.astype(float)

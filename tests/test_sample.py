@@ -93,7 +93,9 @@ def test_the_mass_matrix_learns_the_scales():
 
 def test_starts_are_used_and_those_on_a_bound_moved_inside():
     p = CONTINUOUS["bounded"].density
-    draws = un.sample(p, un.kernels.RandomWalkMH(step_size=1e-4), start={"x": np.array([0.0, 0.25])}, **QUICK | {"warmup": 0})
+    draws = un.sample(
+        p, un.kernels.RandomWalkMH(step_size=1e-4), start={"x": np.array([0.0, 0.25])}, **QUICK | {"warmup": 0}
+    )
     assert draws.posterior["x"][:, 0].values == pytest.approx([0.0, 0.25], abs=1e-3)
 
 
@@ -126,7 +128,11 @@ BAD = {
     ),
     "unknown kernel": (gaussian, {"kernel": "nutz"}, "did you mean 'nuts'?"),
     "not a kernel": (gaussian, {"kernel": 3}, "expected a name, or an object"),
-    "wrong support": (ising.with_dimensions(d=2), {"kernel": "mala"}, "MALA cannot move x, which is Binary['d']; use Gibbs"),
+    "wrong support": (
+        ising.with_dimensions(d=2),
+        {"kernel": "mala"},
+        "MALA cannot move x, which is Binary['d']; use Gibbs",
+    ),
     "gibbs on reals": (gaussian, {"kernel": "gibbs"}, "Gibbs cannot move x"),
     "no draws": (gaussian, {"draws": 0}, "draws is 0; expected a whole number of at least 1"),
     "no chains": (gaussian, {"chains": 0}, "chains is 0"),

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Densities known up to a constant: declare, sample, diagnose, fit, normalize.", add_completion=False)
+app = typer.Typer(
+    help="Densities known up to a constant: declare, sample, diagnose, fit, normalize.", add_completion=False
+)
 
 
 def _version(show: bool) -> None:
@@ -18,7 +20,9 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Densities known up to a constant: declare, sample, diagnose, fit, normalize."""
 
@@ -30,7 +34,9 @@ def demo(
 ) -> None:
     """Fit, normalize, sample and diagnose a truncated Gaussian on Ozone and Wind, and write a report."""
     if output.is_dir() or not output.resolve().parent.is_dir():
-        raise typer.BadParameter(f"{output} cannot be written; expected a file in an existing folder; give such a path.")
+        raise typer.BadParameter(
+            f"{output} cannot be written; expected a file in an existing folder; give such a path."
+        )
     from unnorm.demo import run
 
     run(output, seed)

@@ -61,7 +61,9 @@ def run(output: Path, seed: int = 0, console: Console | None = None) -> Path:
     data = raw / raw.std(ddof=0)
     console.print(f"{len(data)} days of airquality (R datasets), each column divided by its standard deviation.\n")
     with _progress(console) as progress:
-        fits = _all("Fitting", objectives(), lambda o: un.fit(truncated_gaussian, data, o, seed=seed, progress=False), progress)
+        fits = _all(
+            "Fitting", objectives(), lambda o: un.fit(truncated_gaussian, data, o, seed=seed, progress=False), progress
+        )
         fitted = fits["maximum likelihood"].density
         normalizers = {"SMC": un.estimators.SMC(), "quadrature": un.estimators.Quadrature()}
         constants = _all("Normalizing", normalizers, lambda e: un.log_z(fitted, e, seed=seed, progress=False), progress)

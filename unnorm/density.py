@@ -73,8 +73,11 @@ class Density:
     # -- building: frozen afterwards ----------------------------------------------------------------------------------
     def _build(self, structure: Structure, values: Mapping[str, Any]) -> "Density":
         sizes = dict(structure.sizes)
-        values = {s.name: at_rest(values[s.name], s.name, floats=s.has_shape or s.role == CONSTANT)
-                  for s in structure.slots if s.name in values}
+        values = {
+            s.name: at_rest(values[s.name], s.name, floats=s.has_shape or s.role == CONSTANT)
+            for s in structure.slots
+            if s.name in values
+        }
         for slot in structure.slots:
             if slot.name in values and slot.has_shape:
                 values[slot.name] = _numbers(slot, values[slot.name])
@@ -275,8 +278,7 @@ class Density:
                 raise ValueError(f"Dimension {name!r} was given the size {size}; expected a positive whole number.")
             if sizes.get(name, size) != size:
                 raise ValueError(
-                    f"Dimension {name!r} is {sizes[name]} by what is bound already, and {size} was given; "
-                    "use one size."
+                    f"Dimension {name!r} is {sizes[name]} by what is bound already, and {size} was given; use one size."
                 )
             sizes[name] = int(size)
             if not whole:
@@ -328,9 +330,7 @@ class Density:
         positional, named = [], {}
         for slot in self._structure.slots:
             if slot.name not in values:
-                raise ValueError(
-                    f"{slot.role.capitalize()} {slot.name} of {self.name} has no value; pass or bind it."
-                )
+                raise ValueError(f"{slot.role.capitalize()} {slot.name} of {self.name} has no value; pass or bind it.")
             if slot.positional:
                 positional.append(values[slot.name])
             else:

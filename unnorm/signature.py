@@ -56,9 +56,7 @@ def from_mappings(function, variables, parameters, constants, covariates) -> tup
     for name, declared in (parameters or {}).items():
         support, *start = declared if isinstance(declared, tuple) and declared else (declared,)
         if len(start) > 1:
-            raise ValueError(
-                f"Parameter {name} was declared with {len(start) + 1} things; expected (support, start)."
-            )
+            raise ValueError(f"Parameter {name} was declared with {len(start) + 1} things; expected (support, start).")
         slots.append(Slot(name, name, PARAMETER, _support(name, PARAMETER, support)))
         values |= {name: start[0]} if start else {}
     for name, value in (constants or {}).items():

@@ -200,9 +200,7 @@ class _Positive(Support):
 
     def start(self, scalar, shape):
         if not scalar > 0:
-            raise ValueError(
-                f"A start of {scalar} was given for {self!r}; expected a number above 0; give such a one."
-            )
+            raise ValueError(f"A start of {scalar} was given for {self!r}; expected a number above 0; give such a one.")
         return np.full(shape, scalar)
 
     def inward(self, value):
@@ -463,9 +461,7 @@ class _PositiveDefinite(_Matrix):
 
     def start(self, scalar, shape):
         if not scalar > 0:
-            raise ValueError(
-                f"A start of {scalar} was given for {self!r}; expected a number above 0; give such a one."
-            )
+            raise ValueError(f"A start of {scalar} was given for {self!r}; expected a number above 0; give such a one.")
         return super().start(scalar, shape)
 
     def entry_bounds(self, index):

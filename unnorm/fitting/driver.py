@@ -76,7 +76,9 @@ def fit(
     has_tree = any(isinstance(support, _PyTree) for support in p.supports.values())
     dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
     if not p.supports:
-        raise ValueError(f"Density {p.name} has no parameters to fit; declare some as keyword-only arguments with a support.")
+        raise ValueError(
+            f"Density {p.name} has no parameters to fit; declare some as keyword-only arguments with a support."
+        )
     with jax.enable_x64(dtype == np.float64), bar(f"{type(objective).__name__}", 1.0, progress) as shown:
         problem = cast(objective, dtype), cast(p.bare(), dtype), cast(events, dtype)
         run = _run_stochastic if objective.stochastic else _run_deterministic
@@ -158,7 +160,9 @@ def _run_stochastic(p, objective, density, events, seed, findings, shown, steps,
 
     def errors_at(vector, extra):
         found = covariance_at(vector, extra)
-        if found is None and vector.size <= NEWTON_LIMIT:  # no theory for this kernel: maximum likelihood's as the scale
+        if (
+            found is None and vector.size <= NEWTON_LIMIT
+        ):  # no theory for this kernel: maximum likelihood's as the scale
             run = simulated.run_long(at(vector, extra), events, check_key)
             return np.sqrt(np.diagonal(np.linalg.pinv(run.information)) / rows)
         return None if found is None else np.sqrt(np.diagonal(found.total))
@@ -223,7 +227,9 @@ def _result(p, objective, density, extra, events, covariance, converged, history
         log_z = None
         findings.append(Finding("the method gives no log Z here", "run un.log_z(fit.density) for it", NOTE))
     if len(next(iter(events.values()))) <= len(vector):
-        findings.append(Finding("there are no more rows than parameters", "read the standard errors with care", WARNING))
+        findings.append(
+            Finding("there are no more rows than parameters", "read the standard errors with care", WARNING)
+        )
     return Fit(
         density=fitted,
         objective=registry_name(type(objective)),

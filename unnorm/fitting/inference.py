@@ -59,7 +59,9 @@ def sandwich(objective, density, extra, events) -> Covariance:
 def sandwich_of(psi: np.ndarray, curvature: np.ndarray, drawn: np.ndarray | None = None) -> Covariance:
     """V from the rows' scores (n, p) and H."""
     if len(psi) < 2:
-        raise NoCovariance("one row of data has no spread to estimate a covariance from, so there are no standard errors")
+        raise NoCovariance(
+            "one row of data has no spread to estimate a covariance from, so there are no standard errors"
+        )
     centred = psi - psi.mean(0)
     return bread_and_meat(curvature, centred.T @ centred / len(psi), len(psi), drawn)
 
@@ -67,7 +69,9 @@ def sandwich_of(psi: np.ndarray, curvature: np.ndarray, drawn: np.ndarray | None
 def bread_and_meat(curvature: np.ndarray, meat: np.ndarray, n: int, drawn: np.ndarray | None = None) -> Covariance:
     """H⁻¹ J H⁻ᵀ / n by solving; a singular H is refused, never hidden by a pseudo-inverse."""
     if not (np.isfinite(curvature).all() and np.isfinite(meat).all()):
-        raise NoCovariance("the scores or their derivatives are not finite at the estimate, so there are no standard errors")
+        raise NoCovariance(
+            "the scores or their derivatives are not finite at the estimate, so there are no standard errors"
+        )
     scale = np.sqrt(np.abs(np.diagonal(curvature)))
     scale = np.where(scale > 0, scale, 1.0)
     smallest = np.linalg.svd(curvature / np.outer(scale, scale), compute_uv=False).min()
@@ -119,7 +123,9 @@ def entries(density, vector_of: Any, vector: jax.Array) -> tuple[np.ndarray, np.
         values = density.at(vector_of(vector)).parameters
         parts = []
         for name, support in density.supports.items():
-            shape = np.shape(values[name]) if not isinstance(values[name], dict) and hasattr(values[name], "shape") else ()
+            shape = (
+                np.shape(values[name]) if not isinstance(values[name], dict) and hasattr(values[name], "shape") else ()
+            )
             places = support.entries(shape)
             parts.append(jnp.stack([values[name][place] for place in places]) if places else jnp.zeros(0))
         return jnp.concatenate(parts) if parts else jnp.zeros(0)

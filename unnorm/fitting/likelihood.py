@@ -14,7 +14,9 @@ from unnorm.fitting.result import LogLikelihood
 from unnorm.partition.exact import has_plan, plan_for
 
 
-def exact_log_z(density, vector, unravel, events, findings: list[Finding]) -> tuple[Any, np.ndarray | None, float | None]:
+def exact_log_z(
+    density, vector, unravel, events, findings: list[Finding]
+) -> tuple[Any, np.ndarray | None, float | None]:
     """The nodes, d log Z / d vector and log Z; None where Z is not at hand exactly, a finding where it is infinite."""
     if density.covariates or not has_plan(density):
         return None, None, None

@@ -109,5 +109,7 @@ def lbfgs(objective, density, extra: Extra, events: dict) -> Minimum:
         return ~(carry[2] < tolerance) & (carry[3] < _STEPS["lbfgs"])
 
     history = jnp.full(_STEPS["lbfgs"], jnp.nan, x.dtype)
-    x, _, norm, step, history = jax.lax.while_loop(go_on, iterate, (x, solver.init(x), jnp.asarray(jnp.inf, x.dtype), 0, history))
+    x, _, norm, step, history = jax.lax.while_loop(
+        go_on, iterate, (x, solver.init(x), jnp.asarray(jnp.inf, x.dtype), 0, history)
+    )
     return Minimum(x, loss(x), jnp.where(norm < tolerance, 0.0, jnp.inf), step, history)

@@ -96,9 +96,7 @@ class Fit(Result):
     def summary(self, level: float = 0.95) -> pd.DataFrame:
         """Estimates with standard errors and intervals, each free entry once; intervals respect the parameters' bounds."""
         errors = self._errors(None if self._covariance is None else self._covariance.total)
-        ends = [
-            interval(e, s, b, level) for e, s, b in zip(self._estimates, errors, self._bounds(), strict=True)
-        ]
+        ends = [interval(e, s, b, level) for e, s, b in zip(self._estimates, errors, self._bounds(), strict=True)]
         lower, upper = np.array(ends).reshape(-1, 2).T
         columns = {"estimate": self._estimates, "standard_error": errors, "lower": lower, "upper": upper}
         return pd.DataFrame(columns, index=pd.Index(self._labels(), name="parameter"))

@@ -63,7 +63,10 @@ def long_run(density, events, starts, tuning, key, rounds: int, steps: int):
         key, gain = given
         positions, reached, rate = advance(kernel, density, tuning, positions, key, steps)
         scores = jax.vmap(score)(reached)
-        return (positions, adapted(kernel, tuning, rate, gain, positions)), (scores.mean(0), scores.T @ scores / len(scores))
+        return (positions, adapted(kernel, tuning, rate, gain, positions)), (
+            scores.mean(0),
+            scores.T @ scores / len(scores),
+        )
 
     gains = jnp.where(jnp.arange(rounds) < rounds // 2, (1.0 + jnp.arange(rounds)) ** -0.5, 0.0)
     (positions, _), (means, seconds) = jax.lax.scan(one, (starts, tuning), (jax.random.split(key, rounds), gains))

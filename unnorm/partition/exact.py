@@ -133,7 +133,10 @@ def plan_for(density: Density, centre: dict | None = None, scale: dict | None = 
     tolerance = max(tolerance, ROUNDING * float(jnp.finfo(jnp.result_type(float)).eps))
     known = centre is not None and scale is not None
     if known:
-        frame, steps = Frame(as_flat(density, centre, "centre"), np.diag(as_flat(density, scale, "scale"))), np.full(size, 0.25)
+        frame, steps = (
+            Frame(as_flat(density, centre, "centre"), np.diag(as_flat(density, scale, "scale"))),
+            np.full(size, 0.25),
+        )
     else:
         frame, steps, _, _ = find_frame(integrand)
     sides = _plan_sides(integrand, frame, steps, known)
@@ -153,7 +156,9 @@ def _plan_sides(integrand: Integrand, frame: Frame, steps: np.ndarray, known: bo
     return sides
 
 
-def _plan_points(integrand: Integrand, frame: Frame, steps: np.ndarray, sides: np.ndarray, tolerance: float) -> list[int]:
+def _plan_points(
+    integrand: Integrand, frame: Frame, steps: np.ndarray, sides: np.ndarray, tolerance: float
+) -> list[int]:
     """Points per axis at which p̃ and p̃² have converged, within what a fit can afford."""
     size = len(sides)
     points = [PLENTY[size]] * size

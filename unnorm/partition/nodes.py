@@ -133,7 +133,9 @@ def listed_states(density: Density, limit: int = MAX_STATES) -> int:
         name, support = next((n, s) for n, s in density.variables.items() if s.discrete and s.states is None)
         raise ValueError(f"Variable {name} is {support!r}, whose states cannot be listed; use un.estimators.SMC.")
     if count > limit:
-        name = max((n for n, s in density.variables.items() if s.discrete), key=lambda n: math.prod(density.shapes()[n]))
+        name = max(
+            (n for n, s in density.variables.items() if s.discrete), key=lambda n: math.prod(density.shapes()[n])
+        )
         found = f"{count:,}" if count < 10**12 else f"about 10^{int(math.log10(count))}"
         raise ValueError(
             f"Density {density.name} has {found} states (variable {name} has the shape {density.shapes()[name]}); "
@@ -164,9 +166,16 @@ def as_flat(density: Density, given: dict[str, Any], what: str) -> np.ndarray:
         if name not in given:
             raise ValueError(f"{what} has no entry for variable {name}; pass an array of the shape {shape}.")
         value = np.asarray(given[name], float)
-        if value.shape not in ((), shape) or not np.all(np.isfinite(value)) or what == "scale" and not np.all(value > 0):
+        if (
+            value.shape not in ((), shape)
+            or not np.all(np.isfinite(value))
+            or what == "scale"
+            and not np.all(value > 0)
+        ):
             kind = "positive" if what == "scale" else "finite"
-            raise ValueError(f"{what} of variable {name} is {given[name]!r}; expected {kind} numbers of the shape {shape}.")
+            raise ValueError(
+                f"{what} of variable {name} is {given[name]!r}; expected {kind} numbers of the shape {shape}."
+            )
         parts.append(np.broadcast_to(value, shape).ravel())
     return np.concatenate(parts) if parts else np.zeros(0)
 

@@ -47,7 +47,9 @@ class Quadrature:
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         size = dimensions_within_reach(density)
         if not size:
-            raise ValueError(f"Density {density.name} has no continuous variable to integrate over; use un.estimators.Exact.")
+            raise ValueError(
+                f"Density {density.name} has no continuous variable to integrate over; use un.estimators.Exact."
+            )
         integrand = Integrand(density, self.max_nodes // 2 ** (5 * size))
         found = find_frame(integrand)
         first = reach(integrand, found.frame, found.steps)
@@ -84,9 +86,15 @@ class Quadrature:
             )
         if tolerance > self.tolerance:
             findings.append(
-                Finding(f"the tolerance is {tolerance:.0e}, the rounding of this dtype", "use dtype float64 for more", WARNING)
+                Finding(
+                    f"the tolerance is {tolerance:.0e}, the rounding of this dtype",
+                    "use dtype float64 for more",
+                    WARNING,
+                )
             )
-        findings.append(Finding(f"{shape} nodes; the last two levels differ by {error:.1e}", "nothing is to be done", NOTE))
+        findings.append(
+            Finding(f"{shape} nodes; the last two levels differ by {error:.1e}", "nothing is to be done", NOTE)
+        )
         return self._result(integrand, level.total, error, findings)
 
     def _result(self, integrand: Integrand, value: float, error: float, findings: list[Finding]) -> LogZ:
@@ -113,7 +121,15 @@ def integrate(integrand: Integrand, frame: Frame, steps: np.ndarray, sides: np.n
     return level, error
 
 
-def refine(integrand: Integrand, frame: Frame, steps: np.ndarray, sides: np.ndarray, tolerance: float, most: int, power: float = 1.0):
+def refine(
+    integrand: Integrand,
+    frame: Frame,
+    steps: np.ndarray,
+    sides: np.ndarray,
+    tolerance: float,
+    most: int,
+    power: float = 1.0,
+):
     """Double the points on every axis until two levels agree: the last level, and by how much the two differ."""
     size, error = len(sides), math.inf
     widths, room = sides[:, 1] - sides[:, 0], (most / integrand.count) ** (1 / size)
@@ -167,7 +183,9 @@ def _heavy(density: Density, end: Leak) -> Finding:
 
 def _nothing(density: Density, found: Cells) -> Finding:
     seen = "NaN" if found.nan.any() else "minus infinity"
-    return Finding(f"the log-density of {density.name} is {seen} wherever it was looked at", "check the function and its values")
+    return Finding(
+        f"the log-density of {density.name} is {seen} wherever it was looked at", "check the function and its values"
+    )
 
 
 def _place(density: Density, frame: Frame, level: Cells, index: np.ndarray) -> str:

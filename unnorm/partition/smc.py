@@ -75,11 +75,15 @@ class SMC:
                 raise ValueError(f"SMC was given {name}={given!r}; expected a whole number of at least {least}.")
         for name, support in density.variables.items():
             if support.discrete and not Gibbs().serves(support):
-                raise ValueError(f"Variable {name} is {support!r}, which SMC has no moves for; expected Binary or Spin.")
+                raise ValueError(
+                    f"Variable {name} is {support!r}, which SMC has no moves for; expected Binary or Spin."
+                )
 
     def _cost(self, density: Density, told: Record, pilot: dict[str, int]) -> dict[str, int]:
         """Every evaluation of the density: two for weights and temperature, and those of the moves."""
-        steps = int(told.temperatures.max()) * self.replicates * self.particles  # the compiled loop waits for the slowest
+        steps = (
+            int(told.temperatures.max()) * self.replicates * self.particles
+        )  # the compiled loop waits for the slowest
         sites = sum(math.prod(density.shapes()[n]) for n, s in density.variables.items() if s.discrete)
         moved = self.moves * (sites + 1) if sites else 0
         leaps = self.moves * (LEAPFROGS + 1) if free_size(density) else 0
@@ -110,7 +114,9 @@ class SMC:
         if told.least_ess.min() < 0.1:
             what = f"the effective sample size fell to {told.least_ess.min():.1%} of the particles at some temperature"
             yield Finding(what, "raise particles", WARNING)
-        told_of = f"{int(told.temperatures.max())} temperatures, {int(told.ancestors.min())} or more first ancestors left"
+        told_of = (
+            f"{int(told.temperatures.max())} temperatures, {int(told.ancestors.min())} or more first ancestors left"
+        )
         yield Finding(f"{len(logs)} replicates of {self.particles} particles, {told_of}", "nothing is to be done", NOTE)
 
     def _result(self, density: Density, value: float, error: float, cost: dict, findings: list[Finding]) -> LogZ:

@@ -112,6 +112,7 @@ def mover(density: Density):
         continuous, discrete = parts(density, place.position)
         accepted = jnp.ones(())
         if continuous:
+
             def of_continuous(moving):
                 return log_density(moving | discrete)
 

@@ -138,4 +138,14 @@ def normals_like(key: jax.Array, tree: Any) -> Any:
     )
 
 
-__all__ = ["Kernel", "Options", "Proposed", "SamplingAlgorithm", "Target", "metropolis", "normals_like", "static", "tree_where"]
+__all__ = [
+    "Kernel",
+    "Options",
+    "Proposed",
+    "SamplingAlgorithm",
+    "Target",
+    "metropolis",
+    "normals_like",
+    "static",
+    "tree_where",
+]

@@ -113,7 +113,9 @@ def _chosen(p: Density, kernel: Any, findings: list[Finding]) -> Any:
         discrete = all(support.discrete for support in p.variables.values())
         kernel = Gibbs() if discrete else NUTS()
         why = "every variable is discrete" if discrete else "it needs no tuning by hand on continuous variables"
-        findings.append(Finding(f"{type(kernel).__name__} was chosen, because {why}", "name a kernel to change it", NOTE))
+        findings.append(
+            Finding(f"{type(kernel).__name__} was chosen, because {why}", "name a kernel to change it", NOTE)
+        )
     kernel = look_up(kernel, KERNELS, "kernel", "build")
     for name, support in p.variables.items():
         if not kernel.serves(support):

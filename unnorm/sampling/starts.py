@@ -38,7 +38,9 @@ def given_starts(target: Target, start: Any, count: int, dtype) -> dict:
     for name, support in target.supports.items():
         value = np.asarray(start[name], float)
         if value.ndim == len(shapes[name]) + 1 and len(value) != count:
-            raise ValueError(f"start of {name} holds {len(value)} chains; expected {count} or a single event; make them agree.")
+            raise ValueError(
+                f"start of {name} holds {len(value)} chains; expected {count} or a single event; make them agree."
+            )
         unify({}, _slot(density, name), value.shape[value.ndim - len(shapes[name]) :])
         if value.shape[value.ndim - len(shapes[name]) :] != shapes[name]:
             raise ValueError(f"start of {name} has the shape {value.shape}; expected {shapes[name]}; reshape it.")

@@ -118,7 +118,9 @@ def starting_tuning(kernel: Any, positions: dict) -> dict:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, flat.dtype), tuning)
 
 
-def advance(kernel: Any, density, tuning: dict, starts: dict, key: jax.Array, steps: int) -> tuple[dict, dict, jax.Array]:
+def advance(
+    kernel: Any, density, tuning: dict, starts: dict, key: jax.Array, steps: int
+) -> tuple[dict, dict, jax.Array]:
     """Move every chain by some steps of the kernel; acceptance is averaged (NaN counts as a rejection)."""
     target = Target(jax.lax.stop_gradient(density))
     algorithm = kernel.build(target, tuning)

@@ -105,7 +105,9 @@ class NCE(PerExample):
                 "be; pass noise with a wider support."
             )
         if not np.isfinite(on_noise).all():
-            raise ValueError("noise has a log-density that is not finite at its own draws; expected finite numbers; mend it.")
+            raise ValueError(
+                "noise has a log-density that is not finite at its own draws; expected finite numbers; mend it."
+            )
 
     # -- the loss ------------------------------------------------------------------------------------------------------
     def loss_i(self, density, extra, event, key):

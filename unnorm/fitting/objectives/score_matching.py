@@ -59,7 +59,9 @@ class ScoreMatching(PerExample):
         constant = [name for name, scale in scales.items() if density.variables[name].score_matching == "generalized"
                     and not bool(jnp.all(scale > 0))]  # fmt: skip
         if constant:
-            raise ValueError(f"{constant[0]} has a column that never changes in the data; expected some spread; drop it.")
+            raise ValueError(
+                f"{constant[0]} has a column that never changes in the data; expected some spread; drop it."
+            )
         return Extra(shared={"scales": scales})
 
     def loss_i(self, density, extra, event, key):

@@ -43,6 +43,10 @@ class FromBlackJAX(Options):
 
     def stats(self, info):
         """Keep the scalars that BlackJAX's info has, under ArviZ's names."""
-        names = {"is_divergent": "diverging", "num_integration_steps": "n_steps", "num_trajectory_expansions": "tree_depth"}
+        names = {
+            "is_divergent": "diverging",
+            "num_integration_steps": "n_steps",
+            "num_trajectory_expansions": "tree_depth",
+        }
         fields = info._asdict() if hasattr(info, "_asdict") else {}
         return {names.get(k, k): v for k, v in fields.items() if hasattr(v, "dtype") and jnp.shape(v) == ()}

@@ -61,9 +61,7 @@ class HMC(_Hamiltonian):
     target_acceptance_rate: float = static(0.8)
 
     def build(self, target, tuning):
-        return blackjax.hmc(
-            target.log_density, tuning["step_size"], tuning["inverse_mass_matrix"], self.leapfrogs
-        )
+        return blackjax.hmc(target.log_density, tuning["step_size"], tuning["inverse_mass_matrix"], self.leapfrogs)
 
     def _ends(self, info):
         return (info.proposal.logdensity,)
