@@ -1,6 +1,6 @@
 """The main job on real data: declare, fit, normalize, sample, diagnose, report.
 
-Ozone and Wind (New York, 1973) are not negative, and a Gaussian restricted to the positive quadrant has no closed-form Z.
+Ozone and Wind (New York, 1973) are not negative, and the Gaussian on the positive quadrant has no closed-form Z.
 """
 
 import inspect
@@ -189,14 +189,17 @@ def report(output: Path, data, fits, draws, checks, estimates, normalizing) -> P
         Section("Data and fitted density", "Units: standard deviations of each column.", figure=contours),
         Section(
             "Estimates",
-            "Standard errors in brackets: robust (sandwich) ones for the per-example objectives, those of the theory of "
-            "contrastive divergence for CD.",
+            "Standard errors in brackets: robust (sandwich) ones for the per-example objectives, those of the theory "
+            "of contrastive divergence for CD.",
             table=estimates,
             findings=[finding for fit in fits.values() for finding in fit.findings],
         ),
-        Section("log Z", "The sampling error is that of log Z at the true parameters; the Monte Carlo error that at this "
-                "estimate.", table=normalizing),
-    ]  # fmt: skip
+        Section(
+            "log Z",
+            "The sampling error is that of log Z at the true parameters; the Monte Carlo error that at this estimate.",
+            table=normalizing,
+        ),
+    ]
     for name, tree in draws.items():
         verdict = "passed" if checks[name].passed else "not passed"
         sections += [

@@ -22,8 +22,8 @@ class Extra(NamedTuple):
 class Objective(Protocol):
     """The contract: how to add an objective.
 
-    Write a class of options with the decorator `@method`, give it `prepare`, and either `loss_i` (a per-example loss: an
-    M-estimator, whose standard errors come for free) or `gradient` (stochastic: a sampler inside), and put it into
+    Write a class of options with the decorator `@method`, give it `prepare`, and either `loss_i` (a per-example loss:
+    an M-estimator, whose standard errors come for free) or `gradient` (stochastic: a sampler inside), and put it into
     `OBJECTIVES`.
     """
 

@@ -16,8 +16,8 @@ def read_data(p: Density, data: Any) -> tuple[Density, dict[str, np.ndarray]]:
     missing = [name for name in declared if name not in columns]
     if missing:
         raise ValueError(
-            f"data has no values for {missing[0]}; expected {', '.join(declared)}; variables absent from the data (latent "
-            "ones) are not served yet, so pass them all."
+            f"data has no values for {missing[0]}; expected {', '.join(declared)}; variables absent from the data "
+            "(latent ones) are not served yet, so pass them all."
         )
     events = {name: _column(name, declared[name], columns[name]) for name in declared}
     sizes = {name: len(event) for name, event in events.items()}
@@ -41,7 +41,8 @@ def _by_name(p: Density, data: Any, declared: Mapping[str, Any]) -> tuple[dict[s
     if not isinstance(data, Mapping):
         if len(declared) > 1:
             raise ValueError(
-                f"data is a {type(data).__name__}, and {p.name} has {', '.join(declared)}; pass a dict or DataFrame by name."
+                f"data is a {type(data).__name__}, and {p.name} has {', '.join(declared)}; pass a dict or DataFrame by "
+                "name."
             )
         data = {next(iter(declared)): data}
     refuse_unknown("data", "variable or covariate", data, declared)
@@ -67,7 +68,7 @@ def _column(name: str, support: Any, value: Any) -> np.ndarray:
         raise ValueError(f"{name} with the shape {value.shape} is one event of {name}; pass data[None]{advice}.")
     if value.ndim != rank + 1:
         raise ValueError(
-            f"{name} has the shape {value.shape}; expected {rank + 1} axes, rows first, for {name} is declared {support!r}; "
-            "reshape it."
+            f"{name} has the shape {value.shape}; expected {rank + 1} axes, rows first, for {name} is declared "
+            f"{support!r}; reshape it."
         )
     return value

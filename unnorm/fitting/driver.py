@@ -40,8 +40,8 @@ def fit(
     Args:
         p: the density; parameters start at their bound or declared values.
         data: an array (n, ...), DataFrame, xarray object, or a dict by variable; exactly one leading axis.
-        objective: an object of `un.objectives`, its registry name, or None: maximum likelihood where Z is at hand exactly,
-            else score matching where the supports have a form of it, else noise contrastive estimation.
+        objective: an object of `un.objectives`, its registry name, or None: maximum likelihood where Z is at hand
+            exactly, else score matching where the supports have a form of it, else noise contrastive estimation.
         start: ``{parameter: value}`` to start from.
         steps: iterations of a stochastic objective at most; None: until its Monte Carlo error is small.
         batch_size: rows per iteration of a stochastic objective; None: all.
@@ -53,7 +53,8 @@ def fit(
         `Fit`: `density`, `summary()`, `covariance`, `log_z`, `log_likelihood(data)`, `converged`, `findings`.
 
     Raises:
-        ValueError: data outside the support, with NaN or of the wrong shape; an objective that does not serve the density;
+        ValueError: data outside the support, with NaN or of the wrong shape; an objective that does not serve the
+        density;
             a loss that is not finite at the start.
 
     Example:
@@ -62,7 +63,8 @@ def fit(
         >>> @un.density
         ... def exponential(x: un.Positive, *, rate: un.Positive = 1.0):
         ...     return -rate * x
-        >>> fitted = un.fit(exponential, np.array([0.5, 1.0, 2.5, 0.2]), un.objectives.MaximumLikelihood(), progress=False)
+        >>> data = np.array([0.5, 1.0, 2.5, 0.2])
+        >>> fitted = un.fit(exponential, data, un.objectives.MaximumLikelihood(), progress=False)
         >>> round(float(fitted.density.parameters["rate"]), 4)  # one over the mean
         0.9524
 
@@ -95,7 +97,8 @@ def _chosen(p: Density, objective: Any, findings: list[Finding]) -> Any:
     if objective is None:
         options = (MaximumLikelihood(), ScoreMatching(), NCE())
         objective = next((option for option in options if option.refuse(p) is None), options[-1])
-        what = f"{type(objective).__name__} was chosen, the first of maximum likelihood, score matching and NCE that serves {p.name}"
+        name = type(objective).__name__
+        what = f"{name} was chosen, the first of maximum likelihood, score matching and NCE that serves {p.name}"
         findings.append(Finding(what, "name an objective to change it", NOTE))
     objective = look_up(objective, OBJECTIVES, "objective", "loss_i|gradient")
     refusal = objective.refuse(p)
@@ -112,8 +115,9 @@ def _run_deterministic(p, objective, density, events, seed, findings, shown, ste
         found = minimise(objective, density, extra, events)
         if not np.isfinite(found.loss):
             raise ValueError(
-                f"The loss of {type(objective).__name__} is {float(found.loss)} at the start of the fit of {p.name}; expected a "
-                "finite number; pass start= parameters at which the density and its derivatives are finite on the data."
+                f"The loss of {type(objective).__name__} is {float(found.loss)} at the start of the fit of {p.name}; "
+                "expected a finite number; pass start= parameters at which the density and its derivatives are finite "
+                "on the data."
             )
         free, learned = parameters_of(density, extra)[1](found.vector)
         density, extra = density.at(free), extra._replace(learned=learned)

@@ -77,8 +77,8 @@ def bread_and_meat(curvature: np.ndarray, meat: np.ndarray, n: int, drawn: np.nd
     smallest = np.linalg.svd(curvature / np.outer(scale, scale), compute_uv=False).min()
     if not smallest > _SINGULAR:
         raise NoCovariance(
-            f"the information matrix is singular (smallest scaled singular value {smallest:.1e}): some parameters are not "
-            "identified by these data, so there are no standard errors"
+            f"the information matrix is singular (smallest scaled singular value {smallest:.1e}): some parameters are "
+            "not identified by these data, so there are no standard errors"
         )
     half = np.linalg.solve(curvature, np.linalg.cholesky(_positive(meat)))
     total, inverse = half @ half.T / n, np.linalg.inv((curvature + curvature.T) / 2) / n
@@ -95,8 +95,8 @@ def _positive(matrix: np.ndarray) -> np.ndarray:
     floor = 1e-14 * max(values.max(), 1e-300)
     if values.min() < -1e-6 * max(values.max(), 1e-300):
         raise NoCovariance(
-            "the estimated covariance of the scores is not positive semi-definite: its Monte Carlo noise is too large, so "
-            "there are no standard errors"
+            "the estimated covariance of the scores is not positive semi-definite: its Monte Carlo noise is too large, "
+            "so there are no standard errors"
         )
     return (vectors * np.maximum(values, floor)) @ vectors.T
 

@@ -14,8 +14,8 @@ from unnorm.fitting.inference import Covariance, interval
 class FitLogZ(NamedTuple):
     """log Z after a fit, with its two errors apart.
 
-    `monte_carlo_error` is that of log Z at this estimate (another seed would change it), `sampling_error` that of log Z at
-    the true parameters (another data set would change it). `standard_error` is both together.
+    `monte_carlo_error` is that of log Z at this estimate (another seed would change it), `sampling_error` that of log Z
+    at the true parameters (another data set would change it). `standard_error` is both together.
     """
 
     value: float
@@ -94,7 +94,7 @@ class Fit(Result):
         return bounds
 
     def summary(self, level: float = 0.95) -> pd.DataFrame:
-        """Estimates with standard errors and intervals, each free entry once; intervals respect the parameters' bounds."""
+        """Estimates, standard errors and intervals, each free entry once; intervals respect the parameters' bounds."""
         errors = self._errors(None if self._covariance is None else self._covariance.total)
         ends = [interval(e, s, b, level) for e, s, b in zip(self._estimates, errors, self._bounds(), strict=True)]
         lower, upper = np.array(ends).reshape(-1, 2).T
@@ -134,14 +134,16 @@ class Fit(Result):
         """
         if self._likelihood is None:
             raise ValueError(
-                f"The log Z of {self.density.name} is not at hand exactly, so that there is no log-likelihood; expected a density "
-                "of at most 2^20 states or three continuous dimensions; estimate log Z with un.log_z(fit.density)."
+                f"The log Z of {self.density.name} is not at hand exactly, so that there is no log-likelihood; "
+                "expected a density of at most 2^20 states or three continuous dimensions; estimate log Z with "
+                "un.log_z(fit.density)."
             )
         return self._likelihood(data)
 
     def __repr__(self) -> str:
         state = "converged" if self.converged else "NOT converged"
-        return f"Fit of {self.density.name} by {self.objective}: {state}, {len(self._estimates)} parameters, {self.rows} rows"
+        size = f"{len(self._estimates)} parameters, {self.rows} rows"
+        return f"Fit of {self.density.name} by {self.objective}: {state}, {size}"
 
     def __str__(self) -> str:
         parts = [repr(self), f"Aims at {self.target}.", self.summary().round(4).to_string()]

@@ -1,8 +1,9 @@
 """Standard errors and fixed points of contrastive divergence, by chains at the estimate.
 
-CD-k: ψ_i = s(x_i) − E[s(x') | x_i → k steps], s = ∇ log p̃. For a kernel that leaves p_θ invariant, H = E[ψ (s − s̄)'], and
-J = mean ψ⁽¹⁾ψ⁽²⁾' from two independent groups of negatives, so that their noise does not enter. Persistent chains have the
-covariance of Monte Carlo maximum likelihood: I⁻¹ J I⁻¹ / n, I = Cov_θ(s) + E_θ[∇² log p̃] − mean ∇² log p̃(x_i).
+CD-k: ψ_i = s(x_i) − E[s(x') | x_i → k steps], s = ∇ log p̃. For a kernel that leaves p_θ invariant, H = E[ψ (s − s̄)'],
+and J = mean ψ⁽¹⁾ψ⁽²⁾' from two independent groups of negatives, so that their noise does not enter. Persistent chains
+have the covariance of Monte Carlo maximum likelihood: I⁻¹ J I⁻¹ / n, I = Cov_θ(s) + E_θ[∇² log p̃] − mean ∇² log
+p̃(x_i).
 
 References: Godambe (1960), doi:10.1214/aoms/1177705693; Geyer (1994), doi:10.1111/j.2517-6161.1994.tb01976.x.
 """
@@ -96,7 +97,7 @@ def run_long(density, events, key) -> LongRun:
 
 
 def covariance(objective, density, extra, events, key) -> Covariance:
-    """The covariance of a contrastive-divergence fit as the theory gives it; where it gives none, a sentence is raised."""
+    """The covariance of contrastive divergence as the theory gives it, or a sentence raised where it gives none."""
     size = ravel_pytree(density.free())[0].size
     if size > NEWTON_LIMIT:
         raise NoCovariance(f"{size} parameters are too many for a covariance, so there are no standard errors")
@@ -135,8 +136,9 @@ def fixed_point_finding(objective, density, events, key) -> list[Finding]:
         return []
     kernel = type(objective.chosen_kernel(density)).__name__
     what = (
-        f"the fixed point of {'persistent CD' if objective.persistent else f'CD-{objective.k}'} with {kernel} lies about "
-        f"{shift[worst]:.2f} standard errors from the maximum likelihood estimate: {objective.k} steps hardly move the chains"
+        f"the fixed point of {'persistent CD' if objective.persistent else f'CD-{objective.k}'} with {kernel} lies "
+        f"about {shift[worst]:.2f} standard errors from the maximum likelihood estimate: {objective.k} steps hardly "
+        "move the chains"
     )
     severity = ERROR if shift[worst] > 0.5 else WARNING
     return [Finding(what, "raise k, use kernel=HMC(), or persistent=True", severity)]

@@ -1,7 +1,8 @@
-"""Stochastic objectives: approach, then average iterates until their Monte Carlo error is small against the standard error.
+"""Stochastic objectives: approach, then average iterates until their Monte Carlo error is small against the standard
+error.
 
-Robbins-Monro steps with the negatives' score covariance as metric (Adam where there are too many parameters for one), and
-Polyak-Ruppert averaging; the averaged iterate's error is told by batch means.
+Robbins-Monro steps with the negatives' score covariance as metric (Adam where there are too many parameters for one),
+and Polyak-Ruppert averaging; the averaged iterate's error is told by batch means.
 
 References: Polyak and Juditsky (1992), doi:10.1137/0330046.
 """
@@ -155,6 +156,6 @@ def _average(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _refuse_lost(objective, density, vectors) -> None:
     if not np.isfinite(np.asarray(vectors)).all():
         raise ValueError(
-            f"The parameters of {density.name} became NaN or infinite under {type(objective).__name__}; expected finite "
-            "numbers; give a smaller step_size to its kernel, or start= nearer to the data."
+            f"The parameters of {density.name} became NaN or infinite under {type(objective).__name__}; expected "
+            "finite numbers; give a smaller step_size to its kernel, or start= nearer to the data."
         )

@@ -52,7 +52,7 @@ def log_z(
     """
     if p.covariates:
         raise ValueError(
-            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has a Z of its own; expected "
+            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has its own Z; expected "
             "none; declare it as a constant to normalize at one value."
         )
     bare, findings = p.bare(), []

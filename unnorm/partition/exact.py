@@ -92,7 +92,7 @@ def _enumerated(density: Density, count: int):
     return logsumexp(sums), jnp.sum(bad)
 
 
-# -- plans -----------------------------------------------------------------------------------------------------------------
+# -- plans -----------------------------------------------------------------------------
 def has_plan(density: Density) -> bool:
     """Whether `plan_for` serves the density: few enough states, and at most three continuous dimensions."""
     size, count = free_size(density), count_states(density)

@@ -81,7 +81,7 @@ def steps_for(frame: Frame, modes: list[Mode]) -> np.ndarray:
     return np.maximum(steps, 1e-6)
 
 
-# -- climbing -------------------------------------------------------------------------------------------------------------
+# -- climbing --------------------------------------------------------------------------
 @jax.jit
 def _climb(density: Density, states: dict, starts: jax.Array):
     """Damped Newton ascents: the ends (K, D), the values there, and minus the Hessians."""
@@ -169,7 +169,7 @@ def _mixture(modes: list[Mode]) -> Frame:
 
 
 def endless_line(value, places: np.ndarray, precisions: np.ndarray) -> np.ndarray | None:
-    """A direction from one of the places along which p̃ does not fall, so that its mass is infinite; None: there is none.
+    """A direction from one of the places along which p̃ does not fall, so that its mass is infinite; or None.
 
     Looked at: the coordinate axes and the principal axes of the curvature, both ways.
 
@@ -190,7 +190,7 @@ def endless_line(value, places: np.ndarray, precisions: np.ndarray) -> np.ndarra
     return None
 
 
-# -- correcting ----------------------------------------------------------------------------------------------------------
+# -- correcting ------------------------------------------------------------------------
 def _recentred(frame: Frame, found: Cells) -> tuple[Frame, bool]:
     """Move a far centre to the median, and narrow the scale to half the distance of the 16% and 84% quantiles."""
     low, middle, high = np.array([_quantiles(found, i) for i in range(len(found.axes))]).T

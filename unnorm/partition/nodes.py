@@ -33,7 +33,7 @@ class Frame(NamedTuple):
     factor: np.ndarray
 
 
-# -- the coordinates ----------------------------------------------------------------------------------------------------
+# -- the coordinates -------------------------------------------------------------------
 def free_shapes(density: Density) -> dict[str, tuple[int, ...]]:
     """The shapes of the unconstrained coordinates of the continuous variables."""
     shapes = density.shapes()
@@ -78,7 +78,7 @@ def resolved_by_rounding(density: Density, flat: jax.Array, event: dict[str, jax
     return jnp.all(drift <= 0.01 + 1e-6 * jnp.abs(flat))  # false for NaN
 
 
-# -- states -------------------------------------------------------------------------------------------------------------
+# -- states ----------------------------------------------------------------------------
 def count_states(density: Density) -> int | None:
     """The number of joint states of the discrete variables (1 without any), None where they cannot be listed."""
     shapes, count = density.shapes(), 1
@@ -144,7 +144,7 @@ def listed_states(density: Density, limit: int = MAX_STATES) -> int:
     return count
 
 
-# -- quadrature nodes ---------------------------------------------------------------------------------------------------
+# -- quadrature nodes ------------------------------------------------------------------
 def grid_points(frame: Frame, axes: list[np.ndarray], block: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
     """The points u (S, D) of the tensor rule with these equally spaced t on each axis, and the logs of their weights.
 

@@ -80,7 +80,7 @@ class Quadrature:
         if not error <= tolerance and not ends:
             findings.append(
                 Finding(
-                    f"two levels of quadrature still differ by {error:.1e} at {shape} nodes; {tolerance:.0e} was asked for",
+                    f"levels of quadrature still differ by {error:.1e} at {shape} nodes; asked for: {tolerance:.0e}",
                     "raise max_nodes, rescale or smooth the density, or use un.estimators.SMC",
                 )
             )
@@ -151,7 +151,7 @@ def _endless(ends: list[Leak]) -> bool:
     return any(end.fall < VANISHING for end in ends)
 
 
-# -- what is said --------------------------------------------------------------------------------------------------------
+# -- what is said ----------------------------------------------------------------------
 def _direction(density: Density, end: Leak) -> str:
     name = coordinate_names(density)[end.axis]
     variable = density.variables[name.partition("[")[0]]

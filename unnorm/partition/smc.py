@@ -14,12 +14,13 @@ from unnorm.partition.base import LogZ, measures
 from unnorm.partition.nodes import free_size
 from unnorm.partition.pilot import Pilot
 from unnorm.partition.quadrature import improper
-from unnorm.partition.tempering import LEAPFROGS, MOST_TEMPERATURES, OUTSIDE, Base, Record, run
+from unnorm.partition.tempering import LEAPFROGS, MOST_TEMPERATURES, OUTSIDE, Base, Outcome, Record, run
 from unnorm.sampling.kernels import Gibbs
 
 WIDENINGS = (1.0, 2.0)  # replicates start from the base and from one twice as wide, in turn: the answers must agree
 WIDE_SPREAD = 0.5  # nats between replicates, above which a mean of eight tells little
 LEAST_ACCEPTANCE = 0.02
+STICKY = 0.95
 DISAGREEMENT = 0.001  # level of the test that the two bases give one answer
 
 
@@ -51,7 +52,7 @@ class SMC:
 
     particles: int = static(1000)
     replicates: int = static(8)
-    moves: int = static(3)
+    moves: int = static(5)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         self._check(density)
@@ -64,9 +65,17 @@ class SMC:
             if pilot.ran_away or pilot.ridge is not None:
                 return self._result(density, math.inf, math.nan, cost, [improper(density, [], pilot.ridge)])
             base = pilot.base
-        keys = jax.random.split(key, self.replicates)
-        told = jax.tree.map(np.asarray, replicate(self, density, base, keys))
-        return self._judged(density, told, self._cost(density, told, cost))
+        rough_key, key = jax.random.split(key)
+        rough = None
+        if size:
+            rough = self._run(density, base, rough_key)
+            if np.all(np.isfinite(rough.mean)) and np.all(np.isfinite(rough.spread)):
+                base = _base_from(rough)
+        told = self._run(density, base, key)
+        return self._judged(density, told.record, rough and rough.record, cost)
+
+    def _run(self, density: Density, base: Base, key: jax.Array) -> Outcome:
+        return jax.tree.map(np.asarray, replicate(self, density, base, jax.random.split(key, self.replicates)))
 
     def _check(self, density: Density) -> None:
         for name, least in (("particles", 10), ("replicates", 2), ("moves", 1)):
@@ -79,29 +88,32 @@ class SMC:
                     f"Variable {name} is {support!r}, which SMC has no moves for; expected Binary or Spin."
                 )
 
-    def _cost(self, density: Density, told: Record, pilot: dict[str, int]) -> dict[str, int]:
-        """Every evaluation of the density: two for weights and temperature, and those of the moves."""
-        steps = (
-            int(told.temperatures.max()) * self.replicates * self.particles
-        )  # the compiled loop waits for the slowest
+    def _cost(self, density: Density, told: Record, before: dict[str, int]) -> dict[str, int]:
+        """What there was before, and two evaluations a particle and temperature besides those of the moves."""
+        rounds = int(told.temperatures.max())  # the compiled loop waits for the slowest replicate
+        steps = rounds * self.replicates * self.particles
         sites = sum(math.prod(density.shapes()[n]) for n, s in density.variables.items() if s.discrete)
         moved = self.moves * (sites + 1) if sites else 0
         leaps = self.moves * (LEAPFROGS + 1) if free_size(density) else 0
-        return {"values": pilot["values"] + steps * (2 + moved), "gradients": pilot["gradients"] + steps * leaps}
+        return {"values": before["values"] + steps * (2 + moved), "gradients": before["gradients"] + steps * leaps}
 
-    def _judged(self, density: Density, told: Record, cost: dict[str, int]) -> LogZ:
+    def _judged(self, density: Density, told: Record, rough: Record | None, cost: dict[str, int]) -> LogZ:
+        for record in filter(None, (rough, told)):
+            cost = self._cost(density, record, cost)
         logs = told.log_z.astype(float)
         if not np.all(np.isfinite(logs)) or logs.max() < OUTSIDE / 2:
             return self._result(density, math.nan, math.nan, cost, [_lost(density, logs)])
-        # The mean of Z, not of log Z: SMC's Z is unbiased (but for the adaptation), its log is too low by half a variance.
+        # The mean of Z, not of log Z: SMC's Z is unbiased (but for adaptation), its log too low by half a variance.
         scaled = np.exp(logs - logs.max())
         value = float(logs.max() + np.log(scaled.mean()))
         error = float(scaled.std(ddof=1) / scaled.mean() / math.sqrt(len(logs)))
-        findings = [finding for finding in self._findings(density, told, logs) if finding]
+        findings = [finding for finding in self._findings(density, told, rough, logs) if finding]
         return self._result(density, value, error, cost, findings)
 
-    def _findings(self, density: Density, told: Record, logs: np.ndarray):
-        yield _clash(density, logs)
+    def _findings(self, density: Density, told: Record, rough: Record | None, logs: np.ndarray):
+        if rough is not None:
+            yield _clash("the first base", rough.log_z.astype(float), logs)
+            yield _clash("a base twice as wide", logs[1::2], logs[0::2])
         if logs.std(ddof=1) > WIDE_SPREAD:
             what = f"the replicates' log Z spread by {logs.std(ddof=1):.2g} nats (standard deviation)"
             yield Finding(what, "raise particles or moves, or rescale the variables")
@@ -114,10 +126,11 @@ class SMC:
         if told.least_ess.min() < 0.1:
             what = f"the effective sample size fell to {told.least_ess.min():.1%} of the particles at some temperature"
             yield Finding(what, "raise particles", WARNING)
-        told_of = (
-            f"{int(told.temperatures.max())} temperatures, {int(told.ancestors.min())} or more first ancestors left"
-        )
-        yield Finding(f"{len(logs)} replicates of {self.particles} particles, {told_of}", "nothing is to be done", NOTE)
+        if told.stickiness.max() > STICKY:
+            what = f"particles stayed correlated by {told.stickiness.max():.2f} with where they were before their moves"
+            yield Finding(what, "raise moves", WARNING)
+        steps = f"{int(told.temperatures.max())} temperatures, {int(told.ancestors.min())} or more first ancestors left"
+        yield Finding(f"{len(logs)} replicates of {self.particles} particles, {steps}", "nothing is to be done", NOTE)
 
     def _result(self, density: Density, value: float, error: float, cost: dict, findings: list[Finding]) -> LogZ:
         errors = [finding for finding in findings if finding.severity == ERROR]
@@ -135,29 +148,36 @@ class SMC:
 
 
 @jax.jit
-def replicate(options: SMC, density: Density, base: Base, keys: jax.Array) -> Record:
+def replicate(options: SMC, density: Density, base: Base, keys: jax.Array) -> Outcome:
     """Independent runs, mapped; compiled once for a structure of the density and sizes of the run."""
     widenings = jnp.asarray([WIDENINGS[i % 2] for i in range(len(keys))], jnp.result_type(base.centre))
     return jax.vmap(lambda key, wide: run(density, base, wide, key, options.particles, options.moves))(keys, widenings)
 
 
-def _clash(density: Density, logs: np.ndarray) -> Finding | None:
-    """Whether the replicates from the wide base contradict the others (Welch's test)."""
-    narrow, wide = logs[0::2], logs[1::2]
-    if not free_size(density) or len(wide) < 2:
+def _base_from(rough: Outcome) -> Base:
+    """The base that the last particles of rough runs suggest, pooled over the runs."""
+    mean, spread = rough.mean.mean(0), rough.spread.mean(0)
+    between = rough.mean.var(0)
+    factor = np.linalg.cholesky(spread + np.diag(between)) if spread.ndim == 2 else np.sqrt(spread + between)
+    return Base(jnp.asarray(mean), jnp.asarray(factor))
+
+
+def _clash(what: str, other: np.ndarray, logs: np.ndarray) -> Finding | None:
+    """Whether the replicates from another base contradict these (Welch's test)."""
+    if min(len(other), len(logs)) < 2 or not np.all(np.isfinite(other)):
         return None
-    test = stats.ttest_ind(narrow, wide, equal_var=False)
-    if not test.pvalue < DISAGREEMENT:
+    if not stats.ttest_ind(other, logs, equal_var=False).pvalue < DISAGREEMENT:
         return None
     return Finding(
-        f"replicates from a base twice as wide give log Z {wide.mean():.6g} and the others {narrow.mean():.6g}",
+        f"replicates from {what} give log Z {other.mean():.6g} and these {logs.mean():.6g}",
         "one of them misses mass: raise particles and moves, or check that the density can be normalized",
     )
 
 
 def _lost(density: Density, logs: np.ndarray) -> Finding:
     if np.isnan(logs).any() or np.isposinf(logs).any():
-        what = f"the log-density of {density.name} was NaN or +infinity at a particle in {int((~np.isfinite(logs)).sum())} replicates"
+        lost = int((~np.isfinite(logs)).sum())
+        what = f"the log-density of {density.name} was NaN or +infinity at a particle in {lost} replicates"
         return Finding(what, "correct the function where it overflows or leaves its domain")
     what = f"the log-density of {density.name} was minus infinity at every one of the first particles"
     return Finding(what, "declare the variables with the supports that the density has")

@@ -1,4 +1,4 @@
-"""The compiled part of sequential Monte Carlo: a normalized base, the moves, and one run from the base to the density."""
+"""The compiled part of sequential Monte Carlo: a normalized base, the moves, and one run from base to density."""
 
 import math
 from typing import Any, NamedTuple
@@ -42,6 +42,14 @@ class Record(NamedTuple):
     ancestors: jax.Array  # how many of the first particles have descendants
 
 
+class Outcome(NamedTuple):
+    """A run's record, and the mean and the spread of its last particles, from which a better base is made."""
+
+    record: Record
+    mean: jax.Array
+    spread: jax.Array
+
+
 class Place(NamedTuple):
     position: dict
 
@@ -61,7 +69,7 @@ class Carry(NamedTuple):
     record: Record
 
 
-# -- the base ------------------------------------------------------------------------------------------------------------
+# -- the base --------------------------------------------------------------------------
 def parts(density: Density, position: dict) -> tuple[dict, dict]:
     """The continuous and the discrete part of a position."""
     discrete = {name for name, support in density.variables.items() if support.discrete}
@@ -102,7 +110,7 @@ def log_base(density: Density, base: Base, widening: jax.Array, position: dict) 
     return value + constant - log_det - 0.5 * (FREEDOM + size) * jnp.log1p(z @ z / FREEDOM)
 
 
-# -- the moves ------------------------------------------------------------------------------------------------------------
+# -- the moves -------------------------------------------------------------------------
 def mover(density: Density):
     """The step of BlackJAX's SMC: HMC on the continuous part, then a Gibbs sweep over the discrete part."""
     leap = hmc.build_kernel()
@@ -139,22 +147,23 @@ def stickiness(before: dict, after: dict) -> jax.Array:
     return jnp.max(jnp.mean(standard(before) * standard(after), axis=0))
 
 
-def spread(density: Density, particles: dict, weights: jax.Array, dense: bool) -> jax.Array:
-    """The covariance of the continuous coordinates (D, D), or the variances (D,), a little of it kept diagonal."""
+def spread(density: Density, particles: dict, weights: jax.Array, dense: bool) -> tuple[jax.Array, jax.Array]:
+    """The mean of the continuous coordinates (D,) and their covariance (D, D); variances (D,) where D is large."""
     continuous, _ = parts(density, particles)
     if not continuous:
-        return jnp.ones((1,), weights.dtype)
+        return jnp.zeros(1, weights.dtype), jnp.ones(1, weights.dtype)
     flat = jax.vmap(lambda position: ravel_pytree(position)[0])(continuous)
-    apart = flat - weights @ flat
+    mean = weights @ flat
+    apart = flat - mean
     variances = weights @ apart**2 + 1e-20
     if not dense:
-        return variances
-    covariance = (apart.T * weights) @ apart
-    return 0.95 * covariance + 0.05 * jnp.diag(variances)
+        return mean, variances
+    # A little of it kept diagonal: few particles may leave a covariance flat.
+    return mean, 0.95 * (apart.T * weights) @ apart + 0.05 * jnp.diag(variances)
 
 
-# -- one run --------------------------------------------------------------------------------------------------------------
-def run(density: Density, base: Base, widening: jax.Array, key: jax.Array, particles: int, moves: int) -> Record:
+# -- one run ---------------------------------------------------------------------------
+def run(density: Density, base: Base, widening: jax.Array, key: jax.Array, particles: int, moves: int) -> Outcome:
     """One run of adaptive tempered SMC from the base to the density; its log Z is the sum of BlackJAX's increments."""
     dtype = jnp.result_type(base.centre)
     target, dense = Target(density), base.factor.ndim == 2
@@ -181,7 +190,7 @@ def run(density: Density, base: Base, widening: jax.Array, key: jax.Array, parti
         key, one, jitter = jax.random.split(carry.key, 3)
         # A spread of step sizes, for one fixed length of path may return to where it began.
         steps = jnp.exp(carry.log_step) * jax.random.uniform(jitter, (particles,), dtype, 0.5, 1.5)
-        mass = spread(density, carry.smc.particles, carry.smc.weights, dense)
+        mass = spread(density, carry.smc.particles, carry.smc.weights, dense)[1]
         smc, info = kernel(one, carry.smc, moves, {"step_size": steps, "inverse_mass": mass[None]})
         accepted = info.update_info.mean()
         stuck = stickiness(jax.tree.map(lambda leaf: leaf[info.ancestors], carry.smc.particles), smc.particles)
@@ -201,4 +210,6 @@ def run(density: Density, base: Base, widening: jax.Array, key: jax.Array, parti
     zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
     record = Record(zero, jnp.zeros((), int), zero, one, one, zero, one * particles)
     log_step = jnp.asarray(-0.25 * math.log(max(base.centre.size, 1)), dtype)
-    return jax.lax.while_loop(going, cool, Carry(state, key, log_step, jnp.arange(particles), record)).record
+    last = jax.lax.while_loop(going, cool, Carry(state, key, log_step, jnp.arange(particles), record))
+    mean, width = spread(density, last.smc.particles, last.smc.weights, dense)
+    return Outcome(last.record, mean, width)

@@ -111,7 +111,7 @@ class Options:
 
 
 class Proposed(NamedTuple):
-    """What a Metropolis step tells: the proposal's log-density is watched, for a state's own is nearly always finite."""
+    """What a Metropolis step tells: the proposal's log-density is watched, a state's own is nearly always finite."""
 
     acceptance_rate: jax.Array
     is_accepted: jax.Array

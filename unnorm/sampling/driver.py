@@ -40,12 +40,13 @@ def sample(
 
     Args:
         p: the density; its parameters stand at their bound values (at their declared starts: a finding).
-        kernel: an object of `un.kernels`, its registry name, or None: NUTS for continuous, Gibbs for two-valued variables.
+        kernel: an object of `un.kernels`, its registry name, or None: NUTS for continuous, Gibbs for two-valued
+            variables.
         draws: kept draws per chain; each is `thin` steps.
         warmup: steps per chain in which the kernel adapts, rounded up to whole blocks; they are not kept.
         chains: how many chains; four or more for R-hat to see anything.
-        start: ``{variable: value}``, one event for all chains or one for each; None: uniform on (-2, 2) in unconstrained
-            coordinates, as in Stan, drawn again where the log-density is not finite.
+        start: ``{variable: value}``, one event for all chains or one for each; None: uniform on (-2, 2) in
+            unconstrained coordinates, as in Stan, drawn again where the log-density is not finite.
         seed: a whole number; None draws one and records it.
         dtype: float32 (the default, unless JAX's x64 mode is on) or float64.
         strict: raise where `un.diagnose` of the draws does not pass.
@@ -106,8 +107,8 @@ def _chosen(p: Density, kernel: Any, findings: list[Finding]) -> Any:
     """The kernel as an object, checked against the variables' supports."""
     if p.covariates:
         raise ValueError(
-            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has a density of its own; "
-            "declare it as a constant to sample at one value."
+            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has a density of its "
+            "own; declare it as a constant to sample at one value."
         )
     if kernel is None:
         discrete = all(support.discrete for support in p.variables.values())
@@ -121,8 +122,8 @@ def _chosen(p: Density, kernel: Any, findings: list[Finding]) -> Any:
         if not kernel.serves(support):
             others = [cls.__name__ for cls in KERNELS.values() if cls.serves(cls, support)]
             raise ValueError(
-                f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use {' or '.join(others) or 'another kernel'}, "
-                f"or fix it with p.given({name}=...)."
+                f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use "
+                f"{' or '.join(others) or 'another kernel'}, or fix it with p.given({name}=...)."
             )
     return kernel
 
@@ -191,6 +192,7 @@ def _refuse_infinite(target: Target, kernel: Any, infinite: np.ndarray) -> None:
     """+inf absorbs a chain, so that it is an error and never a draw."""
     if infinite.any():
         raise ValueError(
-            f"Density {target.density.name} was +inf at {int(infinite.sum())} proposals of {type(kernel).__name__}; expected a "
-            "finite number or -inf everywhere; look for a division by zero, a log with the wrong sign or an overflow."
+            f"Density {target.density.name} was +inf at {int(infinite.sum())} proposals of {type(kernel).__name__}; "
+            "expected a finite number or -inf everywhere; look for a division by zero, a log with the wrong sign or an "
+            "overflow."
         )

@@ -1,5 +1,6 @@
 """Where chains begin, and the probe that turns a bad density or start into a sentence before anything is compiled."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -63,15 +64,16 @@ def _random_starts(target: Target, kernel: Any, keys: jax.Array, dtype) -> dict:
         if good.all() or np.isposinf(values).any():
             break
         again = chains.random_starts(target, keys, attempt, dtype)
-        positions = jax.tree.map(lambda old, new: jnp.where(_like(good, old), old, new), positions, again)
+        positions = jax.tree.map(partial(_keep, good), positions, again)
         values, gradients = _probe(target, kernel, positions)
         good = _finite(values, gradients)
     _refuse_bad(target, positions, values, gradients)
     return positions
 
 
-def _like(mask: np.ndarray, leaf: jax.Array) -> np.ndarray:
-    return mask.reshape((-1,) + (1,) * (leaf.ndim - 1))
+def _keep(good: np.ndarray, old: jax.Array, new: jax.Array) -> jax.Array:
+    """The old values of the good chains and new ones for the others."""
+    return jnp.where(good.reshape(good.shape + (1,) * (old.ndim - 1)), old, new)
 
 
 def _finite(values: np.ndarray, gradients: dict) -> np.ndarray:
@@ -88,8 +90,8 @@ def _probe(target: Target, kernel: Any, positions: dict) -> tuple[np.ndarray, di
         values = np.asarray(chains.values_at(target, positions))
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
         raise ValueError(
-            f"Density {name} cannot be traced by JAX ({type(error).__name__}); expected jax.numpy operations in place of "
-            "NumPy's and jnp.where in place of if; rewrite it so."
+            f"Density {name} cannot be traced by JAX ({type(error).__name__}); expected jax.numpy operations in place "
+            "of NumPy's and jnp.where in place of if; rewrite it so."
         ) from None
     if not kernel.needs_gradient:
         return values, {}
@@ -116,18 +118,19 @@ def _refuse_bad(target: Target, positions: dict, values: np.ndarray, gradients: 
         place = " ".join(place.split())
         if not np.isfinite(values[chain]):
             raise ValueError(
-                f"Density {name} is {values[chain]} at the start of chain {chain}, {place}; expected a finite log-density; "
-                "pass start= inside the support, or mend the density there."
+                f"Density {name} is {values[chain]} at the start of chain {chain}, {place}; expected a finite "
+                "log-density; pass start= inside the support, or mend the density there."
             )
         which = next(n for n, g in gradients.items() if not np.isfinite(g[chain]).all())
         raise ValueError(
             f"The gradient of {name} in {which} is not finite at the start of chain {chain}, {place}; expected finite "
-            "numbers; pass another start=, or mend the density there (a square root or division at 0 is the usual cause)."
+            "numbers; pass another start=, or mend the density there (a square root or division at 0 is the usual "
+            "cause)."
         )
 
 
 def _refuse_flat(target: Target, kernel: Any, positions: dict) -> None:
-    """A density whose value moves while its gradient is zero at every start is a step function: no gradient to follow."""
+    """A density whose value moves while its gradient is zero at every start is a step function."""
     if not kernel.needs_gradient:
         return
     plain = chains.gradients_at(target.without_jacobian(), positions)
@@ -136,6 +139,7 @@ def _refuse_flat(target: Target, kernel: Any, positions: dict) -> None:
         values = np.asarray(chains.values_at(target.without_jacobian(), positions))
         if np.ptp(values) > 0:
             raise ValueError(
-                f"The gradient of {target.density.name} in {flat[0]} is zero at every start although its value changes, and "
-                f"{type(kernel).__name__} needs a gradient; use un.kernels.RandomWalkMH, or replace rounding and comparisons."
+                f"The gradient of {target.density.name} in {flat[0]} is zero at every start although its value "
+                f"changes, and {type(kernel).__name__} needs a gradient; use un.kernels.RandomWalkMH, or replace "
+                "rounding and comparisons."
             )

@@ -23,8 +23,8 @@ class ContrastiveDivergence:
     Args:
         k: kernel steps between data (or the last negatives) and the negatives.
         persistent: keep the chains.
-        kernel: any kernel, or its name; None: HMC for continuous, Gibbs for two-valued variables. A step size that is not
-            given is adapted to the kernel's acceptance rate while the parameters still move.
+        kernel: any kernel, or its name; None: HMC for continuous, Gibbs for two-valued variables. A step size that is
+            not given is adapted to the kernel's acceptance rate while the parameters still move.
         chains: persistent chains; None: as many as rows, at least 1,000.
 
     References:
@@ -53,8 +53,8 @@ class ContrastiveDivergence:
         kernel = self.chosen_kernel(density)
         for name, support in density.variables.items():
             if not kernel.serves(support):
-                others = [cls.__name__ for cls in KERNELS.values() if cls.serves(cls, support)]
-                return f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use {' or '.join(others) or 'another'}"
+                others = " or ".join(cls.__name__ for cls in KERNELS.values() if cls.serves(cls, support))
+                return f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use {others or 'another'}"
         if density.covariates:
             return (
                 f"ContrastiveDivergence does not serve the covariate {next(iter(density.covariates))} yet; use "

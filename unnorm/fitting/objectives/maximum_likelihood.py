@@ -16,7 +16,8 @@ class MaximumLikelihood(PerExample):
     """Minimise −mean log p̃(x_i; θ) + log Z(θ), with Z by enumeration or quadrature.
 
     References:
-        Casella and Berger (2002), Statistical Inference, ch. 7; White (1982), doi:10.2307/1912526 (misspecified models).
+        Casella and Berger (2002), Statistical Inference, ch. 7; White (1982), doi:10.2307/1912526 (misspecified
+        models).
     """
 
     target = "the maximum likelihood estimate"
@@ -24,8 +25,8 @@ class MaximumLikelihood(PerExample):
     def refuse(self, density):
         if not has_plan(density):
             return (
-                f"MaximumLikelihood needs an exact log Z, and {density.name} has neither at most 2^20 states nor at most three "
-                "continuous dimensions; use un.objectives.NCE, ScoreMatching or ContrastiveDivergence"
+                f"MaximumLikelihood needs an exact log Z, and {density.name} has neither at most 2^20 states nor at "
+                "most three continuous dimensions; use un.objectives.NCE, ScoreMatching or ContrastiveDivergence"
             )
         return None
 

@@ -17,8 +17,8 @@ from unnorm.methods import method, static
 class NCE(PerExample):
     """Tell the data from noise by logistic regression, with log Z as one more parameter.
 
-    Minimise mean_i softplus(−G(x_i)) + Σ_k softplus(G(y_ik)), G = log p̃ − log Z − log p_n − log ν, the log-sum-exp form of
-    the cross-entropy, with ν noise points y_i1..y_iν for every x_i, drawn once.
+    Minimise mean_i softplus(−G(x_i)) + Σ_k softplus(G(y_ik)), G = log p̃ − log Z − log p_n − log ν, the log-sum-exp
+    form of the cross-entropy, with ν noise points y_i1..y_iν for every x_i, drawn once.
 
     Args:
         noise: a NumPyro distribution over one event (or ``{variable: distribution}``); None: chosen by the support and
@@ -38,8 +38,8 @@ class NCE(PerExample):
             return f"noise_ratio is {self.noise_ratio!r}; expected a whole number of at least 1; pass such a one"
         if density.covariates:
             return (
-                f"NCE learns one log Z, and with the covariate {next(iter(density.covariates))} every row has its own; use "
-                "un.objectives.ScoreMatching"
+                f"NCE learns one log Z, and with the covariate {next(iter(density.covariates))} every row has its own; "
+                "use un.objectives.ScoreMatching"
             )
         return None
 
@@ -52,13 +52,15 @@ class NCE(PerExample):
         given = self.noise if isinstance(self.noise, Mapping) else {next(iter(shapes)): self.noise}
         if set(given) != set(shapes):
             raise ValueError(
-                f"noise was given for {', '.join(given)}; expected {', '.join(shapes)}; pass a dict with a distribution for each."
+                f"noise was given for {', '.join(given)}; expected {', '.join(shapes)}; pass a dict with a "
+                "distribution for each."
             )
         for name, distribution in given.items():
             found = tuple(distribution.batch_shape) + tuple(distribution.event_shape)
             if found != shapes[name]:
                 raise ValueError(
-                    f"noise for {name} has the shape {found}; expected {shapes[name]}; use .expand(...) or .to_event(...)."
+                    f"noise for {name} has the shape {found}; expected {shapes[name]}; use .expand(...) or "
+                    ".to_event(...)."
                 )
         return dict(given)
 
@@ -91,8 +93,8 @@ class NCE(PerExample):
         log_z = jax.scipy.special.logsumexp(ratios) - math.log(ratios.size)  # importance sampling: a start
         if not np.isfinite(log_z):
             raise ValueError(
-                f"Density {density.name} has the log Z {float(log_z)} by the noise at the start; expected a finite number; pass "
-                "start= parameters at which it can be normalized."
+                f"Density {density.name} has the log Z {float(log_z)} by the noise at the start; expected a finite "
+                "number; pass start= parameters at which it can be normalized."
             )
         shared = {"statistics": statistics}
         return Extra({"log_z": log_z}, {"noise": noise, "on_noise": on_noise, "on_data": on_data}, shared)
@@ -101,8 +103,8 @@ class NCE(PerExample):
         if not np.isfinite(on_data).all():
             row = int(np.argmin(np.isfinite(on_data)))
             raise ValueError(
-                f"noise has the log-density {on_data[row]} at data row {row}; expected noise that is positive wherever data can "
-                "be; pass noise with a wider support."
+                f"noise has the log-density {on_data[row]} at data row {row}; expected noise that is positive wherever "
+                "data can be; pass noise with a wider support."
             )
         if not np.isfinite(on_noise).all():
             raise ValueError(
@@ -118,7 +120,7 @@ class NCE(PerExample):
 
     # -- standard errors -----------------------------------------------------------------------------------------------
     def score_correction(self, density, extra, events):
-        """−A·IF(x_i): the influence of each row through the noise that was fitted to it (zero where noise was given)."""
+        """−A·IF(x_i): the influence of each row through the noise that was fitted to it; zero where noise was given."""
         if self.noise is not None:
             return None
         cross, _ = _noise_moments(self, density, extra, events)
@@ -131,7 +133,7 @@ class NCE(PerExample):
 
 @jax.jit
 def _noise_moments(objective: NCE, density, extra: Extra, events: dict) -> tuple[jax.Array, jax.Array]:
-    """A = mean_x[h(1−h) g s'] − ν mean_y[h² g s'] and ν Cov_y(h g), row by row to bound memory; s is the noise's score."""
+    """A = mean_x[h(1−h) g s'] − ν mean_y[h² g s'] and ν Cov_y(h g), row by row to bound memory; s: noise score."""
     _, unravel = ravel_pytree((density.free(), extra.learned))
     vector = ravel_pytree((density.free(), extra.learned))[0]
     statistics, unravel_noise = ravel_pytree(extra.shared["statistics"])

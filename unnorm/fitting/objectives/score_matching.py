@@ -23,15 +23,15 @@ WEIGHTS: dict[str, Callable] = {
 class ScoreMatching(PerExample):
     """Minimise mean_i Σ_j h_j' ∂_j + h_j (∂_jj + ½ ∂_j²) of log p̃ at x_i: no Z is needed.
 
-    On Real h = 1 (Hyvärinen, 2005). On Positive and Interval, h_j = h(distance to the nearest bound / s_j) vanishes at the
-    bounds, with s_j the column's standard deviation (generalized score matching).
+    On Real h = 1 (Hyvärinen, 2005). On Positive and Interval, h_j = h(distance to the nearest bound / s_j) vanishes at
+    the bounds, with s_j the column's standard deviation (generalized score matching).
 
     Args:
         h: "min" (min(u, 1), the default), "linear", "square", "log1p", or a function of the scaled distance u.
 
     References:
-        Hyvärinen (2005), JMLR 6, 695-709; Hyvärinen (2007), doi:10.1016/j.csda.2006.09.003; Yu, Drton and Shojaie (2019),
-        arXiv:1812.10551.
+        Hyvärinen (2005), JMLR 6, 695-709; Hyvärinen (2007), doi:10.1016/j.csda.2006.09.003; Yu, Drton and Shojaie
+        (2019), arXiv:1812.10551.
     """
 
     h: Any = static("min")

@@ -32,7 +32,8 @@ class FromBlackJAX(Options):
         algorithm = self.factory(target.log_density)
         if not (hasattr(algorithm, "init") and hasattr(algorithm, "step")):
             raise ValueError(
-                f"FromBlackJAX's factory returned {algorithm!r}; expected a BlackJAX sampling algorithm with init and step."
+                f"FromBlackJAX's factory returned {algorithm!r}; expected a BlackJAX sampling algorithm with init and "
+                "step."
             )
         takes_key = len(inspect.signature(algorithm.init).parameters) > 1
 
