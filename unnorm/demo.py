@@ -5,7 +5,6 @@ Ozone and Wind (New York, 1973) are not negative, and the Gaussian on the positi
 
 import inspect
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -52,6 +51,10 @@ def kernels() -> dict[str, Any]:
     }
 
 
+def estimators() -> dict[str, Any]:
+    return {"SMC": un.estimators.SMC(), "quadrature": un.estimators.Quadrature()}
+
+
 def run(output: Path, seed: int = 0, console: Console | None = None) -> Path:
     """Run the whole path, print its tables, write the report, and return where it is."""
     console, began = console or Console(), time.perf_counter()
@@ -60,22 +63,29 @@ def run(output: Path, seed: int = 0, console: Console | None = None) -> Path:
     raw = un.models.load("ozone_wind")
     data = raw / raw.std(ddof=0)
     console.print(f"{len(data)} days of airquality (R datasets), each column divided by its standard deviation.\n")
-    with _progress(console) as progress:
-        fits = _all(
-            "Fitting", objectives(), lambda o: un.fit(truncated_gaussian, data, o, seed=seed, progress=False), progress
+    with _progress(console) as progress, ThreadPoolExecutor(2) as pool:
+        # Two jobs at a time: most of their time is compilation, which leaves Python's lock.
+        def start(stage, jobs, work):
+            task = progress.add_task(stage, total=len(jobs))
+            futures = {name: pool.submit(work, job) for name, job in jobs.items()}
+            for future in futures.values():
+                future.add_done_callback(lambda _: progress.advance(task))
+            return futures
+
+        fitting = start(
+            "Fitting", objectives(), lambda o: un.fit(truncated_gaussian, data, o, seed=seed, progress=False)
         )
-        fitted = fits["maximum likelihood"].density
-        normalizers = {"SMC": un.estimators.SMC(), "quadrature": un.estimators.Quadrature()}
-        constants = _all("Normalizing", normalizers, lambda e: un.log_z(fitted, e, seed=seed, progress=False), progress)
-        draws = _all("Sampling", kernels(), lambda k: _sampled(fitted, k, seed), progress)
-        task = progress.add_task("Diagnosing", total=len(draws) + 1)
-        checks = {}
-        for name, tree in draws.items():
-            checks[name] = un.diagnose(tree, fitted)
-            progress.advance(task)
-        estimates, normalizing = estimates_table(fits), log_z_table(fits, constants)
-        path = report(output, data, fits, draws, checks, estimates, normalizing)
-        progress.advance(task)
+        best = fitting["maximum likelihood"]  # the first in the queue, so that those who wait for it do not wait long
+        normalizing = start(
+            "Normalizing", estimators(), lambda e: un.log_z(best.result().density, e, seed=seed, progress=False)
+        )
+        sampling = start("Sampling", kernels(), lambda k: _sampled(best.result().density, k, seed))
+        fits, constants, draws = (
+            {name: future.result() for name, future in stage.items()} for stage in (fitting, normalizing, sampling)
+        )
+    checks = {name: un.diagnose(tree, fits["maximum likelihood"].density) for name, tree in draws.items()}
+    estimates, normalizing = estimates_table(fits), log_z_table(fits, constants)
+    path = report(output, data, fits, draws, checks, estimates, normalizing)
     _show(console, "Estimates (standard errors)", estimates)
     _tell(console, {name: fit for name, fit in fits.items() if fit.findings})
     _show(console, "log Z", normalizing)
@@ -104,27 +114,14 @@ def _progress(console: Console) -> Progress:
     )  # fmt: skip
 
 
-def _all(description: str, jobs: dict[str, Any], work: Callable, progress: Progress) -> dict[str, Any]:
-    """Do independent jobs two at a time: most of their time is compilation, which leaves Python's lock."""
-    task = progress.add_task(description, total=len(jobs))
-
-    def one(job):
-        result = work(job)
-        progress.advance(task)
-        return result
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(jobs, pool.map(one, jobs.values()), strict=True))
-
-
 def estimates_table(fits: dict[str, Any]) -> pd.DataFrame:
-    """One column a method, cells 'estimate (standard error)'."""
+    """One row a method, cells 'estimate (standard error)'."""
 
     def cell(row) -> str:
         error = "none" if np.isnan(row.standard_error) else f"{row.standard_error:.4f}"
         return f"{row.estimate:.4f} ({error})"
 
-    return pd.DataFrame({name: fit.summary().apply(cell, axis=1) for name, fit in fits.items()})
+    return pd.DataFrame({name: fit.summary().apply(cell, axis=1) for name, fit in fits.items()}).T
 
 
 def log_z_table(fits: dict[str, Any], constants: dict[str, Any]) -> pd.DataFrame:
@@ -146,9 +143,9 @@ def _short(table: pd.DataFrame) -> pd.DataFrame:
 
 def _show(console: Console, title: str, frame: pd.DataFrame) -> None:
     table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for column in frame.columns:
-        table.add_column(str(column), justify="right")
+        table.add_column(str(column).replace("[", "\n["), justify="right", overflow="fold")
     for label, row in frame.iterrows():
         table.add_row(str(label), *(_number(value) for value in row))
     console.print(table)
@@ -191,13 +188,13 @@ def report(output: Path, data, fits, draws, checks, estimates, normalizing) -> P
             "Estimates",
             "Standard errors in brackets: robust (sandwich) ones for the per-example objectives, those of the theory "
             "of contrastive divergence for CD.",
-            table=estimates,
+            table=estimates.T,
             findings=[finding for fit in fits.values() for finding in fit.findings],
         ),
         Section(
             "log Z",
             "The sampling error is that of log Z at the true parameters; the Monte Carlo error that at this estimate.",
-            table=normalizing,
+            table=normalizing.map(_number),
         ),
     ]
     for name, tree in draws.items():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DOTS_PER_INCH = 150
 STYLE = """
 :root { color-scheme: light; }
-body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 54rem; background: #fff; color: #1d2126;
+body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 60rem; background: #fff; color: #1d2126;
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 1.5rem; }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .6rem; padding-top: 1rem; border-top: 1px solid #d9dde2; }
@@ -29,6 +29,7 @@ pre { overflow-x: auto; padding: .9rem 1.1rem; border-radius: 6px; background: #
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #eceef1; }
+th { white-space: normal; }
 th { font-weight: 600; } thead th { border-bottom: 1.5px solid #1d2126; } tbody th { text-align: left; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
 ul.findings { list-style: none; margin: 1rem 0; padding: 0; }

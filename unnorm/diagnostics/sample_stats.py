@@ -93,7 +93,7 @@ def _divergences(stats):
 
 
 def _acceptance(stats, kernel):
-    rate = stats.get("is_accepted", stats.get("acceptance_rate"))
+    rate = stats.get("acceptance_rate", stats.get("is_accepted"))  # the flag of a thinned draw is that of any step
     if rate is None:
         return
     by_chain = np.asarray(rate, float).mean(1)

@@ -55,7 +55,13 @@ def initialise(kernel: Any, target: Target, tuning: dict, positions: dict, keys:
 
 @jax.jit
 def begin_adaptation(kernel: Any, tuning: dict, positions: dict):
-    return adaptation.begin(kernel, tuning, jax.tree.map(lambda leaf: leaf[0], positions))
+    begun = adaptation.begin(kernel, tuning, jax.tree.map(lambda leaf: leaf[0], positions))
+    return jax.tree.map(lambda leaf: _strong(leaf, tuning), begun)
+
+
+def _strong(leaf: Any, tuning: dict) -> Any:
+    """A weakly typed number would become a strong one after the first chunk, and compile warm-up twice."""
+    return jnp.asarray(leaf, jnp.result_type(*tuning.values())) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
 
 
 @jax.jit
