@@ -4,6 +4,9 @@ BIN := .venv/bin
 # Touched after a complete install, so that a second run starts at once and a broken install is done again.
 STAMP := .venv/.installed
 
+# Two cores compile faster than one: most of a test's time is XLA's.
+PYTEST = $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint clean
 
@@ -14,10 +17,10 @@ demo: $(STAMP)  ## install if needed, then run the demonstration
 	@$(BIN)/unnorm demo
 
 test: $(STAMP)  ## run the quick tests
-	@$(BIN)/python -m pytest -m "not slow" -q
+	@$(PYTEST) -m "not slow"
 
 test-all: $(STAMP)  ## run every test, the slow ones too
-	@$(BIN)/python -m pytest -q
+	@$(PYTEST)
 
 lint: $(STAMP)  ## check the code with ruff
 	@$(BIN)/ruff check unnorm tests
