@@ -2,6 +2,9 @@
 
 import jax
 import pytest
+from targets import ising
+
+import unnorm as un
 
 
 @pytest.fixture
@@ -9,3 +12,16 @@ def x64():
     """Double precision for one test, as the library's statistical verbs use it."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def ozone():
+    """Case C: Ozone and Wind, each column divided by its standard deviation."""
+    raw = un.models.load("ozone_wind")
+    return raw / raw.std(ddof=0)
+
+
+@pytest.fixture(scope="session")
+def rochdale():
+    """Case A: the Ising model fitted to Rochdale by maximum likelihood, all 2^8 states enumerated."""
+    return un.fit(ising, un.models.load("rochdale"), "maximum_likelihood", seed=0, progress=False)

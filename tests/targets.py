@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 
 import unnorm as un
 
@@ -53,6 +54,22 @@ def ising(x: un.Binary["d"], *, coupling: un.Symmetric["d"] = 0.0, field: un.Rea
 @un.density
 def spins(x: un.Spin["d"], *, coupling: un.Symmetric["d"] = 0.0, field: un.Real["d"] = 0.0):
     return field @ x + 0.5 * x @ coupling @ x
+
+
+# Case C of the known answers: maximum likelihood of the Gaussian truncated to x >= 0, on Ozone and Wind.
+CASE_C = pd.DataFrame(
+    {
+        "estimate": [3.2578, 5.4608, 0.8835, 0.9625, 1.5315],
+        "standard_error": [0.7188, 0.7592, 0.2066, 0.1718, 0.2083],
+    },
+    index=["eta[Ozone]", "eta[Wind]", "precision[Ozone,Ozone]", "precision[Ozone,Wind]", "precision[Wind,Wind]"],
+)
+
+
+def pair_features(states: np.ndarray) -> np.ndarray:
+    """The statistics of `ising` in the order of `Fit.summary`: x_i x_j for i < j, then x."""
+    rows, columns = np.triu_indices(states.shape[-1], 1)
+    return np.concatenate([states[..., rows] * states[..., columns], states], -1)
 
 
 def enumerated(p: un.Density) -> tuple[np.ndarray, np.ndarray]:

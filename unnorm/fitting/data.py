@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from unnorm.density import Density
+from unnorm.diagnostics.verdict import listed
 from unnorm.signature import refuse_unknown
 
 
@@ -15,9 +16,10 @@ def read_data(p: Density, data: Any) -> tuple[Density, dict[str, np.ndarray]]:
     columns, labels = _by_name(p, data, declared)
     missing = [name for name in declared if name not in columns]
     if missing:
+        found = listed([str(name) for name in getattr(data, "columns", columns)]) or "none"
         raise ValueError(
-            f"data has no values for {missing[0]}; expected {', '.join(declared)}; variables absent from the data "
-            "(latent ones) are not served yet, so pass them all."
+            f"data has no values for {missing[0]}; found {found}; expected {', '.join(declared)}; variables absent "
+            "from the data (latent ones) are not served yet, so pass them all."
         )
     events = {name: _column(name, declared[name], columns[name]) for name in declared}
     sizes = {name: len(event) for name, event in events.items()}
@@ -26,6 +28,12 @@ def read_data(p: Density, data: Any) -> tuple[Density, dict[str, np.ndarray]]:
     if not next(iter(sizes.values())):
         raise ValueError("data has no rows; expected at least one; pass some.")
     p = p.resolved({name: event.shape[1:] for name, event in events.items()})
+    for axis, names in labels.items():
+        if p.labels.get(axis, tuple(names)) != tuple(names):
+            raise ValueError(
+                f"data has the labels {listed(names)} along {axis!r}; expected {listed(list(p.labels[axis]))} by the "
+                "density; put the columns into that order, or rename them."
+            )
     p = p.with_dimensions(**{axis: names for axis, names in labels.items() if axis not in p.labels})
     for name, support in p.variables.items():
         support.check(events[name], name)
@@ -36,8 +44,8 @@ def _by_name(p: Density, data: Any, declared: Mapping[str, Any]) -> tuple[dict[s
     """Sort the data by variable, and take the labels that it brings."""
     if hasattr(data, "data_vars"):  # an xarray.Dataset
         data = {str(name): data[name] for name in data.data_vars}
-    if hasattr(data, "columns") and set(declared) <= set(data.columns):
-        return {name: data[name].to_numpy() for name in declared}, {}
+    if hasattr(data, "columns") and (len(declared) > 1 or set(declared) <= set(data.columns)):
+        return {name: data[name].to_numpy() for name in declared if name in data.columns}, {}
     if not isinstance(data, Mapping):
         if len(declared) > 1:
             raise ValueError(
@@ -58,7 +66,10 @@ def _by_name(p: Density, data: Any, declared: Mapping[str, Any]) -> tuple[dict[s
 
 
 def _column(name: str, support: Any, value: Any) -> np.ndarray:
-    value = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    try:
+        value = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    except ValueError:
+        raise ValueError(f"{name} has rows of different lengths; expected one array of numbers; align them.") from None
     if value.dtype.kind not in "fiub":
         raise ValueError(f"{name} has dtype {value.dtype}; expected numbers; code it as numbers first.")
     value = value.astype(value.dtype if value.dtype.kind == "f" else float)

@@ -10,6 +10,7 @@ from unnorm.density import Density, cast
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding
 from unnorm.fitting import simulated, stochastic
 from unnorm.fitting.data import read_data
+from unnorm.fitting.door import check_options, probe, started
 from unnorm.fitting.inference import Covariance, NoCovariance, entries, sandwich
 from unnorm.fitting.likelihood import exact_log_z, likelihood_of
 from unnorm.fitting.objectives import NCE, OBJECTIVES, MaximumLikelihood, ScoreMatching
@@ -54,8 +55,7 @@ def fit(
 
     Raises:
         ValueError: data outside the support, with NaN or of the wrong shape; an objective that does not serve the
-        density;
-            a loss that is not finite at the start.
+            density; a log-density, a gradient or a loss that is not finite at the start.
 
     Example:
         >>> import numpy as np
@@ -71,7 +71,8 @@ def fit(
     References:
         van der Vaart (1998), Asymptotic Statistics, ch. 5, doi:10.1017/CBO9780511802256.
     """
-    p, events = read_data(p.bind(**start) if start else p, data)
+    check_options(p, steps=steps, batch_size=batch_size, seed=seed, dtype=dtype)
+    p, events = read_data(started(p, start), data)
     findings: list[Finding] = []
     objective = _chosen(p, objective, findings)
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
@@ -83,6 +84,7 @@ def fit(
         )
     with jax.enable_x64(dtype == np.float64), bar(f"{type(objective).__name__}", 1.0, progress) as shown:
         problem = cast(objective, dtype), cast(p.bare(), dtype), cast(events, dtype)
+        probe(*problem[1:])
         run = _run_stochastic if objective.stochastic else _run_deterministic
         return _finished(run(p, *problem, seed, findings, shown, steps, batch_size), strict)
 
@@ -205,8 +207,7 @@ def _or_finding(compute, findings: list[Finding]) -> Covariance | None:
     try:
         return compute()
     except NoCovariance as reason:
-        advice = "fix or penalise parameters that the data do not identify, or use the bootstrap"
-        findings.append(Finding(str(reason), advice, WARNING))
+        findings.append(Finding(str(reason), reason.advice, WARNING))
         return None
 
 
@@ -229,6 +230,8 @@ def _result(p, objective, density, extra, events, covariance, converged, history
         log_z = FitLogZ(exact, 0.0, spread)
     else:
         log_z = None
+    improper = any(f.severity == ERROR and "normalized" in f.what for f in findings)
+    if log_z is None and not improper:
         findings.append(Finding("the method gives no log Z here", "run un.log_z(fit.density) for it", NOTE))
     if len(next(iter(events.values()))) <= len(vector):
         findings.append(
@@ -238,7 +241,7 @@ def _result(p, objective, density, extra, events, covariance, converged, history
         density=fitted,
         objective=registry_name(type(objective)),
         target=objective.target,
-        converged=converged and not any(f.severity == ERROR and "normalized" in f.what for f in findings),
+        converged=converged and not improper,
         log_z=log_z,
         history=history[~np.isnan(history)],
         seed=seed,

@@ -28,7 +28,11 @@ class Covariance(NamedTuple):
 
 
 class NoCovariance(ValueError):
-    """Why there is no covariance, as a sentence."""
+    """Why there is no covariance, as a sentence, and what to do about it."""
+
+    def __init__(self, what: str, advice: str = "fix or penalise what the data do not identify, or use the bootstrap"):
+        super().__init__(what)
+        self.advice = advice
 
 
 @jax.jit
@@ -60,7 +64,8 @@ def sandwich_of(psi: np.ndarray, curvature: np.ndarray, drawn: np.ndarray | None
     """V from the rows' scores (n, p) and H."""
     if len(psi) < 2:
         raise NoCovariance(
-            "one row of data has no spread to estimate a covariance from, so there are no standard errors"
+            "one row of data has no spread to estimate a covariance from, so there are no standard errors",
+            "pass more rows",
         )
     centred = psi - psi.mean(0)
     return bread_and_meat(curvature, centred.T @ centred / len(psi), len(psi), drawn)
@@ -70,7 +75,8 @@ def bread_and_meat(curvature: np.ndarray, meat: np.ndarray, n: int, drawn: np.nd
     """H⁻¹ J H⁻ᵀ / n by solving; a singular H is refused, never hidden by a pseudo-inverse."""
     if not (np.isfinite(curvature).all() and np.isfinite(meat).all()):
         raise NoCovariance(
-            "the scores or their derivatives are not finite at the estimate, so there are no standard errors"
+            "the scores or their derivatives are not finite at the estimate, so there are no standard errors",
+            "mend the density there, or keep its parameters off that place",
         )
     scale = np.sqrt(np.abs(np.diagonal(curvature)))
     scale = np.where(scale > 0, scale, 1.0)
@@ -96,7 +102,8 @@ def _positive(matrix: np.ndarray) -> np.ndarray:
     if values.min() < -1e-6 * max(values.max(), 1e-300):
         raise NoCovariance(
             "the estimated covariance of the scores is not positive semi-definite: its Monte Carlo noise is too large, "
-            "so there are no standard errors"
+            "so there are no standard errors",
+            "pass more rows, raise k, or use the bootstrap",
         )
     return (vectors * np.maximum(values, floor)) @ vectors.T
 

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.density import cast
-from unnorm.diagnostics.verdict import Finding
+from unnorm.diagnostics.verdict import ERROR, Finding
 from unnorm.fitting.data import read_data
 from unnorm.fitting.objectives.maximum_likelihood import location, log_z_on
 from unnorm.fitting.result import LogLikelihood
 from unnorm.partition.exact import has_plan, plan_for
+from unnorm.partition.quadrature import Quadrature
 
 
 def exact_log_z(
@@ -20,20 +21,31 @@ def exact_log_z(
     """The nodes, d log Z / d vector and log Z; None where Z is not at hand exactly, a finding where it is infinite."""
     if density.covariates or not has_plan(density):
         return None, None, None
-    infinite = Finding(
-        f"{density.name} cannot be normalized at the estimate: the integral of exp(log p̃) does not converge",
-        "restrict the parameters (a support such as un.PositiveDefinite or un.Positive), or use another objective",
-    )
-    try:
+    why = _improper(density)
+    if why is None:
         plan = plan_for(density, *location(density, events))
-    except ValueError:
-        findings.append(infinite)
-        return None, None, None
-    value, gradient = jax.value_and_grad(lambda v: log_z_on(density.at(unravel(v)[0]), plan))(vector)
-    if not np.isfinite(value):
-        findings.append(infinite)
-        return None, None, None
-    return plan, np.asarray(gradient), float(value)
+        value, gradient = jax.value_and_grad(lambda v: log_z_on(density.at(unravel(v)[0]), plan))(vector)
+        if np.isfinite(value):
+            return plan, np.asarray(gradient), float(value)
+        why = f"its log Z is {float(value)}"
+    findings.append(
+        Finding(
+            f"{density.name} cannot be normalized at the estimate: {why}",
+            "restrict the parameters (a support such as un.PositiveDefinite or un.Positive), or use another objective",
+        )
+    )
+    return None, None, None
+
+
+def _improper(density) -> str | None:
+    """Why Z is infinite or no number; the nodes of a plan end somewhere, and a rising density looks finite on them."""
+    if all(support.discrete for support in density.variables.values()):
+        return None
+    found = Quadrature()(density, jax.random.key(0))
+    if np.isfinite(found.value):
+        return None
+    what = next(finding.what for finding in found.findings if finding.severity == ERROR)
+    return what.partition("normalized: ")[2] or what
 
 
 def likelihood_of(fitted, density, plan, covariance, vector, unravel):

@@ -39,6 +39,12 @@ def _score_function(density):
     return lambda event: jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
 
 
+@jax.jit
+def scores_at(density, events) -> jax.Array:
+    """∇ log p̃ in the free parameters at every event (n, p)."""
+    return jax.vmap(_score_function(density))(events)
+
+
 @functools.partial(jax.jit, static_argnames="replicates")
 def replicated_scores(objective, density, extra, events, key, replicates: int):
     """Scores at the data (n, p), and the mean scores of two groups of negatives (2, n, p)."""
@@ -100,17 +106,19 @@ def covariance(objective, density, extra, events, key) -> Covariance:
     """The covariance of contrastive divergence as the theory gives it, or a sentence raised where it gives none."""
     size = ravel_pytree(density.free())[0].size
     if size > NEWTON_LIMIT:
-        raise NoCovariance(f"{size} parameters are too many for a covariance, so there are no standard errors")
+        what = f"{size} parameters are too many for a covariance, so there are no standard errors"
+        raise NoCovariance(what, "use the bootstrap for errors")
     kernel = objective.chosen_kernel(density)
     n = len(next(iter(events.values())))
     if objective.persistent:
-        data = np.asarray(jax.jit(lambda d, e: jax.vmap(_score_function(d))(e))(density, events))
+        data = np.asarray(scores_at(density, events))
         centred = data - data.mean(0)
         return bread_and_meat(run_long(density, events, key).information, centred.T @ centred / n, n)
     if not kernel.exact:
         raise NoCovariance(
             f"{type(kernel).__name__} does not leave the density invariant, and the theory gives no covariance for "
-            "contrastive divergence with such a kernel, so there are no standard errors"
+            "contrastive divergence with such a kernel, so there are no standard errors",
+            "use an exact kernel such as un.kernels.MALA() or HMC(), or the bootstrap",
         )
     data, groups = (np.asarray(part) for part in replicated_scores(objective, density, extra, events, key, _REPLICATES))
     psi = data - groups
@@ -123,7 +131,7 @@ def covariance(objective, density, extra, events, key) -> Covariance:
 def fixed_point_finding(objective, density, events, key) -> list[Finding]:
     """How far the fit lies from maximum likelihood, by one Newton step on chains that had time to mix."""
     run = run_long(density, events, key)
-    data = np.asarray(jax.jit(lambda d, e: jax.vmap(_score_function(d))(e))(density, events))
+    data = np.asarray(scores_at(density, events))
     n, centred = len(data), data - data.mean(0)
     try:
         errors = np.sqrt(np.diagonal(bread_and_meat(run.information, centred.T @ centred / n, n).total))
@@ -134,11 +142,15 @@ def fixed_point_finding(objective, density, events, key) -> list[Finding]:
     worst = int(np.argmax(shift))
     if shift[worst] <= 0.25 or shift[worst] <= 4 * noise[worst]:
         return []
-    kernel = type(objective.chosen_kernel(density)).__name__
+    kernel = objective.chosen_kernel(density)
+    why, advice = "its steps hardly move the chains", "raise k, or use a kernel that mixes faster"
+    if not kernel.exact:
+        why, advice = "the kernel does not leave the density invariant", "use an exact kernel such as un.kernels.HMC()"
+    elif not objective.persistent:
+        advice += ", or persistent=True"
     what = (
-        f"the fixed point of {'persistent CD' if objective.persistent else f'CD-{objective.k}'} with {kernel} lies "
-        f"about {shift[worst]:.2f} standard errors from the maximum likelihood estimate: {objective.k} steps hardly "
-        "move the chains"
+        f"the fixed point of {'persistent CD' if objective.persistent else f'CD-{objective.k}'} with "
+        f"{type(kernel).__name__} lies about {shift[worst]:.2f} standard errors from the maximum likelihood estimate: "
+        f"{why}"
     )
-    severity = ERROR if shift[worst] > 0.5 else WARNING
-    return [Finding(what, "raise k, use kernel=HMC(), or persistent=True", severity)]
+    return [Finding(what, advice, ERROR if shift[worst] > 0.5 else WARNING)]

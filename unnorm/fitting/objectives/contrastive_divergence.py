@@ -50,6 +50,8 @@ class ContrastiveDivergence:
     def refuse(self, density):
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
             return f"k is {self.k!r}; expected a whole number of at least 1; pass such a one"
+        if self.chains is not None and (not isinstance(self.chains, int) or self.chains < 2):
+            return f"chains is {self.chains!r}; expected a whole number of at least 2, or None; pass such a one"
         kernel = self.chosen_kernel(density)
         for name, support in density.variables.items():
             if not kernel.serves(support):
@@ -72,6 +74,11 @@ class ContrastiveDivergence:
         """Chains at the data (persistent ones at rows drawn from it), and the kernel's first tuning."""
         positions = unconstrained(density, events)
         rows = len(next(iter(positions.values())))
+        if rows < 2 and not self.persistent:
+            raise ValueError(
+                "data has 1 row; expected at least 2, for the spread of the negatives sets the length of the steps; "
+                "pass more rows, or persistent=True."
+            )
         starts = positions
         if self.persistent:
             chosen = jax.random.choice(key, rows, (self.chains or max(rows, 1000),))

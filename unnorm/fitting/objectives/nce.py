@@ -34,7 +34,8 @@ class NCE(PerExample):
     target = "the maximum likelihood estimate as the noise ratio grows, and a fixed point of its own before"
 
     def refuse(self, density):
-        if self.noise_ratio < 1 or int(self.noise_ratio) != self.noise_ratio:
+        whole = isinstance(self.noise_ratio, int | np.integer) and not isinstance(self.noise_ratio, bool)
+        if not whole or self.noise_ratio < 1:
             return f"noise_ratio is {self.noise_ratio!r}; expected a whole number of at least 1; pass such a one"
         if density.covariates:
             return (
@@ -46,6 +47,8 @@ class NCE(PerExample):
     # -- the noise -----------------------------------------------------------------------------------------------------
     def _distributions(self, density, statistics: dict) -> dict[str, Any]:
         """The noise of every variable: given, or the support's default at these statistics."""
+        from numpyro.distributions import Distribution
+
         shapes = density.shapes()
         if self.noise is None:
             return {name: s.noise(statistics[name], shapes[name]) for name, s in density.variables.items()}
@@ -56,6 +59,11 @@ class NCE(PerExample):
                 "distribution for each."
             )
         for name, distribution in given.items():
+            if not isinstance(distribution, Distribution):
+                raise ValueError(
+                    f"noise for {name} is {distribution!r}; expected an object of numpyro.distributions over one "
+                    "event; pass such a one."
+                )
             found = tuple(distribution.batch_shape) + tuple(distribution.event_shape)
             if found != shapes[name]:
                 raise ValueError(
@@ -63,6 +71,22 @@ class NCE(PerExample):
                     ".to_event(...)."
                 )
         return dict(given)
+
+    def _first_distributions(self, density, statistics: dict, rows: int) -> dict[str, Any]:
+        """The noise, or in our words why NumPyro cannot build it from these data."""
+        try:
+            return self._distributions(density, statistics)
+        except ValueError as error:
+            if "got invalid" not in str(error):
+                raise
+            raise ValueError(
+                f"The default noise cannot be fitted to {rows} rows of {', '.join(density.variables)}; expected data "
+                "that vary in every direction; pass more rows, drop columns that others determine, or pass noise=."
+            ) from None
+
+    def _log_model(self, density):
+        """log p̃ at noise; given noise may leave the support, where the model has no mass."""
+        return density.log_density if self.noise is None else density.masked
 
     def log_noise(self, density, statistics: dict, event: dict) -> jax.Array:
         """log p_n at one event."""
@@ -78,7 +102,7 @@ class NCE(PerExample):
         rows, ratio = len(next(iter(events.values()))), int(self.noise_ratio)
         contributions = jax.vmap(lambda event: self.statistics_i(density, event))(events)
         statistics = jax.tree.map(lambda leaf: leaf.mean(0), contributions)
-        distributions = self._distributions(density, statistics)
+        distributions = self._first_distributions(density, statistics, rows)
         keys = jax.random.split(key, len(distributions))
         shapes = density.shapes()
         dtype = jnp.result_type(*events.values())
@@ -89,7 +113,7 @@ class NCE(PerExample):
         log_noise = jax.vmap(lambda event: self.log_noise(density, statistics, event))
         on_noise, on_data = jax.vmap(log_noise)(noise), log_noise(events)
         self._refuse_uncovered(np.asarray(on_data), np.asarray(on_noise))
-        ratios = jax.vmap(jax.vmap(density.log_density))(noise) - on_noise
+        ratios = _log_model_at(self, density, noise) - on_noise
         log_z = jax.scipy.special.logsumexp(ratios) - math.log(ratios.size)  # importance sampling: a start
         if not np.isfinite(log_z):
             raise ValueError(
@@ -115,7 +139,7 @@ class NCE(PerExample):
     def loss_i(self, density, extra, event, key):
         offset = extra.learned["log_z"] + math.log(self.noise_ratio)
         on_data = density.log_density(event) - offset - extra.rows["on_data"]
-        on_noise = jax.vmap(density.log_density)(extra.rows["noise"]) - offset - extra.rows["on_noise"]
+        on_noise = jax.vmap(self._log_model(density))(extra.rows["noise"]) - offset - extra.rows["on_noise"]
         return jax.nn.softplus(-on_data) + jnp.sum(jax.nn.softplus(on_noise))
 
     # -- standard errors -----------------------------------------------------------------------------------------------
@@ -132,6 +156,12 @@ class NCE(PerExample):
 
 
 @jax.jit
+def _log_model_at(objective: NCE, density, noise: dict) -> jax.Array:
+    """log p̃ at all noise points (n, ν)."""
+    return jax.vmap(jax.vmap(objective._log_model(density)))(noise)
+
+
+@jax.jit
 def _noise_moments(objective: NCE, density, extra: Extra, events: dict) -> tuple[jax.Array, jax.Array]:
     """A = mean_x[h(1−h) g s'] − ν mean_y[h² g s'] and ν Cov_y(h g), row by row to bound memory; s: noise score."""
     _, unravel = ravel_pytree((density.free(), extra.learned))
@@ -140,7 +170,7 @@ def _noise_moments(objective: NCE, density, extra: Extra, events: dict) -> tuple
 
     def log_model(vector, event):
         free, learned = unravel(vector)
-        return density.at(free).log_density(event) - learned["log_z"]
+        return objective._log_model(density.at(free))(event) - learned["log_z"]
 
     def at(event):
         g = jax.grad(log_model)(vector, event)

@@ -60,7 +60,8 @@ class ScoreMatching(PerExample):
                     and not bool(jnp.all(scale > 0))]  # fmt: skip
         if constant:
             raise ValueError(
-                f"{constant[0]} has a column that never changes in the data; expected some spread; drop it."
+                f"{constant[0]} has a column that never changes in the data; expected some spread; drop it, or pass "
+                "more rows."
             )
         return Extra(shared={"scales": scales})
 
