@@ -1,0 +1,1 @@
+"""Benchmarks: ratios in one process, alternating, medians; `make bench` prints the tables of docs/benchmarks.md."""

@@ -1,0 +1,26 @@
+"""Timing contenders fairly: one process, alternating turns, medians."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+
+REPEATS = 9
+
+
+def medians(contenders: dict[str, Callable[[int], object]], repeats: int = REPEATS) -> dict[str, float]:
+    """Median seconds of each contender, called with the number of its turn; a first, compiling turn is left out."""
+    for call in contenders.values():
+        call(0)
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(1, repeats + 1):
+        for name, call in contenders.items():
+            began = time.perf_counter()
+            call(turn)
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table."""
+    lines = [list(header), ["---"] * len(list(header)), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
