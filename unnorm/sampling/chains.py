@@ -61,7 +61,11 @@ def begin_adaptation(kernel: Any, tuning: dict, positions: dict):
 
 def _strong(leaf: Any, tuning: dict) -> Any:
     """A weakly typed number would become a strong one after the first chunk, and compile warm-up twice."""
-    return jnp.asarray(leaf, jnp.result_type(*tuning.values())) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
+    return (
+        jnp.asarray(leaf, jnp.result_type(*tuning.values()))
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        else leaf
+    )
 
 
 @jax.jit
