@@ -188,7 +188,7 @@ def report(output: Path, data, fits, draws, checks, estimates, normalizing) -> P
             "Estimates",
             "Standard errors in brackets: robust (sandwich) ones for the per-example objectives, those of the theory "
             "of contrastive divergence for CD.",
-            table=estimates.T,
+            table=estimates,
             findings=[finding for fit in fits.values() for finding in fit.findings],
         ),
         Section(

@@ -29,7 +29,7 @@ pre { overflow-x: auto; padding: .9rem 1.1rem; border-radius: 6px; background: #
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #eceef1; }
-th { white-space: normal; }
+th { white-space: normal; overflow-wrap: anywhere; }
 th { font-weight: 600; } thead th { border-bottom: 1.5px solid #1d2126; } tbody th { text-align: left; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
 ul.findings { list-style: none; margin: 1rem 0; padding: 0; }

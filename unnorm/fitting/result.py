@@ -16,6 +16,13 @@ class FitLogZ(NamedTuple):
 
     `monte_carlo_error` is that of log Z at this estimate (another seed would change it), `sampling_error` that of log Z
     at the true parameters (another data set would change it). `standard_error` is both together.
+
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], "maximum_likelihood", seed=0, progress=False)
+        >>> fit.summary().round(3)["estimate"].to_dict(), fit.converged
+        ({'rate': 0.5}, True)
     """
 
     value: float

@@ -27,6 +27,13 @@ class ContrastiveDivergence:
             not given is adapted to the kernel's acceptance rate while the parameters still move.
         chains: persistent chains; None: as many as rows, at least 1,000.
 
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, field: field * x, {"x": un.Binary}, {"field": (un.Real, 0.0)})
+        >>> fit = un.fit(p, [0, 1, 1, 1] * 25, ContrastiveDivergence(persistent=True), seed=0, progress=False)
+        >>> abs(float(fit.density.parameters["field"]) - 1.0986) < 0.1  # log 3
+        True
+
     References:
         Hinton (2002), doi:10.1162/089976602760128018; Tieleman (2008), doi:10.1145/1390156.1390290.
     """

@@ -15,6 +15,13 @@ _TOLERANCE = 1e-9  # nats by which log Z may change on new nodes before the fit 
 class MaximumLikelihood(PerExample):
     """Minimise −mean log p̃(x_i; θ) + log Z(θ), with Z by enumeration or quadrature.
 
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], MaximumLikelihood(), seed=0, progress=False)
+        >>> round(float(fit.density.parameters["rate"]), 4)  # one over the mean
+        0.5
+
     References:
         Casella and Berger (2002), Statistical Inference, ch. 7; White (1982), doi:10.2307/1912526 (misspecified
         models).

@@ -25,6 +25,13 @@ class NCE(PerExample):
             fitted to the data, which the standard errors account for.
         noise_ratio: ν, noise points per data point.
 
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], NCE(noise_ratio=1000), seed=0, progress=False)
+        >>> abs(float(fit.density.parameters["rate"]) - 0.5) < 0.05
+        True
+
     References:
         Gutmann and Hyvärinen (2012), JMLR 13, 307-361.
     """

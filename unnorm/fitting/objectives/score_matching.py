@@ -29,6 +29,13 @@ class ScoreMatching(PerExample):
     Args:
         h: "min" (min(u, 1), the default), "linear", "square", "log1p", or a function of the scaled distance u.
 
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], ScoreMatching(h="linear"), seed=0, progress=False)
+        >>> round(float(fit.density.parameters["rate"]), 4)  # h = x: Σ 1 / Σ x
+        0.5
+
     References:
         Hyvärinen (2005), JMLR 6, 695-709; Hyvärinen (2007), doi:10.1016/j.csda.2006.09.003; Yu, Drton and Shojaie
         (2019), arXiv:1812.10551.

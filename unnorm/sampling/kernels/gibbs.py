@@ -21,6 +21,12 @@ class Gibbs(Options):
     A site's conditional is logistic in log p̃(x with the site up) − log p̃(x with it down); its current value costs
     nothing, so that a sweep takes one evaluation a site.
 
+    Example:
+        >>> import unnorm as un
+        >>> pair = un.Density(lambda x: 0.5 * x[0] * x[1], {"x": un.Spin[2]})
+        >>> un.sample(pair, Gibbs(), draws=10, chains=2, seed=0, progress=False).posterior["x"].shape
+        (2, 10, 2)
+
     References:
         Geman and Geman (1984), doi:10.1109/TPAMI.1984.4767596.
     """

@@ -25,12 +25,9 @@ class _Hamiltonian(Options):
     def target_acceptance(self, size: int) -> float:
         return self.target_acceptance_rate
 
-    def _ends(self, info) -> tuple:
-        """The log-densities at which a trajectory could have gone wrong."""
-        raise NotImplementedError
-
-    def stats(self, info) -> dict:
-        ends = jnp.stack(self._ends(info))
+    def _stats(self, info, *ends) -> dict:
+        """What both tell, given the log-densities at which a trajectory could have gone wrong."""
+        ends = jnp.stack(ends)
         return {
             "acceptance_rate": info.acceptance_rate,
             "diverging": info.is_divergent,
@@ -51,6 +48,13 @@ class HMC(_Hamiltonian):
         inverse_mass_matrix: a vector (diagonal) or a matrix over the unconstrained coordinates; None: adapted.
         target_acceptance_rate: what the adaptation aims at.
 
+    Example:
+        >>> import unnorm as un
+        >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
+        >>> draws = un.sample(normal, HMC(leapfrogs=5), draws=10, chains=2, seed=0, progress=False)
+        >>> draws.posterior["x"].shape
+        (2, 10)
+
     References:
         Duane et al. (1987), doi:10.1016/0370-2693(87)91197-X; Neal (2011), arXiv:1206.1901.
     """
@@ -63,8 +67,8 @@ class HMC(_Hamiltonian):
     def build(self, target, tuning):
         return blackjax.hmc(target.log_density, tuning["step_size"], tuning["inverse_mass_matrix"], self.leapfrogs)
 
-    def _ends(self, info):
-        return (info.proposal.logdensity,)
+    def stats(self, info):
+        return self._stats(info, info.proposal.logdensity)
 
 
 @method
@@ -76,6 +80,13 @@ class NUTS(_Hamiltonian):
         inverse_mass_matrix: a vector (diagonal) or a matrix over the unconstrained coordinates; None: adapted.
         max_tree_depth: doublings of the trajectory at most.
         target_acceptance_rate: what the adaptation aims at.
+
+    Example:
+        >>> import unnorm as un
+        >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
+        >>> draws = un.sample(normal, NUTS(), draws=10, chains=2, seed=0, progress=False)
+        >>> int(draws.sample_stats["tree_depth"].min()) >= 1
+        True
 
     References:
         Hoffman and Gelman (2014), Journal of Machine Learning Research 15, 1593-1623, arXiv:1111.4246.
@@ -94,8 +105,6 @@ class NUTS(_Hamiltonian):
             max_num_doublings=self.max_tree_depth,
         )
 
-    def _ends(self, info):
-        return (info.trajectory_leftmost_state.logdensity, info.trajectory_rightmost_state.logdensity)
-
     def stats(self, info):
-        return super().stats(info) | {"tree_depth": info.num_trajectory_expansions}
+        ends = info.trajectory_leftmost_state.logdensity, info.trajectory_rightmost_state.logdensity
+        return self._stats(info, *ends) | {"tree_depth": info.num_trajectory_expansions}

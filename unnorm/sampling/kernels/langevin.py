@@ -40,6 +40,12 @@ class ULA(Options):
         step_size: ε in unconstrained coordinates. Along a Gaussian direction of precision p its draws have the variance
             1 / (p (1 − εp/2)) in place of 1/p.
 
+    Example:
+        >>> import unnorm as un
+        >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
+        >>> un.sample(normal, ULA(step_size=0.1), draws=10, chains=2, seed=0, progress=False).posterior["x"].shape
+        (2, 10)
+
     References:
         Roberts and Tweedie (1996), Bernoulli 2, 341-363, doi:10.2307/3318418.
     """
@@ -76,6 +82,12 @@ class MALA(Options):
     Args:
         step_size: ε in unconstrained coordinates; None: adapted during warm-up by dual averaging pooled over chains, to
             an acceptance rate of .574.
+
+    Example:
+        >>> import unnorm as un
+        >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
+        >>> un.sample(normal, MALA(), draws=10, chains=2, seed=0, progress=False).posterior["x"].shape
+        (2, 10)
 
     References:
         Roberts and Rosenthal (1998), doi:10.1111/1467-9868.00123.
