@@ -1,5 +1,7 @@
 """Every kernel against exact answers, its tolerance its own Monte Carlo error."""
 
+import itertools
+
 import blackjax
 import jax
 import jax.numpy as jnp
@@ -113,3 +115,10 @@ def test_target_has_the_density_of_the_unconstrained_coordinates():
     target, u = Target(p.bare()), np.linspace(-12, 12, 20_001)
     density = np.exp(np.asarray(jax.vmap(lambda v: target.log_density({"x": v}))(u), float))
     assert np.trapezoid(density, u) == pytest.approx(1 / 12, rel=1e-5)  # B(2, 3)
+
+
+def test_kernels_of_equal_options_are_different_structures():
+    """JAX compares dataclass structures without their class: one kernel's compiled step would serve another."""
+    structures = [jax.tree.structure(KERNELS[name](step_size=0.3)) for name in ("random_walk_mh", "ula", "mala")]
+    assert len({*map(str, structures)}) == 3
+    assert all(one != other for one, other in itertools.combinations(structures, 2))

@@ -18,12 +18,23 @@ def static(default: Any = dataclasses.MISSING) -> Any:
 def method(cls: type) -> type:
     """Make a class of options a frozen dataclass and a pytree, whose numbers and arrays are leaves."""
     cls = dataclasses.dataclass(frozen=True)(cls)
-    fields = dataclasses.fields(cls)
-    return jax.tree_util.register_dataclass(
-        cls,
-        data_fields=[f.name for f in fields if not f.metadata.get("static")],
-        meta_fields=[f.name for f in fields if f.metadata.get("static")],
-    )
+    leaves = [f.name for f in dataclasses.fields(cls) if not f.metadata.get("static")]
+    structure = [f.name for f in dataclasses.fields(cls) if f.metadata.get("static")]
+
+    # Not `register_dataclass`: its structures compare equal across classes (JAX 0.10.2), so that a compiled step of one
+    # kernel could be handed to another; here the class is part of the structure.
+    def flatten_with_keys(options):
+        children = [(jax.tree_util.GetAttrKey(name), getattr(options, name)) for name in leaves]
+        return children, (cls, *(getattr(options, name) for name in structure))
+
+    def unflatten(aux, children):
+        options = object.__new__(cls)
+        for name, value in zip([*leaves, *structure], [*children, *aux[1:]], strict=True):
+            object.__setattr__(options, name, value)
+        return options
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
+    return cls
 
 
 def registry_name(cls: type) -> str:
