@@ -46,6 +46,7 @@ class PerExample:
     """What per-example objectives share."""
 
     stochastic: ClassVar[bool] = False
+    rounding: ClassVar[float] = 1.0  # by how much the loss magnifies the rounding of log p̃
 
     def refuse(self, density: Density) -> str | None:
         return None

@@ -35,9 +35,8 @@ class NoCovariance(ValueError):
         self.advice = advice
 
 
-@jax.jit
-def scores_and_curvature(objective, density, extra, events, vector):
-    """ψ of every row, (n, p), and H."""
+def row_scores(objective, density, extra, events, vector) -> jax.Array:
+    """ψ of every row, (n, p), some rows at a time to bound memory."""
 
     def loss_of(vector, row, event):
         return losses(objective, density, extra._replace(rows=row), event, vector)[0]
@@ -46,7 +45,13 @@ def scores_and_curvature(objective, density, extra, events, vector):
         row, event = jax.tree.map(lambda leaf: leaf[None], given)
         return jax.grad(loss_of)(vector, row, event)
 
-    psi = jax.lax.map(one, (extra.rows, events), batch_size=512)
+    return jax.lax.map(one, (extra.rows, events), batch_size=512)
+
+
+@jax.jit
+def scores_and_curvature(objective, density, extra, events, vector):
+    """ψ of every row, (n, p), and H."""
+    psi = row_scores(objective, density, extra, events, vector)
     return psi, hessian(lambda v: mean_loss(objective, density, extra, events, v), vector)
 
 

@@ -54,7 +54,7 @@ def newton(objective, density, extra: Extra, events: dict) -> Minimum:
     """Newton's method with Levenberg's damping, until the decrement is at rounding level."""
     loss = functools.partial(mean_loss, objective, density, extra, events)
     x = parameters_of(density, extra)[0]
-    tolerance = 1e-20 if x.dtype == jnp.float64 else 1e-10
+    tolerance = objective.rounding * (1e-20 if x.dtype == jnp.float64 else 1e-10)
 
     def derivatives(x):
         value, gradient = jax.value_and_grad(loss)(x)
@@ -76,7 +76,7 @@ def newton(objective, density, extra: Extra, events: dict) -> Minimum:
         trial = x + move
         trial_value = loss(trial)
         decrement = jnp.where(damping == 0, -gradient @ move, jnp.inf)
-        slack = 1e-14 * (1 + jnp.abs(value))
+        slack = 1e-14 * objective.rounding * (1 + jnp.abs(value))
         better = jnp.isfinite(trial_value) & (trial_value <= value + slack) & jnp.all(jnp.isfinite(move))
         damping = jnp.where(better, jnp.where(damping <= 1e-7, 0.0, damping / 10), jnp.maximum(10 * damping, 1e-4))
         fresh = jax.lax.cond(better, lambda: derivatives(trial), lambda: (value, gradient, curvature))

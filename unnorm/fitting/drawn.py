@@ -1,0 +1,71 @@
+"""What objectives with frozen draws share: checks of their options, and the part of the covariance that is the draws'.
+
+Projections, corruptions and noise points are drawn once, row by row, and enter ψ_i: the sandwich's J carries them.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from unnorm.fitting.inference import row_scores
+from unnorm.fitting.optimise import parameters_of
+
+
+def not_whole(name: str, value: Any, least: int = 1) -> str | None:
+    """Why a count is none, as a sentence, or None."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if whole and value >= least:
+        return None
+    return f"{name} is {value!r}; expected a whole number of at least {least}; pass such a one"
+
+
+def not_positive(name: str, value: Any) -> str | None:
+    """Why a length is none, as a sentence, or None."""
+    try:
+        good = np.ndim(value) == 0 and not isinstance(value, bool) and np.isfinite(value) and value > 0
+    except TypeError:
+        good = False
+    return None if good else f"{name} is {value!r}; expected a finite number above 0; pass such a one"
+
+
+def not_real(objective: str, why: str, density) -> str | None:
+    """Why an objective that steps off the data in any direction does not serve a density, as a sentence, or None."""
+    for name, support in density.variables.items():
+        if support.score_matching != "plain":
+            other = "ScoreMatching" if support.score_matching else "PseudoLikelihood" if support.states else "NCE"
+            return f"{objective} {why}, and {name} is {support!r}; expected Real; use un.objectives.{other}"
+    return None
+
+
+def point_of(density, event: dict) -> tuple[jax.Array, Any]:
+    """The variables of one event as one vector, and log p̃ as a function of it."""
+    point, unravel = ravel_pytree({name: event[name] for name in density.variables})
+    return point, lambda x: density.log_density(event | unravel(x))
+
+
+def size_of(density) -> int:
+    """The number of coordinates of one event."""
+    return sum(int(np.prod(shape)) for shape in density.shapes().values())
+
+
+def draw(kind: str, key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
+    """Directions with E[vv'] = I."""
+    return {"rademacher": jax.random.rademacher, "gaussian": jax.random.normal}[kind](key, shape, dtype)
+
+
+@functools.partial(jax.jit, static_argnames="names")
+def drawn_variance(objective, density, extra, events, names: tuple[str, ...]) -> jax.Array:
+    """E[Var(ψ | x)], the part of Cov(ψ) that other draws would change, without drawing anew.
+
+    The draws do not depend on the rows, so that each row may be given its neighbour's: half the squared difference is
+    unbiased.
+    """
+    swapped = extra.rows | {name: jnp.roll(extra.rows[name], 1, 0) for name in names}
+    vector = parameters_of(density, extra)[0]
+    psi = row_scores(objective, density, extra, events, vector)
+    difference = psi - row_scores(objective, density, extra._replace(rows=swapped), events, vector)
+    return difference.T @ difference / (2 * len(psi))

@@ -1,0 +1,77 @@
+"""Denoising score matching: the score of the data with normal noise added."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.drawn import drawn_variance, not_real, not_whole, point_of, size_of
+from unnorm.methods import method, static
+
+
+@method
+class DenoisingScoreMatching(PerExample):
+    """Minimise mean_i mean_r ½ ‖σ ∇ log p̃(x_i + σ ε_ir) + ε_ir‖², ε standard normal: only first derivatives in x.
+
+    It aims at the data's density SMOOTHED by N(0, σ²I): on Gaussian data with covariance Σ it finds Σ + σ²I. With many
+    levels the losses are averaged, and one density is fitted to all of the smoothed ones.
+
+    Args:
+        sigma: standard deviation of the noise, in the units of the data; a number, or a list of levels.
+        corruptions: noise points for every row and level, drawn once; the standard errors count them.
+
+    Example:
+        >>> import numpy as np
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, rate: -0.5 * rate * x**2, {"x": un.Real}, {"rate": (un.Positive, 1.0)})
+        >>> data = np.random.default_rng(0).normal(size=2000)
+        >>> fit = un.fit(p, data, un.objectives.DenoisingScoreMatching(sigma=1.0), seed=0, progress=False)
+        >>> round(float(fit.density.parameters["rate"]), 1)  # 1 / (1 + σ²)
+        0.5
+
+    References:
+        Vincent (2011), doi:10.1162/NECO_a_00142; Song and Ermon (2019), arXiv:1907.05600 (many levels).
+    """
+
+    sigma: Any
+    corruptions: int = static(10)
+
+    @property
+    def target(self) -> str:
+        levels = ", ".join(f"{level:.4g}" for level in np.atleast_1d(np.asarray(self.sigma, float)))
+        if np.size(self.sigma) == 1:
+            return f"the data's density smoothed by normal noise of standard deviation {levels}, not the density itself"
+        return f"a compromise of the data's densities smoothed by normal noise of standard deviations {levels}"
+
+    def refuse(self, density):
+        try:
+            levels = np.asarray(self.sigma, float)
+            good = levels.ndim <= 1 and levels.size > 0 and np.all(np.isfinite(levels) & (levels > 0))
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            return f"sigma is {self.sigma!r}; expected a number above 0, or a list of such; pass one"
+        return not_whole("corruptions", self.corruptions) or not_real(
+            "DenoisingScoreMatching", "adds noise that leaves any bounds", density
+        )
+
+    def _levels(self) -> jax.Array:
+        return jnp.stack(jax.tree.leaves(self.sigma)).reshape(-1)
+
+    def prepare(self, density, events, key):
+        values = [jnp.asarray(events[name]) for name in density.variables]
+        shape = (len(values[0]), np.size(self.sigma), int(self.corruptions), size_of(density))
+        return Extra(rows={"noise": jax.random.normal(key, shape, jnp.result_type(*values))})
+
+    def loss_i(self, density, extra, event, key):
+        point, log_density = point_of(density, event)
+
+        def one(sigma, noise):
+            return 0.5 * jnp.sum((sigma * jax.grad(log_density)(point + sigma * noise) + noise) ** 2)
+
+        return jnp.mean(jax.vmap(jax.vmap(one, (None, 0)))(self._levels(), extra.rows["noise"]))
+
+    def noise_variance(self, density, extra, events):
+        return drawn_variance(self, density, extra, events, ("noise",))
