@@ -7,8 +7,12 @@ from unnorm.algebra import truncate
 from unnorm.density import Density, density
 from unnorm.supports import (
     Binary,
+    Categorical,
+    Circle,
     Constant,
+    Count,
     Covariate,
+    Graph,
     Interval,
     Ordered,
     Positive,
@@ -16,6 +20,7 @@ from unnorm.supports import (
     PyTree,
     Real,
     Simplex,
+    Sphere,
     Spin,
     Symmetric,
 )
@@ -28,6 +33,8 @@ _LAZY = {
     "estimators": "unnorm.partition.estimators",
     "models": "unnorm.models",
     "sample": "unnorm.sampling.driver:sample",
+    "resume": "unnorm.sampling.driver:resume",
+    "use_devices": "unnorm.sampling.devices:use_devices",
     "diagnose": "unnorm.diagnostics.convergence:diagnose",
     "fit": "unnorm.fitting.driver:fit",
     "log_z": "unnorm.partition.driver:log_z",
@@ -35,8 +42,8 @@ _LAZY = {
 }
 
 __all__ = [
-    "Binary", "Constant", "Covariate", "Density", "Interval", "Ordered", "Positive", "PositiveDefinite", "PyTree",
-    "Real", "Simplex", "Spin", "Symmetric", "density", "truncate", *_LAZY,
+    "Binary", "Categorical", "Circle", "Constant", "Count", "Covariate", "Density", "Graph", "Interval", "Ordered", "Positive", "PositiveDefinite", "PyTree",
+    "Real", "Simplex", "Sphere", "Spin", "Symmetric", "density", "truncate", *_LAZY,
 ]  # fmt: skip
 
 

@@ -137,6 +137,9 @@ class Product(Density):
         """Return the product with its open dimensions taken from event shapes."""
         return Product(tuple(factor.resolved(shapes) for factor in self.factors), self.powers)
 
+    def charted(self) -> "Product":
+        return self._with(tuple(factor.charted() for factor in self.factors), self.powers)
+
     def bare(self) -> "Product":
         """Return the product as compiled code takes it."""
         return object.__new__(Product)._with(tuple(factor.bare() for factor in self.factors), self.powers)

@@ -296,6 +296,17 @@ class Density:
             return self
         return self._rebuilt(replace(self._structure, sizes=tuple(sorted(sizes.items()))))
 
+    def charted(self) -> "Density":
+        """Return the density over supports whose coordinates are R^n one to one, as integration needs them."""
+        charts = {name: support.chart for name, support in self.variables.items()}
+        if charts == self.variables:
+            return self
+        slots = tuple(
+            replace(slot, support=charts[slot.name]) if slot.role == VARIABLE else slot
+            for slot in self._structure.slots
+        )
+        return self._rebuilt(replace(self._structure, slots=slots))
+
     def bare(self) -> "Density":
         """Return the density as compiled code takes it: every value present, no labels, no record of what was bound."""
         for slot in self._structure.slots:
@@ -331,10 +342,13 @@ class Density:
         for slot in self._structure.slots:
             if slot.name not in values:
                 raise ValueError(f"{slot.role.capitalize()} {slot.name} of {self.name} has no value; pass or bind it.")
+            value = values[slot.name]
+            if isinstance(slot.support, Support) and slot.has_shape:
+                value = slot.support.encode(value)
             if slot.positional:
-                positional.append(values[slot.name])
+                positional.append(value)
             else:
-                named[slot.argument] = values[slot.name]
+                named[slot.argument] = value
         value = self._structure.function(*positional, **named)
         if not (hasattr(value, "dtype") or isinstance(value, int | float)):
             raise ValueError(

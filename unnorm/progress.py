@@ -1,7 +1,7 @@
 """A progress bar that is there on a terminal and nowhere else."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -11,9 +11,10 @@ class Bar:
     def __init__(self, advance=None):
         self._advance = advance
 
-    def step(self, amount: float = 1, words: str = "") -> None:
+    def step(self, amount: float = 1, words: str | Callable[[], str] = "") -> None:
+        """Go on by an amount; words that cost something to find are given as a function."""
         if self._advance is not None:
-            self._advance(amount, words)
+            self._advance(amount, words() if callable(words) else words)
 
 
 @contextmanager

@@ -81,7 +81,11 @@ def stein_check(p: Density, values: Mapping[str, np.ndarray], labels: Mapping[st
     u, g = (np.concatenate([_flat(part[name]) for name in continuous], -1) for part in (free, gradient))
     spread = u.std((0, 1))
     names = [label for name in continuous for label in _coordinates(name, free[name].shape[2:], labels[name])]
-    location, about = spread * g, 1 + (u - u.mean((0, 1))) * g
+    apart, slope = (
+        np.concatenate([_flat(part) for part in parts], -1)
+        for parts in zip(*(_deviations(p.variables[name], free[name]) for name in continuous), strict=True)
+    )
+    location, about = spread * g, slope + apart * g
     tests = 2 * len(names)
     return SteinCheck(
         names,
@@ -91,6 +95,12 @@ def stein_check(p: Density, values: Mapping[str, np.ndarray], labels: Mapping[st
         _mcse(about),
         max(Z_LIMIT, NormalDist().inv_cdf(1 - FAMILY_LEVEL / 2 / tests)),
     )
+
+
+def _deviations(support: Any, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The coordinates about the draws' mean, and the derivative of that: not 1 where the coordinates wrap."""
+    with jax.enable_x64(True):
+        return tuple(map(np.asarray, support.deviation(free, free.mean((0, 1)))))
 
 
 def _flat(value: np.ndarray) -> np.ndarray:
@@ -123,7 +133,8 @@ def _gradients(p: Density, values: Mapping[str, np.ndarray]) -> tuple[dict[str, 
 
 def _unconstrained(support: Any, value: np.ndarray) -> np.ndarray:
     """Unconstrained coordinates; a value that rounding put onto the boundary is first moved just inside."""
-    free = np.asarray(jax.vmap(support.unconstrain)(value))
+    keys = jax.random.split(jax.random.key(0), len(value))
+    free = np.asarray(jax.vmap(support.lifted)(value, keys))
     bad = ~np.isfinite(free).reshape(len(free), -1).all(1)
     if bad.any():
         free = free.copy()

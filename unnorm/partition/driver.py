@@ -55,8 +55,8 @@ def log_z(
             f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has its own Z; expected "
             "none; declare it as a constant to normalize at one value."
         )
-    bare, findings = p.bare(), []
     p.shapes()
+    bare, findings = p.charted().bare(), []
     if estimator is None:
         estimator = Exact() if has_plan(bare) else SMC()
         why = "Z is within its reach" if isinstance(estimator, Exact) else f"{p.name} is too large for an exact Z"

@@ -73,8 +73,14 @@ def constrained(density: Density, flat: jax.Array) -> tuple[dict[str, jax.Array]
 def resolved_by_rounding(density: Density, flat: jax.Array, event: dict[str, jax.Array]) -> jax.Array:
     """Whether the event still tells where u is: beyond that its entries have rounded onto a bound, or overflowed."""
     event = jax.lax.optimization_barrier(event)  # else XLA cancels log(exp(u)), and rounding goes unseen
-    back = [jnp.ravel(density.variables[name].unconstrain(value)) for name, value in event.items()]
-    drift = jnp.abs(jnp.concatenate(back) - flat)
+    supports, parts = density.variables, split(density, flat)
+    drift = [
+        jnp.ravel(jnp.abs(supports[name].unconstrain(value) - parts[name])) if supports[name].bijective else jnp.zeros(1)
+        for name, value in event.items()
+    ]
+    drift, flat = jnp.concatenate(drift), jnp.concatenate(
+        [jnp.ravel(parts[name]) if supports[name].bijective else jnp.zeros(1) for name in event]
+    )
     return jnp.all(drift <= 0.01 + 1e-6 * jnp.abs(flat))  # false for NaN
 
 
@@ -86,7 +92,7 @@ def count_states(density: Density) -> int | None:
         if support.discrete:
             if support.states is None:
                 return None
-            count *= len(support.states) ** math.prod(shapes[name])
+            count *= len(support.states) ** math.prod(support.free_shape(shapes[name]))
     return count
 
 
@@ -94,11 +100,12 @@ def states_at(density: Density, index: jax.Array) -> dict[str, jax.Array]:
     """The joint states of these numbers, an array (S, *shape) by variable; the first site changes slowest."""
     shapes, states = density.shapes(), {}
     for name, support in reversed([item for item in density.variables.items() if item[1].discrete]):
-        sites, base = math.prod(shapes[name]), len(support.states)
+        free = support.free_shape(shapes[name])
+        sites, base = math.prod(free), len(support.states)
         places = jnp.asarray([base**k for k in reversed(range(sites))])
         codes = (index[:, None] // places) % base
         values = jnp.asarray(support.states, jnp.result_type(float))
-        states = {name: values[codes].reshape(-1, *shapes[name])} | states
+        states = {name: support.constrain(values[codes].reshape(-1, *free))} | states
         index = index // base**sites
     return states
 

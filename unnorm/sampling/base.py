@@ -1,5 +1,6 @@
 """The contract of a kernel, and the target that it is given."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -20,19 +21,36 @@ class Target:
     """
 
     density: Density
+    held: dict[str, Any] | None = None  # variables that stand still, by position
+    power: Any = None  # β of a tempered target p^β b^(1 − β)
+    base: Density | None = None  # b; None: flat
     jacobian: bool = static(True)
 
     def without_jacobian(self) -> "Target":
         """The target whose log-density leaves out log |det J|: the user's function alone."""
-        return Target(self.density, jacobian=False)
+        return dataclasses.replace(self, jacobian=False)
+
+    def holding(self, position: dict[str, jax.Array]) -> "Target":
+        """The target of the other variables, given the values of these."""
+        return dataclasses.replace(self, held=(self.held or {}) | position)
+
+    def tempered(self, power: jax.Array, base: Density | None = None) -> "Target":
+        """The target p^β b^(1 − β), over the same coordinates."""
+        return dataclasses.replace(self, power=power, base=base)
 
     @property
     def supports(self) -> dict[str, Support]:
-        return self.density.variables
+        """Of the variables that move."""
+        held = self.held or {}
+        return {name: support for name, support in self.density.variables.items() if name not in held}
 
     @property
     def factors(self) -> tuple[Density, ...]:
         return getattr(self.density, "factors", (self.density,))
+
+    @property
+    def powers(self) -> tuple[Any, ...]:
+        return getattr(self.density, "powers", (1.0,))
 
     @property
     def data(self) -> dict[str, Any]:
@@ -40,13 +58,35 @@ class Target:
 
     def log_density(self, position: dict[str, jax.Array]) -> jax.Array:
         """log p̃ of the constrained event plus log |det J|."""
-        value = self.density.log_density(self.constrain(position))
+        position = position if self.held is None else self.held | position
+        event = self.constrain(position)
+        value = self._masked(self.density, event)
+        if self.power is not None:
+            value = self.power * value
+            if self.base is not None:
+                value = value + (1 - self.power) * self._masked(self.base, event)
         if not self.jacobian:
             return value
-        return value + sum(support.log_det(position[name]) for name, support in self.supports.items())
+        supports = self.density.variables
+        return value + sum(supports[name].log_det(free) for name, free in position.items())
+
+    @staticmethod
+    def _masked(density: Density, event: dict[str, jax.Array]) -> jax.Array:
+        """log p̃; minus infinity where an unbounded discrete variable has left its support (a count below 0)."""
+        open_ended = {n: s for n, s in density.variables.items() if s.discrete and s.states is None}
+        if not open_ended:
+            return density.log_density(event)
+        inside = jnp.stack([support.contains(event[name]) for name, support in open_ended.items()]).all()
+        safe = {name: jnp.where(inside, event[name], 0) for name in open_ended}
+        return jnp.where(inside, density.log_density(event | safe), -jnp.inf)
 
     def constrain(self, position: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        return {name: support.constrain(position[name]) for name, support in self.supports.items()}
+        supports = self.density.variables
+        return {name: supports[name].constrain(free) for name, free in position.items()}
+
+    def canonical(self, position: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """The one among equivalent positions that chains keep: angles wrap."""
+        return {name: self.density.variables[name].canonical(free) for name, free in position.items()}
 
     def unconstrain(self, event: dict[str, jax.Array]) -> dict[str, jax.Array]:
         return {name: support.unconstrain(event[name]) for name, support in self.supports.items()}
@@ -70,8 +110,11 @@ class Kernel(Protocol):
 
     needs_gradient: ClassVar[bool]
     exact: ClassVar[bool]  # leaves the density invariant; if not, `bias` says in a sentence what its draws follow
-    adapts: ClassVar[str | None]  # "step_size" (pooled dual averaging), "window" (step size and mass matrix), or None
-    noise: Callable[[jax.Array, Any], Any] | None
+    adapts: ClassVar[Any]  # a name of `adaptation.STRATEGIES`, a strategy of its own, or None
+    noise: Callable[[jax.Array, Any], Any] | None  # and, where it is cheaper, block_noise(key, position, steps)
+
+    def prepared(self, target: Target) -> "Kernel":
+        """Return the kernel with what it found out about the target, before anything is compiled; or refuse it."""
 
     def build(self, target: Target, tuning: dict[str, jax.Array]) -> SamplingAlgorithm:
         """Return init(position, key) and step(key or noise, state); the state has `.position` and `.logdensity`."""
@@ -94,8 +137,13 @@ class Options:
 
     needs_gradient: ClassVar[bool] = False
     exact: ClassVar[bool] = True
-    adapts: ClassVar[str | None] = None
+    adapts: ClassVar[Any] = None
+    dense: ClassVar[bool] = False  # whether the metric that is learned is a full matrix
+    metric: ClassVar[str] = "inverse_mass_matrix"  # the option that holds it
     noise: ClassVar[Callable | None] = None
+
+    def prepared(self, target: Target) -> Any:
+        return self
 
     def serves(self, support: Support) -> bool:
         return not support.discrete
@@ -129,13 +177,25 @@ def tree_where(condition: jax.Array, yes: Any, no: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
-def normals_like(key: jax.Array, tree: Any) -> Any:
-    """Standard normal noise in the shape of a pytree."""
+def normals_like(key: jax.Array, tree: Any, leading: tuple[int, ...] = ()) -> Any:
+    """Standard normal noise in the shape of a pytree, with leading axes before each leaf's own."""
     leaves, treedef = jax.tree.flatten(tree)
     keys = jax.random.split(key, len(leaves))
-    return jax.tree.unflatten(
-        treedef, [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-    )
+    drawn = [jax.random.normal(k, leading + leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(treedef, drawn)
+
+
+class WalkNoise:
+    """Normals to walk by and a log-uniform number to accept by: the noise of a Metropolis step."""
+
+    def noise(self, key: jax.Array, position: Any, leading: tuple[int, ...] = ()) -> tuple[Any, jax.Array]:
+        walk, accept = jax.random.split(key)
+        dtype = jnp.result_type(*jax.tree.leaves(position))
+        return normals_like(walk, position, leading), -jax.random.exponential(accept, leading, dtype)
+
+    def block_noise(self, key: jax.Array, position: Any, steps: int) -> tuple[Any, jax.Array]:
+        """The noise of many steps, drawn at once: cheaper than a key for each."""
+        return self.noise(key, position, (steps,))
 
 
 __all__ = [
@@ -144,6 +204,7 @@ __all__ = [
     "Proposed",
     "SamplingAlgorithm",
     "Target",
+    "WalkNoise",
     "metropolis",
     "normals_like",
     "static",

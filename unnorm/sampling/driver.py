@@ -1,7 +1,10 @@
-"""`un.sample`: many chains of one kernel, warmed up together, run in blocks, returned as a DataTree."""
+"""`un.sample` and `un.resume`: many chains of one kernel, warmed up together, run in parts, returned as a DataTree."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,13 +16,16 @@ from unnorm.density import Density, cast
 from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
 from unnorm.methods import look_up, registry_name
 from unnorm.progress import bar
-from unnorm.sampling import adaptation, chains
+from unnorm.sampling import chains as compiled
 from unnorm.sampling.base import Target
-from unnorm.sampling.kernels import KERNELS, NUTS, Gibbs
-from unnorm.sampling.starts import find_starts
+from unnorm.sampling.described import rebuilt, run_meta
+from unnorm.sampling.hosts import Hosts
+from unnorm.sampling.kernels import KERNELS, NUTS, Blockwise, Gibbs, RandomWalkMH
+from unnorm.sampling.run import Plan, Run
 from unnorm.sampling.storage import as_json, provenance, to_datatree
+from unnorm.sampling.store import Memory, Store, assembled, read_meta
 
-_CHUNKS = 20  # how often a run comes up for air
+KEEP = ("all", "moments", "last")
 
 
 def sample(
@@ -31,33 +37,45 @@ def sample(
     chains: int = 4,
     thin: int = 1,
     start: Any = None,
+    keep: str = "all",
+    track: Mapping[str, Callable] | None = None,
+    store: str | Path | None = None,
     seed: int | None = None,
     progress: bool = True,
     dtype: Any = None,
+    device: Any = None,
     strict: bool = False,
 ):
     """Draw from a density by Markov chains: log p̃ is all that they need.
 
     Args:
         p: the density; its parameters stand at their bound values (at their declared starts: a finding).
-        kernel: an object of `un.kernels`, its registry name, or None: NUTS for continuous, Gibbs for two-valued
+        kernel: an object of `un.kernels`, its registry name, or None: NUTS for continuous, Gibbs for discrete
             variables.
         draws: kept draws per chain; each is `thin` steps.
         warmup: steps per chain in which the kernel adapts, rounded up to whole blocks; they are not kept.
         chains: how many chains; four or more for R-hat to see anything.
         start: ``{variable: value}``, one event for all chains or one for each; None: uniform on (-2, 2) in
-            unconstrained coordinates, as in Stan, drawn again where the log-density is not finite.
+            unconstrained coordinates, as in Stan, drawn again where the log-density is not finite; "pathfinder": draws
+            of a normal approximation along an optimisation path.
+        keep: "all" draws; "moments": each chain's running mean and variance and R-hat, in the group moments, in memory
+            that does not grow with the draws; "last": the last state of each chain alone.
+        track: ``{name: f}``: f(event) of each draw is kept, under whatever `keep` says; f is called as the density is.
+        store: a folder to which draws are written part by part, in bounded memory. A run that was stopped goes on from
+            there, by the same call or by `un.resume`, to the same bits.
         seed: a whole number; None draws one and records it.
         dtype: float32 (the default, unless JAX's x64 mode is on) or float64.
+        device: a JAX device; None: the chains are spread evenly over all devices of the host (see `un.use_devices`).
         strict: raise where `un.diagnose` of the draws does not pass.
 
     Returns:
         An `xarray.DataTree` with the groups posterior and sample_stats, which every ArviZ function takes; attributes
         hold the kernel, its tuning, the seed, versions, and under `biased` a sentence where the kernel is not exact.
+        An interrupt (Ctrl-C) returns the draws that are there, under `incomplete`.
 
     Raises:
         ValueError: bad options, a support that the kernel does not serve, a start at which the log-density or its
-            gradient is not finite, or a log-density of +inf met on the way.
+            gradient is not finite, a log-density of +inf met on the way, or a store of another run.
 
     Example:
         >>> import unnorm as un
@@ -70,31 +88,177 @@ def sample(
         Robert and Casella (2004), Monte Carlo Statistical Methods, doi:10.1007/978-1-4757-4145-2.
     """
     _check_counts(draws=(draws, 1), warmup=(warmup, 0), chains=(chains, 1), thin=(thin, 1))
+    if keep not in KEEP:
+        raise ValueError(f"keep is {keep!r}; expected one of {', '.join(map(repr, KEEP))}; pass one of them.")
+    track = _tracked(p, track)
     findings: list[Finding] = []
+    hosts = Hosts()
     kernel = _chosen(p, kernel, findings)
     _note_starts(p, findings)
-    seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
     dtype = np.dtype(dtype or jnp.result_type(float))
-    with jax.enable_x64(dtype == np.float64):
-        target, cast_kernel = Target(cast(p.bare(), dtype)), cast(kernel, dtype)
-        events, stats, tuning = _run(target, cast_kernel, seed, dtype, draws, warmup, chains, thin, start, progress)
+    seed = _seed(seed, store, hosts)
+    if chains % hosts.count:
+        raise ValueError(
+            f"chains is {chains}; expected a multiple of the {hosts.count} processes; pass such a number."
+        )
+    plan = Plan(draws, warmup, chains, thin, keep, seed, dtype.name, hosts.count, hosts.own)
+    with jax.enable_x64(dtype == np.float64), _on(device):
+        target = Target(cast(p.bare(), dtype))
+        versions = provenance()
+        where = None if store is None else hosts.own_folder(Path(store))
+        ready = cast(kernel.prepared(target), dtype)
+        sink = Memory() if where is None else Store(where, run_meta(target, kernel, plan, track, start, versions))
+        run = Run(target, ready, plan, start, track, device)
+        carry, finished = _go(run, sink, hosts, progress)
+        events, tracked, stats = _collected(sink, where, draws)
+        if keep != "all":
+            events = {name: np.asarray(value)[:, None] for name, value in _last(target, carry).items()}
+        moments = jax.tree.map(np.asarray, carry.moments)
+    if finished < draws:
+        findings.append(
+            Finding(f"the run was interrupted after {finished:,} of {draws:,} draws", "resume it, or run it again", WARNING)
+        )
     if not warmup and kernel.adapts and getattr(kernel, "step_size", None) is None:
         findings.append(Finding("there was no warm-up, so that the step size is a guess", "pass warmup=1000", WARNING))
     attributes = {
         "density": p.name,
         "kernel": registry_name(type(kernel)),
-        "options": json.dumps({"draws": draws, "warmup": warmup, "chains": chains, "thin": thin, "dtype": dtype.name}),
+        "options": json.dumps({k: v for k, v in dataclasses.asdict(plan).items() if k != "seed"}),
         "warmup": warmup,
-        "tuning": as_json(tuning),
+        "tuning": as_json(carry.tuning),
         "biased": "" if kernel.exact else kernel.bias,
         "seed": seed,
+        "incomplete": int(finished < draws),
         "findings": json.dumps([dataclasses.astuple(finding) for finding in findings]),
-        "versions": json.dumps(provenance()),
+        "versions": json.dumps(versions),
     }
-    tree = to_datatree(p, events, stats, attributes)
+    if where is None:
+        events, tracked, stats = (hosts.gathered(f"{i}", group) for i, group in enumerate((events, tracked, stats)))
+    tree = to_datatree(p, events, stats, attributes, tracked, moments)
     if strict:
         unnorm.diagnose(tree, p).raise_unless_passed()
     return tree
+
+
+def resume(
+    store: str | Path,
+    p: Density,
+    *,
+    kernel: Any = None,
+    start: Any = None,
+    track: Mapping[str, Callable] | None = None,
+    progress: bool = True,
+    device: Any = None,
+    strict: bool = False,
+):
+    """Go on with a run from its store, to the draws that it would have had unbroken, bit by bit.
+
+    Args:
+        store: the folder that `un.sample` was given.
+        p: the density that was sampled.
+        kernel: needed only where the store cannot rebuild it: `FromBlackJAX`, or a distribution among its options.
+        start, track: as they were given to `un.sample`.
+        progress, device, strict: as in `un.sample`.
+
+    Returns:
+        What `un.sample` returns.
+
+    Raises:
+        ValueError: no store there, or one whose model, options or versions differ, with the difference named.
+
+    Example:
+        >>> import tempfile
+        >>> import unnorm as un
+        >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
+        >>> folder = tempfile.mkdtemp()
+        >>> done = un.sample(normal, "mala", draws=40, warmup=20, store=folder, seed=0, progress=False)
+        >>> un.resume(folder, normal, progress=False).posterior["x"].equals(done.posterior["x"])
+        True
+
+    References:
+        Cabezas et al. (2024), BlackJAX, arXiv:2402.10797 (the kernels' states, which make it possible).
+    """
+    store = Path(store)
+    meta = read_meta(Hosts().own_folder(store))
+    if meta is None:
+        raise ValueError(f"store {store} holds no run; expected a folder that un.sample wrote; name that one.")
+    if kernel is None:
+        if meta["rebuild"] is None:
+            raise ValueError(
+                f"store {store} cannot rebuild its kernel {meta['kernel']['kernel']}; expected numbers as its options; "
+                "pass kernel= as it was."
+            )
+        kernel = rebuilt(meta["rebuild"])
+    options = {k: v for k, v in meta["options"].items() if k not in ("processes", "process")}
+    return sample(
+        p, kernel, **options, start=start, track=track, store=store, progress=progress, device=device, strict=strict
+    )
+
+
+# -- the run -------------------------------------------------------------------------------------------------------
+def _go(run: Run, sink: Any, hosts: Hosts, progress: bool) -> tuple[Any, int]:
+    """Every part that the sink does not hold; returns the last carry, and how many draws there are."""
+    parts, plan = run.parts(), run.plan
+    start = carry = run.begin()
+    at, done = -1, 0  # the part whose carry is at hand, and the draws made so far
+    label = f"{type(run.kernel).__name__}, {plan.chains} chains"
+    with bar(label, sum(map(run.steps, parts)), progress) as shown, contextlib.suppress(KeyboardInterrupt):
+        for i, part in enumerate(parts):
+            if sink.has(i):
+                shown.step(run.steps(part), "from the store")
+            else:
+                carry = carry if at == i - 1 else sink.carry(i - 1, run.template(i - 1, start))
+                carry, out = run.advance(i, carry, shown)
+                sink.save(i, carry, out)
+                hosts.agree(i)
+                at = i
+            done += run.steps(part) // plan.thin if part.phase == compiled.SAMPLING else 0
+    if not done:
+        raise KeyboardInterrupt
+    last = max(i for i in range(len(parts)) if sink.has(i) or i == at)
+    carry = carry if at == last else sink.carry(last, run.template(last, start))
+    return carry, min(done, plan.draws)
+
+
+def _collected(sink: Any, where: Path | None, draws: int) -> tuple[dict, dict, dict]:
+    """Events, tracked functions and statistics as (chain, draw, ...) arrays."""
+    folders = [None if where is None else where / name for name in ("events", "tracked", "statistics")]
+    return tuple(
+        assembled(folder, (out[i] for out in sink.outputs()), draws) for i, folder in enumerate(folders)
+    )
+
+
+@jax.jit
+def _last(target: Target, carry: Any) -> dict:
+    return jax.vmap(target.constrain)(carry.states.position)
+
+
+def _on(device: Any):
+    return contextlib.nullcontext() if device is None else jax.default_device(device)
+
+
+def _seed(seed: int | None, store: Any, hosts: Hosts) -> int:
+    """The seed given, that of a store that goes on, or a new one that all processes share."""
+    if seed is not None:
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
+            raise ValueError(f"seed is {seed!r}; expected a whole number from 0 to 2**31 - 1; pass such a one.")
+        return int(seed)
+    meta = None if store is None else read_meta(hosts.own_folder(Path(store)))
+    if meta is not None:
+        return meta["options"]["seed"]
+    return hosts.shared_seed(int(np.random.SeedSequence().entropy % 2**31))
+
+
+def _tracked(p: Density, track: Mapping[str, Callable] | None) -> dict[str, Callable]:
+    track = dict(track or {})
+    for name, function in track.items():
+        if name in p.variables or not callable(function):
+            found = "a variable's name" if name in p.variables else f"{function!r}"
+            raise ValueError(
+                f"track was given {found} for {name}; expected new names with functions of an event; rename it or "
+                "pass a function."
+            )
+    return track
 
 
 def _check_counts(**counts: tuple[Any, int]) -> None:
@@ -111,9 +275,7 @@ def _chosen(p: Density, kernel: Any, findings: list[Finding]) -> Any:
             "own; declare it as a constant to sample at one value."
         )
     if kernel is None:
-        discrete = all(support.discrete for support in p.variables.values())
-        kernel = Gibbs() if discrete else NUTS()
-        why = "every variable is discrete" if discrete else "it needs no tuning by hand on continuous variables"
+        kernel, why = _default_kernel(p)
         findings.append(
             Finding(f"{type(kernel).__name__} was chosen, because {why}", "name a kernel to change it", NOTE)
         )
@@ -128,6 +290,24 @@ def _chosen(p: Density, kernel: Any, findings: list[Finding]) -> Any:
     return kernel
 
 
+def _default_kernel(p: Density) -> tuple[Any, str]:
+    """NUTS for continuous variables, Gibbs where states can be listed, a random walk for counts."""
+    groups: dict[Any, list[str]] = {}
+    for name, support in p.variables.items():
+        kind = NUTS if not support.discrete else RandomWalkMH if support.states is None else Gibbs
+        groups.setdefault(kind, []).append(name)
+    if len(groups) > 1:
+        blocks = {tuple(names): kind() for kind, names in groups.items()}
+        return Blockwise(blocks), "its variables are of different kinds"
+    kind = next(iter(groups))
+    why = {
+        NUTS: "it needs no tuning by hand on continuous variables",
+        Gibbs: "every variable has a list of states",
+        RandomWalkMH: "counts have no list of states",
+    }
+    return kind(), why[kind]
+
+
 def _note_starts(p: Density, findings: list[Finding]) -> None:
     loose = sorted(set(p.supports) - p.bound)
     if loose:
@@ -135,64 +315,3 @@ def _note_starts(p: Density, findings: list[Finding]) -> None:
         findings.append(Finding(what, "bind values or fit first", WARNING))
 
 
-def _run(target, kernel, seed, dtype, draws, warmup, count, thin, start, progress):
-    """Starts, warm-up and draws; returns events and statistics as (chain, draw, ...) NumPy arrays, and the tuning."""
-    keys = chains.chain_keys(jax.random.key(seed), count)
-    positions = find_starts(target, kernel, start, keys, dtype)
-    size = sum(leaf[0].size for leaf in positions.values())
-    tuning = cast(kernel.initial_tuning(size), dtype)
-    states = chains.initialise(kernel, target, tuning, positions, keys)
-    with bar(f"{type(kernel).__name__}, {count} chains", warmup + draws * thin, progress) as shown:
-        if warmup:
-            states, tuning = _warm_up(target, kernel, tuning, states, keys, warmup, size, shown)
-        parts = _draw(target, kernel, tuning, states, keys, draws, thin, size, shown)
-    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:draws].swapaxes(0, 1), *parts)
-    events, stats = joined
-    _refuse_infinite(target, kernel, stats.get("inf_proposal", np.isposinf(stats.get("lp", np.zeros(1)))))
-    return events, stats, tuning
-
-
-def _chunks(steps: int, block_size: int):
-    """Cut a run into equal chunks of whole blocks: the absolute numbers of each chunk's blocks."""
-    blocks = -(-steps // block_size)
-    length = -(-blocks // _CHUNKS)
-    return [np.arange(first, first + length, dtype=np.int32) for first in range(0, blocks, length)]
-
-
-def _warm_up(target, kernel, tuning, states, keys, steps, size, shown):
-    block_size = chains.block_steps(size)
-    plan = _chunks(steps, block_size)
-    stages = adaptation.schedule(kernel, sum(len(blocks) for blocks in plan) * block_size)
-    adapting = chains.begin_adaptation(kernel, tuning, states.position)
-    for blocks in plan:
-        part = tuple(stage.reshape(-1, block_size)[blocks] for stage in stages)
-        (states, adapting), (acceptance, infinite) = chains.warm_chunk(
-            kernel, target, tuning, states, adapting, keys, blocks, part, block_size=block_size
-        )
-        _refuse_infinite(target, kernel, np.asarray(infinite))
-        shown.step(len(blocks) * block_size, f"warm-up, acceptance {float(acceptance.mean()):.2f}")
-    return states, chains.finish_adaptation(kernel, adapting, tuning)
-
-
-def _draw(target, kernel, tuning, states, keys, draws, thin, size, shown):
-    parts = []
-    block_size = chains.block_steps(size, thin)
-    for blocks in _chunks(draws, block_size):
-        states, out = chains.sample_chunk(
-            kernel, target, tuning, states, keys, blocks, block_size=block_size, thin=thin
-        )
-        parts.append(jax.tree.map(np.asarray, out))
-        rate = out[1].get("acceptance_rate")
-        words = "" if rate is None else f"acceptance {float(rate.mean()):.2f}"
-        shown.step(len(blocks) * block_size * thin, words)
-    return parts
-
-
-def _refuse_infinite(target: Target, kernel: Any, infinite: np.ndarray) -> None:
-    """+inf absorbs a chain, so that it is an error and never a draw."""
-    if infinite.any():
-        raise ValueError(
-            f"Density {target.density.name} was +inf at {int(infinite.sum())} proposals of {type(kernel).__name__}; "
-            "expected a finite number or -inf everywhere; look for a division by zero, a log with the wrong sign or an "
-            "overflow."
-        )

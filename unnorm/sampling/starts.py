@@ -16,7 +16,9 @@ _ATTEMPTS = 100  # random starts tried for a chain, as in Stan
 
 def find_starts(target: Target, kernel: Any, start: dict | None, keys: jax.Array, dtype) -> dict:
     """Return one checked position for every chain: finite log-density and, where it is needed, finite gradient."""
-    positions = given_starts(target, start, len(keys), dtype) if start else None
+    if isinstance(start, str):
+        return _pathfinder_starts(target, kernel, start, keys, dtype)
+    positions = None if start is None else given_starts(target, start, len(keys), dtype)
     if positions is None:
         positions = _random_starts(target, kernel, keys, dtype)
     else:
@@ -48,6 +50,19 @@ def given_starts(target: Target, start: Any, count: int, dtype) -> dict:
         support.check(value, f"start of {name}")
         value = support.inward(np.broadcast_to(value, (count, *shapes[name])))
         positions[name] = jax.vmap(support.unconstrain)(jnp.asarray(value, dtype))
+    return positions
+
+
+def _pathfinder_starts(target: Target, kernel: Any, start: str, keys: jax.Array, dtype) -> dict:
+    """A draw for each chain of the best normal approximation along its own optimisation path."""
+    discrete = [name for name, support in target.supports.items() if support.discrete]
+    if start != "pathfinder" or discrete:
+        found = f"start is {start!r}" if start != "pathfinder" else f"start is 'pathfinder', and {discrete[0]} discrete"
+        raise ValueError(f"{found}; expected 'pathfinder' on continuous variables, or values; pass such a start.")
+    positions = _random_starts(target, kernel, keys, dtype)
+    positions = chains.pathfinder(target, positions, keys)
+    values, gradients = _probe(target, kernel, positions)
+    _refuse_bad(target, positions, values, gradients)
     return positions
 
 
@@ -93,7 +108,7 @@ def _probe(target: Target, kernel: Any, positions: dict) -> tuple[np.ndarray, di
             f"Density {name} cannot be traced by JAX ({type(error).__name__}); expected jax.numpy operations in place "
             "of NumPy's and jnp.where in place of if; rewrite it so."
         ) from None
-    if not kernel.needs_gradient:
+    if not kernel.needs_gradient or all(support.discrete for support in target.supports.values()):
         return values, {}
     try:
         return values, {n: np.asarray(g) for n, g in chains.gradients_at(target, positions).items()}
@@ -131,7 +146,7 @@ def _refuse_bad(target: Target, positions: dict, values: np.ndarray, gradients: 
 
 def _refuse_flat(target: Target, kernel: Any, positions: dict) -> None:
     """A density whose value moves while its gradient is zero at every start is a step function."""
-    if not kernel.needs_gradient:
+    if not kernel.needs_gradient or any(support.discrete for support in target.supports.values()):
         return
     plain = chains.gradients_at(target.without_jacobian(), positions)
     flat = [name for name, gradient in plain.items() if not np.any(np.asarray(gradient))]

@@ -12,23 +12,66 @@ from unnorm.density import Density
 _LARGEST_LISTED = 1000  # numbers of an adapted array that are written out in the attributes
 
 
-def to_datatree(p: Density, events: dict[str, np.ndarray], stats: dict[str, np.ndarray], attributes: dict[str, Any]):
-    """Return posterior and sample_stats, (chain, draw, ...), labelled by the density's dimensions."""
+def to_datatree(
+    p: Density,
+    events: dict[str, np.ndarray],
+    stats: dict[str, np.ndarray],
+    attributes: dict[str, Any],
+    tracked: dict[str, np.ndarray],
+    moments: Any = (),
+):
+    """Return posterior and sample_stats, (chain, draw, ...), labelled by the density's dimensions; and any moments."""
     import arviz_base
+    import xarray
 
     posterior = {}
     for name, support in p.variables.items():
-        posterior[name] = np.rint(events[name]).astype(np.int64) if support.discrete else events[name]
-    dims = {name: axis_names(name, support.axes) for name, support in p.variables.items() if support.axes}
+        if name in events:
+            whole = support.discrete and events[name].dtype.kind == "f"
+            posterior[name] = np.rint(events[name]).astype(np.int64) if whole else events[name]
+    dims, coords = labels_of(p)
+    groups = {"posterior": posterior | tracked, "sample_stats": stats}
+    tree = arviz_base.from_dict({k: v for k, v in groups.items() if v}, dims=dims, coords=coords)
+    if moments:
+        variables = {}
+        for name, values in moment_arrays(moments).items():
+            axes = dims.get(name.rpartition("_")[0], [])
+            leading = [] if name.endswith("_rhat") else ["chain"]
+            variables[name] = ([*leading, *axes], values)
+        tree["moments"] = xarray.DataTree(xarray.Dataset(variables, coords=coords))
+    tree.attrs.update(attributes)
+    return tree
+
+
+def labels_of(p: Density) -> tuple[dict[str, list[str]], dict[str, list]]:
+    """The names of each variable's axes, and the labels of those that have some."""
+    dims = {name: axis_names(name, s.shape_axes) for name, s in p.variables.items() if s.shape_axes}
     coords = {}
     for axes in dims.values():
         for axis in axes:
             label = p.labels.get(axis) or p.labels.get(axis.rpartition("_")[0])
             if label is not None:
                 coords[axis] = list(label)
-    tree = arviz_base.from_dict({"posterior": posterior, "sample_stats": stats}, dims=dims, coords=coords)
-    tree.attrs.update(attributes)
-    return tree
+    return dims, coords
+
+
+def moment_arrays(moments: Any) -> dict[str, np.ndarray]:
+    """Mean and variance of each chain, (chain, ...), and split R-hat, by variable."""
+    out = {}
+    for name, means in moments.mean.items():
+        mean, squares = np.asarray(means, float), np.asarray(moments.squares[name], float)
+        count = np.asarray(moments.count, float).reshape(moments.count.shape + (1,) * (mean.ndim - 2))
+        total = count.sum(1)
+        centre = (count * mean).sum(1) / total
+        out[f"{name}_mean"] = centre
+        pooled = squares.sum(1) + (count * (mean - centre[:, None]) ** 2).sum(1)
+        out[f"{name}_variance"] = pooled / (total - 1)
+        halves = mean.reshape(-1, *mean.shape[2:])
+        within = (squares / (count - 1)).mean((0, 1))
+        with np.errstate(all="ignore"):
+            length = count.mean()
+            out[f"{name}_rhat"] = np.sqrt((length - 1) / length + halves.var(0, ddof=1) / within)
+    return out
 
 
 def axis_names(name: str, axes: tuple) -> list[str]:

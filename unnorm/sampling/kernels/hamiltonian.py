@@ -19,8 +19,12 @@ class _Hamiltonian(Options):
         given = self.inverse_mass_matrix
         return {
             "step_size": 1.0 / size**0.25 if self.step_size is None else self.step_size,
-            "inverse_mass_matrix": jnp.ones(size) if given is None else given,
+            "inverse_mass_matrix": given if given is not None else jnp.eye(size) if self.dense else jnp.ones(size),
         }
+
+    @property
+    def dense(self) -> bool:
+        return self.dense_mass
 
     def target_acceptance(self, size: int) -> float:
         return self.target_acceptance_rate
@@ -46,6 +50,7 @@ class HMC(_Hamiltonian):
         step_size: the leapfrog step; None: adapted.
         leapfrogs: leapfrog steps per draw.
         inverse_mass_matrix: a vector (diagonal) or a matrix over the unconstrained coordinates; None: adapted.
+        dense_mass: adapt a full matrix in place of a diagonal.
         target_acceptance_rate: what the adaptation aims at.
 
     Example:
@@ -63,6 +68,7 @@ class HMC(_Hamiltonian):
     leapfrogs: int = static(8)
     inverse_mass_matrix: Any = None
     target_acceptance_rate: float = static(0.8)
+    dense_mass: bool = static(False)
 
     def build(self, target, tuning):
         return blackjax.hmc(target.log_density, tuning["step_size"], tuning["inverse_mass_matrix"], self.leapfrogs)
@@ -78,6 +84,7 @@ class NUTS(_Hamiltonian):
     Args:
         step_size: the leapfrog step; None: adapted.
         inverse_mass_matrix: a vector (diagonal) or a matrix over the unconstrained coordinates; None: adapted.
+        dense_mass: adapt a full matrix in place of a diagonal.
         max_tree_depth: doublings of the trajectory at most.
         target_acceptance_rate: what the adaptation aims at.
 
@@ -96,6 +103,7 @@ class NUTS(_Hamiltonian):
     inverse_mass_matrix: Any = None
     max_tree_depth: int = static(10)
     target_acceptance_rate: float = static(0.8)
+    dense_mass: bool = static(False)
 
     def build(self, target, tuning):
         return blackjax.nuts(

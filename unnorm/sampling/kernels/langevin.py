@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.methods import method
-from unnorm.sampling.base import Options, Proposed, SamplingAlgorithm, metropolis, normals_like, tree_where
+from unnorm.sampling.base import Options, Proposed, SamplingAlgorithm, WalkNoise, metropolis, normals_like, tree_where
 
 
 class LangevinState(NamedTuple):
@@ -15,7 +15,7 @@ class LangevinState(NamedTuple):
     gradient: dict
 
 
-def _initialise(target):
+def initialise(target):
     def init(position, key=None):
         return LangevinState(position, *jax.value_and_grad(target.log_density)(position))
 
@@ -64,8 +64,11 @@ class ULA(Options):
     def noise(self, key, position):
         return normals_like(key, position)
 
+    def block_noise(self, key, position, steps):
+        return normals_like(key, position, (steps,))
+
     def build(self, target, tuning):
-        init = _initialise(target)
+        init = initialise(target)
 
         def step(noise, state):
             proposal = init(_move(state, tuning["step_size"], noise))
@@ -76,7 +79,7 @@ class ULA(Options):
 
 
 @method
-class MALA(Options):
+class MALA(WalkNoise, Options):
     """Metropolis-adjusted Langevin: propose x + ε∇log p(x) + √(2ε) z, accept by the Metropolis-Hastings ratio.
 
     Args:
@@ -103,13 +106,8 @@ class MALA(Options):
     def target_acceptance(self, size):
         return 0.574
 
-    def noise(self, key, position):
-        walk, accept = jax.random.split(key)
-        dtype = jnp.result_type(*jax.tree.leaves(position))
-        return normals_like(walk, position), jnp.log(jax.random.uniform(accept, dtype=dtype))
-
     def build(self, target, tuning):
-        init, step_size = _initialise(target), tuning["step_size"]
+        init, step_size = initialise(target), tuning["step_size"]
 
         def log_transition(start, end):
             mean = jax.tree.map(lambda x, g: x + step_size * g, start.position, start.gradient)

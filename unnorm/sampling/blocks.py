@@ -1,0 +1,40 @@
+"""How many chains step together: a quick trial, for what is fastest depends on the density."""
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from unnorm.sampling import chains
+
+CANDIDATES = (64, 256)
+FEWEST_CHAINS = 256  # below, all step together
+FEWEST_STEPS = 2_000_000  # chain-steps of a part: a shorter run is over before a trial pays
+_chosen: dict[Any, int] = {}
+
+
+def chain_block(run: Any, carry: Any, layout: chains.Layout, own: int, steps: int) -> int:
+    """The fastest of a few block sizes on this density, timed once and remembered."""
+    each = own // layout.devices
+    if each < FEWEST_CHAINS or own * steps < FEWEST_STEPS:
+        return 0
+    question = (jax.tree.structure((run.kernel, run.target)), layout, each)
+    if question not in _chosen:
+        sizes = [0] + [size for size in CANDIDATES if size < each and each % size == 0]
+        _chosen[question] = min(sizes, key=lambda size: _seconds(run, carry, layout._replace(chain_block=size)))
+    return _chosen[question]
+
+
+def _seconds(run: Any, carry: Any, layout: chains.Layout) -> float:
+    """The quicker of two runs of one block, compiled before."""
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        out = chains.sample_chunk(
+            run.kernel, run.target, carry.tuning, carry.states, carry.moments, run.keys[run.plan.own_chains],
+            np.arange(2, dtype=np.int32), layout=layout,
+        )  # fmt: skip
+        jax.block_until_ready(out)
+        times.append(time.perf_counter() - began)
+    return min(times[1:])

@@ -1,0 +1,191 @@
+"""A run on disk: every part by temporary file, fsync and rename, found whole by its checksum or made again.
+
+A store is a folder: `meta.json` says what was run, `part-00007.npz` holds what a part kept and the carry after it, and
+`state.json`, written last, lists the checksums of the parts that count. No pickle.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+FORMAT = 1
+
+
+class Memory:
+    """Where parts go when there is no store."""
+
+    def __init__(self):
+        self.kept: dict[int, Any] = {}
+
+    def carry(self, part: int, template: Any) -> Any:
+        return None
+
+    def has(self, part: int) -> bool:
+        return False
+
+    def save(self, part: int, carry: Any, out: Any) -> None:
+        self.kept[part] = out
+
+    def outputs(self) -> Iterator[Any]:
+        """What the parts kept, in their order."""
+        yield from (self.kept[part] for part in sorted(self.kept) if self.kept[part])
+
+
+class Store:
+    """Parts of a run in a folder."""
+
+    def __init__(self, folder: Path, meta: dict[str, Any]):
+        self.folder = folder
+        found = read_meta(folder)
+        if found is None:
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise ValueError(f"store {folder} holds something else; expected a new or empty folder; name another.")
+            folder.mkdir(parents=True, exist_ok=True)
+            write(folder / "meta.json", json.dumps(meta, indent=1).encode())
+        else:
+            refuse_difference(folder, found, meta)
+        self.sums = {int(part): value for part, value in _read_json(folder / "state.json").items()}
+        self.good = {part for part in self.sums if self._whole(part)}
+
+    def _path(self, part: int) -> Path:
+        return self.folder / f"part-{part:05d}.npz"
+
+    def _whole(self, part: int) -> bool:
+        try:
+            return hashlib.sha256(self._path(part).read_bytes()).hexdigest() == self.sums[part]
+        except OSError:
+            return False
+
+    def has(self, part: int) -> bool:
+        return part in self.good
+
+    def save(self, part: int, carry: Any, out: Any) -> None:
+        buffer = io.BytesIO()
+        leaves = {f"carry_{i}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(carry))}
+        kept = {"/".join((kind, n)): v for kind, d in zip(("event", "track", "stat"), out, strict=False) for n, v in d.items()}
+        np.savez(buffer, **leaves, **kept)
+        content = buffer.getvalue()
+        write(self._path(part), content)
+        self.sums[part] = hashlib.sha256(content).hexdigest()
+        write(self.folder / "state.json", json.dumps(self.sums).encode())
+        self.good.add(part)
+
+    def carry(self, part: int, template: Any) -> Any:
+        """The carry after a part, in the structure of `template`."""
+        with np.load(self._path(part)) as held:
+            leaves = [held[f"carry_{i}"] for i in range(sum(name.startswith("carry_") for name in held.files))]
+        old, structure = jax.tree.flatten(template)
+        return jax.tree.unflatten(structure, [_like(new, was) for new, was in zip(leaves, old, strict=True)])
+
+    def outputs(self) -> Iterator[Any]:
+        for part in sorted(self.good):
+            with np.load(self._path(part)) as held:
+                out = tuple(
+                    {name.split("/", 1)[1]: held[name] for name in held.files if name.startswith(kind + "/")}
+                    for kind in ("event", "track", "stat")
+                )
+            if any(out):
+                yield out
+
+
+def _plain(leaf: Any) -> np.ndarray:
+    """A leaf as numbers; a typed key as its data."""
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _like(array: np.ndarray, was: Any) -> Any:
+    return jax.random.wrap_key_data(array) if _is_key(was) else jax.numpy.asarray(array)
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+
+
+def read_meta(folder: Path) -> dict | None:
+    """What a store says of itself; None where there is no store."""
+    return _read_json(Path(folder) / "meta.json") or None
+
+
+def refuse_difference(folder: Path, found: dict, wanted: dict) -> None:
+    """Say in what a store's run and the wanted one differ, if they do."""
+    old, new = dict(_flat(found)), dict(_flat(json.loads(json.dumps(wanted))))
+    for name in [*new, *old]:
+        if name.startswith("rebuild") or old.get(name) == new.get(name):
+            continue
+        raise ValueError(
+            f"store {folder} holds a run whose {name} is {_short(old.get(name))}, and {_short(new.get(name))} was "
+            "given; expected the same; make them agree, or name another store."
+        )
+
+
+def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from _flat(value, f"{prefix} {name}".strip())
+    else:
+        yield prefix, tree
+
+
+def _short(value: Any) -> str:
+    text = "missing" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def fingerprint(array: Any) -> str:
+    """Numbers by their content: short ones as they are, long ones by hash."""
+    array = np.asarray(array)
+    if array.size <= 4:
+        return str(array.tolist())
+    return f"array {hashlib.sha256(array.tobytes() + str((array.shape, array.dtype)).encode()).hexdigest()[:12]}"
+
+
+def assembled(folder: Path | None, arrays: Iterator[dict[str, np.ndarray]], draws: int) -> dict[str, np.ndarray]:
+    """Arrays (draw, chain, ...) of the parts as (chain, draw, ...): in memory, or as a memory map in the folder."""
+    if folder is None:
+        parts = list(arrays)
+        names = parts[0] if parts else {}
+        return {n: np.concatenate([part[n] for part in parts])[:draws].swapaxes(0, 1) for n in names}
+    folder.mkdir(exist_ok=True)
+    maps, at = {}, 0
+    for part in arrays:
+        count = 0
+        for name, value in part.items():
+            if name not in maps:
+                shape = (value.shape[1], draws, *value.shape[2:])
+                path = folder / f"{name}.npy"
+                maps[name] = np.lib.format.open_memmap(path, "w+", value.dtype, shape)
+            count = min(len(value), draws - at)
+            maps[name][:, at : at + count] = value[:count].swapaxes(0, 1)
+        at += count
+    for held in maps.values():
+        held.flush()
+    return {name: held[:, :at] for name, held in maps.items()}

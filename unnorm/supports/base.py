@@ -1,0 +1,193 @@
+"""What every support gives: its bijection to R^n with log |det J|, its check, its start, its noise."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Axis = int | str
+
+
+def _axes(item: Any) -> tuple[Axis, ...]:
+    """Normalise what stands between the brackets of `Real["d", 3]`."""
+    items = item if isinstance(item, tuple) else (item,)
+    axes: list[Axis] = []
+    for one in items:
+        if isinstance(one, str):
+            axes.extend(_axes(int(word))[0] if word.isdecimal() else word for word in one.split())
+        elif isinstance(one, int | np.integer) and not isinstance(one, bool) and one > 0:
+            axes.append(int(one))
+        else:
+            raise TypeError(f"A dimension was given as {one!r}; write a positive whole number or a name in quotes.")
+    return tuple(axes)
+
+
+@dataclass(frozen=True, repr=False)
+class Declared:
+    """Something that stands in a signature with declared axes: a support, a constant or a covariate."""
+
+    axes: tuple[Axis, ...] = ()
+
+    def __getitem__(self, item: Any):
+        return replace(self, axes=_axes(item))
+
+    @property
+    def shape_axes(self) -> tuple[Axis, ...]:
+        """The axes of the value itself (a matrix support repeats its last one)."""
+        return self.axes
+
+    def _options(self) -> str:
+        return ""
+
+    def __repr__(self) -> str:
+        inside = ", ".join(map(repr, self.axes))
+        return f"{type(self).__name__.strip('_')}{self._options()}" + (f"[{inside}]" if inside else "")
+
+
+class _Constant(Declared):
+    """A value that is neither sampled nor learned, with its axes: ``un.Constant["school"]``."""
+
+
+class _Covariate(Declared):
+    """A value per event that the density is conditional on: ``un.Covariate["k"]``; Z is then a row's own."""
+
+
+@dataclass(frozen=True, repr=False)
+class Support(Declared):
+    """Base of all supports: the real line, entry by entry. Subclasses override what differs."""
+
+    discrete: ClassVar[bool] = False
+    learnable: ClassVar[bool] = True  # may a parameter have it
+    samplable: ClassVar[bool] = True  # may a variable have it
+    needs_axis: ClassVar[bool] = False  # whether one value is a vector or a matrix, and never a scalar
+    measure: ClassVar[str] = "Lebesgue"
+    expected: ClassVar[str] = "finite numbers"
+    score_matching: ClassVar[str | None] = None  # "plain", "generalized", or None where there is no form yet
+    bijective: ClassVar[bool] = True  # whether a value tells its coordinates
+    states: ClassVar[tuple[float, ...] | None] = None  # the values of one entry, where they can be enumerated
+
+    # -- the bijection to R^n ------------------------------------------------------------------------------------
+    def _transform(self):
+        """NumPyro's bijection from R^n; imported late, for `import unnorm` must stay quick."""
+        from numpyro.distributions import biject_to
+
+        return biject_to(self._constraint())
+
+    def _constraint(self):
+        from numpyro.distributions import constraints
+
+        return constraints.real
+
+    def constrain(self, free: jax.Array) -> jax.Array:
+        """Map unconstrained coordinates to a value in the support."""
+        return self._transform()(free)
+
+    def unconstrain(self, value: jax.Array) -> jax.Array:
+        """Map a value strictly inside the support to unconstrained coordinates."""
+        return self._transform()._inverse(jnp.asarray(value))
+
+    def log_det(self, free: jax.Array) -> jax.Array:
+        """log |det J| of `constrain` at `free`, one scalar for the whole value."""
+        free = jnp.asarray(free)
+        return jnp.sum(self._transform().log_abs_det_jacobian(free, self.constrain(free)))
+
+    def free_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the unconstrained coordinates of a value of this shape."""
+        return shape
+
+    # -- what sampling needs beyond a bijection ------------------------------------------------------------------
+    def encode(self, value: jax.Array) -> jax.Array:
+        """What the declared function sees of a value: the value itself, but for categories."""
+        return value
+
+    def walk(self, free: jax.Array, displacement: jax.Array) -> jax.Array:
+        """A symmetric move: from `free` by a displacement that is as likely as its reverse."""
+        return free + displacement
+
+    def canonical(self, free: jax.Array) -> jax.Array:
+        """The one among equivalent coordinates that chains keep."""
+        return free
+
+    def lifted(self, value: jax.Array, key: jax.Array) -> jax.Array:
+        """Coordinates that follow their own density when the value follows its density."""
+        return self.unconstrain(value)
+
+    def deviation(self, free: jax.Array, centre: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """How far coordinates lie from a centre, and the derivative of that."""
+        return free - centre, jnp.ones_like(free)
+
+    @property
+    def chart(self) -> "Support":
+        """The support to integrate over: this one, where its coordinates are R^n one to one."""
+        return self
+
+    # -- checks and starts ---------------------------------------------------------------------------------------
+    def valid(self, value):
+        """Whether each entry (or each vector, each matrix) lies in the support; NumPy or JAX in, the same out."""
+        return (jnp if isinstance(value, jax.Array) else np).isfinite(value)
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        """Whether the whole value lies in the support, as a traced boolean."""
+        value = jnp.asarray(value)
+        return jnp.isfinite(value).all() & jnp.all(self.valid(value))
+
+    def check(self, value: np.ndarray, name: str) -> None:
+        """Raise a sentence when a value is not finite or lies outside the support."""
+        value = np.asarray(value)
+        if value.dtype.kind not in "fiub":
+            raise ValueError(f"{name} has dtype {value.dtype}; expected numbers for {self!r}; convert it first.")
+        if not np.all(np.isfinite(value)):
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
+            at = f" at index {where}" if where else ""
+            raise ValueError(f"{name} holds {value[where]}{at}; expected {self.expected}; drop or impute it.")
+        good = np.asarray(self.valid(value))
+        if not np.all(good):
+            where = tuple(int(i) for i in np.argwhere(~good)[0])
+            # One line, however large the matrix: a message is a sentence.
+            entry = value[where]
+            found = " ".join(np.array2string(entry, precision=6, threshold=12).split()) if entry.ndim else entry
+            at = f" at index {where}" if where else ""
+            raise ValueError(
+                f"{name} holds {found}{at}, outside {self!r}; expected {self.expected}; "
+                "correct the values or declare another support."
+            )
+
+    def start(self, scalar: float, shape: tuple[int, ...]) -> np.ndarray:
+        """The value that a scalar default stands for."""
+        return np.full(shape, scalar)
+
+    def inward(self, value: np.ndarray) -> np.ndarray:
+        """Move a value on the boundary just inside, where the bijection is finite."""
+        return value
+
+    def random_free(self, key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
+        """A start for sampling: uniform on (-2, 2) in unconstrained coordinates, as in Stan."""
+        return jax.random.uniform(key, self.free_shape(shape), dtype, -2.0, 2.0)
+
+    # -- fitting -------------------------------------------------------------------------------------------------
+    def boundary_distance(self, value: jax.Array) -> jax.Array | None:
+        """Distance of each entry to the nearest bound, or None where there is none (generalized score matching)."""
+        return None
+
+    def noise_statistics(self, value: jax.Array) -> jax.Array:
+        """The statistics whose data means are the parameters of the default noise (flat; empty: nothing is fitted)."""
+        return jnp.zeros((0,))
+
+    def noise(self, statistics: jax.Array, shape: tuple[int, ...]):
+        """The default noise, a NumPyro distribution over one value: positive at the bounds, no lighter in the tails."""
+        raise ValueError(f"There is no default noise on {self!r}; pass noise= a NumPyro distribution.")
+
+    # -- tables --------------------------------------------------------------------------------------------------
+    def entries(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Indices of the entries that a table lists: each free entry once."""
+        return list(np.ndindex(shape))
+
+    def entry_bounds(self, index: tuple[int, ...]) -> tuple[float, float]:
+        """The bounds of one entry, which its interval respects."""
+        return (-math.inf, math.inf)
+
+
+Constant, Covariate = _Constant(), _Covariate()

@@ -1,0 +1,177 @@
+"""Supports on the line and on the simplex."""
+
+import math
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.supports.base import Axis, Support
+from unnorm.supports.noise import Flat, Reshaped
+
+
+class _Real(Support):
+    score_matching = "plain"
+
+    def noise_statistics(self, value):
+        flat = jnp.ravel(value)
+        return jnp.concatenate([flat, jnp.ravel(jnp.outer(flat, flat))])
+
+    def noise(self, statistics, shape):
+        """Multivariate Student t with 5 degrees of freedom and the data's mean and covariance."""
+        import numpyro.distributions as dist
+
+        size, freedom = math.prod(shape), 5.0
+        mean, second = statistics[:size], statistics[size:].reshape(size, size)
+        scale = jnp.linalg.cholesky((second - jnp.outer(mean, mean)) * (freedom - 2) / freedom)
+        return Reshaped(dist.MultivariateStudentT(freedom, mean, scale), shape)
+
+
+class _Positive(Support):
+    score_matching = "generalized"
+    expected = "numbers that are not negative"
+
+    def _constraint(self):
+        from numpyro.distributions import constraints
+
+        return constraints.positive
+
+    def valid(self, value):
+        return value >= 0
+
+    def start(self, scalar, shape):
+        if not scalar > 0:
+            raise ValueError(f"A start of {scalar} was given for {self!r}; expected a number above 0; give such a one.")
+        return np.full(shape, scalar)
+
+    def inward(self, value):
+        return np.where(value < np.finfo(np.float32).tiny, 1e-6, value)
+
+    def boundary_distance(self, value):
+        return value
+
+    def noise_statistics(self, value):
+        return jnp.ravel(value)
+
+    def noise(self, statistics, shape):
+        """Independent exponentials with the data's means: gamma and lognormal noise vanish at 0 and fail there."""
+        import numpyro.distributions as dist
+
+        # NumPyro's own check counts 0 as outside, and would make the noise vanish there.
+        return dist.Exponential(1.0 / statistics.reshape(shape), validate_args=False).to_event(len(shape))
+
+    def entry_bounds(self, index):
+        return (0.0, math.inf)
+
+
+@dataclass(frozen=True, repr=False)
+class Interval(Support):
+    """An interval [lower, upper]; its bounds are valid data. ``un.Interval(0, 1)["d"]``."""
+
+    score_matching = "generalized"
+    axes: tuple[Axis, ...] = ()
+    lower: float = 0.0
+    upper: float = 1.0
+
+    def __init__(self, lower: float, upper: float, axes: tuple[Axis, ...] = ()):
+        if not (math.isfinite(lower) and math.isfinite(upper) and lower < upper):
+            raise ValueError(
+                f"Interval was given the bounds {lower}, {upper}; expected two finite numbers, the lower first; "
+                "use un.Positive or un.Real where there is no bound."
+            )
+        for field, value in (("lower", float(lower)), ("upper", float(upper)), ("axes", axes)):
+            object.__setattr__(self, field, value)
+
+    def _options(self):
+        return f"({self.lower:g}, {self.upper:g})"
+
+    @property
+    def expected(self):
+        return f"numbers from {self.lower:g} to {self.upper:g}"
+
+    def _constraint(self):
+        from numpyro.distributions import constraints
+
+        return constraints.interval(self.lower, self.upper)
+
+    def valid(self, value):
+        return (value >= self.lower) & (value <= self.upper)
+
+    def inward(self, value):
+        # On the bound is what float32 cannot tell from it; a value that is merely near it stays.
+        low, high = (4 * float(np.finfo(np.float32).eps) * abs(bound) for bound in (self.lower, self.upper))
+        margin = 1e-6 * (self.upper - self.lower)
+        value = np.where(value <= self.lower + low, self.lower + max(margin, 2 * low), value)
+        return np.where(value >= self.upper - high, self.upper - max(margin, 2 * high), value)
+
+    def boundary_distance(self, value):
+        return jnp.minimum(value - self.lower, self.upper - value)
+
+    def noise(self, statistics, shape):
+        import numpyro.distributions as dist
+
+        return dist.Uniform(self.lower, self.upper).expand(shape).to_event(len(shape))
+
+    def entry_bounds(self, index):
+        return (self.lower, self.upper)
+
+
+class _Simplex(Support):
+    needs_axis = True
+    expected = "vectors of non-negative numbers that sum to 1 along the last axis"
+    measure = "Lebesgue on the first k - 1 coordinates"
+
+    def _constraint(self):
+        from numpyro.distributions import constraints
+
+        return constraints.simplex
+
+    def free_shape(self, shape):
+        return (*shape[:-1], shape[-1] - 1)
+
+    def valid(self, value):
+        return (value >= 0).all(-1) & (abs(value.sum(-1) - 1) < 1e-5)
+
+    def start(self, scalar, shape):
+        """The centre, whatever the scalar."""
+        return np.full(shape, 1.0 / shape[-1])
+
+    def inward(self, value):
+        raised = np.maximum(value, 1e-6)
+        inside = (value > 0).all(-1, keepdims=True)
+        return np.where(inside, value, raised / raised.sum(-1, keepdims=True))
+
+    def noise(self, statistics, shape):
+        import numpyro.distributions as dist
+
+        log_volume = -math.prod(shape[:-1]) * math.lgamma(shape[-1])
+        return Flat(dist.Dirichlet(jnp.ones(shape)).to_event(len(shape) - 1), log_volume, len(shape))
+
+    def entry_bounds(self, index):
+        return (0.0, 1.0)
+
+
+class _Ordered(Support):
+    needs_axis = True
+    expected = "vectors that increase along the last axis"
+
+    def _constraint(self):
+        from numpyro.distributions import constraints
+
+        return constraints.ordered_vector
+
+    def valid(self, value):
+        return (value[..., 1:] >= value[..., :-1]).all(-1)
+
+    def start(self, scalar, shape):
+        """Evenly spaced by 1 around the scalar."""
+        return np.broadcast_to(scalar + np.arange(shape[-1]) - (shape[-1] - 1) / 2, shape).copy()
+
+    def inward(self, value):
+        gaps = np.diff(value, axis=-1)
+        raised = np.cumsum(np.maximum(gaps, 1e-6 * (1 + abs(value).max(-1, keepdims=True))), -1)
+        moved = np.concatenate([value[..., :1], value[..., :1] + raised], -1)
+        return np.where((gaps > 0).all(-1, keepdims=True), value, moved)
+
+
+Real, Positive, Simplex, Ordered = _Real(), _Positive(), _Simplex(), _Ordered()

@@ -1,0 +1,157 @@
+"""Angles and directions."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.supports.base import Support
+from unnorm.supports.continuous import Interval
+from unnorm.supports.noise import Flat
+
+
+def wrapped(angle):
+    """The angle in [-π, π)."""
+    return angle - 2 * math.pi * jnp.floor((angle + math.pi) / (2 * math.pi))
+
+
+class _Circle(Support):
+    """Angles in radians; chains move on the line that is wrapped around the circle, so that nothing is cut."""
+
+    score_matching = "plain"  # a circle has no end, and so no boundary term
+    expected = "angles from -pi to pi"
+
+    def constrain(self, free):
+        return wrapped(jnp.asarray(free))
+
+    def unconstrain(self, value):
+        return jnp.asarray(value)
+
+    def log_det(self, free):
+        return jnp.zeros((), jnp.result_type(free))
+
+    def canonical(self, free):
+        return wrapped(free)
+
+    def deviation(self, free, centre):
+        return jnp.sin(free - centre), jnp.cos(free - centre)
+
+    @property
+    def chart(self):
+        return Interval(-math.pi, math.pi, self.axes)
+
+    def valid(self, value):
+        return abs(value) <= math.pi * (1 + 1e-6)
+
+    def random_free(self, key, shape, dtype):
+        return jax.random.uniform(key, shape, dtype, -math.pi, math.pi)
+
+    def noise(self, statistics, shape):
+        import numpyro.distributions as dist
+
+        uniform = dist.Uniform(-math.pi, math.pi).expand(shape).to_event(len(shape))
+        return Flat(uniform, math.prod(shape) * math.log(2 * math.pi), len(shape))
+
+
+class _Sphere(Support):
+    """Unit vectors along the last axis, x = u / |u|.
+
+    The length of u is an auxiliary variable: u is given the density p(u / |u|) · N(u; 0, I) · (the sphere's area),
+    whose integral over R^n is that of p over the surface. A random walk moves along geodesics instead and keeps |u|.
+    """
+
+    needs_axis = True
+    bijective = False
+    learnable = False  # the length of u would be a parameter that the data say nothing about
+    measure = "surface"
+    expected = "vectors of length 1 along the last axis"
+
+    def constrain(self, free):
+        free = jnp.asarray(free)
+        return free / jnp.linalg.norm(free, axis=-1, keepdims=True)
+
+    def unconstrain(self, value):
+        return jnp.asarray(value)
+
+    def log_det(self, free):
+        size, vectors = free.shape[-1], math.prod(free.shape[:-1])
+        return -0.5 * jnp.sum(jnp.square(free)) + vectors * (log_area(size) - 0.5 * size * math.log(2 * math.pi))
+
+    @property
+    def chart(self):
+        return _Stereographic(self.axes)
+
+    def lifted(self, value, key):
+        """The direction with a length of its own law, the chi of n degrees of freedom."""
+        squares = jnp.square(jax.random.normal(key, value.shape, value.dtype))
+        return value * jnp.sqrt(squares.sum(-1, keepdims=True))
+
+    def walk(self, free, displacement):
+        length = jnp.linalg.norm(free, axis=-1, keepdims=True)
+        place = free / length
+        tangent = displacement - place * jnp.sum(place * displacement, -1, keepdims=True)
+        angle = jnp.maximum(jnp.linalg.norm(tangent, axis=-1, keepdims=True), jnp.finfo(free.dtype).tiny)
+        return length * (jnp.cos(angle) * place + jnp.sin(angle) * tangent / angle)
+
+    def valid(self, value):
+        return abs((value**2).sum(-1) - 1) < 1e-5
+
+    def start(self, scalar, shape):
+        """The same in every coordinate, whatever the scalar."""
+        return np.full(shape, shape[-1] ** -0.5)
+
+    def random_free(self, key, shape, dtype):
+        return jax.random.normal(key, shape, dtype)
+
+    def noise(self, statistics, shape):
+        import numpyro.distributions as dist
+
+        vectors = math.prod(shape[:-1])
+        return Flat(_UniformDirections(dist.Normal().expand(shape)), vectors * log_area(shape[-1]), len(shape))
+
+    def entry_bounds(self, index):
+        return (-1.0, 1.0)
+
+
+class _Stereographic(_Sphere):
+    """The sphere without a pole, projected onto the plane through its equator: what is integrated over."""
+
+    bijective = True
+
+    def free_shape(self, shape):
+        return (*shape[:-1], shape[-1] - 1)
+
+    def constrain(self, free):
+        free = jnp.asarray(free)
+        squared = jnp.sum(jnp.square(free), -1, keepdims=True)
+        return jnp.concatenate([2 * free, squared - 1], -1) / (squared + 1)
+
+    def unconstrain(self, value):
+        value = jnp.asarray(value)
+        return value[..., :-1] / (1 - value[..., -1:])
+
+    def log_det(self, free):
+        return jnp.sum(free.shape[-1] * (math.log(2) - jnp.log1p(jnp.sum(jnp.square(free), -1))))
+
+    def random_free(self, key, shape, dtype):
+        return self.unconstrain(self.constrain(jax.random.normal(key, self.free_shape(shape), dtype)))
+
+
+def log_area(size: int) -> float:
+    """The log of the surface of the unit sphere in R^size: 2 π^(n/2) / Γ(n/2)."""
+    return math.log(2) + 0.5 * size * math.log(math.pi) - math.lgamma(size / 2)
+
+
+class _UniformDirections:
+    """Directions of normal vectors."""
+
+    def __init__(self, normal):
+        self.normal = normal
+
+    def sample(self, key, sample_shape=()):
+        drawn = self.normal.sample(key, sample_shape)
+        return drawn / jnp.linalg.norm(drawn, axis=-1, keepdims=True)
+
+
+Circle, Sphere = _Circle(), _Sphere()

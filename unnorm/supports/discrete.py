@@ -1,0 +1,163 @@
+"""Supports of whole numbers: two values, categories, counts and graphs."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from unnorm.supports.base import Axis, Support
+from unnorm.supports.matrices import Matrix, _Symmetric
+from unnorm.supports.noise import FreeEntries, Independent, TwoPoint
+
+
+class _Discrete(Support):
+    """What discrete supports share: a value is its own coordinate, and the measure counts."""
+
+    discrete = True
+    learnable = False
+    measure = "counting"
+
+    def constrain(self, free):
+        return jnp.asarray(free)
+
+    def unconstrain(self, value):
+        return jnp.asarray(value)
+
+    def log_det(self, free):
+        return jnp.zeros(())
+
+
+class _TwoValued(_Discrete):
+    """What Binary and Spin share."""
+
+    def valid(self, value):
+        return (value == self.states[0]) | (value == self.states[1])
+
+    def random_free(self, key, shape, dtype):
+        low, high = self.states
+        return jnp.where(jax.random.bernoulli(key, 0.5, self.free_shape(shape)), high, low).astype(dtype)
+
+    def noise_statistics(self, value):
+        return jnp.ravel(value == self.states[1]).astype(float)
+
+    def noise(self, statistics, shape):
+        """Independent entries with the data's margins, kept off 0 and 1 so that the noise is positive everywhere."""
+        return TwoPoint(jnp.clip(statistics, 1e-3, 1 - 1e-3).reshape(shape), self.states)
+
+
+class _Binary(_TwoValued):
+    states = (0.0, 1.0)
+    expected = "0 or 1"
+
+
+class _Spin(_TwoValued):
+    states = (-1.0, 1.0)
+    expected = "-1 or 1"
+
+
+@dataclass(frozen=True, repr=False)
+class Categorical(_Discrete):
+    """One of k categories, coded 0 to k - 1; the function sees one-hot floats (..., k). ``un.Categorical(3)["d"]``."""
+
+    axes: tuple[Axis, ...] = ()
+    categories: int = 2
+
+    def __init__(self, categories: int, axes: tuple[Axis, ...] = ()):
+        if isinstance(categories, bool) or not isinstance(categories, int) or categories < 2:
+            raise ValueError(
+                f"Categorical was given {categories!r}; expected a whole number of categories, at least 2; "
+                "give such a one."
+            )
+        object.__setattr__(self, "categories", categories)
+        object.__setattr__(self, "axes", axes)
+
+    def _options(self):
+        return f"({self.categories})"
+
+    @property
+    def states(self):
+        return tuple(map(float, range(self.categories)))
+
+    @property
+    def expected(self):
+        return f"whole numbers from 0 to {self.categories - 1}"
+
+    def encode(self, value):
+        if jnp.ndim(value) > len(self.axes):  # one-hot already: a gradient is taken there
+            return value
+        dtype = value.dtype if jnp.issubdtype(jnp.result_type(value), jnp.floating) else None
+        return jax.nn.one_hot(value, self.categories, dtype=dtype)
+
+    def valid(self, value):
+        return (value >= 0) & (value < self.categories) & (value % 1 == 0)
+
+    def random_free(self, key, shape, dtype):
+        return jax.random.randint(key, shape, 0, self.categories).astype(dtype)
+
+    def noise_statistics(self, value):
+        return jnp.ravel(jax.nn.one_hot(value, self.categories, dtype=float))
+
+    def noise(self, statistics, shape):
+        """Independent entries with the data's margins, kept off 0."""
+        import numpyro.distributions as dist
+
+        probabilities = jnp.clip(statistics.reshape(*shape, self.categories), 1e-3, None)
+        law = dist.Categorical(probabilities / probabilities.sum(-1, keepdims=True), validate_args=False)
+        return Independent(law, len(shape), statistics.dtype)
+
+
+class _Count(_Discrete):
+    """0, 1, 2 and so on."""
+
+    expected = "whole numbers that are not negative"
+
+    def walk(self, free, displacement):
+        # At least one step: a move of none would be a proposal wasted.
+        return free + jnp.sign(displacement) * jnp.ceil(jnp.abs(displacement))
+
+    def valid(self, value):
+        return (value >= 0) & (value % 1 == 0)
+
+    def random_free(self, key, shape, dtype):
+        return jax.random.randint(key, shape, 0, 5).astype(dtype)
+
+    def noise_statistics(self, value):
+        return jnp.ravel(value)
+
+    def noise(self, statistics, shape):
+        """Independent geometric entries with the data's means: their tails are heavier than a Poisson's."""
+        import numpyro.distributions as dist
+
+        mean = jnp.maximum(statistics.reshape(shape), 1e-3)
+        return Independent(dist.GeometricProbs(1 / (1 + mean), validate_args=False), len(shape), statistics.dtype)
+
+    def entry_bounds(self, index):
+        return (0.0, math.inf)
+
+
+class _Graph(_TwoValued, Matrix):
+    """An undirected graph without loops: a symmetric 0/1 matrix of zero diagonal; coordinates: one entry per pair."""
+
+    states = (0.0, 1.0)
+    samplable = True
+    expected = "a symmetric matrix of 0 and 1 with a zero diagonal"
+    free_shape, constrain = _Symmetric.free_shape, _Symmetric.constrain
+    unconstrain, _upper = _Symmetric.unconstrain, _Symmetric._upper
+    diagonal = False
+
+    def valid(self, value):
+        two_valued = ((value == 0) | (value == 1)).all((-1, -2))
+        loops = value.diagonal(axis1=-2, axis2=-1).any(-1) if hasattr(value, "diagonal") else False
+        return two_valued & (value == value.swapaxes(-1, -2)).all((-1, -2)) & ~loops
+
+    def noise_statistics(self, value):
+        return jnp.ravel(self.unconstrain(value)).astype(float)
+
+    def noise(self, statistics, shape):
+        """Independent ties with the data's margins."""
+        margins = jnp.clip(statistics, 1e-3, 1 - 1e-3).reshape(self.free_shape(shape))
+        return FreeEntries(TwoPoint(margins, self.states), self)
+
+
+Binary, Spin, Count, Graph = _Binary(), _Spin(), _Count(), _Graph()

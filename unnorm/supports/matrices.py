@@ -1,0 +1,116 @@
+"""Matrices, and pytrees such as networks: what a parameter may be."""
+
+import math
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.supports.base import Support
+
+
+class Matrix(Support):
+    """What matrix supports share: the last axis stands twice."""
+
+    samplable = False
+    needs_axis = True
+
+    @property
+    def shape_axes(self):
+        if len(self.axes) >= 2 and self.axes[-1] == self.axes[-2]:
+            return self.axes
+        return (*self.axes, *self.axes[-1:])
+
+    def _upper(self, size: int):
+        return np.triu_indices(size)
+
+    def entries(self, shape):
+        rows, columns = self._upper(shape[-1])
+        return [(*i, int(r), int(c)) for i in np.ndindex(shape[:-2]) for r, c in zip(rows, columns, strict=True)]
+
+    def start(self, scalar, shape):
+        """That multiple of the identity."""
+        return np.broadcast_to(scalar * np.eye(shape[-1]), shape).copy()
+
+
+@dataclass(frozen=True, repr=False)
+class _Symmetric(Matrix):
+    """A symmetric matrix, with a zero diagonal unless ``Symmetric(diagonal=True)``; coordinates: its free entries."""
+
+    diagonal: bool = False
+    measure = "Lebesgue on the free entries"
+
+    def __call__(self, *, diagonal: bool = False):
+        return replace(self, diagonal=diagonal)
+
+    def _options(self):
+        return "(diagonal=True)" if self.diagonal else ""
+
+    @property
+    def expected(self):
+        return "a symmetric matrix" + ("" if self.diagonal else " with a zero diagonal")
+
+    def _upper(self, size):
+        return np.triu_indices(size, 0 if self.diagonal else 1)
+
+    def free_shape(self, shape):
+        return (*shape[:-2], len(self._upper(shape[-1])[0]))
+
+    def constrain(self, free):
+        free, extra = jnp.asarray(free), 1 if self.diagonal else -1
+        size = (math.isqrt(1 + 8 * free.shape[-1]) - extra) // 2
+        rows, columns = self._upper(size)
+        matrix = jnp.zeros((*free.shape[:-1], size, size), free.dtype)
+        return matrix.at[..., rows, columns].set(free).at[..., columns, rows].set(free)
+
+    def unconstrain(self, value):
+        value = jnp.asarray(value)
+        rows, columns = self._upper(value.shape[-1])
+        return value[..., rows, columns]
+
+    def log_det(self, free):
+        return jnp.zeros(())
+
+    def valid(self, value):
+        scale = 1e-5 * (1 + abs(value).max())
+        good = (abs(value - value.swapaxes(-1, -2)) <= scale).all((-1, -2))
+        return good if self.diagonal else good & (abs(value * np.eye(value.shape[-1])) <= scale).all((-1, -2))
+
+
+class _PositiveDefinite(Matrix):
+    expected = "a symmetric positive definite matrix"
+    measure = "Lebesgue on the free entries"
+
+    def _constraint(self):
+        from numpyro.distributions import constraints
+
+        return constraints.positive_definite
+
+    def free_shape(self, shape):
+        return (*shape[:-2], shape[-1] * (shape[-1] + 1) // 2)
+
+    def valid(self, value):
+        scale = 1e-5 * (1 + abs(value).max())
+        smallest = (jnp if isinstance(value, jax.Array) else np).linalg.eigvalsh(value).min(-1)
+        return (abs(value - value.swapaxes(-1, -2)) <= scale).all((-1, -2)) & (smallest > 0)
+
+    def start(self, scalar, shape):
+        if not scalar > 0:
+            raise ValueError(f"A start of {scalar} was given for {self!r}; expected a number above 0; give such a one.")
+        return super().start(scalar, shape)
+
+    def entry_bounds(self, index):
+        return (0.0, math.inf) if index[-1] == index[-2] else (-math.inf, math.inf)
+
+
+class _PyTree(Support):
+    """Any pytree (an Equinox network): its inexact arrays are trained, the rest is static. Parameters only."""
+
+    samplable = False
+
+    def entries(self, shape):
+        return []
+
+
+Symmetric, PositiveDefinite, PyTree = _Symmetric(), _PositiveDefinite(), _PyTree()

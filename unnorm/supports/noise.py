@@ -1,0 +1,72 @@
+"""The default noises that NumPyro does not have in the form that is needed: sample(key, sample_shape), log_prob(value)."""
+
+import jax
+import jax.numpy as jnp
+
+
+class TwoPoint:
+    """Independent entries of two given values; NumPyro's Bernoulli knows only 0 and 1."""
+
+    def __init__(self, upper_probability: jax.Array, states: tuple[float, float]):
+        self.upper_probability, self.states = upper_probability, states
+
+    def sample(self, key, sample_shape=()):
+        upper = jax.random.bernoulli(key, self.upper_probability, sample_shape + self.upper_probability.shape)
+        return jnp.where(upper, self.states[1], self.states[0]).astype(self.upper_probability.dtype)
+
+    def log_prob(self, value):
+        upper, rank = self.upper_probability, self.upper_probability.ndim
+        terms = jnp.where(value == self.states[1], jnp.log(upper), jnp.log1p(-upper))
+        return terms.sum(tuple(range(-rank, 0)))
+
+
+class Flat:
+    """A uniform distribution whose density is known; NumPyro's Dirichlet(1) is NaN where an entry is 0."""
+
+    def __init__(self, sampler, log_volume: float, rank: int):
+        self.sampler, self.log_volume, self.rank = sampler, log_volume, rank
+
+    def sample(self, key, sample_shape=()):
+        return self.sampler.sample(key, sample_shape)
+
+    def log_prob(self, value):
+        return jnp.full(value.shape[: value.ndim - self.rank], -self.log_volume, value.dtype)
+
+
+class Reshaped:
+    """A distribution over a vector, seen as one over values of another shape."""
+
+    def __init__(self, vector, shape: tuple[int, ...]):
+        self.vector, self.shape = vector, shape
+
+    def sample(self, key, sample_shape=()):
+        return self.vector.sample(key, sample_shape).reshape(sample_shape + self.shape)
+
+    def log_prob(self, value):
+        return self.vector.log_prob(value.reshape(value.shape[: value.ndim - len(self.shape)] + (-1,)))
+
+
+class Independent:
+    """Independent entries of one NumPyro law, drawn as floats as a chain's positions are."""
+
+    def __init__(self, law, rank: int, dtype):
+        self.law, self.rank, self.dtype = law, rank, dtype
+
+    def sample(self, key, sample_shape=()):
+        return self.law.sample(key, sample_shape).astype(self.dtype)
+
+    def log_prob(self, value):
+        return self.law.log_prob(jnp.asarray(value, int)).sum(tuple(range(-self.rank, 0)))
+
+
+class FreeEntries:
+    """A distribution over the free entries of a matrix, seen as one over the matrix."""
+
+    def __init__(self, entries, support):
+        self.entries, self.support = entries, support
+
+    def sample(self, key, sample_shape=()):
+        return self.support.constrain(self.entries.sample(key, sample_shape))
+
+    def log_prob(self, value):
+        return self.entries.log_prob(self.support.unconstrain(value))
