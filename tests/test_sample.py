@@ -34,7 +34,7 @@ def test_draws_of_discrete_variables_hold_codes():
     assert draws.attrs["kernel"] == "gibbs"
 
 
-@pytest.mark.parametrize("name", [name for name in KERNELS if name != "gibbs"])
+@pytest.mark.parametrize("name", ["random_walk_mh", "ula", "mala", "barker", "hmc", "nuts", "mclmc"])
 def test_new_values_a_new_key_and_a_new_step_compile_nothing(name):
     @counting
     def function(x, *, centre):

@@ -1,5 +1,8 @@
-"""The command line: `unnorm demo`."""
+"""The command line: `unnorm demo`, `unnorm sample`, `unnorm resume`."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +43,121 @@ def demo(
     from unnorm.demo import run
 
     run(output, seed)
+
+
+_CHILD = "UNNORM_WATCHED"  # set in the process that another one watches
+
+Model = Annotated[str, typer.Argument(help="FILE.py:NAME, a density declared in a file.")]
+Devices = Annotated[int, typer.Option(help="CPU devices of this host, one a core; 0: as JAX finds them.")]
+Coordinator = Annotated[str, typer.Option(help="HOST:PORT of the first process, for a run over many hosts.")]
+Processes = Annotated[int, typer.Option(help="How many processes the run has.")]
+ProcessId = Annotated[int, typer.Option(help="Which of them this is, from 0.")]
+Output = Annotated[Path | None, typer.Option(help="A .nc file for the draws (netCDF, which ArviZ reads).")]
+
+
+@app.command()
+def sample(
+    model: Model,
+    kernel: Annotated[str, typer.Option(help="A kernel's name, such as nuts or mala; empty: chosen.")] = "",
+    draws: Annotated[int, typer.Option(help="Kept draws per chain.")] = 1000,
+    warmup: Annotated[int, typer.Option(help="Steps of adaptation per chain.")] = 1000,
+    chains: Annotated[int, typer.Option(help="How many chains, over all processes.")] = 4,
+    thin: Annotated[int, typer.Option(help="Steps per kept draw.")] = 1,
+    keep: Annotated[str, typer.Option(help="all, moments or last.")] = "all",
+    seed: Annotated[int | None, typer.Option(help="A whole number; none: drawn and recorded.")] = None,
+    store: Annotated[Path | None, typer.Option(help="A folder from which the run can go on.")] = None,
+    output: Output = None,
+    devices: Devices = 0,
+    coordinator: Coordinator = "",
+    processes: Processes = 1,
+    process_id: ProcessId = 0,
+) -> None:
+    """Sample a density declared in a file; print the diagnosis."""
+    _start(devices, coordinator, processes, process_id)
+    import unnorm as un
+
+    options = dict(draws=draws, warmup=warmup, chains=chains, thin=thin, keep=keep, seed=seed, store=store)
+    _report(lambda p: un.sample(p, kernel or None, **options), model, output, process_id)
+
+
+@app.command()
+def resume(
+    store: Annotated[Path, typer.Argument(help="The folder that `unnorm sample --store` wrote.")],
+    model: Model,
+    output: Output = None,
+    devices: Devices = 0,
+    coordinator: Coordinator = "",
+    processes: Processes = 1,
+    process_id: ProcessId = 0,
+) -> None:
+    """Go on with a stored run, to the draws that it would have had unbroken."""
+    _start(devices, coordinator, processes, process_id)
+    import unnorm as un
+
+    _report(lambda p: un.resume(store, p), model, output, process_id)
+
+
+def _start(devices: int, coordinator: str, processes: int, process_id: int) -> None:
+    """Set JAX's devices and hosts up before a model file is imported: an array made there would freeze them."""
+    import unnorm as un
+    from unnorm.sampling.hosts import join
+
+    shared = processes > 1 or bool(coordinator)
+    if shared and _CHILD not in os.environ:
+        _watch(processes)
+    try:
+        if devices:
+            un.use_devices(devices)
+        if shared:
+            join(coordinator, processes, process_id)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _watch(processes: int) -> None:
+    """Run this command in a child: where the coordinator dies, JAX aborts the process, and the sentence is left to us."""
+    from unnorm.sampling.hosts import lost
+
+    command = [sys.executable, "-m", "unnorm.cli", *sys.argv[1:]]
+    done = subprocess.run(command, env=os.environ | {_CHILD: "1"}, stderr=subprocess.PIPE, text=True)
+    typer.echo(f"Error: {lost(processes)}" if done.returncode < 0 else done.stderr, err=True, nl=done.returncode < 0)
+    raise typer.Exit(1 if done.returncode < 0 else done.returncode)
+
+
+def _report(run, model: str, output: Path | None, process_id: int) -> None:
+    """Run on the density that a path names; the first process prints and writes. Errors are one sentence."""
+    import unnorm as un
+
+    try:
+        p = _density(model)
+        draws = run(p)
+        if process_id:
+            return
+        typer.echo(str(un.diagnose(draws, p)))
+        if output is not None:
+            draws.to_netcdf(output, engine="h5netcdf")
+            typer.echo(f"Wrote {output}.")
+    except (ValueError, RuntimeError) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _density(model: str):
+    """The density NAME of FILE.py."""
+    import importlib.util
+
+    from unnorm import Density
+
+    file, _, name = model.rpartition(":")
+    if not file or not name or not Path(file).is_file():
+        raise ValueError(f"{model} names no density; expected FILE.py:NAME with an existing file; give such a path.")
+    loader = importlib.util.spec_from_file_location(Path(file).stem, file)
+    module = importlib.util.module_from_spec(loader)
+    loader.loader.exec_module(module)
+    found = getattr(module, name, None)
+    if not isinstance(found, Density):
+        raise ValueError(f"{name} in {file} is {found!r}; expected a density; give the name of one.")
+    return found
 
 
 if __name__ == "__main__":

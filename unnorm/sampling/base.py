@@ -138,6 +138,7 @@ class Options:
     needs_gradient: ClassVar[bool] = False
     exact: ClassVar[bool] = True
     adapts: ClassVar[Any] = None
+    composed: ClassVar[bool] = False  # of other kernels or laws, and named last where one is looked for
     dense: ClassVar[bool] = False  # whether the metric that is learned is a full matrix
     metric: ClassVar[str] = "inverse_mass_matrix"  # the option that holds it
     noise: ClassVar[Callable | None] = None

@@ -20,10 +20,10 @@ from unnorm.sampling import chains as compiled
 from unnorm.sampling.base import Target
 from unnorm.sampling.described import rebuilt, run_meta
 from unnorm.sampling.hosts import Hosts
-from unnorm.sampling.kernels import KERNELS, NUTS, Blockwise, Gibbs, RandomWalkMH
+from unnorm.sampling.kernels import KERNELS, NUTS, Blockwise, Gibbs, RandomWalkMH, kernels_for
 from unnorm.sampling.run import Plan, Run
 from unnorm.sampling.storage import as_json, provenance, to_datatree
-from unnorm.sampling.store import Memory, Store, assembled, read_meta
+from unnorm.sampling.store import Memory, Store, read_meta
 
 KEEP = ("all", "moments", "last")
 
@@ -107,10 +107,10 @@ def sample(
         versions = provenance()
         where = None if store is None else hosts.own_folder(Path(store))
         ready = cast(kernel.prepared(target), dtype)
-        sink = Memory() if where is None else Store(where, run_meta(target, kernel, plan, track, start, versions))
+        sink = Memory(draws) if where is None else Store(where, run_meta(target, kernel, plan, track, start, versions))
         run = Run(target, ready, plan, start, track, device)
         carry, finished = _go(run, sink, hosts, progress)
-        events, tracked, stats = _collected(sink, where, draws)
+        events, tracked, stats = sink.collected()
         if keep != "all":
             events = {name: np.asarray(value)[:, None] for name, value in _last(target, carry).items()}
         moments = jax.tree.map(np.asarray, carry.moments)
@@ -132,6 +132,9 @@ def sample(
         "findings": json.dumps([dataclasses.astuple(finding) for finding in findings]),
         "versions": json.dumps(versions),
     }
+    if where is not None and hosts.count > 1:
+        findings.append(_over_hosts(hosts, events if keep == "all" else {}))
+        attributes["findings"] = json.dumps([dataclasses.astuple(finding) for finding in findings])
     if where is None:
         events, tracked, stats = (hosts.gathered(f"{i}", group) for i, group in enumerate((events, tracked, stats)))
     tree = to_datatree(p, events, stats, attributes, tracked, moments)
@@ -220,17 +223,28 @@ def _go(run: Run, sink: Any, hosts: Hosts, progress: bool) -> tuple[Any, int]:
     return carry, min(done, plan.draws)
 
 
-def _collected(sink: Any, where: Path | None, draws: int) -> tuple[dict, dict, dict]:
-    """Events, tracked functions and statistics as (chain, draw, ...) arrays."""
-    folders = [None if where is None else where / name for name in ("events", "tracked", "statistics")]
-    return tuple(
-        assembled(folder, (out[i] for out in sink.outputs()), draws) for i, folder in enumerate(folders)
-    )
-
-
 @jax.jit
 def _last(target: Target, carry: Any) -> dict:
     return jax.vmap(target.constrain)(carry.states.position)
+
+
+def _over_hosts(hosts: Hosts, events: dict) -> Finding:
+    """R-hat of all chains where each host keeps its own: their halves' means and variances are enough."""
+    halves = {}
+    for name, values in events.items():
+        flat = values.reshape(*values.shape[:2], -1)
+        middle = flat.shape[1] // 2
+        cut = np.concatenate([flat[:, :middle], flat[:, middle : 2 * middle]]).astype(float)
+        halves |= {f"{name} mean": cut.mean(1), f"{name} variance": cut.var(1, ddof=1), f"{name} n": cut[:, 0] * 0 + middle}
+    halves = hosts.gathered("halves", halves)
+    worst = 0.0
+    for name in events:
+        within, length = halves[f"{name} variance"].mean(0), halves[f"{name} n"][0]
+        ratios = (length - 1) / length + halves[f"{name} mean"].var(0, ddof=1) / within
+        worst = max(worst, float(np.sqrt(ratios).max()))
+    what = f"this store holds the chains of process {hosts.own}; over all {hosts.count} the worst R-hat is {worst:.3f}"
+    level = NOTE if worst <= 1.01 else WARNING
+    return Finding(what, "nothing is to be done" if level == NOTE else "run longer", level)
 
 
 def _on(device: Any):
@@ -282,10 +296,9 @@ def _chosen(p: Density, kernel: Any, findings: list[Finding]) -> Any:
     kernel = look_up(kernel, KERNELS, "kernel", "build")
     for name, support in p.variables.items():
         if not kernel.serves(support):
-            others = [cls.__name__ for cls in KERNELS.values() if cls.serves(cls, support)]
             raise ValueError(
-                f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use "
-                f"{' or '.join(others) or 'another kernel'}, or fix it with p.given({name}=...)."
+                f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use {kernels_for(support)}, or fix "
+                f"it with p.given({name}=...)."
             )
     return kernel
 

@@ -4,10 +4,35 @@ import io
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 PATIENCE = 120_000  # milliseconds that a process waits for the others between two parts
 _PIECE = 2**20  # bytes of one message
+
+
+def lost(processes: int) -> str:
+    """What is said where another process has died."""
+    return (
+        f"one of the {processes} processes has stopped answering; expected all to be alive; start all of them again, "
+        "with the same --store, to go on from it."
+    )
+
+
+def join(coordinator: str, processes: int, process: int) -> None:
+    """Join the processes of a run, before JAX starts.
+
+    Raises:
+        ValueError: numbers that do not fit, or a coordinator that is no HOST:PORT.
+    """
+    if ":" not in coordinator or not 0 <= process < processes:
+        raise ValueError(
+            f"process {process} of {processes} with coordinator {coordinator!r} cannot join; expected HOST:PORT, and "
+            "processes numbered from 0; give --coordinator, --processes and --process-id to every one."
+        )
+    # Else the coordination service would abort the processes that are left, without a word of ours.
+    jax.config.update("jax_enable_recoverability", True)
+    jax.distributed.initialize(coordinator, processes, process, initialization_timeout=PATIENCE // 1000)
 
 
 class Hosts:
@@ -27,16 +52,15 @@ class Hosts:
 
     def agree(self, part: int) -> None:
         """Wait for the others after a part; where one has died, end with a sentence."""
-        if self.count == 1:
-            return
+        if self.count > 1:
+            self._asked(self.client.wait_at_barrier, f"unnorm-part-{part}")
+
+    def _asked(self, question: Any, name: str) -> Any:
+        """What the coordinator answers; any failure means that a process has died."""
         try:
-            self.client.wait_at_barrier(f"unnorm-part-{part}", PATIENCE)
+            return question(name, PATIENCE)
         except Exception as error:
-            raise RuntimeError(
-                f"a process of the {self.count} did not reach part {part + 1} of the run within "
-                f"{PATIENCE // 1000} seconds; expected all to be alive; start all of them again, with the same store, "
-                "to go on from it."
-            ) from error
+            raise RuntimeError(lost(self.count)) from error
 
     def shared_seed(self, seed: int) -> int:
         """The first process's seed."""
@@ -44,7 +68,7 @@ class Hosts:
             return seed
         if self.own == 0:
             self.client.key_value_set("unnorm-seed", str(seed))
-        return int(self.client.blocking_key_value_get("unnorm-seed", PATIENCE))
+        return int(self._asked(self.client.blocking_key_value_get, "unnorm-seed"))
 
     def gathered(self, label: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Arrays (chain, ...) of all processes, the chains in their order."""
@@ -61,9 +85,8 @@ class Hosts:
         return {name: np.concatenate([part[f"a_{name}"] for part in parts]) for name in arrays}
 
     def _received(self, label: str, process: int) -> dict[str, Any]:
-        count = int(self.client.blocking_key_value_get(f"unnorm-{label}-{process}", PATIENCE))
-        pieces = [
-            self.client.blocking_key_value_get_bytes(f"unnorm-{label}-{process}-{i}", PATIENCE) for i in range(count)
-        ]
+        name = f"unnorm-{label}-{process}"
+        count = int(self._asked(self.client.blocking_key_value_get, name))
+        pieces = [self._asked(self.client.blocking_key_value_get_bytes, f"{name}-{i}") for i in range(count)]
         with np.load(io.BytesIO(b"".join(pieces))) as held:
             return {name: held[name] for name in held.files}

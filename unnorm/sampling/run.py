@@ -16,7 +16,8 @@ from unnorm.sampling.blocks import chain_block
 from unnorm.sampling.devices import devices_for
 from unnorm.sampling.starts import find_starts
 
-_CHUNKS = 20  # how often a phase comes up for air
+_FEWEST, _MOST = 10, 200  # how often a phase comes up for air
+_WORK = 2**22  # numbers moved between two of these times, in a long run
 _TUNING_KEY = 2**31 - 1  # folded in for a warm-up in one piece; chains are numbered from 0
 
 
@@ -74,8 +75,11 @@ class Run:
         if plan.warmup and self.whole_warmup:
             warm = [Part(chains.WARMUP, np.zeros(0, np.int32))]
         elif plan.warmup:
-            warm = [Part(chains.WARMUP, blocks) for blocks in _chunks(plan.warmup, chains.block_steps(self.size))]
-        draws = _chunks(plan.draws, chains.block_steps(self.size, plan.thin))
+            work = plan.warmup * plan.chains * self.size
+            cut = _chunks(plan.warmup, chains.block_steps(self.size), work)
+            warm = [Part(chains.WARMUP, blocks) for blocks in cut]
+        work = plan.draws * plan.thin * plan.chains * self.size
+        draws = _chunks(plan.draws, chains.block_steps(self.size, plan.thin), work)
         return warm + [Part(chains.SAMPLING, blocks) for blocks in draws]
 
     @property
@@ -197,10 +201,10 @@ def worst_rhat(values: np.ndarray) -> float:
         return float(np.sqrt((1 - 1 / len(flat)) + between / within).max())
 
 
-def _chunks(steps: int, block_size: int) -> list[np.ndarray]:
+def _chunks(draws: int, block_size: int, work: int) -> list[np.ndarray]:
     """Cut a run into equal chunks of whole blocks: the absolute numbers of each chunk's blocks."""
-    blocks = -(-steps // block_size)
-    length = -(-blocks // _CHUNKS)
+    blocks = -(-draws // block_size)
+    length = -(-blocks // int(np.clip(work // _WORK, _FEWEST, _MOST)))
     return [np.arange(first, first + length, dtype=np.int32) for first in range(0, blocks, length)]
 
 

@@ -1,6 +1,8 @@
 """Draws as ArviZ's own DataTree, with all that is needed to know where they came from."""
 
+import functools
 import json
+import warnings
 from importlib.metadata import version
 from typing import Any
 
@@ -31,7 +33,9 @@ def to_datatree(
             posterior[name] = np.rint(events[name]).astype(np.int64) if whole else events[name]
     dims, coords = labels_of(p)
     groups = {"posterior": posterior | tracked, "sample_stats": stats}
-    tree = arviz_base.from_dict({k: v for k, v in groups.items() if v}, dims=dims, coords=coords)
+    with warnings.catch_warnings():  # few draws of very many chains are meant here
+        warnings.filterwarnings("ignore", "Found chain dimension", UserWarning)
+        tree = arviz_base.from_dict({k: v for k, v in groups.items() if v}, dims=dims, coords=coords)
     if moments:
         variables = {}
         for name, values in moment_arrays(moments).items():
@@ -83,6 +87,7 @@ def axis_names(name: str, axes: tuple) -> list[str]:
     return names
 
 
+@functools.cache
 def provenance() -> dict[str, str]:
     """The versions that a result depends on."""
     return {name: version(name) for name in ("jax", "jaxlib", "blackjax", "numpyro", "numpy")}

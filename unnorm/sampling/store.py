@@ -16,33 +16,14 @@ import jax
 import numpy as np
 
 FORMAT = 1
-
-
-class Memory:
-    """Where parts go when there is no store."""
-
-    def __init__(self):
-        self.kept: dict[int, Any] = {}
-
-    def carry(self, part: int, template: Any) -> Any:
-        return None
-
-    def has(self, part: int) -> bool:
-        return False
-
-    def save(self, part: int, carry: Any, out: Any) -> None:
-        self.kept[part] = out
-
-    def outputs(self) -> Iterator[Any]:
-        """What the parts kept, in their order."""
-        yield from (self.kept[part] for part in sorted(self.kept) if self.kept[part])
+KINDS = ("events", "tracked", "statistics")
 
 
 class Store:
     """Parts of a run in a folder."""
 
     def __init__(self, folder: Path, meta: dict[str, Any]):
-        self.folder = folder
+        self.folder, self.draws = folder, meta["options"]["draws"]
         found = read_meta(folder)
         if found is None:
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -69,7 +50,7 @@ class Store:
     def save(self, part: int, carry: Any, out: Any) -> None:
         buffer = io.BytesIO()
         leaves = {f"carry_{i}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(carry))}
-        kept = {"/".join((kind, n)): v for kind, d in zip(("event", "track", "stat"), out, strict=False) for n, v in d.items()}
+        kept = {f"{kind}/{n}": v for kind, group in zip(KINDS, out, strict=bool(out)) for n, v in group.items()}
         np.savez(buffer, **leaves, **kept)
         content = buffer.getvalue()
         write(self._path(part), content)
@@ -84,15 +65,15 @@ class Store:
         old, structure = jax.tree.flatten(template)
         return jax.tree.unflatten(structure, [_like(new, was) for new, was in zip(leaves, old, strict=True)])
 
-    def outputs(self) -> Iterator[Any]:
+    def collected(self) -> tuple[dict, ...]:
+        """Events, tracked functions and statistics, as (chain, draw, ...) memory maps."""
+        groups = {kind: Filling(self.draws, self.folder / kind) for kind in KINDS}
         for part in sorted(self.good):
             with np.load(self._path(part)) as held:
-                out = tuple(
-                    {name.split("/", 1)[1]: held[name] for name in held.files if name.startswith(kind + "/")}
-                    for kind in ("event", "track", "stat")
-                )
-            if any(out):
-                yield out
+                for kind, group in groups.items():
+                    names = [name for name in held.files if name.startswith(kind + "/")]
+                    group.add({name.split("/", 1)[1]: held[name] for name in names})
+        return tuple(group.arrays() for group in groups.values())
 
 
 def _plain(leaf: Any) -> np.ndarray:
@@ -168,24 +149,49 @@ def fingerprint(array: Any) -> str:
     return f"array {hashlib.sha256(array.tobytes() + str((array.shape, array.dtype)).encode()).hexdigest()[:12]}"
 
 
-def assembled(folder: Path | None, arrays: Iterator[dict[str, np.ndarray]], draws: int) -> dict[str, np.ndarray]:
-    """Arrays (draw, chain, ...) of the parts as (chain, draw, ...): in memory, or as a memory map in the folder."""
-    if folder is None:
-        parts = list(arrays)
-        names = parts[0] if parts else {}
-        return {n: np.concatenate([part[n] for part in parts])[:draws].swapaxes(0, 1) for n in names}
-    folder.mkdir(exist_ok=True)
-    maps, at = {}, 0
-    for part in arrays:
+class Memory:
+    """What parts keep, when there is no store."""
+
+    def __init__(self, draws: int):
+        self.draws = draws
+        self.groups: tuple[Filling, ...] = ()
+
+    def has(self, part: int) -> bool:
+        return False
+
+    def save(self, part: int, carry: Any, out: Any) -> None:
+        self.groups = self.groups or tuple(Filling(self.draws) for _ in out)
+        for group, arrays in zip(self.groups, out, strict=bool(out)):
+            group.add(arrays)
+
+    def collected(self) -> tuple[dict, ...]:
+        """Events, tracked functions and statistics, as (chain, draw, ...)."""
+        return tuple(group.arrays() for group in self.groups)
+
+
+class Filling:
+    """Arrays that parts fill in turn: made once, in memory or as memory maps, for fresh memory costs as much as a copy."""
+
+    def __init__(self, draws: int, folder: Path | None = None):
+        self.draws, self.folder, self.at = draws, folder, 0
+        self.held: dict[str, np.ndarray] = {}
+
+    def add(self, part: dict[str, np.ndarray]) -> None:
+        """Take (draw, chain, ...) arrays; draws beyond the last are left out."""
         count = 0
         for name, value in part.items():
-            if name not in maps:
-                shape = (value.shape[1], draws, *value.shape[2:])
-                path = folder / f"{name}.npy"
-                maps[name] = np.lib.format.open_memmap(path, "w+", value.dtype, shape)
-            count = min(len(value), draws - at)
-            maps[name][:, at : at + count] = value[:count].swapaxes(0, 1)
-        at += count
-    for held in maps.values():
-        held.flush()
-    return {name: held[:, :at] for name, held in maps.items()}
+            if name not in self.held:
+                self.held[name] = self._empty(name, (self.draws, *value.shape[1:]), value.dtype)
+            count = min(len(value), self.draws - self.at)
+            self.held[name][self.at : self.at + count] = value[:count]
+        self.at += count
+
+    def _empty(self, name: str, shape: tuple, dtype: Any) -> np.ndarray:
+        if self.folder is None:
+            return np.empty(shape, dtype)
+        self.folder.mkdir(exist_ok=True)
+        return np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", dtype, shape)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What was filled, as (chain, draw, ...)."""
+        return {name: value[: self.at].swapaxes(0, 1) for name, value in self.held.items()}

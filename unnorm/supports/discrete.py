@@ -87,7 +87,7 @@ class Categorical(_Discrete):
         if jnp.ndim(value) > len(self.axes):  # one-hot already: a gradient is taken there
             return value
         dtype = value.dtype if jnp.issubdtype(jnp.result_type(value), jnp.floating) else None
-        return jax.nn.one_hot(value, self.categories, dtype=dtype)
+        return jax.nn.one_hot(jnp.asarray(value, int), self.categories, dtype=dtype)
 
     def valid(self, value):
         return (value >= 0) & (value < self.categories) & (value % 1 == 0)
@@ -96,7 +96,7 @@ class Categorical(_Discrete):
         return jax.random.randint(key, shape, 0, self.categories).astype(dtype)
 
     def noise_statistics(self, value):
-        return jnp.ravel(jax.nn.one_hot(value, self.categories, dtype=float))
+        return jnp.ravel(jax.nn.one_hot(jnp.asarray(value, int), self.categories, dtype=float))
 
     def noise(self, statistics, shape):
         """Independent entries with the data's margins, kept off 0."""

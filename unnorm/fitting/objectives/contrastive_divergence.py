@@ -10,7 +10,7 @@ from unnorm.fitting.base import Extra
 from unnorm.fitting.objectives.maximum_likelihood import unconstrained
 from unnorm.methods import look_up, method, static
 from unnorm.sampling.base import Target
-from unnorm.sampling.kernels import HMC, KERNELS, Gibbs
+from unnorm.sampling.kernels import HMC, KERNELS, Gibbs, kernels_for
 
 
 @method
@@ -62,8 +62,9 @@ class ContrastiveDivergence:
         kernel = self.chosen_kernel(density)
         for name, support in density.variables.items():
             if not kernel.serves(support):
-                others = " or ".join(cls.__name__ for cls in KERNELS.values() if cls.serves(cls, support))
-                return f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use {others or 'another'}"
+                return (
+                    f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use {kernels_for(support)}"
+                )
         if density.covariates:
             return (
                 f"ContrastiveDivergence does not serve the covariate {next(iter(density.covariates))} yet; use "

@@ -13,6 +13,7 @@ from unnorm.sampling.kernels.microcanonical import MCLMC
 from unnorm.sampling.kernels.random_walk import RandomWalkMH
 from unnorm.sampling.kernels.replica_exchange import ReplicaExchange
 from unnorm.sampling.kernels.slice import EllipticalSlice, Slice
+from unnorm.supports import Support
 
 KERNELS = {
     registry_name(kernel): kernel
@@ -36,4 +37,12 @@ KERNELS = {
     )
 }
 
-__all__ = ["KERNELS", "FromBlackJAX", *(kernel.__name__ for kernel in KERNELS.values())]
+
+
+def kernels_for(support: Support) -> str:
+    """Names of kernels made for a support, for messages; those that serve any come last."""
+    names = [cls.__name__ for cls in KERNELS.values() if not cls.composed and cls.serves(cls, support)]
+    return " or ".join(names) or "un.kernels.IndependentMH"
+
+
+__all__ = ["KERNELS", "FromBlackJAX", "kernels_for", *(kernel.__name__ for kernel in KERNELS.values())]

@@ -68,6 +68,7 @@ class Blockwise(Options):
     """
 
     adapts = _EachBlock()
+    composed = True
 
     def __init__(self, groups: Mapping[Any, Any] | None = None, **kernels: Any):
         from unnorm.sampling.kernels import KERNELS

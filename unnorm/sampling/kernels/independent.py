@@ -36,6 +36,7 @@ class IndependentMH(Options):
     """
 
     proposal: Any
+    composed = True
 
     def serves(self, support):
         return True

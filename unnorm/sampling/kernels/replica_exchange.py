@@ -120,6 +120,7 @@ class ReplicaExchange(Options):
     hottest: float = 0.02
     base: Density | None = None
     adapts = _Ladder()
+    composed = True
 
     def __post_init__(self):
         from unnorm.sampling.kernels import KERNELS
