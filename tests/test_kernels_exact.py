@@ -1,5 +1,7 @@
 """Every kernel of the registry against exact moments, on every target that it serves."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -40,9 +42,15 @@ QUICK = {
 SEEDS = 20
 
 
+@functools.cache
+def exact_of(target):
+    """One density object for all seeds, so that they share their compiled programs."""
+    return TARGETS[target]()
+
+
 def estimates(name, target, seed, draws=2000):
     """The means of the features and their own Monte Carlo errors, or None where the kernel does not serve."""
-    exact = TARGETS[target]()
+    exact = exact_of(target)
     kernel = serves(name, KERNELS[name], exact)
     if kernel is None:
         return None
@@ -86,7 +94,7 @@ DISCRETE = [(n, t) for n, t in CASES if t in ("binary", "spins", "ring", "potts"
 @pytest.mark.parametrize(("name", "target"), DISCRETE)
 def test_total_variation_is_that_of_independent_draws(name, target):
     """Thinned to near independence, the distance to the exact law is no larger than that of as many iid draws."""
-    exact = TARGETS[target]()
+    exact = exact_of(target)
     kernel = serves(name, KERNELS[name], exact)
     if kernel is None:
         pytest.skip(f"{name} does not serve {target}")

@@ -9,7 +9,8 @@ import numpy as np
 from unnorm.density import Density
 from unnorm.diagnostics.against_density import density_findings
 from unnorm.diagnostics.chains import chain_findings
-from unnorm.diagnostics.draws import Drawn, read
+from unnorm.diagnostics.draws import Drawn, group_of, read
+from unnorm.diagnostics.moments import moment_findings, moment_table
 from unnorm.diagnostics.sample_stats import sampler_findings
 from unnorm.diagnostics.tables import formatted
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result, listed
@@ -81,12 +82,14 @@ def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> D
     drawn = read(draws)
     if p is not None:
         p = _matched(drawn, p)
-    table, constant = _table(drawn)
-    findings = [
-        *chain_findings(drawn, table, constant, _discrete(drawn, p)),
-        *sampler_findings(drawn.stats, drawn.attrs),
-        *density_findings(drawn, p),
-    ]
+    moments = group_of(draws, "moments")
+    if moments is not None:
+        table = moment_table(drawn, moments, COLUMNS)
+        findings = moment_findings(drawn, table)
+    else:
+        table, constant = _table(drawn)
+        findings = [*chain_findings(drawn, table, constant, _discrete(drawn, p)), *density_findings(drawn, p)]
+    findings += sampler_findings(drawn.stats, drawn.attrs)
     order = {ERROR: 0, WARNING: 1, NOTE: 2}
     diagnosis = Diagnosis(table, sorted(findings, key=lambda finding: order[finding.severity]))
     if strict:

@@ -76,18 +76,18 @@ def read(draws: Any) -> Drawn:
         draws = _from_mapping(draws)
     if isinstance(draws, xr.Dataset):
         return Drawn(_checked(draws, "posterior"), {}, dict(draws.attrs))
-    posterior = _group(draws, "posterior")
+    posterior = group_of(draws, "posterior")
     if posterior is None:
         groups = list(draws.children) if isinstance(draws, xr.DataTree) else type(draws).__name__
         raise (ValueError if isinstance(draws, xr.DataTree) else TypeError)(
             f"draws hold no posterior group, and {groups!r} was found; expected what un.sample returns; pass that, "
             "or a dict of arrays with the axes (chain, draw, ...)."
         )
-    stats = _group(draws, "sample_stats")
+    stats = group_of(draws, "sample_stats")
     return Drawn(_checked(posterior, "posterior"), _scalar_stats(stats), dict(getattr(draws, "attrs", None) or {}))
 
 
-def _group(draws: Any, name: str) -> "xr.Dataset | None":
+def group_of(draws: Any, name: str) -> "xr.Dataset | None":
     """A group as a Dataset, from a DataTree or from the older InferenceData."""
     import xarray as xr
 

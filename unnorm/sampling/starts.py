@@ -148,10 +148,11 @@ def _refuse_flat(target: Target, kernel: Any, positions: dict) -> None:
     """A density whose value moves while its gradient is zero at every start is a step function."""
     if not kernel.needs_gradient or any(support.discrete for support in target.supports.values()):
         return
-    plain = chains.gradients_at(target.without_jacobian(), positions)
+    beside = jax.tree.map(lambda leaf: leaf + 0.37, positions)  # a start may be a mode, where the gradient is zero
+    plain = chains.gradients_at(target.without_jacobian(), beside)
     flat = [name for name, gradient in plain.items() if not np.any(np.asarray(gradient))]
     if len(flat) == len(plain) and len(positions[flat[0]]) > 1:
-        values = np.asarray(chains.values_at(target.without_jacobian(), positions))
+        values = np.asarray(chains.values_at(target.without_jacobian(), beside))
         if np.ptp(values) > 0:
             raise ValueError(
                 f"The gradient of {target.density.name} in {flat[0]} is zero at every start although its value "

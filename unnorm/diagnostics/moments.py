@@ -1,0 +1,59 @@
+"""Judge a run of which only each chain's mean and variance was kept."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unnorm.diagnostics.draws import Drawn
+from unnorm.diagnostics.verdict import ERROR, NOTE, Finding, listed
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+LIMIT = 1.01
+
+
+def moment_table(drawn: Drawn, moments: "xr.Dataset", columns: list[str]) -> "pd.DataFrame":
+    """The diagnosis's table, by what moments can tell: the Monte Carlo error from the chains' own means."""
+    import pandas as pd
+
+    rows = {}
+    for name, labels in drawn.labels().items():
+        if f"{name}_mean" not in moments:
+            continue
+        means, variances = (moments[f"{name}_{kind}"].values for kind in ("mean", "variance"))
+        chains = len(means)
+        means, variances = means.reshape(chains, -1), variances.reshape(chains, -1)
+        between = means.var(0, ddof=1) if chains > 1 else np.full(means.shape[1], np.nan)
+        spread = np.sqrt(variances.mean(0) + np.nan_to_num(between))
+        rhats = moments[f"{name}_rhat"].values.ravel()
+        told = zip(labels, means.mean(0), spread, np.sqrt(between / chains), rhats, strict=True)
+        for label, mean, sd, error, rhat in told:
+            rows[label] = {"mean": mean, "sd": sd, "mcse_mean": error, "r_hat": rhat}
+    return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
+
+
+def moment_findings(drawn: Drawn, table: "pd.DataFrame") -> list[Finding]:
+    """R-hat, a bias that the kernel names, and what moments cannot show."""
+    bad = table.index[~(table["r_hat"] <= LIMIT)]
+    findings = [
+        Finding(
+            "moments were kept and no draws, so that effective sample sizes, tails and Stein's identity were not seen",
+            "keep the draws of a short run to see them",
+            NOTE,
+        )
+    ]
+    if len(bad):
+        worst = table["r_hat"].reindex(bad).max()
+        findings.append(
+            Finding(
+                f"R-hat of the running moments is above {LIMIT} or undefined in {listed(list(bad))} "
+                f"(worst {worst:.3f})",
+                "sample and warm up longer, or use a kernel that mixes faster",
+                ERROR,
+            )
+        )
+    if drawn.attrs.get("biased"):
+        findings.append(Finding(str(drawn.attrs["biased"]), "use a kernel that is exact, or keep draws", ERROR))
+    return findings
