@@ -40,7 +40,7 @@ for name in ("nuts", "mala"):
     kernel = cast(un.kernels.KERNELS[name](), np.float32)
     run = Run(Target(cast(gaussian.bare(), np.float32)), kernel, Plan(100, 0, 4, 1, "all", 0, "float32"), None, {}, None)
     carry, part = run.begin(), run.parts()[0]
-    layout = run.layout(carry, part)
+    layout = run.layout(carry)
     assert layout.devices == 2
     lowered = chains.sample_chunk.lower(
         kernel, run.target, carry.tuning, carry.states, carry.moments, run.keys, part.blocks, layout=layout

@@ -10,14 +10,14 @@ from unnorm.sampling import chains
 
 CANDIDATES = (64, 256)
 FEWEST_CHAINS = 256  # below, all step together
-FEWEST_STEPS = 2_000_000  # chain-steps of a part: a shorter run is over before a trial pays
+FEWEST_STEPS = 2_000_000  # chain-steps: a shorter run is over before a trial pays
 _chosen: dict[Any, int] = {}
 
 
-def chain_block(run: Any, carry: Any, layout: chains.Layout, own: int, steps: int) -> int:
+def chain_block(run: Any, carry: Any, layout: chains.Layout, own: int) -> int:
     """The fastest of a few block sizes on this density, timed once and remembered."""
     each = own // layout.devices
-    if each < FEWEST_CHAINS or own * steps < FEWEST_STEPS:
+    if each < FEWEST_CHAINS or own * run.plan.draws * run.plan.thin < FEWEST_STEPS:
         return 0
     question = (jax.tree.structure((run.kernel, run.target)), layout, each)
     if question not in _chosen:

@@ -50,11 +50,12 @@ def block_steps(size: int, thin: int = 1) -> int:
 
 @functools.partial(jax.jit, static_argnums=1)
 def chain_keys(key: jax.Array, chains: int) -> jax.Array:
+    """A key for each chain, whatever the process's default generator: `normals_like` counts on this one."""
     return jax.vmap(lambda chain: jax.random.fold_in(key, chain))(jnp.arange(chains))
 
 
 def _block_noise(kernel: Any, keys: jax.Array, phase: int, block: jax.Array, positions: dict, steps: int):
-    """The noise (or the keys) of one block: (steps, chains, ...)."""
+    """The noise (or the keys) of one block, (chains, steps, ...): to bring the steps to the front would cost a copy."""
 
     def one_chain(key, position):
         key = jax.random.fold_in(jax.random.fold_in(key, phase), block)
@@ -63,7 +64,11 @@ def _block_noise(kernel: Any, keys: jax.Array, phase: int, block: jax.Array, pos
         step_keys = jax.random.split(key, steps)
         return step_keys if kernel.noise is None else jax.vmap(lambda k: kernel.noise(k, position))(step_keys)
 
-    return jax.vmap(one_chain, out_axes=1)(keys, positions)
+    return jax.vmap(one_chain)(keys, positions)
+
+
+def _of_step(noise: Any, step: jax.Array) -> Any:
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, step, 1, keepdims=False), noise)
 
 
 def _stepper(kernel: Any, target: Target, tuning: dict):
@@ -114,10 +119,11 @@ def warm_chunk(kernel, target, tuning, states, adapting, keys, blocks, stages, *
     """Run whole blocks of warm-up steps; `stages` holds (stage, window end) of each step of each block."""
     strategy = adaptation.strategy(kernel)
 
-    def one_step(carry, given):
+    def one_step(noise, carry, given):
         states, adapting = carry
-        noise, stage = given
-        states, info = _stepper(kernel, target, strategy.current(kernel, adapting, tuning))(states, noise)
+        index, stage = given
+        step = _stepper(kernel, target, strategy.current(kernel, adapting, tuning))
+        states, info = step(states, _of_step(noise, index))
         stats = _stats(kernel, states, info)
         new = strategy.advance(kernel, adapting, states.position, info, stage)
         new = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), new, adapting)
@@ -127,7 +133,7 @@ def warm_chunk(kernel, target, tuning, states, adapting, keys, blocks, stages, *
     def one_block(carry, given):
         block, stage = given
         noise = _block_noise(kernel, keys, WARMUP, block, carry[0].position, block_size)
-        return jax.lax.scan(one_step, carry, (noise, stage))
+        return jax.lax.scan(functools.partial(one_step, noise), carry, (jnp.arange(block_size), stage))
 
     return jax.lax.scan(one_block, (states, adapting), (blocks, stages))
 
@@ -181,13 +187,13 @@ def _run_blocks(kernel, target, tuning, states, moments, keys, blocks, layout: L
         states, info = step(states, noise)
         return states, _stats(kernel, states, info)
 
-    def one_draw(carry, given):
+    def one_draw(noise, first, carry, place):
         states, moments = carry
-        noise, index = given
         if layout.thin == 1:
-            states, stats = one_step(states, jax.tree.map(lambda leaf: leaf[0], noise))
+            states, stats = one_step(states, _of_step(noise, place))
         else:
-            states, stats = jax.lax.scan(one_step, states, noise)
+            steps = place * layout.thin + jnp.arange(layout.thin)
+            states, stats = jax.lax.scan(lambda s, i: one_step(s, _of_step(noise, i)), states, steps)
             stats = {name: _over_steps(name, values) for name, values in stats.items()}
         events, tracked = {}, {}
         if layout.keep != "last" or layout.track:
@@ -198,13 +204,13 @@ def _run_blocks(kernel, target, tuning, states, moments, keys, blocks, layout: L
             }
             events = event if layout.keep == "all" else {}
             if layout.keep == "moments":
-                moments = _updated(moments, event, index, layout.draws)
+                moments = _updated(moments, event, first + place, layout.draws)
         return (states, moments), (events, tracked, stats)
 
     def one_block(carry, block):
         noise = _block_noise(kernel, keys, SAMPLING, block, carry[0].position, length * layout.thin)
-        noise = jax.tree.map(lambda leaf: leaf.reshape((length, layout.thin) + leaf.shape[1:]), noise)
-        carry, (events, tracked, stats) = jax.lax.scan(one_draw, carry, (noise, block * length + jnp.arange(length)))
+        draw = functools.partial(one_draw, noise, block * length)
+        carry, (events, tracked, stats) = jax.lax.scan(draw, carry, jnp.arange(length))
         if layout.keep != "all":  # one number for the block
             stats = {name: _over_steps(name, values)[None] for name, values in stats.items()}
         return carry, (events, tracked, stats)

@@ -63,7 +63,7 @@ class Run:
 
     def __init__(self, target: Target, kernel: Any, plan: Plan, start: Any, track: dict, device: Any):
         self.target, self.kernel, self.plan, self.start, self.device = target, kernel, plan, start, device
-        self.keys = chains.chain_keys(jax.random.key(plan.seed), plan.chains)
+        self.keys = chains.chain_keys(jax.random.key(plan.seed, impl="threefry2x32"), plan.chains)
         self.track = tuple(track.items())
         self.size = adaptation.size_of(target.random_position(jax.random.key(0), jnp.dtype(plan.dtype)))
 
@@ -140,7 +140,7 @@ class Run:
             carry.moments,
             self.keys[self.plan.own_chains],
             part.blocks,
-            layout=self.layout(carry, part),
+            layout=self.layout(carry),
         )
         out = jax.tree.map(np.asarray, out)
         _refuse_infinite(self.target, self.kernel, out[2])
@@ -165,7 +165,7 @@ class Run:
         _refuse_infinite(self.target, self.kernel, {"inf_proposal": np.asarray(infinite)})
         return carry._replace(states=states, adapting=adapting), f", acceptance {float(acceptance.mean()):.2f}"
 
-    def layout(self, carry: Carry, part: Part) -> chains.Layout:
+    def layout(self, carry: Carry) -> chains.Layout:
         plan = self.plan
         own = len(range(plan.chains)[plan.own_chains])
         layout = chains.Layout(
@@ -176,7 +176,7 @@ class Run:
             devices=devices_for(own, self.device),
             draws=plan.draws if plan.keep == "moments" else 0,
         )
-        return layout._replace(chain_block=chain_block(self, carry, layout, own, self.steps(part)))
+        return layout._replace(chain_block=chain_block(self, carry, layout, own))
 
     def _words(self, out: Any, seconds: float) -> str:
         """Draws per second, acceptance, and the worst R-hat of what this part kept."""

@@ -152,8 +152,8 @@ def _refuse_flat(target: Target, kernel: Any, positions: dict) -> None:
     plain = chains.gradients_at(target.without_jacobian(), beside)
     flat = [name for name, gradient in plain.items() if not np.any(np.asarray(gradient))]
     if len(flat) == len(plain) and len(positions[flat[0]]) > 1:
-        values = np.asarray(chains.values_at(target.without_jacobian(), beside))
-        if np.ptp(values) > 0:
+        values = [chains.values_at(target.without_jacobian(), places) for places in (positions, beside)]
+        if np.ptp(np.concatenate(values)) > 0:
             raise ValueError(
                 f"The gradient of {target.density.name} in {flat[0]} is zero at every start although its value "
                 f"changes, and {type(kernel).__name__} needs a gradient; use un.kernels.RandomWalkMH, or replace "
