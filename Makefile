@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 PYTEST = $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint clean
+.PHONY: help demo test test-all bench lint clean
 
 help:  ## show these targets
 	@$(PYTHON) -c 'import re; [print(f"  make {t:10}{h}") for t, h in re.findall(r"^([a-z-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -21,6 +21,9 @@ test: $(STAMP)  ## run the quick tests
 
 test-all: $(STAMP)  ## run every test, the slow ones too
 	@$(PYTEST)
+
+bench: $(STAMP)  ## run the speed benchmarks; their tables are kept in docs/benchmarks.md
+	@cd tests && for part in chain_steps many_chains effective_draws start_up; do ../$(BIN)/python -m benchmarks.$$part; done
 
 lint: $(STAMP)  ## check the code with ruff
 	@$(BIN)/ruff check unnorm tests

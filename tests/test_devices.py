@@ -38,7 +38,8 @@ from unnorm.sampling.run import Plan, Run
 from unnorm.density import cast
 for name in ("nuts", "mala"):
     kernel = cast(un.kernels.KERNELS[name](), np.float32)
-    run = Run(Target(cast(gaussian.bare(), np.float32)), kernel, Plan(100, 0, 4, 1, "all", 0, "float32"), None, {}, None)
+    plan = Plan(100, 0, 4, 1, "all", 0, "float32")
+    run = Run(Target(cast(gaussian.bare(), np.float32)), kernel, plan, None, {}, None)
     carry, part = run.begin(), run.parts()[0]
     layout = run.layout(carry)
     assert layout.devices == 2

@@ -31,9 +31,7 @@ def check_moments(values, mean, variance, relative=0.15):
 
 
 @pytest.mark.parametrize("target", CONTINUOUS)
-@pytest.mark.parametrize(
-    "name", EXACT
-)
+@pytest.mark.parametrize("name", EXACT)
 def test_exact_kernels_recover_moments(name, target):
     known = CONTINUOUS[target]
     draws = un.sample(known.density, EXACT[name], draws=5000, warmup=1000, seed=3, progress=False)
@@ -117,3 +115,27 @@ def test_kernels_of_equal_options_are_different_structures():
     structures = [jax.tree.structure(KERNELS[name](step_size=0.3)) for name in ("random_walk_mh", "ula", "mala")]
     assert len({*map(str, structures)}) == 3
     assert all(one != other for one, other in itertools.combinations(structures, 2))
+
+
+def test_gibbs_finds_out_which_sites_interact():
+    from unnorm.sampling.interactions import find_colouring
+
+    def colours(function, support):
+        found = find_colouring(Target(un.Density(function, {"x": support}).bare()))
+        return found and (found.count, found.linear)
+
+    assert colours(lambda x: 0.4 * jnp.sum(x * (jnp.roll(x, 1, 0) + jnp.roll(x, 1, 1))), un.Spin[6, 6]) == (2, True)
+    assert colours(lambda x: x[0] * x[1] * x[2] + x.sum(), un.Binary[8]) == (3, True)
+    assert colours(lambda x: jnp.sum(x[:-1] * x[1:]) - 0.3 * jnp.sum(x**4), un.Binary[8]) == (2, False)  # not linear
+    assert colours(lambda x: x.sum() ** 2, un.Binary[8]) is None  # all interact
+    # A function of comparisons has no gradient: the joint moves see the interaction, and nothing is coloured.
+    assert colours(lambda x: jnp.where((x[0] == 1) & (x[5] == 1), 2.0, 0.0), un.Binary[8]) is None
+
+
+@pytest.mark.parametrize("scan", ["systematic", "random"])
+def test_colours_that_need_trials_are_exact_too(scan):
+    p = un.Density(lambda x: jnp.sum(x[:-1] * x[1:]) - 0.3 * jnp.sum((x + 0.5) ** 3), {"x": un.Binary[5]})
+    states, probabilities = enumerated(p)
+    draws = un.sample(p, un.kernels.Gibbs(scan=scan), draws=5000, warmup=100, seed=2, progress=False)
+    x = draws.posterior["x"].values.astype(float)
+    assert_within(x.mean((0, 1)), probabilities @ states, error_of_mean(x))

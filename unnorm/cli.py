@@ -115,7 +115,7 @@ def _start(devices: int, coordinator: str, processes: int, process_id: int) -> N
 
 
 def _watch(processes: int) -> None:
-    """Run this command in a child: where the coordinator dies, JAX aborts the process, and the sentence is left to us."""
+    """Run this command in a child: JAX aborts a process whose coordinator dies, and the sentence is left to us."""
     from unnorm.sampling.hosts import lost
 
     command = [sys.executable, "-m", "unnorm.cli", *sys.argv[1:]]

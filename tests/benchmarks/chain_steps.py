@@ -87,7 +87,7 @@ def main() -> None:
     for name, density in targets().items():
         for algorithm in HAND:
             for chains in (1, 64):
-                steps = STEPS[chains] if name == "2-D mixture" else STEPS[chains] // 10
+                steps = STEPS[chains] if name == "2-D mixture" or chains == 1 else STEPS[chains] // 10
                 for store in (False, True):
                     found = medians(
                         {

@@ -85,7 +85,9 @@ def numpyro_by_hand(model):
 
     def call(turn):
         keys = jax.random.split(jax.random.key(turn), CHAINS)
-        starts = jax.vmap(lambda k: jax.tree.map(lambda z: jax.random.uniform(k, z.shape, z.dtype, -2, 2), info.param_info.z))
+        starts = jax.vmap(
+            lambda k: jax.tree.map(lambda z: jax.random.uniform(k, z.shape, z.dtype, -2, 2), info.param_info.z)
+        )
         states = kernel.init(keys, WARMUP, starts(keys), (), {})
         return jax.tree.map(lambda z: np.asarray(z).swapaxes(0, 1), run(states))
 

@@ -62,7 +62,9 @@ def main() -> None:
     rows = []
     for name, density in targets().items():
         steps = STEPS[name]
-        found = medians({"b": blackjax_mala(density, steps), "o": ours(density, steps, un.kernels.MALA(step_size=STEP))})
+        found = medians(
+            {"b": blackjax_mala(density, steps), "o": ours(density, steps, un.kernels.MALA(step_size=STEP))}
+        )
         micro = [f"{found[who] / steps * 1e6:.0f}" for who in "bo"]
         rows.append([name, "MALA", "BlackJAX, vmapped", *micro, f"{found['b'] / found['o']:.2f}", CLAIMS[name]])
         print(rows[-1], flush=True)

@@ -31,7 +31,9 @@ def overhead() -> list[list]:
             seconds = []
             for turn in range(10):
                 value = density.constants | {}
-                changed = un.Density(density.function, density.variables, constants={n: v * (1 + turn / 1e3) for n, v in value.items()})
+                changed = un.Density(
+                    density.function, density.variables, constants={n: v * (1 + turn / 1e3) for n, v in value.items()}
+                )
                 made = un.kernels.KERNELS[kernel](step_size=0.1 + turn / 1e3)
                 began = time.perf_counter()
                 un.sample(changed, made, draws=20, warmup=0, chains=1, seed=turn, keep="last", progress=False)

@@ -75,11 +75,14 @@ def resolved_by_rounding(density: Density, flat: jax.Array, event: dict[str, jax
     event = jax.lax.optimization_barrier(event)  # else XLA cancels log(exp(u)), and rounding goes unseen
     supports, parts = density.variables, split(density, flat)
     drift = [
-        jnp.ravel(jnp.abs(supports[name].unconstrain(value) - parts[name])) if supports[name].bijective else jnp.zeros(1)
+        jnp.ravel(jnp.abs(supports[name].unconstrain(value) - parts[name]))
+        if supports[name].bijective
+        else jnp.zeros(1)
         for name, value in event.items()
     ]
-    drift, flat = jnp.concatenate(drift), jnp.concatenate(
-        [jnp.ravel(parts[name]) if supports[name].bijective else jnp.zeros(1) for name in event]
+    drift, flat = (
+        jnp.concatenate(drift),
+        jnp.concatenate([jnp.ravel(parts[name]) if supports[name].bijective else jnp.zeros(1) for name in event]),
     )
     return jnp.all(drift <= 0.01 + 1e-6 * jnp.abs(flat))  # false for NaN
 

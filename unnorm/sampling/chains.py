@@ -1,7 +1,7 @@
 """The compiled part of sampling: blocks of steps over all chains, with and without adaptation.
 
-Noise keys fold in (chain, absolute block), and a block is a fixed number of steps, so that how a run is cut into chunks,
-chain blocks or devices changes no bit of its noise.
+Noise keys fold in (chain, absolute block), and a block is a fixed number of steps, so that how a run is cut into
+chunks, chain blocks or devices changes no bit of its noise.
 """
 
 import functools
@@ -155,9 +155,7 @@ def sample_chunk(kernel, target, tuning, states, moments, keys, blocks, *, layou
         if size >= count:
             return _run_blocks(kernel, target, tuning, states, moments, keys, blocks, layout)
         cut = jax.tree.map(lambda leaf: leaf.reshape((-1, size) + leaf.shape[1:]), (states, moments, keys))
-        states, moments, out = jax.lax.map(
-            lambda part: _run_blocks(kernel, target, tuning, *part, blocks, layout), cut
-        )
+        states, moments, out = jax.lax.map(lambda part: _run_blocks(kernel, target, tuning, *part, blocks, layout), cut)
         join = functools.partial(jax.tree.map, lambda leaf: leaf.reshape((-1,) + leaf.shape[2:]))
         out = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1).reshape((leaf.shape[1], -1) + leaf.shape[3:]), out)
         return join(states), join(moments), out

@@ -98,9 +98,7 @@ def sample(
     dtype = np.dtype(dtype or jnp.result_type(float))
     seed = _seed(seed, store, hosts)
     if chains % hosts.count:
-        raise ValueError(
-            f"chains is {chains}; expected a multiple of the {hosts.count} processes; pass such a number."
-        )
+        raise ValueError(f"chains is {chains}; expected a multiple of the {hosts.count} processes; pass such a number.")
     plan = Plan(draws, warmup, chains, thin, keep, seed, dtype.name, hosts.count, hosts.own)
     with jax.enable_x64(dtype == np.float64), _on(device):
         target = Target(cast(p.bare(), dtype))
@@ -116,7 +114,9 @@ def sample(
         moments = jax.tree.map(np.asarray, carry.moments)
     if finished < draws:
         findings.append(
-            Finding(f"the run was interrupted after {finished:,} of {draws:,} draws", "resume it, or run it again", WARNING)
+            Finding(
+                f"the run was interrupted after {finished:,} of {draws:,} draws", "resume it, or run it again", WARNING
+            )
         )
     if not warmup and kernel.adapts and getattr(kernel, "step_size", None) is None:
         findings.append(Finding("there was no warm-up, so that the step size is a guess", "pass warmup=1000", WARNING))
@@ -235,7 +235,11 @@ def _over_hosts(hosts: Hosts, events: dict) -> Finding:
         flat = values.reshape(*values.shape[:2], -1)
         middle = flat.shape[1] // 2
         cut = np.concatenate([flat[:, :middle], flat[:, middle : 2 * middle]]).astype(float)
-        halves |= {f"{name} mean": cut.mean(1), f"{name} variance": cut.var(1, ddof=1), f"{name} n": cut[:, 0] * 0 + middle}
+        halves |= {
+            f"{name} mean": cut.mean(1),
+            f"{name} variance": cut.var(1, ddof=1),
+            f"{name} n": cut[:, 0] * 0 + middle,
+        }
     halves = hosts.gathered("halves", halves)
     worst = 0.0
     for name in events:
@@ -326,5 +330,3 @@ def _note_starts(p: Density, findings: list[Finding]) -> None:
     if loose:
         what = f"{', '.join(loose)} stood at the declared starts, which no fit and no bind has set"
         findings.append(Finding(what, "bind values or fit first", WARNING))
-
-

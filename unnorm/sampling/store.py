@@ -170,7 +170,7 @@ class Memory:
 
 
 class Filling:
-    """Arrays that parts fill in turn: made once, in memory or as memory maps, for fresh memory costs as much as a copy."""
+    """Arrays that parts fill in turn, in memory or as memory maps; made once, for fresh memory costs like a copy."""
 
     def __init__(self, draws: int, folder: Path | None = None):
         self.draws, self.folder, self.at = draws, folder, 0

@@ -1,4 +1,4 @@
-"""The default noises that NumPyro does not have in the form that is needed: sample(key, sample_shape), log_prob(value)."""
+"""Default noises that NumPyro lacks in the form that is needed: sample(key, sample_shape) and log_prob(value)."""
 
 import jax
 import jax.numpy as jnp

@@ -62,9 +62,7 @@ class ContrastiveDivergence:
         kernel = self.chosen_kernel(density)
         for name, support in density.variables.items():
             if not kernel.serves(support):
-                return (
-                    f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use {kernels_for(support)}"
-                )
+                return f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use {kernels_for(support)}"
         if density.covariates:
             return (
                 f"ContrastiveDivergence does not serve the covariate {next(iter(density.covariates))} yet; use "

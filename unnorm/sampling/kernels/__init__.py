@@ -38,7 +38,6 @@ KERNELS = {
 }
 
 
-
 def kernels_for(support: Support) -> str:
     """Names of kernels made for a support, for messages; those that serve any come last."""
     names = [cls.__name__ for cls in KERNELS.values() if not cls.composed and cls.serves(cls, support)]

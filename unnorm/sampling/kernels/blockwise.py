@@ -23,8 +23,7 @@ class _EachBlock(Fixed):
 
     def begin(self, kernel, tuning, position):
         return {
-            label: strategy(inner).begin(inner, tuning[label], part)
-            for label, inner, part in kernel.parts_of(position)
+            label: strategy(inner).begin(inner, tuning[label], part) for label, inner, part in kernel.parts_of(position)
         }
 
     def current(self, kernel, state, tuning):
@@ -41,8 +40,7 @@ class _EachBlock(Fixed):
 
     def finish(self, kernel, state, tuning):
         return {
-            label: strategy(inner).finish(inner, state[label], tuning[label])
-            for label, inner in kernel.kernels.items()
+            label: strategy(inner).finish(inner, state[label], tuning[label]) for label, inner in kernel.kernels.items()
         }
 
 

@@ -221,5 +221,3 @@ def _one_by_one(target: Any, scan: str) -> SamplingAlgorithm:
         return state, _told(*(jnp.concatenate(part) for part in zip(*told, strict=True)))
 
     return SamplingAlgorithm(init, step)
-
-

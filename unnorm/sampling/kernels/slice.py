@@ -108,6 +108,7 @@ class EllipticalSlice(Options):
             return target.log_density(position) - log_gaussian(position)
 
         kernel = blackjax.mcmc.elliptical_slice.build_kernel(jnp.atleast_1d(covariance), jnp.atleast_1d(mean))
+
         def init(position, key=None):
             value = target.log_density(position)
             return EllipticalState(position, value, value - log_gaussian(position))
