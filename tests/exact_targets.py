@@ -40,15 +40,11 @@ def circular(x):
 def by_enumeration(p: un.Density, proposal=None) -> Exact:
     p = p.bare()
     states = enumerate_states(p)
-    log_density = np.array([float(p.log_density({n: v[i] for n, v in states.items()})) for i in range(_count(states))])
+    log_density = np.asarray(p(states), float)
     weights = np.exp(log_density - log_density.max())
     weights /= weights.sum()
     features = moments(*(np.asarray(states[n])[None] for n in p.variables))[0]
     return Exact(p, moments, weights @ features, proposal)
-
-
-def _count(states):
-    return len(next(iter(states.values())))
 
 
 def on_grid(p: un.Density, axes, measure=1.0, proposal=None) -> Exact:

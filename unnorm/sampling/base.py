@@ -72,6 +72,15 @@ class Target:
         supports = self.density.variables
         return value + sum(supports[name].log_det(free) for name, free in position.items())
 
+    def within_range(self, position: dict[str, jax.Array]) -> jax.Array:
+        """`log_density`, minus infinity where coordinates are too large for their squares to be numbers.
+
+        A trajectory that explodes ends there, and an overflow of the density would read as +inf and absorb the chain.
+        """
+        limit = float(jnp.finfo(jnp.result_type(*position.values())).max) ** 0.4
+        far = jnp.stack([jnp.any(jnp.abs(leaf) > limit) for leaf in position.values()]).any()
+        return jnp.where(far, -jnp.inf, self.log_density(position))
+
     @staticmethod
     def _masked(density: Density, event: dict[str, jax.Array]) -> jax.Array:
         """log p̃; minus infinity where an unbounded discrete variable has left its support (a count below 0)."""

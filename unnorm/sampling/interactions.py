@@ -88,7 +88,7 @@ def find_colouring(target: Any, groups: str | None = None) -> Colouring | None:
     with jax.enable_x64(True):
         target = cast(target, jnp.float64)
         positions = [target.random_position(jax.random.key(i), jnp.float64) for i in range(STATES)]
-        if not jnp.isfinite(jnp.stack([target.log_density(position) for position in positions])).all():
+        if not all(np.isfinite(_value(target, position)) for position in positions):
             return None
         names = discrete_names(target)
         sizes = {name: positions[0][name].size for name in names}
@@ -105,6 +105,11 @@ def find_colouring(target: Any, groups: str | None = None) -> Colouring | None:
         verdicts = [_adds_up(target, position, colours, jax.random.key(i)) for i, position in enumerate(positions)]
     additive, linear = (all(bool(verdict[i]) for verdict in verdicts) for i in range(2))
     return Colouring(colours, linear) if additive else None
+
+
+@jax.jit
+def _value(target: Any, position: dict) -> jax.Array:
+    return target.log_density(position)
 
 
 def _interactions(target: Any, positions: list[dict]) -> np.ndarray:

@@ -71,7 +71,7 @@ class HMC(_Hamiltonian):
     dense_mass: bool = static(False)
 
     def build(self, target, tuning):
-        return blackjax.hmc(target.log_density, tuning["step_size"], tuning["inverse_mass_matrix"], self.leapfrogs)
+        return blackjax.hmc(target.within_range, tuning["step_size"], tuning["inverse_mass_matrix"], self.leapfrogs)
 
     def stats(self, info):
         return self._stats(info, info.proposal.logdensity)
@@ -107,7 +107,7 @@ class NUTS(_Hamiltonian):
 
     def build(self, target, tuning):
         return blackjax.nuts(
-            target.log_density,
+            target.within_range,
             tuning["step_size"],
             tuning["inverse_mass_matrix"],
             max_num_doublings=self.max_tree_depth,

@@ -82,21 +82,21 @@ class MCLMC(Options):
             kernel = adjusted_mclmc.build_kernel()
 
             def init(position, key=None):
-                return adjusted_mclmc.init(position, target.log_density)
+                return adjusted_mclmc.init(position, target.within_range)
 
             def step(key, state):
                 key, draw = jax.random.split(key)
                 leapfrogs = jax.random.randint(draw, (), 1, 2 * self.leapfrogs)
-                return kernel(key, state, target.log_density, step_size, (leapfrogs,), mass)
+                return kernel(key, state, target.within_range, step_size, (leapfrogs,), mass)
 
             return SamplingAlgorithm(init, step)
         kernel = mclmc.build_kernel()
 
         def init(position, key):
-            return mclmc.init(position, target.log_density, key)
+            return mclmc.init(position, target.within_range, key)
 
         def step(key, state):
-            return kernel(key, state, target.log_density, mass, tuning["length"], step_size)
+            return kernel(key, state, target.within_range, mass, tuning["length"], step_size)
 
         return SamplingAlgorithm(init, step)
 
@@ -108,7 +108,7 @@ class MCLMC(Options):
 
         def one(state, key):
             state, found, _ = blackjax.mclmc_find_L_and_step_size(
-                mclmc.build_kernel(), total, state, key, target.log_density
+                mclmc.build_kernel(), total, state, key, target.within_range
             )
             return state, found
 

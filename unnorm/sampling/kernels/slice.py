@@ -129,20 +129,30 @@ def _gaussian_factor(target) -> tuple[jax.Array, jax.Array] | None:
     """Mean and covariance of the factors whose log is quadratic in unconstrained coordinates; None without any."""
     with jax.enable_x64(True):
         target = cast(target, jnp.float64)
-        points = [ravel_pytree(target.random_position(jax.random.key(i), jnp.float64)) for i in range(3)]
-        (first, unravel), flats = points[0], [flat for flat, _ in points]
-        precision, slope = jnp.zeros((first.size,) * 2), jnp.zeros(first.size)
-        for factor, power in zip(target.factors, target.powers, strict=True):
-
-            def value(flat, factor=factor, power=power):
-                event = target.constrain(unravel(flat))
-                return power * factor.log_density({name: event[name] for name in factor.variables})
-
-            curves = jnp.stack([jax.hessian(value)(flat) for flat in flats])
-            scale = 1e-8 * (1 + jnp.abs(curves).max())
-            if jnp.abs(curves - curves[0]).max() <= scale:
-                precision, slope = precision - curves[0], slope + jax.grad(value)(first)
+        points = [target.random_position(jax.random.key(i), jnp.float64) for i in range(3)]
+        first = ravel_pytree(points[0])[0]
+        curves, slopes = _curvature(target, points)
+        scale = 1e-8 * (1 + jnp.abs(curves).max((1, 2, 3)))
+        quadratic = jnp.abs(curves - curves[:, :1]).max((1, 2, 3)) <= scale
+        precision = -jnp.where(quadratic[:, None, None], curves[:, 0], 0).sum(0)
+        slope = jnp.where(quadratic[:, None], slopes, 0).sum(0)
         if not jnp.linalg.eigvalsh(precision).min() > 0:
             return None
         covariance = jnp.linalg.inv(precision)
         return first + covariance @ slope, covariance
+
+
+@jax.jit
+def _curvature(target, points: list[dict]) -> tuple[jax.Array, jax.Array]:
+    """Each factor's Hessians at the points (factors, points, n, n), and its gradient at the first (factors, n)."""
+    unravel, curves, slopes = ravel_pytree(points[0])[1], [], []
+    flats = [ravel_pytree(point)[0] for point in points]
+    for factor, power in zip(target.factors, target.powers, strict=True):
+
+        def value(flat, factor=factor, power=power):
+            event = target.constrain(unravel(flat))
+            return power * factor.log_density({name: event[name] for name in factor.variables})
+
+        curves.append(jnp.stack([jax.hessian(value)(flat) for flat in flats]))
+        slopes.append(jax.grad(value)(flats[0]))
+    return jnp.stack(curves), jnp.stack(slopes)
