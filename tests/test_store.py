@@ -165,7 +165,7 @@ import numpy as np
 sys.path.insert(0, {tests!r})
 import unnorm as un
 from targets import gaussian
-draws = un.sample(gaussian, "mala", draws=4000, warmup=1000, chains=4, thin=20, seed=1, store={store!r}, progress=False)
+draws = un.sample(gaussian, "mala", draws=4000, warmup=1000, chains=4, thin=300, seed=1, store={store!r}, progress=False)
 np.save({out!r}, draws.posterior["x"].values)
 """
 
@@ -184,16 +184,22 @@ def test_fifty_kills_and_resumptions_change_no_bit(tmp_path):
         code = JOB.format(tests=tests, store=str(tmp_path / f"run{i}.d"), out=str(tmp_path / f"{i}.npy"))
         return subprocess.Popen([sys.executable, "-c", code], env=environment)
 
+    def begun(name, process):
+        while not (tmp_path / f"run{name}.d" / "meta.json").exists() and process.poll() is None:
+            time.sleep(0.005)
+        return time.monotonic()
+
     job("warm").wait()  # fills the compile cache
-    assert job("unbroken").wait() == 0
+    process = job("unbroken")
+    began = begun("unbroken", process)
+    assert process.wait() == 0
+    lasts = time.monotonic() - began
     unbroken = np.load(tmp_path / "unbroken.npy")
     rng, same_bits, stages = random.Random(0), 0, set()
     for i in range(50):
-        process, first = job(i), time.monotonic()
-        store = tmp_path / f"run{i}.d"
-        while not (store / "meta.json").exists() and process.poll() is None:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.2 * (time.monotonic() - first)))
+        process, store = job(i), tmp_path / f"run{i}.d"
+        begun(i, process)
+        time.sleep(rng.uniform(0, lasts))
         process.send_signal(signal.SIGKILL)
         process.wait()
         stages.add(len(json.loads((store / "state.json").read_text())) if (store / "state.json").exists() else 0)
