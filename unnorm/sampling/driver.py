@@ -213,8 +213,8 @@ def _go(run: Run, sink: Any, hosts: Hosts, progress: bool) -> tuple[Any, int]:
                 carry = carry if at == i - 1 else sink.carry(i - 1, run.template(i - 1, start))
                 carry, out = run.advance(i, carry, shown)
                 sink.save(i, carry, out)
-                hosts.agree(i)
                 at = i
+            hosts.agree(i)  # also after a part of the store: another process may have to make it again
             done += run.steps(part) // plan.thin if part.phase == compiled.SAMPLING else 0
     if not done:
         raise KeyboardInterrupt

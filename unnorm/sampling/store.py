@@ -107,7 +107,7 @@ def write(path: Path, content: bytes) -> None:
 def _read_json(path: Path) -> dict:
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
 
 
