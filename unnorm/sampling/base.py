@@ -1,17 +1,16 @@
 """The contract of a kernel, and the target that it is given."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
-from jax.extend.random import threefry_2x32
 
 from unnorm.density import Density
 from unnorm.methods import method, static
+from unnorm.sampling.normals import normals_like
 from unnorm.supports import Support
 
 
@@ -187,30 +186,6 @@ def metropolis(log_ratio: jax.Array, log_uniform: jax.Array, proposed: jax.Array
 
 def tree_where(condition: jax.Array, yes: Any, no: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
-
-
-def normals_like(key: jax.Array, tree: Any, leading: tuple[int, ...] = ()) -> Any:
-    """Standard normal noise in the shape of a pytree, with leading axes before each leaf's own."""
-    leaves, treedef = jax.tree.flatten(tree)
-    keys = jax.random.split(key, len(leaves))
-    drawn = [normal(k, leading + leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(treedef, drawn)
-
-
-def normal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Standard normals by inversion, as `jax.random.normal`, from half as many rounds of the generator.
-
-    JAX's partitionable streams use one of the two words that a Threefry round gives; noise is most of a step's cost
-    where a density is cheap (Salmon et al., 2011, doi:10.1145/2063384.2063405).
-    """
-    plain = jnp.dtype(dtype) != jnp.float32 or jax.random.key_impl(key) != "threefry2x32"
-    if plain or math.prod(shape) < 2:
-        return jax.random.normal(key, shape, dtype)
-    count = math.prod(shape)
-    words = threefry_2x32(jax.random.key_data(key), jnp.arange(count + count % 2, dtype=jnp.uint32))[:count]
-    # 23 bits make a number in [1, 2); a half of the last place keeps it off both ends of (-1, 1).
-    unit = jax.lax.bitcast_convert_type((words >> 9) | jnp.uint32(0x3F800000), jnp.float32) - 1.0
-    return jnp.sqrt(jnp.float32(2)) * jax.lax.erf_inv(2 * unit - 1 + jnp.float32(2.0**-23)).reshape(shape)
 
 
 class WalkNoise:

@@ -28,10 +28,6 @@ def _move(state: LangevinState, step_size, noise):
     return jax.tree.map(lambda x, g, z: x + step_size * g + spread * z, state.position, state.gradient, noise)
 
 
-def _squared_distance(one, other):
-    return sum(jnp.sum((a - b) ** 2) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
-
-
 @method
 class ULA(Options):
     """Unadjusted Langevin: x + ε∇log p(x) + √(2ε) z, never rejected, and therefore biased by its step.
@@ -109,15 +105,15 @@ class MALA(WalkNoise, Options):
     def build(self, target, tuning):
         init, step_size = initialise(target), tuning["step_size"]
 
-        def log_transition(start, end):
-            mean = jax.tree.map(lambda x, g: x + step_size * g, start.position, start.gradient)
-            return -_squared_distance(end.position, mean) / (4 * step_size)
+        def log_transitions(x, y, g, z):
+            """log q(x | y) − log q(y | x): the way there is the noise z itself, and one sum serves both ways."""
+            return jnp.sum(0.5 * z**2 - (x - y - step_size * g) ** 2 / (4 * step_size))
 
         def step(noise, state):
             walk, log_uniform = noise
             proposal = init(_move(state, step_size, walk))
-            ratio = proposal.logdensity - state.logdensity
-            ratio += log_transition(proposal, state) - log_transition(state, proposal)
+            ways = jax.tree.map(log_transitions, state.position, proposal.position, proposal.gradient, walk)
+            ratio = proposal.logdensity - state.logdensity + sum(jax.tree.leaves(ways))
             info = metropolis(ratio, log_uniform, proposal.logdensity)
             return tree_where(info.is_accepted, proposal, state), info
 
