@@ -6,6 +6,8 @@ from targets import ising
 
 import unnorm as un
 
+collect_ignore = ["benchmarks"]  # programs of their own, which set JAX's devices up
+
 
 @pytest.fixture
 def x64():

@@ -55,7 +55,8 @@ def estimates(name, target, seed, draws=2000):
     if kernel is None:
         return None
     try:
-        tree = un.sample(exact.density, kernel, draws=draws, warmup=500, thin=THIN.get(name, 2), seed=seed, progress=False)
+        run = {"draws": draws, "warmup": 500, "thin": THIN.get(name, 2), "seed": seed, "progress": False}
+        tree = un.sample(exact.density, kernel, **run)
     except ValueError as refusal:
         assert "expected" in str(refusal) and "use un.kernels" in str(refusal)
         return None

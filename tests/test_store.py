@@ -167,7 +167,8 @@ import numpy as np
 sys.path.insert(0, {tests!r})
 import unnorm as un
 from targets import gaussian
-draws = un.sample(gaussian, "mala", draws=4000, warmup=1000, chains=4, thin=300, seed=1, store={store!r}, progress=False)
+run = dict(draws=4000, warmup=1000, chains=4, thin=300, seed=1, progress=False)
+draws = un.sample(gaussian, "mala", store={store!r}, **run)
 np.save({out!r}, draws.posterior["x"].values)
 """
 

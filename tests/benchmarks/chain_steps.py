@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import unnorm as un
-from benchmarks.harness import medians, table
+from benchmarks.harness import medians, table, terminal
 from benchmarks.targets import targets
 
 STEP = 0.1
@@ -83,6 +83,12 @@ def ours(density: un.Density, algorithm: str, chains: int, steps: int, store: bo
 
 
 def main() -> None:
+    with terminal():  # for the progress bar, where draws are stored
+        rows = measured()
+    print(table(["target", "kernel", "chains", "stored", "hand, µs a step", "unnorm", "ratio"], rows))
+
+
+def measured() -> list[list]:
     rows = []
     for name, density in targets().items():
         for algorithm in HAND:
@@ -101,7 +107,7 @@ def main() -> None:
                         + [f"{micro['hand']:.2f}", f"{micro['ours']:.2f}", f"{found['hand'] / found['ours']:.2f}"]
                     )
                     print(rows[-1], flush=True)
-    print(table(["target", "kernel", "chains", "stored", "hand, µs a step", "unnorm", "ratio"], rows))
+    return rows
 
 
 if __name__ == "__main__":

@@ -2,17 +2,14 @@
 
 import functools
 
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 import unnorm as un
-
-un.use_devices(2)
-
-import blackjax  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-
-from benchmarks.harness import medians, table  # noqa: E402
-from benchmarks.targets import targets  # noqa: E402
+from benchmarks.harness import medians, table
+from benchmarks.targets import targets
 
 STEP, CHAINS = 0.1, 1024
 STEPS = {"2-D mixture": 20_000, "100-D Gaussian": 2_000, "network 2→128→128→1": 4_000}
@@ -59,6 +56,7 @@ def torch_langevin(density: un.Density, steps: int):
 
 
 def main() -> None:
+    un.use_devices(2)
     rows = []
     for name, density in targets().items():
         steps = STEPS[name]

@@ -6,11 +6,8 @@ import torchebm.core
 import torchebm.samplers
 
 import unnorm as un
-
-un.use_devices(2)
-
-from benchmarks.harness import medians, table  # noqa: E402
-from benchmarks.targets import targets  # noqa: E402
+from benchmarks.harness import medians, table
+from benchmarks.targets import targets
 
 STEP = 0.1
 STEPS = {1: {"unnorm": 200_000, "torch": 1_000}, 1024: {"unnorm": 2_000, "torch": 200}}
@@ -26,8 +23,9 @@ def energies() -> dict:
             (
                 lambda x: -torch.logsumexp(-0.5 * ((x[:, None] - mixture["centres"]) ** 2).sum(-1), -1),
                 lambda x: 0.5 * (gaussian["precision"] * x**2).sum(-1),
-                lambda x: 0.5 * (x**2).sum(-1)
-                - torch.tanh(torch.tanh(x @ network["w1"]) @ network["w2"]) @ network["w3"],
+                lambda x: (
+                    0.5 * (x**2).sum(-1) - torch.tanh(torch.tanh(x @ network["w1"]) @ network["w2"]) @ network["w3"]
+                ),
             ),
             strict=True,
         )
@@ -70,6 +68,7 @@ def ours(density: un.Density, chains: int, steps: int):
 
 
 def main() -> None:
+    un.use_devices(2)
     rows = []
     for (name, density), energy in zip(targets().items(), energies().values(), strict=True):
         size = density.variables["x"].axes[0]

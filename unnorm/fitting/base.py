@@ -5,6 +5,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import jax
 
 from unnorm.density import Density
+from unnorm.diagnostics.verdict import Finding
 
 
 class Extra(NamedTuple):
@@ -54,6 +55,10 @@ class PerExample:
     def refreshed(self, density: Density, extra: Extra, events: dict) -> Extra | None:
         """Return a new extra where the fixed one is no longer good enough at these parameters."""
         return None
+
+    def findings(self, density: Density, extra: Extra, events: dict) -> list[Finding]:
+        """Return what the user should know of how well this objective serves these data, at the fit."""
+        return []
 
     def score_correction(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
         """Return what is added to each row's score for what was estimated beforehand (a fitted noise)."""

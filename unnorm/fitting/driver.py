@@ -129,6 +129,7 @@ def _run_deterministic(p, objective, density, events, seed, findings, shown, ste
             break
         extra = renewed
     converged = bool(np.isfinite(found.decrement)) and renewed is None
+    findings += objective.findings(density, extra, events)
     covariance = None
     if minimise is lbfgs:
         findings.append(Finding("there are too many parameters for a covariance", "use the bootstrap for errors", NOTE))

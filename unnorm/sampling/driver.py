@@ -23,7 +23,7 @@ from unnorm.sampling.hosts import Hosts
 from unnorm.sampling.kernels import KERNELS, NUTS, Blockwise, Gibbs, RandomWalkMH, kernels_for
 from unnorm.sampling.run import Plan, Run
 from unnorm.sampling.storage import as_json, provenance, to_datatree
-from unnorm.sampling.store import Memory, Store, read_meta
+from unnorm.sampling.store import Behind, Memory, Store, read_meta
 
 KEEP = ("all", "moments", "last")
 
@@ -205,15 +205,19 @@ def _go(run: Run, sink: Any, hosts: Hosts, progress: bool) -> tuple[Any, int]:
     start = carry = run.begin()
     at, done = -1, 0  # the part whose carry is at hand, and the draws made so far
     label = f"{type(run.kernel).__name__}, {plan.chains} chains"
-    with bar(label, sum(map(run.steps, parts)), progress) as shown, contextlib.suppress(KeyboardInterrupt):
+    with (
+        Behind(sink) as behind,
+        bar(label, sum(map(run.steps, parts)), progress) as shown,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
         for i, part in enumerate(parts):
             if sink.has(i):
                 shown.step(run.steps(part), "from the store")
             else:
                 carry = carry if at == i - 1 else sink.carry(i - 1, run.template(i - 1, start))
-                carry, out = run.advance(i, carry, shown)
-                sink.save(i, carry, out)
-                at = i
+                reached, out = run.advance(i, carry, shown)
+                behind.save(i, reached, out)
+                carry, at = reached, i
             hosts.agree(i)  # also after a part of the store: another process may have to make it again
             done += run.steps(part) // plan.thin if part.phase == compiled.SAMPLING else 0
     if not done:

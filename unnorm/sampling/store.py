@@ -9,6 +9,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,30 @@ class Memory:
     def collected(self) -> tuple[dict, ...]:
         """Events, tracked functions and statistics, as (chain, draw, ...)."""
         return tuple(group.arrays() for group in self.groups)
+
+
+class Behind:
+    """Saves parts into a sink while the next one is computed: one at a time, in order."""
+
+    def __init__(self, sink: Any):
+        self.sink, self.pool = sink, ThreadPoolExecutor(1)
+        self.writing: Future | None = None
+
+    def __enter__(self) -> "Behind":
+        return self
+
+    def save(self, part: int, carry: Any, out: Any) -> None:
+        self.wait()
+        self.writing = self.pool.submit(self.sink.save, part, carry, out)
+
+    def wait(self) -> None:
+        """Until the sink holds all that it was given."""
+        if self.writing is not None:
+            self.writing.result()
+
+    def __exit__(self, *_) -> None:
+        self.pool.shutdown()
+        self.wait()
 
 
 class Filling:
