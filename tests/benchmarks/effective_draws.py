@@ -70,17 +70,18 @@ def numpyro_by_hand(model):
     """NumPyro's NUTS in one jitted program that is compiled once."""
     info = initialize_model(jax.random.key(0), model)
     kernel = NUTS(potential_fn=info.potential_fn)
-    kernel.init(jax.random.key(0), WARMUP, info.param_info.z, (), {})
+
+    @jax.jit
+    def begin(keys, starts):  # with a key for every chain, NumPyro maps its kernel over them
+        return kernel.init(keys, WARMUP, starts, (), {})
 
     @jax.jit
     def run(states):
-        step = jax.vmap(lambda state: kernel.sample(state, (), {}))
-
         def one(states, _):
-            states = step(states)
+            states = kernel.sample(states, (), {})
             return states, states.z
 
-        states, _ = jax.lax.scan(lambda s, _: (step(s), None), states, None, WARMUP)
+        states, _ = jax.lax.scan(lambda s, _: (one(s, None)[0], None), states, None, WARMUP)
         return jax.lax.scan(one, states, None, DRAWS)[1]
 
     def call(turn):
@@ -88,8 +89,8 @@ def numpyro_by_hand(model):
         starts = jax.vmap(
             lambda k: jax.tree.map(lambda z: jax.random.uniform(k, z.shape, z.dtype, -2, 2), info.param_info.z)
         )
-        states = kernel.init(keys, WARMUP, starts(keys), (), {})
-        return jax.tree.map(lambda z: np.asarray(z).swapaxes(0, 1), run(states))
+        draws = run(begin(keys, starts(keys)))
+        return jax.tree.map(lambda z: np.asarray(z).swapaxes(0, 1), draws)
 
     return call
 
