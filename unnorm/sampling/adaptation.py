@@ -4,6 +4,7 @@ A strategy has four functions: `begin` makes its state, `current` the tuning to 
 step of all chains, and `finish` gives the tuning for sampling. Options that the user gave stay as given.
 """
 
+import functools
 import warnings
 from typing import Any
 
@@ -104,9 +105,16 @@ def strategy(kernel: Any) -> Fixed:
 
 def schedule(kernel: Any, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """For each warm-up step its stage (1: the mass matrix learns) and whether a window ends."""
-    pairs = window_adaptation.build_schedule(steps) if strategy(kernel).windows and steps else [(0, False)] * steps
-    stages = np.array([stage for stage, _ in pairs], np.int32)
-    return stages, np.array([bool(end) for _, end in pairs])
+    if not strategy(kernel).windows:
+        return np.zeros(steps, np.int32), np.zeros(steps, bool)
+    stages, ends = _windows(steps).T
+    return stages, ends.astype(bool)
+
+
+@functools.cache
+def _windows(steps: int) -> np.ndarray:
+    """Stan's windows as BlackJAX cuts them, (steps, 2)."""
+    return np.asarray(window_adaptation.build_schedule(steps), np.int32).reshape(steps, 2)
 
 
 def unless_given(kernel: Any, tuning: dict, adapted: dict) -> dict:
