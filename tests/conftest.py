@@ -1,5 +1,8 @@
 """Fixtures that several test files share."""
 
+import gc
+from pathlib import Path
+
 import jax
 import pytest
 from targets import ising
@@ -7,6 +10,16 @@ from targets import ising
 import unnorm as un
 
 collect_ignore = ["benchmarks"]  # programs of their own, which set JAX's devices up
+
+
+@pytest.fixture(autouse=True)
+def room_for_compiled_programs():
+    """A process may map 65,530 regions, each compiled program takes some, and XLA crashes where none is left."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

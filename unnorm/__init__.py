@@ -37,6 +37,7 @@ _LAZY = {
     "use_devices": "unnorm.sampling.devices:use_devices",
     "diagnose": "unnorm.diagnostics.convergence:diagnose",
     "fit": "unnorm.fitting.driver:fit",
+    "load": "unnorm.fitting.saved:load",
     "log_z": "unnorm.partition.driver:log_z",
     "from_numpyro": "unnorm.numpyro_bridge:from_numpyro",
 }

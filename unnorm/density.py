@@ -325,6 +325,11 @@ class Density:
             free[name] = list(map(jnp.asarray, self._held[name].leaves)) if tree else support.unconstrain(values[name])
         return free
 
+    def with_leaves(self, name: str, leaves: list) -> Any:
+        """The value of a parameter with these floating arrays in the place of its own, in their order."""
+        held = self._held.get(name)
+        return leaves[0] if held is None or len(held.leaves) == 1 else join(leaves, held.static)
+
     def at(self, free: Mapping[str, Any]) -> "Density":
         """Return the density at these unconstrained parameters, the inverse of `free`; traceable."""
         refuse_unknown("at", "parameter", free, self.supports)

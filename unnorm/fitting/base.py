@@ -12,12 +12,13 @@ class Extra(NamedTuple):
     """What an objective prepares once: a pytree that goes along into the compiled loss.
 
     `learned` is estimated jointly with the parameters (NCE's log Z), `rows` belongs to the data row by row (its noise),
-    `shared` is the same for all rows (the nodes of a quadrature, scales).
+    `shared` is the same for all rows (the nodes of a quadrature, scales); `weights`, of mean 1, are the user's.
     """
 
     learned: dict[str, Any] = {}
     rows: dict[str, Any] = {}
     shared: dict[str, Any] = {}
+    weights: jax.Array | None = None
 
 
 class Objective(Protocol):
@@ -54,6 +55,10 @@ class PerExample:
 
     def refreshed(self, density: Density, extra: Extra, events: dict) -> Extra | None:
         """Return a new extra where the fixed one is no longer good enough at these parameters."""
+        return None
+
+    def redrawn(self, density: Density, extra: Extra, events: dict, key: jax.Array) -> dict | None:
+        """Return `extra.rows` drawn anew for these rows, traceably, for training on batches; None: they stay."""
         return None
 
     def findings(self, density: Density, extra: Extra, events: dict) -> list[Finding]:

@@ -1,6 +1,6 @@
 """Data at the door: arrays, DataFrames, xarray or dicts become events by name, checked against the declaration."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,62 @@ def read_data(p: Density, data: Any) -> tuple[Density, dict[str, np.ndarray]]:
     for name, support in p.variables.items():
         support.check(events[name], name)
     return p, events
+
+
+def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np.ndarray]] | None]:
+    """Return the density as the data make it, the data or the first of their batches, and all batches where they are.
+
+    An iterable without an index, and without an array's interface, is one of batches.
+    """
+    if not hasattr(data, "__iter__") or any(hasattr(data, part) for part in ("__getitem__", "__array__")):
+        return p, data, None
+    first = next(iter(data), None) if not hasattr(data, "__next__") else next(data, None)
+    if first is None:
+        raise ValueError("data is an iterable without a batch; expected at least one; pass an array, or batches.")
+    p, events = read_data(p, first)
+    shapes = {name: event.shape for name, event in events.items()}
+
+    def checked() -> Iterator[dict[str, np.ndarray]]:
+        if hasattr(data, "__next__"):
+            yield events
+        while True:
+            for batch in data:
+                batch = read_data(p, batch)[1]
+                found = {name: event.shape for name, event in batch.items()}
+                if found != shapes:
+                    raise ValueError(
+                        f"data brought a batch of shapes {found} after {shapes}; expected equal ones; drop it."
+                    )
+                yield batch
+            if hasattr(data, "__next__"):  # it is spent
+                return
+
+    return p, first, checked()
+
+
+def read_weights(weights: Any, cluster: Any, events: dict[str, np.ndarray]):
+    """Return the events, their weights of mean 1 (or None) and the clusters as numbers from 0 (or None).
+
+    Whole numbers are frequencies: each row stands for so many equal ones, and is repeated. Others are sampling weights.
+    """
+    rows = len(next(iter(events.values())))
+    weights, cluster = (None if v is None else np.asarray(v) for v in (weights, cluster))
+    for name, value in (("weights", weights), ("cluster", cluster)):
+        if value is not None and value.shape != (rows,):
+            raise ValueError(
+                f"{name} has the shape {value.shape}; expected one value for each of {rows} rows; align it."
+            )
+    codes = None if cluster is None else np.unique(cluster, return_inverse=True)[1]
+    if weights is None:
+        return events, None, codes
+    if weights.dtype.kind not in "fiu" or not np.all(np.isfinite(weights) & (weights >= 0)) or not weights.any():
+        raise ValueError(
+            "weights hold a value that is no number of at least 0, or only zeros; expected such; mend them."
+        )
+    if weights.dtype.kind == "f":
+        return events, weights / weights.mean(), codes
+    repeated = {name: np.repeat(value, weights, 0) for name, value in events.items()}
+    return repeated, None, None if codes is None else np.repeat(codes, weights)
 
 
 def _by_name(p: Density, data: Any, declared: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list]]:

@@ -12,7 +12,7 @@ from unnorm.signature import refuse_unknown
 from unnorm.supports import _PyTree
 
 
-def check_options(p: Any, *, steps: Any, batch_size: Any, seed: Any, dtype: Any) -> None:
+def check_options(p: Any, *, steps: Any, batch_size: Any, seed: Any, dtype: Any, optimizer: Any, callback: Any) -> None:
     """Refuse what is no density, and options that are no whole numbers."""
     if not isinstance(p, Density):
         raise ValueError(f"fit was given {p!r}; expected a density; declare it with @un.density or un.Density(...).")
@@ -21,6 +21,10 @@ def check_options(p: Any, *, steps: Any, batch_size: Any, seed: Any, dtype: Any)
         if value is not None and (not whole or least is not None and value < least):
             bound = "" if least is None else f" of at least {least}"
             raise ValueError(f"{name} is {value!r}; expected a whole number{bound}, or None; pass such a one.")
+    if optimizer is not None and not all(callable(getattr(optimizer, part, None)) for part in ("init", "update")):
+        raise ValueError(f"optimizer is {optimizer!r}; expected one of Optax's; pass such as optax.adam(1e-3).")
+    if callback is not None and not callable(callback):
+        raise ValueError(f"callback is {callback!r}; expected a function of a dict; pass such a one.")
     if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
         raise ValueError(f"dtype is {dtype!r}; expected float32 or float64; pass one of the two.")
 

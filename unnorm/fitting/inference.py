@@ -4,6 +4,7 @@ mean_i ψ(x_i; θ) = 0 gives V = H⁻¹ J H⁻ᵀ / n with H = mean ∂ψ/∂θ'
 doi:10.2307/1912526).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -52,20 +53,26 @@ def row_scores(objective, density, extra, events, vector) -> jax.Array:
 def scores_and_curvature(objective, density, extra, events, vector):
     """ψ of every row, (n, p), and H."""
     psi = row_scores(objective, density, extra, events, vector)
+    psi = psi if extra.weights is None else extra.weights[:, None] * psi
     return psi, hessian(lambda v: mean_loss(objective, density, extra, events, v), vector)
 
 
-def sandwich(objective, density, extra, events) -> Covariance:
-    """The robust covariance of a per-example objective at its minimum, everything that was estimated counted."""
+def sandwich(objective, density, extra, events, clusters: np.ndarray | None = None) -> Covariance:
+    """The robust covariance of a per-example objective at its minimum, everything that was estimated counted.
+
+    Rows of one cluster (numbered from 0) may depend on each other: their scores are summed before they are squared.
+    """
     vector = parameters_of(density, extra)[0]
     psi, curvature = scores_and_curvature(objective, density, extra, events, vector)
     correction = objective.score_correction(density, extra, events)
     psi = np.asarray(psi if correction is None else psi + correction)
     drawn = objective.noise_variance(density, extra, events)
-    return sandwich_of(psi, np.asarray(curvature), None if drawn is None else np.asarray(drawn))
+    return sandwich_of(psi, np.asarray(curvature), None if drawn is None else np.asarray(drawn), clusters)
 
 
-def sandwich_of(psi: np.ndarray, curvature: np.ndarray, drawn: np.ndarray | None = None) -> Covariance:
+def sandwich_of(
+    psi: np.ndarray, curvature: np.ndarray, drawn: np.ndarray | None = None, clusters: np.ndarray | None = None
+) -> Covariance:
     """V from the rows' scores (n, p) and H."""
     if len(psi) < 2:
         raise NoCovariance(
@@ -73,7 +80,15 @@ def sandwich_of(psi: np.ndarray, curvature: np.ndarray, drawn: np.ndarray | None
             "pass more rows",
         )
     centred = psi - psi.mean(0)
-    return bread_and_meat(curvature, centred.T @ centred / len(psi), len(psi), drawn)
+    if clusters is None:
+        return bread_and_meat(curvature, centred.T @ centred / len(psi), len(psi), drawn)
+    count = clusters.max() + 1
+    if count < 2:
+        raise NoCovariance("one cluster has no spread to estimate a covariance from", "pass clusters of several labels")
+    sums = np.zeros((count, psi.shape[1]))
+    np.add.at(sums, clusters, centred)
+    meat = sums.T @ sums / len(psi) * count / (count - 1)  # few clusters: the customary correction
+    return bread_and_meat(curvature, meat, len(psi), drawn)
 
 
 def bread_and_meat(curvature: np.ndarray, meat: np.ndarray, n: int, drawn: np.ndarray | None = None) -> Covariance:
@@ -128,8 +143,8 @@ def interval(estimate: float, error: float, bounds: tuple[float, float], level: 
     return (estimate - z * error, estimate + z * error)
 
 
-def entries(density, vector_of: Any, vector: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    """The listed entries of all parameters, and their Jacobian in the vector: the delta method's half."""
+def entries(density, vector_of: Any, vector: jax.Array) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
+    """The listed entries of all parameters, and their Jacobian in the vector when asked: the delta method's half."""
 
     def listed(vector):
         values = density.at(vector_of(vector)).parameters
@@ -142,4 +157,4 @@ def entries(density, vector_of: Any, vector: jax.Array) -> tuple[np.ndarray, np.
             parts.append(jnp.stack([values[name][place] for place in places]) if places else jnp.zeros(0))
         return jnp.concatenate(parts) if parts else jnp.zeros(0)
 
-    return np.asarray(listed(vector)), np.asarray(jax.jacfwd(listed)(vector))
+    return np.asarray(listed(vector)), lambda: np.asarray(jax.jacfwd(listed)(vector))

@@ -40,7 +40,8 @@ def losses(objective, density, extra: Extra, events: dict, vector: jax.Array) ->
 
 
 def mean_loss(objective, density, extra: Extra, events: dict, vector: jax.Array) -> jax.Array:
-    return losses(objective, density, extra, events, vector).mean()
+    values = losses(objective, density, extra, events, vector)
+    return values.mean() if extra.weights is None else (extra.weights * values).mean()
 
 
 def hessian(function, x: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """What a fit returns."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,8 @@ import pandas as pd
 from unnorm.density import Density
 from unnorm.diagnostics.verdict import Finding, Result
 from unnorm.fitting.inference import Covariance, interval
+from unnorm.fitting.likelihood import LogLikelihood, log_likelihood
+from unnorm.fitting.saved import save
 
 
 class FitLogZ(NamedTuple):
@@ -43,14 +46,6 @@ class FitLogZ(NamedTuple):
         )
 
 
-class LogLikelihood(NamedTuple):
-    """The log-likelihood of a data set: its sum, the standard error of the sum, and each row's part."""
-
-    value: float
-    standard_error: float
-    pointwise: np.ndarray
-
-
 @dataclass(repr=False)
 class Fit(Result):
     """A fitted density.
@@ -76,8 +71,8 @@ class Fit(Result):
     likelihood: bool = False
     _estimates: np.ndarray = field(default_factory=lambda: np.zeros(0))
     _covariance: Covariance | None = None  # of the listed entries
-    _log_z_gradient: np.ndarray | None = None  # of exact log Z, in the listed entries' vector
-    _likelihood: Any = None  # from events to the pieces of a log-likelihood
+    _free_covariance: np.ndarray | None = None  # of the free parameters
+    _location: Any = None  # where the data lay, if log Z is at hand exactly
 
     @property
     def passed(self) -> bool:
@@ -139,13 +134,17 @@ class Fit(Result):
         The standard error counts the spread of the rows and the parameters' own covariance:
         Var = n var(log p(x_i)) + n² d'Vd, d = mean ∇ log p.
         """
-        if self._likelihood is None:
+        if self._location is None:
             raise ValueError(
                 f"The log Z of {self.density.name} is not at hand exactly, so that there is no log-likelihood; "
                 "expected a density of at most 2^20 states or three continuous dimensions; estimate log Z with "
                 "un.log_z(fit.density)."
             )
-        return self._likelihood(data)
+        return log_likelihood(self.density, self._location, self._free_covariance, data)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fit into one file, whole or not at all; `un.load(path, p)` reads it."""
+        save(self, Path(path))
 
     def __repr__(self) -> str:
         state = "converged" if self.converged else "NOT converged"

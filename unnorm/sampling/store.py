@@ -24,7 +24,7 @@ class Store:
     """Parts of a run in a folder."""
 
     def __init__(self, folder: Path, meta: dict[str, Any]):
-        self.folder, self.draws = folder, meta["options"]["draws"]
+        self.folder, self.draws = folder, meta["options"].get("draws", 0)
         found = read_meta(folder)
         if found is None:
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -65,6 +65,10 @@ class DenoisingScoreMatching(PerExample):
         shape = (len(values[0]), np.size(self.sigma), int(self.corruptions), size_of(density))
         return Extra(rows={"noise": jax.random.normal(key, shape, jnp.result_type(*values))})
 
+    def redrawn(self, density, extra, events, key):
+        shape = (len(next(iter(events.values()))), *extra.rows["noise"].shape[1:])
+        return {"noise": jax.random.normal(key, shape, extra.rows["noise"].dtype)}
+
     def loss_i(self, density, extra, event, key):
         point, log_density = point_of(density, event)
 

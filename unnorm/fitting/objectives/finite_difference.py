@@ -70,6 +70,10 @@ class FiniteDifferenceScoreMatching(PerExample):
             shared={"scales": scales, "step": self._step(dtype)},
         )
 
+    def redrawn(self, density, extra, events, key):
+        shape = (len(next(iter(events.values()))), *extra.rows["projections"].shape[1:])
+        return {"projections": draw("rademacher", key, shape, extra.rows["projections"].dtype)}
+
     def loss_i(self, density, extra, event, key):
         point, log_density = point_of(density, event)
         step, here = extra.shared["step"], log_density(point)

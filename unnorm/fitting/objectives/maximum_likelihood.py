@@ -43,7 +43,7 @@ class MaximumLikelihood(PerExample):
     def refreshed(self, density, extra, events):
         plan = plan_for(density, *location(density, events))
         change = log_z_on(density, plan) - log_z_on(density, extra.shared["plan"])
-        return None if abs(change) < _TOLERANCE else Extra(shared={"plan": plan})
+        return None if abs(change) < _TOLERANCE else extra._replace(shared={"plan": plan})
 
     def loss_i(self, density, extra, event, key):
         plan = extra.shared["plan"]

@@ -55,6 +55,10 @@ class SlicedScoreMatching(PerExample):
         shape = (len(values[0]), int(self.projections), size_of(density))
         return Extra(rows={"projections": draw(self.directions, key, shape, jnp.result_type(*values))})
 
+    def redrawn(self, density, extra, events, key):
+        shape = (len(next(iter(events.values()))), *extra.rows["projections"].shape[1:])
+        return {"projections": draw(self.directions, key, shape, extra.rows["projections"].dtype)}
+
     def loss_i(self, density, extra, event, key):
         point, log_density = point_of(density, event)
         directions = extra.rows["projections"]

@@ -1,0 +1,73 @@
+"""From an estimate to a `Fit`: everything in the user's terms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding
+from unnorm.fitting.inference import Covariance, entries
+from unnorm.fitting.likelihood import exact_log_z
+from unnorm.fitting.objectives import MaximumLikelihood
+from unnorm.fitting.optimise import parameters_of
+from unnorm.fitting.problem import Problem
+from unnorm.fitting.result import Fit, FitLogZ
+from unnorm.methods import registry_name
+
+
+def finished(problem: Problem, density, extra, covariance, converged, history) -> Fit:
+    """Everything in the user's terms: listed entries, their covariance by the delta method, log Z with its errors."""
+    p, objective, events, findings = problem.p, problem.objective, problem.events, problem.findings
+    vector, unravel = parameters_of(density, extra)
+    free = ravel_pytree(density.free())[0].size
+    estimates, jacobian = entries(density, lambda v: unravel(v)[0], vector)
+    listed = None
+    if covariance is not None:
+        slope = jacobian()
+        listed = Covariance(*(slope @ part @ slope.T for part in covariance))
+    values = {name: jax.tree.map(_at_rest, value) for name, value in density.parameters.items()}
+    fitted = p.bind(**values)
+    where, gradient, exact = exact_log_z(density, vector, unravel, events, findings)
+    if "log_z" in extra.learned:
+        at = _position_of_log_z(extra, unravel, vector)
+        total, drawn = (np.nan, np.nan) if covariance is None else (part[at, at] for part in covariance[:2])
+        log_z = FitLogZ(float(extra.learned["log_z"]), float(np.sqrt(drawn)), float(np.sqrt(max(total - drawn, 0.0))))
+    elif exact is not None:
+        spread = np.nan if covariance is None else float(np.sqrt(gradient @ covariance.total @ gradient))
+        log_z = FitLogZ(exact, 0.0, spread)
+    else:
+        log_z = None
+    improper = any(f.severity == ERROR and "normalized" in f.what for f in findings)
+    if log_z is None and not improper:
+        findings.append(Finding("the method gives no log Z here", "run un.log_z(fit.density) for it", NOTE))
+    if covariance is not None and problem.rows <= len(vector):
+        findings.append(
+            Finding("there are no more rows than parameters", "read the standard errors with care", WARNING)
+        )
+    return Fit(
+        density=fitted,
+        objective=registry_name(type(objective)),
+        target=objective.target,
+        converged=converged and not improper,
+        log_z=log_z,
+        history=history[~np.isnan(history)],
+        seed=problem.seed,
+        rows=problem.rows,
+        findings=findings,
+        likelihood=isinstance(objective, MaximumLikelihood),
+        _estimates=estimates,
+        _covariance=listed,
+        _free_covariance=None if covariance is None else covariance.total[:free, :free],
+        _location=where,
+    )
+
+
+def _position_of_log_z(extra, unravel, vector) -> int:
+    """Where log Z stands in the vector of all that was estimated."""
+    marks = jax.vmap(lambda unit: unravel(unit)[1]["log_z"])(jnp.eye(len(vector)))
+    return int(jnp.argmax(marks))
+
+
+def _at_rest(leaf):
+    """An array as NumPy's; a network's functions stay."""
+    return np.asarray(leaf) if hasattr(leaf, "dtype") else leaf

@@ -1,0 +1,55 @@
+"""Fits of deterministic objectives: minimised to convergence, with the sandwich."""
+
+import jax
+import numpy as np
+
+from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.fitting.finished import finished
+from unnorm.fitting.inference import sandwich
+from unnorm.fitting.optimise import NEWTON_LIMIT, lbfgs, newton, parameters_of
+from unnorm.fitting.problem import Problem
+from unnorm.fitting.result import Fit
+
+_ROUNDS = 10  # how often an objective may renew what it prepared (quadrature nodes)
+
+
+def minimised(problem: Problem) -> Fit:
+    """Minimise, renew what was prepared until it holds at the minimum, then the sandwich."""
+    objective, density, events = problem.objective, problem.density, problem.events
+    extra = problem.prepared(jax.random.key(problem.seed))
+    minimise = newton if parameters_of(density, extra)[0].size <= NEWTON_LIMIT else lbfgs
+    for _ in range(_ROUNDS):
+        found = minimise(objective, density, extra, events)
+        if not np.isfinite(found.loss):
+            raise ValueError(
+                f"The loss of {type(objective).__name__} is {float(found.loss)} at the start of the fit of "
+                f"{problem.p.name}; expected a finite number; pass start= parameters at which the density and its "
+                "derivatives are finite on the data."
+            )
+        free, learned = parameters_of(density, extra)[1](found.vector)
+        density, extra = density.at(free), extra._replace(learned=learned)
+        problem.shown.step(0.1, f"loss {float(found.loss):.6g}")
+        renewed = objective.refreshed(density, extra, events)
+        if renewed is None:
+            break
+        extra = renewed
+    converged = bool(np.isfinite(found.decrement)) and renewed is None
+    problem.findings += objective.findings(density, extra, events)
+    covariance = None
+    if minimise is lbfgs:
+        problem.findings.append(
+            Finding("there are too many parameters for a covariance", "use the bootstrap for errors", NOTE)
+        )
+    else:
+        covariance = problem.covariance_or_finding(
+            lambda: sandwich(objective, density, extra, events, problem.clusters)
+        )
+    if not converged:
+        problem.findings.append(
+            Finding(
+                f"the optimiser stopped after {int(found.steps)} steps without reaching a minimum",
+                "look for parameters that run away (an empty cell, a flat direction), fix them or pass another start",
+            )
+        )
+    history = np.asarray(found.history)
+    return finished(problem, density, extra, covariance, converged, history)

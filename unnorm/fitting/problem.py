@@ -1,0 +1,53 @@
+"""What a fit was asked, as all of its parts see it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from unnorm.density import Density
+from unnorm.diagnostics.verdict import WARNING, Finding
+from unnorm.fitting.base import Extra
+from unnorm.fitting.inference import Covariance, NoCovariance
+from unnorm.progress import Bar
+
+
+@dataclass
+class Problem:
+    """The user's density and its compiled twin, the data, the objective, how to run it, and what was noticed."""
+
+    p: Density  # the user's, with labels
+    objective: Any
+    density: Density  # bare, in the dtype of the fit
+    events: dict[str, Any]
+    seed: int
+    shown: Bar
+    weights: np.ndarray | None = None  # of mean 1
+    clusters: np.ndarray | None = None  # numbered from 0
+    steps: int | None = None
+    batch_size: int | None = None
+    optimizer: Any = None
+    held_out: dict[str, Any] | None = None
+    batches: Iterator[dict[str, Any]] | None = None  # where the user brings the batches, `events` is the first
+    callback: Callable[[dict[str, float]], Any] | None = None
+    store: str | Path | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.events.values())))
+
+    def prepared(self, key: jax.Array) -> Extra:
+        """What the objective prepares for these data, with the user's weights."""
+        return self.objective.prepare(self.density, self.events, key)._replace(weights=self.weights)
+
+    def covariance_or_finding(self, compute: Callable[[], Covariance]) -> Covariance | None:
+        """The covariance, or why there is none as a finding."""
+        try:
+            return compute()
+        except NoCovariance as reason:
+            self.findings.append(Finding(str(reason), reason.advice, WARNING))
+            return None
