@@ -67,3 +67,7 @@ class PerExample:
     def noise_variance(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
         """Return the part of the scores' covariance that is drawn noise, which another seed would change."""
         return None
+
+    def estimated_log_z(self, density: Density, extra: Extra, events: dict, covariance: Any) -> Any:
+        """Return log Z with its errors (`FitLogZ`) where this objective estimates it without learning it, or None."""
+        return None
