@@ -22,7 +22,7 @@ from unnorm.fitting.optimise import parameters_of
 from unnorm.methods import static
 
 _LEAST_INFORMATION = 0.1  # below it the standard errors are some three times those of maximum likelihood
-_DRAWS_PER_PARAMETER = 10  # effective noise points, below which sums over them are no expectations
+_DRAWS_PER_PARAMETER = 3  # effective noise points, below which sums over them are no expectations
 _BLOCK = 256  # rows at once
 
 
