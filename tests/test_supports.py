@@ -313,8 +313,8 @@ def test_two_valued_noise_sums_to_one_and_has_the_margins(name):
 
 
 def test_a_support_without_default_noise_says_so():
-    with pytest.raises(ValueError, match=r"no default noise on Ordered\[2\]; pass noise="):
-        un.Ordered[2].noise(jnp.zeros(0), (2,))
+    with pytest.raises(ValueError, match=r"no default noise on PositiveDefinite\[2\]; pass noise="):
+        un.PositiveDefinite[2].noise(jnp.zeros(0), (2, 2))
 
 
 # -- how a support is written -----------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ class PerExample:
     """What per-example objectives share."""
 
     stochastic: ClassVar[bool] = False
+    takes_weights: ClassVar[bool] = True  # sampling weights
     rounding: ClassVar[float] = 1.0  # by how much the loss magnifies the rounding of log p̃
 
     def refuse(self, density: Density) -> str | None:
@@ -71,4 +72,8 @@ class PerExample:
 
     def noise_variance(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
         """Return the part of the scores' covariance that is drawn noise, which another seed would change."""
+        return None
+
+    def estimated_log_z(self, density: Density, extra: Extra, events: dict, covariance: Any) -> Any:
+        """Return log Z with its errors (`FitLogZ`) where this objective estimates it without learning it, or None."""
         return None

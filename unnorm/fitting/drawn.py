@@ -57,15 +57,19 @@ def draw(kind: str, key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
     return {"rademacher": jax.random.rademacher, "gaussian": jax.random.normal}[kind](key, shape, dtype)
 
 
+def with_neighbours_draws(extra, names: tuple[str, ...]):
+    """Every row with its neighbour's draws, which are as good as its own, for the draws do not depend on the rows."""
+    swapped = {name: jax.tree.map(lambda leaf: jnp.roll(leaf, 1, 0), extra.rows[name]) for name in names}
+    return extra._replace(rows=extra.rows | swapped)
+
+
 @functools.partial(jax.jit, static_argnames="names")
 def drawn_variance(objective, density, extra, events, names: tuple[str, ...]) -> jax.Array:
     """E[Var(ψ | x)], the part of Cov(ψ) that other draws would change, without drawing anew.
 
-    The draws do not depend on the rows, so that each row may be given its neighbour's: half the squared difference is
-    unbiased.
+    Half the squared difference to the score with the neighbour's draws is unbiased.
     """
-    swapped = extra.rows | {name: jnp.roll(extra.rows[name], 1, 0) for name in names}
     vector = parameters_of(density, extra)[0]
     psi = row_scores(objective, density, extra, events, vector)
-    difference = psi - row_scores(objective, density, extra._replace(rows=swapped), events, vector)
+    difference = psi - row_scores(objective, density, with_neighbours_draws(extra, names), events, vector)
     return difference.T @ difference / (2 * len(psi))

@@ -151,9 +151,9 @@ def _chosen(p: Density, objective: Any, weighted: bool, findings: list[Finding])
     refusal = objective.refuse(p)
     if refusal:
         raise ValueError(f"{refusal}.")
-    if weighted and objective.stochastic:
+    if weighted and not getattr(objective, "takes_weights", False):
         raise ValueError(
-            f"{type(objective).__name__} takes no sampling weights or clusters; expected an objective that is "
-            "minimised; use un.objectives.MaximumLikelihood, ScoreMatching, PseudoLikelihood or NCE."
+            f"{type(objective).__name__} takes no sampling weights or clusters; expected an objective that does; use "
+            "un.objectives.MaximumLikelihood, ScoreMatching or PseudoLikelihood."
         )
     return objective

@@ -36,7 +36,8 @@ def finished(problem: Problem, density, extra, covariance, converged, history) -
         spread = np.nan if covariance is None else float(np.sqrt(gradient @ covariance.total @ gradient))
         log_z = FitLogZ(exact, 0.0, spread)
     else:
-        log_z = None
+        estimated = getattr(objective, "estimated_log_z", None)  # objectives with a sampler have none
+        log_z = estimated and estimated(density, extra, events, covariance)
     improper = any(f.severity == ERROR and "normalized" in f.what for f in findings)
     if log_z is None and not improper:
         findings.append(Finding("the method gives no log Z here", "run un.log_z(fit.density) for it", NOTE))

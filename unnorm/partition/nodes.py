@@ -241,6 +241,14 @@ def quadrature_nodes(density: Density, centre: dict, scale: dict, points_per_axi
     return nodes_on(density, frame, [t] * len(frame.centre))
 
 
+def log_densities(density: Density, events: dict[str, jax.Array]) -> jax.Array:
+    """log p̃ at many events, (S,), in blocks where they are very many."""
+    if len(jax.tree.leaves(events)[0]) <= WHOLE:
+        return jax.vmap(density.log_density)(events)
+    # checkpoint: a gradient must not keep what every block computed on its way
+    return jax.lax.map(jax.checkpoint(density.log_density), events, batch_size=WHOLE)
+
+
 def log_integral(density: Density, events: dict[str, jax.Array], log_weights: jax.Array) -> jax.Array:
     """log Σ_s exp(log p̃(events_s) + log_weights_s): log Z on fixed nodes, differentiable in the parameters.
 
@@ -260,8 +268,4 @@ def log_integral(density: Density, events: dict[str, jax.Array], log_weights: ja
         >>> round(float(log_integral(p, enumerate_states(p), jnp.zeros(8))), 4)
         2.0794
     """
-    if log_weights.shape[0] <= WHOLE:
-        values = jax.vmap(density.log_density)(events)
-    else:  # checkpoint: a gradient must not keep what every block computed on its way
-        values = jax.lax.map(jax.checkpoint(density.log_density), events, batch_size=WHOLE)
-    return logsumexp(values + log_weights)
+    return logsumexp(log_densities(density, events) + log_weights)

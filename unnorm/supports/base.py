@@ -111,6 +111,10 @@ class Support(Declared):
         """The one among equivalent coordinates that chains keep."""
         return free
 
+    def jitter(self, value: jax.Array, displacement: jax.Array) -> jax.Array:
+        """A move in the support's own measure that is as likely as its reverse; it may end outside the support."""
+        return self.canonical(self.walk(value, displacement))
+
     def lifted(self, value: jax.Array, key: jax.Array) -> jax.Array:
         """Coordinates that follow their own density when the value follows its density."""
         return self.unconstrain(value)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.supports.base import Axis, Support
-from unnorm.supports.noise import Flat, Reshaped
+from unnorm.supports.noise import Flat, Increasing, Reshaped
 
 
 class _Real(Support):
@@ -141,6 +141,9 @@ class _Simplex(Support):
         inside = (value > 0).all(-1, keepdims=True)
         return np.where(inside, value, raised / raised.sum(-1, keepdims=True))
 
+    def jitter(self, value, displacement):
+        return value + displacement - displacement.mean(-1, keepdims=True)  # the sum stays 1
+
     def noise(self, statistics, shape):
         import numpyro.distributions as dist
 
@@ -172,6 +175,22 @@ class _Ordered(Support):
         raised = np.cumsum(np.maximum(gaps, 1e-6 * (1 + abs(value).max(-1, keepdims=True))), -1)
         moved = np.concatenate([value[..., :1], value[..., :1] + raised], -1)
         return np.where((gaps > 0).all(-1, keepdims=True), value, moved)
+
+    def noise_statistics(self, value):
+        first = value[..., 0]
+        return jnp.concatenate([jnp.ravel(part) for part in (first, first**2, jnp.diff(value, axis=-1))])
+
+    def noise(self, statistics, shape):
+        """First entries of Student's t with 5 degrees of freedom, gaps that are exponential: positive at ties."""
+        import numpyro.distributions as dist
+
+        count, freedom = math.prod(shape[:-1]), 5.0
+        mean, second, gaps = statistics[:count], statistics[count : 2 * count], statistics[2 * count :]
+        scale = jnp.sqrt((second - mean**2) * (freedom - 2) / freedom)
+        first = dist.StudentT(freedom, mean.reshape(shape[:-1]), scale.reshape(shape[:-1]))
+        rates = 1.0 / gaps.reshape(*shape[:-1], shape[-1] - 1)
+        # NumPyro's own check counts a gap of 0 as outside.
+        return Increasing(first, dist.Exponential(rates, validate_args=False), len(shape))
 
 
 Real, Positive, Simplex, Ordered = _Real(), _Positive(), _Simplex(), _Ordered()

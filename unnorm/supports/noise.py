@@ -59,6 +59,23 @@ class Independent:
         return self.law.log_prob(jnp.asarray(value, int)).sum(tuple(range(-self.rank, 0)))
 
 
+class Increasing:
+    """Increasing vectors by the law of their first entry and of the gaps; the map from these has Jacobian 1."""
+
+    def __init__(self, first, gaps, rank: int):
+        self.first, self.gaps, self.rank = first, gaps, rank
+
+    def sample(self, key, sample_shape=()):
+        first_key, gaps_key = jax.random.split(key)
+        first = self.first.sample(first_key, sample_shape)[..., None]
+        return jnp.cumsum(jnp.concatenate([first, self.gaps.sample(gaps_key, sample_shape)], -1), -1)
+
+    def log_prob(self, value):
+        first = self.first.log_prob(value[..., 0])
+        entries = first + self.gaps.log_prob(jnp.diff(value, axis=-1)).sum(-1)
+        return entries.sum(tuple(range(-(self.rank - 1), 0)))
+
+
 class FreeEntries:
     """A distribution over the free entries of a matrix, seen as one over the matrix."""
 

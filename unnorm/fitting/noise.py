@@ -1,0 +1,274 @@
+"""Noise for objectives that contrast data with it: chosen, fitted, drawn, checked, and what it does to the errors.
+
+Noise that was fitted to the data moves the estimate too: every row's score gets d E[ψ]/dφ' · IF_φ(x_i), where E runs
+over the noise points as well, for they are drawn from p_n(·; φ̂); φ are data means of `noise_statistics`, whose
+influence function is the row's statistic less the mean.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
+from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.drawn import not_whole
+from unnorm.fitting.optimise import parameters_of
+from unnorm.methods import static
+
+_LEAST_INFORMATION = 0.1  # below it the standard errors are some three times those of maximum likelihood
+_DRAWS_PER_PARAMETER = 3  # effective noise points, below which sums over them are no expectations
+_BLOCK = 256  # rows at once
+
+
+class ByVariable(dict):
+    """Noise by variable, hashable as the structure of a method must be."""
+
+    def __hash__(self):
+        return hash(frozenset(self.items()))
+
+
+class Point(NamedTuple):
+    """What the standard errors need of one event: r = log p̃ − log Z − log p_n, ∇r in what is estimated, ∇_φ log p_n."""
+
+    log_ratio: jax.Array
+    gradient: jax.Array
+    noise_score: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class WithNoise(PerExample):
+    """What objectives share that draw ν noise points for every row, once; `extra.rows` holds them."""
+
+    noise: Any = static(None)
+    noise_ratio: int = static(10)
+    takes_weights = False  # the fitted noise's part in the errors is unweighted
+
+    def __post_init__(self):
+        if isinstance(self.noise, Mapping):
+            object.__setattr__(self, "noise", ByVariable(self.noise))
+
+    def refuse(self, density):
+        return not_whole("noise_ratio", self.noise_ratio)
+
+    # -- the noise -----------------------------------------------------------------------------------------------------
+    def distributions(self, density, statistics: dict) -> dict[str, Any]:
+        """The noise of every variable: given, or the support's default at these statistics."""
+        shapes = density.shapes()
+        if self.noise is None:
+            return {name: s.noise(statistics[name], shapes[name]) for name, s in density.variables.items()}
+        given = self.noise if isinstance(self.noise, Mapping) else {next(iter(shapes)): self.noise}
+        _check_given(given, shapes)
+        return {name: given[name] for name in shapes}
+
+    def log_model(self, density) -> Callable:
+        """log p̃ at noise; given noise may leave the support, where the model has no mass."""
+        return density.log_density if self.noise is None else density.masked
+
+    def log_noise(self, density, statistics: dict, event: dict) -> jax.Array:
+        """log p_n at one event."""
+        distributions = self.distributions(density, statistics)
+        return sum(jnp.sum(d.log_prob(event[name])) for name, d in distributions.items())
+
+    def statistics_i(self, density, event: dict) -> dict:
+        """What the fitted noise takes from one row: the noise's parameters are the data means of these."""
+        return {name: support.noise_statistics(event[name]) for name, support in density.variables.items()}
+
+    def fitted_noise(self, density, events: dict) -> tuple[dict, dict[str, Any]]:
+        """The statistics and the noise at them, or in our words why NumPyro cannot build it from these data."""
+        contributions = jax.vmap(lambda event: self.statistics_i(density, event))(events)
+        statistics = jax.tree.map(lambda leaf: leaf.mean(0), contributions)
+        try:
+            return statistics, self.distributions(density, statistics)
+        except ValueError as error:
+            if "got invalid" not in str(error):
+                raise
+            rows = len(next(iter(events.values())))
+            raise ValueError(
+                f"The default noise cannot be fitted to {rows} rows of {', '.join(density.variables)}; expected data "
+                "that vary in every direction; pass more rows, drop columns that others determine, or pass noise=."
+            ) from None
+
+    def prepare(self, density, events, key):
+        """Draw the noise, and its log-density at the data and at itself."""
+        events = {name: jnp.asarray(value) for name, value in events.items()}
+        statistics, _ = self.fitted_noise(density, events)
+        rows = self.drawn_rows(density, statistics, events, key)
+        refuse_uncovered(np.asarray(rows["on_data"]), np.asarray(rows["on_noise"]))
+        return Extra(rows=rows, shared={"statistics": statistics})
+
+    def redrawn(self, density, extra, events, key):
+        return self.drawn_rows(density, extra.shared["statistics"], events, key)
+
+    def drawn_rows(self, density, statistics: dict, events: dict, key: jax.Array) -> dict:
+        """ν noise points for every row, and the noise's log-density at them and at the row."""
+        values, shapes = [events[name] for name in density.variables], density.shapes()
+        size, dtype = (len(values[0]), int(self.noise_ratio)), jnp.result_type(*values)
+        distributions = self.distributions(density, statistics)
+        keys = jax.random.split(key, len(distributions))
+        noise = {
+            name: jnp.asarray(d.sample(k, size), dtype).reshape(size + shapes[name])
+            for k, (name, d) in zip(keys, distributions.items(), strict=True)
+        }
+        log_noise = jax.vmap(lambda event: self.log_noise(density, statistics, event))
+        return {"noise": noise, "on_noise": jax.vmap(log_noise)(noise), "on_data": log_noise(events)}
+
+    # -- the loss ------------------------------------------------------------------------------------------------------
+    def log_ratios(self, density, extra: Extra, event: dict) -> tuple[jax.Array, jax.Array]:
+        """log p̃ − log Z − log p_n at one row (Z = 1 where it is not learned), and at its noise (ν,)."""
+        log_z, rows = extra.learned.get("log_z", 0.0), extra.rows
+        on_data = density.log_density(event) - log_z - rows["on_data"]
+        log_model = self.log_model(density)
+        on_noise = jax.vmap(lambda noise: log_model(event | noise))(rows["noise"]) - log_z - rows["on_noise"]
+        return on_data, on_noise
+
+    # -- standard errors -----------------------------------------------------------------------------------------------
+    def noise_slope(self, density, extra: Extra, events: dict) -> jax.Array:
+        """d E[ψ] / dφ, (p, q)."""
+        raise NotImplementedError
+
+    def score_correction(self, density, extra, events):
+        """The influence of each row through the noise that was fitted to it; none where noise was given."""
+        if self.noise is not None:
+            return None
+        values = jax.vmap(lambda event: ravel_pytree(self.statistics_i(density, event))[0])(events)
+        return (values - values.mean(0)) @ self.noise_slope(density, extra, events).T
+
+    # -- findings ------------------------------------------------------------------------------------------------------
+    def information(self, density, extra: Extra, events: dict) -> float:
+        """The share of the data's information that the contrast leaves: the data's mean chance to pass for noise."""
+        raise NotImplementedError
+
+    def findings(self, density, extra, events):
+        share = float(self.information(density, extra, events))
+        log_weights = None  # the noise's exact expectation has no draws to count
+        if "noise" in extra.rows:
+            log_weights = np.asarray(noise_log_ratios(self, density, extra, events)).ravel()
+        return too_easy(density, share, log_weights, parameters_of(density, extra)[0].size)
+
+
+def _check_given(given: Mapping, shapes: dict[str, tuple[int, ...]]) -> None:
+    from numpyro.distributions import Distribution
+
+    if set(given) != set(shapes):
+        raise ValueError(
+            f"noise was given for {', '.join(given)}; expected {', '.join(shapes)}; pass a dict with a distribution "
+            "for each."
+        )
+    for name, distribution in given.items():
+        if not isinstance(distribution, Distribution):
+            raise ValueError(
+                f"noise for {name} is {distribution!r}; expected an object of numpyro.distributions over one event; "
+                "pass such a one."
+            )
+        found = tuple(distribution.batch_shape) + tuple(distribution.event_shape)
+        if found != shapes[name]:
+            raise ValueError(
+                f"noise for {name} has the shape {found}; expected {shapes[name]}; use .expand(...) or .to_event(...)."
+            )
+
+
+def refuse_uncovered(on_data: np.ndarray, on_noise: np.ndarray) -> None:
+    """Refuse noise that is zero at data, or not finite at its own draws."""
+    if not np.isfinite(on_data).all():
+        row = int(np.argmin(np.isfinite(on_data)))
+        raise ValueError(
+            f"noise has the log-density {on_data[row]} at data row {row}; expected noise that is positive wherever "
+            "data can be; pass noise with a wider support."
+        )
+    if not np.isfinite(on_noise).all():
+        raise ValueError(
+            "noise has a log-density that is not finite at its own draws; expected finite numbers; mend it."
+        )
+
+
+def one_log_z(objective: str, density) -> str | None:
+    """Why an objective that learns one log Z does not serve covariates, as a sentence, or None."""
+    if density.covariates:
+        return (
+            f"{objective} learns one log Z, and with the covariate {next(iter(density.covariates))} every row has its "
+            "own; use un.objectives.RankingNCE, ConditionalNCE or ScoreMatching"
+        )
+    return None
+
+
+@jax.jit
+def noise_log_ratios(objective: WithNoise, density, extra: Extra, events: dict) -> jax.Array:
+    """log p̃ − log Z − log p_n at all noise points, (n, ν)."""
+
+    def one(row, event):
+        return objective.log_ratios(density, extra._replace(rows=row), event)[1]
+
+    return jax.vmap(one)(extra.rows, events)
+
+
+def sampled_log_z(objective: WithNoise, density, extra: Extra, events: dict) -> jax.Array:
+    """log Z by importance sampling with the noise points, or a sentence where it is no number."""
+    ratios = noise_log_ratios(objective, density, extra, events)
+    return finite_log_z(density, jax.nn.logsumexp(ratios) - math.log(ratios.size))
+
+
+def finite_log_z(density, log_z: jax.Array) -> jax.Array:
+    if not np.isfinite(log_z):
+        raise ValueError(
+            f"Density {density.name} has the log Z {float(log_z)} by the noise at the start; expected a finite "
+            "number; pass start= parameters at which it can be normalized."
+        )
+    return log_z
+
+
+def point_at(objective: WithNoise, density, extra: Extra) -> Callable[[dict], Point]:
+    """A function from an event to its `Point`."""
+    vector, unravel = parameters_of(density, extra)
+    statistics, unravel_noise = ravel_pytree(extra.shared["statistics"])
+
+    def log_model(vector, event):
+        free, learned = unravel(vector)
+        return objective.log_model(density.at(free))(event) - learned.get("log_z", 0.0)
+
+    def log_noise(statistics, event):
+        return objective.log_noise(density, unravel_noise(statistics), event)
+
+    def at(event):
+        value, gradient = jax.value_and_grad(log_model)(vector, event)
+        on_noise, score = jax.value_and_grad(log_noise)(statistics, event)
+        return Point(value - on_noise, gradient, score)
+
+    return at
+
+
+def total_of(function: Callable, rows: Any) -> Any:
+    """The sum over all rows of a function of one row: a block at a time, so that memory stays bounded."""
+
+    def of(part):
+        return jax.tree.map(lambda leaf: leaf.sum(0), jax.vmap(function)(part))
+
+    count = len(jax.tree.leaves(rows)[0])
+    whole = count // _BLOCK
+    blocks = jax.tree.map(lambda x: x[: whole * _BLOCK].reshape((whole, _BLOCK) + x.shape[1:]), rows)
+    total = of(jax.tree.map(lambda x: x[whole * _BLOCK :], rows))  # zero where nothing is left
+    if not whole:
+        return total
+    return jax.lax.scan(lambda carry, part: (jax.tree.map(jnp.add, carry, of(part)), None), total, blocks)[0]
+
+
+def too_easy(density, share: float, log_weights: np.ndarray | None, parameters: int) -> list[Finding]:
+    """A finding where noise and data hardly overlap: `share` of the information left, log p_m/p_n at the noise."""
+    told, severity = [], WARNING
+    if not share >= _LEAST_INFORMATION:
+        told.append(f"it leaves {share:.2%} of the information in the data")
+    if log_weights is not None:
+        weights = np.exp(log_weights - log_weights.max())
+        effective = weights.sum() ** 2 / (weights**2).sum()
+        if not effective >= _DRAWS_PER_PARAMETER * parameters:
+            told.append(f"its {len(weights):,} points are worth {effective:.1f} draws of {density.name}")
+            severity = ERROR if not effective >= parameters else WARNING
+    if not told:
+        return []
+    what = f"the noise is too easy to tell from the data: {' and '.join(told)}"
+    return [Finding(what, "pass noise= nearer to the data, or raise noise_ratio", severity)]
