@@ -114,7 +114,7 @@ def _run_deterministic(p, objective, density, events, seed, findings, shown, ste
     extra = objective.prepare(density, events, jax.random.key(seed))
     minimise = newton if parameters_of(density, extra)[0].size <= NEWTON_LIMIT else lbfgs
     for _ in range(_ROUNDS):
-        found = minimise(objective, density, extra, events)
+        found = objective.solved(density, extra, events) or minimise(objective, density, extra, events)
         if not np.isfinite(found.loss):
             raise ValueError(
                 f"The loss of {type(objective).__name__} is {float(found.loss)} at the start of the fit of {p.name}; "
