@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from unnorm.models import load
 
@@ -40,6 +41,24 @@ def test_iris_is_fishers_own_version():
     # Rows 35 and 38 are wrong in a widely copied version.
     assert data.iloc[34, :4].tolist() == [4.9, 3.1, 1.5, 0.2]
     assert data.iloc[37, :4].tolist() == [4.9, 3.6, 1.4, 0.1]
+
+
+def test_phd_pubs_is_the_published_table_of_counts():
+    counts = load("phd_pubs")["articles"].value_counts().to_dict()
+    assert sum(counts.values()) == 915
+    assert counts == {0: 275, 1: 246, 2: 178, 3: 84, 4: 67, 5: 27, 6: 17, 7: 12, 8: 1, 9: 2, 10: 1, 11: 1, 12: 2, 16: 1,
+                      19: 1}  # fmt: skip
+
+
+def test_polar_has_the_known_von_mises_fisher_fit():
+    """Case F: κ solves coth κ − 1/κ = |mean x|."""
+    latitude, longitude = np.radians(load("polar").to_numpy()).T
+    x = np.column_stack([np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)])
+    length = np.linalg.norm(x.mean(0))
+    kappa = brentq(lambda k: 1 / np.tanh(k) - 1 / k - length, 0.1, 100)
+    log_z = np.log(4 * np.pi * np.sinh(kappa) / kappa)
+    assert (len(x), kappa, log_z) == pytest.approx((50, 4.31832, 4.693152), abs=1e-5)
+    assert len(x) * (kappa * length - log_z) == pytest.approx(-68.665, abs=1e-3)
 
 
 @pytest.mark.parametrize(("name", "near"), [("rochdal", "rochdale"), ("IRIS", "iris"), ("../iris", "iris")])

@@ -37,8 +37,8 @@ def two(x: un.Real, y: un.Positive, *, shift: un.Real = 0.0):
 
 
 @un.density
-def simplex(x: un.Simplex["d"], *, power: un.Positive["d"] = 2.0):
-    return (power - 1) @ jnp.log(x)
+def ordered(x: un.Ordered["d"], *, mean: un.Real = 0.0):
+    return -0.5 * jnp.sum((x - mean) ** 2)
 
 
 @un.density
@@ -115,9 +115,12 @@ BAD = {
         "at data row 0", "wider"]),
     "no noise ratio": (exponential, LENGTHS, NCE(noise_ratio=2.5), {}, ["noise_ratio is 2.5", "whole number"]),
     "NCE with covariates": (regression, {"y": LENGTHS, "z": LENGTHS}, NCE(), {}, ["covariate z", "ScoreMatching"]),
-    "score matching of bits": (ising, BITS, ScoreMatching(), {}, ["no form yet for x", "Binary", "un.objectives.NCE"]),
-    "score matching on a simplex": (simplex, RANDOM.dirichlet(np.ones(3), 9), ScoreMatching(), {}, ["x", "Simplex",
-        "MaximumLikelihood"]),
+    "score matching of ordered vectors": (ordered, np.sort(REALS), ScoreMatching(), {}, ["no form for x", "Ordered",
+        "un.objectives.NCE", "MaximumLikelihood"]),
+    "trace of score matching": (normal, REALS, ScoreMatching(trace="jacobean"), {}, ["trace is 'jacobean'",
+        "mean 'jacobian'?"]),
+    "column without change": (rectangle, POSITIVE * [1, 0], ScoreMatching(), {}, ["x has a column that never changes",
+        "drop it"]),
     "weight of score matching": (exponential, LENGTHS, ScoreMatching(h="mni"), {}, ["h is 'mni'", "mean 'min'?"]),
     "kernel for reals": (ising, BITS, ContrastiveDivergence(kernel=un.kernels.MALA()), {}, ["MALA cannot move x",
         "Binary", "use Gibbs"]),

@@ -54,6 +54,10 @@ class PerExample:
     def refuse(self, density: Density) -> str | None:
         return None
 
+    def solved(self, density: Density, extra: Extra, events: dict) -> Any:
+        """Return the minimum (`optimise.Minimum`) where it is at hand without iterations, or None."""
+        return None
+
     def refreshed(self, density: Density, extra: Extra, events: dict) -> Extra | None:
         """Return a new extra where the fixed one is no longer good enough at these parameters."""
         return None

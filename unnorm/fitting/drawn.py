@@ -35,9 +35,9 @@ def not_positive(name: str, value: Any) -> str | None:
 def not_real(objective: str, why: str, density) -> str | None:
     """Why an objective that steps off the data in any direction does not serve a density, as a sentence, or None."""
     for name, support in density.variables.items():
-        if support.score_matching != "plain":
-            other = "ScoreMatching" if support.score_matching else "PseudoLikelihood" if support.states else "NCE"
-            return f"{objective} {why}, and {name} is {support!r}; expected Real; use un.objectives.{other}"
+        if support.score_matching not in ("plain", "circle"):
+            other = "PseudoLikelihood" if support.states else "ScoreMatching" if support.score_matching else "NCE"
+            return f"{objective} {why}, and {name} is {support!r}; expected Real or Circle; use un.objectives.{other}"
     return None
 
 
@@ -72,4 +72,5 @@ def drawn_variance(objective, density, extra, events, names: tuple[str, ...]) ->
     vector = parameters_of(density, extra)[0]
     psi = row_scores(objective, density, extra, events, vector)
     difference = psi - row_scores(objective, density, with_neighbours_draws(extra, names), events, vector)
+    difference = difference if extra.weights is None else extra.weights[:, None] * difference
     return difference.T @ difference / (2 * len(psi))

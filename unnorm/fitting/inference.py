@@ -154,7 +154,7 @@ def entries(density, vector_of: Any, vector: jax.Array) -> tuple[np.ndarray, Cal
                 np.shape(values[name]) if not isinstance(values[name], dict) and hasattr(values[name], "shape") else ()
             )
             places = support.entries(shape)
-            parts.append(jnp.stack([values[name][place] for place in places]) if places else jnp.zeros(0))
+            parts.append(values[name][tuple(np.transpose(places))].reshape(-1) if places else jnp.zeros(0))
         return jnp.concatenate(parts) if parts else jnp.zeros(0)
 
     return np.asarray(listed(vector)), lambda: np.asarray(jax.jacfwd(listed)(vector))

@@ -19,7 +19,8 @@ def minimised(problem: Problem) -> Fit:
     extra = problem.prepared(jax.random.key(problem.seed))
     minimise = newton if parameters_of(density, extra)[0].size <= NEWTON_LIMIT else lbfgs
     for _ in range(_ROUNDS):
-        found = minimise(objective, density, extra, events)
+        found = objective.solved(density, extra, events) if extra.weights is None else None
+        found = found or minimise(objective, density, extra, events)
         if not np.isfinite(found.loss):
             raise ValueError(
                 f"The loss of {type(objective).__name__} is {float(found.loss)} at the start of the fit of "

@@ -13,7 +13,8 @@ def load(name: str) -> pd.DataFrame:
 
     Args:
         name: "ozone_wind" (116 rows: ozone in ppb, wind in mph), "rochdale" (665 rows: 8 binary
-            variables, 1 = yes, Age 1 = over 38) or "iris" (150 rows: 4 lengths in cm, and the species).
+            variables, 1 = yes, Age 1 = over 38), "iris" (150 rows: 4 lengths in cm, and the species), "polar" (50 rows:
+            latitude and longitude of pole positions in degrees) or "phd_pubs" (915 rows: articles, a count).
 
     Returns:
         A new data frame, one row for each observation, in raw units.
@@ -32,6 +33,9 @@ def load(name: str) -> pd.DataFrame:
         ozone_wind: Chambers, Cleveland, Kleiner and Tukey (1983), Graphical Methods for Data Analysis.
         rochdale: Whittaker (1990), Graphical Models in Applied Multivariate Statistics.
         iris: Fisher (1936), Annals of Eugenics 7, 179-188, doi:10.1111/j.1469-1809.1936.tb02137.x.
+        polar: Fisher, Lewis and Embleton (1987), Statistical Analysis of Spherical Data,
+        doi:10.1017/CBO9780511623059.
+        phd_pubs: Long (1990), Social Forces 68, 1297-1316, doi:10.1093/sf/68.4.1297.
         `data/README.md` beside this file says more of each.
     """
     folder = files("unnorm.models") / "data"

@@ -65,7 +65,7 @@ class Support(Declared):
     needs_axis: ClassVar[bool] = False  # whether one value is a vector or a matrix, and never a scalar
     measure: ClassVar[str] = "Lebesgue"
     expected: ClassVar[str] = "finite numbers"
-    score_matching: ClassVar[str | None] = None  # "plain", "generalized", or None where there is no form yet
+    score_matching: ClassVar[str | None] = None  # its form (fitting/score_forms), or None where there is none
     bijective: ClassVar[bool] = True  # whether a value tells its coordinates
     states: ClassVar[tuple[float, ...] | None] = None  # the values of one entry, where they can be enumerated
 

@@ -117,6 +117,7 @@ class Interval(Support):
 
 
 class _Simplex(Support):
+    score_matching = "simplex"
     needs_axis = True
     expected = "vectors of non-negative numbers that sum to 1 along the last axis"
     measure = "Lebesgue on the first k - 1 coordinates"

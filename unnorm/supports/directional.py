@@ -19,7 +19,7 @@ def wrapped(angle):
 class _Circle(Support):
     """Angles in radians; chains move on the line that is wrapped around the circle, so that nothing is cut."""
 
-    score_matching = "plain"  # a circle has no end, and so no boundary term
+    score_matching = "circle"
     expected = "angles from -pi to pi"
 
     def constrain(self, free):
@@ -63,6 +63,7 @@ class _Sphere(Support):
 
     needs_axis = True
     bijective = False
+    score_matching = "sphere"
     learnable = False  # the length of u would be a parameter that the data say nothing about
     measure = "surface"
     expected = "vectors of length 1 along the last axis"

@@ -31,6 +31,8 @@ class _Discrete(Support):
 class _TwoValued(_Discrete):
     """What Binary and Spin share."""
 
+    score_matching = "ratio"
+
     def valid(self, value):
         return (value == self.states[0]) | (value == self.states[1])
 
@@ -60,6 +62,7 @@ class _Spin(_TwoValued):
 class Categorical(_Discrete):
     """One of k categories, coded 0 to k - 1; the function sees one-hot floats (..., k). ``un.Categorical(3)["d"]``."""
 
+    score_matching = "ratio"
     axes: tuple[Axis, ...] = ()
     categories: int = 2
 
@@ -110,6 +113,7 @@ class Categorical(_Discrete):
 class _Count(_Discrete):
     """0, 1, 2 and so on."""
 
+    score_matching = "ordinal"
     expected = "whole numbers that are not negative"
 
     def walk(self, free, displacement):

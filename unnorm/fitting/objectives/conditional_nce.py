@@ -58,6 +58,9 @@ class ConditionalNCE(PerExample):
 
     # -- the moves -----------------------------------------------------------------------------------------------------
     def prepare(self, density, events, key):
+        return Extra(rows=self.redrawn(density, Extra(), events, key), shared={"steps": self._steps(density, events)})
+
+    def redrawn(self, density, extra, events, key):
         """Standard displacements, and which entry takes which other state; neither depends on the data."""
         shapes, size = density.shapes(), (len(next(iter(events.values()))), int(self.noise_ratio))
         moving, flipping = _on_a_scale(density), _with_states(density)
@@ -70,7 +73,7 @@ class ConditionalNCE(PerExample):
             rows["shifts"][name] = jax.random.randint(k, size, 1, len(support.states))
         if flipping:
             rows["place"] = jax.random.randint(place_key, size, 0, sum(_free_sizes(density).values()))
-        return Extra(rows=rows, shared={"steps": self._steps(density, events)})
+        return rows
 
     def _steps(self, density, events: dict) -> dict[str, jax.Array]:
         """The standard deviation of every entry's move."""

@@ -2,9 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.conditionals import log_odds
 from unnorm.methods import method
 
 
@@ -52,23 +52,3 @@ def not_enumerable(objective: str, density, most: int | None = None) -> str | No
                 f"or Spin; use un.objectives.{other}"
             )
     return None
-
-
-def log_odds(density, event: dict) -> list[jax.Array]:
-    """log p̃(x with another state at one entry) − log p̃(x): for each variable (entries, states − 1)."""
-    here = density.log_density(event)
-    return [_log_odds_of(density, event, here, name) for name in density.variables]
-
-
-def _log_odds_of(density, event: dict, here: jax.Array, name: str) -> jax.Array:
-    support, value = density.variables[name], event[name]
-    states = jnp.asarray(support.states, value.dtype)
-    places = np.array(list(np.ndindex(value.shape)), int).reshape(value.size, value.ndim)
-
-    def moved(place, shift):
-        own = jnp.argmin(jnp.abs(states - value[tuple(place)]))
-        state = states[(own + shift) % len(states)]
-        return density.log_density(event | {name: value.at[tuple(place)].set(state)}) - here
-
-    shifts = jnp.arange(1, len(states))
-    return jax.vmap(lambda place: jax.vmap(lambda shift: moved(place, shift))(shifts))(places)

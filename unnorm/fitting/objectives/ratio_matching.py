@@ -1,10 +1,9 @@
 """Ratio matching: score matching's counterpart for variables of two states."""
 
-import jax
-import jax.numpy as jnp
-
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.objectives.pseudo_likelihood import log_odds, not_enumerable
+from unnorm.fitting.conditionals import log_odds
+from unnorm.fitting.objectives.pseudo_likelihood import not_enumerable
+from unnorm.fitting.score_forms.ratio import squared_error
 from unnorm.methods import method
 
 
@@ -34,5 +33,4 @@ class RatioMatching(PerExample):
         return Extra()
 
     def loss_i(self, density, extra, event, key):
-        # 1 − p(x_j | x_−j) is the logistic function of the log-odds of the other state
-        return sum(jnp.sum(jax.nn.sigmoid(odds) ** 2) for odds in log_odds(density, event))
+        return sum(squared_error(odds) for odds in log_odds(density, event))

@@ -1,13 +1,18 @@
 """Score matching, exact by automatic differentiation; the form is the support's."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.conditionals import seen_by
+from unnorm.fitting.linear import solved
+from unnorm.fitting.optimise import Minimum
+from unnorm.fitting.score_forms import FORMS
+from unnorm.fitting.score_forms.traces import TRACES
 from unnorm.messages import choose_from
 from unnorm.methods import method, static
 
@@ -24,10 +29,15 @@ class ScoreMatching(PerExample):
     """Minimise mean_i Σ_j h_j' ∂_j + h_j (∂_jj + ½ ∂_j²) of log p̃ at x_i: no Z is needed.
 
     On Real h = 1 (Hyvärinen, 2005). On Positive and Interval, h_j = h(distance to the nearest bound / s_j) vanishes at
-    the bounds, with s_j the column's standard deviation (generalized score matching).
+    the bounds, with s_j the column's standard deviation (generalized score matching). On Simplex it weighs the moves of
+    mass between parts, on Circle and Sphere the derivatives are the surface's. Count has the form of ordinal data;
+    Binary, Spin, Categorical and Graph have ratio matching. The losses of several variables add up. A density whose
+    score is linear in its parameters is found out, and fitted by one linear solve.
 
     Args:
         h: "min" (min(u, 1), the default), "linear", "square", "log1p", or a function of the scaled distance u.
+        trace: how second derivatives are taken, exactly in every case: "auto", "jacobian" (the gradient linearised),
+            "forward_laplacian" (one forward pass for several directions), "low_memory" (one direction after the other).
 
     Example:
         >>> import unnorm as un
@@ -38,68 +48,53 @@ class ScoreMatching(PerExample):
 
     References:
         Hyvärinen (2005), JMLR 6, 695-709; Hyvärinen (2007), doi:10.1016/j.csda.2006.09.003; Yu, Drton and Shojaie
-        (2019), arXiv:1812.10551.
+        (2019), arXiv:1812.10551; Mardia, Kent and Laha (2016), arXiv:1604.08470 (directions); Scealy and Wood (2023),
+        arXiv:2012.12461 (the simplex); Xu, Scealy, Wood and Zou (2022), arXiv:2203.09864 (counts); Lyu (2009),
+        arXiv:1205.2629 (categories).
     """
 
     h: Any = static("min")
+    trace: str = static("auto")
     target = "the minimum of the Fisher divergence (the maximum likelihood estimate only if the model is true)"
 
     def refuse(self, density):
+        if not callable(self.h) and self.h not in WEIGHTS:
+            return f"h is {self.h!r}, which is no weight function; {choose_from(str(self.h), WEIGHTS)}"
+        if self.trace not in ("auto", *TRACES):
+            return f"trace is {self.trace!r}, which is not known; {choose_from(str(self.trace), ('auto', *TRACES))}"
         for name, support in density.variables.items():
             if support.score_matching is None:
                 return (
-                    f"ScoreMatching has no form yet for {name}, which is {support!r}; use un.objectives.NCE, "
+                    f"ScoreMatching has no form for {name}, which is {support!r}; use un.objectives.NCE, "
                     "ContrastiveDivergence or MaximumLikelihood"
                 )
         return None
 
-    def _weight(self) -> Callable:
-        if callable(self.h):
-            return self.h
-        if self.h not in WEIGHTS:
-            raise ValueError(f"h is {self.h!r}, which is no weight function; {choose_from(str(self.h), WEIGHTS)}.")
-        return WEIGHTS[self.h]
+    @property
+    def weight(self) -> Callable:
+        """h as a function."""
+        return self.h if callable(self.h) else WEIGHTS[self.h]
 
     def prepare(self, density, events, key):
-        self._weight()
-        scales = {name: jnp.std(jnp.asarray(events[name]), 0) for name in density.variables}
-        constant = [name for name, scale in scales.items() if density.variables[name].score_matching == "generalized"
-                    and not bool(jnp.all(scale > 0))]  # fmt: skip
-        if constant:
-            raise ValueError(
-                f"{constant[0]} has a column that never changes in the data; expected some spread; drop it, or pass "
-                "more rows."
-            )
+        scales = {
+            name: FORMS[support.score_matching].prepare(name, support, jnp.asarray(events[name]), self)
+            for name, support in density.variables.items()
+        }
         return Extra(shared={"scales": scales})
 
-    def loss_i(self, density, extra, event, key):
-        moving = {name: event[name] for name in density.variables}
-        point, unravel = ravel_pytree(moving)
-
-        def log_density(x):
-            return density.log_density(event | unravel(x))
-
-        weight, slope = self._weights(density, extra.shared["scales"], moving)
-        gradient, second = gradient_and_curvature(log_density, point)
-        return jnp.sum(slope * gradient + weight * (second + 0.5 * gradient**2))
-
-    def _weights(self, density, scales, event) -> tuple[jax.Array, jax.Array]:
-        """h and h' for every coordinate of the event; 1 and 0 where there is no bound."""
-        weights, slopes = {}, {}
+    def terms(self, density, extra: Extra, event: dict) -> tuple[jax.Array, jax.Array]:
+        """The loss of one row as a pair (a, r): it is a + r'r/2."""
+        parts = []
         for name, support in density.variables.items():
-            x, scale = event[name], scales[name]
+            scales, form = extra.shared["scales"][name], FORMS[support.score_matching]
+            log_density, value, _ = seen_by(density, event, name)
+            parts.append(form.terms(log_density, value, support, scales, self))
+        return sum(affine for affine, _ in parts), jnp.concatenate([residual for _, residual in parts])
 
-            def of(value, support=support, scale=scale):
-                return self._weight()(support.boundary_distance(value) / scale)
+    def loss_i(self, density, extra, event, key):
+        affine, residual = self.terms(density, extra, event)
+        return affine + 0.5 * residual @ residual
 
-            if support.score_matching == "plain":
-                weights[name], slopes[name] = jnp.ones_like(x), jnp.zeros_like(x)
-            else:
-                weights[name], slopes[name] = jax.jvp(of, (x,), (jnp.ones_like(x),))
-        return ravel_pytree(weights)[0], ravel_pytree(slopes)[0]
-
-
-def gradient_and_curvature(function: Callable, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The gradient and the diagonal of the Hessian at x: the gradient linearised once, pushed along each axis."""
-    gradient, push = jax.linearize(jax.grad(function), x)
-    return gradient, jnp.diagonal(jax.vmap(push)(jnp.eye(x.size, dtype=x.dtype)))
+    def solved(self, density, extra, events) -> Minimum | None:
+        # the slopes are asked for more often than the trace: by the gradient, none of them needs the others
+        return solved(dataclasses.replace(self, trace="jacobian"), density, extra, events)
