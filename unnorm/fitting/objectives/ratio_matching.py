@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.objectives.pseudo_likelihood import log_odds, not_enumerable
+from unnorm.fitting.objectives.conditionals import groups_of, log_odds, not_enumerable
 from unnorm.methods import method
 
 
@@ -28,11 +28,11 @@ class RatioMatching(PerExample):
     target = "the minimum of ratio matching's distance (the maximum likelihood estimate only if the model is true)"
 
     def refuse(self, density):
-        return not_enumerable("RatioMatching", density, most=2)
+        return not_enumerable("RatioMatching", density, two_states=True)
 
     def prepare(self, density, events, key):
         return Extra()
 
     def loss_i(self, density, extra, event, key):
         # 1 − p(x_j | x_−j) is the logistic function of the log-odds of the other state
-        return sum(jnp.sum(jax.nn.sigmoid(odds) ** 2) for odds in log_odds(density, event))
+        return sum(jnp.sum(jax.nn.sigmoid(odds) ** 2) for odds in log_odds(density, event, groups_of(density)))
