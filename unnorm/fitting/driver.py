@@ -9,11 +9,13 @@ import numpy as np
 from unnorm.density import Density, cast
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding
 from unnorm.fitting import simulated, stochastic
+from unnorm.fitting.bootstrap import parametric_covariance
 from unnorm.fitting.data import read_data
 from unnorm.fitting.door import check_options, probe, started
+from unnorm.fitting.existence import runaways, tell_runaways
 from unnorm.fitting.inference import Covariance, NoCovariance, entries, sandwich
 from unnorm.fitting.likelihood import exact_log_z, likelihood_of
-from unnorm.fitting.objectives import NCE, OBJECTIVES, MaximumLikelihood, ScoreMatching
+from unnorm.fitting.objectives import NCE, OBJECTIVES, MaximumLikelihood, PseudoLikelihood, ScoreMatching
 from unnorm.fitting.optimise import NEWTON_LIMIT, lbfgs, newton, parameters_of
 from unnorm.fitting.result import Fit, FitLogZ
 from unnorm.methods import look_up, registry_name
@@ -130,12 +132,16 @@ def _run_deterministic(p, objective, density, events, seed, findings, shown, ste
         extra = renewed
     converged = bool(np.isfinite(found.decrement)) and renewed is None
     findings += objective.findings(density, extra, events)
-    covariance = None
+    covariance, signs = None, np.zeros(len(found.vector))
     if minimise is lbfgs:
         findings.append(Finding("there are too many parameters for a covariance", "use the bootstrap for errors", NOTE))
     else:
-        covariance = _or_finding(lambda: sandwich(objective, density, extra, events), findings)
-    if not converged:
+        signs = np.asarray(runaways(objective, density, extra, events))
+        converged = converged and not signs.any()
+        covariance = _or_finding(
+            lambda: _covariance(objective, density, extra, events, seed, findings, signs.any()), findings
+        )
+    if not converged and not signs.any():
         findings.append(
             Finding(
                 f"the optimiser stopped after {int(found.steps)} steps without reaching a minimum",
@@ -143,7 +149,19 @@ def _run_deterministic(p, objective, density, events, seed, findings, shown, ste
             )
         )
     history = np.asarray(found.history)
-    return _result(p, objective, density, extra, events, covariance, converged, history, seed, findings)
+    fit = _result(p, objective, density, extra, events, covariance, converged, history, seed, findings)
+    tell_runaways(fit, density, extra, signs)
+    return fit
+
+
+def _covariance(objective, density, extra, events, seed, findings, runs_away: bool) -> Covariance:
+    """The sandwich; the parametric bootstrap where one lattice or graph was observed."""
+    if runs_away or not isinstance(objective, PseudoLikelihood) or len(next(iter(events.values()))) > 1:
+        return sandwich(objective, density, extra, events)
+    key = jax.random.fold_in(jax.random.key(seed), 1)
+    covariance, told = parametric_covariance(objective, density, extra, events, key)
+    findings.append(told)
+    return covariance
 
 
 def _run_stochastic(p, objective, density, events, seed, findings, shown, steps, batch_size) -> Fit:
@@ -234,7 +252,8 @@ def _result(p, objective, density, extra, events, covariance, converged, history
     improper = any(f.severity == ERROR and "normalized" in f.what for f in findings)
     if log_z is None and not improper:
         findings.append(Finding("the method gives no log Z here", "run un.log_z(fit.density) for it", NOTE))
-    if len(next(iter(events.values()))) <= len(vector):
+    bootstrapped = len(next(iter(events.values()))) == 1 and covariance is not None
+    if len(next(iter(events.values()))) <= len(vector) and not bootstrapped:
         findings.append(
             Finding("there are no more rows than parameters", "read the standard errors with care", WARNING)
         )
