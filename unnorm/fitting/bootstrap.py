@@ -11,8 +11,8 @@ import numpy as np
 
 from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
 from unnorm.fitting.existence import runaways
-from unnorm.fitting.inference import Covariance, NoCovariance
-from unnorm.fitting.optimise import NEWTON_LIMIT, hessian, lbfgs, mean_loss, newton, parameters_of
+from unnorm.fitting.inference import Covariance, NoCovariance, scores_and_curvature
+from unnorm.fitting.optimise import NEWTON_LIMIT, lbfgs, newton, parameters_of
 from unnorm.fitting.replicates import simulate
 
 REPLICATES = 200
@@ -92,7 +92,7 @@ def _refit(objective, density, events, key) -> tuple[np.ndarray, bool]:
         return np.zeros(0), False
     good = renewed is None and np.isfinite(found.decrement)
     if good and minimise is newton:
-        good = not np.any(np.asarray(runaways(objective, density, extra, events)))
+        good = not runaways(objective, density, extra, events).any()
     return np.asarray(found.vector), bool(good)
 
 
@@ -110,7 +110,7 @@ def parametric_covariance(objective, density, extra, events, key) -> tuple[Covar
         )
     total = np.atleast_2d(np.cov(estimates[kept].T))
     vector, rows = parameters_of(density, extra)[0], len(next(iter(events.values())))
-    curvature = np.asarray(hessian(lambda v: mean_loss(objective, density, extra, events, v), vector))
+    curvature = np.asarray(scores_and_curvature(objective, density, extra, events, vector)[1])
     what = f"the data are one row, so the covariance is that of {kept.sum()} of {len(kept)} data sets drawn from the fit"
     what += "" if kept.all() else ", the others having no finite estimate"
     told = Finding(

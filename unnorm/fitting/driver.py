@@ -136,7 +136,7 @@ def _run_deterministic(p, objective, density, events, seed, findings, shown, ste
     if minimise is lbfgs:
         findings.append(Finding("there are too many parameters for a covariance", "use the bootstrap for errors", NOTE))
     else:
-        signs = np.asarray(runaways(objective, density, extra, events))
+        signs = runaways(objective, density, extra, events)
         converged = converged and not signs.any()
         covariance = _or_finding(
             lambda: _covariance(objective, density, extra, events, seed, findings, signs.any()), findings

@@ -11,16 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.diagnostics.verdict import Finding
-from unnorm.fitting.inference import entries
-from unnorm.fitting.optimise import hessian, mean_loss, parameters_of
+from unnorm.fitting.inference import entries, scores_and_curvature
+from unnorm.fitting.optimise import mean_loss, parameters_of
 
 _ERRORS = 3.0  # model-based standard errors that are looked ahead
 _FLAT = 0.01  # of the rise that the curvature foretells there: less than this is none
 _FLOOR = 1e-13  # smallest scaled eigenvalue of the curvature that is told from rounding
 
 
-@jax.jit
-def runaways(objective, density, extra, events) -> jax.Array:
+def runaways(objective, density, extra, events) -> np.ndarray:
     """1 or −1 for each coordinate of all that is estimated that runs off to infinity or minus infinity, 0 for others.
 
     Coordinate j is moved three of its model-based standard errors along H⁻¹e_j, the others following it: at a finite
@@ -29,18 +28,21 @@ def runaways(objective, density, extra, events) -> jax.Array:
 
     References: Geyer (2009), doi:10.1214/08-EJS349 (directions of recession).
     """
+    vector = parameters_of(density, extra)[0]
+    _, curvature = scores_and_curvature(objective, density, extra, events, vector)
+    return np.asarray(_flat_on_one_side(objective, density, extra, events, curvature))
+
+
+@jax.jit
+def _flat_on_one_side(objective, density, extra, events, curvature) -> jax.Array:
     loss = functools.partial(mean_loss, objective, density, extra, events)
     vector = parameters_of(density, extra)[0]
-    rows = len(next(iter(events.values())))
-    inverse = _inverse(hessian(loss, vector))
+    rows, inverse = len(next(iter(events.values()))), _inverse(curvature)
     moves = _ERRORS * inverse / jnp.sqrt(rows * jnp.diagonal(inverse))[:, None]
     here, foretold = loss(vector), _ERRORS**2 / 2 / rows
-
-    def flat(move):
-        return loss(vector + move) - here < _FLAT * foretold
-
-    ahead, behind = jax.lax.map(flat, moves), jax.lax.map(flat, -moves)
-    return ahead.astype(int) * ~behind - behind.astype(int) * ~ahead
+    flat = jax.lax.map(lambda move: loss(vector + move) - here < _FLAT * foretold, jnp.concatenate([moves, -moves]))
+    ahead, behind = jnp.split(flat, 2)
+    return ahead.astype(int) - behind.astype(int)
 
 
 def _inverse(curvature: jax.Array) -> jax.Array:

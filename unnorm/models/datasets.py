@@ -13,7 +13,8 @@ def load(name: str) -> pd.DataFrame:
 
     Args:
         name: "ozone_wind" (116 rows: ozone in ppb, wind in mph), "rochdale" (665 rows: 8 binary
-            variables, 1 = yes, Age 1 = over 38) or "iris" (150 rows: 4 lengths in cm, and the species).
+            variables, 1 = yes, Age 1 = over 38), "iris" (150 rows: 4 lengths in cm, and the species) or "florentine"
+            (16 × 16: which families are tied by marriage, one observed graph; `load("florentine").to_numpy()[None]`).
 
     Returns:
         A new data frame, one row for each observation, in raw units.
@@ -32,6 +33,7 @@ def load(name: str) -> pd.DataFrame:
         ozone_wind: Chambers, Cleveland, Kleiner and Tukey (1983), Graphical Methods for Data Analysis.
         rochdale: Whittaker (1990), Graphical Models in Applied Multivariate Statistics.
         iris: Fisher (1936), Annals of Eugenics 7, 179-188, doi:10.1111/j.1469-1809.1936.tb02137.x.
+        florentine: Padgett and Ansell (1993), American Journal of Sociology 98, 1259-1319, doi:10.1086/230190.
         `data/README.md` beside this file says more of each.
     """
     folder = files("unnorm.models") / "data"

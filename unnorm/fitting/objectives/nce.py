@@ -10,6 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.drawn import refuse_one_row
 from unnorm.methods import method, static
 
 
@@ -105,6 +106,7 @@ class NCE(PerExample):
         return {name: support.noise_statistics(event[name]) for name, support in density.variables.items()}
 
     def prepare(self, density, events, key):
+        refuse_one_row(self, events)
         events = {name: jnp.asarray(value) for name, value in events.items()}
         rows, ratio = len(next(iter(events.values()))), int(self.noise_ratio)
         contributions = jax.vmap(lambda event: self.statistics_i(density, event))(events)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.drawn import refuse_one_row
 from unnorm.messages import choose_from
 from unnorm.methods import method, static
 
@@ -61,6 +62,7 @@ class ScoreMatching(PerExample):
         return WEIGHTS[self.h]
 
     def prepare(self, density, events, key):
+        refuse_one_row(self, events)
         self._weight()
         scales = {name: jnp.std(jnp.asarray(events[name]), 0) for name in density.variables}
         constant = [name for name, scale in scales.items() if density.variables[name].score_matching == "generalized"
