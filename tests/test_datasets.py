@@ -61,6 +61,16 @@ def test_polar_has_the_known_von_mises_fisher_fit():
     assert len(x) * (kappa * length - log_z) == pytest.approx(-68.665, abs=1e-3)
 
 
+def test_florentine_is_a_graph_of_twenty_ties():
+    data = load("florentine")
+    x = data.to_numpy()
+    assert x.shape == (16, 16) and set(np.unique(x)) == {0, 1}
+    assert np.array_equal(x, x.T) and not x.diagonal().any() and x.sum() == 40
+    ties = dict(zip(data.columns, x.sum(1), strict=True))
+    assert ties["Medici"] == 6 and ties["Pucci"] == 0 and sum(ties.values()) == 40
+    assert np.trace(x @ x @ x) == 6 * 3  # three triangles
+
+
 @pytest.mark.parametrize(("name", "near"), [("rochdal", "rochdale"), ("IRIS", "iris"), ("../iris", "iris")])
 def test_unknown_name_is_one_sentence_with_the_nearest_match(name, near):
     with pytest.raises(ValueError) as error:

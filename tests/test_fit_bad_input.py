@@ -75,10 +75,14 @@ BAD = {
     "one scalar event": (exponential, 1.5, ScoreMatching(), {}, ["is one event of x", "data[None]"]),
     "one vector event": (rectangle, POSITIVE[0], ScoreMatching(), {},
         ["x with the shape (2,) is one event", "data[None]", "declare x: Positive"]),
-    "one row, score matching": (exponential, LENGTHS[:1], ScoreMatching(), {}, ["x has a column that never changes",
+    "one row, score matching": (exponential, LENGTHS[:1], ScoreMatching(), {}, ["data has 1 row", "at least 2",
+        "pass more rows", "un.objectives.PseudoLikelihood"]),
+    "a column without spread": (rectangle, POSITIVE * [1, 0], ScoreMatching(), {}, ["x has a column that never changes",
         "pass more rows"]),
     "one row, CD": (exponential, LENGTHS[:1], ContrastiveDivergence(), {}, ["1 row", "at least 2", "persistent"]),
-    "one row, NCE": (normal, REALS[:1], NCE(), {}, ["default noise cannot be fitted to 1 rows of x", "noise="]),
+    "one row, NCE": (normal, REALS[:1], NCE(), {}, ["data has 1 row; NCE expected at least 2",
+        "un.objectives.PseudoLikelihood"]),
+    "equal rows, NCE": (normal, REALS[[0, 0]], NCE(), {}, ["default noise cannot be fitted to 2 rows of x", "noise="]),
     "no rows": (exponential, LENGTHS[:0], ScoreMatching(), {}, ["data has no rows", "at least one"]),
     "too many axes": (rectangle, POSITIVE[None], ScoreMatching(), {}, ["x has the shape (1, 30, 2)", "2 axes",
         "reshape"]),
@@ -167,8 +171,8 @@ def told(fit, *words):
 
 
 def test_one_row_has_no_standard_errors():
-    row = np.array([[1.0, -2.0, 0.5, 3.0]])
-    fit = un.fit(normal, row, ScoreMatching(), seed=0, progress=False)
+    row = np.array([[1.0, -2.0, 0.5]])
+    fit = un.fit(normal, row, MaximumLikelihood(), seed=0, progress=False)
     assert fit.summary().estimate.to_numpy() == pytest.approx(row[0])
     assert fit.summary()[["standard_error", "lower", "upper"]].isna().all(axis=None)
     assert fit.covariance is None and fit.model_based_covariance is None
@@ -180,8 +184,9 @@ def test_an_estimate_that_runs_away_is_not_converged():
     data = np.array([[1, 0], [1, 1], [1, 1], [1, 0], [1, 1]])
     fit = un.fit(ising, data, MaximumLikelihood(), seed=0, progress=False)
     assert not fit.converged and not fit.passed
-    assert told(fit, "without reaching a minimum", "run away")
-    with pytest.raises(RuntimeError, match="without reaching a minimum"):
+    assert told(fit, "no finite estimate", "field[0] runs away to inf")
+    assert fit.summary().estimate["field[0]"] == np.inf and np.isnan(fit.summary().standard_error["field[0]"])
+    with pytest.raises(RuntimeError, match="runs away"):
         un.fit(ising, data, MaximumLikelihood(), seed=0, progress=False, strict=True)
 
 

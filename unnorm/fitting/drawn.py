@@ -41,6 +41,15 @@ def not_real(objective: str, why: str, density) -> str | None:
     return None
 
 
+def refuse_one_row(objective, events: dict) -> None:
+    """One lattice or graph is one row: conditionals fit it, an objective that compares rows does not."""
+    if len(next(iter(events.values()))) == 1:
+        raise ValueError(
+            f"data has 1 row; {type(objective).__name__} expected at least 2, for it learns from how rows vary; pass "
+            "more rows, or fit one observed lattice or graph by un.objectives.PseudoLikelihood."
+        )
+
+
 def point_of(density, event: dict) -> tuple[jax.Array, Any]:
     """The variables of one event as one vector, and log p̃ as a function of it."""
     point, unravel = ravel_pytree({name: event[name] for name in density.variables})

@@ -41,7 +41,7 @@ def finished(problem: Problem, density, extra, covariance, converged, history) -
     improper = any(f.severity == ERROR and "normalized" in f.what for f in findings)
     if log_z is None and not improper:
         findings.append(Finding("the method gives no log Z here", "run un.log_z(fit.density) for it", NOTE))
-    if covariance is not None and problem.rows <= len(vector):
+    if covariance is not None and 1 < problem.rows <= len(vector):
         findings.append(
             Finding("there are no more rows than parameters", "read the standard errors with care", WARNING)
         )

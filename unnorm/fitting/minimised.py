@@ -4,8 +4,11 @@ import jax
 import numpy as np
 
 from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.fitting.bootstrap import parametric_covariance
+from unnorm.fitting.existence import runaways, tell_runaways
 from unnorm.fitting.finished import finished
-from unnorm.fitting.inference import sandwich
+from unnorm.fitting.inference import Covariance, sandwich
+from unnorm.fitting.objectives import PseudoLikelihood
 from unnorm.fitting.optimise import NEWTON_LIMIT, lbfgs, newton, parameters_of
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.result import Fit
@@ -36,16 +39,16 @@ def minimised(problem: Problem) -> Fit:
         extra = renewed
     converged = bool(np.isfinite(found.decrement)) and renewed is None
     problem.findings += objective.findings(density, extra, events)
-    covariance = None
+    covariance, signs = None, np.zeros(len(found.vector))
     if minimise is lbfgs:
         problem.findings.append(
             Finding("there are too many parameters for a covariance", "use the bootstrap for errors", NOTE)
         )
     else:
-        covariance = problem.covariance_or_finding(
-            lambda: sandwich(objective, density, extra, events, problem.clusters)
-        )
-    if not converged:
+        signs = runaways(objective, density, extra, events)
+        converged = converged and not signs.any()
+        covariance = problem.covariance_or_finding(lambda: _covariance(problem, density, extra, signs.any()))
+    if not converged and not signs.any():
         problem.findings.append(
             Finding(
                 f"the optimiser stopped after {int(found.steps)} steps without reaching a minimum",
@@ -53,4 +56,17 @@ def minimised(problem: Problem) -> Fit:
             )
         )
     history = np.asarray(found.history)
-    return finished(problem, density, extra, covariance, converged, history)
+    fit = finished(problem, density, extra, covariance, converged, history)
+    tell_runaways(fit, density, extra, signs)
+    return fit
+
+
+def _covariance(problem: Problem, density, extra, runs_away: bool) -> Covariance:
+    """The sandwich; the parametric bootstrap where one lattice or graph was observed."""
+    objective, events = problem.objective, problem.events
+    if runs_away or not isinstance(objective, PseudoLikelihood) or problem.rows > 1:
+        return sandwich(objective, density, extra, events, problem.clusters)
+    key = jax.random.fold_in(jax.random.key(problem.seed), 1)
+    covariance, told = parametric_covariance(objective, density, extra, events, key)
+    problem.findings.append(told)
+    return covariance

@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.drawn import not_whole
+from unnorm.fitting.drawn import not_whole, refuse_one_row
 from unnorm.fitting.optimise import parameters_of
 from unnorm.methods import static
 
@@ -81,6 +81,7 @@ class WithNoise(PerExample):
 
     def fitted_noise(self, density, events: dict) -> tuple[dict, dict[str, Any]]:
         """The statistics and the noise at them, or in our words why NumPyro cannot build it from these data."""
+        refuse_one_row(self, events)
         contributions = jax.vmap(lambda event: self.statistics_i(density, event))(events)
         statistics = jax.tree.map(lambda leaf: leaf.mean(0), contributions)
         try:

@@ -14,7 +14,9 @@ def load(name: str) -> pd.DataFrame:
     Args:
         name: "ozone_wind" (116 rows: ozone in ppb, wind in mph), "rochdale" (665 rows: 8 binary
             variables, 1 = yes, Age 1 = over 38), "iris" (150 rows: 4 lengths in cm, and the species), "polar" (50 rows:
-            latitude and longitude of pole positions in degrees) or "phd_pubs" (915 rows: articles, a count).
+            latitude and longitude of pole positions in degrees), "phd_pubs" (915 rows: articles, a count) or
+            "florentine" (16 × 16: which families are tied by marriage, one observed graph:
+            `load("florentine").to_numpy()[None]`).
 
     Returns:
         A new data frame, one row for each observation, in raw units.
@@ -36,6 +38,7 @@ def load(name: str) -> pd.DataFrame:
         polar: Fisher, Lewis and Embleton (1987), Statistical Analysis of Spherical Data,
         doi:10.1017/CBO9780511623059.
         phd_pubs: Long (1990), Social Forces 68, 1297-1316, doi:10.1093/sf/68.4.1297.
+        florentine: Padgett and Ansell (1993), American Journal of Sociology 98, 1259-1319, doi:10.1086/230190.
         `data/README.md` beside this file says more of each.
     """
     folder = files("unnorm.models") / "data"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.drawn import drawn_variance, not_real, not_whole, point_of, size_of
+from unnorm.fitting.drawn import drawn_variance, not_real, not_whole, point_of, refuse_one_row, size_of
 from unnorm.methods import method, static
 
 
@@ -61,6 +61,7 @@ class DenoisingScoreMatching(PerExample):
         return jnp.stack(jax.tree.leaves(self.sigma)).reshape(-1)
 
     def prepare(self, density, events, key):
+        refuse_one_row(self, events)
         values = [jnp.asarray(events[name]) for name in density.variables]
         shape = (len(values[0]), np.size(self.sigma), int(self.corruptions), size_of(density))
         return Extra(rows={"noise": jax.random.normal(key, shape, jnp.result_type(*values))})

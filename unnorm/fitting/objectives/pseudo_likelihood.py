@@ -1,19 +1,27 @@
-"""Objectives of the single-site conditionals of discrete variables: pseudo-likelihood."""
+"""Pseudo-likelihood: the conditionals of single entries, or of blocks of them."""
 
 import jax
 import jax.numpy as jnp
 
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.conditionals import log_odds
-from unnorm.methods import method
+from unnorm.fitting.conditionals import groups_of, log_odds, not_enumerable, wrong_blocks
+from unnorm.fitting.counts import TAIL, has_counts, largest_tail, states_needed, states_of_data
+from unnorm.methods import method, static
 
 
 @method
 class PseudoLikelihood(PerExample):
-    """Minimise −mean_i Σ_j log p(x_ij | x_i,−j): every conditional sums over one entry's states, and no Z is needed.
+    """Minimise −mean_i Σ_b log p(x_ib | x_i,−b): sums over a block's joint states in the place of Z.
 
-    For variables whose entries have finitely many states. The standard errors are the sandwich's: the inverse curvature
-    alone is too small. One observed lattice or graph is one row, and has no sandwich.
+    For Binary, Spin, Categorical, Graph (its ties) and Count variables, also together. The sums over counts end where
+    a mass below 1e-12 is left, at these parameters. The standard errors are the sandwich's, for the inverse curvature
+    alone is too small; one observed lattice or graph is one row, whose errors come from the parametric bootstrap.
+
+    Args:
+        blocks: None: every entry is a block of its own (Besag's pseudo-likelihood). Otherwise a tuple of tuples of
+            entry numbers, counted from 0 through the variables in declared order (a matrix row by row, a graph's ties
+            above the diagonal row by row). Blocks may overlap; an entry in none is only conditioned on. One block of
+            everything is the likelihood.
 
     Example:
         >>> import numpy as np
@@ -25,30 +33,52 @@ class PseudoLikelihood(PerExample):
         1.0986
 
     References:
-        Besag (1975), doi:10.2307/2987782; Varin, Reid and Firth (2011), Statistica Sinica 21, 5-42 (standard errors).
+        Besag (1975), doi:10.2307/2987782; Lindsay (1988), doi:10.1090/conm/080/999014 (blocks); Varin, Reid and Firth
+        (2011), Statistica Sinica 21, 5-42 (standard errors).
     """
+
+    blocks: tuple[tuple[int, ...], ...] | None = static(None)
 
     target = "the maximum pseudo-likelihood estimate (the maximum likelihood estimate only if the model is true)"
 
-    def refuse(self, density):
-        return not_enumerable("PseudoLikelihood", density)
+    def __post_init__(self):
+        if isinstance(self.blocks, list | tuple):  # lists become tuples, for structure is hashed
+            blocks = tuple(tuple(block) if isinstance(block, list) else block for block in self.blocks)
+            object.__setattr__(self, "blocks", blocks)
 
-    def loss_i(self, density, extra, event, key):
-        # −log p(x_j | x_−j) = log Σ_s p̃(x with state s at j) / p̃(x), the own state's term being 1
-        return sum(jnp.sum(jnp.logaddexp(0.0, jax.nn.logsumexp(odds, axis=1))) for odds in log_odds(density, event))
+    def refuse(self, density):
+        refusal = not_enumerable("PseudoLikelihood", density)
+        return refusal or (None if self.blocks is None else wrong_blocks(density, self.blocks))
 
     def prepare(self, density, events, key):
-        return Extra()
+        if not has_counts(density):
+            return Extra()
+        least = states_of_data(density, events)
+        # A start at which the sum does not end is no harm: `refreshed` looks again at the estimate.
+        return _summed_over(states_needed(density, events, least) or 2 * least)
 
-
-def not_enumerable(objective: str, density, most: int | None = None) -> str | None:
-    """Why an objective that changes one entry at a time does not serve a density, as a sentence, or None."""
-    wanted = "two states" if most == 2 else "finitely many states"
-    for name, support in density.variables.items():
-        if support.states is None or most is not None and len(support.states) > most:
-            other = "PseudoLikelihood" if support.states else "ScoreMatching" if support.score_matching else "NCE"
-            return (
-                f"{objective} needs variables whose entries have {wanted}, and {name} is {support!r}; expected Binary "
-                f"or Spin; use un.objectives.{other}"
+    def refreshed(self, density, extra, events):
+        if not has_counts(density):
+            return None
+        count = len(extra.shared["counts"])
+        if float(largest_tail(density, events, count)) < TAIL:
+            return None
+        needed = states_needed(density, events, 2 * count)
+        if needed is None:
+            raise ValueError(
+                f"The conditionals of {density.name} have a mass above {TAIL:g} beyond a count of {count} at the "
+                "estimate, however far the sum goes; expected sums over 0, 1, 2, ... that converge; restrict the "
+                "parameters (a support such as un.Positive), or use another objective."
             )
-    return None
+        return extra._replace(shared=_summed_over(needed).shared)
+
+    def loss_i(self, density, extra, event, key):
+        groups = groups_of(density, self.blocks, len(extra.shared.get("counts", ())))
+        # −log p(x_b | x_−b) = log Σ_s p̃(x with state s at b) / p̃(x), the own state's term being 1
+        padded = (jnp.pad(odds, ((0, 0), (1, 0))) for odds in log_odds(density, event, groups))
+        return sum(jnp.sum(jax.nn.logsumexp(odds, axis=1)) for odds in padded)
+
+
+def _summed_over(count: int) -> Extra:
+    """The counts that are summed over; only how many they are matters, for a shape is what compiled code can have."""
+    return Extra(shared={"counts": jnp.arange(count)})

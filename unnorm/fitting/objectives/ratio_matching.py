@@ -1,8 +1,7 @@
 """Ratio matching: score matching's counterpart for variables of two states."""
 
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.conditionals import log_odds
-from unnorm.fitting.objectives.pseudo_likelihood import not_enumerable
+from unnorm.fitting.conditionals import groups_of, log_odds, not_enumerable
 from unnorm.fitting.score_forms.ratio import squared_error
 from unnorm.methods import method
 
@@ -27,10 +26,10 @@ class RatioMatching(PerExample):
     target = "the minimum of ratio matching's distance (the maximum likelihood estimate only if the model is true)"
 
     def refuse(self, density):
-        return not_enumerable("RatioMatching", density, most=2)
+        return not_enumerable("RatioMatching", density, two_states=True)
 
     def prepare(self, density, events, key):
         return Extra()
 
     def loss_i(self, density, extra, event, key):
-        return sum(squared_error(odds) for odds in log_odds(density, event))
+        return sum(squared_error(odds) for odds in log_odds(density, event, groups_of(density)))

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.conditionals import seen_by
+from unnorm.fitting.drawn import refuse_one_row
 from unnorm.fitting.linear import solved
 from unnorm.fitting.optimise import Minimum
 from unnorm.fitting.score_forms import FORMS
@@ -76,6 +77,7 @@ class ScoreMatching(PerExample):
         return self.h if callable(self.h) else WEIGHTS[self.h]
 
     def prepare(self, density, events, key):
+        refuse_one_row(self, events)
         scales = {
             name: FORMS[support.score_matching].prepare(name, support, jnp.asarray(events[name]), self)
             for name, support in density.variables.items()
@@ -87,8 +89,8 @@ class ScoreMatching(PerExample):
         parts = []
         for name, support in density.variables.items():
             scales, form = extra.shared["scales"][name], FORMS[support.score_matching]
-            log_density, value, _ = seen_by(density, event, name)
-            parts.append(form.terms(log_density, value, support, scales, self))
+            of_variable = partial(_with_value, density, event, name)
+            parts.append(form.terms(of_variable, event[name], support, scales, self))
         return sum(affine for affine, _ in parts), jnp.concatenate([residual for _, residual in parts])
 
     def loss_i(self, density, extra, event, key):
@@ -98,3 +100,8 @@ class ScoreMatching(PerExample):
     def solved(self, density, extra, events) -> Minimum | None:
         # the slopes are asked for more often than the trace: by the gradient, none of them needs the others
         return solved(dataclasses.replace(self, trace="jacobian"), density, extra, events)
+
+
+def _with_value(density, event: dict, name: str, value: jax.Array) -> jax.Array:
+    """log p̃ with one variable at a value, the others standing at the event."""
+    return density.log_density(event | {name: value})

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.drawn import draw, drawn_variance, not_real, not_whole, point_of, size_of
+from unnorm.fitting.drawn import draw, drawn_variance, not_real, not_whole, point_of, refuse_one_row, size_of
 from unnorm.messages import choose_from
 from unnorm.methods import method, static
 
@@ -51,6 +51,7 @@ class SlicedScoreMatching(PerExample):
         )
 
     def prepare(self, density, events, key):
+        refuse_one_row(self, events)
         values = [jnp.asarray(events[name]) for name in density.variables]
         shape = (len(values[0]), int(self.projections), size_of(density))
         return Extra(rows={"projections": draw(self.directions, key, shape, jnp.result_type(*values))})

@@ -1,0 +1,78 @@
+"""Whether a finite estimate exists, or the loss falls ever on in some direction (Haberman, 1974; Geyer, 2009).
+
+Complete separation, or a pair of items that is never seen together, sends an optimiser far out, where the loss is flat
+to rounding and a small gradient looks like a minimum.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.diagnostics.verdict import Finding
+from unnorm.fitting.inference import entries, scores_and_curvature
+from unnorm.fitting.optimise import mean_loss, parameters_of
+
+_ERRORS = 3.0  # model-based standard errors that are looked ahead
+_FLAT = 0.01  # of the rise that the curvature foretells there: less than this is none
+_FLOOR = 1e-13  # smallest scaled eigenvalue of the curvature that is told from rounding
+
+
+def runaways(objective, density, extra, events) -> np.ndarray:
+    """1 or −1 for each coordinate of all that is estimated that runs off to infinity or minus infinity, 0 for others.
+
+    Coordinate j is moved three of its model-based standard errors along H⁻¹e_j, the others following it: at a finite
+    minimum the summed loss rises by about 9/2 on either side. A direction without rise on one side alone has no finite
+    estimate; without rise on both it is not identified, which is another matter.
+
+    References: Geyer (2009), doi:10.1214/08-EJS349 (directions of recession).
+    """
+    vector = parameters_of(density, extra)[0]
+    _, curvature = scores_and_curvature(objective, density, extra, events, vector)
+    return np.asarray(_flat_on_one_side(objective, density, extra, events, curvature))
+
+
+@jax.jit
+def _flat_on_one_side(objective, density, extra, events, curvature) -> jax.Array:
+    loss = functools.partial(mean_loss, objective, density, extra, events)
+    vector = parameters_of(density, extra)[0]
+    rows, inverse = len(next(iter(events.values()))), _inverse(curvature)
+    moves = _ERRORS * inverse / jnp.sqrt(rows * jnp.diagonal(inverse))[:, None]
+    here, foretold = loss(vector), _ERRORS**2 / 2 / rows
+    flat = jax.lax.map(lambda move: loss(vector + move) - here < _FLAT * foretold, jnp.concatenate([moves, -moves]))
+    ahead, behind = jnp.split(flat, 2)
+    return ahead.astype(int) - behind.astype(int)
+
+
+def _inverse(curvature: jax.Array) -> jax.Array:
+    """H⁻¹, eigenvalues that rounding made of nothing replaced by a small one."""
+    scale = jnp.sqrt(jnp.abs(jnp.diagonal(curvature)))
+    scale = jnp.where(scale > 0, scale, 1.0)
+    values, vectors = jnp.linalg.eigh(curvature / jnp.outer(scale, scale))
+    return (vectors / jnp.maximum(values, _FLOOR * jnp.max(values))) @ vectors.T / jnp.outer(scale, scale)
+
+
+def tell_runaways(fit, density, extra, signs: np.ndarray) -> None:
+    """Name the parameters that run away, and put their limits into the table in place of large numbers."""
+    if not signs.any():
+        return
+    vector, unravel = parameters_of(density, extra)
+    estimates, jacobian = entries(density, lambda v: unravel(v)[0], vector)
+    jacobian = jacobian()
+    gone = np.abs(jacobian) @ np.abs(signs) > 0
+    upwards = jacobian @ signs > 0
+    limits = np.array([bounds[int(up)] for bounds, up in zip(fit._bounds(), upwards, strict=True)])
+    fit._estimates = np.where(gone, limits, estimates)
+    if fit._covariance is not None:
+        hidden = np.where(np.logical_or.outer(gone, gone), np.nan, 0.0)
+        fit._covariance = type(fit._covariance)(*(part + hidden for part in fit._covariance))
+    told = [f"{label} runs away to {limit:g}" for label, limit, g in zip(fit._labels(), limits, gone, strict=True) if g]
+    fit.findings.insert(
+        0,
+        Finding(
+            f"there is no finite estimate: {', '.join(told) or 'log Z runs away'}, the loss falling ever on, as where "
+            "a pair is never observed together or an event always happens",
+            "fix or penalise these parameters, leave them out, or pool the states that are never seen",
+        ),
+    )
