@@ -48,6 +48,7 @@ class PerExample:
 
     stochastic: ClassVar[bool] = False
     rounding: ClassVar[float] = 1.0  # by how much the loss magnifies the rounding of log p̃
+    information_identity: ClassVar[bool] = False  # Cov(ψ) = H where the model is true: a likelihood
 
     def refuse(self, density: Density) -> str | None:
         return None
@@ -66,4 +67,8 @@ class PerExample:
 
     def noise_variance(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
         """Return the part of the scores' covariance that is drawn noise, which another seed would change."""
+        return None
+
+    def shared_noise(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
+        """Return the covariance of the mean score that comes from what was drawn for all rows together."""
         return None

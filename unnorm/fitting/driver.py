@@ -112,6 +112,7 @@ def _chosen(p: Density, objective: Any, findings: list[Finding]) -> Any:
 def _run_deterministic(p, objective, density, events, seed, findings, shown, steps, batch_size) -> Fit:
     """Minimise, renew what was prepared until it holds at the minimum, then the sandwich."""
     extra = objective.prepare(density, events, jax.random.key(seed))
+    density = density.at(extra.shared.get("start", density.free()))  # where the objective brought the parameters near
     minimise = newton if parameters_of(density, extra)[0].size <= NEWTON_LIMIT else lbfgs
     for _ in range(_ROUNDS):
         found = minimise(objective, density, extra, events)

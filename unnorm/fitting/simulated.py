@@ -17,9 +17,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
+from unnorm.fitting.chains import adapted, advance, starting_tuning, unconstrained
 from unnorm.fitting.inference import Covariance, NoCovariance, bread_and_meat
-from unnorm.fitting.objectives.contrastive_divergence import adapted, advance, contrast, starting_tuning
-from unnorm.fitting.objectives.maximum_likelihood import unconstrained
+from unnorm.fitting.objectives.contrastive_divergence import contrast
 from unnorm.fitting.optimise import NEWTON_LIMIT, hessian
 from unnorm.sampling.kernels import HMC, Gibbs
 

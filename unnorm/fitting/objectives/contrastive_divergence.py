@@ -4,12 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from unnorm.fitting.base import Extra
-from unnorm.fitting.objectives.maximum_likelihood import unconstrained
+from unnorm.fitting.chains import adapted, advance, starting_tuning, unconstrained
 from unnorm.methods import look_up, method, static
-from unnorm.sampling.base import Target
 from unnorm.sampling.kernels import HMC, KERNELS, Gibbs, kernels_for
 
 
@@ -120,43 +118,3 @@ def contrast(free: dict, density, events: dict, negatives: dict) -> jax.Array:
     """mean log p̃(negatives) − mean log p̃(data): only its gradient has a meaning."""
     log_density = jax.vmap(density.at(free).log_density)
     return log_density(negatives).mean() - log_density(events).mean()
-
-
-def starting_tuning(kernel: Any, positions: dict) -> dict:
-    """The kernel's own first tuning, a mass matrix replaced by the spread of the data."""
-    flat = jax.vmap(lambda one: ravel_pytree(one)[0])(positions)
-    tuning = dict(kernel.initial_tuning(flat.shape[1]))
-    if "inverse_mass_matrix" in tuning and kernel.inverse_mass_matrix is None:
-        tuning["inverse_mass_matrix"] = jnp.var(flat, 0) + 1e-3
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, flat.dtype), tuning)
-
-
-def advance(
-    kernel: Any, density, tuning: dict, starts: dict, key: jax.Array, steps: int
-) -> tuple[dict, dict, jax.Array]:
-    """Move every chain by some steps of the kernel; acceptance is averaged (NaN counts as a rejection)."""
-    target = Target(jax.lax.stop_gradient(density))
-    algorithm = kernel.build(target, tuning)
-
-    def one_chain(position, key):
-        def step(state, key):
-            noise = key if kernel.noise is None else kernel.noise(key, position)
-            state, info = algorithm.step(noise, state)
-            return state, jnp.nan_to_num(kernel.stats(info).get("acceptance_rate", jnp.ones(())))
-
-        key, first = jax.random.split(key)
-        state, rates = jax.lax.scan(step, algorithm.init(position, first), jax.random.split(key, steps))
-        return state.position, target.constrain(state.position), rates.mean()
-
-    count = len(next(iter(starts.values())))
-    positions, events, rates = jax.vmap(one_chain)(starts, jax.random.split(key, count))
-    return positions, events, rates.mean()
-
-
-def adapted(kernel: Any, tuning: dict, acceptance: jax.Array, gain: jax.Array, positions: dict) -> dict:
-    """Robbins-Monro on the log step size, for a kernel whose step size was not given."""
-    if kernel.adapts is None or kernel.step_size is not None:
-        return tuning
-    size = sum(leaf[0].size for leaf in jax.tree.leaves(positions))
-    moved = tuning["step_size"] * jnp.exp(gain * (acceptance - kernel.target_acceptance(size)))
-    return tuning | {"step_size": moved}
