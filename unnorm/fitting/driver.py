@@ -184,8 +184,9 @@ def _run_stochastic(p, objective, density, events, seed, findings, shown, steps,
         covariance = covariance._replace(total=covariance.total + drawn, simulation=drawn)
     density = at(settled.vector, settled.extra)
     findings += _told_of(objective, settled)
+    findings += objective.findings(density, settled.extra, events, check_key)
     if settled.vector.size <= NEWTON_LIMIT:
-        findings += simulated.fixed_point_finding(objective, density, events, check_key)
+        findings += simulated.fixed_point_finding(objective, density, settled.extra, events, check_key)
     converged = settled.approached and (settled.converged or steps is not None and covariance is None)
     extra = extra._replace(learned={})
     return _result(p, objective, density, extra, events, covariance, converged, settled.history, seed, findings)

@@ -24,7 +24,7 @@ from unnorm.partition.nodes import Plan
 ENOUGH = 0.9  # effective share of the draws at which they need not be drawn anew
 MIXED = 1.1  # R-hat of the draws' energies
 _MOST_CHAINS = 1000
-_STEPS = 5  # kernel steps between two draws
+_STEPS = 2  # kernel steps between two draws
 _SHORT = 20  # rounds of such steps after each move of the parameters
 _MOVES, _NEAR = 200, 0.5  # scoring steps at most; the length of the last one
 
@@ -68,19 +68,26 @@ def scoring_step(density, events: dict, reached: dict) -> tuple[jax.Array, jax.A
 
 def drawn_anew(density, shared: dict, draws: int) -> dict:
     """The same with draws at the present parameters, after the chains have forgotten the last ones."""
-    key, settle, draw = jax.random.split(shared["key"], 3)
+    key, settle, *parts = jax.random.split(shared["key"], 2 + -(-draws // (_SHORT * _chains(draws))))
     run = stretch(shared["kernel"], density, shared["tuning"], shared["positions"], settle, 1.0,
                   rounds=_SHORT, steps=_STEPS)  # fmt: skip
-    chains = _chains(draws)
-    rounds = 2 * -(-draws // (2 * chains))  # even, for each chain is cut into halves
-    run = stretch(shared["kernel"], density, run.tuning, run.positions, draw, 0.0, rounds=rounds, steps=_STEPS)
-    events = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:]), run.events)
+    drawn = []
+    for part in parts:  # as long as the stretches before, so that nothing more is compiled
+        run = stretch(shared["kernel"], density, run.tuning, run.positions, part, 0.0, rounds=_SHORT, steps=_STEPS)
+        drawn.append(run.events)
+    events = jax.tree.map(_by_chain, *drawn)
     values = energies(density, events)
     plan = Plan(events, -values - jnp.log(len(values)))
     return shared | {
         "key": key, "tuning": run.tuning, "positions": run.positions, "start": density.free(), "plan": plan,
-        "r_hat": jnp.asarray(r_hat(np.asarray(values).reshape(chains, -1))), "rejected": run.rejected,
+        "r_hat": jnp.asarray(r_hat(np.asarray(values).reshape(_chains(draws), -1))), "rejected": run.rejected,
     }  # fmt: skip
+
+
+def _by_chain(*parts: jax.Array) -> jax.Array:
+    """Parts (rounds, chains, ...) as one array of draws, chain after chain."""
+    whole = jnp.swapaxes(jnp.concatenate(parts), 0, 1)
+    return whole.reshape(-1, *whole.shape[2:])
 
 
 def _chains(draws: int) -> int:

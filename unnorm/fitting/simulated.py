@@ -17,11 +17,10 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
-from unnorm.fitting.chains import adapted, advance, starting_tuning, unconstrained
+from unnorm.fitting.chains import adapted, advance, chosen_kernel, prepared_kernel, starting_tuning, unconstrained
 from unnorm.fitting.inference import Covariance, NoCovariance, bread_and_meat
 from unnorm.fitting.objectives.contrastive_divergence import contrast
 from unnorm.fitting.optimise import NEWTON_LIMIT, hessian
-from unnorm.sampling.kernels import HMC, Gibbs
 
 _REPLICATES = 100  # negatives per datum behind J and H of CD-k
 _LONG_ROUNDS, _LONG_STEPS = 100, 10  # the long run behind I and the bias of a fixed point
@@ -48,7 +47,7 @@ def scores_at(density, events) -> jax.Array:
 @functools.partial(jax.jit, static_argnames="replicates")
 def replicated_scores(objective, density, extra, events, key, replicates: int):
     """Scores at the data (n, p), and the mean scores of two groups of negatives (2, n, p)."""
-    kernel, score = objective.chosen_kernel(density), _score_function(density)
+    kernel, score = extra.shared["kernel"], _score_function(density)
 
     def one(total, key):
         _, negatives, _ = advance(kernel, density, extra.shared["tuning"], extra.rows["starts"], key, objective.k)
@@ -61,9 +60,9 @@ def replicated_scores(objective, density, extra, events, key, replicates: int):
 
 
 @functools.partial(jax.jit, static_argnames=("rounds", "steps"))
-def long_run(density, events, starts, tuning, key, rounds: int, steps: int):
+def long_run(kernel, density, events, starts, tuning, key, rounds: int, steps: int):
     """Let chains run on from the data at fixed parameters; the first half adapts and forgets, the second is kept."""
-    kernel, score = _checking_kernel(density), _score_function(density)
+    score = _score_function(density)
 
     def one(carry, given):
         positions, tuning = carry
@@ -83,20 +82,16 @@ def long_run(density, events, starts, tuning, key, rounds: int, steps: int):
     return means[rounds // 2 :], seconds[rounds // 2 :].mean(0), curvature
 
 
-def _checking_kernel(density):
-    discrete = all(support.discrete for support in density.variables.values())
-    return Gibbs() if discrete else HMC()
-
-
 def run_long(density, events, key) -> LongRun:
     """The model's own moments of the score at these parameters."""
     starts = unconstrained(density, events)
     count = len(next(iter(starts.values())))
     if count < 500:  # more chains cost little and halve the noise
         starts = jax.tree.map(lambda leaf: jnp.tile(leaf, (-(-500 // count),) + (1,) * (leaf.ndim - 1)), starts)
-    tuning = starting_tuning(_checking_kernel(density), starts)
+    kernel = prepared_kernel(chosen_kernel(None, density), density)
+    tuning = starting_tuning(kernel, starts)
     means, second, curvature = (
-        np.asarray(part) for part in long_run(density, events, starts, tuning, key, _LONG_ROUNDS, _LONG_STEPS)
+        np.asarray(part) for part in long_run(kernel, density, events, starts, tuning, key, _LONG_ROUNDS, _LONG_STEPS)
     )
     mean = means.mean(0)
     return LongRun(means.reshape(10, -1, len(mean)).mean(1), second - np.outer(mean, mean) + curvature)
@@ -108,8 +103,9 @@ def covariance(objective, density, extra, events, key) -> Covariance:
     if size > NEWTON_LIMIT:
         what = f"{size} parameters are too many for a covariance, so there are no standard errors"
         raise NoCovariance(what, "use the bootstrap for errors")
-    kernel = objective.chosen_kernel(density)
+    kernel = extra.shared["kernel"]
     n = len(next(iter(events.values())))
+    _refuse_disturbed(objective)
     if objective.persistent:
         data = np.asarray(scores_at(density, events))
         centred = data - data.mean(0)
@@ -128,8 +124,19 @@ def covariance(objective, density, extra, events, key) -> Covariance:
     return bread_and_meat(curvature, (meat + meat.T) / 2, n)
 
 
-def fixed_point_finding(objective, density, events, key) -> list[Finding]:
+def _refuse_disturbed(objective) -> None:
+    if objective.noise is not None:
+        what = "noise was added to the data, and the theory of contrastive divergence is without it"
+        raise NoCovariance(f"{what}, so there are no standard errors", "leave noise out, or use the bootstrap")
+    if objective.reinitialise > 0:
+        what = "some chains start anew each iteration, and the theory of persistent chains is without that"
+        raise NoCovariance(f"{what}, so there are no standard errors", "leave reinitialise at 0, or use the bootstrap")
+
+
+def fixed_point_finding(objective, density, extra, events, key) -> list[Finding]:
     """How far the fit lies from maximum likelihood, by one Newton step on chains that had time to mix."""
+    if objective.noise is not None:  # it aims at the smoothed data, and says so
+        return []
     run = run_long(density, events, key)
     data = np.asarray(scores_at(density, events))
     n, centred = len(data), data - data.mean(0)
@@ -142,10 +149,12 @@ def fixed_point_finding(objective, density, events, key) -> list[Finding]:
     worst = int(np.argmax(shift))
     if shift[worst] <= 0.25 or shift[worst] <= 4 * noise[worst]:
         return []
-    kernel = objective.chosen_kernel(density)
+    kernel = extra.shared["kernel"]
     why, advice = "its steps hardly move the chains", "raise k, or use a kernel that mixes faster"
     if not kernel.exact:
         why, advice = "the kernel does not leave the density invariant", "use an exact kernel such as un.kernels.HMC()"
+    elif objective.reinitialise > 0:
+        why, advice = "too many chains start anew at the data", "lower reinitialise"
     elif not objective.persistent:
         advice += ", or persistent=True"
     what = (
