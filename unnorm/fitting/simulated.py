@@ -17,13 +17,22 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
-from unnorm.fitting.chains import adapted, advance, chosen_kernel, prepared_kernel, starting_tuning, unconstrained
+from unnorm.fitting.chains import (
+    adapted,
+    advance,
+    chosen_kernel,
+    constrained,
+    prepared_kernel,
+    starting_tuning,
+    unconstrained,
+)
 from unnorm.fitting.inference import Covariance, NoCovariance, bread_and_meat
 from unnorm.fitting.objectives.contrastive_divergence import contrast
 from unnorm.fitting.optimise import NEWTON_LIMIT, hessian
 
 _REPLICATES = 100  # negatives per datum behind J and H of CD-k
-_LONG_ROUNDS, _LONG_STEPS = 100, 10  # the long run behind I and the bias of a fixed point
+_LONG_ROUNDS, _LONG_STEPS = 500, 2  # the long run behind I and the bias of a fixed point
+_LOOKS = 5  # rounds between two looks at the second moments, which cost more than the means
 
 
 class LongRun(NamedTuple):
@@ -66,20 +75,28 @@ def long_run(kernel, density, events, starts, tuning, key, rounds: int, steps: i
 
     def one(carry, given):
         positions, tuning = carry
-        key, gain = given
+        key, gain, looked_at = given
         positions, reached, rate = advance(kernel, density, tuning, positions, key, steps)
-        scores = jax.vmap(score)(reached)
-        return (positions, adapted(kernel, tuning, rate, gain, positions)), (
-            scores.mean(0),
-            scores.T @ scores / len(scores),
-        )
 
-    gains = jnp.where(jnp.arange(rounds) < rounds // 2, (1.0 + jnp.arange(rounds)) ** -0.5, 0.0)
-    (positions, _), (means, seconds) = jax.lax.scan(one, (starts, tuning), (jax.random.split(key, rounds), gains))
+        def second():
+            scores = jax.vmap(score)(reached)
+            return scores.T @ scores / len(scores)
+
+        seconds = jax.lax.cond(looked_at, second, lambda: jnp.zeros((vector.size,) * 2, vector.dtype))
+        return (positions, adapted(kernel, tuning, rate, gain, positions)), (mean_score(reached), seconds)
+
+    def mean_score(reached):
+        return jax.grad(lambda v: jax.vmap(density.at(unravel(v)).log_density)(reached).mean())(vector)
+
     vector, unravel = ravel_pytree(density.free())
-    reached = {name: jax.vmap(s.constrain)(positions[name]) for name, s in density.variables.items()}
+    gains = jnp.where(jnp.arange(rounds) < rounds // 2, (1.0 + jnp.arange(rounds)) ** -0.5, 0.0)
+    looked_at = jnp.arange(rounds) % _LOOKS == 0
+    (positions, _), (means, seconds) = jax.lax.scan(
+        one, (starts, tuning), (jax.random.split(key, rounds), gains, looked_at)
+    )
+    reached = constrained(density, positions)
     curvature = hessian(lambda v: contrast(unravel(v), density, events, reached), vector)
-    return means[rounds // 2 :], seconds[rounds // 2 :].mean(0), curvature
+    return means[rounds // 2 :], _LOOKS * seconds[rounds // 2 :].mean(0), curvature
 
 
 def run_long(density, events, key) -> LongRun:

@@ -13,7 +13,8 @@ def load(name: str) -> pd.DataFrame:
 
     Args:
         name: "ozone_wind" (116 rows: ozone in ppb, wind in mph), "rochdale" (665 rows: 8 binary
-            variables, 1 = yes, Age 1 = over 38) or "iris" (150 rows: 4 lengths in cm, and the species).
+            variables, 1 = yes, Age 1 = over 38), "iris" (150 rows: 4 lengths in cm, and the species) or "digits" (1797
+            rows: 64 pixels of 0 or 1, row by row of an 8 by 8 image, and the digit).
 
     Returns:
         A new data frame, one row for each observation, in raw units.
@@ -32,6 +33,7 @@ def load(name: str) -> pd.DataFrame:
         ozone_wind: Chambers, Cleveland, Kleiner and Tukey (1983), Graphical Methods for Data Analysis.
         rochdale: Whittaker (1990), Graphical Models in Applied Multivariate Statistics.
         iris: Fisher (1936), Annals of Eugenics 7, 179-188, doi:10.1111/j.1469-1809.1936.tb02137.x.
+        digits: Alpaydin and Kaynak (1998), UCI Machine Learning Repository, doi:10.24432/C50P49.
         `data/README.md` beside this file says more of each.
     """
     folder = files("unnorm.models") / "data"
@@ -42,4 +44,13 @@ def load(name: str) -> pd.DataFrame:
             f"name is {name!r}, but it must be one of {', '.join(map(repr, known))}: did you mean {near!r}?"
         )
     with as_file(folder / f"{name}.csv") as path:
-        return pd.read_csv(path)
+        frame = pd.read_csv(path, dtype={"pixels": str})
+    return _unpacked(frame) if "pixels" in frame else frame
+
+
+def _unpacked(frame: pd.DataFrame) -> pd.DataFrame:
+    """Images of one bit a pixel are kept as hexadecimal numbers; the first pixel is the highest bit."""
+    length = 4 * len(frame["pixels"][0])
+    bits = [[int(bit) for bit in f"{int(word, 16):0{length}b}"] for word in frame["pixels"]]
+    pixels = pd.DataFrame(bits, columns=[f"pixel_{i}" for i in range(length)])
+    return pd.concat([pixels, frame.drop(columns="pixels")], axis=1)

@@ -40,13 +40,17 @@ def truncated(density: Density, least: int = FEWEST) -> Truncated:
     states = 1 << math.ceil(math.log2(max(least, FEWEST)))
     values = np.asarray(_values(density, _counts(density, 0, states)), float)
     while True:
-        total = np.logaddexp.reduce(values)
-        before, last = (np.logaddexp.reduce(values[states // k : 2 * states // k]) for k in (4, 2))
+        total, before, last = (_log_sum(part) for part in (values, values[states // 4 : states // 2], values[states // 2 :]))
         tail = _beyond(total, before, last)
         if not tail > TAIL or states >= MAX_STATES:
-            return Truncated(states, float(total), tail)
+            return Truncated(states, total, tail)
         values = np.concatenate([values, np.asarray(_values(density, _counts(density, states, 2 * states)))])
         states *= 2
+
+
+def _log_sum(values: np.ndarray) -> float:
+    with np.errstate(invalid="ignore"):  # a NaN is told by the caller
+        return float(np.logaddexp.reduce(values))
 
 
 def _beyond(total: float, before: float, last: float) -> float:

@@ -11,7 +11,7 @@ from unnorm.fitting import monte_carlo
 from unnorm.fitting.base import Extra, PerExample
 from unnorm.fitting.chains import chosen_kernel, named_kernel, unconstrained, unserved
 from unnorm.fitting.drawn import not_whole
-from unnorm.fitting.inference import scores_and_curvature
+from unnorm.fitting.inference import NoCovariance, bread_and_meat, scores_and_curvature
 from unnorm.fitting.optimise import NEWTON_LIMIT, parameters_of
 from unnorm.methods import method, static
 from unnorm.partition.exact import has_plan, plan_for
@@ -116,9 +116,11 @@ class MaximumLikelihood(PerExample):
         moved = np.asarray(vector - parameters_of(density.at(extra.shared["start"]), extra)[0])
         curvature = np.asarray(scores_and_curvature(self, density, extra, events, vector)[1])
         noise = monte_carlo.long_run_variance(density, extra.shared["plan"], self.draws)
-        half = np.linalg.solve(curvature, noise)
-        variance = np.diagonal(np.linalg.solve(curvature, half.T))
-        return bool(np.all(np.abs(moved) <= _STILL * np.sqrt(np.maximum(variance, 0.0))))
+        try:
+            variance = np.diagonal(bread_and_meat(curvature, noise, 1).total)
+        except NoCovariance:  # a flat direction, which other draws would not end; the covariance says so
+            return True
+        return bool(np.all(np.abs(moved) <= _STILL * np.sqrt(variance)))
 
     def loss_i(self, density, extra, event, key):
         plan = extra.shared["plan"]
