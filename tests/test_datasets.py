@@ -85,3 +85,19 @@ def test_each_call_returns_a_new_frame():
     data = load("iris")
     data.iloc[0, 0] = -1.0
     assert load("iris").iloc[0, 0] == 5.1
+
+
+def test_digits_are_the_binarised_images_of_the_optical_recognition_set():
+    data = load("digits")
+    assert list(data.columns) == [f"pixel_{i}" for i in range(64)] + ["digit"]
+    pixels = data.iloc[:, :64].to_numpy()
+    assert pixels.shape == (1797, 64) and set(np.unique(pixels)) == {0, 1}
+    assert pixels.mean() == pytest.approx(0.3230297022815804, abs=1e-12)
+    assert data["digit"].head(10).tolist() == list(range(10))
+    # The first image is a nought, row by row.
+    rows = ["00011000", "00111100", "00100110", "00100110", "00100110", "00100100", "00101100", "00011000"]
+    assert ["".join(map(str, row)) for row in pixels[0].reshape(8, 8)] == rows
+    # Independent pixels, with a half added to either count: the yardstick of case D.
+    train, test = pixels[:1500], pixels[1500:]
+    p = (train.sum(0) + 0.5) / (len(train) + 1)
+    assert (test * np.log(p) + (1 - test) * np.log1p(-p)).sum(1).mean() == pytest.approx(-24.58, abs=0.05)

@@ -47,8 +47,9 @@ def averaged(problem: Problem) -> Fit:
         covariance = covariance._replace(total=covariance.total + drawn, simulation=drawn)
     density = at(settled.vector)
     problem.findings += _told_of(settled)
+    problem.findings += objective.findings(density, settled.extra, events, check_key)
     if settled.vector.size <= NEWTON_LIMIT:
-        problem.findings += simulated.fixed_point_finding(objective, density, events, check_key)
+        problem.findings += simulated.fixed_point_finding(objective, density, settled.extra, events, check_key)
     converged = settled.approached and (settled.converged or problem.steps is not None and covariance is None)
     return finished(problem, density, extra._replace(learned={}), covariance, converged, settled.history)
 

@@ -50,6 +50,7 @@ class PerExample:
     stochastic: ClassVar[bool] = False
     takes_weights: ClassVar[bool] = True  # sampling weights
     rounding: ClassVar[float] = 1.0  # by how much the loss magnifies the rounding of log p̃
+    information_identity: ClassVar[bool] = False  # Cov(ψ) = H where the model is true: a likelihood
 
     def refuse(self, density: Density) -> str | None:
         return None
@@ -80,4 +81,8 @@ class PerExample:
 
     def estimated_log_z(self, density: Density, extra: Extra, events: dict, covariance: Any) -> Any:
         """Return log Z with its errors (`FitLogZ`) where this objective estimates it without learning it, or None."""
+        return None
+
+    def shared_noise(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
+        """Return the covariance of the mean score that comes from what was drawn for all rows together."""
         return None

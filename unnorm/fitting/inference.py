@@ -66,8 +66,16 @@ def sandwich(objective, density, extra, events, clusters: np.ndarray | None = No
     psi, curvature = scores_and_curvature(objective, density, extra, events, vector)
     correction = objective.score_correction(density, extra, events)
     psi = np.asarray(psi if correction is None else psi + correction)
-    drawn = objective.noise_variance(density, extra, events)
-    return sandwich_of(psi, np.asarray(curvature), None if drawn is None else np.asarray(drawn), clusters)
+    drawn, shared = objective.noise_variance(density, extra, events), objective.shared_noise(density, extra, events)
+    curvature = np.asarray(curvature)
+    if objective.information_identity and len(psi) == 1:  # a graph: only the model tells the spread of its score
+        found = bread_and_meat(curvature, curvature, 1)
+    else:
+        found = sandwich_of(psi, curvature, None if drawn is None else np.asarray(drawn), clusters)
+    if shared is None:
+        return found
+    noise = bread_and_meat(curvature, np.asarray(shared), 1).total
+    return found._replace(total=found.total + noise, simulation=found.simulation + noise)
 
 
 def sandwich_of(

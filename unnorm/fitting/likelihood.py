@@ -11,8 +11,7 @@ from unnorm.density import cast
 from unnorm.diagnostics.verdict import ERROR, Finding
 from unnorm.fitting.data import read_data
 from unnorm.fitting.objectives.maximum_likelihood import location, log_z_on
-from unnorm.partition.exact import has_plan, plan_for
-from unnorm.partition.quadrature import Quadrature
+from unnorm.partition.exact import Exact, has_plan, plan_for
 
 
 class LogLikelihood(NamedTuple):
@@ -48,9 +47,9 @@ def exact_log_z(
 
 def _improper(density) -> str | None:
     """Why Z is infinite or no number; the nodes of a plan end somewhere, and a rising density looks finite on them."""
-    if all(support.discrete for support in density.variables.values()):
+    if all(support.states is not None for support in density.variables.values()):
         return None
-    found = Quadrature()(density, jax.random.key(0))
+    found = Exact()(density, jax.random.key(0))
     if np.isfinite(found.value):
         return None
     what = next(finding.what for finding in found.findings if finding.severity == ERROR)

@@ -20,6 +20,7 @@ def minimised(problem: Problem) -> Fit:
     """Minimise, renew what was prepared until it holds at the minimum, then the sandwich."""
     objective, density, events = problem.objective, problem.density, problem.events
     extra = problem.prepared(jax.random.key(problem.seed))
+    density = density.at(extra.shared.get("start", density.free()))  # where the objective brought the parameters near
     minimise = newton if parameters_of(density, extra)[0].size <= NEWTON_LIMIT else lbfgs
     for _ in range(_ROUNDS):
         found = objective.solved(density, extra, events) if extra.weights is None else None

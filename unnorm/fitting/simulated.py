@@ -17,14 +17,22 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
+from unnorm.fitting.chains import (
+    adapted,
+    advance,
+    chosen_kernel,
+    constrained,
+    prepared_kernel,
+    starting_tuning,
+    unconstrained,
+)
 from unnorm.fitting.inference import Covariance, NoCovariance, bread_and_meat
-from unnorm.fitting.objectives.contrastive_divergence import adapted, advance, contrast, starting_tuning
-from unnorm.fitting.objectives.maximum_likelihood import unconstrained
+from unnorm.fitting.objectives.contrastive_divergence import contrast
 from unnorm.fitting.optimise import NEWTON_LIMIT, hessian
-from unnorm.sampling.kernels import HMC, Gibbs
 
 _REPLICATES = 100  # negatives per datum behind J and H of CD-k
-_LONG_ROUNDS, _LONG_STEPS = 100, 10  # the long run behind I and the bias of a fixed point
+_LONG_ROUNDS, _LONG_STEPS = 500, 2  # the long run behind I and the bias of a fixed point
+_LOOKS = 5  # rounds between two looks at the second moments, which cost more than the means
 
 
 class LongRun(NamedTuple):
@@ -48,7 +56,7 @@ def scores_at(density, events) -> jax.Array:
 @functools.partial(jax.jit, static_argnames="replicates")
 def replicated_scores(objective, density, extra, events, key, replicates: int):
     """Scores at the data (n, p), and the mean scores of two groups of negatives (2, n, p)."""
-    kernel, score = objective.chosen_kernel(density), _score_function(density)
+    kernel, score = extra.shared["kernel"], _score_function(density)
 
     def one(total, key):
         _, negatives, _ = advance(kernel, density, extra.shared["tuning"], extra.rows["starts"], key, objective.k)
@@ -61,31 +69,34 @@ def replicated_scores(objective, density, extra, events, key, replicates: int):
 
 
 @functools.partial(jax.jit, static_argnames=("rounds", "steps"))
-def long_run(density, events, starts, tuning, key, rounds: int, steps: int):
+def long_run(kernel, density, events, starts, tuning, key, rounds: int, steps: int):
     """Let chains run on from the data at fixed parameters; the first half adapts and forgets, the second is kept."""
-    kernel, score = _checking_kernel(density), _score_function(density)
+    score = _score_function(density)
 
     def one(carry, given):
         positions, tuning = carry
-        key, gain = given
+        key, gain, looked_at = given
         positions, reached, rate = advance(kernel, density, tuning, positions, key, steps)
-        scores = jax.vmap(score)(reached)
-        return (positions, adapted(kernel, tuning, rate, gain, positions)), (
-            scores.mean(0),
-            scores.T @ scores / len(scores),
-        )
 
-    gains = jnp.where(jnp.arange(rounds) < rounds // 2, (1.0 + jnp.arange(rounds)) ** -0.5, 0.0)
-    (positions, _), (means, seconds) = jax.lax.scan(one, (starts, tuning), (jax.random.split(key, rounds), gains))
+        def second():
+            scores = jax.vmap(score)(reached)
+            return scores.T @ scores / len(scores)
+
+        seconds = jax.lax.cond(looked_at, second, lambda: jnp.zeros((vector.size,) * 2, vector.dtype))
+        return (positions, adapted(kernel, tuning, rate, gain, positions)), (mean_score(reached), seconds)
+
+    def mean_score(reached):
+        return jax.grad(lambda v: jax.vmap(density.at(unravel(v)).log_density)(reached).mean())(vector)
+
     vector, unravel = ravel_pytree(density.free())
-    reached = {name: jax.vmap(s.constrain)(positions[name]) for name, s in density.variables.items()}
+    gains = jnp.where(jnp.arange(rounds) < rounds // 2, (1.0 + jnp.arange(rounds)) ** -0.5, 0.0)
+    looked_at = jnp.arange(rounds) % _LOOKS == 0
+    (positions, _), (means, seconds) = jax.lax.scan(
+        one, (starts, tuning), (jax.random.split(key, rounds), gains, looked_at)
+    )
+    reached = constrained(density, positions)
     curvature = hessian(lambda v: contrast(unravel(v), density, events, reached), vector)
-    return means[rounds // 2 :], seconds[rounds // 2 :].mean(0), curvature
-
-
-def _checking_kernel(density):
-    discrete = all(support.discrete for support in density.variables.values())
-    return Gibbs() if discrete else HMC()
+    return means[rounds // 2 :], _LOOKS * seconds[rounds // 2 :].mean(0), curvature
 
 
 def run_long(density, events, key) -> LongRun:
@@ -94,9 +105,10 @@ def run_long(density, events, key) -> LongRun:
     count = len(next(iter(starts.values())))
     if count < 500:  # more chains cost little and halve the noise
         starts = jax.tree.map(lambda leaf: jnp.tile(leaf, (-(-500 // count),) + (1,) * (leaf.ndim - 1)), starts)
-    tuning = starting_tuning(_checking_kernel(density), starts)
+    kernel = prepared_kernel(chosen_kernel(None, density), density)
+    tuning = starting_tuning(kernel, starts)
     means, second, curvature = (
-        np.asarray(part) for part in long_run(density, events, starts, tuning, key, _LONG_ROUNDS, _LONG_STEPS)
+        np.asarray(part) for part in long_run(kernel, density, events, starts, tuning, key, _LONG_ROUNDS, _LONG_STEPS)
     )
     mean = means.mean(0)
     return LongRun(means.reshape(10, -1, len(mean)).mean(1), second - np.outer(mean, mean) + curvature)
@@ -108,8 +120,9 @@ def covariance(objective, density, extra, events, key) -> Covariance:
     if size > NEWTON_LIMIT:
         what = f"{size} parameters are too many for a covariance, so there are no standard errors"
         raise NoCovariance(what, "use the bootstrap for errors")
-    kernel = objective.chosen_kernel(density)
+    kernel = extra.shared["kernel"]
     n = len(next(iter(events.values())))
+    _refuse_disturbed(objective)
     if objective.persistent:
         data = np.asarray(scores_at(density, events))
         centred = data - data.mean(0)
@@ -128,8 +141,19 @@ def covariance(objective, density, extra, events, key) -> Covariance:
     return bread_and_meat(curvature, (meat + meat.T) / 2, n)
 
 
-def fixed_point_finding(objective, density, events, key) -> list[Finding]:
+def _refuse_disturbed(objective) -> None:
+    if objective.noise is not None:
+        what = "noise was added to the data, and the theory of contrastive divergence is without it"
+        raise NoCovariance(f"{what}, so there are no standard errors", "leave noise out, or use the bootstrap")
+    if objective.reinitialise > 0:
+        what = "some chains start anew each iteration, and the theory of persistent chains is without that"
+        raise NoCovariance(f"{what}, so there are no standard errors", "leave reinitialise at 0, or use the bootstrap")
+
+
+def fixed_point_finding(objective, density, extra, events, key) -> list[Finding]:
     """How far the fit lies from maximum likelihood, by one Newton step on chains that had time to mix."""
+    if objective.noise is not None:  # it aims at the smoothed data, and says so
+        return []
     run = run_long(density, events, key)
     data = np.asarray(scores_at(density, events))
     n, centred = len(data), data - data.mean(0)
@@ -142,10 +166,12 @@ def fixed_point_finding(objective, density, events, key) -> list[Finding]:
     worst = int(np.argmax(shift))
     if shift[worst] <= 0.25 or shift[worst] <= 4 * noise[worst]:
         return []
-    kernel = objective.chosen_kernel(density)
+    kernel = extra.shared["kernel"]
     why, advice = "its steps hardly move the chains", "raise k, or use a kernel that mixes faster"
     if not kernel.exact:
         why, advice = "the kernel does not leave the density invariant", "use an exact kernel such as un.kernels.HMC()"
+    elif objective.reinitialise > 0:
+        why, advice = "too many chains start anew at the data", "lower reinitialise"
     elif not objective.persistent:
         advice += ", or persistent=True"
     what = (

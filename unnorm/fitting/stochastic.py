@@ -103,6 +103,8 @@ def _metric_step(metric: jax.Array, gradient: jax.Array) -> jax.Array:
 
 def settle(objective, density, extra, events, key, standard_errors: Callable, shown, steps, batch_size) -> Settled:
     """Approach, then average until the Monte Carlo error is small against `standard_errors(vector, extra)`."""
+    if steps is not None and "iterations" in extra.shared:  # what is annealed over the run
+        extra.shared["iterations"] = jnp.asarray(float(steps))
     walk, done, histories, rows = begin(density, extra), 0, [], len(next(iter(events.values())))
 
     def advance(gain: float) -> tuple[np.ndarray, float]:
@@ -112,6 +114,7 @@ def settle(objective, density, extra, events, key, standard_errors: Callable, sh
         )
         done += CHUNK
         histories.append(np.asarray(lengths))
+        objective.refuse_lost(density, walk.extra)
         _refuse_lost(objective, density, vectors)
         shown.step(CHUNK, f"step {done}")
         return np.asarray(vectors), float(np.mean(rates))

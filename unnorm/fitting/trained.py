@@ -34,6 +34,8 @@ class _Looks:
     def take(self, step: int, walk: training.Walk, losses: Any) -> bool:
         """Look at the walk after a chunk; return whether to stop."""
         problem, losses = self.problem, np.asarray(losses)
+        if problem.objective.stochastic:
+            problem.objective.refuse_lost(problem.density, walk.extra)
         if not np.isfinite(np.asarray(walk.vector)).all():
             raise ValueError(
                 f"The parameters of {problem.p.name} became NaN or infinite under {type(problem.objective).__name__} "
@@ -60,6 +62,8 @@ def trained(problem: Problem) -> Fit:
     key, run_key, look_key = jax.random.split(jax.random.key(problem.seed), 3)
     extra = problem.prepared(key)
     steps = problem.steps or training.STEPS
+    if objective.stochastic:
+        extra.shared["iterations"] = jnp.asarray(float(steps))  # what is annealed over the run
     optimizer = problem.optimizer or training.default_optimizer(steps)
     chunk = -(-steps // training.CHUNKS)
     walk, done, looks, ended = training.begin(optimizer, density, extra), 0, _Looks(problem, extra, look_key), ""
@@ -84,8 +88,8 @@ def trained(problem: Problem) -> Fit:
     free, learned = parameters_of(density, extra)[1](vector)
     density, extra = density.at(free), walk.extra._replace(learned=learned, weights=extra.weights)
     converged = _told(problem, walk, chunk, done, ended, looks)
-    if not objective.stochastic:
-        problem.findings += objective.findings(density, extra, problem.events)
+    asked = (density, extra, problem.events)
+    problem.findings += objective.findings(*asked, look_key) if objective.stochastic else objective.findings(*asked)
     losses = np.concatenate(looks.losses) if looks.losses else np.zeros(0)
     return finished(problem, density, extra, None, converged, losses)
 

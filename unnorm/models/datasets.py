@@ -14,8 +14,8 @@ def load(name: str) -> pd.DataFrame:
     Args:
         name: "ozone_wind" (116 rows: ozone in ppb, wind in mph), "rochdale" (665 rows: 8 binary
             variables, 1 = yes, Age 1 = over 38), "iris" (150 rows: 4 lengths in cm, and the species), "polar" (50 rows:
-            latitude and longitude of pole positions in degrees), "phd_pubs" (915 rows: articles, a count) or
-            "florentine" (16 × 16: which families are tied by marriage, one observed graph:
+            latitude and longitude of pole positions in degrees), "phd_pubs" (915 rows: articles, a count), "digits"
+            (1797 rows: 64 pixels of 0 or 1, row by row of an 8 by 8 image, and the digit) or "florentine" (16 × 16: which families are tied by marriage, one observed graph:
             `load("florentine").to_numpy()[None]`).
 
     Returns:
@@ -39,6 +39,7 @@ def load(name: str) -> pd.DataFrame:
         doi:10.1017/CBO9780511623059.
         phd_pubs: Long (1990), Social Forces 68, 1297-1316, doi:10.1093/sf/68.4.1297.
         florentine: Padgett and Ansell (1993), American Journal of Sociology 98, 1259-1319, doi:10.1086/230190.
+        digits: Alpaydin and Kaynak (1998), UCI Machine Learning Repository, doi:10.24432/C50P49.
         `data/README.md` beside this file says more of each.
     """
     folder = files("unnorm.models") / "data"
@@ -49,4 +50,13 @@ def load(name: str) -> pd.DataFrame:
             f"name is {name!r}, but it must be one of {', '.join(map(repr, known))}: did you mean {near!r}?"
         )
     with as_file(folder / f"{name}.csv") as path:
-        return pd.read_csv(path)
+        frame = pd.read_csv(path, dtype={"pixels": str})
+    return _unpacked(frame) if "pixels" in frame else frame
+
+
+def _unpacked(frame: pd.DataFrame) -> pd.DataFrame:
+    """Images of one bit a pixel are kept as hexadecimal numbers; the first pixel is the highest bit."""
+    length = 4 * len(frame["pixels"][0])
+    bits = [[int(bit) for bit in f"{int(word, 16):0{length}b}"] for word in frame["pixels"]]
+    pixels = pd.DataFrame(bits, columns=[f"pixel_{i}" for i in range(length)])
+    return pd.concat([pixels, frame.drop(columns="pixels")], axis=1)

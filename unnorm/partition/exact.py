@@ -11,6 +11,7 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import Finding
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ, measures
+from unnorm.partition.counts import count_plan, lone_count, summed
 from unnorm.partition.frame import find_frame
 from unnorm.partition.grid import Integrand, leaks, open_sides, range_of, reach
 from unnorm.partition.nodes import (
@@ -40,7 +41,8 @@ PLENTY = {1: 401, 2: 129, 3: 65}  # points on an axis at least, then
 class Exact:
     """log Z by summing over every state; for up to three continuous dimensions by `Quadrature`.
 
-    Z = Σ_x p̃(x), in blocks, so that memory stays bounded.
+    Z = Σ_x p̃(x), in blocks, so that memory stays bounded. The sum over one count ends where less than 1e-12 of Z is
+    reckoned to lie beyond; a sum that does not come there is said not to have converged.
 
     Args:
         max_states: more states than this are refused.
@@ -61,6 +63,8 @@ class Exact:
         if free_size(density):
             dimensions_within_reach(density)
             return Quadrature()(density, key)
+        if lone_count(density):
+            return summed(density)
         count = listed_states(density, self.max_states)
         value, bad = _enumerated(density, count)
         findings = []
@@ -94,7 +98,9 @@ def _enumerated(density: Density, count: int):
 
 # -- plans -----------------------------------------------------------------------------
 def has_plan(density: Density) -> bool:
-    """Whether `plan_for` serves the density: few enough states, and at most three continuous dimensions."""
+    """Whether `plan_for` serves the density: few enough states or one count, at most three continuous dimensions."""
+    if lone_count(density):
+        return True
     size, count = free_size(density), count_states(density)
     return size <= MAX_DIMENSIONS and count is not None and count <= (MAX_STATES if not size else _most_states(size))
 
@@ -109,7 +115,7 @@ def plan_for(density: Density, centre: dict | None = None, scale: dict | None = 
     Args:
         density: bare, its arrays in the dtype of the plan.
         centre: ``{name: array of the free shape}``: where the mass will be, in unconstrained coordinates (the data's
-            mean). None: it is found from the density as it stands.
+            mean); for continuous variables and a count. None: it is found from the density as it stands.
         scale: as `centre`: how wide (the data's standard deviation).
         tolerance: of log Z, for p̃ and for p̃², which stands for densities narrower than the present one.
 
@@ -126,6 +132,8 @@ def plan_for(density: Density, centre: dict | None = None, scale: dict | None = 
         0.6931
     """
     size = dimensions_within_reach(density)
+    if lone_count(density):
+        return count_plan(density, centre, scale, WIDE)
     if not size:
         events = enumerate_states(density)
         return Plan(events, jnp.zeros(len(next(iter(events.values())))))

@@ -1,0 +1,63 @@
+"""Whether the chains behind a stochastic fit may be believed: they run on for a stretch at the fitted parameters."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
+from unnorm.fitting.chains import r_hat, stretch
+
+_CHAINS, _STEPS = 200, 2_000  # of the stretch, at most
+_SLOW, _STUCK = 1.2, 1.5  # R-hat of the energies over it, in rounds of k steps
+_DRIFT = 0.5  # standard deviations of the data's energies
+
+
+def health(objective, density, extra, events: dict, key: jax.Array) -> list[Finding]:
+    """Findings where persistent chains do not mix, where energies drift off the data's, where a proposal was NaN."""
+    starts = extra.shared["chains"] if objective.persistent else extra.rows["starts"]
+    starts = jax.tree.map(lambda leaf: leaf[:: max(1, len(leaf) // _CHAINS)][:_CHAINS], starts)
+    rounds = max(20, min(200, _STEPS // objective.k))
+    run = stretch(
+        extra.shared["kernel"], density, extra.shared["tuning"], starts, key, 0.0, rounds=rounds, steps=objective.k
+    )
+    late = jax.tree.map(lambda leaf: leaf[rounds // 2 :], run.events)
+    energies = np.asarray(_energies(density, late)).T
+    found = _mixing(energies, objective.k) if objective.persistent else []
+    found += _drift(energies, np.asarray(_energies(density, jax.tree.map(lambda leaf: leaf[None], events)))[0])
+    if run.rejected > 0:
+        what = f"the log-density was NaN at {float(run.rejected):.1%} of the chains' proposals, which were rejected"
+        found.append(Finding(what, "mend the function there (-inf is a wall, NaN is none)", ERROR))
+    return found
+
+
+@jax.jit
+def _energies(density, events: dict) -> jax.Array:
+    """log p̃, by round and chain."""
+    return jax.vmap(jax.vmap(density.log_density))(events)
+
+
+def _mixing(energies: np.ndarray, k: int) -> list[Finding]:
+    ratio = r_hat(energies)
+    if ratio <= _SLOW:
+        return []
+    what = (
+        f"the persistent chains do not mix: R-hat of their energies is {ratio:.2f} over {energies.shape[1] * k} steps"
+    )
+    advice = "raise k, use a kernel that mixes faster, or let a share of the chains start anew (reinitialise=0.05)"
+    return [Finding(what, advice, WARNING if ratio <= _STUCK else ERROR)]
+
+
+def _drift(energies: np.ndarray, of_data: np.ndarray) -> list[Finding]:
+    """At the fixed point the negatives have the data's energies; chains that had not come far enough go on to others."""
+    spread, error = of_data.std(), energies.mean(1).std(ddof=1) / np.sqrt(len(energies))
+    gap = energies.mean() - of_data.mean()
+    if not abs(gap) > max(_DRIFT * spread, 4 * error):
+        return []
+    what = (
+        f"on their way from the negatives the chains drift to a log-density {'above' if gap > 0 else 'below'} the data's "
+        f"by {abs(gap) / spread if spread else np.inf:.1f} of its standard deviations: the negatives are not draws"
+    )
+    return [Finding(what, "raise k, use a kernel that mixes faster, or persistent=True", WARNING)]
+
+
+__all__ = ["health"]

@@ -1,0 +1,160 @@
+"""Monte Carlo maximum likelihood: draws at ψ stand for the nodes of Z(θ) / Z(ψ).
+
+log Z(θ)/Z(ψ) ≈ log Σ_j exp(log p̃(y_j; θ) + log w_j), log w_j = −log p̃(y_j; ψ) − log m, so that the draws are a `Plan`
+like the states of an enumeration. ψ comes near by scoring steps d = Cov_ψ(s)⁻¹ (mean s(x_i) − E_ψ s), s = ∇ log p̃,
+none longer than one in the metric of Cov_ψ(s): the log-weights from ψ to ψ + d have that length as standard deviation.
+
+References: Geyer (1994), doi:10.1111/j.2517-6161.1994.tb01976.x; Hummel, Hunter and Handcock (2012),
+doi:10.1080/10618600.2012.679224 (steps of limited length).
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.scipy.special import logsumexp
+
+from unnorm.diagnostics.verdict import ERROR, Finding
+from unnorm.fitting.chains import prepared_kernel, r_hat, starting_tuning, stretch, unconstrained
+from unnorm.partition.nodes import Plan
+
+ENOUGH = 0.9  # effective share of the draws at which they need not be drawn anew
+MIXED = 1.1  # R-hat of the draws' energies
+_MOST_CHAINS = 1000
+_STEPS = 2  # kernel steps between two draws
+_SHORT = 20  # rounds of such steps after each move of the parameters
+_MOVES, _NEAR = 200, 0.5  # scoring steps at most; the length of the last one
+
+
+def brought_near(kernel: Any, density, events: dict, draws: int, key: jax.Array) -> dict:
+    """Chains, and the parameters ψ at which they stand, near the maximum likelihood estimate."""
+    kernel, rows, (key, choose) = (
+        prepared_kernel(kernel, density),
+        unconstrained(density, events),
+        jax.random.split(key),
+    )
+    chosen = jax.random.choice(choose, len(next(iter(rows.values()))), (_chains(draws),))
+    positions = {name: value[chosen] for name, value in rows.items()}
+    tuning, near = starting_tuning(kernel, rows), False
+    vector, unravel = ravel_pytree(density.free())
+    for _ in range(_MOVES):
+        key, move = jax.random.split(key)
+        run = stretch(kernel, density, tuning, positions, move, 1.0, rounds=_SHORT, steps=_STEPS)
+        tuning, positions = run.tuning, run.positions
+        step, length = scoring_step(density, events, run.events)
+        if not np.isfinite(length):
+            raise ValueError(
+                f"The log-density of {density.name} or its gradient is not finite where the chains of "
+                "MaximumLikelihood came; expected finite numbers or -inf; mend the density there, or pass another start."
+            )
+        vector = vector + step / jnp.maximum(1.0, length)
+        density, near = density.at(unravel(vector)), bool(length < _NEAR)
+        if near:
+            break
+    return {
+        "kernel": kernel,
+        "tuning": tuning,
+        "positions": positions,
+        "start": density.free(),
+        "near": jnp.array(near),
+    }
+
+
+@jax.jit
+def scoring_step(density, events: dict, reached: dict) -> tuple[jax.Array, jax.Array]:
+    """Cov(s)⁻¹ (mean s(x_i) − mean s(y_j)), and its length in that metric; the first half of the rounds is forgotten."""
+    vector, unravel = ravel_pytree(density.free())
+    score = jax.vmap(jax.grad(lambda v, event: density.at(unravel(v)).log_density(event)), (None, 0))
+    late = jax.tree.map(lambda leaf: leaf[len(leaf) // 2 :].reshape(-1, *leaf.shape[2:]), reached)
+    scores = score(vector, late)
+    gradient, centred = score(vector, events).mean(0) - scores.mean(0), scores - scores.mean(0)
+    metric = centred.T @ centred / len(scores)
+    step = jnp.linalg.solve(metric + jnp.diag(1e-3 * jnp.diagonal(metric) + 1e-10), gradient)
+    return step, jnp.sqrt(jnp.maximum(gradient @ step, 0.0))
+
+
+def drawn_anew(density, shared: dict, draws: int) -> dict:
+    """The same with draws at the present parameters, after the chains have forgotten the last ones."""
+    key, settle, *parts = jax.random.split(shared["key"], 2 + -(-draws // (_SHORT * _chains(draws))))
+    run = stretch(shared["kernel"], density, shared["tuning"], shared["positions"], settle, 1.0,
+                  rounds=_SHORT, steps=_STEPS)  # fmt: skip
+    drawn = []
+    for part in parts:  # as long as the stretches before, so that nothing more is compiled
+        run = stretch(shared["kernel"], density, run.tuning, run.positions, part, 0.0, rounds=_SHORT, steps=_STEPS)
+        drawn.append(run.events)
+    events = jax.tree.map(_by_chain, *drawn)
+    values = energies(density, events)
+    plan = Plan(events, -values - jnp.log(len(values)))
+    return shared | {
+        "key": key, "tuning": run.tuning, "positions": run.positions, "start": density.free(), "plan": plan,
+        "r_hat": jnp.asarray(r_hat(np.asarray(values).reshape(_chains(draws), -1))), "rejected": run.rejected,
+    }  # fmt: skip
+
+
+def _by_chain(*parts: jax.Array) -> jax.Array:
+    """Parts (rounds, chains, ...) as one array of draws, chain after chain."""
+    whole = jnp.swapaxes(jnp.concatenate(parts), 0, 1)
+    return whole.reshape(-1, *whole.shape[2:])
+
+
+def _chains(draws: int) -> int:
+    return min(_MOST_CHAINS, max(10, draws // 100))
+
+
+@jax.jit
+def energies(density, events: dict) -> jax.Array:
+    """log p̃ of every event."""
+    return jax.vmap(density.log_density)(events)
+
+
+@jax.jit
+def effective_share(density, plan: Plan) -> jax.Array:
+    """(Σ w)² / (m Σ w²) of the draws' weights at these parameters."""
+    logs = energies(density, plan.events) + plan.log_weights
+    return jnp.exp(2 * logsumexp(logs) - logsumexp(2 * logs)) / len(logs)
+
+
+@functools.partial(jax.jit, static_argnames="batches")
+def _batch_means(density, plan: Plan, batches: int) -> jax.Array:
+    """Means over each stretch of the chains of w (s − m), w normalised to mean 1 and m = mean w s: (batches, p)."""
+    vector, unravel = ravel_pytree(density.free())
+    logs = energies(density, plan.events) + plan.log_weights
+    weights = jax.nn.softmax(logs) * len(logs)
+    cut = jax.tree.map(lambda leaf: leaf.reshape(batches, -1, *leaf.shape[1:]), (plan.events, weights))
+
+    def one(given):
+        events, weights = given
+        return jax.grad(lambda v: jnp.mean(weights * energies(density.at(unravel(v)), events)))(vector), weights.mean()
+
+    weighted, shares = jax.lax.map(one, cut)
+    return weighted - shares[:, None] * weighted.mean(0)
+
+
+def long_run_variance(density, plan: Plan, draws: int) -> np.ndarray:
+    """Γ / m: the covariance of mean w (s − m) over the draws, by the halves of the chains."""
+    means = np.asarray(_batch_means(density, plan, 2 * _chains(draws)))
+    return means.T @ means / (len(means) - 1) / len(means)
+
+
+def findings(shared: dict) -> list[Finding]:
+    """Whether the draws may be believed."""
+    found = []
+    if not shared["near"]:
+        what = f"the parameters were still moving after {_MOVES} steps of limited length: there may be no maximum"
+        advice = "look for parameters that run away (statistics at the end of their range), or pass another start"
+        found.append(Finding(what, advice, ERROR))
+    if not shared["r_hat"] <= MIXED:
+        what = f"the chains behind the draws have not mixed: R-hat of their energies is {float(shared['r_hat']):.2f}"
+        found.append(Finding(what, "give more draws, or a kernel that mixes faster", ERROR))
+    if shared["rejected"] > 0:
+        what = (
+            f"the log-density was NaN at {float(shared['rejected']):.1%} of the chains' proposals, which were rejected"
+        )
+        found.append(Finding(what, "mend the function there (-inf is a wall, NaN is none)", ERROR))
+    return found
+
+
+__all__ = ["ENOUGH", "brought_near", "drawn_anew", "effective_share", "findings", "long_run_variance"]
