@@ -1,6 +1,6 @@
 """Contrastive divergence in full: exact fixed points and errors by enumeration, its options, the health of its chains.
 
-Case A and C of the known answers; `test_fit_simulated.py` holds persistent chains, MALA at k = 10 and pseudo-likelihood.
+Case A and C of the known answers; `test_fit_simulated.py` holds persistent chains, CD-10 by MALA, pseudo-likelihood.
 """
 
 import jax
