@@ -52,9 +52,10 @@ def _drift(energies: np.ndarray, of_data: np.ndarray) -> list[Finding]:
     gap = energies.mean() - of_data.mean()
     if not abs(gap) > max(_DRIFT * spread, 4 * error):
         return []
+    side, share = "above" if gap > 0 else "below", abs(gap) / spread if spread else np.inf
     what = (
-        f"on their way from the negatives the chains drift to a log-density {'above' if gap > 0 else 'below'} that of "
-        f"the data by {abs(gap) / spread if spread else np.inf:.1f} of its standard deviations: the negatives are not draws"
+        f"on their way from the negatives the chains drift to a log-density {side} that of the data by {share:.1f} of "
+        "its standard deviations: the negatives are not draws"
     )
     return [Finding(what, "raise k, use a kernel that mixes faster, or persistent=True", WARNING)]
 

@@ -15,8 +15,8 @@ def load(name: str) -> pd.DataFrame:
         name: "ozone_wind" (116 rows: ozone in ppb, wind in mph), "rochdale" (665 rows: 8 binary
             variables, 1 = yes, Age 1 = over 38), "iris" (150 rows: 4 lengths in cm, and the species), "polar" (50 rows:
             latitude and longitude of pole positions in degrees), "phd_pubs" (915 rows: articles, a count), "digits"
-            (1797 rows: 64 pixels of 0 or 1, row by row of an 8 by 8 image, and the digit) or "florentine" (16 × 16: which
-            families are tied by marriage, one observed graph: `load("florentine").to_numpy()[None]`).
+            (1797 rows: 64 pixels of 0 or 1, row by row of an 8 by 8 image, and the digit) or "florentine" (16 × 16:
+            which families are tied by marriage, one observed graph: `load("florentine").to_numpy()[None]`).
 
     Returns:
         A new data frame, one row for each observation, in raw units.
