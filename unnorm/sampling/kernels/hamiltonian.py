@@ -3,10 +3,11 @@
 from typing import Any, ClassVar
 
 import blackjax
+import jax
 import jax.numpy as jnp
 
 from unnorm.methods import method, static
-from unnorm.sampling.base import Options
+from unnorm.sampling.base import Options, SamplingAlgorithm
 
 
 class _Hamiltonian(Options):
@@ -46,12 +47,16 @@ class _Hamiltonian(Options):
 class HMC(_Hamiltonian):
     """Hamiltonian Monte Carlo with a fixed number of leapfrog steps (BlackJAX's kernel).
 
+    Trajectories of one length may come back to where they began: on a Gaussian some squares then never change. So each
+    draw's step size is uniform within ± `jitter` of the adapted one.
+
     Args:
         step_size: the leapfrog step; None: adapted.
         leapfrogs: leapfrog steps per draw.
         inverse_mass_matrix: a vector (diagonal) or a matrix over the unconstrained coordinates; None: adapted.
         dense_mass: adapt a full matrix in place of a diagonal.
         target_acceptance_rate: what the adaptation aims at.
+        jitter: relative spread of the step size, from 0 to below 1.
 
     Example:
         >>> import unnorm as un
@@ -61,7 +66,7 @@ class HMC(_Hamiltonian):
         (2, 10)
 
     References:
-        Duane et al. (1987), doi:10.1016/0370-2693(87)91197-X; Neal (2011), arXiv:1206.1901.
+        Duane et al. (1987), doi:10.1016/0370-2693(87)91197-X; Neal (2011), arXiv:1206.1901 (section 3.2: jitter).
     """
 
     step_size: float | None = None
@@ -69,9 +74,24 @@ class HMC(_Hamiltonian):
     inverse_mass_matrix: Any = None
     target_acceptance_rate: float = static(0.8)
     dense_mass: bool = static(False)
+    jitter: float = 0.2
+
+    def __post_init__(self):
+        if not 0 <= self.jitter < 1:
+            raise ValueError(f"jitter is {self.jitter!r}; expected a share from 0 to below 1; pass such a one.")
 
     def build(self, target, tuning):
-        return blackjax.hmc(target.within_range, tuning["step_size"], tuning["inverse_mass_matrix"], self.leapfrogs)
+        kernel = blackjax.hmc.build_kernel()
+
+        def init(position, key=None):
+            return blackjax.hmc.init(position, target.within_range)
+
+        def step(key, state):
+            shake, key = jax.random.split(key)
+            step_size = tuning["step_size"] * (1 + self.jitter * jax.random.uniform(shake, minval=-1.0))
+            return kernel(key, state, target.within_range, step_size, tuning["inverse_mass_matrix"], self.leapfrogs)
+
+        return SamplingAlgorithm(init, step)
 
     def stats(self, info):
         return self._stats(info, info.proposal.logdensity)
