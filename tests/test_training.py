@@ -217,3 +217,25 @@ def test_a_file_of_another_density_or_of_nothing_is_refused(tmp_path):
         un.load(tmp_path / "fit.npz", normal)
     with pytest.raises(ValueError, match="cannot be written"):
         un.fit(normal, LENGTHS, "score_matching", progress=False).save(tmp_path / "no" / "fit.npz")
+
+
+# -- the bootstrap -------------------------------------------------------------------------------------------------
+def test_the_bootstrap_agrees_with_the_sandwich():
+    fit = un.fit(normal, LENGTHS, "maximum_likelihood", seed=0, progress=False)
+    again = fit.bootstrap(400, seed=1)
+    table, ours = again.summary(), fit.summary()
+    assert again.infinite == 0 and not again.parametric and again.passed and len(again.estimates) == 400
+    # A standard deviation of 400 draws is off by some 1 / √800 = 3.5 %; four of these.
+    np.testing.assert_allclose(table["standard_error"], ours["standard_error"], rtol=0.14)
+    assert (table["lower"] < table["estimate"]).all() and (table["estimate"] < table["upper"]).all()
+    assert fit.bootstrap(5, seed=1).estimates.equals(fit.bootstrap(5, seed=1).estimates)
+
+
+def test_what_cannot_be_repeated_has_no_bootstrap(tmp_path):
+    with pytest.raises(ValueError, match="cannot be repeated here"):
+        train(steps=20).bootstrap(10)
+    with pytest.raises(ValueError, match="n is 1"):
+        un.fit(normal, LENGTHS, "maximum_likelihood", progress=False).bootstrap(1)
+    weighted = un.fit(normal, LENGTHS, "maximum_likelihood", weights=np.full(300, 0.5), progress=False)
+    with pytest.raises(ValueError, match="with sampling weights"):
+        weighted.bootstrap(10)

@@ -1,11 +1,18 @@
 """Unadjusted Langevin: `un.sample` against torchebm's sampler and a plain torch loop (the extra `bench`)."""
 
 import numpy as np
-import torch
-import torchebm.core
-import torchebm.samplers
 
 import unnorm as un
+
+try:
+    import torch
+    import torchebm.core
+    import torchebm.samplers
+except ImportError:
+    raise SystemExit(
+        "torch and torchebm are not installed (the extra `bench` has them): this part is left out"
+    ) from None
+
 from benchmarks.harness import medians, table
 from benchmarks.targets import targets
 

@@ -1,5 +1,7 @@
 """Fits of deterministic objectives: minimised to convergence, with the sandwich."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -11,6 +13,7 @@ from unnorm.fitting.inference import Covariance, sandwich
 from unnorm.fitting.objectives import PseudoLikelihood
 from unnorm.fitting.optimise import NEWTON_LIMIT, lbfgs, newton, parameters_of
 from unnorm.fitting.problem import Problem
+from unnorm.fitting.replicated import bootstrapped
 from unnorm.fitting.result import Fit
 
 _ROUNDS = 10  # how often an objective may renew what it prepared (quadrature nodes)
@@ -59,6 +62,7 @@ def minimised(problem: Problem) -> Fit:
     history = np.asarray(found.history)
     fit = finished(problem, density, extra, covariance, converged, history)
     tell_runaways(fit, density, extra, signs)
+    fit._again = functools.partial(bootstrapped, problem, density, extra)
     return fit
 
 

@@ -73,6 +73,7 @@ class Fit(Result):
     _covariance: Covariance | None = None  # of the listed entries
     _free_covariance: np.ndarray | None = None  # of the free parameters
     _location: Any = None  # where the data lay, if log Z is at hand exactly
+    _again: Any = None  # refits replicates of the data
 
     @property
     def passed(self) -> bool:
@@ -141,6 +142,33 @@ class Fit(Result):
                 "un.log_z(fit.density)."
             )
         return log_likelihood(self.density, self._location, self._free_covariance, data)
+
+    def bootstrap(self, n: int = 200, *, seed: int = 0) -> Any:
+        """Refit n replicates: rows (or clusters) redrawn with replacement; drawn from the fit if one row was observed.
+
+        Args:
+            n: how many replicates.
+            seed: of what is drawn.
+
+        Returns:
+            A `Bootstrap` with `summary()` (percentile intervals), `covariance`, `estimates`, and `infinite`, the number
+            of replicates without a finite estimate, which are counted apart.
+
+        Raises:
+            ValueError: the fit was loaded, trained on batches, or made by an objective with a sampler inside.
+
+        References:
+            Efron (1979), doi:10.1214/aos/1176344552; Davison and Hinkley (1997), doi:10.1017/CBO9780511802843.
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or n < 2:
+            raise ValueError(f"n is {n!r}; expected a whole number of at least 2; pass such a one.")
+        if self._again is None:
+            raise ValueError(
+                f"bootstrap was asked of a fit by {self.objective} that cannot be repeated here; expected one that was "
+                "minimised in this process; fit again by un.objectives.PseudoLikelihood, ScoreMatching, NCE or "
+                "MaximumLikelihood."
+            )
+        return self._again(self, n, seed)
 
     def save(self, path: str | Path) -> None:
         """Write the fit into one file, whole or not at all; `un.load(path, p)` reads it."""

@@ -1,0 +1,83 @@
+"""What `Fit.bootstrap` returns: the estimates of many replicates, their spread and their percentiles."""
+
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+import pandas as pd
+
+from unnorm.density import cast
+from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result
+from unnorm.fitting.bootstrap import parametric, resampled
+from unnorm.fitting.inference import entries
+from unnorm.fitting.optimise import parameters_of
+from unnorm.fitting.problem import Problem
+
+_MOSTLY = 0.95  # share of replicates with a finite estimate, below which percentiles are no longer those of all
+
+
+@dataclass(repr=False)
+class Bootstrap(Result):
+    """Estimates of replicated data sets.
+
+    Attributes:
+        fitted: the fit's own estimates, labelled.
+        estimates: one row for each replicate whose estimate is finite, one column for each free entry.
+        infinite: how many replicates have no finite estimate; they are left out and counted here.
+        parametric: whether the replicates were drawn from the fit (one observed lattice or graph) or rows redrawn.
+    """
+
+    fitted: pd.Series
+    estimates: pd.DataFrame
+    infinite: int
+    parametric: bool
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def covariance(self) -> pd.DataFrame:
+        """The covariance of the replicates' estimates."""
+        return self.estimates.cov()
+
+    def summary(self, level: float = 0.95) -> pd.DataFrame:
+        """Estimates, bootstrap standard errors, and percentile intervals."""
+        tail = (1 - level) / 2
+        columns = {
+            "estimate": self.fitted,
+            "standard_error": self.estimates.std(),
+            "lower": self.estimates.quantile(tail),
+            "upper": self.estimates.quantile(1 - tail),
+        }
+        return pd.DataFrame(columns).rename_axis("parameter")
+
+    def __repr__(self) -> str:
+        kind = "parametric" if self.parametric else "of rows"
+        return f"Bootstrap {kind}: {len(self.estimates)} replicates, {self.infinite} more without a finite estimate"
+
+    def __str__(self) -> str:
+        return "\n".join([repr(self), self.summary().round(4).to_string(), *([self._told()] if self.findings else [])])
+
+
+def bootstrapped(problem: Problem, density, extra, fit, replicates: int, seed: int) -> Bootstrap:
+    """Refit replicates of the data: drawn from the fit where one row was observed, rows or clusters redrawn else."""
+    if problem.weights is not None:
+        raise ValueError(
+            "bootstrap was asked of a fit with sampling weights; expected none, or whole numbers (frequencies); use "
+            "the fit's own standard errors."
+        )
+    one, dtype = problem.rows == 1, parameters_of(density, extra)[0].dtype
+    with jax.enable_x64(dtype == np.float64):
+        given = problem.objective, density, cast(problem.events, dtype), jax.random.key(seed), replicates
+        vectors, kept = parametric(*given) if one else resampled(*given, problem.clusters)
+        unravel = parameters_of(density, extra)[1]
+        rows = [entries(density, lambda v: unravel(v)[0], vector)[0] for vector in vectors[kept]]
+    labels = fit._labels()
+    estimates = pd.DataFrame(np.reshape(rows, (-1, len(labels))), columns=labels)
+    return Bootstrap(pd.Series(fit._estimates, labels), estimates, int((~kept).sum()), one, _told(kept))
+
+
+def _told(kept: np.ndarray) -> list[Finding]:
+    if kept.all():
+        return []
+    what = f"{(~kept).sum()} of {len(kept)} replicates have no finite estimate and are left out"
+    level = NOTE if kept.mean() >= _MOSTLY else WARNING if kept.any() else ERROR
+    return [Finding(what, "read the intervals as conditional on a finite estimate, or penalise the parameters", level)]
