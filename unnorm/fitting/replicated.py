@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pandas as pd
 
-from unnorm.density import cast
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result
 from unnorm.fitting.bootstrap import parametric, resampled
 from unnorm.fitting.inference import entries
@@ -64,9 +63,9 @@ def bootstrapped(problem: Problem, density, extra, fit, replicates: int, seed: i
             "bootstrap was asked of a fit with sampling weights; expected none, or whole numbers (frequencies); use "
             "the fit's own standard errors."
         )
-    one, dtype = problem.rows == 1, parameters_of(density, extra)[0].dtype
+    one, dtype = problem.rows == 1, next(iter(problem.events.values())).dtype
     with jax.enable_x64(dtype == np.float64):
-        given = problem.objective, density, cast(problem.events, dtype), jax.random.key(seed), replicates
+        given = problem.objective, density, problem.events, jax.random.key(seed), replicates
         vectors, kept = parametric(*given) if one else resampled(*given, problem.clusters)
         unravel = parameters_of(density, extra)[1]
         rows = [entries(density, lambda v: unravel(v)[0], vector)[0] for vector in vectors[kept]]
