@@ -111,7 +111,9 @@ def parametric_covariance(objective, density, extra, events, key) -> tuple[Covar
     total = np.atleast_2d(np.cov(estimates[kept].T))
     vector, rows = parameters_of(density, extra)[0], len(next(iter(events.values())))
     curvature = np.asarray(scores_and_curvature(objective, density, extra, events, vector)[1])
-    what = f"the data are one row, so the covariance is that of {kept.sum()} of {len(kept)} data sets drawn from the fit"
+    what = (
+        f"the data are one row, so the covariance is that of {kept.sum()} of {len(kept)} data sets drawn from the fit"
+    )
     what += "" if kept.all() else ", the others having no finite estimate"
     told = Finding(
         what,
