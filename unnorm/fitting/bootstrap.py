@@ -36,7 +36,8 @@ def parametric(objective, density, events: dict, key: jax.Array, replicates: int
     """
     draw_key, key = jax.random.split(key)
     drawn = simulate(density, events, draw_key, replicates)
-    return _refitted(objective, density, (jax.tree.map(lambda leaf: leaf[b], drawn) for b in range(replicates)), key)
+    data_sets = ({name: value[b] for name, value in drawn.items()} for b in range(replicates))
+    return _refitted(objective, density, data_sets, key)
 
 
 def resampled(objective, density, events: dict, key: jax.Array, replicates: int = REPLICATES, cluster: Any = None):

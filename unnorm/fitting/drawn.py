@@ -45,8 +45,8 @@ def refuse_one_row(objective, events: dict) -> None:
     """One lattice or graph is one row: conditionals fit it, an objective that compares rows does not."""
     if len(next(iter(events.values()))) == 1:
         raise ValueError(
-            f"data has 1 row; {type(objective).__name__} expected at least 2, for it learns from how rows vary; pass more rows, or "
-            "fit one observed lattice or graph by un.objectives.PseudoLikelihood."
+            f"data has 1 row; {type(objective).__name__} expected at least 2, for it learns from how rows vary; pass "
+            "more rows, or fit one observed lattice or graph by un.objectives.PseudoLikelihood."
         )
 
 
