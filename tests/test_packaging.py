@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = ("iris.csv", "ozone_wind.csv", "rochdale.csv")
+DATA = ("florentine.csv", "iris.csv", "ozone_wind.csv", "rochdale.csv")
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from unnorm.fitting.objectives import MaximumLikelihood, PseudoLikelihood
 RANDOM = np.random.default_rng(0)
 
 
-def fitted(p, data, objective=None, **options):
-    return un.fit(p, data, objective or PseudoLikelihood(), **({"seed": 0, "progress": False} | options))
+def fitted(p, data, objective="pseudo_likelihood", **options):
+    return un.fit(p, data, objective, **({"seed": 0, "progress": False} | options))
 
 
 def same(one, other, tolerance=1e-8):
@@ -72,14 +72,14 @@ def test_a_sum_that_never_ends_is_refused():
 
 
 @pytest.mark.parametrize(("power", "truth"), [(3.0, None), (None, 0.5)])
-def test_the_tail_beyond_a_table(power, truth):
+def test_the_tail_beyond_a_table(x64, power, truth):
     """Powers of the count are followed exactly to first order; a geometric tail is overestimated, never missed."""
     x = np.arange(1, 2**16 + 1.0)
     mass = x**-power if power else truth**x
     mass /= mass.sum()
     for count in (64, 256):
         found, exact = float(tail_beyond(jnp.asarray(mass[:count]))), mass[count:].sum()
-        assert exact <= found * 1.01 and (power is None or found < 1.1 * exact)
+        assert 0.99 * exact <= found and (power is None or found < 1.1 * exact)
 
 
 # -- other supports ----------------------------------------------------------------------------------------------------
@@ -89,12 +89,10 @@ def test_categories_and_bits_together():
     from scipy.special import logsumexp
 
     p = un.Density(
-        lambda z, x, *, weight, field: weight @ z + field * x + x * z[2],
+        lambda z, x, *, weight, field: jnp.append(weight, 0.0) @ z + field * x + x * z[2],
         {"z": un.Categorical(3), "x": un.Binary},
         {"weight": (un.Real[2], 0.0), "field": (un.Real, 0.0)},
     )
-    function = lambda z, x, *, weight, field: jnp.append(weight, 0.0) @ z + field * x + x * z[2]  # noqa: E731
-    p = un.Density(function, p.variables, {"weight": (un.Real[2], 0.0), "field": (un.Real, 0.0)})
     z, x = RANDOM.integers(0, 3, 60), RANDOM.integers(0, 2, 60)
 
     def loss(v):
@@ -131,9 +129,7 @@ def test_counts_and_bits_together():
     assert fit.summary().estimate.to_numpy() == pytest.approx(minimize(loss, np.zeros(3), tol=1e-12).x, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    "objective", [PseudoLikelihood(), un.objectives.RatioMatching()], ids=lambda o: type(o).__name__
-)
+@pytest.mark.parametrize("objective", ["pseudo_likelihood", "ratio_matching"])
 def test_the_ties_of_a_graph_are_its_entries(objective):
     """A graph of four nodes is six bits: the same conditionals as a vector of its ties."""
     rows, columns = np.triu_indices(4, 1)
@@ -173,11 +169,15 @@ def test_one_block_of_everything_is_maximum_likelihood():
     assert four(((2, 0, 3, 1),)).covariance.to_numpy() == pytest.approx(exact.covariance.to_numpy(), abs=1e-10)
 
 
-def test_pairs_lie_between():
-    """More of the dependence inside the blocks: nearer to maximum likelihood than the plain form, and neither."""
-    exact = fitted(FOUR, drawn(FOUR, 400), MaximumLikelihood()).summary().estimate
-    pairs, plain = four(((0, 1), (2, 3))).summary().estimate, four().summary().estimate
-    assert np.abs(pairs - exact).max() > 1e-4 and np.abs(plain - exact).max() > 1e-4 and not pairs.equals(plain)
+def test_blocks_whose_rest_is_saturated_are_maximum_likelihood():
+    """Each conditional's equation is the likelihood's where the fit has the margin of the rest right.
+
+    Pairwise moments are all that a pair has, so that two complementary pairs give maximum likelihood; three bits have
+    one moment more, and the plain form another estimate.
+    """
+    exact = fitted(FOUR, drawn(FOUR, 400), MaximumLikelihood())
+    same(four(((0, 1), (2, 3))), exact)
+    assert 1e-4 < np.abs(four().summary().estimate - exact.summary().estimate).max() < 0.1
 
 
 def test_blocks_across_variables_are_numbered_in_declared_order():
@@ -259,8 +259,7 @@ def told(fit, *words):
 )
 def test_an_empty_cell_is_found_and_said(seed, runs_away, objective):
     data = households(seed)
-    both = {"00": ~data.astype(bool), "11": data.astype(bool)}
-    assert (both["11"]["Econ"] & both["11"]["Asian"]).any() == (seed != 0)
+    assert ((data.Econ == 1) & (data.Asian == 1)).any() == (seed != 0)
     fit = fitted(ising, data, objective)
     summary = fit.summary()
     infinite = summary.estimate[~np.isfinite(summary.estimate)]
@@ -268,9 +267,10 @@ def test_an_empty_cell_is_found_and_said(seed, runs_away, objective):
     assert not fit.converged and not fit.passed
     assert told(fit, "[error] there is no finite estimate", *(f"{name} runs away to" for name in runs_away))
     assert summary.standard_error[infinite.index].isna().all()
-    # The others stand as they are in the limit.
+    # The others stand as they are in the limit; a direction of two entries leaves the information singular.
     others = summary.drop(index=infinite.index)
-    assert others.estimate.abs().max() < 6 and others.standard_error.max() < 4
+    assert others.estimate.abs().max() < 6
+    assert others.standard_error.max() < 4 if seed != 3 else told(fit, "information matrix is singular")
 
 
 @pytest.mark.parametrize("objective", [PseudoLikelihood(), MaximumLikelihood()], ids=lambda o: type(o).__name__)
@@ -301,7 +301,7 @@ def test_a_scale_far_from_its_start_is_no_alarm():
         {"x": un.Real},
         {"mean": (un.Real, 0.0), "rate": (un.Positive, 1.0)},
     )
-    fit = fitted(p, data, un.objectives.ScoreMatching())
+    fit = fitted(p, data, MaximumLikelihood())
     assert fit.passed and fit.summary().estimate["rate"] == pytest.approx(1 / data.var(), rel=1e-4)
 
 

@@ -3,7 +3,6 @@
 References: Efron (1979), doi:10.1214/aos/1176344552; Davison and Hinkley (1997), doi:10.1017/CBO9780511802843.
 """
 
-import operator
 from typing import Any
 
 import jax
@@ -37,7 +36,7 @@ def parametric(objective, density, events: dict, key: jax.Array, replicates: int
     """
     draw_key, key = jax.random.split(key)
     drawn = simulate(density, events, draw_key, replicates)
-    data_sets = (jax.tree.map(operator.itemgetter(b), drawn) for b in range(replicates))
+    data_sets = ({name: value[b] for name, value in drawn.items()} for b in range(replicates))
     return _refitted(objective, density, data_sets, key)
 
 

@@ -11,7 +11,7 @@ from unnorm.methods import method, static
 
 @method
 class PseudoLikelihood(PerExample):
-    """Minimise −mean_i Σ_b log p(x_ib | x_i,−b): sums over a block's joint states in the place of Z.
+    """Minimise −mean_i Σ_b log p(x_ib | x_i,−b): each conditional sums over a block's joint states, and needs no Z.
 
     For Binary, Spin, Categorical, Graph (its ties) and Count variables, also together. The sums over counts end where
     a mass below 1e-12 is left, at these parameters. The standard errors are the sandwich's, for the inverse curvature
