@@ -17,7 +17,23 @@ TIES = """
     Guadagni-Tornabuoni Medici-Ridolfi Medici-Salviati Medici-Tornabuoni Pazzi-Salviati Peruzzi-Strozzi Ridolfi-Strozzi
     Ridolfi-Tornabuoni
 """
-PUBLICATIONS = {0: 275, 1: 246, 2: 178, 3: 84, 4: 67, 5: 27, 6: 17, 7: 12, 8: 1, 9: 2, 10: 1, 11: 1, 12: 2, 16: 1, 19: 1}
+PUBLICATIONS = {
+    0: 275,
+    1: 246,
+    2: 178,
+    3: 84,
+    4: 67,
+    5: 27,
+    6: 17,
+    7: 12,
+    8: 1,
+    9: 2,
+    10: 1,
+    11: 1,
+    12: 2,
+    16: 1,
+    19: 1,
+}
 
 
 def florentine():
@@ -179,9 +195,7 @@ def test_doctoral_publications_have_their_maximum_likelihood():
 
 
 def test_counts_far_from_the_start_are_within_the_nodes():
-    p = un.Density(
-        lambda x, *, log_rate: x * log_rate - gammaln(x + 1), {"x": un.Count}, {"log_rate": (un.Real, 0.0)}
-    )
+    p = un.Density(lambda x, *, log_rate: x * log_rate - gammaln(x + 1), {"x": un.Count}, {"log_rate": (un.Real, 0.0)})
     data = np.random.default_rng(0).poisson(3000, size=50)
     fit = un.fit(p, data, "maximum_likelihood", start={"log_rate": 7.0}, seed=0, progress=False)
     assert fit.passed and fit.summary().estimate["log_rate"] == pytest.approx(np.log(data.mean()), abs=1e-6)

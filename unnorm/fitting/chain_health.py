@@ -1,7 +1,6 @@
 """Whether the chains behind a stochastic fit may be believed: they run on for a stretch at the fitted parameters."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
@@ -40,19 +39,21 @@ def _mixing(energies: np.ndarray, k: int) -> list[Finding]:
     ratio = r_hat(energies)
     if ratio <= _SLOW:
         return []
-    what = f"the persistent chains do not mix: R-hat of their energies is {ratio:.2f} over {energies.shape[1] * k} steps"
+    what = (
+        f"the persistent chains do not mix: R-hat of their energies is {ratio:.2f} over {energies.shape[1] * k} steps"
+    )
     advice = "raise k, use a kernel that mixes faster, or let a share of the chains start anew (reinitialise=0.05)"
     return [Finding(what, advice, WARNING if ratio <= _STUCK else ERROR)]
 
 
 def _drift(energies: np.ndarray, of_data: np.ndarray) -> list[Finding]:
-    """At the fixed point the negatives have the data's energies; chains that had not come far enough go on to others."""
+    """At the fixed point the negatives have the data's energies; chains that did not come far go on to others."""
     spread, error = of_data.std(), energies.mean(1).std(ddof=1) / np.sqrt(len(energies))
     gap = energies.mean() - of_data.mean()
     if not abs(gap) > max(_DRIFT * spread, 4 * error):
         return []
     what = (
-        f"on their way from the negatives the chains drift to a log-density {'above' if gap > 0 else 'below'} the data's "
+        f"from the negatives the chains drift on to a log-density {'above' if gap > 0 else 'below'} the data's "
         f"by {abs(gap) / spread if spread else np.inf:.1f} of its standard deviations: the negatives are not draws"
     )
     return [Finding(what, "raise k, use a kernel that mixes faster, or persistent=True", WARNING)]

@@ -31,7 +31,11 @@ _MOVES, _NEAR = 200, 0.5  # scoring steps at most; the length of the last one
 
 def brought_near(kernel: Any, density, events: dict, draws: int, key: jax.Array) -> dict:
     """Chains, and the parameters ψ at which they stand, near the maximum likelihood estimate."""
-    kernel, rows, (key, choose) = prepared_kernel(kernel, density), unconstrained(density, events), jax.random.split(key)
+    kernel, rows, (key, choose) = (
+        prepared_kernel(kernel, density),
+        unconstrained(density, events),
+        jax.random.split(key),
+    )
     chosen = jax.random.choice(choose, len(next(iter(rows.values()))), (_chains(draws),))
     positions = {name: value[chosen] for name, value in rows.items()}
     tuning, near = starting_tuning(kernel, rows), False
@@ -44,18 +48,24 @@ def brought_near(kernel: Any, density, events: dict, draws: int, key: jax.Array)
         if not np.isfinite(length):
             raise ValueError(
                 f"The log-density of {density.name} or its gradient is not finite where the chains of "
-                "MaximumLikelihood came; expected finite numbers or -inf; mend the density there, or pass another start."
+                "MaximumLikelihood came; expected finite numbers or -inf; mend the density there, or pass a start."
             )
         vector = vector + step / jnp.maximum(1.0, length)
         density, near = density.at(unravel(vector)), bool(length < _NEAR)
         if near:
             break
-    return {"kernel": kernel, "tuning": tuning, "positions": positions, "start": density.free(), "near": jnp.array(near)}
+    return {
+        "kernel": kernel,
+        "tuning": tuning,
+        "positions": positions,
+        "start": density.free(),
+        "near": jnp.array(near),
+    }
 
 
 @jax.jit
 def scoring_step(density, events: dict, reached: dict) -> tuple[jax.Array, jax.Array]:
-    """Cov(s)⁻¹ (mean s(x_i) − mean s(y_j)), and its length in that metric; the first half of the rounds is forgotten."""
+    """Cov(s)⁻¹ (mean s(x_i) − mean s(y_j)), and its length in that metric; the first half of the rounds is left out."""
     vector, unravel = ravel_pytree(density.free())
     score = jax.vmap(jax.grad(lambda v, event: density.at(unravel(v)).log_density(event)), (None, 0))
     late = jax.tree.map(lambda leaf: leaf[len(leaf) // 2 :].reshape(-1, *leaf.shape[2:]), reached)
@@ -140,7 +150,9 @@ def findings(shared: dict) -> list[Finding]:
         what = f"the chains behind the draws have not mixed: R-hat of their energies is {float(shared['r_hat']):.2f}"
         found.append(Finding(what, "give more draws, or a kernel that mixes faster", ERROR))
     if shared["rejected"] > 0:
-        what = f"the log-density was NaN at {float(shared['rejected']):.1%} of the chains' proposals, which were rejected"
+        what = (
+            f"the log-density was NaN at {float(shared['rejected']):.1%} of the chains' proposals, which were rejected"
+        )
         found.append(Finding(what, "mend the function there (-inf is a wall, NaN is none)", ERROR))
     return found
 

@@ -40,7 +40,9 @@ def truncated(density: Density, least: int = FEWEST) -> Truncated:
     states = 1 << math.ceil(math.log2(max(least, FEWEST)))
     values = np.asarray(_values(density, _counts(density, 0, states)), float)
     while True:
-        total, before, last = (_log_sum(part) for part in (values, values[states // 4 : states // 2], values[states // 2 :]))
+        total, before, last = (
+            _log_sum(part) for part in (values, values[states // 4 : states // 2], values[states // 2 :])
+        )
         tail = _beyond(total, before, last)
         if not tail > TAIL or states >= MAX_STATES:
             return Truncated(states, total, tail)
@@ -88,7 +90,9 @@ def summed(density: Density) -> LogZ:
     found, name, findings = truncated(density), lone_count(density), []
     value, error = found.log_sum, 0.0 if found.tail <= TAIL else found.tail
     if np.isnan(found.tail):
-        findings.append(Finding(f"the log-density of {density.name} is NaN or +infinity at a count", "correct the function"))
+        findings.append(
+            Finding(f"the log-density of {density.name} is NaN or +infinity at a count", "correct the function")
+        )
     elif found.tail == np.inf:
         value, error = math.inf, math.nan
         what = f"{density.name} cannot be normalized: its terms do not fall up to {name} = {found.states - 1:,}"
