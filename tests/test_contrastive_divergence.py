@@ -1,6 +1,6 @@
-"""Contrastive divergence in full: exact fixed points and errors by enumeration, its options, the health of its chains.
+"""Contrastive divergence in full: exact fixed points and errors by enumeration, options, the health of its chains.
 
-Case A and C of the known answers; `test_fit_simulated.py` holds persistent chains, CD-10 by MALA, pseudo-likelihood.
+Case A and C of the known answers; `test_fit_simulated.py` holds persistent chains and MALA at k = 10.
 """
 
 import jax
@@ -34,26 +34,39 @@ def after_sweep(states, values, log_density):
     for site in reversed(range(states.shape[1])):  # the last site that is redrawn is averaged first
         bit = 1 << (states.shape[1] - 1 - site)
         low, high = (np.arange(len(states)) & ~bit), (np.arange(len(states)) | bit)
-        share = 1 / (1 + np.exp(log_density[low] - log_density[high]))
-        values = (1 - share)[:, None] * values[low] + share[:, None] * values[high]
+        share = jax.nn.sigmoid(log_density[high] - log_density[low])[:, None]
+        values = (1 - share) * values[low] + share * values[high]
     return values
 
 
-def fixed_point(shares, features, states, start, k=1):
-    """The root of Σ share ψ, by steps with the theory's H; NaN where there is none."""
-    free = start.copy()
-    for _ in range(60):
-        reached, log_density = features, features @ free
+def fixed_points(shares, states, start, k=1):
+    """The roots of Σ share ψ for many samples (samples, parameters), by Newton's method; NaN where there is none."""
+
+    def slope(free, share):
+        reached = features
         for _ in range(k):
-            reached = after_sweep(states, reached, log_density)
-        psi = features - reached
-        slope = shares @ psi
-        if np.max(np.abs(slope)) < 1e-9:
-            return free
-        free = free + np.linalg.solve((psi.T * shares) @ (features - shares @ features), slope)
-        if not np.max(np.abs(free)) < 30:
-            break
-    return np.full(len(start), np.nan)
+            reached = after_sweep(states, reached, features @ free)
+        return share @ (features - reached)
+
+    @jax.jit
+    def solve(shares):
+        def step(_, free):
+            return free - jax.vmap(
+                lambda one, share: jnp.linalg.solve(jax.jacfwd(slope)(one, share), slope(one, share))
+            )(free, shares)
+
+        found = jax.lax.fori_loop(0, 15, step, jnp.tile(start, (len(shares), 1)))
+        return found, jnp.abs(jax.vmap(slope)(found, shares)).max(1)
+
+    with jax.enable_x64(True):
+        features, start = jnp.asarray(pair_features(states)), jnp.asarray(start)
+        found, off = solve(jnp.asarray(shares))
+        return np.where((np.asarray(off) < 1e-9)[:, None], found, np.nan)
+
+
+def weights_at(states, free):
+    weights = np.exp(pair_features(states) @ free)
+    return weights / weights.sum()
 
 
 @pytest.mark.slow
@@ -61,9 +74,9 @@ def fixed_point(shares, features, states, start, k=1):
 def test_rochdale_lies_as_near_to_maximum_likelihood_as_the_exact_fixed_points(k, most, rochdale):
     data, truth = un.models.load("rochdale").to_numpy(float), rochdale.summary()
     states, _ = enumerated(rochdale.density)
-    shares, features = (states[:, None] == data).all(-1).mean(1), pair_features(states)
+    shares = (states[:, None] == data).all(-1).mean(1)
     model_based = np.sqrt(np.diagonal(rochdale.model_based_covariance))
-    exact = fixed_point(shares, features, states, truth.estimate.to_numpy(), k)
+    (exact,) = fixed_points(shares[None], states, truth.estimate.to_numpy(), k)
     assert np.max(np.abs(exact - truth.estimate) / model_based) == pytest.approx(most, abs=6e-5)
     fit = fitted(ContrastiveDivergence(k=k), ising, un.models.load("rochdale"))
     noise = fit.monte_carlo_error
@@ -76,11 +89,11 @@ def test_rochdale_lies_as_near_to_maximum_likelihood_as_the_exact_fixed_points(k
 def test_the_covariance_of_cd_1_is_the_spread_of_its_fits_and_the_usual_ones_are_not(rochdale):
     """Exact CD-1 fits of 300 samples from the model: no noise of chains blurs their spread."""
     n, rng, density = 665, np.random.default_rng(0), rochdale.density
-    truth, (states, weights) = rochdale.summary().estimate.to_numpy(), enumerated(density)
-    features = pair_features(states)
-    fits = [fixed_point(rng.multinomial(n, weights) / n, features, states, truth) for _ in range(300)]
-    fits = np.array([fit for fit in fits if not np.isnan(fit).any()])
-    assert len(fits) > 280  # an empty cell has no fit
+    truth, (states, _) = rochdale.summary().estimate.to_numpy(), enumerated(density)
+    features, weights = pair_features(states), weights_at(states, truth)
+    fits = fixed_points(rng.multinomial(n, weights, size=300) / n, states, truth)
+    fits = fits[~np.isnan(fits).any(1)]
+    assert len(fits) > 280  # an empty cell of a pair's table has no fit
     spread = np.diff(np.quantile(fits, [0.1587, 0.8413], axis=0), axis=0)[0] / 2  # the few far fits left out
 
     rows = np.repeat(states, np.round(10 * n * weights).astype(int), 0)
@@ -94,10 +107,10 @@ def test_the_covariance_of_cd_1_is_the_spread_of_its_fits_and_the_usual_ones_are
     print("implemented", np.quantile(ratio, [0, 0.5, 1]))
     assert np.median(ratio) == pytest.approx(1, abs=0.06) and np.all(np.abs(ratio - 1) < 0.25)
 
-    once = after_sweep(states, features, features @ truth)
+    with jax.enable_x64(True):
+        once = np.asarray(after_sweep(states, features, jnp.asarray(features @ truth)))
     psi, centred = features - once, features - weights @ features
-    pairs = (features[:, :, None] * features[:, None, :]).reshape(len(states), -1)
-    second = (weights @ after_sweep(states, pairs, features @ truth)).reshape(36, 36)
+    second = (features.T * weights) @ features  # of the negatives too, for a sweep leaves the density invariant
     curvature, fisher, meat = (psi.T * weights) @ centred, (centred.T * weights) @ centred, (psi.T * weights) @ psi
 
     def errors(bread, meat):

@@ -47,15 +47,14 @@ def _mixing(energies: np.ndarray, k: int) -> list[Finding]:
 
 
 def _drift(energies: np.ndarray, of_data: np.ndarray) -> list[Finding]:
-    """At the fixed point the negatives have the data's energies; chains that had not come far go on to others."""
+    """At the fixed point the negatives have the data's energies; chains that did not come far go on to others."""
     spread, error = of_data.std(), energies.mean(1).std(ddof=1) / np.sqrt(len(energies))
     gap = energies.mean() - of_data.mean()
     if not abs(gap) > max(_DRIFT * spread, 4 * error):
         return []
-    side, share = "above" if gap > 0 else "below", abs(gap) / spread if spread else np.inf
     what = (
-        f"on their way from the negatives the chains drift to a log-density {side} that of the data by {share:.1f} of "
-        "its standard deviations: the negatives are not draws"
+        f"from the negatives the chains drift on to a log-density {'above' if gap > 0 else 'below'} the data's "
+        f"by {abs(gap) / spread if spread else np.inf:.1f} of its standard deviations: the negatives are not draws"
     )
     return [Finding(what, "raise k, use a kernel that mixes faster, or persistent=True", WARNING)]
 

@@ -48,8 +48,7 @@ def brought_near(kernel: Any, density, events: dict, draws: int, key: jax.Array)
         if not np.isfinite(length):
             raise ValueError(
                 f"The log-density of {density.name} or its gradient is not finite where the chains of "
-                "MaximumLikelihood came; expected finite numbers or -inf; mend the density there, or pass another "
-                "start."
+                "MaximumLikelihood came; expected finite numbers or -inf; mend the density there, or pass a start."
             )
         vector = vector + step / jnp.maximum(1.0, length)
         density, near = density.at(unravel(vector)), bool(length < _NEAR)
@@ -66,7 +65,7 @@ def brought_near(kernel: Any, density, events: dict, draws: int, key: jax.Array)
 
 @jax.jit
 def scoring_step(density, events: dict, reached: dict) -> tuple[jax.Array, jax.Array]:
-    """Cov(s)⁻¹ (mean s(x_i) − mean s(y_j)), and its length in that metric; half of the rounds is forgotten."""
+    """Cov(s)⁻¹ (mean s(x_i) − mean s(y_j)), and its length in that metric; the first half of the rounds is left out."""
     vector, unravel = ravel_pytree(density.free())
     score = jax.vmap(jax.grad(lambda v, event: density.at(unravel(v)).log_density(event)), (None, 0))
     late = jax.tree.map(lambda leaf: leaf[len(leaf) // 2 :].reshape(-1, *leaf.shape[2:]), reached)
