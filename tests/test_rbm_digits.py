@@ -1,0 +1,58 @@
+"""Case D of the known answers: a restricted Boltzmann machine on the binarised 8×8 digits, its Z exact."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import unnorm as un
+
+HIDDEN = 16
+
+
+@un.density
+def rbm(
+    v: un.Binary["pixel"], *, weight: un.Real["hidden", "pixel"], visible: un.Real["pixel"], bias: un.Real["hidden"]
+):
+    """The hidden units summed out: log p̃(v) = b'v + Σ_k log(1 + exp(c_k + w_k'v)) (Smolensky, 1986)."""
+    return visible @ v + jnp.sum(jax.nn.softplus(bias + weight @ v))
+
+
+def log_z_by_hidden_states(weight, visible, bias):
+    """log Σ_h exp(c'h) Π_i (1 + exp(b_i + h'w_i)), over all 2^K hidden states, a part at a time."""
+    count, parts = 2 ** len(bias), []
+    for start in range(0, count, 2**12):
+        index = np.arange(start, min(start + 2**12, count))
+        hidden = (index[:, None] >> np.arange(len(bias))) & 1
+        parts.append(np.logaddexp.reduce(hidden @ bias + np.logaddexp(0, visible + hidden @ weight).sum(1)))
+    return np.logaddexp.reduce(parts)
+
+
+def split():
+    """The first 1,500 images to learn from, the last 297 to judge by."""
+    pixels = un.models.load("digits").drop(columns="digit").to_numpy(float)
+    return pixels[:1500], pixels[1500:]
+
+
+def test_log_z_by_hidden_states_is_that_of_the_visible_ones():
+    rng = np.random.default_rng(0)
+    values = {"weight": rng.normal(size=(3, 7)), "visible": rng.normal(size=7), "bias": rng.normal(size=3)}
+    exact = un.log_z(rbm.bind(**values), "exact", seed=0, progress=False)
+    assert log_z_by_hidden_states(**values) == pytest.approx(exact.value, abs=1e-10)
+
+
+@pytest.mark.slow
+def test_the_digits_are_learned_by_contrastive_divergence():
+    train, test = split()
+    rng, share = np.random.default_rng(0), (train.sum(0) + 0.5) / (len(train) + 1)
+    start = {"weight": 0.01 * rng.normal(size=(HIDDEN, 64)), "visible": np.log(share / (1 - share))}
+    fit = un.fit(
+        rbm, train, un.objectives.ContrastiveDivergence(), start=start | {"bias": np.zeros(HIDDEN)}, batch_size=100,
+        steps=6_000, seed=0, progress=False,
+    )  # fmt: skip
+    values = fit.density.parameters
+    log_likelihood = np.asarray(fit.density(test), float) - log_z_by_hidden_states(**values)
+    print("test log-likelihood per image", log_likelihood.mean())
+    assert log_likelihood.mean() > -19.4
+    # The steps are averaged, and no standard error is asked of 1,104 parameters.
+    assert fit.covariance is None
