@@ -38,6 +38,13 @@ def test_tracked_functions_are_kept_with_the_draws():
     assert np.array_equal(draws.posterior["first"], x[..., 0])
 
 
+def test_tracked_functions_stand_alone_where_the_last_state_is_kept():
+    every = un.sample(gaussian, "mala", **RUN | {"draws": 240})
+    last = un.sample(gaussian, "mala", keep="last", track={"first": lambda x: x[0]}, **RUN | {"draws": 240})
+    assert np.array_equal(last.posterior["first"], every.posterior["x"][..., 0])
+    assert np.array_equal(last["last"]["x"][:, 0], every.posterior["x"][:, -1]) and "x" not in last.posterior
+
+
 def test_moments_of_discrete_draws():
     p = ising.with_dimensions(d=3)
     kept = un.sample(p, keep="moments", **RUN)

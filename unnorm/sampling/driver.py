@@ -60,7 +60,8 @@ def sample(
             of a normal approximation along an optimisation path.
         keep: "all" draws; "moments": each chain's running mean and variance and R-hat, in the group moments, in memory
             that does not grow with the draws; "last": the last state of each chain alone.
-        track: ``{name: f}``: f(event) of each draw is kept, under whatever `keep` says; f is called as the density is.
+        track: ``{name: f}``: f(event) of each draw is kept in the posterior, whatever `keep` says (the last states are
+            then in the group last); f is called as the density is.
         store: a folder to which draws are written part by part, in bounded memory. A run that was stopped goes on from
             there, by the same call or by `un.resume`, to the same bits.
         seed: a whole number; None draws one and records it.

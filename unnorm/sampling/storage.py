@@ -31,6 +31,8 @@ def to_datatree(
             posterior[name] = np.rint(events[name]).astype(np.int64) if whole else events[name]
     dims, coords = labels_of(p)
     groups = {"posterior": posterior | tracked, "sample_stats": stats}
+    if tracked and len({value.shape[1] for value in groups["posterior"].values()}) > 1:
+        groups |= {"posterior": tracked, "last": posterior}  # every draw was tracked, and the last state alone is kept
     tree = xarray.DataTree.from_dict({k: _dataset(v, dims, coords) for k, v in groups.items() if v})
     if moments:
         variables = {}
