@@ -2,7 +2,6 @@
 
 import functools
 
-import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +17,7 @@ CLAIMS = {"2-D mixture": 3.0, "100-D Gaussian": 1.8, "network 2→128→128→1"
 
 def blackjax_mala(density: un.Density, steps: int):
     """The loop of BlackJAX's own documentation: one jitted scan over a vmapped step."""
+    import blackjax  # here, for its import starts JAX, before which the devices must be set up
 
     @functools.partial(jax.jit, static_argnums=2)
     def run(values, key, steps):
