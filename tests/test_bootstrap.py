@@ -15,6 +15,8 @@ from unnorm.fitting import bootstrap, replicates
 from unnorm.fitting.data import read_data
 from unnorm.fitting.objectives import MaximumLikelihood, PseudoLikelihood
 
+pytestmark = pytest.mark.slow  # each refits many data sets
+
 ISING = ising.bind(coupling=[[0, 1.0, -0.7], [1.0, 0, 0.5], [-0.7, 0.5, 0]], field=[-0.3, 0.2, 0.1])
 
 

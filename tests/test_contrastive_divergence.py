@@ -126,6 +126,7 @@ def test_the_covariance_of_cd_1_is_the_spread_of_its_fits_and_the_usual_ones_are
 
 
 # -- kernels -----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_kernel_sees_interactions_that_the_start_switches_off():
     chain = un.Density(
         lambda x, *, coupling: coupling * jnp.sum(x[1:] * x[:-1]), {"x": un.Spin[9]}, {"coupling": (un.Real, 0.0)}
@@ -200,6 +201,7 @@ def test_a_few_chains_that_start_anew_hardly_move_the_fit():
 
 
 # -- health ------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_chains_that_do_not_mix_are_said():
     fit = fitted(
         ContrastiveDivergence(persistent=True, chains=50, kernel=un.kernels.RandomWalkMH(step_size=0.02)), steps=400

@@ -63,6 +63,7 @@ def normal_with(objective, rows, seed=0):
 
 
 # -- Markov chains -----------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_normal_has_its_closed_form_and_the_draws_error():
     rows = 2 * np.random.default_rng(0).normal(size=300)
     fit, truth = normal_with(MaximumLikelihood(draws=20_000), rows), 1 / np.mean(rows**2)
@@ -118,6 +119,7 @@ def test_one_graph_has_the_published_estimates():
     assert fit.log_z is None and any("no log Z here" in what for what in notes)
 
 
+@pytest.mark.slow
 def test_a_graph_of_ties_alone_is_a_logit_whose_error_is_the_information():
     p = un.Density(lambda x, *, edges: edges * x.sum() / 2, {"x": un.Graph[16]}, {"edges": (un.Real, 0.0)})
     fit = un.fit(p, florentine()[None], MaximumLikelihood(draws=5_000), seed=0, progress=False)

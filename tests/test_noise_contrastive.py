@@ -193,6 +193,7 @@ def test_the_monte_carlo_error_is_the_spread_over_seeds(objective):
 
 
 # -- overlap -----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_noise_that_is_too_easy_is_a_finding():
     data = np.random.default_rng(0).normal(size=(1000, 10))
     wide = fitted(normal, data, NCE(noise=dist.Normal(0.0, 5.0).expand([10]).to_event(1)))
@@ -277,6 +278,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("name", "objective"), PAIRS)
+@pytest.mark.slow
 def test_every_support_is_served(name, objective):
     p, data, truth = SUPPORTS[name]
     fit = fitted(p, data, objective())
@@ -323,6 +325,7 @@ def test_one_log_z_serves_no_covariates(line, objective):
 
 
 # -- ranking -----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_ranking_estimates_log_z_by_importance_sampling():
     """In four dimensions, where no exact log Z is at hand."""
     data = np.random.default_rng(6).normal(size=(2000, 4))
@@ -364,6 +367,7 @@ def test_the_self_normalised_optimum_is_sampled_maximum_likelihood(x64):
 
 
 # -- conditional -------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_scales_that_tell_nothing_or_all_are_findings():
     data = np.random.default_rng(9).normal(size=(500, 2))
     assert told(fitted(normal, data, ConditionalNCE(scale=0.1)), "indistinguishable", "larger scale")
@@ -371,6 +375,7 @@ def test_scales_that_tell_nothing_or_all_are_findings():
     assert not told(fitted(normal, data, ConditionalNCE()), "moved points are")
 
 
+@pytest.mark.slow
 def test_noise_by_variable_is_as_good_as_one_distribution():
     data = np.random.default_rng(10).normal(size=300)
     alone, by_name = (

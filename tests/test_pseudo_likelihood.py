@@ -83,6 +83,7 @@ def test_the_tail_beyond_a_table(x64, power, truth):
 
 
 # -- other supports ----------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_categories_and_bits_together():
     """Both conditionals written out, and minimised by SciPy."""
     from scipy.optimize import minimize
@@ -107,6 +108,7 @@ def test_categories_and_bits_together():
     assert fit.summary().estimate.to_numpy() == pytest.approx(exact, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_counts_and_bits_together():
     """x | b Poisson with log-mean a + c b, and b | x with the log-odds h + c x: two regressions that share c."""
     from scipy.optimize import minimize
@@ -191,6 +193,7 @@ def test_blocks_across_variables_are_numbered_in_declared_order():
     same(fitted(p, data, PseudoLikelihood(blocks=((0, 1),))), fitted(p, data, MaximumLikelihood()))
 
 
+@pytest.mark.slow
 def test_many_joint_states_are_summed_in_parts():
     """2^11 states in one block, more than are held at once."""
     p = un.Density(lambda x, *, f: f * x.sum(), {"x": un.Binary[11]}, {"f": (un.Real, 0.0)})
@@ -257,6 +260,7 @@ def told(fit, *words):
         (3, {"coupling[HusbEmp,Educ]": np.inf, "field[Educ]": -np.inf}),  # Educ never without HusbEmp
     ],
 )
+@pytest.mark.slow
 def test_an_empty_cell_is_found_and_said(seed, runs_away, objective):
     data = households(seed)
     assert ((data.Econ == 1) & (data.Asian == 1)).any() == (seed != 0)
@@ -279,6 +283,7 @@ def test_rochdale_itself_is_no_alarm(objective):
     assert fit.converged and not told(fit, "runs away") and np.isfinite(fit.summary()).all(axis=None)
 
 
+@pytest.mark.slow
 def test_rare_is_not_never():
     """One household in which the pair is seen is enough for a finite estimate, however large its error."""
     data = np.array([[1, 0]] * 30 + [[0, 1]] * 30 + [[0, 0]] * 30 + [[1, 1]])
@@ -287,6 +292,7 @@ def test_rare_is_not_never():
         assert told(fitted(ising, data[:-1], objective), "coupling[0,1] runs away to -inf")
 
 
+@pytest.mark.slow
 def test_a_flat_direction_is_not_said_to_run_away():
     """Two parameters of which only the sum is seen: not identified, and no estimate is infinite."""
     p = un.Density(lambda x, *, a, b: (a + b) * x, {"x": un.Binary}, {"a": (un.Real, 0.0), "b": (un.Real, 0.0)})

@@ -183,6 +183,7 @@ POPULATIONS = {
 
 
 @pytest.mark.parametrize("name", POPULATIONS)
+@pytest.mark.slow
 def test_the_population_minimum_is_the_truth(name, x64):
     """The gradient of E ρ in the parameters, by sums over all states or exact nodes, is 0 at the truth."""
     declared, truth, nodes, options = POPULATIONS[name]
@@ -306,6 +307,7 @@ def test_a_score_that_is_bent_beyond_a_point_is_not_taken_for_a_gaussians():
     assert np.abs(direct - iterated).max() < 1e-8
 
 
+@pytest.mark.slow
 def test_many_parameters_are_solved_at_once():
     """A Gaussian graphical model of 30 variables and 465 parameters."""
     rng = np.random.default_rng(0)
@@ -339,6 +341,7 @@ def test_the_forward_laplacian_is_the_hessians(x64):
     assert found.second == pytest.approx(float(jnp.sum((directions @ hessian) * directions) + drift @ gradient))
 
 
+@pytest.mark.slow
 def test_every_trace_has_the_same_loss_and_parameter_gradient(x64):
     p = un.Density(
         lambda x, *, w: -jnp.sum(x**2) - jax.nn.logsumexp(jnp.tanh(x @ w)),
@@ -371,6 +374,7 @@ def test_every_trace_has_the_same_loss_and_parameter_gradient(x64):
     ],
     ids=["exact", "sliced", "sliced squares", "differences", "denoising"],
 )
+@pytest.mark.slow
 def test_the_precision_of_a_gaussian_is_found(objective, d):
     covariance = 0.5 ** np.abs(np.subtract.outer(np.arange(d), np.arange(d))) * np.sqrt(
         np.outer(*[1 + np.arange(d)] * 2)

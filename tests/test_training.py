@@ -40,6 +40,7 @@ def same(one, other):
 
 # -- training ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("objective", ["maximum_likelihood", "score_matching"])
+@pytest.mark.slow
 def test_training_comes_to_the_optimum_of_the_objective(objective):
     """Batches of all rows, redrawn, at a rate that falls to zero: the average is the minimum, to its noise."""
     optimum = un.fit(normal, LENGTHS, objective, seed=0, progress=False)
@@ -63,12 +64,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
     assert same(train(), train()) and not same(train(), train(seed=1))
 
 
+@pytest.mark.slow
 def test_contrastive_divergence_trains_networks():
     kernel = un.kernels.MALA(step_size=0.1)
     fit = train(objective=un.objectives.ContrastiveDivergence(k=2, persistent=True, chains=64, kernel=kernel))
     assert np.isfinite(np.asarray(fit.density(POINTS))).all() and fit.log_z is not None
 
 
+@pytest.mark.slow
 def test_held_out_data_stop_training_that_overfits():
     few = POINTS[:12]
     fit = train(few, "score_matching", steps=4000, held_out=POINTS[200:], optimizer=optax.adam(1e-2))
@@ -90,6 +93,7 @@ class Loader:
         return iter(POINTS.reshape(8, 50, 2))
 
 
+@pytest.mark.slow
 def test_data_may_be_an_iterable_of_batches():
     fit = train(Loader())
     assert len(fit.history) == 100 and fit.history[-10:].mean() < fit.history[:10].mean()
@@ -220,6 +224,7 @@ def test_a_file_of_another_density_or_of_nothing_is_refused(tmp_path):
 
 
 # -- the bootstrap -------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_bootstrap_agrees_with_the_sandwich():
     fit = un.fit(normal, LENGTHS, "maximum_likelihood", seed=0, progress=False)
     again = fit.bootstrap(400, seed=1)
