@@ -58,7 +58,7 @@ def python(code, *arguments):
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["mala", "nuts"])
+@pytest.mark.parametrize("name", ["mala", pytest.param("nuts", marks=pytest.mark.slow)])
 def test_draws_do_not_depend_on_the_number_of_devices(name, tmp_path):
     """The keys are the same; rounding could part the chains, and on this density it does not."""
     for devices in (1, 2):

@@ -96,6 +96,7 @@ def test_slices_agree_with_exact_score_matching(objective):
     assert np.all(fit.summary().standard_error.to_numpy() > fit.monte_carlo_error.to_numpy())
 
 
+@pytest.mark.slow
 def test_projections_reproduce_their_error_over_seeds():
     """The reported Monte Carlo error against the spread of 30 seeds on the same data."""
     objective = un.objectives.SlicedScoreMatching(projections=2, variance_reduction=False)

@@ -175,6 +175,7 @@ def test_smc_on_spins_agrees_with_enumeration():
     assert abs(z.value - exact.value) < 4 * z.standard_error
 
 
+@pytest.mark.slow
 def test_smc_and_quadrature_agree_on_the_fit_of_ozone_and_wind(ozone):
     from unnorm.demo import truncated_gaussian
 

@@ -45,6 +45,7 @@ def poles():
     )
 
 
+@pytest.mark.slow
 def test_case_f_on_the_sphere():
     x = poles()
     eta = fitted(fisher, x).density.parameters["eta"]
