@@ -135,3 +135,31 @@ def test_noise_that_leaves_the_support_is_no_harm():
     assert 0 < error < 0.3 * fit.summary().standard_error["rate"]
     assert_within(fit.summary().estimate["rate"], 1 / data.mean(), error)
     assert_within(fit.log_z.value, np.log(data.mean()), fit.log_z.monte_carlo_error)
+
+
+# -- several optima ------------------------------------------------------------------------------------------------
+@un.density
+def two_normals(x: un.Real, *, centres: un.Real[2] = (-0.1, 0.1)):
+    return jnp.logaddexp(-0.5 * (x - centres[0]) ** 2, -0.5 * (x - centres[1]) ** 2)
+
+
+def test_restarts_find_switched_labels_and_say_so():
+    data = np.concatenate([np.random.default_rng(0).normal(c, 1.0, 200) for c in (-2.0, 2.0)])
+    fit = un.fit(two_normals, data, "maximum_likelihood", restarts=6, seed=0, progress=False)
+    assert np.allclose(np.sort(fit.summary()["estimate"]), [-2, 2], atol=0.3)
+    assert any("labels that may be switched" in finding.what for finding in fit.findings)
+
+
+def test_restarts_leave_a_local_minimum():
+    """x ~ N(sin 3t, 1/9) has many minima in t; from 6.0 Newton's method stays at one that is not the lowest."""
+
+    @un.density
+    def wave(x: un.Real, y: un.Real, *, t: un.Real = 6.0):
+        return -4.5 * (x - jnp.sin(3 * t)) ** 2 - 0.05 * (y - t) ** 2
+
+    rng = np.random.default_rng(0)
+    data = {"x": np.sin(12.3) + rng.normal(0, 1 / 3, 100), "y": 4.1 + rng.normal(0, 10**0.5, 100)}
+    one = un.fit(wave, data, "maximum_likelihood", seed=0, progress=False)
+    more = un.fit(wave, data, "maximum_likelihood", restarts=10, seed=0, progress=False)
+    assert more.log_likelihood(data).value > one.log_likelihood(data).value + 1
+    assert any("several optima" in finding.what for finding in more.findings)

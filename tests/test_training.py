@@ -236,6 +236,18 @@ def test_the_bootstrap_agrees_with_the_sandwich():
     assert fit.bootstrap(5, seed=1).estimates.equals(fit.bootstrap(5, seed=1).estimates)
 
 
+@pytest.mark.slow
+def test_chains_have_a_bootstrap_which_agrees_with_the_theory():
+    """Contrastive divergence redraws rows and averages anew, with ULA too, for which theory gives no errors."""
+    one, other = (
+        un.fit(normal, LENGTHS, un.objectives.ContrastiveDivergence(k=5, kernel=kernel), seed=0, progress=False)
+        for kernel in (un.kernels.HMC(), un.kernels.ULA(step_size=0.05))
+    )
+    redrawn = one.bootstrap(100, seed=1).summary()["standard_error"]
+    np.testing.assert_allclose(redrawn, one.summary()["standard_error"], rtol=4 / np.sqrt(200) + 0.05)
+    assert other.covariance is None and (other.bootstrap(20, seed=1).summary()["standard_error"] > 0).all()
+
+
 def test_what_cannot_be_repeated_has_no_bootstrap(tmp_path):
     with pytest.raises(ValueError, match="cannot be repeated here"):
         train(steps=20).bootstrap(10)

@@ -1,5 +1,9 @@
 """Fits of sampling-based objectives with few parameters: iterates averaged until their own error is small."""
 
+import dataclasses
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,20 +11,21 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.diagnostics.verdict import WARNING, Finding
 from unnorm.fitting import simulated, stochastic
+from unnorm.fitting.base import Extra
 from unnorm.fitting.finished import finished
 from unnorm.fitting.inference import NoCovariance
 from unnorm.fitting.optimise import NEWTON_LIMIT
 from unnorm.fitting.problem import Problem
+from unnorm.fitting.replicated import Bootstrap, of_vectors
 from unnorm.fitting.result import Fit
+from unnorm.progress import Bar
 
 
 def averaged(problem: Problem) -> Fit:
     """Average iterates until their error is small; then the theory's covariance, and where the fixed point lies."""
     objective, density, events, rows = problem.objective, problem.density, problem.events, problem.rows
-    batch_size = None if problem.batch_size is None or problem.batch_size >= rows else problem.batch_size
-    key, chains_key, check_key = jax.random.split(jax.random.key(problem.seed), 3)
-    extra = problem.prepared(key)
     unravel = ravel_pytree(density.free())[1]
+    check_key = jax.random.fold_in(jax.random.key(problem.seed), 1)
 
     def at(vector):
         return density.at(unravel(jnp.asarray(vector)))
@@ -38,9 +43,7 @@ def averaged(problem: Problem) -> Fit:
         run = simulated.run_long(at(vector), events, check_key)
         return np.sqrt(np.diagonal(np.linalg.pinv(run.information)) / rows)
 
-    settled = stochastic.settle(
-        objective, density, extra, events, chains_key, errors_at, problem.shown, problem.steps, batch_size
-    )
+    settled = settle(problem, errors_at)
     covariance = problem.covariance_or_finding(lambda: covariance_at(settled.vector, settled.extra))
     if covariance is not None:
         drawn = np.diag(settled.error**2)
@@ -51,7 +54,34 @@ def averaged(problem: Problem) -> Fit:
     if settled.vector.size <= NEWTON_LIMIT:
         problem.findings += simulated.fixed_point_finding(objective, density, settled.extra, events, check_key)
     converged = settled.approached and (settled.converged or problem.steps is not None and covariance is None)
-    return finished(problem, density, extra._replace(learned={}), covariance, converged, settled.history)
+    fit = finished(problem, density, settled.extra._replace(learned={}), covariance, converged, settled.history)
+    if problem.batch_size is None and settled.errors is not None:
+        fit._again = functools.partial(refitted, dataclasses.replace(problem, density=density), settled.errors)
+    return fit
+
+
+def settle(problem: Problem, errors_at: Callable) -> stochastic.Settled:
+    """The averaged iterate of a problem; `errors_at(vector, extra)` are the errors against which it must be small."""
+    batch_size = None if problem.batch_size is None or problem.batch_size >= problem.rows else problem.batch_size
+    key, chains_key = jax.random.split(jax.random.key(problem.seed))
+    extra = problem.prepared(key)
+    return stochastic.settle(
+        problem.objective, problem.density, extra, problem.events, chains_key, errors_at, problem.shown, problem.steps,
+        batch_size,
+    )  # fmt: skip
+
+
+def refitted(problem: Problem, errors: np.ndarray, fit: Fit, replicates: int, seed: int) -> Bootstrap:
+    """Redraw the rows with replacement and average anew, from the fit on."""
+    rng, found = np.random.default_rng(seed), []
+    with jax.enable_x64(next(iter(problem.events.values())).dtype == np.float64):
+        for _ in range(replicates):
+            rows = rng.integers(problem.rows, size=problem.rows)
+            events = {name: value[rows] for name, value in problem.events.items()}
+            again = dataclasses.replace(problem, events=events, seed=int(rng.integers(2**31)), shown=Bar())
+            found.append(settle(again, lambda *_: errors))
+        vectors, kept = np.array([one.vector for one in found]), np.array([one.approached for one in found])
+        return of_vectors(fit, problem.density, Extra(), vectors, kept)
 
 
 def _told_of(settled: stochastic.Settled) -> list[Finding]:

@@ -51,6 +51,7 @@ class PerExample:
     takes_weights: ClassVar[bool] = True  # sampling weights
     rounding: ClassVar[float] = 1.0  # by how much the loss magnifies the rounding of log p̃
     information_identity: ClassVar[bool] = False  # Cov(ψ) = H where the model is true: a likelihood
+    in_units_of_data: ClassVar[bool] = False  # data in other units change the loss, not by a constant alone
 
     def refuse(self, density: Density) -> str | None:
         return None
@@ -65,6 +66,10 @@ class PerExample:
 
     def redrawn(self, density: Density, extra: Extra, events: dict, key: jax.Array) -> dict | None:
         """Return `extra.rows` drawn anew for these rows, traceably, for training on batches; None: they stay."""
+        return None
+
+    def recession(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
+        """Return ±1 for each coordinate that is known to run off to infinity, 0 for others; None: look at the loss."""
         return None
 
     def findings(self, density: Density, extra: Extra, events: dict) -> list[Finding]:

@@ -12,11 +12,10 @@ import numpy as np
 from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
 from unnorm.fitting.existence import runaways
 from unnorm.fitting.inference import Covariance, NoCovariance, scores_and_curvature
-from unnorm.fitting.optimise import NEWTON_LIMIT, lbfgs, newton, parameters_of
+from unnorm.fitting.optimise import few, parameters_of, settled
 from unnorm.fitting.replicates import simulate
 
 REPLICATES = 200
-_ROUNDS = 10  # how often an objective may renew what it prepared
 _FEWEST, _MOSTLY = 0.5, 0.95  # shares of replicates with a finite estimate: fewer give no covariance, a warning
 
 
@@ -77,23 +76,12 @@ def _refit(objective, density, events, key) -> tuple[np.ndarray, bool]:
     The program is that of the fit itself, compiled already where the sizes are the same.
     """
     try:
-        extra = objective.prepare(density, events, key)
-        minimise = newton if parameters_of(density, extra)[0].size <= NEWTON_LIMIT else lbfgs
-        for _ in range(_ROUNDS):
-            found = minimise(objective, density, extra, events)
-            if not np.isfinite(found.loss):
-                return np.zeros(0), False
-            free, learned = parameters_of(density, extra)[1](found.vector)
-            density, extra = density.at(free), extra._replace(learned=learned)
-            renewed = objective.refreshed(density, extra, events)
-            if renewed is None:
-                break
-            extra = renewed
+        found = settled(objective, density, objective.prepare(density, events, key), events)
     except ValueError:  # what the objective refuses in a fit: data without spread, sums without an end
         return np.zeros(0), False
-    good = renewed is None and np.isfinite(found.decrement)
-    if good and minimise is newton:
-        good = not runaways(objective, density, extra, events).any()
+    good = found.settled and np.isfinite(found.loss)
+    if good and few(found.density, found.extra):
+        good = not runaways(objective, found.density, found.extra, events).any()
     return np.asarray(found.vector), bool(good)
 
 

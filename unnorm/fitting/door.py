@@ -12,11 +12,16 @@ from unnorm.signature import refuse_unknown
 from unnorm.supports import _PyTree
 
 
-def check_options(p: Any, *, steps: Any, batch_size: Any, seed: Any, dtype: Any, optimizer: Any, callback: Any) -> None:
+def check_options(
+    p: Any, *, steps: Any, batch_size: Any, seed: Any, restarts: Any, dtype: Any, optimizer: Any, callback: Any
+) -> None:
     """Refuse what is no density, and options that are no whole numbers."""
     if not isinstance(p, Density):
         raise ValueError(f"fit was given {p!r}; expected a density; declare it with @un.density or un.Density(...).")
-    for name, value, least in (("steps", steps, 1), ("batch_size", batch_size, 2), ("seed", seed, None)):
+    if restarts is None:
+        raise ValueError("restarts is None; expected a whole number of at least 0; pass such a one.")
+    numbers = ("steps", steps, 1), ("batch_size", batch_size, 2), ("seed", seed, None), ("restarts", restarts, 0)
+    for name, value, least in numbers:
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if value is not None and (not whole or least is not None and value < least):
             bound = "" if least is None else f" of at least {least}"

@@ -32,6 +32,7 @@ def fit(
     weights: Any = None,
     cluster: Any = None,
     start: dict[str, Any] | None = None,
+    restarts: int = 0,
     optimizer: Any = None,
     steps: int | None = None,
     batch_size: int | None = None,
@@ -59,6 +60,8 @@ def fit(
         weights: one number for each row: whole numbers are frequencies (so many equal rows), others sampling weights.
         cluster: one label for each row: rows of one cluster may depend on each other, and the standard errors allow it.
         start: ``{parameter: value}`` to start from.
+        restarts: how many more starts to minimise from, at random within 2 of the first in unconstrained coordinates;
+            the lowest loss is kept, and other optima are told.
         optimizer: an Optax optimizer for training; None: Adam on a cosine schedule.
         steps: iterations of contrastive divergence or of training at most; None: until the Monte Carlo error is small,
             or 5,000.
@@ -91,7 +94,10 @@ def fit(
     References:
         van der Vaart (1998), Asymptotic Statistics, ch. 5, doi:10.1017/CBO9780511802256.
     """
-    check_options(p, steps=steps, batch_size=batch_size, seed=seed, dtype=dtype, optimizer=optimizer, callback=callback)
+    check_options(
+        p, steps=steps, batch_size=batch_size, seed=seed, restarts=restarts, dtype=dtype, optimizer=optimizer,
+        callback=callback,
+    )  # fmt: skip
     p, data, batches = first_of(started(p, start), data)
     p, events = read_data(p, data)
     events, weights, clusters = read_weights(weights, cluster, events)
@@ -111,7 +117,7 @@ def fit(
         batches = None if batches is None else (cast(batch, dtype) for batch in batches)
         problem = Problem(
             p, objective, density, events, seed, shown, weights, clusters, steps, batch_size, optimizer, held_out,
-            batches, callback, store, findings,
+            batches, callback, store, restarts, findings,
         )  # fmt: skip
         return _finished(_way(problem, has_tree)(problem), strict)
 
@@ -124,8 +130,16 @@ def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
         train = size > NEWTON_LIMIT
     else:
         train = problem.steps is not None or problem.batch_size is not None
-    if not (has_tree or train or any(option is not None for option in asked)):
-        return averaged if problem.objective.stochastic else minimised
+    trains = has_tree or train or any(option is not None for option in asked)
+    if not trains and not problem.objective.stochastic:
+        return minimised
+    if problem.restarts:
+        raise ValueError(
+            f"restarts is {problem.restarts} and {type(problem.objective).__name__} is trained by steps here; expected "
+            "0, for restarts compare minima; leave restarts out, or leave out steps, batch_size and optimizer."
+        )
+    if not trains:
+        return averaged
     if problem.held_out is not None and problem.objective.stochastic:
         raise ValueError(
             f"held_out was given to {type(problem.objective).__name__}, whose loss has no meaning; expected an "

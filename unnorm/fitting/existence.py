@@ -24,22 +24,28 @@ def runaways(objective, density, extra, events) -> np.ndarray:
 
     Coordinate j is moved three of its model-based standard errors along H⁻¹e_j, the others following it: at a finite
     minimum the summed loss rises by about 9/2 on either side. A direction without rise on one side alone has no finite
-    estimate; without rise on both it is not identified, which is another matter.
+    estimate; without rise on both it is not identified, which is another matter. A loss in units of the data (score
+    matching's are 1/x²) is first divided by tr(H⁻¹J)/p, which is about 1 for a likelihood.
 
     References: Geyer (2009), doi:10.1214/08-EJS349 (directions of recession).
     """
+    known = objective.recession(density, extra, events)
+    if known is not None and np.any(known):
+        return np.asarray(known)
     vector = parameters_of(density, extra)[0]
-    _, curvature = scores_and_curvature(objective, density, extra, events, vector)
-    return np.asarray(_flat_on_one_side(objective, density, extra, events, curvature))
+    psi, curvature = scores_and_curvature(objective, density, extra, events, vector)
+    return np.asarray(_flat_on_one_side(objective, density, extra, events, psi, curvature))
 
 
 @jax.jit
-def _flat_on_one_side(objective, density, extra, events, curvature) -> jax.Array:
+def _flat_on_one_side(objective, density, extra, events, psi, curvature) -> jax.Array:
     loss = functools.partial(mean_loss, objective, density, extra, events)
     vector = parameters_of(density, extra)[0]
     rows, inverse = len(next(iter(events.values()))), _inverse(curvature)
-    moves = _ERRORS * inverse / jnp.sqrt(rows * jnp.diagonal(inverse))[:, None]
-    here, foretold = loss(vector), _ERRORS**2 / 2 / rows
+    has_units = objective.in_units_of_data and not all(s.discrete for s in density.variables.values())
+    unit = jnp.mean(jnp.sum((psi @ inverse) * psi, 1)) / vector.size if has_units else 1.0
+    moves = _ERRORS * inverse * jnp.sqrt(unit / rows / jnp.diagonal(inverse))[:, None]
+    here, foretold = loss(vector), unit * _ERRORS**2 / 2 / rows
     flat = jax.lax.map(lambda move: loss(vector + move) - here < _FLAT * foretold, jnp.concatenate([moves, -moves]))
     ahead, behind = jnp.split(flat, 2)
     return ahead.astype(int) - behind.astype(int)
@@ -67,6 +73,9 @@ def tell_runaways(fit, density, extra, signs: np.ndarray) -> None:
     if fit._covariance is not None:
         hidden = np.where(np.logical_or.outer(gone, gone), np.nan, 0.0)
         fit._covariance = type(fit._covariance)(*(part + hidden for part in fit._covariance))
+        fit._free_covariance = None  # log Z and the log-likelihood of other data have no error then
+    if fit.log_z is not None:
+        fit.log_z = fit.log_z._replace(sampling_error=np.nan)
     told = [f"{label} runs away to {limit:g}" for label, limit, g in zip(fit._labels(), limits, gone, strict=True) if g]
     fit.findings.insert(
         0,

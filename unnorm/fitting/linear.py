@@ -32,8 +32,8 @@ def solved(objective, density, extra: Extra, events: dict) -> Minimum | None:
     trees = any(isinstance(support, _PyTree) for support in density.supports.values())
     if not plain or trees or not bool(_is_affine(objective, density, extra, _some(events))):
         return None
-    weights = getattr(extra, "weights", None)
-    rows = Rows(events, jnp.ones(len(next(iter(events.values())))) if weights is None else weights)
+    count = len(next(iter(events.values())))
+    rows = Rows(events, jnp.ones(count) if extra.weights is None else jnp.asarray(extra.weights))
     points = _points_for(density, rows)
     found = None if points is None else _minimum(objective, density, extra, points, rows)
     if found is None and parameters_of(density, extra)[0].size <= NEWTON_LIMIT:

@@ -11,40 +11,34 @@ from unnorm.fitting.existence import runaways, tell_runaways
 from unnorm.fitting.finished import finished
 from unnorm.fitting.inference import Covariance, sandwich
 from unnorm.fitting.objectives import PseudoLikelihood
-from unnorm.fitting.optimise import NEWTON_LIMIT, lbfgs, newton, parameters_of
+from unnorm.fitting.optimise import few, settled
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.replicated import bootstrapped
+from unnorm.fitting.restarts import best_of
 from unnorm.fitting.result import Fit
-
-_ROUNDS = 10  # how often an objective may renew what it prepared (quadrature nodes)
 
 
 def minimised(problem: Problem) -> Fit:
-    """Minimise, renew what was prepared until it holds at the minimum, then the sandwich."""
+    """Minimise, from several starts if asked; then the sandwich."""
     objective, density, events = problem.objective, problem.density, problem.events
-    extra = problem.prepared(jax.random.key(problem.seed))
+    key = jax.random.key(problem.seed)
+    extra = problem.prepared(key)
     density = density.at(extra.shared.get("start", density.free()))  # where the objective brought the parameters near
-    minimise = newton if parameters_of(density, extra)[0].size <= NEWTON_LIMIT else lbfgs
-    for _ in range(_ROUNDS):
-        found = objective.solved(density, extra, events) if extra.weights is None else None
-        found = found or minimise(objective, density, extra, events)
-        if not np.isfinite(found.loss):
-            raise ValueError(
-                f"The loss of {type(objective).__name__} is {float(found.loss)} at the start of the fit of "
-                f"{problem.p.name}; expected a finite number; pass start= parameters at which the density and its "
-                "derivatives are finite on the data."
-            )
-        free, learned = parameters_of(density, extra)[1](found.vector)
-        density, extra = density.at(free), extra._replace(learned=learned)
-        problem.shown.step(0.1, f"loss {float(found.loss):.6g}")
-        renewed = objective.refreshed(density, extra, events)
-        if renewed is None:
-            break
-        extra = renewed
-    converged = bool(np.isfinite(found.decrement)) and renewed is None
+
+    def minimum(density):
+        return settled(objective, density, extra, events, lambda loss: problem.shown.step(0.1, f"loss {loss:.6g}"))
+
+    found = best_of(minimum, density, problem.restarts, jax.random.fold_in(key, 2), problem.findings)
+    if not np.isfinite(found.loss):
+        raise ValueError(
+            f"The loss of {type(objective).__name__} is {float(found.loss)} at the start of the fit of "
+            f"{problem.p.name}; expected a finite number; pass start= parameters at which the density and its "
+            "derivatives are finite on the data."
+        )
+    density, extra, converged = found.density, found.extra, found.settled
     problem.findings += objective.findings(density, extra, events)
     covariance, signs = None, np.zeros(len(found.vector))
-    if minimise is lbfgs:
+    if not few(density, extra):
         problem.findings.append(
             Finding("there are too many parameters for a covariance", "use the bootstrap for errors", NOTE)
         )
@@ -55,12 +49,11 @@ def minimised(problem: Problem) -> Fit:
     if not converged and not signs.any():
         problem.findings.append(
             Finding(
-                f"the optimiser stopped after {int(found.steps)} steps without reaching a minimum",
+                f"the optimiser stopped after {found.steps} steps without reaching a minimum",
                 "look for parameters that run away (an empty cell, a flat direction), fix them or pass another start",
             )
         )
-    history = np.asarray(found.history)
-    fit = finished(problem, density, extra, covariance, converged, history)
+    fit = finished(problem, density, extra, covariance, converged, found.history)
     tell_runaways(fit, density, extra, signs)
     fit._again = functools.partial(bootstrapped, problem, density, extra)
     return fit

@@ -139,6 +139,22 @@ def long_run_variance(density, plan: Plan, draws: int) -> np.ndarray:
     return means.T @ means / (len(means) - 1) / len(means)
 
 
+@jax.jit
+def recession(density, events: dict, plan: Plan) -> jax.Array:
+    """±1 for each parameter in whose score the data's mean is beyond all draws, or level with the last of them.
+
+    Then the likelihood rises for ever as the parameter goes that way (where all draws are alike, the way it came).
+
+    References: Geyer (2009), doi:10.1214/08-EJS349.
+    """
+    vector, unravel = ravel_pytree(density.free())
+    score = jax.vmap(jax.grad(lambda v, event: density.at(unravel(v)).log_density(event)), (None, 0))
+    drawn, mean = score(vector, plan.events), score(vector, events).mean(0)
+    slack = 1e-9 * (1 + jnp.abs(mean))
+    upwards, downwards = mean >= drawn.max(0) - slack, mean <= drawn.min(0) + slack
+    return jnp.where(upwards & downwards, jnp.sign(vector), upwards.astype(int) - downwards.astype(int)).astype(int)
+
+
 def findings(shared: dict) -> list[Finding]:
     """Whether the draws may be believed."""
     found = []
@@ -157,4 +173,4 @@ def findings(shared: dict) -> list[Finding]:
     return found
 
 
-__all__ = ["ENOUGH", "brought_near", "drawn_anew", "effective_share", "findings", "long_run_variance"]
+__all__ = ["ENOUGH", "brought_near", "drawn_anew", "effective_share", "findings", "long_run_variance", "recession"]

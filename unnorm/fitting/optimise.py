@@ -1,10 +1,12 @@
 """Deterministic objectives are minimised to convergence: damped Newton for few parameters, L-BFGS for many."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
@@ -13,6 +15,7 @@ from unnorm.fitting.base import Extra
 NEWTON_LIMIT = 300  # parameters beyond which a Hessian costs more than it saves
 _STEPS = {"newton": 200, "lbfgs": 5000}
 _BATCH = 8  # Hessian columns at once
+_ROUNDS = 10  # how often an objective may renew what it prepared (quadrature nodes)
 
 
 class Minimum(NamedTuple):
@@ -57,19 +60,24 @@ def newton(objective, density, extra: Extra, events: dict) -> Minimum:
     x = parameters_of(density, extra)[0]
     tolerance = objective.rounding * (1e-20 if x.dtype == jnp.float64 else 1e-10)
 
+    def unit(value):
+        """In what the loss is measured: a likelihood in nats, others in units of the data."""
+        return jnp.abs(value) + (0.0 if objective.in_units_of_data else 1.0)
+
     def derivatives(x):
         value, gradient = jax.value_and_grad(loss)(x)
         return value, gradient, hessian(loss, x)
 
     def solve(gradient, curvature, damping):
-        scale = jnp.maximum(jnp.abs(jnp.diagonal(curvature)), 1e-8)
+        scale = jnp.abs(jnp.diagonal(curvature))
+        scale = jnp.maximum(scale, 1e-16 * jnp.max(scale))
         factor = jnp.linalg.cholesky(curvature + damping * jnp.diag(scale))
         return -jax.scipy.linalg.cho_solve((factor, True), gradient)
 
     def go_on(carry):
-        _, _, _, _, _, decrement, damping, step, _ = carry
+        _, value, _, _, _, decrement, damping, step, _ = carry
         # written so that a NaN decrement (no Cholesky factor) goes on with more damping
-        return ~(decrement < tolerance) & (step < _STEPS["newton"]) & (damping < 1e12)
+        return ~(decrement < tolerance * unit(value)) & (step < _STEPS["newton"]) & (damping < 1e12)
 
     def iterate(carry):
         x, value, gradient, curvature, _, _, damping, step, history = carry
@@ -77,7 +85,7 @@ def newton(objective, density, extra: Extra, events: dict) -> Minimum:
         trial = x + move
         trial_value = loss(trial)
         decrement = jnp.where(damping == 0, -gradient @ move, jnp.inf)
-        slack = 1e-14 * objective.rounding * (1 + jnp.abs(value))
+        slack = 1e-14 * objective.rounding * unit(value)
         better = jnp.isfinite(trial_value) & (trial_value <= value + slack) & jnp.all(jnp.isfinite(move))
         damping = jnp.where(better, jnp.where(damping <= 1e-7, 0.0, damping / 10), jnp.maximum(10 * damping, 1e-4))
         fresh = jax.lax.cond(better, lambda: derivatives(trial), lambda: (value, gradient, curvature))
@@ -114,3 +122,38 @@ def lbfgs(objective, density, extra: Extra, events: dict) -> Minimum:
         go_on, iterate, (x, solver.init(x), jnp.asarray(jnp.inf, x.dtype), 0, history)
     )
     return Minimum(x, loss(x), jnp.where(norm < tolerance, 0.0, jnp.inf), step, history)
+
+
+class Settled(NamedTuple):
+    """A minimum, and whether it was reached and what the objective prepared holds there."""
+
+    loss: jax.Array
+    vector: jax.Array
+    density: Any
+    extra: Extra
+    steps: int
+    history: np.ndarray
+    settled: bool
+
+
+def few(density, extra: Extra) -> bool:
+    """Whether the parameters are few enough for their Hessian."""
+    return parameters_of(density, extra)[0].size <= NEWTON_LIMIT
+
+
+def settled(
+    objective, density, extra: Extra, events: dict, tell: Callable[[float], None] = lambda loss: None
+) -> Settled:
+    """Solve or minimise, and renew what was prepared until it holds at the minimum."""
+    minimise = newton if few(density, extra) else lbfgs
+    for _ in range(_ROUNDS):
+        found = objective.solved(density, extra, events) or minimise(objective, density, extra, events)
+        tell(float(found.loss))
+        free, learned = parameters_of(density, extra)[1](found.vector)
+        density, extra = density.at(free), extra._replace(learned=learned)
+        renewed = objective.refreshed(density, extra, events) if np.isfinite(found.loss) else None
+        if renewed is None:
+            break
+        extra = renewed
+    reached = bool(np.isfinite(found.decrement)) and renewed is None
+    return Settled(found.loss, found.vector, density, extra, int(found.steps), np.asarray(found.history), reached)

@@ -34,6 +34,7 @@ class Problem:
     batches: Iterator[dict[str, Any]] | None = None  # where the user brings the batches, `events` is the first
     callback: Callable[[dict[str, float]], Any] | None = None
     store: str | Path | None = None
+    restarts: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     @property

@@ -63,15 +63,19 @@ def bootstrapped(problem: Problem, density, extra, fit, replicates: int, seed: i
             "bootstrap was asked of a fit with sampling weights; expected none, or whole numbers (frequencies); use "
             "the fit's own standard errors."
         )
-    one, dtype = problem.rows == 1, next(iter(problem.events.values())).dtype
-    with jax.enable_x64(dtype == np.float64):
+    with jax.enable_x64(next(iter(problem.events.values())).dtype == np.float64):
         given = problem.objective, density, problem.events, jax.random.key(seed), replicates
-        vectors, kept = parametric(*given) if one else resampled(*given, problem.clusters)
-        unravel = parameters_of(density, extra)[1]
-        rows = [entries(density, lambda v: unravel(v)[0], vector)[0] for vector in vectors[kept]]
-    labels = fit._labels()
+        if problem.rows == 1:
+            return of_vectors(fit, density, extra, *parametric(*given), parametric=True)
+        return of_vectors(fit, density, extra, *resampled(*given, problem.clusters))
+
+
+def of_vectors(fit, density, extra, vectors: np.ndarray, kept: np.ndarray, parametric: bool = False) -> Bootstrap:
+    """The replicates' vectors of all that is estimated, in the user's terms."""
+    unravel, labels = parameters_of(density, extra)[1], fit._labels()
+    rows = [entries(density, lambda v: unravel(v)[0], vector)[0] for vector in vectors[kept]]
     estimates = pd.DataFrame(np.reshape(rows, (-1, len(labels))), columns=labels)
-    return Bootstrap(pd.Series(fit._estimates, labels), estimates, int((~kept).sum()), one, _told(kept))
+    return Bootstrap(pd.Series(fit._estimates, labels), estimates, int((~kept).sum()), parametric, _told(kept))
 
 
 def _told(kept: np.ndarray) -> list[Finding]:

@@ -155,7 +155,7 @@ class Fit(Result):
             of replicates without a finite estimate, which are counted apart.
 
         Raises:
-            ValueError: the fit was loaded, trained on batches, or made by an objective with a sampler inside.
+            ValueError: the fit was loaded, or trained on batches.
 
         References:
             Efron (1979), doi:10.1214/aos/1176344552; Davison and Hinkley (1997), doi:10.1017/CBO9780511802843.
@@ -165,8 +165,7 @@ class Fit(Result):
         if self._again is None:
             raise ValueError(
                 f"bootstrap was asked of a fit by {self.objective} that cannot be repeated here; expected one that was "
-                "minimised in this process; fit again by un.objectives.PseudoLikelihood, ScoreMatching, NCE or "
-                "MaximumLikelihood."
+                "made in this process on all rows at once; fit again without batch_size, steps and optimizer."
             )
         return self._again(self, n, seed)
 

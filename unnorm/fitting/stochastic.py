@@ -48,6 +48,7 @@ class Settled(NamedTuple):
     steps: int
     history: np.ndarray  # distance to the last iterate in the metric, step by step
     acceptance: float
+    errors: np.ndarray | None  # the standard errors against which `error` was held
 
 
 @jax.jit
@@ -135,7 +136,9 @@ def settle(objective, density, extra, events, key, standard_errors: Callable, sh
         errors = standard_errors(average, walk.extra) if errors is None else errors
         worst = np.inf if errors is None else np.max(error / errors)
         converged = bool(len(kept) >= 2 * AVERAGED and worst <= ENOUGH)
-    return Settled(average, walk.extra, error, converged, approached, done, np.concatenate(histories), acceptance)
+    return Settled(
+        average, walk.extra, error, converged, approached, done, np.concatenate(histories), acceptance, errors
+    )
 
 
 def _near(change: np.ndarray, metric: np.ndarray, rows: int) -> bool:

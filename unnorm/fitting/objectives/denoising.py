@@ -37,6 +37,7 @@ class DenoisingScoreMatching(PerExample):
 
     sigma: Any
     corruptions: int = static(10)
+    in_units_of_data = True
 
     @property
     def target(self) -> str:

@@ -129,6 +129,9 @@ class MaximumLikelihood(PerExample):
     def shared_noise(self, density, extra, events):
         return None if self.draws is None else monte_carlo.long_run_variance(density, extra.shared["plan"], self.draws)
 
+    def recession(self, density, extra, events):
+        return None if self.draws is None else monte_carlo.recession(density, events, extra.shared["plan"])
+
     def findings(self, density, extra, events):
         found = [] if self.draws is None else monte_carlo.findings(extra.shared)
         if len(next(iter(events.values()))) == 1:

@@ -8,7 +8,7 @@ import numpy as np
 
 from unnorm.fitting.base import Extra
 from unnorm.fitting.contrast import Contrast
-from unnorm.fitting.noise import finite_log_z, one_log_z, refuse_uncovered
+from unnorm.fitting.noise_checks import finite_log_z, one_log_z, refuse_uncovered
 from unnorm.methods import method, static
 from unnorm.partition.nodes import MAX_STATES, count_states, enumerate_states, free_size, log_densities
 

@@ -23,6 +23,7 @@ WEIGHTS: dict[str, Callable] = {
     "square": lambda u: u**2,
     "log1p": jnp.log1p,
 }
+STATES = ("ratio", "concrete")
 
 
 @method
@@ -32,13 +33,15 @@ class ScoreMatching(PerExample):
     On Real h = 1 (Hyvärinen, 2005). On Positive and Interval, h_j = h(distance to the nearest bound / s_j) vanishes at
     the bounds, with s_j the column's standard deviation (generalized score matching). On Simplex it weighs the moves of
     mass between parts, on Circle and Sphere the derivatives are the surface's. Count has the form of ordinal data;
-    Binary, Spin, Categorical and Graph have ratio matching. The losses of several variables add up. A density whose
+    Binary, Spin, Categorical and Graph have ratio matching, or the concrete form, which has no minimum where neighbours
+    of observed states are never observed. The losses of several variables add up. A density whose
     score is linear in its parameters is found out, and fitted by one linear solve.
 
     Args:
         h: "min" (min(u, 1), the default), "linear", "square", "log1p", or a function of the scaled distance u.
         trace: how second derivatives are taken, exactly in every case: "auto", "jacobian" (the gradient linearised),
             "forward_laplacian" (one forward pass for several directions), "low_memory" (one direction after the other).
+        states: "ratio" or "concrete": what is matched where entries have finitely many states.
 
     Example:
         >>> import unnorm as un
@@ -51,11 +54,13 @@ class ScoreMatching(PerExample):
         Hyvärinen (2005), JMLR 6, 695-709; Hyvärinen (2007), doi:10.1016/j.csda.2006.09.003; Yu, Drton and Shojaie
         (2019), arXiv:1812.10551; Mardia, Kent and Laha (2016), arXiv:1604.08470 (directions); Scealy and Wood (2023),
         arXiv:2012.12461 (the simplex); Xu, Scealy, Wood and Zou (2022), arXiv:2203.09864 (counts); Lyu (2009),
-        arXiv:1205.2629 (categories).
+        arXiv:1205.2629 (categories); Meng, Choi, Song and Ermon (2022), arXiv:2211.00802 (the concrete form).
     """
 
     h: Any = static("min")
     trace: str = static("auto")
+    states: str = static("ratio")
+    in_units_of_data = True
     target = "the minimum of the Fisher divergence (the maximum likelihood estimate only if the model is true)"
 
     def refuse(self, density):
@@ -63,6 +68,8 @@ class ScoreMatching(PerExample):
             return f"h is {self.h!r}, which is no weight function; {choose_from(str(self.h), WEIGHTS)}"
         if self.trace not in ("auto", *TRACES):
             return f"trace is {self.trace!r}, which is not known; {choose_from(str(self.trace), ('auto', *TRACES))}"
+        if self.states not in STATES:
+            return f"states is {self.states!r}, which is not known; {choose_from(str(self.states), STATES)}"
         for name, support in density.variables.items():
             if support.score_matching is None:
                 return (
@@ -76,10 +83,14 @@ class ScoreMatching(PerExample):
         """h as a function."""
         return self.h if callable(self.h) else WEIGHTS[self.h]
 
+    def _form(self, support):
+        name = support.score_matching
+        return FORMS[self.states if name == "ratio" else name]
+
     def prepare(self, density, events, key):
         refuse_one_row(self, events)
         scales = {
-            name: FORMS[support.score_matching].prepare(name, support, jnp.asarray(events[name]), self)
+            name: self._form(support).prepare(name, support, jnp.asarray(events[name]), self)
             for name, support in density.variables.items()
         }
         return Extra(shared={"scales": scales})
@@ -88,7 +99,7 @@ class ScoreMatching(PerExample):
         """The loss of one row as a pair (a, r): it is a + r'r/2."""
         parts = []
         for name, support in density.variables.items():
-            scales, form = extra.shared["scales"][name], FORMS[support.score_matching]
+            scales, form = extra.shared["scales"][name], self._form(support)
             of_variable = partial(_with_value, density, event, name)
             parts.append(form.terms(of_variable, event[name], support, scales, self))
         return sum(affine for affine, _ in parts), jnp.concatenate([residual for _, residual in parts])

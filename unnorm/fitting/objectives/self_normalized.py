@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from unnorm.fitting.contrast import Contrast
-from unnorm.fitting.noise import one_log_z
+from unnorm.fitting.noise_checks import one_log_z
 from unnorm.methods import method
 
 

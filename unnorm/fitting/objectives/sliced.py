@@ -39,6 +39,7 @@ class SlicedScoreMatching(PerExample):
     projections: int = static(10)
     variance_reduction: bool = static(True)
     directions: str = static("rademacher")
+    in_units_of_data = True
     target = "the minimum of the sliced Fisher divergence (the maximum likelihood estimate only if the model is true)"
 
     def refuse(self, density):

@@ -6,7 +6,7 @@ row, `log_density` being a function of its value alone: a pair (a, r) that stand
 affine in the parameters, the fit is a linear solve. To add a form: its module, and its line in FORMS.
 """
 
-from unnorm.fitting.score_forms import generalized, ordinal, plain, ratio, simplex, sphere
+from unnorm.fitting.score_forms import concrete, generalized, ordinal, plain, ratio, simplex, sphere
 
 FORMS = {
     "plain": plain,
@@ -16,4 +16,5 @@ FORMS = {
     "sphere": sphere,
     "ordinal": ordinal,
     "ratio": ratio,
+    "concrete": concrete,
 }

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.methods import method
-from unnorm.sampling.base import Options, SamplingAlgorithm, WalkNoise, metropolis, normals_like, tree_where
+from unnorm.sampling.base import Options, SamplingAlgorithm, WalkNoise, metropolis, normals_like, total, tree_where
 from unnorm.sampling.kernels.langevin import initialise
 
 
@@ -57,7 +57,7 @@ class Barker(WalkNoise, Options):
             proposal = init(jax.tree.map(jnp.add, state.position, moves))
 
             def log_chance(gradient, sign):
-                parts = jax.tree.map(lambda m, g: jnp.sum(jax.nn.log_sigmoid(sign * m * g)), moves, gradient)
+                parts = jax.tree.map(lambda m, g: total(jax.nn.log_sigmoid(sign * m * g)), moves, gradient)
                 return sum(jax.tree.leaves(parts))
 
             ratio = proposal.logdensity - state.logdensity

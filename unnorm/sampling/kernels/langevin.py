@@ -6,7 +6,16 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.methods import method
-from unnorm.sampling.base import Options, Proposed, SamplingAlgorithm, WalkNoise, metropolis, normals_like, tree_where
+from unnorm.sampling.base import (
+    Options,
+    Proposed,
+    SamplingAlgorithm,
+    WalkNoise,
+    metropolis,
+    normals_like,
+    total,
+    tree_where,
+)
 
 
 class LangevinState(NamedTuple):
@@ -107,7 +116,7 @@ class MALA(WalkNoise, Options):
 
         def log_transitions(x, y, g, z):
             """log q(x | y) − log q(y | x): the way there is the noise z itself, and one sum serves both ways."""
-            return jnp.sum(0.5 * z**2 - (x - y - step_size * g) ** 2 / (4 * step_size))
+            return total(0.5 * z**2 - (x - y - step_size * g) ** 2 / (4 * step_size))
 
         def step(noise, state):
             walk, log_uniform = noise
