@@ -9,6 +9,7 @@ import pytest
 from helpers import assert_within
 from jax.flatten_util import ravel_pytree
 from jax.scipy.special import gammaln
+from scipy import special
 from targets import ising
 
 import unnorm as un
@@ -51,6 +52,22 @@ def test_case_f_on_the_sphere():
     eta = fitted(fisher, x).density.parameters["eta"]
     assert np.linalg.norm(eta) == pytest.approx(4.73069, abs=1e-5)
     assert eta == pytest.approx(np.linalg.solve(np.eye(3) - x.T @ x / len(x), 2 * x.mean(0)), abs=1e-8)
+
+
+def test_case_f_by_maximum_likelihood():
+    fit = un.fit(fisher, poles(), "maximum_likelihood", seed=0, progress=False)
+    assert fit.converged
+    assert np.linalg.norm(fit.density.parameters["eta"]) == pytest.approx(4.31832, abs=1e-5)
+    assert fit.log_z.value == pytest.approx(4.693152, abs=1e-6)
+    assert fit.log_likelihood(poles()).value == pytest.approx(-68.665, abs=1e-3)
+
+
+def test_log_z_of_a_fit_on_the_circle_is_bessels():
+    angles = np.random.default_rng(0).vonmises(0.5, 1.0, 200)
+    for objective in ("maximum_likelihood", "score_matching"):
+        fit = un.fit(wrapped.fix(double=0.0), angles, objective, seed=0, progress=False)
+        kappa = np.hypot(fit.density.parameters["cosine"], fit.density.parameters["sine"])
+        assert fit.converged and fit.log_z.value == pytest.approx(np.log(2 * np.pi * special.i0(kappa)), abs=1e-8)
 
 
 def test_case_b_of_counts():

@@ -60,6 +60,7 @@ class Exact:
     max_states: int = static(MAX_STATES)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
+        density = density.charted()
         if free_size(density):
             dimensions_within_reach(density)
             return Quadrature()(density, key)
@@ -99,6 +100,7 @@ def _enumerated(density: Density, count: int):
 # -- plans -----------------------------------------------------------------------------
 def has_plan(density: Density) -> bool:
     """Whether `plan_for` serves the density: few enough states or one count, at most three continuous dimensions."""
+    density = density.charted()
     if lone_count(density):
         return True
     size, count = free_size(density), count_states(density)
@@ -114,8 +116,8 @@ def plan_for(density: Density, centre: dict | None = None, scale: dict | None = 
 
     Args:
         density: bare, its arrays in the dtype of the plan.
-        centre: ``{name: array of the free shape}``: where the mass will be, in unconstrained coordinates (the data's
-            mean); for continuous variables and a count. None: it is found from the density as it stands.
+        centre: ``{name: array of the free shape}``: where the mass will be, in the unconstrained coordinates of the
+            supports' charts (the data's mean); for continuous variables and a count. None: it is found from the density as it stands.
         scale: as `centre`: how wide (the data's standard deviation).
         tolerance: of log Z, for p̃ and for p̃², which stands for densities narrower than the present one.
 
@@ -131,6 +133,7 @@ def plan_for(density: Density, centre: dict | None = None, scale: dict | None = 
         >>> round(float(log_integral(p, *plan_for(p))), 4)  # log 2
         0.6931
     """
+    density = density.charted()
     size = dimensions_within_reach(density)
     if lone_count(density):
         return count_plan(density, centre, scale, WIDE)

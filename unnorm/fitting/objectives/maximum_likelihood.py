@@ -147,10 +147,10 @@ def log_z_on(density, plan) -> jax.Array:
 
 
 def location(density, events) -> tuple[dict | None, dict | None]:
-    """Where the data lie in unconstrained coordinates: the fitted density will be there too."""
+    """Where the data lie in the unconstrained coordinates of integration: the fitted density will be there too."""
     if all(support.states is not None for support in density.variables.values()):
         return None, None
-    free = unconstrained(density, events)
+    free = unconstrained(density.charted(), events)
     centre = {name: jnp.mean(value, 0) for name, value in free.items()}
     scale = {name: jnp.std(value, 0) + 1e-3 for name, value in free.items()}
     return centre, scale
