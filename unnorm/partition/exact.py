@@ -117,7 +117,8 @@ def plan_for(density: Density, centre: dict | None = None, scale: dict | None = 
     Args:
         density: bare, its arrays in the dtype of the plan.
         centre: ``{name: array of the free shape}``: where the mass will be, in the unconstrained coordinates of the
-            supports' charts (the data's mean); for continuous variables and a count. None: it is found from the density as it stands.
+            supports' charts (the data's mean); for continuous variables and a count. None: it is found from the density
+            as it stands.
         scale: as `centre`: how wide (the data's standard deviation).
         tolerance: of log Z, for p̃ and for p̃², which stands for densities narrower than the present one.
 

@@ -202,14 +202,19 @@ def dimensions_within_reach(density: Density) -> int:
 
 
 def nodes_on(density: Density, frame: Frame, axes: list[np.ndarray]) -> Plan:
-    """The plan of a tensor rule, times the states of the discrete variables; unresolved nodes are left out."""
+    """The plan of a tensor rule, times the states of the discrete variables.
+
+    Unresolved nodes get no weight, and another's place: to leave them out would make a shape for every data set, and
+    each would be compiled anew.
+    """
     free, log_weights = grid_points(frame, axes)
     dtype = jnp.result_type(float)
     free = jnp.asarray(free, dtype)
     events, log_det = jax.vmap(lambda u: constrained(density, u))(free)
-    kept = np.asarray(jax.vmap(lambda u, event: resolved_by_rounding(density, u, event))(free, events))
-    log_weights = jnp.asarray(log_weights, dtype) + log_det
-    events, log_weights = jax.tree.map(lambda leaf: leaf[kept], (events, log_weights))
+    kept = jax.vmap(lambda u, event: resolved_by_rounding(density, u, event))(free, events)
+    log_weights = jnp.where(kept, jnp.asarray(log_weights, dtype) + log_det, -jnp.inf)
+    place = jnp.where(kept, jnp.arange(len(kept)), jnp.argmax(kept))
+    events = jax.tree.map(lambda leaf: leaf[place], events)
     count = listed_states(density)
     if count == 1 and not any(s.discrete for s in density.variables.values()):
         return Plan(events, log_weights)
