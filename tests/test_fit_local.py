@@ -127,10 +127,10 @@ def test_denoising_finds_the_smoothed_covariance():
 def test_many_levels_are_the_mean_of_their_losses(x64):
     one, two, both = (un.objectives.DenoisingScoreMatching(sigma=s) for s in (0.5, 1.0, [0.5, 1.0]))
     p = gaussian.bind(field=np.ones(3))
-    event, noise = {"x": jnp.array([0.3, -1.0, 2.0])}, jax.random.normal(jax.random.key(0), (2, 4, 3))
+    events, noise = {"x": jnp.array([[0.3, -1.0, 2.0]])}, jax.random.normal(jax.random.key(0), (1, 2, 4, 3))
     at = [
-        float(objective.loss_i(p, Extra(rows={"noise": part}), event, None))
-        for objective, part in ((one, noise[:1]), (two, noise[1:]), (both, noise))
+        float(objective.losses(p, Extra(rows={"noise": part}), events)[0])
+        for objective, part in ((one, noise[:, :1]), (two, noise[:, 1:]), (both, noise))
     ]
     assert at[2] == pytest.approx((at[0] + at[1]) / 2)
 

@@ -29,9 +29,9 @@ class Contrast(WithNoise):
         extra = super().prepare(density, events, key)
         return extra._replace(learned={"log_z": sampled_log_z(self, density, extra, events)})
 
-    def loss_i(self, density, extra, event, key):
-        on_data, on_noise = self.log_ratios(density, extra, event)
-        return self.data_term(on_data) + jnp.sum(extra.shared.get("weights", 1.0) * self.noise_term(on_noise))
+    def losses(self, density, extra, events):
+        on_data, on_noise = self.log_ratios(density, extra, events)
+        return self.data_term(on_data) + jnp.sum(extra.shared.get("weights", 1.0) * self.noise_term(on_noise), -1)
 
     def noise_slope(self, density, extra, events):
         return _noise_slope(self, density, extra, events)
@@ -86,8 +86,4 @@ def _drawn_variance(objective: Contrast, density, extra: Extra) -> jax.Array:
 @jax.jit
 def _information(objective: Contrast, density, extra: Extra, events: dict) -> jax.Array:
     """−mean_x a'(r): how much of ∇ log p̃(x) enters the score."""
-
-    def one(row, event):
-        return -jax.grad(objective.data_term)(objective.log_ratios(density, extra._replace(rows=row), event)[0])
-
-    return jax.vmap(one)(extra.rows, events).mean()
+    return -jax.vmap(jax.grad(objective.data_term))(objective.log_ratios(density, extra, events)[0]).mean()

@@ -4,6 +4,7 @@ Projections, corruptions and noise points are drawn once, row by row, and enter 
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -54,6 +55,14 @@ def point_of(density, event: dict) -> tuple[jax.Array, Any]:
     """The variables of one event as one vector, and log p̃ as a function of it."""
     point, unravel = ravel_pytree({name: event[name] for name in density.variables})
     return point, lambda x: density.log_density(event | unravel(x))
+
+
+def at_draws(function: Callable, events: dict, draws: Any) -> jax.Array:
+    """function(event, draw) at every draw of every row, (n, m): as one batch, for a batch of batches is slow."""
+    rows, each = jax.tree.leaves(draws)[0].shape[:2]
+    repeated = jax.tree.map(lambda leaf: jnp.repeat(leaf, each, 0), events)
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
+    return jax.vmap(function)(repeated, flat).reshape(rows, each)
 
 
 def size_of(density) -> int:

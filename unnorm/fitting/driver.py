@@ -161,7 +161,7 @@ def _chosen(p: Density, objective: Any, weighted: bool, findings: list[Finding])
         name = type(objective).__name__
         what = f"{name} was chosen, the first of maximum likelihood, score matching and NCE that serves {p.name}"
         findings.append(Finding(what, "name an objective to change it", NOTE))
-    objective = look_up(objective, OBJECTIVES, "objective", "loss_i|gradient")
+    objective = look_up(objective, OBJECTIVES, "objective", "losses|gradient")
     refusal = objective.refuse(p)
     if refusal:
         raise ValueError(f"{refusal}.")

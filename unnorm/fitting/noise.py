@@ -16,7 +16,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.drawn import not_whole, refuse_one_row
+from unnorm.fitting.drawn import at_draws, not_whole, refuse_one_row
 from unnorm.fitting.noise_checks import check_given, finite_log_z, refuse_uncovered, too_easy
 from unnorm.fitting.optimise import parameters_of
 from unnorm.methods import static
@@ -118,13 +118,12 @@ class WithNoise(PerExample):
         return {"noise": noise, "on_noise": jax.vmap(log_noise)(noise), "on_data": log_noise(events)}
 
     # -- the loss ------------------------------------------------------------------------------------------------------
-    def log_ratios(self, density, extra: Extra, event: dict) -> tuple[jax.Array, jax.Array]:
-        """log p̃ − log Z − log p_n at one row (Z = 1 where it is not learned), and at its noise (ν,)."""
-        log_z, rows = extra.learned.get("log_z", 0.0), extra.rows
-        on_data = density.log_density(event) - log_z - rows["on_data"]
-        log_model = self.log_model(density)
-        on_noise = jax.vmap(lambda noise: log_model(event | noise))(rows["noise"]) - log_z - rows["on_noise"]
-        return on_data, on_noise
+    def log_ratios(self, density, extra: Extra, events: dict) -> tuple[jax.Array, jax.Array]:
+        """log p̃ − log Z − log p_n at every row (n,), Z = 1 where it is not learned, and at its noise (n, ν)."""
+        log_z, rows, log_model = extra.learned.get("log_z", 0.0), extra.rows, self.log_model(density)
+        on_data = jax.vmap(density.log_density)(events) - log_z - rows["on_data"]
+        on_noise = at_draws(lambda event, noise: log_model(event | noise), events, rows["noise"])
+        return on_data, on_noise - log_z - rows["on_noise"]
 
     # -- standard errors -----------------------------------------------------------------------------------------------
     def noise_slope(self, density, extra: Extra, events: dict) -> jax.Array:
@@ -154,11 +153,7 @@ class WithNoise(PerExample):
 @jax.jit
 def noise_log_ratios(objective: WithNoise, density, extra: Extra, events: dict) -> jax.Array:
     """log p̃ − log Z − log p_n at all noise points, (n, ν)."""
-
-    def one(row, event):
-        return objective.log_ratios(density, extra._replace(rows=row), event)[1]
-
-    return jax.vmap(one)(extra.rows, events)
+    return objective.log_ratios(density, extra, events)[1]
 
 
 def sampled_log_z(objective: WithNoise, density, extra: Extra, events: dict) -> jax.Array:

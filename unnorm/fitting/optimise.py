@@ -34,12 +34,7 @@ def parameters_of(density, extra: Extra) -> tuple[jax.Array, Any]:
 def losses(objective, density, extra: Extra, events: dict, vector: jax.Array) -> jax.Array:
     """The loss of every row at this parameter vector."""
     free, learned = parameters_of(density, extra)[1](vector)
-    moved = density.at(free)
-
-    def one(row, event):
-        return objective.loss_i(moved, Extra(learned, row, extra.shared), event, None)
-
-    return jax.vmap(one)(extra.rows, events)
+    return objective.losses(density.at(free), extra._replace(learned=learned, weights=None), events)
 
 
 def mean_loss(objective, density, extra: Extra, events: dict, vector: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from unnorm.diagnostics.verdict import WARNING, Finding
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.drawn import drawn_variance, not_positive, not_whole
+from unnorm.fitting.drawn import at_draws, drawn_variance, not_positive, not_whole
 from unnorm.methods import method, static
 
 _LEAST_DOUBT, _MOST_DOUBT = 0.1, 0.95  # of 4h(1−h): outside of it the errors are twice what a better scale gives
@@ -102,13 +102,16 @@ class ConditionalNCE(PerExample):
             first += size
         return event | moved
 
-    def _log_odds(self, density, extra: Extra, event: dict) -> jax.Array:
-        """G at the moved points, (ν,)."""
-        here = density.log_density(event)
-        return here - jax.vmap(lambda draws: density.masked(self._moved(density, extra, event, draws)))(extra.rows)
+    def _log_odds(self, density, extra: Extra, events: dict) -> jax.Array:
+        """G at the moved points, (n, ν)."""
 
-    def loss_i(self, density, extra, event, key):
-        return 2 * jnp.mean(jax.nn.softplus(-self._log_odds(density, extra, event)))
+        def there(event, draws):
+            return density.masked(self._moved(density, extra, event, draws))
+
+        return jax.vmap(density.log_density)(events)[:, None] - at_draws(there, events, extra.rows)
+
+    def losses(self, density, extra, events):
+        return 2 * jax.nn.softplus(-self._log_odds(density, extra, events)).mean(1)
 
     # -- errors and findings -------------------------------------------------------------------------------------------
     def noise_variance(self, density, extra, events):
@@ -131,11 +134,8 @@ class ConditionalNCE(PerExample):
 def _mean_doubt(objective: ConditionalNCE, density, extra: Extra, events: dict) -> jax.Array:
     """4h(1 − h) on average, h the chance of taking the moved point for the datum: 1 where nothing tells them apart."""
 
-    def one(row, event):
-        h = jax.nn.sigmoid(-objective._log_odds(density, extra._replace(rows=row), event))
-        return jnp.mean(4 * h * (1 - h))
-
-    return jax.vmap(one)(extra.rows, events).mean()
+    h = jax.nn.sigmoid(-objective._log_odds(density, extra, events))
+    return jnp.mean(4 * h * (1 - h))
 
 
 def _on_a_scale(density) -> list[str]:

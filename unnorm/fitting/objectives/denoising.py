@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.drawn import drawn_variance, not_real, not_whole, point_of, refuse_one_row, size_of
+from unnorm.fitting.drawn import at_draws, drawn_variance, not_real, not_whole, point_of, refuse_one_row, size_of
 from unnorm.methods import method, static
 
 
@@ -71,13 +71,16 @@ class DenoisingScoreMatching(PerExample):
         shape = (len(next(iter(events.values()))), *extra.rows["noise"].shape[1:])
         return {"noise": jax.random.normal(key, shape, extra.rows["noise"].dtype)}
 
-    def loss_i(self, density, extra, event, key):
-        point, log_density = point_of(density, event)
+    def losses(self, density, extra, events):
+        noise, levels = extra.rows["noise"], self._levels()
+        rows, _, corruptions, size = noise.shape
 
-        def one(sigma, noise):
+        def one(event, draw):
+            (sigma, noise), (point, log_density) = draw, point_of(density, event)
             return 0.5 * jnp.sum((sigma * jax.grad(log_density)(point + sigma * noise) + noise) ** 2)
 
-        return jnp.mean(jax.vmap(jax.vmap(one, (None, 0)))(self._levels(), extra.rows["noise"]))
+        sigma = jnp.tile(jnp.repeat(levels, corruptions), (rows, 1))
+        return at_draws(one, events, (sigma, noise.reshape(rows, -1, size))).mean(1)
 
     def noise_variance(self, density, extra, events):
         return drawn_variance(self, density, extra, events, ("noise",))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.drawn import draw, drawn_variance, not_positive, not_real, not_whole, point_of
+from unnorm.fitting.drawn import at_draws, draw, drawn_variance, not_positive, not_real, not_whole, point_of
 from unnorm.methods import method, static
 
 
@@ -74,17 +74,17 @@ class FiniteDifferenceScoreMatching(PerExample):
         shape = (len(next(iter(events.values()))), *extra.rows["projections"].shape[1:])
         return {"projections": draw("rademacher", key, shape, extra.rows["projections"].dtype)}
 
-    def loss_i(self, density, extra, event, key):
-        point, log_density = point_of(density, event)
-        step, here = extra.shared["step"], log_density(point)
+    def losses(self, density, extra, events):
+        def off(event, move):
+            point, log_density = point_of(density, event)
+            return log_density(point + move)
 
-        def one(direction):
-            move = step * extra.shared["scales"] * direction
-            ahead, behind = log_density(point + move), log_density(point - move)
-            curvature, slope = (ahead - 2 * here + behind) / step**2, (ahead - behind) / (2 * step)
-            return curvature + 0.5 * slope**2
-
-        return jnp.mean(jax.vmap(one)(extra.rows["projections"]))
+        step = extra.shared["step"]
+        moves = step * extra.shared["scales"] * extra.rows["projections"]
+        here = jax.vmap(density.log_density)(events)[:, None]
+        ahead, behind = at_draws(off, events, moves), at_draws(off, events, -moves)
+        curvature, slope = (ahead - 2 * here + behind) / step**2, (ahead - behind) / (2 * step)
+        return jnp.mean(curvature + 0.5 * slope**2, 1)
 
     def noise_variance(self, density, extra, events):
         return drawn_variance(self, density, extra, events, ("projections",))

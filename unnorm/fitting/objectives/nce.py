@@ -71,11 +71,12 @@ class NCE(Contrast):
         log_z = finite_log_z(density, jax.nn.logsumexp(log_densities(density, states)))
         return Extra({"log_z": log_z}, {"on_data": on_data}, shared)
 
-    def log_ratios(self, density, extra, event):
+    def log_ratios(self, density, extra, events):
+        """With `exact`, at every row and at all states, which are the noise of every row."""
         if not self.exact:
-            return super().log_ratios(density, extra, event)
+            return super().log_ratios(density, extra, events)
         log_z, shared = extra.learned["log_z"], extra.shared
-        on_data = density.log_density(event) - log_z - extra.rows["on_data"]
+        on_data = log_densities(density, events) - log_z - extra.rows["on_data"]
         return on_data, log_densities(density, shared["states"]) - log_z - shared["on_states"]
 
     def data_term(self, log_ratio):

@@ -42,9 +42,9 @@ class RankingNCE(WithNoise):
 
     target = "the maximum likelihood estimate as the noise ratio grows, and a fixed point of its own before"
 
-    def loss_i(self, density, extra, event, key):
-        on_data, on_noise = self.log_ratios(density, extra, event)
-        return jnp.logaddexp(on_data, jax.nn.logsumexp(on_noise)) - on_data
+    def losses(self, density, extra, events):
+        on_data, on_noise = self.log_ratios(density, extra, events)
+        return jnp.logaddexp(on_data, jax.nn.logsumexp(on_noise, -1)) - on_data
 
     def noise_slope(self, density, extra, events):
         return _noise_slope(self, density, extra, events)
@@ -112,9 +112,5 @@ def _noise_slope(objective: RankingNCE, density, extra: Extra, events: dict) -> 
 @jax.jit
 def _information(objective: RankingNCE, density, extra: Extra, events: dict) -> jax.Array:
     """1 − the mean weight of the datum among its noise."""
-
-    def one(row, event):
-        on_data, on_noise = objective.log_ratios(density, extra._replace(rows=row), event)
-        return jax.nn.sigmoid(jax.nn.logsumexp(on_noise) - on_data)
-
-    return jax.vmap(one)(extra.rows, events).mean()
+    on_data, on_noise = objective.log_ratios(density, extra, events)
+    return jax.nn.sigmoid(jax.nn.logsumexp(on_noise, -1) - on_data).mean()
