@@ -46,7 +46,7 @@ def test_intervals_cover(what, request):
     for name, objective in OBJECTIVES[what].items():
         for true in (True, False):
             limit = o.MaximumLikelihood() if what in LIMITS else None
-            many = {"many": 100_000} if what == "contrastive divergence" else {}
+            many = {"many": 150} if what == "contrastive divergence" else {}
             found = coverage(name, true, objective, aims_at(name, true, objective, limit, **many))
             case = {
                 "covered": found.covered.to_dict(), "by H⁻¹/n": found.by_inverse_curvature.to_dict(),
