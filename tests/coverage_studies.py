@@ -107,7 +107,7 @@ def bits(more: float) -> Callable:
 @functools.cache
 def study(name: str) -> Study:
     if name == "wells":
-        return Study(wells, 500, from_cells(wells, cells(-4, 4, 800), cells(-4, 4, 800)), two_normals)
+        return Study(wells, 1000, from_cells(wells, cells(-4, 4, 800), cells(-4, 4, 800)), two_normals)
     if name == "gamma":
         # Scores as heavy as 1/x: at 400 rows the sandwich of score matching is too small by a tenth (it covers .92).
         return Study(gamma, 2000, from_cells(gamma, cells(0, 20, 200_000)), lambda r, n: r.gamma(4.0, 0.4, n) ** 0.85)

@@ -19,9 +19,7 @@ OBJECTIVES = {
     "persistent contrastive divergence": {"gamma": CD(persistent=True, chains=400, kernel=un.kernels.MALA())},
     "score matching": dict.fromkeys(("wells", "gamma", "conway", "mises"), o.ScoreMatching()),
     "sliced score matching": {"wells": o.SlicedScoreMatching()},
-    "sliced, 2 projections, plain": {
-        "wells": o.SlicedScoreMatching(projections=2, variance_reduction=False, directions="gaussian")
-    },
+    "sliced score matching, plain": {"wells": o.SlicedScoreMatching(variance_reduction=False)},
     "denoising score matching": {"wells": o.DenoisingScoreMatching(sigma=0.3)},
     "finite differences": {"wells": o.FiniteDifferenceScoreMatching()},
     "ratio matching": {"ising": o.RatioMatching()},

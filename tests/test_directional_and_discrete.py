@@ -46,6 +46,7 @@ def test_log_z_on_the_sphere_is_with_respect_to_its_surface(concentration):
     assert z.value == pytest.approx(exact, abs=1e-6) and z.measure == "x: surface"
 
 
+@pytest.mark.slow
 def test_log_z_of_von_mises_fisher_in_ten_dimensions():
     z = un.log_z(von_mises_fisher(10, 50.0), "smc", seed=0, progress=False)
     assert_within(z.value, 40.5073235554, z.standard_error)
@@ -77,6 +78,7 @@ def test_draws_on_the_sphere_have_length_one_and_are_diagnosed():
         assert not any("do not fit" in finding.what for finding in un.diagnose(draws, p).findings)
 
 
+@pytest.mark.slow
 def test_stein_sees_a_wrong_density_on_circle_and_sphere():
     for right, wrong in ((von_mises(2.0), von_mises(3.0)), (von_mises_fisher(3, 2.0), von_mises_fisher(3, 4.0))):
         draws = un.sample(right, "nuts", draws=4000, seed=1, progress=False)

@@ -88,6 +88,7 @@ def test_one_free_entry_is_the_likelihood(support):
     ],
     ids=["rademacher", "both-by-slices", "gaussian"],
 )
+@pytest.mark.slow
 def test_slices_agree_with_exact_score_matching(objective):
     exact = un.fit(gaussian, normal_data(), "score_matching", progress=False)
     fit = un.fit(gaussian, normal_data(), objective, seed=1, progress=False)
@@ -106,6 +107,7 @@ def test_projections_reproduce_their_error_over_seeds():
     assert np.all((spread / reported > 0.6) & (spread / reported < 1.5))
 
 
+@pytest.mark.slow
 def test_differences_agree_with_exact_score_matching_of_scaled_data():
     scaled = (normal_data() - normal_data().mean(0)) / normal_data().std(0)
     exact = un.fit(gaussian, scaled, "score_matching", progress=False)

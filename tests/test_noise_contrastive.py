@@ -202,6 +202,7 @@ def test_noise_that_is_too_easy_is_a_finding():
     assert not told(fitted(normal, data, NCE()), "too easy")
 
 
+@pytest.mark.slow
 def test_default_noise_on_ozone_overlaps(ozone):
     assert not told(fitted(truncated_gaussian, ozone, NCE()), "too easy")
 
@@ -308,6 +309,7 @@ def line():
 
 
 @pytest.mark.parametrize("objective", [RankingNCE(noise_ratio=20), ConditionalNCE(noise_ratio=20)], ids=str)
+@pytest.mark.slow
 def test_covariates_have_a_log_z_of_their_own(line, objective):
     fit = fitted(regression, line, objective)
     summary = fit.summary()

@@ -161,6 +161,7 @@ def four(blocks=None):
     return fitted(FOUR, drawn(FOUR, 400), PseudoLikelihood(blocks=blocks))
 
 
+@pytest.mark.slow
 def test_single_entries_are_the_plain_form():
     same(four(((3,), (1,), (0,), (2,))), four())
 
@@ -230,6 +231,7 @@ def test_blocks_with_too_many_states_and_counts_with_others_are_refused():
 
 
 # -- its standard errors: case A ---------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_naive_errors_of_rochdale_are_too_small_and_the_sandwich_is_not(rochdale):
     """H⁻¹/n alone is .66 to .73 of maximum likelihood's error; Godambe's form .94 to 1.14 of it."""
     fit = fitted(ising, un.models.load("rochdale"))

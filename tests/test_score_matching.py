@@ -231,6 +231,7 @@ def test_the_population_minimum_is_the_truth(name, x64):
     assert np.linalg.eigvalsh(curvature).min() > 1e-4
 
 
+@pytest.mark.slow
 def test_data_on_the_boundary_of_the_simplex():
     rng = np.random.default_rng(0)
     data = rng.dirichlet([1.0, 1.0, 1.0], 300)
@@ -250,6 +251,7 @@ def test_data_on_the_bounds_count_with_weight_0():
 
 
 @pytest.mark.parametrize("density", [ising, spins], ids=["binary", "spin"])
+@pytest.mark.slow
 def test_two_states_are_ratio_matching(density):
     low = density.variables["x"].states[0]
     data = np.where(np.random.default_rng(1).random((80, 3)) < 0.4, low, 1.0)

@@ -206,6 +206,7 @@ def test_a_saved_fit_is_the_same_fit(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["fit.npz"]
 
 
+@pytest.mark.slow
 def test_a_network_is_saved_with_all_its_leaves(tmp_path):
     fit = train(steps=20)
     fit.save(tmp_path / "fit.npz")

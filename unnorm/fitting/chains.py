@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.density import cast
 from unnorm.methods import look_up
-from unnorm.sampling.base import Target
+from unnorm.sampling.base import Target, noise_of
 from unnorm.sampling.kernels import HMC, KERNELS, Blockwise, Gibbs, RandomWalkMH, kernels_for
 
 _SHAKEN = 0.1  # by how much the parameters are shaken before a kernel looks at a density's structure
@@ -98,15 +98,15 @@ def _moved(kernel: Any, density, tuning: dict, starts: dict, key: jax.Array, ste
     algorithm = kernel.build(target, tuning)
 
     def one_chain(position, key):
-        def step(state, key):
-            noise = key if kernel.noise is None else kernel.noise(key, position)
+        def step(state, noise):
             state, info = algorithm.step(noise, state)
             told = kernel.stats(info)
             rate = jnp.nan_to_num(told.get("acceptance_rate", jnp.ones(())))
             return state, (rate, jnp.asarray(told.get("nan_proposal", False), rate.dtype))
 
         key, first = jax.random.split(key)
-        state, told = jax.lax.scan(step, algorithm.init(position, first), jax.random.split(key, steps))
+        noise = noise_of(kernel, key, position, steps)
+        state, told = jax.lax.scan(step, algorithm.init(position, first), noise)
         return state.position, target.constrain(state.position), *jax.tree.map(jnp.mean, told)
 
     count = len(next(iter(starts.values())))

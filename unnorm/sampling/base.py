@@ -186,6 +186,14 @@ def metropolis(log_ratio: jax.Array, log_uniform: jax.Array, proposed: jax.Array
     return Proposed(acceptance, log_uniform < log_ratio, jnp.isnan(proposed), jnp.isposinf(proposed))
 
 
+def noise_of(kernel: Any, key: jax.Array, position: Any, steps: int) -> Any:
+    """The noise of some steps of one chain, (steps, ...); keys, for a kernel that draws its own."""
+    if kernel.noise is not None and hasattr(kernel, "block_noise"):
+        return kernel.block_noise(key, position, steps)
+    keys = jax.random.split(key, steps)
+    return keys if kernel.noise is None else jax.vmap(lambda k: kernel.noise(k, position))(keys)
+
+
 def total(values: jax.Array) -> jax.Array:
     """The sum, in eight lanes: XLA keeps the order of a float sum, and one lane waits for every addition."""
     flat = values.reshape(-1)
@@ -218,7 +226,9 @@ __all__ = [
     "Target",
     "WalkNoise",
     "metropolis",
+    "noise_of",
     "normals_like",
     "static",
+    "total",
     "tree_where",
 ]

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as Split
 
 from unnorm.sampling import adaptation
-from unnorm.sampling.base import Target
+from unnorm.sampling.base import Target, noise_of
 from unnorm.supports import Support
 
 WARMUP, SAMPLING = 0, 1
@@ -58,11 +58,7 @@ def _block_noise(kernel: Any, keys: jax.Array, phase: int, block: jax.Array, pos
     """The noise (or the keys) of one block, (chains, steps, ...): to bring the steps to the front would cost a copy."""
 
     def one_chain(key, position):
-        key = jax.random.fold_in(jax.random.fold_in(key, phase), block)
-        if kernel.noise is not None and hasattr(kernel, "block_noise"):
-            return kernel.block_noise(key, position, steps)
-        step_keys = jax.random.split(key, steps)
-        return step_keys if kernel.noise is None else jax.vmap(lambda k: kernel.noise(k, position))(step_keys)
+        return noise_of(kernel, jax.random.fold_in(jax.random.fold_in(key, phase), block), position, steps)
 
     return jax.vmap(one_chain)(keys, positions)
 
