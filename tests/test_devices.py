@@ -39,7 +39,7 @@ from unnorm.density import cast
 for name in ("nuts", "mala"):
     kernel = cast(un.kernels.KERNELS[name](), np.float32)
     plan = Plan(100, 0, 4, 1, "all", 0, "float32")
-    run = Run(Target(cast(gaussian.bare(), np.float32)), kernel, plan, None, {}, None)
+    run = Run(Target(cast(gaussian.bare(), np.float32)), kernel, plan, None, {}, None, lambda trial: trial())
     carry, part = run.begin(), run.parts()[0]
     layout = run.layout(carry)
     assert layout.devices == 2

@@ -54,6 +54,16 @@ def cut_back(folder: Path, parts: int):
     (folder / "state.json").write_text(json.dumps({k: v for k, v in state.items() if int(k) < parts}))
 
 
+def test_a_run_that_goes_on_has_the_chain_blocks_of_its_beginning(tmp_path, monkeypatch):
+    """Another block would round in another way; what a trial finds depends on the hour."""
+    options = {"draws": 40, "warmup": 0, "chains": 8, "seed": 1, "progress": False}
+    monkeypatch.setattr("unnorm.sampling.run.chain_block", lambda *_: 4)
+    stored = un.sample(gaussian, un.kernels.MALA(step_size=0.1), store=tmp_path / "run.d", **options)
+    cut_back(tmp_path / "run.d", parts=1)
+    monkeypatch.setattr("unnorm.sampling.run.chain_block", lambda *_: pytest.fail("tried anew"))
+    assert same(stored, un.resume(tmp_path / "run.d", gaussian, progress=False))
+
+
 def test_gibbs_and_float64_resume(tmp_path):
     p = ising.with_dimensions(d=5).bind(field=np.linspace(-1, 1, 5))
     unbroken = un.sample(p, seed=3, dtype="float64", **RUN)

@@ -1,4 +1,7 @@
-"""How many chains step together: a quick trial, for what is fastest depends on the density."""
+"""How many chains step together: a quick trial, for what is fastest depends on the density.
+
+Its answer may change the rounding of a density, and so part chains in time: it stays for the process and the store.
+"""
 
 import time
 from typing import Any

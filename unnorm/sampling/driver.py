@@ -107,7 +107,7 @@ def sample(
         where = None if store is None else hosts.own_folder(Path(store))
         ready = cast(kernel.prepared(target), dtype)
         sink = Memory(draws) if where is None else Store(where, run_meta(target, kernel, plan, track, start, versions))
-        run = Run(target, ready, plan, start, track, device)
+        run = Run(target, ready, plan, start, track, device, sink.tried)
         carry, finished = _go(run, sink, hosts, progress)
         events, tracked, stats = sink.collected()
         if keep != "all":

@@ -1,6 +1,7 @@
 """A run of many chains: its parts one after another, each from the carry that the one before left."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -61,8 +62,10 @@ class Part(NamedTuple):
 class Run:
     """The chains of one kernel on one target, prepared and probed."""
 
-    def __init__(self, target: Target, kernel: Any, plan: Plan, start: Any, track: dict, device: Any):
+    def __init__(self, target: Target, kernel: Any, plan: Plan, start: Any, track: dict, device: Any, tried: Callable):
+        """`tried` answers a trial by what it found before, in a run that goes on."""
         self.target, self.kernel, self.plan, self.start, self.device = target, kernel, plan, start, device
+        self.tried = tried
         self.keys = chains.chain_keys(jax.random.key(plan.seed, impl="threefry2x32"), plan.chains)
         self.track = tuple(track.items())
         self.size = adaptation.size_of(target.random_position(jax.random.key(0), jnp.dtype(plan.dtype)))
@@ -176,7 +179,7 @@ class Run:
             devices=devices_for(own, self.device),
             draws=plan.draws if plan.keep == "moments" else 0,
         )
-        return layout._replace(chain_block=chain_block(self, carry, layout, own))
+        return layout._replace(chain_block=self.tried(lambda: chain_block(self, carry, layout, own)))
 
     def _words(self, out: Any, seconds: float) -> str:
         """Draws per second, acceptance, and the worst R-hat of what this part kept."""

@@ -1,14 +1,14 @@
 """A run on disk: every part by temporary file, fsync and rename, found whole by its checksum or made again.
 
 A store is a folder: `meta.json` says what was run, `part-00007.npz` holds what a part kept and the carry after it, and
-`state.json`, written last, lists the checksums of the parts that count. No pickle.
+`state.json`, written last, lists the checksums of the parts that count; `trial.json` what was tried out. No pickle.
 """
 
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,13 @@ class Store:
         self.sums[part] = hashlib.sha256(content).hexdigest()
         write(self.folder / "state.json", json.dumps(self.sums).encode())
         self.good.add(part)
+
+    def tried(self, trial: Callable[[], int]) -> int:
+        """What a trial found when the run began: a run that goes on must not find something else."""
+        path = self.folder / "trial.json"
+        if not path.exists():
+            write(path, json.dumps({"chain_block": trial()}).encode())
+        return _read_json(path)["chain_block"]
 
     def carry(self, part: int, template: Any) -> Any:
         """The carry after a part, in the structure of `template`."""
@@ -159,6 +166,9 @@ class Memory:
 
     def has(self, part: int) -> bool:
         return False
+
+    def tried(self, trial: Callable[[], int]) -> int:
+        return trial()
 
     def save(self, part: int, carry: Any, out: Any) -> None:
         self.groups = self.groups or tuple(Filling(self.draws) for _ in out)
