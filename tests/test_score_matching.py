@@ -420,3 +420,17 @@ def test_a_score_that_is_no_number_is_an_error():
     p = un.Density(lambda x, *, a: -a * jnp.sqrt(jnp.abs(x)) - x**2, {"x": un.Real}, {"a": (un.Real, 1.0)})
     with pytest.raises(ValueError, match="loss of ScoreMatching is nan at the start"):
         fitted(p, np.array([0.5, 0.0, 1.0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1e5, 0.1])
+def test_units_of_the_data_do_not_matter(scale):
+    """A normal in centre and precision is not linear; its loss is in units of 1/x²."""
+    p = un.Density(
+        lambda x, *, centre, precision: -0.5 * precision * (x - centre) ** 2,
+        {"x": un.Real}, {"centre": (un.Real, 0.0), "precision": (un.Positive, 1.0)},
+    )  # fmt: skip
+    data = scale * np.random.default_rng(0).normal(3.0, 1.0, size=300)
+    fit = fitted(p, data)
+    assert fit.converged, fit.findings
+    assert fit.summary().estimate.to_numpy() == pytest.approx([data.mean(), 1 / data.var()], rel=1e-8)
