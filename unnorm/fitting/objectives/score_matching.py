@@ -33,10 +33,9 @@ class ScoreMatching(PerExample):
     On Real h = 1 (Hyvärinen, 2005). On Positive and Interval, h_j = h(distance to the nearest bound / s_j) vanishes at
     the bounds, with s_j the column's standard deviation, which the standard errors take as given (generalized score
     matching). On Simplex it weighs the moves of mass between parts, on Circle and Sphere the derivatives are the
-    surface's. Count has the form of ordinal data;
-    Binary, Spin, Categorical and Graph have ratio matching, or the concrete form, which has no minimum where neighbours
-    of observed states are never observed. The losses of several variables add up. A density whose
-    score is linear in its parameters is found out, and fitted by one linear solve.
+    surface's. Count has the form of ordinal data; Binary, Spin, Categorical and Graph have ratio matching, or the
+    concrete form, which has no minimum where neighbours of observed states are never observed. The losses of several
+    variables add up. A density whose score is linear in its parameters is found out, and fitted by one linear solve.
 
     Args:
         h: "min" (min(u, 1), the default), "linear", "square", "log1p", or a function of the scaled distance u.
