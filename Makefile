@@ -23,7 +23,7 @@ test-all: $(STAMP)  ## run every test, the slow ones too
 	@$(PYTEST)
 
 bench: $(STAMP)  ## run the speed benchmarks; their tables are kept in docs/benchmarks.md
-	@cd tests && for part in chain_steps many_chains torch_peers effective_draws start_up hessian_trace; do \
+	@cd tests && for part in chain_steps many_chains torch_peers effective_draws start_up hessian_trace training whole_fits; do \
 	  ../$(BIN)/python -m benchmarks.$$part; done
 
 lint: $(STAMP)  ## check the code with ruff
