@@ -423,7 +423,7 @@ def test_a_score_that_is_no_number_is_an_error():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scale", [1e5, 0.1])
+@pytest.mark.parametrize("scale", [1e5, 0.1, 1e-3])
 def test_units_of_the_data_do_not_matter(scale):
     """A normal in centre and precision is not linear; its loss is in units of 1/x²."""
     p = un.Density(

@@ -16,6 +16,7 @@ from unnorm.fitting.optimise import mean_loss, parameters_of
 
 _ERRORS = 3.0  # model-based standard errors that are looked ahead
 _FLAT = 0.01  # of the rise that the curvature foretells there: less than this is none
+_INDEFINITE = 1e-6  # scaled eigenvalues below minus this are negative, not rounded
 _FLOOR = 1e-13  # smallest scaled eigenvalue of the curvature that is told from rounding
 
 
@@ -48,14 +49,25 @@ def _flat_on_one_side(objective, density, extra, events, psi, curvature) -> jax.
     here, foretold = loss(vector), unit * _ERRORS**2 / 2 / rows
     flat = jax.lax.map(lambda move: loss(vector + move) - here < _FLAT * foretold, jnp.concatenate([moves, -moves]))
     ahead, behind = jnp.split(flat, 2)
-    return ahead.astype(int) - behind.astype(int)
+    return jnp.where(_saddle(curvature), 0, ahead.astype(int) - behind.astype(int))
+
+
+def _scaled(curvature: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Eigenvalues and vectors of the curvature in units of its own diagonal, and those units."""
+    scale = jnp.sqrt(jnp.abs(jnp.diagonal(curvature)))
+    scale = jnp.where(scale > 0, scale, 1.0)
+    return *jnp.linalg.eigh(curvature / jnp.outer(scale, scale)), scale
+
+
+def _saddle(curvature: jax.Array) -> jax.Array:
+    """Whether the loss curves down somewhere: the optimiser stopped on its way, and nothing is known of limits."""
+    values = _scaled(curvature)[0]
+    return values[0] < -_INDEFINITE * values[-1]
 
 
 def _inverse(curvature: jax.Array) -> jax.Array:
     """H⁻¹, eigenvalues that rounding made of nothing replaced by a small one."""
-    scale = jnp.sqrt(jnp.abs(jnp.diagonal(curvature)))
-    scale = jnp.where(scale > 0, scale, 1.0)
-    values, vectors = jnp.linalg.eigh(curvature / jnp.outer(scale, scale))
+    values, vectors, scale = _scaled(curvature)
     return (vectors / jnp.maximum(values, _FLOOR * jnp.max(values))) @ vectors.T / jnp.outer(scale, scale)
 
 

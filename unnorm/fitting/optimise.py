@@ -50,7 +50,10 @@ def hessian(function, x: jax.Array) -> jax.Array:
 
 @jax.jit
 def newton(objective, density, extra: Extra, events: dict) -> Minimum:
-    """Newton's method with Levenberg's damping, until the decrement is at rounding level."""
+    """Newton's method with |eigenvalues| and Levenberg's damping, until the decrement is at rounding level.
+
+    References: Nocedal and Wright (2006), section 3.4 (modified Newton).
+    """
     loss = functools.partial(mean_loss, objective, density, extra, events)
     x = parameters_of(density, extra)[0]
     tolerance = objective.rounding * (1e-20 if x.dtype == jnp.float64 else 1e-10)
@@ -64,22 +67,25 @@ def newton(objective, density, extra: Extra, events: dict) -> Minimum:
         return value, gradient, hessian(loss, x)
 
     def solve(gradient, curvature, damping):
-        scale = jnp.abs(jnp.diagonal(curvature))
-        scale = jnp.maximum(scale, 1e-16 * jnp.max(scale))
-        factor = jnp.linalg.cholesky(curvature + damping * jnp.diag(scale))
-        return -jax.scipy.linalg.cho_solve((factor, True), gradient)
+        """The step, and whether the loss is convex here: where it is not, |eigenvalues| point downhill all the same."""
+        scale = jnp.sqrt(jnp.abs(jnp.diagonal(curvature)))
+        scale = jnp.maximum(scale, 1e-8 * jnp.max(scale))
+        values, vectors = jnp.linalg.eigh(curvature / jnp.outer(scale, scale))
+        rounding = x.size * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(values))
+        lengths = jnp.maximum(jnp.abs(values), rounding) + damping
+        return -(vectors @ (vectors.T @ (gradient / scale) / lengths)) / scale, values[0] > -rounding
 
     def go_on(carry):
         _, value, _, _, _, decrement, damping, step, _ = carry
-        # written so that a NaN decrement (no Cholesky factor) goes on with more damping
+        # written so that a NaN decrement goes on with more damping
         return ~(decrement < tolerance * unit(value)) & (step < _STEPS["newton"]) & (damping < 1e12)
 
     def iterate(carry):
         x, value, gradient, curvature, _, _, damping, step, history = carry
-        move = solve(gradient, curvature, damping)
+        move, convex = solve(gradient, curvature, damping)
         trial = x + move
         trial_value = loss(trial)
-        decrement = jnp.where(damping == 0, -gradient @ move, jnp.inf)
+        decrement = jnp.where(convex & (damping == 0), -gradient @ move, jnp.inf)
         slack = 1e-14 * objective.rounding * unit(value)
         better = jnp.isfinite(trial_value) & (trial_value <= value + slack) & jnp.all(jnp.isfinite(move))
         damping = jnp.where(better, jnp.where(damping <= 1e-7, 0.0, damping / 10), jnp.maximum(10 * damping, 1e-4))
