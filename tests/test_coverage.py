@@ -16,7 +16,7 @@ OBJECTIVES = {
     "maximum likelihood": dict.fromkeys(("ising", "gamma", "conway", "mises"), o.MaximumLikelihood()),
     "MCMC maximum likelihood": {"wells": o.MaximumLikelihood(draws=4000)},
     "contrastive divergence": {"ising": CD()},
-    "persistent contrastive divergence": {"gamma": CD(persistent=True, chains=400, kernel=un.kernels.MALA())},
+    "persistent contrastive divergence": {"ising": CD(persistent=True, chains=200)},
     "score matching": dict.fromkeys(("wells", "gamma", "conway", "mises"), o.ScoreMatching()),
     "sliced score matching": {"wells": o.SlicedScoreMatching()},
     "sliced score matching, plain": {"wells": o.SlicedScoreMatching(variance_reduction=False)},

@@ -2,7 +2,8 @@
 
 log Z(θ)/Z(ψ) ≈ log Σ_j exp(log p̃(y_j; θ) + log w_j), log w_j = −log p̃(y_j; ψ) − log m, so that the draws are a `Plan`
 like the states of an enumeration. ψ comes near by scoring steps d = Cov_ψ(s)⁻¹ (mean s(x_i) − E_ψ s), s = ∇ log p̃,
-none longer than one in the metric of Cov_ψ(s): the log-weights from ψ to ψ + d have that length as standard deviation.
+none longer than one in the metric of Cov_ψ(s), the standard deviation of the log-weights from ψ to ψ + d, and halved until
+the draws at ψ can stand for those at ψ + d (a step out of a Conway-Maxwell-Poisson's ν > 0 would never come back).
 
 References: Geyer (1994), doi:10.1111/j.2517-6161.1994.tb01976.x; Hummel, Hunter and Handcock (2012),
 doi:10.1080/10618600.2012.679224 (steps of limited length).
@@ -27,6 +28,7 @@ _MOST_CHAINS = 1000
 _STEPS = 2  # kernel steps between two draws
 _SHORT = 20  # rounds of such steps after each move of the parameters
 _MOVES, _NEAR = 200, 0.5  # scoring steps at most; the length of the last one
+_HELD, _SHORTEST = 0.2, 1e-3  # effective share that the draws must keep over a step; the least part of a step
 
 
 def brought_near(kernel: Any, density, events: dict, draws: int, key: jax.Array) -> dict:
@@ -50,7 +52,7 @@ def brought_near(kernel: Any, density, events: dict, draws: int, key: jax.Array)
                 f"The log-density of {density.name} or its gradient is not finite where the chains of "
                 "MaximumLikelihood came; expected finite numbers or -inf; mend the density there, or pass a start."
             )
-        vector = vector + step / jnp.maximum(1.0, length)
+        vector = vector + step
         density, near = density.at(unravel(vector)), bool(length < _NEAR)
         if near:
             break
@@ -65,7 +67,10 @@ def brought_near(kernel: Any, density, events: dict, draws: int, key: jax.Array)
 
 @jax.jit
 def scoring_step(density, events: dict, reached: dict) -> tuple[jax.Array, jax.Array]:
-    """Cov(s)⁻¹ (mean s(x_i) − mean s(y_j)), and its length in that metric; the first half of the rounds is left out."""
+    """Cov(s)⁻¹ (mean s(x_i) − mean s(y_j)), shortened, and its whole length in that metric.
+
+    The first half of the rounds is left out.
+    """
     vector, unravel = ravel_pytree(density.free())
     score = jax.vmap(jax.grad(lambda v, event: density.at(unravel(v)).log_density(event)), (None, 0))
     late = jax.tree.map(lambda leaf: leaf[len(leaf) // 2 :].reshape(-1, *leaf.shape[2:]), reached)
@@ -73,7 +78,14 @@ def scoring_step(density, events: dict, reached: dict) -> tuple[jax.Array, jax.A
     gradient, centred = score(vector, events).mean(0) - scores.mean(0), scores - scores.mean(0)
     metric = centred.T @ centred / len(scores)
     step = jnp.linalg.solve(metric + jnp.diag(1e-3 * jnp.diagonal(metric) + 1e-10), gradient)
-    return step, jnp.sqrt(jnp.maximum(gradient @ step, 0.0))
+    length = jnp.sqrt(jnp.maximum(gradient @ step, 0.0))
+    held, step = Plan(late, -energies(density, late)), step / jnp.maximum(1.0, length)
+
+    def too_far(part):
+        share = effective_share(density.at(unravel(vector + part * step)), held)
+        return ~(share >= _HELD) & (part > _SHORTEST)
+
+    return step * jax.lax.while_loop(too_far, lambda part: part / 2, jnp.ones_like(length)), length
 
 
 def drawn_anew(density, shared: dict, draws: int) -> dict:
