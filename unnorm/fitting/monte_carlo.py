@@ -2,8 +2,8 @@
 
 log Z(θ)/Z(ψ) ≈ log Σ_j exp(log p̃(y_j; θ) + log w_j), log w_j = −log p̃(y_j; ψ) − log m, so that the draws are a `Plan`
 like the states of an enumeration. ψ comes near by scoring steps d = Cov_ψ(s)⁻¹ (mean s(x_i) − E_ψ s), s = ∇ log p̃,
-none longer than one in the metric of Cov_ψ(s), the standard deviation of the log-weights from ψ to ψ + d, and halved until
-the draws at ψ can stand for those at ψ + d (a step out of a Conway-Maxwell-Poisson's ν > 0 would never come back).
+none longer than one in the metric of Cov_ψ(s), the standard deviation of the log-weights from ψ to ψ + d, and halved
+until the draws at ψ can stand for those at ψ + d (a step out of a Conway-Maxwell-Poisson's ν > 0 never comes back).
 
 References: Geyer (1994), doi:10.1111/j.2517-6161.1994.tb01976.x; Hummel, Hunter and Handcock (2012),
 doi:10.1080/10618600.2012.679224 (steps of limited length).

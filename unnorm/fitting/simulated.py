@@ -31,8 +31,13 @@ from unnorm.fitting.objectives.contrastive_divergence import contrast
 from unnorm.fitting.optimise import NEWTON_LIMIT, hessian
 
 _REPLICATES = 100  # negatives per datum behind J and H of CD-k
-_LONG_ROUNDS, _LONG_STEPS = 500, 2  # the long run behind I and the bias of a fixed point
+_LONG_STEPS = 2  # between the rounds of the long run behind I and the bias of a fixed point
 _LOOKS = 5  # rounds between two looks at the second moments, which cost more than the means
+
+
+def _long_rounds(parameters: int) -> int:
+    """The relative error of an entry of I⁻¹ is √(2p/draws): more parameters ask for more draws."""
+    return max(500, min(60 * parameters, 4200))
 
 
 class LongRun(NamedTuple):
@@ -107,9 +112,9 @@ def run_long(density, events, key) -> LongRun:
         starts = jax.tree.map(lambda leaf: jnp.tile(leaf, (-(-500 // count),) + (1,) * (leaf.ndim - 1)), starts)
     kernel = prepared_kernel(chosen_kernel(None, density), density)
     tuning = starting_tuning(kernel, starts)
-    means, second, curvature = (
-        np.asarray(part) for part in long_run(kernel, density, events, starts, tuning, key, _LONG_ROUNDS, _LONG_STEPS)
-    )
+    rounds = _long_rounds(ravel_pytree(density.free())[0].size)
+    run = long_run(kernel, density, events, starts, tuning, key, rounds, _LONG_STEPS)
+    means, second, curvature = (np.asarray(part) for part in run)
     mean = means.mean(0)
     return LongRun(means.reshape(10, -1, len(mean)).mean(1), second - np.outer(mean, mean) + curvature)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from unnorm.fitting.base import Extra, PerExample
 from unnorm.fitting.drawn import draw, drawn_variance, not_real, not_whole, point_of, refuse_one_row, size_of
+from unnorm.fitting.score_forms.forward_laplacian import forward_laplacian
 from unnorm.messages import choose_from
 from unnorm.methods import method, static
 
@@ -15,8 +16,8 @@ DIRECTIONS = ("rademacher", "gaussian")
 class SlicedScoreMatching(PerExample):
     """Minimise mean_i mean_m [v_im' ∇² log p̃(x_i) v_im + ½ (v_im' ∇ log p̃(x_i))²], v random directions.
 
-    The gradient is linearised once a row and pushed along all its projections, which are drawn once and stay: the
-    standard errors count them. With `variance_reduction` the square is ½ ‖∇ log p̃(x_i)‖², its expectation.
+    All projections of a row go through the function in one pass (a forward Laplacian). They are drawn once and stay:
+    the standard errors count them. With `variance_reduction` the square is ½ ‖∇ log p̃(x_i)‖², its expectation.
 
     Args:
         projections: random directions for every row.
@@ -64,11 +65,12 @@ class SlicedScoreMatching(PerExample):
     def loss_i(self, density, extra, event, key):
         point, log_density = point_of(density, event)
         directions = extra.rows["projections"]
-        gradient, push = jax.linearize(jax.grad(log_density), point)
-        curvature = jnp.mean(jnp.sum(directions * jax.vmap(push)(directions), axis=1))
+        carried = forward_laplacian(log_density, point, directions, jnp.zeros_like(point))
+        curvature = carried.second / len(directions)
         if self.variance_reduction:
+            gradient = jax.grad(log_density)(point)
             return curvature + 0.5 * gradient @ gradient
-        return curvature + 0.5 * jnp.mean((directions @ gradient) ** 2)
+        return curvature + 0.5 * jnp.mean(jnp.stack(carried.slopes) ** 2)
 
     def noise_variance(self, density, extra, events):
         return drawn_variance(self, density, extra, events, ("projections",))
