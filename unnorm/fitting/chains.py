@@ -106,8 +106,11 @@ def _moved(kernel: Any, density, tuning: dict, starts: dict, key: jax.Array, ste
 
         key, first = jax.random.split(key)
         noise = noise_of(kernel, key, position, steps)
-        state, told = jax.lax.scan(step, algorithm.init(position, first), noise)
-        return state.position, target.constrain(state.position), *jax.tree.map(jnp.mean, told)
+        state, told = jax.lax.scan(step, algorithm.init(position, first), jax.tree.map(lambda leaf: leaf[:-1], noise))
+        # apart, so that what nobody asks of the last state, such as a gradient, is not computed
+        state, last = step(state, jax.tree.map(lambda leaf: leaf[-1], noise))
+        told = jax.tree.map(lambda before, one: (before.sum() + one) / steps, told, last)
+        return state.position, target.constrain(state.position), *told
 
     count = len(next(iter(starts.values())))
     positions, events, rates, rejected = jax.vmap(one_chain)(starts, jax.random.split(key, count))
