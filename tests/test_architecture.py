@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "progress": set(),
     "sampling": VERB,
     "diagnostics": DECLARATION | {"progress"},
-    "partition": VERB | {"sampling"},
+    "partition": VERB | {"sampling", "diagnostics.weights"},
     "fitting": VERB | {"sampling", "partition"},
 }
 # A file's import that breaks the rule knowingly: `sample(strict=True)` asks the public `diagnose` for its verdict.

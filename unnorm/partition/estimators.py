@@ -1,10 +1,12 @@
 """The estimators of log Z. To add one: its file, and its line in ESTIMATORS."""
 
 from unnorm.methods import registry_name
+from unnorm.partition.ais import AIS
 from unnorm.partition.exact import Exact
+from unnorm.partition.importance import ImportanceSampling
 from unnorm.partition.quadrature import Quadrature
 from unnorm.partition.smc import SMC
 
-ESTIMATORS = {registry_name(estimator): estimator for estimator in (Exact, Quadrature, SMC)}
+ESTIMATORS = {registry_name(estimator): estimator for estimator in (Exact, Quadrature, ImportanceSampling, AIS, SMC)}
 
-__all__ = ["ESTIMATORS", "SMC", "Exact", "Quadrature"]
+__all__ = ["AIS", "ESTIMATORS", "SMC", "Exact", "ImportanceSampling", "Quadrature"]

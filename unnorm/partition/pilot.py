@@ -7,7 +7,10 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.optimize import minimize
 
 from unnorm.density import Density
+from unnorm.diagnostics.verdict import Finding
 from unnorm.partition.frame import FAR, Mode, distinct_modes, endless_line
+from unnorm.partition.nodes import free_size
+from unnorm.partition.quadrature import improper
 from unnorm.partition.tempering import DENSE, Base, parts
 from unnorm.sampling.base import Target
 
@@ -85,3 +88,12 @@ def base_over(modes: list[Mode], size: int) -> Base:
     factor = np.linalg.cholesky(whole) if size <= DENSE else np.sqrt(np.diag(whole))
     dtype = jnp.result_type(float)
     return Base(jnp.asarray(centre, dtype), jnp.asarray(factor, dtype))
+
+
+def base_for(density: Density, key: jax.Array) -> tuple[Base, dict[str, int], Finding | None]:
+    """A base that reaches the modes found by a pilot, what that cost, and a finding where Z is infinite."""
+    if not free_size(density):
+        return Base(*(jnp.zeros(0, jnp.result_type(float)),) * 2), {"values": 0, "gradients": 0}, None
+    pilot = Pilot(density, key)
+    endless = improper(density, [], pilot.ridge) if pilot.ran_away or pilot.ridge is not None else None
+    return pilot.base, {"values": pilot.evaluations, "gradients": pilot.gradients}, endless

@@ -12,10 +12,18 @@ from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ, measures
 from unnorm.partition.nodes import free_size
-from unnorm.partition.pilot import Pilot
-from unnorm.partition.quadrature import improper
-from unnorm.partition.tempering import LEAPFROGS, MOST_TEMPERATURES, OUTSIDE, Base, Outcome, Record, run
-from unnorm.sampling.kernels import Gibbs
+from unnorm.partition.pilot import base_for
+from unnorm.partition.tempering import (
+    LEAPFROGS,
+    MOST_TEMPERATURES,
+    OUTSIDE,
+    Base,
+    Outcome,
+    Record,
+    refuse_unmovable,
+    run,
+)
+from unnorm.partition.weighted import refuse_small
 
 WIDENINGS = (1.0, 2.0)  # replicates start from the base and from one twice as wide, in turn: the answers must agree
 WIDE_SPREAD = 0.5  # nats between replicates, above which a mean of eight tells little
@@ -55,16 +63,13 @@ class SMC:
     moves: int = static(5)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        self._check(density)
+        refuse_small("SMC", particles=(self.particles, 10), replicates=(self.replicates, 2), moves=(self.moves, 1))
+        refuse_unmovable("SMC", density)
         pilot_key, key = jax.random.split(key)
-        size, cost = free_size(density), {"values": 0, "gradients": 0}
-        base = Base(*(jnp.zeros(0, jnp.result_type(float)),) * 2)
-        if size:
-            pilot = Pilot(density, pilot_key)
-            cost = {"values": pilot.evaluations, "gradients": pilot.gradients}
-            if pilot.ran_away or pilot.ridge is not None:
-                return self._result(density, math.inf, math.nan, cost, [improper(density, [], pilot.ridge)])
-            base = pilot.base
+        base, cost, endless = base_for(density, pilot_key)
+        if endless:
+            return self._result(density, math.inf, math.nan, cost, [endless])
+        size = free_size(density)
         rough_key, key = jax.random.split(key)
         rough = None
         if size:
@@ -76,17 +81,6 @@ class SMC:
 
     def _run(self, density: Density, base: Base, key: jax.Array) -> Outcome:
         return jax.tree.map(np.asarray, replicate(self, density, base, jax.random.split(key, self.replicates)))
-
-    def _check(self, density: Density) -> None:
-        for name, least in (("particles", 10), ("replicates", 2), ("moves", 1)):
-            given = getattr(self, name)
-            if not isinstance(given, int) or given < least:
-                raise ValueError(f"SMC was given {name}={given!r}; expected a whole number of at least {least}.")
-        for name, support in density.variables.items():
-            if support.discrete and not Gibbs().serves(support):
-                raise ValueError(
-                    f"Variable {name} is {support!r}, which SMC has no moves for; expected Binary or Spin."
-                )
 
     def _cost(self, density: Density, told: Record, before: dict[str, int]) -> dict[str, int]:
         """What there was before, and two evaluations a particle and temperature besides those of the moves."""

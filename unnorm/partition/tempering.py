@@ -110,6 +110,16 @@ def log_base(density: Density, base: Base, widening: jax.Array, position: dict) 
     return value + constant - log_det - 0.5 * (FREEDOM + size) * jnp.log1p(z @ z / FREEDOM)
 
 
+def refuse_unmovable(who: str, density: Density) -> None:
+    """Raise where a variable is discrete and no Gibbs sweep moves it."""
+    for name, support in density.variables.items():
+        if support.discrete and not Gibbs().serves(support):
+            raise ValueError(
+                f"Variable {name} is {support!r}, which {who} has no moves for; expected a continuous or a finite one, "
+                "such as Binary or Spin; use Exact()."
+            )
+
+
 # -- the moves -------------------------------------------------------------------------
 def mover(density: Density):
     """The step of BlackJAX's SMC: HMC on the continuous part, then a Gibbs sweep over the discrete part."""

@@ -1,0 +1,150 @@
+"""Importance sampling and annealed importance sampling against closed forms, enumeration and each other."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import gammaln
+
+import unnorm as un
+from unnorm.diagnostics.weights import mean_of, pareto_smoothed, too_heavy
+
+AIS, ImportanceSampling = un.estimators.AIS, un.estimators.ImportanceSampling
+CRITICAL = 0.5 * math.log(1 + math.sqrt(2))
+CORRELATED = np.linalg.inv(0.9 ** np.abs(np.subtract.outer(np.arange(10), np.arange(10))))
+
+
+@un.density
+def gaussian(x: un.Real[10], *, precision: un.Constant[10, 10] = CORRELATED):
+    return -0.5 * x @ precision @ x
+
+
+@un.density
+def lattice(x: un.Spin["side", "side"]):
+    """The Ising model on a torus at its critical temperature; log Z by Kaufman's formula in acceptance tables."""
+    return CRITICAL * jnp.sum(x * (jnp.roll(x, 1, 0) + jnp.roll(x, 1, 1)))
+
+
+@un.density
+def dirichlet(x: un.Simplex[4]):
+    return jnp.array([1.0, 2.0, 0.5, 3.0]) @ jnp.log(x)
+
+
+@un.density
+def mixed(x: un.Spin[3], y: un.Real):
+    """y given x is N(sum x, 1): Z = 8 √(2π)."""
+    return -0.5 * (y - jnp.sum(x)) ** 2
+
+
+@un.density
+def funnel(v: un.Real, x: un.Real[9]):
+    return -(v**2) / 18 - 0.5 * jnp.sum(x**2 * jnp.exp(-v) + v)
+
+
+def shells_of(x):
+    """Two Gaussian shells, each normalized in its radius up to 5e-9."""
+    apart = [jnp.linalg.norm(x - jnp.array([side, 0.0])) for side in (-3.5, 3.5)]
+    heights = [-0.5 * ((distance - 2) / 0.1) ** 2 - math.log(0.1 * math.sqrt(2 * math.pi)) for distance in apart]
+    return jnp.logaddexp(*heights)
+
+
+shells = un.Density(shells_of, {"x": un.Interval(-6.0, 6.0)[2]})
+ALPHA = np.array([2.0, 3.0, 1.5, 4.0])
+TARGETS = {
+    "gaussian": (gaussian, 1.7160949013),
+    "lattice": (lattice.with_dimensions(side=4), 15.5219154588),
+    "dirichlet": (dirichlet, float(gammaln(ALPHA).sum() - gammaln(ALPHA.sum()))),
+    "mixed": (mixed, math.log(8) + 0.5 * math.log(2 * math.pi)),
+    "shells": (shells, 3.2241714275),
+}
+
+
+def log_z(p, estimator, seed=0):
+    return un.log_z(p, estimator, seed=seed, progress=False)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_annealing_finds_known_values(name):
+    p, truth = TARGETS[name]
+    z = log_z(p, AIS(chains=500, temperatures=50))
+    assert z.verdict == "ok" and z.standard_error < 0.15, z
+    assert abs(z.value - truth) < 4 * z.standard_error
+    assert z.bounds[0] < truth < z.bounds[1]
+    assert z.evaluations["values"] > 500 * 50
+
+
+@pytest.mark.parametrize("name", ["gaussian", "dirichlet", "mixed", "shells"])
+def test_importance_sampling_finds_known_values(name):
+    p, truth = TARGETS[name]
+    z = log_z(p, ImportanceSampling())
+    assert z.verdict == "ok" and z.standard_error < 0.1, z
+    assert abs(z.value - truth) < 4 * z.standard_error
+
+
+@pytest.mark.parametrize("estimator", [ImportanceSampling(), AIS(chains=300, temperatures=30)])
+def test_a_funnel_is_not_called_ok(estimator):
+    z = log_z(funnel, estimator)
+    assert z.verdict == "unreliable" and not z.passed
+    assert "too heavy" in z.findings[0].what or "are worth" in z.findings[0].what
+
+
+@pytest.mark.parametrize("estimator", [ImportanceSampling(), AIS()])
+def test_an_infinite_constant_is_called_so(estimator):
+    z = log_z(un.Density(lambda x: 0.5 * x @ x, {"x": un.Real[4]}), estimator)
+    assert z.value == math.inf and z.verdict == "unreliable" and "cannot be normalized" in z.findings[0].what
+
+
+def test_no_draw_inside_is_said():
+    nowhere = un.Density(lambda x: jnp.where(x[0] > 1e6, 0.0, -jnp.inf) - 0.5 * x @ x, {"x": un.Real[2]})
+    z = log_z(nowhere, ImportanceSampling())
+    assert z.verdict == "unreliable" and math.isnan(z.value)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "words"),
+    [
+        (AIS(chains=1), "AIS was given chains=1; expected a whole number of at least 10"),
+        (AIS(temperatures=0), "AIS was given temperatures=0"),
+        (ImportanceSampling(draws=5), "ImportanceSampling was given draws=5"),
+    ],
+)
+def test_options_are_checked(estimator, words):
+    with pytest.raises(ValueError, match=words):
+        log_z(gaussian, estimator)
+
+
+def test_counts_have_no_moves():
+    with pytest.raises(ValueError, match="Count.*which AIS has no moves for"):
+        log_z(un.Density(lambda x: -x, {"x": un.Count}), AIS())
+
+
+def test_the_pareto_shape_is_that_of_the_tail():
+    """Weights 1/u^k have shape k; a mean of few such is not believed from k = .7 on."""
+    uniform = np.random.default_rng(0).uniform(size=20_000)
+    for shape in (0.3, 0.9):
+        found = pareto_smoothed(-shape * np.log(uniform))[1]
+        assert found == pytest.approx(shape, abs=0.1) and too_heavy(found, len(uniform)) == (shape > 0.7)
+
+
+def test_smoothing_leaves_the_body_of_the_weights_and_equal_weights_alone():
+    logs = np.random.default_rng(0).normal(size=1000)
+    smoothed, _ = pareto_smoothed(logs)
+    body = np.argsort(logs)[:900]
+    assert np.allclose(smoothed[body], logs[body]) and not np.allclose(smoothed, logs)
+    assert mean_of(smoothed)[0] == pytest.approx(mean_of(logs)[0], abs=0.01)
+    assert np.isnan(pareto_smoothed(np.ones(100))[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gaussian", "lattice", "mixed"])
+def test_intervals_of_annealing_cover(name):
+    """Of 100 seeds at least 90 intervals hold the truth, and the errors are of the size of the standard error."""
+    p, truth = TARGETS[name]
+    found = [log_z(p, AIS(chains=200, temperatures=30, pilot=200), seed) for seed in range(100)]
+    errors = np.array([z.value - truth for z in found])
+    covered = sum(z.interval()[0] <= truth <= z.interval()[1] for z in found if z.verdict == "ok")
+    called = sum(z.verdict == "ok" for z in found)
+    assert called >= 90 and covered >= 0.9 * called
+    assert 0.8 < np.median([z.standard_error for z in found]) / np.sqrt(np.mean(errors**2)) < 1.5
+    assert sum(truth < z.bounds[0] for z in found) <= 5
