@@ -54,6 +54,8 @@ def mean_of(log_weights: np.ndarray) -> tuple[float, float]:
     """log of the mean weight, and its standard error sd(w) / (√n mean(w))."""
     count = len(log_weights)
     value = float(logsumexp(log_weights) - math.log(count))
+    if not math.isfinite(value):
+        return value, math.nan
     scaled = np.exp(log_weights - value)
     return value, float(scaled.std(ddof=1) / math.sqrt(count))
 
