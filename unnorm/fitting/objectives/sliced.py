@@ -5,10 +5,11 @@ import jax.numpy as jnp
 
 from unnorm.fitting.base import Extra, PerExample
 from unnorm.fitting.drawn import draw, drawn_variance, not_real, not_whole, point_of, refuse_one_row, size_of
-from unnorm.fitting.score_forms.forward_laplacian import forward_laplacian
+from unnorm.fitting.score_forms.traces import TOGETHER, Field, by_forward_laplacian
 from unnorm.messages import choose_from
 from unnorm.methods import method, static
 
+_AT_ONCE = 16  # projections of one pass, which is unrolled; more of them go in several
 DIRECTIONS = ("rademacher", "gaussian")
 
 
@@ -16,7 +17,7 @@ DIRECTIONS = ("rademacher", "gaussian")
 class SlicedScoreMatching(PerExample):
     """Minimise mean_i mean_m [v_im' ∇² log p̃(x_i) v_im + ½ (v_im' ∇ log p̃(x_i))²], v random directions.
 
-    All projections of a row go through the function in one pass (a forward Laplacian). They are drawn once and stay:
+    The projections of a row go through the function together (a forward Laplacian). They are drawn once and stay:
     the standard errors count them. With `variance_reduction` the square is ½ ‖∇ log p̃(x_i)‖², its expectation.
 
     Args:
@@ -65,12 +66,14 @@ class SlicedScoreMatching(PerExample):
     def loss_i(self, density, extra, event, key):
         point, log_density = point_of(density, event)
         directions = extra.rows["projections"]
-        carried = forward_laplacian(log_density, point, directions, jnp.zeros_like(point))
-        curvature = carried.second / len(directions)
+        together = len(directions) if len(directions) <= _AT_ONCE else TOGETHER
+        field = Field(directions, jnp.zeros_like(point))
+        curvature, slopes = by_forward_laplacian(log_density, point, field, at_once=together)
+        curvature = curvature / len(directions)
         if self.variance_reduction:
             gradient = jax.grad(log_density)(point)
             return curvature + 0.5 * gradient @ gradient
-        return curvature + 0.5 * jnp.mean(jnp.stack(carried.slopes) ** 2)
+        return curvature + 0.5 * jnp.mean(slopes**2)
 
     def noise_variance(self, density, extra, events):
         return drawn_variance(self, density, extra, events, ("projections",))
