@@ -22,7 +22,7 @@ def gaussian(x: un.Real[10], *, precision: un.Constant[10, 10] = CORRELATED):
 
 @un.density
 def lattice(x: un.Spin["side", "side"]):
-    """The Ising model on a torus at its critical temperature; log Z by Kaufman's formula in acceptance tables."""
+    """The Ising model on a torus at its critical temperature; log Z on 4 by 4 sites by Kaufman's formula."""
     return CRITICAL * jnp.sum(x * (jnp.roll(x, 1, 0) + jnp.roll(x, 1, 1)))
 
 

@@ -39,7 +39,8 @@ def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
         smoothed, shape = array_stats.psislw(-given)  # made for log-likelihoods, whose inverses are the weights
     if not np.isfinite(shape) or not np.isfinite(smoothed).all():
         return log_weights, math.nan
-    below = np.argsort(given)[len(given) - math.ceil(3 * math.sqrt(len(given))) - 1]  # the tail: only its unit changed
+    # smoothing also changes the unit: a weight below the tail, which has at most 3√n of them, tells by how much
+    below = np.argsort(given)[len(given) - math.ceil(3 * math.sqrt(len(given))) - 1]
     found = log_weights.copy()
     found[inside] = smoothed - smoothed[below] + given[below]
     return found, float(shape)
