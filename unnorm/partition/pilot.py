@@ -16,6 +16,7 @@ from unnorm.sampling.base import Target
 
 STARTS = 32
 ITERATIONS = 100
+POLISH = 3  # Newton steps after a climb, for BFGS may stop short of the mode that it is on
 KEPT = 10.0  # and one more a dimension: nats below the heaviest mode, for a light one tells where others may be
 
 
@@ -34,11 +35,21 @@ def climb(density: Density, key: jax.Array):
         found = minimize(loss, width * start, method="BFGS", options={"maxiter": ITERATIONS})
         rose = jnp.isneginf(found.fun) | jnp.any(jnp.abs(found.x) > FAR) & (found.fun < loss(width * start))
         end = jnp.where(jnp.isfinite(found.fun), found.x, width * start)
+        if end.size <= DENSE:
+            end = jax.lax.fori_loop(0, POLISH, lambda _, flat: _uphill(loss, flat), end)
         curves = jax.hessian(loss)(end) if end.size <= DENSE else jnp.diag(1 / jnp.diag(found.hess_inv))
         return end, -loss(end), curves, found.nfev, rose
 
     widths = jnp.where(jnp.arange(STARTS) % 2 == 0, 1.0, 5.0).astype(dtype)
     return jax.vmap(one)(jax.random.split(key, STARTS), widths)
+
+
+def _uphill(loss, flat: jax.Array) -> jax.Array:
+    """One Newton step with |eigenvalues|, taken where it lowers the loss."""
+    values, vectors = jnp.linalg.eigh(jax.hessian(loss)(flat))
+    lengths = jnp.maximum(jnp.abs(values), 1e-8 * jnp.max(jnp.abs(values)))
+    there = flat - vectors @ (vectors.T @ jax.grad(loss)(flat) / lengths)
+    return jnp.where(loss(there) < loss(flat), there, flat)
 
 
 @jax.jit
@@ -57,6 +68,9 @@ class Pilot:
         ends, heights, curves, counts, rose = (np.asarray(part) for part in climb(density, key))
         self.evaluations = int(counts.sum())
         self.gradients = int(counts.sum()) + STARTS * min(ends.shape[1], DENSE)
+        if ends.shape[1] <= DENSE:
+            self.evaluations += STARTS * POLISH * 2
+            self.gradients += STARTS * POLISH * (ends.shape[1] + 1)
         self.modes = distinct_modes(ends, heights, curves)
         best = max((mode.height for mode in self.modes), default=-np.inf)
         self.ran_away = bool(np.any(rose & ~(heights < best)))
