@@ -15,6 +15,7 @@ from targets import ising
 import unnorm as un
 from unnorm.demo import truncated_gaussian
 from unnorm.fitting.base import Extra
+from unnorm.fitting.existence import runaways
 from unnorm.fitting.linear import solved
 from unnorm.fitting.objectives import RatioMatching, ScoreMatching
 from unnorm.fitting.optimise import newton
@@ -434,3 +435,15 @@ def test_units_of_the_data_do_not_matter(scale):
     fit = fitted(p, data)
     assert fit.converged, fit.findings
     assert fit.summary().estimate.to_numpy() == pytest.approx([data.mean(), 1 / data.var()], rel=1e-8)
+
+
+def test_where_the_loss_curves_down_nothing_is_said_of_limits():
+    """Before its minimum, λ²s²/2 − λ in log λ falls on one side alone: that is no proof of a runaway."""
+    p = un.Density(
+        lambda x, *, centre, precision: -0.5 * precision * (x - centre) ** 2,
+        {"x": un.Real}, {"centre": (un.Real, 0.0), "precision": (un.Positive, 1.0)},
+    )  # fmt: skip
+    with jax.enable_x64(True):
+        density, events = jax.tree.map(jnp.asarray, p.bare()), {"x": jnp.array([2e-3, 3e-3, 4e-3])}
+        extra = ScoreMatching().prepare(density, events, jax.random.key(0))
+        assert not runaways(ScoreMatching(), density, extra, events).any()
