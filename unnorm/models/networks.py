@@ -1,0 +1,128 @@
+"""Energies that are neural networks."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from unnorm.density import Density
+from unnorm.supports import PyTree, Real
+
+__all__ = ["convolutional_energy", "fully_connected_energy"]
+
+
+def fully_connected_energy(
+    size: int, *, width: int = 64, depth: int = 3, confinement: float = 0.1, seed: int = 0
+) -> Density:
+    """A density of vectors without a known shape: a fully connected network as its log.
+
+    log p̃(x) = network(x) − confinement · |x|², with softplus between the layers, so that it is smooth; the network
+    grows at most linearly, and the second term makes Z finite.
+
+    Args:
+        size: the entries of x.
+        width: the units of each hidden layer.
+        depth: the number of hidden layers.
+        confinement: how fast the density falls far out, a number above 0; smaller for data of a larger scale.
+        seed: of the network's random start.
+
+    Returns:
+        A Density of `x` (size,) with the PyTree parameter `network`, an `equinox.nn.MLP`.
+
+    Raises:
+        ValueError: a size that is no positive whole number; a confinement that is not positive.
+
+    Example:
+        >>> import unnorm as un
+        >>> un.models.fully_connected_energy(2, width=8)
+        Density fully_connected_energy(x: Real[2])
+
+    References:
+        LeCun et al. (2006), A tutorial on energy-based learning.
+    """
+    import equinox as eqx
+
+    _check(confinement, size=size, width=width, depth=depth)
+    network = eqx.nn.MLP(size, "scalar", width, depth, activation=jax.nn.softplus, key=jax.random.key(seed))
+    return Density(_fully_connected, {"x": Real[size]}, {"network": (PyTree, network)}, {"confinement": confinement})
+
+
+def convolutional_energy(
+    height: int,
+    width: int,
+    *,
+    support: Any = Real,
+    channels: int = 16,
+    depth: int = 2,
+    confinement: float = 0.1,
+    seed: int = 0,
+) -> Density:
+    """A density of images: a convolutional network as its log.
+
+    log p̃(x) = network(x) − confinement · |x|²: `depth` convolutions of 3 × 3 that halve the image and double the
+    channels, with softplus between them, and a linear layer on what is left.
+
+    Args:
+        height: rows of the image.
+        width: columns of the image.
+        support: of one pixel: `un.Real`, `un.Binary`, `un.Interval(0, 1)`.
+        channels: after the first convolution.
+        depth: the number of convolutions.
+        confinement: as for `fully_connected_energy`; any number above 0 where pixels are bounded.
+        seed: of the network's random start.
+
+    Returns:
+        A Density of `x` (height, width) with the PyTree parameter `network`, an `equinox.nn.Sequential`.
+
+    Raises:
+        ValueError: a size that is no positive whole number; a confinement that is not positive.
+
+    Example:
+        >>> import unnorm as un
+        >>> un.models.convolutional_energy(8, 8, support=un.Binary, channels=4)
+        Density convolutional_energy(x: Binary[8, 8])
+
+    References:
+        Nijkamp, Hill, Han, Zhu and Wu (2020), On the anatomy of MCMC-based maximum likelihood learning of energy-based
+        models, arXiv:1903.12370.
+    """
+    import equinox as eqx
+
+    _check(confinement, height=height, width=width, channels=channels, depth=depth)
+    keys = jax.random.split(jax.random.key(seed), depth + 1)
+    layers, sizes, before = [eqx.nn.Lambda(_with_a_channel)], (height, width), 1
+    for level, key in enumerate(keys[:-1]):
+        after = channels * 2**level
+        layers += [
+            eqx.nn.Conv2d(before, after, 3, stride=2, padding=1, key=key),
+            eqx.nn.Lambda(jax.nn.softplus),
+        ]
+        sizes, before = tuple(-(-size // 2) for size in sizes), after
+    layers += [eqx.nn.Lambda(jnp.ravel), eqx.nn.Linear(before * sizes[0] * sizes[1], "scalar", key=keys[-1])]
+    parameters = {"network": (PyTree, eqx.nn.Sequential(layers))}
+    return Density(_convolutional, {"x": support[height, width]}, parameters, {"confinement": confinement})
+
+
+def _check(confinement: float, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} is {size!r}; expected a positive whole number; pass such a one.")
+    if not confinement > 0:
+        raise ValueError(f"confinement is {confinement!r}; expected a number above 0; pass one, or Z is infinite.")
+
+
+def _with_a_channel(x):
+    return x[None]
+
+
+def _fully_connected(x, *, network, confinement):
+    """A fully connected network, confined."""
+    return network(x) - confinement * jnp.sum(x**2)
+
+
+def _convolutional(x, *, network, confinement):
+    """A convolutional network, confined."""
+    return network(x) - confinement * jnp.sum(x**2)
+
+
+_fully_connected.__name__, _convolutional.__name__ = "fully_connected_energy", "convolutional_energy"
