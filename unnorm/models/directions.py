@@ -16,8 +16,8 @@ def von_mises(x: Circle, *, eta: Real[2] = 0.0):
 
     Example:
         >>> import unnorm as un
-        >>> round(un.log_z(un.models.von_mises.bind(eta=[0.0, 2.0]), progress=False).value, 4)
-        2.6619
+        >>> round(float(un.models.von_mises.bind(eta=[0.0, 2.0])(0.5)), 4)
+        0.9589
 
     References:
         Mardia and Jupp (2000), Directional Statistics, doi:10.1002/9780470316979.

@@ -1,9 +1,12 @@
 """Energies that are neural networks."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from unnorm.density import Density
 from unnorm.supports import PyTree, Real
@@ -43,7 +46,9 @@ def fully_connected_energy(
     import equinox as eqx
 
     _check(confinement, size=size, width=width, depth=depth)
-    network = eqx.nn.MLP(size, "scalar", width, depth, activation=jax.nn.softplus, key=jax.random.key(seed))
+    network = _started(
+        lambda key: eqx.nn.MLP(size, "scalar", width, depth, activation=jax.nn.softplus, key=key), seed
+    )
     return Density(_fully_connected, {"x": Real[size]}, {"network": (PyTree, network)}, {"confinement": confinement})
 
 
@@ -89,18 +94,37 @@ def convolutional_energy(
     import equinox as eqx
 
     _check(confinement, height=height, width=width, channels=channels, depth=depth)
-    keys = jax.random.split(jax.random.key(seed), depth + 1)
-    layers, sizes, before = [eqx.nn.Lambda(_with_a_channel)], (height, width), 1
-    for level, key in enumerate(keys[:-1]):
-        after = channels * 2**level
-        layers += [
-            eqx.nn.Conv2d(before, after, 3, stride=2, padding=1, key=key),
-            eqx.nn.Lambda(jax.nn.softplus),
-        ]
-        sizes, before = tuple(-(-size // 2) for size in sizes), after
-    layers += [eqx.nn.Lambda(jnp.ravel), eqx.nn.Linear(before * sizes[0] * sizes[1], "scalar", key=keys[-1])]
-    parameters = {"network": (PyTree, eqx.nn.Sequential(layers))}
-    return Density(_convolutional, {"x": support[height, width]}, parameters, {"confinement": confinement})
+
+    def layers(key):
+        made, sizes, before = [eqx.nn.Lambda(_with_a_channel)], (height, width), 1
+        for level in range(depth):
+            after = channels * 2**level
+            made += [
+                eqx.nn.Conv2d(before, after, 3, stride=2, padding=1, key=key),
+                eqx.nn.Lambda(jax.nn.softplus),
+            ]
+            sizes, before = tuple(-(-size // 2) for size in sizes), after
+        return [*made, eqx.nn.Lambda(jnp.ravel), eqx.nn.Linear(before * sizes[0] * sizes[1], "scalar", key=key)]
+
+    network = _started(lambda key: eqx.nn.Sequential(layers(key)), seed)
+    support = {"x": support[height, width]}
+    return Density(_convolutional, support, {"network": (PyTree, network)}, {"confinement": confinement})
+
+
+def _started(make: Callable, seed: int) -> Any:
+    """The network with a random start drawn by NumPy: a declaration runs no JAX operation, so that devices stay open."""
+    import equinox as eqx
+
+    rng = np.random.default_rng(seed)
+
+    def draw(leaf):
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        # As Equinox does: uniform within one over the root of what a unit takes in; biases (1 or 3 axes) start at 0.
+        limit = math.prod(leaf.shape[1:]) ** -0.5 if leaf.ndim in (2, 4) else 0.0
+        return rng.uniform(-limit, limit, leaf.shape).astype(leaf.dtype)
+
+    return jax.tree.map(draw, eqx.filter_eval_shape(lambda: make(jax.random.key(0))))
 
 
 def _check(confinement: float, **sizes: int) -> None:
