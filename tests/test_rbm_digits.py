@@ -1,7 +1,5 @@
 """Case D of the known answers: a restricted Boltzmann machine on the binarised 8×8 digits, its Z exact."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -10,23 +8,16 @@ import unnorm as un
 
 CD = un.objectives.ContrastiveDivergence
 HIDDEN, EPOCHS = 16, 200
+rbm = un.models.restricted_boltzmann_machine_marginal
 
 
-@un.density
-def rbm(
-    v: un.Binary["pixel"], *, weight: un.Real["hidden", "pixel"], visible: un.Real["pixel"], bias: un.Real["hidden"]
-):
-    """The hidden units summed out: log p̃(v) = b'v + Σ_k log(1 + exp(c_k + w_k'v)) (Smolensky, 1986)."""
-    return visible @ v + jnp.sum(jax.nn.softplus(bias + weight @ v))
-
-
-def log_z_by_hidden_states(weight, visible, bias):
+def log_z_by_hidden_states(weights, visible, hidden):
     """log Σ_h exp(c'h) Π_i (1 + exp(b_i + h'w_i)), over all 2^K hidden states, a part at a time."""
-    count, parts = 2 ** len(bias), []
+    count, parts = 2 ** len(hidden), []
     for start in range(0, count, 2**12):
         index = np.arange(start, min(start + 2**12, count))
-        hidden = (index[:, None] >> np.arange(len(bias))) & 1
-        parts.append(np.logaddexp.reduce(hidden @ bias + np.logaddexp(0, visible + hidden @ weight).sum(1)))
+        on = (index[:, None] >> np.arange(len(hidden))) & 1
+        parts.append(np.logaddexp.reduce(on @ hidden + np.logaddexp(0, visible + on @ weights).sum(1)))
     return np.logaddexp.reduce(parts)
 
 
@@ -38,7 +29,7 @@ def split():
 
 def test_log_z_by_hidden_states_is_that_of_the_visible_ones():
     rng = np.random.default_rng(0)
-    values = {"weight": rng.normal(size=(3, 7)), "visible": rng.normal(size=7), "bias": rng.normal(size=3)}
+    values = {"weights": rng.normal(size=(3, 7)), "visible": rng.normal(size=7), "hidden": rng.normal(size=3)}
     exact = un.log_z(rbm.bind(**values), "exact", seed=0, progress=False)
     assert log_z_by_hidden_states(**values) == pytest.approx(exact.value, abs=1e-10)
 
@@ -49,9 +40,9 @@ def test_the_digits_are_learned_by_contrastive_divergence(objective):
     """The recipe of the known answer: 200 epochs of batches of 100, at a rate that falls from 0.1 to 0."""
     train, test = split()
     rng, share = np.random.default_rng(0), (train.sum(0) + 0.5) / (len(train) + 1)
-    start = {"weight": 0.01 * rng.normal(size=(HIDDEN, 64)), "visible": np.log(share / (1 - share))}
+    start = {"weights": 0.01 * rng.normal(size=(HIDDEN, 64)), "visible": np.log(share / (1 - share))}
     fit = un.fit(
-        rbm, train, objective, start=start | {"bias": np.zeros(HIDDEN)}, batch_size=100, steps=EPOCHS * 15,
+        rbm, train, objective, start=start | {"hidden": np.zeros(HIDDEN)}, batch_size=100, steps=EPOCHS * 15,
         optimizer=optax.sgd(optax.linear_schedule(0.1, 0.0, EPOCHS * 15)), seed=0, progress=False,
     )  # fmt: skip
     values = fit.density.parameters

@@ -8,35 +8,11 @@ import optax
 import pytest
 
 import unnorm as un
+from unnorm.models.toys import SAMPLERS as TOYS
 
 o = un.objectives
 ROWS, SMOOTH = 4000, 0.1
 EIGHT = 2.0 * np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], 1)
-
-
-def eight_gaussians(rng, rows):
-    return EIGHT[rng.integers(8, size=rows)] + rng.normal(0, 0.2, (rows, 2))
-
-
-def two_spirals(rng, rows):
-    turn = 3 * np.pi * np.sqrt(rng.uniform(size=rows))
-    arm = rng.choice([-1.0, 1.0], rows)
-    return (arm * turn / 4)[:, None] * np.stack([np.cos(turn), np.sin(turn)], 1) + rng.normal(0, 0.1, (rows, 2))
-
-
-def checkerboard(rng, rows):
-    column, row = rng.integers(-2, 2, rows), rng.integers(-1, 1, rows)
-    corner = np.stack([column, 2 * row + column % 2], 1)
-    return corner + rng.uniform(size=(rows, 2))
-
-
-def two_moons(rng, rows):
-    angle, lower = np.pi * rng.uniform(size=rows), rng.uniform(size=rows) < 0.5
-    upper = np.stack([np.cos(angle), np.sin(angle)], 1)
-    return np.where(lower[:, None], [1.0, 0.5] - upper, upper) + rng.normal(0, 0.1, (rows, 2))
-
-
-TOYS = {f.__name__: f for f in (eight_gaussians, two_spirals, checkerboard, two_moons)}
 OBJECTIVES = {
     "persistent CD": o.ContrastiveDivergence(
         k=5, persistent=True, chains=512, kernel=un.kernels.MALA(step_size=0.02), reinitialise=0.05

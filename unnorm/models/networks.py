@@ -112,7 +112,7 @@ def convolutional_energy(
 
 
 def _started(make: Callable, seed: int) -> Any:
-    """The network with a random start drawn by NumPy: a declaration runs no JAX operation, so that devices stay open."""
+    """The network, its random start drawn by NumPy: a declaration runs no JAX operation, so that devices stay open."""
     import equinox as eqx
 
     rng = np.random.default_rng(seed)
