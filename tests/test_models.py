@@ -271,6 +271,14 @@ def test_closed_forms_at_other_values():
     assert z[0] == pytest.approx(z[1], abs=1e-12)
 
 
+def test_a_whole_power_has_derivatives_at_zero():
+    """As 1.0 too, which a traced power has not."""
+    p = models.non_negative_graphical(a=1.0, b=1.0).bind(eta=[0.5, 0.0], interaction=[[2.0, 0.5], [0.5, 1.0]]).bare()
+    x = jnp.array([0.0, 1.0])
+    assert jax.hessian(lambda x: p.log_density({"x": x}))(x) == pytest.approx(-np.array([[2.0, 0.5], [0.5, 1.0]]))
+    assert models.non_negative_graphical(a=0.5).bind(eta=[0.5], interaction=[[2.0]])([4.0]) == pytest.approx(1.5 - 8)
+
+
 # -- graphs ------------------------------------------------------------------------------------------------------------
 def test_statistics_of_a_graph_are_counted_node_by_node(x64):
     y = models.load("florentine").to_numpy(float)

@@ -53,7 +53,8 @@ def non_negative_graphical(a: float = 1, b: float = 1) -> Density:
 
     log p̃(x) = −(1 / 2a) Σ_jk K_jk x_j^a x_k^a + Σ_j eta_j (x_j^b − 1) / b on x ≥ 0, with log x_j for b = 0. a = b = 1
     is the truncated Gaussian, a = b = ½ the exponential square-root model, a = ½ and b = 0 the gamma model. Z is finite
-    for a positive definite K where 2a > b, and for b = 0 with eta_j > −1.
+    for a positive definite K where 2a > b, and for b = 0 with eta_j > −1. A power that is not whole has no derivative
+    at 0: score matching asks for x > 0 then.
 
     Args:
         a: the power of the interactions, above 0.
@@ -78,6 +79,8 @@ def non_negative_graphical(a: float = 1, b: float = 1) -> Density:
         raise ValueError(f"a is {a!r}, but it is the power of the interactions; expected a number above 0; pass one.")
     if not b >= 0:
         raise ValueError(f"b is {b!r}, but it is the power of the linear part; expected at least 0; pass such a one.")
+    # Whole powers as whole numbers: they are static, and have derivatives at 0.
+    a, b = (int(power) if float(power).is_integer() else float(power) for power in (a, b))
     function, powers = (_with_powers, {"a": a, "b": b}) if b else (_with_logs, {"a": a})
     matrix = Symmetric(diagonal=True)["d"]
     return Density(function, {"x": Positive["d"]}, {"eta": (Real["d"], 0.0), "interaction": (matrix, 1.0)}, powers)
