@@ -103,9 +103,9 @@ def test_a_family_is_normalized(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_family_is_fitted_by_two_objectives_and_sampled(name):
-    p, data, start = case(name).density, rows_of(name), None
-    fit = fitted(p, data, case(name).first, start=start)
-    other = fitted(p, data, case(name).second, start=start)
+    p, data = case(name).density, rows_of(name)
+    fit = fitted(p, data, case(name).first)
+    other = fitted(p, data, case(name).second)
     assert fit.converged and other.converged
     table, second = fit.summary(), other.summary()
     assert_within(second.estimate, table.estimate, np.hypot(second.standard_error, table.standard_error))
