@@ -1,6 +1,7 @@
 """log Z without chance: enumeration, elimination of sites, and closed forms that a density declares."""
 
 import math
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -121,3 +122,113 @@ def test_a_forbidden_space_gives_no_number():
     nothing = un.Density(lambda x: jnp.where(x.sum() > -1, -jnp.inf, 0.0), {"x": un.Binary[4]})
     with pytest.raises(ValueError, match="-inf where every site is in its first state"):
         un.log_z(nothing, ELIMINATED, progress=False)
+
+
+# -- closed forms ----------------------------------------------------------------------
+def gaussian_log_z(precision):
+    return 0.5 * precision.shape[0] * jnp.log(2 * jnp.pi) - 0.5 * jnp.linalg.slogdet(precision)[1]
+
+
+@un.density(log_z=gaussian_log_z)
+def declared_gaussian(x: un.Real["d"], *, centre: un.Real["d"] = 0.0, precision: un.PositiveDefinite["d"] = 1.0):
+    """A normal density that knows its constant."""
+    return -0.5 * (x - centre) @ precision @ (x - centre)
+
+
+PRECISION = np.array([[2.0, 0.5], [0.5, 1.0]])
+LOG_Z = math.log(2 * math.pi) - 0.5 * math.log(1.75)
+
+
+def known():
+    return declared_gaussian.bind(precision=PRECISION, centre=np.array([0.3, -0.2]))
+
+
+def test_a_closed_form_goes_first_and_is_held_against_quadrature():
+    z = un.log_z(declared_gaussian.bind(precision=[[4.0]]), seed=0, progress=False)
+    assert (z.verdict, z.estimator, z.standard_error) == ("exact", "exact", 0.0)
+    assert z.value == pytest.approx(0.5 * math.log(math.pi / 2), abs=1e-12)
+    assert any("declared closed form; quadrature agrees" in finding.what for finding in z.findings)
+    many = declared_gaussian.bind(precision=np.eye(50))
+    z = un.log_z(many, Exact(), seed=0, progress=False)
+    assert z.value == pytest.approx(25 * math.log(2 * math.pi), abs=1e-10) and z.evaluations["values"] == 0
+    assert any("it was not checked" in finding.what for finding in z.findings)
+
+
+def test_it_survives_what_leaves_the_variables_alone():
+    p = known()
+    kept = {
+        "fix": p.fix(precision=PRECISION),
+        "rename": p.rename(precision="K", x="y", centre="precision"),
+        "dimensions": declared_gaussian.with_dimensions(d=2).bind(precision=PRECISION),
+        "labels": p.with_dimensions(d=["a", "b"]),
+        "pickle": pickle.loads(pickle.dumps(p)),
+        "pytree": jax.tree.map(lambda leaf: leaf, p),
+        "bare": p.charted().bare(),
+        "free": p.at(p.free()),
+    }
+    for how, density in kept.items():
+        assert float(density._log_z()) == pytest.approx(LOG_Z, abs=1e-5), how
+    moved = jax.jit(lambda density: density._log_z())(p.bind(precision=2 * PRECISION))
+    assert float(moved) == pytest.approx(LOG_Z - math.log(2), abs=1e-5)
+    assert un.Density(lambda x: -x, {"x": un.Positive}, log_z=0)._log_z() == 0
+
+
+def test_it_is_dropped_where_the_density_becomes_another():
+    p = known()
+    pair = un.Density(lambda x, y: -0.5 * (x**2 + y**2), {"x": un.Real, "y": un.Real}, log_z=math.log(2 * math.pi))
+    others = {
+        "product": p * p,
+        "power": p**2.0,
+        "truncation": un.truncate(p, x=un.Positive),
+        "given": pair.given(y=1.0),
+    }
+    for how, density in others.items():
+        assert density._log_z() is None, how
+    z = un.log_z(pair.given(y=1.0), seed=0, progress=False)
+    assert z.value == pytest.approx(0.5 * math.log(2 * math.pi) - 0.5, abs=1e-8)
+
+
+WRONG = {
+    "an integral": (un.Density(lambda x: -x, {"x": un.Positive}, log_z=0.1), "quadrature gives", 0.0),
+    "an improper one": (un.Density(lambda x: 0.0 * x, {"x": un.Positive}, log_z=0.0), "quadrature gives inf", math.inf),
+    "a sum": (un.Density(lambda x: 0.0 * x.sum(), {"x": un.Spin[3]}, log_z=0.0), "exact gives", 3 * math.log(2)),
+    "counts": (un.Density(lambda x: -x, {"x": un.Count}, log_z=0.0), "exact gives", -math.log1p(-math.exp(-1))),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_closed_form_that_is_contradicted_is_not_believed(name):
+    density, words, truth = WRONG[name]
+    z = un.log_z(density, Exact(), seed=0, progress=False)
+    assert z.verdict == "disagree" and not z.passed
+    assert "declares is 0" in z.findings[0].what and words in z.findings[0].what
+    assert z.value == pytest.approx(truth, abs=1e-7)
+
+
+REFUSED = {
+    "another name": (lambda: un.Density(lambda x: -x, {"x": un.Positive}, log_z=lambda rate: rate), "takes 'rate'"),
+    "a variable": (lambda: un.density(log_z=lambda x: 0.0)(_exponential), r"takes 'x'; expected .*\(rate\)"),
+    "all there is": (lambda: un.density(log_z=lambda **values: 0.0)(_exponential), "'\\*\\*values'"),
+    "a text": (lambda: un.density(log_z="zero")(_exponential), "log_z of _exponential is 'zero'"),
+    "infinity": (lambda: un.density(log_z=math.inf)(_exponential), "expected a finite number"),
+    "a vector": (
+        lambda: un.density(log_z=lambda rate: jnp.stack([rate, rate]))(_exponential)._log_z(),
+        r"shape \(2,\)",
+    ),
+    "a lambda to pickle": (
+        lambda: pickle.dumps(un.density(log_z=lambda rate: rate)(_exponential)),
+        "log_z is a lambda",
+    ),
+}
+
+
+def _exponential(x: un.Positive, *, rate: un.Positive = 1.0):
+    return -rate * x
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_closed_form_that_does_not_fit_gets_one_sentence(name):
+    call, words = REFUSED[name]
+    with pytest.raises((ValueError, TypeError), match=words) as caught:
+        call()
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)

@@ -7,7 +7,6 @@ References: Kramers and Wannier (1941), doi:10.1103/PhysRev.60.252 (the transfer
 doi:10.1016/S0004-3702(99)00059-4 (elimination).
 """
 
-
 import numpy as np
 
 from unnorm.density import Density

@@ -13,7 +13,8 @@ from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ, measures
 from unnorm.partition.counts import count_plan, lone_count, summed
-from unnorm.partition.elimination import Pairwise, Refused, eliminated, pairwise
+from unnorm.partition.declared import CHEAP, declared
+from unnorm.partition.elimination import Pairwise, Refused, eliminated, has_elimination, pairwise
 from unnorm.partition.frame import find_frame
 from unnorm.partition.grid import Integrand, leaks, open_sides, range_of, reach
 from unnorm.partition.nodes import (
@@ -46,7 +47,8 @@ class Exact:
     Z = Σ_x p̃(x), in blocks, so that memory stays bounded. More states are summed by variable elimination where the
     sites interact in pairs and few at a time (a chain, a strip, a small lattice): that is found out by differences of
     log p̃, and checked at other states. The sum over one count ends where less than 1e-12 of Z is reckoned to lie
-    beyond; a sum that does not come there is said not to have converged.
+    beyond; a sum that does not come there is said not to have converged. A closed form that the density declares goes
+    first; where a sum or an integral is cheap it is held against that, and a contradiction is the verdict "disagree".
 
     Args:
         max_states: more states than this are not enumerated.
@@ -69,6 +71,11 @@ class Exact:
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         density = density.charted()
+        if density._log_z() is None:
+            return self._computed(density, key)
+        return declared(density, (lambda: self._computed(density, key)) if _is_cheap(density) else None)
+
+    def _computed(self, density: Density, key: jax.Array) -> LogZ:
         if free_size(density):
             dimensions_within_reach(density)
             return Quadrature()(density, key)
@@ -82,6 +89,10 @@ class Exact:
         except Refused as why:
             listed_states(density, self.max_states, f", and elimination does not serve it: {why}")
         return _eliminated(density, found)
+
+
+def _is_cheap(density: Density) -> bool:
+    return has_plan(density) and (lone_count(density) is not None or count_states(density) <= CHEAP)
 
 
 def _summed_states(density: Density, count: int) -> LogZ:
@@ -133,6 +144,11 @@ def _enumerated(density: Density, count: int):
 
     sums, bad = jax.lax.map(block, jnp.arange(0, count, BLOCK))
     return logsumexp(sums), jnp.sum(bad)
+
+
+def has_exact(density: Density) -> bool:
+    """Whether `Exact` gives log Z quickly: a declared closed form, a plan's sum or integral, or elimination."""
+    return density._log_z() is not None or has_plan(density) or has_elimination(density)
 
 
 # -- plans -----------------------------------------------------------------------------
@@ -219,4 +235,4 @@ def _plan_points(
     return points
 
 
-__all__ = ["Exact", "Plan", "enumerate_states", "has_plan", "log_integral", "plan_for"]
+__all__ = ["Exact", "Plan", "enumerate_states", "has_exact", "has_plan", "log_integral", "plan_for"]
