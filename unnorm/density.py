@@ -383,8 +383,11 @@ class Density:
         if closed is None:
             return None
         if isinstance(closed, ClosedForm):
-            names = {slot.argument: slot.name for slot in self._structure.slots}
-            values = self._values
+            names, values = {slot.argument: slot.name for slot in self._structure.slots}, self._values
+            for argument in closed.arguments:
+                if names[argument] not in values:
+                    name = names[argument]
+                    raise ValueError(f"Parameter {name} has no value; bind one with p.bind({name}=...).")
             closed = closed.function(**{argument: values[names[argument]] for argument in closed.arguments})
         if jnp.shape(closed) != ():
             raise ValueError(
