@@ -76,7 +76,8 @@ def graph():
     return un.Density(lambda g: -0.5 * g.sum() + 0.6 * g[0].sum() ** 2, {"g": un.Graph[4]})
 
 
-SMALL = [random_pairs, potts, mixed, seen_by_no_derivative, never_two_neighbours, graph]
+SLOW = [pytest.param(make, marks=pytest.mark.slow) for make in (seen_by_no_derivative, graph)]
+SMALL = [random_pairs, potts, mixed, never_two_neighbours, *SLOW]
 
 
 @pytest.mark.parametrize("make", SMALL)
@@ -98,7 +99,7 @@ def test_a_long_chain_is_its_transfer_matrix():
     assert value_of(chain, ENUMERATED) == pytest.approx(np.logaddexp.reduce(log_sums), abs=1e-9)
 
 
-@pytest.mark.parametrize("size, truth", [(6, 34.1115410550), (8, 60.1417807891)])
+@pytest.mark.parametrize("size, truth", [(6, 34.1115410550), pytest.param(8, 60.1417807891, marks=pytest.mark.slow)])
 def test_elimination_reproduces_kaufmans_tori(size, truth):
     def function(x):
         return CRITICAL * jnp.sum(x * (jnp.roll(x, 1, 0) + jnp.roll(x, 1, 1)))

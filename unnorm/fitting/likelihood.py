@@ -45,7 +45,7 @@ class LogLikelihood(NamedTuple):
     def bits_per_dimension(self) -> BitsPerDimension:
         """−value / (n · entries · log 2), with its standard error: the unit in which image models are compared."""
         scale = 1 / (len(self.pointwise) * self.entries * np.log(2))
-        return BitsPerDimension(-self.value * scale, self.standard_error * scale)
+        return BitsPerDimension(float(-self.value * scale), float(self.standard_error * scale))
 
 
 def exact_log_z(
