@@ -111,13 +111,14 @@ class _Probe:
 
     def interacting(self) -> list[tuple[int, int]]:
         """The pairs of sites between which log p̃ has a second derivative at random real points."""
-        found = np.zeros((len(self.bases),) * 2, bool)
+        found, pairs = np.zeros((len(self.bases),) * 2, bool), []
         for seed in range(STATES):
+            before = pairs
             position = self.target.random_position(jax.random.key(seed), jnp.float64)
             found |= _interactions(self.target, [position])
             self.gradients += 2 * int(self.bases.sum())  # a Hessian is so many derivatives of a gradient
             pairs = [(int(i), int(j)) for i, j in np.argwhere(np.triu(found, 1))]
-            if _joint_states(self.bases) > ALL_PAIRS:  # many sites: refused as soon as it is clear
+            if pairs != before and _joint_states(self.bases) > ALL_PAIRS:  # refused as soon as it is clear
                 elimination_order(len(self.bases), pairs, self.bases)
         return pairs
 
