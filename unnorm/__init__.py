@@ -3,6 +3,7 @@
 import importlib
 
 from unnorm import algebra as _algebra  # noqa: F401  (attaches p * q and p ** beta)
+from unnorm import normalize as _normalize  # noqa: F401  (attaches p.normalized())
 from unnorm.algebra import truncate
 from unnorm.density import Density, density
 from unnorm.supports import (

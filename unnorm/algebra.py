@@ -290,7 +290,7 @@ def truncate(p: Density, **supports: Support) -> Density:
         else slot
         for slot in p._structure.slots
     )
-    return p._rebuilt(replace(p._structure, slots=slots))
+    return p._rebuilt(replace(p._structure, slots=slots, log_z=None))
 
 
 def _entrywise_bounds(support: Any) -> bool:

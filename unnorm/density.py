@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm import signature
-from unnorm.signature import CONSTANT, COVARIATE, PARAMETER, VARIABLE, Slot, refuse_unknown
+from unnorm.signature import CONSTANT, COVARIATE, PARAMETER, VARIABLE, ClosedForm, Slot, refuse_unknown
 from unnorm.supports import Declared, Support, _PyTree
 from unnorm.values import Held, at_rest, hold, join
 
@@ -32,6 +32,7 @@ class Structure:
     sizes: tuple[tuple[str, int], ...] = ()
     labels: tuple[tuple[str, tuple], ...] = ()
     bound: frozenset[str] = frozenset()
+    log_z: ClosedForm | float | None = None  # declared, never found out
 
 
 @jax.tree_util.register_pytree_node_class
@@ -45,6 +46,8 @@ class Density:
         parameters: what `fit` learns, ``{name: support}`` or ``{name: (support, start)}``.
         constants: ``{name: value}`` or ``{name: (un.Constant["d"], value)}``.
         covariates: ``{name: un.Covariate[...]}``, one value per event, given with the data.
+        log_z: the closed form of log Z where there is one: a function of parameters and constants, by their names, or a
+            number; 0.0 says that the density is normalized. Products, powers, truncation and `given` drop it.
 
     Raises:
         ValueError: a name, a support or a dimension that does not fit, in one sentence.
@@ -66,9 +69,11 @@ class Density:
         parameters: Mapping[str, Any] | None = None,
         constants: Mapping[str, Any] | None = None,
         covariates: Mapping[str, Declared] | None = None,
+        log_z: Callable | float | None = None,
     ):
         slots, values = signature.from_mappings(function, variables, parameters, constants, covariates)
-        self._build(Structure(function, slots), values)
+        closed = signature.closed_form(signature.called(function), log_z, slots)
+        self._build(Structure(function, slots, log_z=closed), values)
 
     # -- building: frozen afterwards ----------------------------------------------------------------------------------
     def _build(self, structure: Structure, values: Mapping[str, Any]) -> "Density":
@@ -122,7 +127,12 @@ class Density:
         return self
 
     def __reduce__(self):
-        function = self._structure.function
+        function, closed = self._structure.function, self._structure.log_z
+        if isinstance(closed, ClosedForm) and "<" in getattr(closed.function, "__qualname__", "<"):
+            raise TypeError(
+                f"Density {self.name} cannot be pickled, because its log_z is a lambda or local function, which has no "
+                "importable name; declare it at the top level of a module."
+            )
         place = (getattr(function, "__module__", None), getattr(function, "__qualname__", "<lambda>"))
         if "<" in place[1]:
             raise TypeError(
@@ -247,7 +257,8 @@ class Density:
         for name, value in values.items():  # an event is given in full; only a default may be one number for all
             signature.unify(dict(self._structure.sizes), slots[name], np.shape(value))
         checked = {name: _checked(slots[name], value) for name, value in values.items()}
-        return self._rebuilt(self._with_role(values, CONSTANT), self._values | checked)
+        structure = replace(self._with_role(values, CONSTANT), log_z=None)  # it was that of all variables
+        return self._rebuilt(structure, self._values | checked)
 
     def _with_role(self, names, role: str) -> Structure:
         slots = tuple(replace(s, role=role) if s.name in names else s for s in self._structure.slots)
@@ -366,6 +377,24 @@ class Density:
             )
         return value if jnp.issubdtype(jnp.result_type(value), jnp.floating) else jnp.asarray(value, float)
 
+    def _log_z(self) -> jax.Array | None:
+        """log Z by the declared closed form at the present values; traceable; None where none was declared."""
+        closed = self._structure.log_z
+        if closed is None:
+            return None
+        if isinstance(closed, ClosedForm):
+            names, values = {slot.argument: slot.name for slot in self._structure.slots}, self._values
+            for argument in closed.arguments:
+                if names[argument] not in values:
+                    name = names[argument]
+                    raise ValueError(f"Parameter {name} has no value; bind one with p.bind({name}=...).")
+            closed = closed.function(**{argument: values[names[argument]] for argument in closed.arguments})
+        if jnp.shape(closed) != ():
+            raise ValueError(
+                f"log_z of {self.name} returned the shape {jnp.shape(closed)}; expected a scalar; sum over the axes."
+            )
+        return jnp.asarray(closed, jnp.result_type(float))
+
     def masked(self, event: Mapping[str, Any]) -> jax.Array:
         """`log_density`, and minus infinity outside the support."""
         inside = jnp.stack([support.contains(event[name]) for name, support in self.variables.items()]).all()
@@ -416,12 +445,16 @@ class Density:
         return density.resolved(shapes).bare(), events
 
 
-def density(function: Callable | None = None):
+def density(function: Callable | None = None, *, log_z: Callable | float | None = None):
     """Declare a density by decorating the function of one event that returns its log, up to a constant.
+
+    Args:
+        function: its positional arguments are variables, keyword-only ones parameters, constants or covariates.
+        log_z: the closed form of log Z where there is one, as in `Density`.
 
     Example:
         >>> import unnorm as un
-        >>> @un.density
+        >>> @un.density(log_z=lambda rate: -jax.numpy.log(rate))
         ... def exponential(x: un.Positive, *, rate: un.Positive = 1.0):
         ...     return -rate * x
         >>> exponential
@@ -430,11 +463,16 @@ def density(function: Callable | None = None):
     References:
         LeCun et al. (2006), A tutorial on energy-based learning.
     """
-    if function is None:
-        return density
+
+    def declared(function: Callable, local: Mapping[str, Any]) -> Density:
+        slots, values = signature.from_function(function, local)
+        closed = signature.closed_form(signature.called(function), log_z, slots)
+        return object.__new__(Density)._build(Structure(function, slots, log_z=closed), values)
+
     # The names of the place that declares: under `from __future__ import annotations` all annotations are strings.
-    slots, values = signature.from_function(function, sys._getframe(1).f_locals)
-    return object.__new__(Density)._build(Structure(function, slots), values)
+    if function is None:
+        return lambda decorated: declared(decorated, sys._getframe(1).f_locals)
+    return declared(function, sys._getframe(1).f_locals)
 
 
 def cast(tree: Any, dtype) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
+import numpy as np
+
 from unnorm.messages import choose_from
 from unnorm.supports import Covariate, Declared, Support, _Constant, _Covariate, _PyTree
 
@@ -70,6 +72,45 @@ def from_mappings(function, variables, parameters, constants, covariates) -> tup
             )
         slots.append(Slot(name, name, COVARIATE, declared))
     return _complete("density", slots), values
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """log Z as a density declares it: a function of some of its parameters and constants, by the names of arguments."""
+
+    function: Callable
+    arguments: tuple[str, ...]
+
+
+def closed_form(owner: str, given: Any, slots: tuple[Slot, ...]) -> ClosedForm | float | None:
+    """Read the closed form of log Z that a declaration was given: a number, or a function of what it names."""
+    if given is None:
+        return None
+    if not callable(given):
+        number = isinstance(given, int | float | np.number) and not isinstance(given, bool)
+        if not number or not np.isfinite(given):
+            raise ValueError(
+                f"log_z of {owner} is {given!r}; expected a finite number or a function of the density's parameters; "
+                "pass 0.0 for a density that is normalized."
+            )
+        return float(given)
+    try:
+        parameters = inspect.signature(given).parameters.values()
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"log_z of {owner} is {given!r}, whose arguments cannot be read; expected a function that names them; "
+            "wrap it in one."
+        ) from None
+    known = {slot.argument for slot in slots if slot.role in (PARAMETER, CONSTANT)}
+    for parameter in parameters:
+        by_name = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if not by_name or parameter.name not in known:
+            raise ValueError(
+                f"log_z of {owner} takes {str(parameter).split(':')[0].split('=')[0]!r}; expected names of its "
+                f"parameters and constants alone ({', '.join(sorted(known)) or 'there are none'}); name those, for "
+                "log Z depends on nothing else."
+            )
+    return ClosedForm(given, tuple(parameter.name for parameter in parameters))
 
 
 def _refuse_uncallable(function: Any) -> None:

@@ -10,22 +10,53 @@ from jax.flatten_util import ravel_pytree
 from unnorm.density import cast
 from unnorm.diagnostics.verdict import ERROR, Finding
 from unnorm.fitting.data import read_data
-from unnorm.fitting.objectives.maximum_likelihood import location, log_z_on
+from unnorm.fitting.objectives.maximum_likelihood import is_declared, location, log_z_on
+from unnorm.partition.base import LogZ
+from unnorm.partition.driver import log_z as estimated
 from unnorm.partition.exact import Exact, has_plan, plan_for
+from unnorm.sampling.driver import sample
+
+
+class BitsPerDimension(NamedTuple):
+    """Bits per entry of an event, and their standard error."""
+
+    value: float
+    standard_error: float
+
+    def __float__(self) -> float:
+        return self.value
 
 
 class LogLikelihood(NamedTuple):
-    """The log-likelihood of a data set: its sum, the standard error of the sum, and each row's part."""
+    """The log-likelihood of a data set: its sum, the standard error of the sum, and each row's part.
+
+    `monte_carlo_error` is that of n log Z at this estimate, `sampling_error` that of the rows and of the parameters;
+    `standard_error` is both together. `entries` is the number of entries of one event.
+    """
 
     value: float
     standard_error: float
     pointwise: np.ndarray
+    monte_carlo_error: float = 0.0
+    sampling_error: float = np.nan
+    entries: int = 1
+
+    @property
+    def bits_per_dimension(self) -> BitsPerDimension:
+        """−value / (n · entries · log 2), with its standard error: the unit in which image models are compared."""
+        scale = 1 / (len(self.pointwise) * self.entries * np.log(2))
+        return BitsPerDimension(float(-self.value * scale), float(self.standard_error * scale))
 
 
 def exact_log_z(
     density, vector, unravel, events, findings: list[Finding]
 ) -> tuple[Any, np.ndarray | None, float | None]:
-    """Where the nodes lie, d log Z / d vector, log Z; None where Z is not at hand exactly, or infinite (a finding)."""
+    """Where the nodes lie, d log Z / d vector, log Z; None where Z is not at hand exactly, or infinite (a finding).
+
+    A declared closed form needs no nodes.
+    """
+    if is_declared(density):
+        return None, *_declared(density, vector, unravel, findings)
     if density.covariates or not has_plan(density):
         return None, None, None
     why = _improper(density)
@@ -36,13 +67,29 @@ def exact_log_z(
         if np.isfinite(value):
             return where, np.asarray(gradient), float(value)
         why = f"its log Z is {float(value)}"
-    findings.append(
-        Finding(
-            f"{density.name} cannot be normalized at the estimate: {why}",
-            "restrict the parameters (a support such as un.PositiveDefinite or un.Positive), or use another objective",
-        )
-    )
+    findings.append(_no_z(density, why))
     return None, None, None
+
+
+def _no_z(density, why: str) -> Finding:
+    return Finding(
+        f"{density.name} cannot be normalized at the estimate: {why}",
+        "restrict the parameters (a support such as un.PositiveDefinite or un.Positive), or use another objective",
+    )
+
+
+def _declared(density, vector, unravel, findings: list[Finding]) -> tuple[np.ndarray | None, float | None]:
+    """d log Z / d vector and log Z by the closed form; None where a sum or an integral contradicts it (a finding)."""
+    if not density.covariates:
+        found = Exact()(density, jax.random.key(0))
+        if found.verdict == "disagree":
+            findings.append(found.findings[0])
+            return None, None
+    value, gradient = jax.value_and_grad(lambda v: log_z_on(density.at(unravel(v)[0]), None))(vector)
+    if np.isfinite(value):
+        return np.asarray(gradient), float(value)
+    findings.append(_no_z(density, f"its declared log Z is {float(value)}"))
+    return None, None
 
 
 def _improper(density) -> str | None:
@@ -56,21 +103,90 @@ def _improper(density) -> str | None:
     return what.partition("normalized: ")[2] or what
 
 
-def log_likelihood(fitted, location, covariance: np.ndarray | None, data: Any) -> LogLikelihood:
-    """The log-likelihood of data at a fit, given where its data lay and the covariance of its free parameters."""
+def log_likelihood(fit, data: Any, log_z: Any = None) -> LogLikelihood:
+    """The log-likelihood of data at a fit: with log Z exactly, or as estimated, or as given."""
+    fitted = fit.density
     _, events = read_data(fitted, data)
+    exact = log_z is None and (is_declared(fitted) or fit._location is not None)
+    z, error = (0.0, 0.0) if exact else _value_and_error(_believed(fit) if log_z is None else log_z)
+    drawn = None if exact or fit._free_covariance is None else _drawn(fit)
+    shapes = fitted.resolved({name: event.shape[1:] for name, event in events.items()}).shapes()
     with jax.enable_x64(True):
         density, rows = cast((fitted.bare(), events), jnp.float64)
-        vector, unravel = ravel_pytree(density.free())
-        plan = plan_for(density, *location)
+        if exact:
+            values, d = _normalized(density, rows, fit._location, fit._free_covariance is not None)
+        else:
+            values = np.asarray(_log_densities(density, rows)) - z
+            d = None if drawn is None else _slope(density, rows) - _slope(density, cast(drawn, jnp.float64))
+    n = len(values)
+    spread = np.nan if d is None else n**2 * d @ fit._free_covariance @ d
+    sampling, simulation = float(np.sqrt(n * values.var() + spread)), n * error
+    entries = sum(len(support.entries(shapes[name])) for name, support in fitted.variables.items())
+    return LogLikelihood(
+        float(values.sum()), float(np.hypot(sampling, simulation)), values, simulation, sampling, entries
+    )
 
-        def pointwise(v):
-            moved = density.at(unravel(v))
-            return jax.vmap(moved.log_density)(rows) - log_z_on(moved, plan)
 
-        values = np.asarray(pointwise(vector))
-        spread = np.nan
-        if covariance is not None:
-            d = np.asarray(jax.jacfwd(pointwise)(vector)).mean(0)
-            spread = len(values) ** 2 * d @ covariance @ d
-    return LogLikelihood(float(values.sum()), float(np.sqrt(len(values) * values.var() + spread)), values)
+def _normalized(density, rows, location, slope: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """log p of every row where log Z is exact, and its mean gradient in the free parameters, if asked for."""
+    plan = None if is_declared(density) else plan_for(density, *location)
+    vector, unravel = ravel_pytree(density.free())
+
+    def pointwise(v):
+        moved = density.at(unravel(v))
+        return jax.vmap(moved.log_density)(rows) - log_z_on(moved, plan)
+
+    return np.asarray(pointwise(vector)), np.asarray(jax.jacfwd(pointwise)(vector)).mean(0) if slope else None
+
+
+@jax.jit
+def _log_densities(density, rows) -> jax.Array:
+    return jax.vmap(density.log_density)(rows)
+
+
+def _slope(density, rows) -> np.ndarray:
+    """The mean gradient of log p̃ in the free parameters."""
+    return np.asarray(_mean_score(density, rows))
+
+
+@jax.jit
+def _mean_score(density, rows) -> jax.Array:
+    vector, unravel = ravel_pytree(density.free())
+    return jax.grad(lambda v: jnp.mean(jax.vmap(density.at(unravel(v)).log_density)(rows)))(vector)
+
+
+# -- where log Z is not at hand exactly ------------------------------------------------
+def _believed(fit) -> LogZ:
+    """log Z of the fitted density by `un.log_z` with its defaults, or a sentence where its verdict is not to use it."""
+    if fit.density.covariates:
+        raise ValueError(
+            f"{fit.density.name} has the covariate {next(iter(fit.density.covariates))}, so that each row has its own "
+            "Z, and no log-likelihood; expected none, or a declared log_z; compare such fits by score matching."
+        )
+    z = estimated(fit.density, seed=fit.seed, progress=False)
+    if z.verdict not in ("exact", "ok"):
+        why = next((finding.what for finding in z.findings if finding.severity == ERROR), "its parts contradict")
+        raise ValueError(
+            f"The log Z of {fit.density.name} is {z.verdict} by {z.estimator}: {why}; expected one to believe; "
+            "estimate it by un.log_z(fit.density, ...) with other options and pass it as log_z=."
+        )
+    return z
+
+
+def _value_and_error(z: Any) -> tuple[float, float]:
+    """log Z and its Monte Carlo error, of a `LogZ`, a fit's log Z, or a number."""
+    error = getattr(z, "monte_carlo_error", getattr(z, "standard_error", 0.0))
+    try:
+        value = float(z)
+    except (TypeError, ValueError):
+        value = np.nan
+    if not np.isfinite(value):
+        raise ValueError(f"log_z is {z!r}; expected a finite LogZ or number; pass un.log_z(fit.density, ...).")
+    return value, float(error)
+
+
+def _drawn(fit) -> dict[str, np.ndarray]:
+    """Draws of the fitted density by `un.sample` with its defaults, for the mean of ∇ log p̃ under it."""
+    posterior = sample(fit.density, seed=fit.seed, progress=False).posterior
+    flat = {name: posterior[name].to_numpy() for name in fit.density.variables}
+    return {name: value.reshape(-1, *value.shape[2:]).astype(float) for name, value in flat.items()}

@@ -129,19 +129,31 @@ class Fit(Result):
         simulation = None if self._covariance is None else self._covariance.simulation
         return pd.Series(self._errors(simulation), index=self._labels(), name="monte_carlo_error")
 
-    def log_likelihood(self, data: Any) -> LogLikelihood:
-        """The log-likelihood of held-out data where log Z is at hand exactly.
+    def log_likelihood(self, data: Any, log_z: Any = None) -> LogLikelihood:
+        """The log-likelihood of held-out data, with its error.
 
-        The standard error counts the spread of the rows and the parameters' own covariance:
-        Var = n var(log p(x_i)) + n² d'Vd, d = mean ∇ log p.
+        Var = n var(log p(x_i)) + n² d'Vd + n² se(log Z)², d = mean ∇ log p̃ − E ∇ log p̃, V the parameters' covariance;
+        where log Z is not at hand exactly, the expectation is over draws of `un.sample`.
+
+        Args:
+            data: as `un.fit` takes them.
+            log_z: a `LogZ` or number to use; None: exactly where that is at hand, else `un.log_z(fit.density)`.
+
+        Returns:
+            `LogLikelihood`: value, standard_error, pointwise, monte_carlo_error, sampling_error, bits_per_dimension.
+            Without a covariance of the parameters the errors are NaN.
+
+        Raises:
+            ValueError: data that do not fit, covariates, or a log Z whose verdict is neither "exact" nor "ok".
+
+        Example:
+            >>> import unnorm as un
+            >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+            >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], "maximum_likelihood", seed=0, progress=False)
+            >>> round(fit.log_likelihood([1.0, 2.0]).value, 4)  # 2 log(1/2) - 3/2
+            -2.8863
         """
-        if self._location is None:
-            raise ValueError(
-                f"The log Z of {self.density.name} is not at hand exactly, so that there is no log-likelihood; "
-                "expected a density of at most 2^20 states or three continuous dimensions; estimate log Z with "
-                "un.log_z(fit.density)."
-            )
-        return log_likelihood(self.density, self._location, self._free_covariance, data)
+        return log_likelihood(self, data, log_z)
 
     def bootstrap(self, n: int = 200, *, seed: int = 0) -> Any:
         """Refit n replicates: rows (or clusters) redrawn with replacement; drawn from the fit if one row was observed.

@@ -1,6 +1,7 @@
 """log Z without chance: enumeration, and fixed plans of events on which fitting differentiates it."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,12 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import Finding
+from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ, measures
 from unnorm.partition.counts import count_plan, lone_count, summed
+from unnorm.partition.declared import CHEAP, declared
+from unnorm.partition.elimination import Pairwise, Refused, eliminated, has_elimination, pairwise
 from unnorm.partition.frame import find_frame
 from unnorm.partition.grid import Integrand, leaks, open_sides, range_of, reach
 from unnorm.partition.nodes import (
@@ -41,11 +44,17 @@ PLENTY = {1: 401, 2: 129, 3: 65}  # points on an axis at least, then
 class Exact:
     """log Z by summing over every state; for up to three continuous dimensions by `Quadrature`.
 
-    Z = Σ_x p̃(x), in blocks, so that memory stays bounded. The sum over one count ends where less than 1e-12 of Z is
-    reckoned to lie beyond; a sum that does not come there is said not to have converged.
+    Z = Σ_x p̃(x), in blocks, so that memory stays bounded. More states are summed by variable elimination where the
+    sites interact in pairs and few at a time (a chain, a strip, a small lattice): that is found out by differences of
+    log p̃, and checked at other states. The sum over one count ends where less than 1e-12 of Z is reckoned to lie
+    beyond; a sum that does not come there is said not to have converged. A closed form that the density declares goes
+    first; where a sum or an integral is cheap it is held against that, and a contradiction is the verdict "disagree".
 
     Args:
-        max_states: more states than this are refused.
+        max_states: more states than this are not enumerated.
+
+    Raises:
+        ValueError: the states cannot be listed, or are too many and elimination does not serve them.
 
     Example:
         >>> import unnorm as un
@@ -54,33 +63,73 @@ class Exact:
         2.0794
 
     References:
-        Besag (1974), Journal of the Royal Statistical Society B 36, 192-236 (what it normalizes).
+        Besag (1974), doi:10.1111/j.2517-6161.1974.tb00999.x (what it normalizes); Dechter (1999),
+        doi:10.1016/S0004-3702(99)00059-4 (elimination).
     """
 
-    max_states: int = static(MAX_STATES)
+    max_states: int = static(2**24)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         density = density.charted()
+        if density._log_z() is None:
+            return self._computed(density, key)
+        return declared(density, (lambda: self._computed(density, key)) if _is_cheap(density) else None)
+
+    def _computed(self, density: Density, key: jax.Array) -> LogZ:
         if free_size(density):
             dimensions_within_reach(density)
             return Quadrature()(density, key)
         if lone_count(density):
             return summed(density)
-        count = listed_states(density, self.max_states)
-        value, bad = _enumerated(density, count)
-        findings = []
-        if bad or not np.isfinite(value):
-            what = f"NaN or +infinity at {int(bad):,} of {count:,} states" if bad else "minus infinity at every state"
-            findings = [Finding(f"the log-density of {density.name} is {what}", "correct the function")]
-        return LogZ(
-            value=float("nan") if bad else float(value),
-            standard_error=0.0 if not findings else float("nan"),
-            evaluations={"values": count, "gradients": 0},
-            verdict="unreliable" if findings else "exact",
-            measure=measures(density),
-            estimator="exact",
-            findings=findings,
-        )
+        count = count_states(density)
+        if count is None or count <= self.max_states:
+            return _summed_states(density, listed_states(density, self.max_states))
+        try:
+            found = pairwise(density)
+        except Refused as why:
+            listed_states(density, self.max_states, f", and elimination does not serve it: {why}")
+        return _eliminated(density, found)
+
+
+def _is_cheap(density: Density) -> bool:
+    return has_plan(density) and (lone_count(density) is not None or count_states(density) <= CHEAP)
+
+
+def _summed_states(density: Density, count: int) -> LogZ:
+    value, bad = _enumerated(density, count)
+    findings = []
+    if bad or not np.isfinite(value):
+        what = f"NaN or +infinity at {int(bad):,} of {count:,} states" if bad else "minus infinity at every state"
+        findings = [Finding(f"the log-density of {density.name} is {what}", "correct the function")]
+    return LogZ(
+        value=float("nan") if bad else float(value),
+        standard_error=0.0 if not findings else float("nan"),
+        evaluations={"values": count, "gradients": 0},
+        verdict="unreliable" if findings else "exact",
+        measure=measures(density),
+        estimator="exact",
+        findings=findings,
+    )
+
+
+def _eliminated(density: Density, found: Pairwise) -> LogZ:
+    value, largest = eliminated(found)
+    what = (
+        f"{len(found.sites)} sites in {len(found.pairs)} pairs were eliminated, the largest table having {largest:,} "
+        "entries; that log p̃ is a sum over sites and pairs was checked at random and at likely states"
+    )
+    findings = [Finding(what, "nothing is to be done", NOTE)]
+    if not math.isfinite(value):
+        findings.insert(0, Finding(f"the sum of {density.name} over its states is {value}", "correct the function"))
+    return LogZ(
+        value=value,
+        standard_error=0.0 if math.isfinite(value) else math.nan,
+        evaluations=found.evaluations,
+        verdict="exact" if math.isfinite(value) else "unreliable",
+        measure=measures(density),
+        estimator="exact",
+        findings=findings,
+    )
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -95,6 +144,11 @@ def _enumerated(density: Density, count: int):
 
     sums, bad = jax.lax.map(block, jnp.arange(0, count, BLOCK))
     return logsumexp(sums), jnp.sum(bad)
+
+
+def has_exact(density: Density) -> bool:
+    """Whether `Exact` gives log Z quickly: a declared closed form, a plan's sum or integral, or elimination."""
+    return density._log_z() is not None or has_plan(density) or has_elimination(density)
 
 
 # -- plans -----------------------------------------------------------------------------
@@ -181,4 +235,4 @@ def _plan_points(
     return points
 
 
-__all__ = ["Exact", "Plan", "enumerate_states", "has_plan", "log_integral", "plan_for"]
+__all__ = ["Exact", "Plan", "enumerate_states", "has_exact", "has_plan", "log_integral", "plan_for"]

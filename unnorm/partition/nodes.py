@@ -136,8 +136,8 @@ def enumerate_states(density: Density) -> dict[str, jax.Array]:
     return states_at(density, jnp.arange(listed_states(density)))
 
 
-def listed_states(density: Density, limit: int = MAX_STATES) -> int:
-    """The number of states, or a sentence where they cannot be listed."""
+def listed_states(density: Density, limit: int = MAX_STATES, besides: str = "") -> int:
+    """The number of states, or a sentence where they cannot be listed; `besides` goes on in it."""
     count = count_states(density)
     if count is None:
         name, support = next((n, s) for n, s in density.variables.items() if s.discrete and s.states is None)
@@ -149,7 +149,7 @@ def listed_states(density: Density, limit: int = MAX_STATES) -> int:
         found = f"{count:,}" if count < 10**12 else f"about 10^{int(math.log10(count))}"
         raise ValueError(
             f"Density {density.name} has {found} states (variable {name} has the shape {density.shapes()[name]}); "
-            f"enumeration takes at most {limit:,}; use un.estimators.SMC."
+            f"enumeration takes at most {limit:,}{besides}; use un.estimators.SMC."
         )
     return count
 

@@ -23,7 +23,7 @@ _STILL = 4 * 2**0.5  # Monte Carlo errors between two estimates, each from draws
 
 @method
 class MaximumLikelihood(PerExample):
-    """Minimise −mean log p̃(x_i; θ) + log Z(θ), with Z by enumeration or quadrature, or by Markov chains.
+    """Minimise −mean log p̃(x_i; θ) + log Z(θ): Z as declared, by enumeration or quadrature, or by Markov chains.
 
     With `draws` the chains y_j ~ p_ψ give log Z(θ)/Z(ψ) ≈ log mean_j exp(log p̃(y_j; θ) − log p̃(y_j; ψ)). ψ is brought
     near first, and the draws are made anew at each estimate until their weights are even and it stands still. The
@@ -33,7 +33,8 @@ class MaximumLikelihood(PerExample):
     One row, such as a graph, has no spread to estimate J from; its covariance is the inverse information I⁻¹.
 
     Args:
-        draws: how many draws stand for Z; None: Z exactly, for few states, one count, or up to three dimensions.
+        draws: how many draws stand for Z; None: Z exactly, for few states, one count, up to three dimensions, or
+            a density that declares its log_z.
         kernel: what makes the draws, or its name; None: HMC for continuous variables, Gibbs where the states can be
             listed, a random walk for counts. It should leave the density invariant.
 
@@ -63,11 +64,11 @@ class MaximumLikelihood(PerExample):
             return self._refuse_draws(density)
         if self.kernel is not None:
             return "MaximumLikelihood has a kernel and no draws; expected both or none; pass draws=100_000 or so"
-        if not has_plan(density):
+        if not is_declared(density) and not has_plan(density):
             return (
                 f"MaximumLikelihood needs an exact log Z, and {density.name} has neither at most 2^20 states nor at "
-                "most three continuous dimensions; pass draws=100_000 for Markov chains, or use un.objectives.NCE, "
-                "ScoreMatching or ContrastiveDivergence"
+                "most three continuous dimensions nor a declared log_z; pass draws=100_000 for Markov chains, or use "
+                "un.objectives.NCE, ScoreMatching or ContrastiveDivergence"
             )
         return None
 
@@ -92,7 +93,9 @@ class MaximumLikelihood(PerExample):
 
     def prepare(self, density, events, key):
         if self.draws is None:
-            return Extra(shared={"plan": plan_for(density, *location(density, events))})
+            return Extra(
+                shared={"plan": None if is_declared(density) else plan_for(density, *location(density, events))}
+            )
         key, approach = jax.random.split(key)
         near = monte_carlo.brought_near(chosen_kernel(self.kernel, density), density, events, self.draws, approach)
         there = density.at(near["start"])
@@ -101,6 +104,8 @@ class MaximumLikelihood(PerExample):
     def refreshed(self, density, extra, events):
         if self.draws is not None:
             return None if self._stands_still(density, extra, events) else self._drawn_anew(density, extra)
+        if extra.shared["plan"] is None:
+            return None
         plan = plan_for(density, *location(density, events))
         change = log_z_on(density, plan) - log_z_on(density, extra.shared["plan"])
         return None if abs(change) < _TOLERANCE else extra._replace(shared={"plan": plan})
@@ -123,8 +128,7 @@ class MaximumLikelihood(PerExample):
         return bool(np.all(np.abs(moved) <= _STILL * np.sqrt(variance)))
 
     def loss_i(self, density, extra, event, key):
-        plan = extra.shared["plan"]
-        return log_integral(density, plan.events, plan.log_weights) - density.log_density(event)
+        return log_z_on(density, extra.shared["plan"]) - density.log_density(event)
 
     def shared_noise(self, density, extra, events):
         return None if self.draws is None else monte_carlo.long_run_variance(density, extra.shared["plan"], self.draws)
@@ -140,10 +144,15 @@ class MaximumLikelihood(PerExample):
         return found
 
 
+def is_declared(density) -> bool:
+    """Whether the density declares a closed form of its log Z."""
+    return density._structure.log_z is not None
+
+
 @jax.jit
 def log_z_on(density, plan) -> jax.Array:
-    """log Z on a plan's nodes."""
-    return log_integral(density, plan.events, plan.log_weights)
+    """log Z on a plan's nodes; where there is no plan, by the closed form that the density declares."""
+    return density._log_z() if plan is None else log_integral(density, plan.events, plan.log_weights)
 
 
 def location(density, events) -> tuple[dict | None, dict | None]:
