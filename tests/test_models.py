@@ -232,9 +232,11 @@ def test_a_gamma_distribution_of_ozone_is_scipys(ozone):
 
 
 CLOSED_FORMS = {
-    "gaussian_graphical": lambda: np.log(2 * np.pi)
-    - 0.5 * np.log(np.linalg.det([[1.5, 0.4], [0.4, 0.8]]))
-    + 0.5 * np.array([1.0, -0.5]) @ np.linalg.solve([[1.5, 0.4], [0.4, 0.8]], [1.0, -0.5]),
+    "gaussian_graphical": lambda: (
+        np.log(2 * np.pi)
+        - 0.5 * np.log(np.linalg.det([[1.5, 0.4], [0.4, 0.8]]))
+        + 0.5 * np.array([1.0, -0.5]) @ np.linalg.solve([[1.5, 0.4], [0.4, 0.8]], [1.0, -0.5])
+    ),
     "von_mises": lambda: np.log(2 * np.pi * special.i0(np.hypot(1.0, 0.5))),
     "von_mises_fisher": lambda: np.log(4 * np.pi * np.sinh(np.sqrt(5.25)) / np.sqrt(5.25)),
     "bivariate_von_mises": lambda: np.log(4 * np.pi**2 * _sine_series(1.5, 1.0, 0.8)),

@@ -26,9 +26,7 @@ def von_mises(x: Circle, *, eta: Real[2] = 0.0):
 
 
 @density
-def bivariate_von_mises(
-    x: Circle[2], *, mean: Circle[2] = 0.0, concentration: Positive[2] = 1.0, coupling: Real = 0.0
-):
+def bivariate_von_mises(x: Circle[2], *, mean: Circle[2] = 0.0, concentration: Positive[2] = 1.0, coupling: Real = 0.0):
     """Two angles that depend on each other, as torsion angles of proteins do: the sine model.
 
     log p̃(x) = κ_0 cos(x_0 − μ_0) + κ_1 cos(x_1 − μ_1) + coupling · sin(x_0 − μ_0) sin(x_1 − μ_1);
@@ -125,9 +123,7 @@ def bingham(d: int = 3) -> Density:
     """
     if isinstance(d, bool) or not isinstance(d, int) or d < 2:
         raise ValueError(f"d is {d!r}, but it is the dimension of the space; expected a whole number from 2; pass one.")
-    return Density(
-        _bingham, {"x": Sphere[d]}, {"off_diagonal": (Symmetric[d], 0.0), "diagonal": (Real[d - 1], 0.0)}
-    )
+    return Density(_bingham, {"x": Sphere[d]}, {"off_diagonal": (Symmetric[d], 0.0), "diagonal": (Real[d - 1], 0.0)})
 
 
 def _bingham(x, *, off_diagonal, diagonal):

@@ -46,9 +46,7 @@ def fully_connected_energy(
     import equinox as eqx
 
     _check(confinement, size=size, width=width, depth=depth)
-    network = _started(
-        lambda key: eqx.nn.MLP(size, "scalar", width, depth, activation=jax.nn.softplus, key=key), seed
-    )
+    network = _started(lambda key: eqx.nn.MLP(size, "scalar", width, depth, activation=jax.nn.softplus, key=key), seed)
     return Density(_fully_connected, {"x": Real[size]}, {"network": (PyTree, network)}, {"confinement": confinement})
 
 

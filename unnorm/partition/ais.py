@@ -6,17 +6,14 @@ import jax
 import numpy as np
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import Finding
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.methods import method, static
-from unnorm.partition.annealing import adapted_schedule, annealed, cost_of
+from unnorm.partition.annealing import annealed
 from unnorm.partition.base import LogZ
-from unnorm.partition.pilot import base_for
-from unnorm.partition.tempering import refuse_unmovable
+from unnorm.partition.moves import cost_of
+from unnorm.partition.path import added, path_findings, path_for
 from unnorm.partition.weighted import infinite, judged, refuse_small
 
-LEAST_ACCEPTANCE = 0.02
-PILOT_MOVES = 2
 RISK = 0.05  # by Markov's inequality P(log Ẑ − log Z > log 1/risk) is at most this
 
 
@@ -31,7 +28,7 @@ class AIS:
     Args:
         chains: walks.
         temperatures: of every walk.
-        pilot: particles of the pilot.
+        pilot: walkers of the pilot.
 
     Example:
         >>> import unnorm as un
@@ -50,26 +47,17 @@ class AIS:
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_small("AIS", chains=(self.chains, 10), temperatures=(self.temperatures, 1), pilot=(self.pilot, 10))
-        refuse_unmovable("AIS", density)
-        pilot_key, schedule_key, key = jax.random.split(key, 3)
-        base, cost, endless = base_for(density, pilot_key)
+        path_key, key = jax.random.split(key)
+        path, cost, endless = path_for(density, path_key, self.pilot)
         if endless:
             return infinite(density, "ais", cost, endless)
-        schedule, spent = adapted_schedule(density, base, schedule_key, self.pilot, PILOT_MOVES, self.temperatures)
-        works, accepted = annealed(density, base, schedule, jax.random.split(key, self.chains))
-        walked = cost_of(density, self.chains, len(schedule.powers))
-        cost = {kind: count + spent[kind] + walked[kind] for kind, count in cost.items()}
-        logs, least = np.asarray(works, float), float(np.min(accepted))
+        run = annealed(density, path.base, path.schedule(self.temperatures), key, path.moves, self.chains)
+        cost = added(cost, cost_of(density, path.moves, self.chains * (self.temperatures + 1)))
+        logs = np.asarray(run.log_weights, float)
         value, error = mean_of(logs)
-        findings = []
-        if float(schedule.powers[-1]) < 1:
-            what = f"the pilot stopped at {float(schedule.powers[-1]):.3g} of 1"
-            findings.append(Finding(what, "raise pilot, or rescale the variables"))
-        if not least >= LEAST_ACCEPTANCE:
-            what = f"as few as {least:.1%} of the moves were accepted at some temperature"
-            findings.append(Finding(what, "rescale or smooth the density"))
+        findings = tuple(path_findings(density, path, run))
         bounds = (value + math.log(RISK), math.inf)
-        return judged(density, "ais", value, error, cost, logs, pareto_smoothed(logs)[1], tuple(findings), bounds)
+        return judged(density, "ais", value, error, cost, logs, pareto_smoothed(logs)[1], findings, bounds)
 
 
 __all__ = ["AIS"]

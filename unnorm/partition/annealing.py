@@ -1,4 +1,4 @@
-"""An annealed path q^(1−λ) p̃^λ from a normalized base q to the density p̃: its schedule, and the work along it."""
+"""An annealed path q^(1−λ) p̃^λ from a normalized base q to the density p̃: its schedule, and walkers along it."""
 
 import functools
 import math
@@ -8,72 +8,80 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from blackjax.smc import resampling
+from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
 
 from unnorm.density import Density
-from unnorm.partition.nodes import free_size
-from unnorm.partition.tempering import (
-    ACCEPTANCE,
-    LEAPFROGS,
-    MOST_TEMPERATURES,
-    OUTSIDE,
-    Base,
-    Place,
-    draw,
-    log_base,
-    mover,
-    spread,
-)
-from unnorm.sampling.base import Target
+from unnorm.partition.bases import DENSE, Base, draw, parts
+from unnorm.partition.moves import Moves, Walker, Widths, looked, moved
 
-KEPT = 0.5  # effective share of the pilot's particles from one temperature to the next: equal steps of divergence
+KEPT = 0.5  # effective share of the pilot's walkers from one temperature to the next: equal steps of divergence
+RESAMPLED = 0.5  # effective share of walkers below which they are drawn anew
+ACCEPTANCE = 0.8
+MOST_STAGES = 300
 _HALVINGS = 40
 
 
 class Schedule(NamedTuple):
-    """Temperatures λ from above 0 to 1, and how to move at each."""
+    """Temperatures λ from above 0 to 1, and how far to move at each."""
 
     powers: jax.Array  # (T,)
-    log_steps: jax.Array  # (T,), of HMC
-    masses: jax.Array  # (T, D) or (T, D, D), the particles' variances
+    widths: Widths  # of arrays with a leading axis T
 
 
 class Cloud(NamedTuple):
-    """A pilot's particles at one temperature."""
+    """A pilot's walkers at one temperature, and its own reckoning of log Z."""
 
-    positions: dict
+    walkers: Walker
     power: jax.Array
-    log_step: jax.Array
-    mass: jax.Array
+    widths: Widths
+    log_z: jax.Array
 
 
-def log_ratio(density: Density, base: Base, position: dict) -> jax.Array:
-    """log p̃ − log q in unconstrained coordinates, the Jacobian counted."""
-    one = jnp.ones((), base.centre.dtype)
-    return Target(density).log_density(position) - log_base(density, base, one, position)
+class Run(NamedTuple):
+    """What walkers tell that went from the base to the density."""
+
+    walkers: Walker
+    log_weights: jax.Array  # (N,): the mean of exp of them is Z
+    ancestors: jax.Array  # (N,): from which first walker each descends
+    means: jax.Array  # (T + 1,): of log p̃ − log q at each temperature, the base's first
+    variances: jax.Array
+    acceptance: jax.Array  # (T,)
+    first_step: jax.Array  # log of the mean weight at the first temperature
 
 
-def _moved(density: Density, base: Base, power, position: dict, key, log_step, mass) -> tuple[dict, jax.Array]:
-    """One HMC move and one Gibbs sweep that leave the density at this temperature unchanged."""
-    one = jnp.ones((), base.centre.dtype)
+# -- the schedule ----------------------------------------------------------------------
+def widths_of(density: Density, walkers: Walker, weights: jax.Array, log_step: jax.Array) -> Widths:
+    """Steps by the covariance of weighted walkers, kept a little diagonal: few of them may leave it flat."""
+    continuous, _ = parts(density, walkers.position)
+    strides = {
+        name: jnp.sqrt(jnp.tensordot(weights, (value - jnp.tensordot(weights, value, 1)) ** 2, 1))
+        for name, value in walkers.position.items()
+        if density.variables[name].discrete and density.variables[name].states is None
+    }
+    if not continuous:
+        return Widths(log_step, jnp.ones(0, weights.dtype), strides)
+    flat = jax.vmap(lambda position: ravel_pytree(position)[0])(continuous)
+    apart = flat - weights @ flat
+    variances = weights @ apart**2 + 1e-20
+    if flat.shape[1] > DENSE:
+        return Widths(log_step, jnp.sqrt(variances), strides)
+    covariance = 0.95 * (apart.T * weights) @ apart + 0.05 * jnp.diag(variances)
+    return Widths(log_step, jnp.linalg.cholesky(covariance), strides)
 
-    def at_power(position):
-        held = log_base(density, base, one, position)
-        return held + power * jnp.maximum(Target(density).log_density(position) - held, OUTSIDE)
 
-    move, jitter = jax.random.split(key)
-    # A spread of step sizes, for one fixed length of path may return to where it began.
-    step = jnp.exp(log_step) * jax.random.uniform(jitter, (), log_step.dtype, 0.5, 1.5)
-    place, accepted = mover(density)(move, Place(position), at_power, step, mass)
-    return place.position, accepted
+@functools.partial(jax.jit, static_argnames="count")
+def started(density: Density, base: Base, key: jax.Array, count: int) -> Walker:
+    """Walkers drawn from the base."""
+    return jax.vmap(lambda key: looked(density, base, draw(density, base, key)))(jax.random.split(key, count))
 
 
-@functools.partial(jax.jit, static_argnames="moves")
-def _cooled(density: Density, base: Base, cloud: Cloud, key: jax.Array, moves: int) -> Cloud:
-    """The particles at the next temperature, where their weights are worth `KEPT` of them."""
-    ratios = jax.vmap(functools.partial(log_ratio, density, base))(cloud.positions)
-    ratios = jnp.maximum(ratios, OUTSIDE)
-    wanted = KEPT * jnp.sum(ratios > OUTSIDE / 2)
+@functools.partial(jax.jit, static_argnames=("moves", "repeats"))
+def _cooled(density: Density, base: Base, cloud: Cloud, key: jax.Array, moves: Moves, repeats: int) -> Cloud:
+    """The walkers at the next temperature, where their weights are worth `KEPT` of them."""
+    ratios = cloud.walkers.log_ratio
+    count = len(ratios)
+    wanted = KEPT * jnp.sum(jnp.isfinite(cloud.walkers.log_target))
 
     def enough(rise):
         return jnp.exp(2 * logsumexp(rise * ratios) - logsumexp(2 * rise * ratios)) >= wanted
@@ -88,79 +96,120 @@ def _cooled(density: Density, base: Base, cloud: Cloud, key: jax.Array, moves: i
     rise = jnp.where(enough(whole), whole, jnp.maximum(low, 1e-12))
     power, weights = jnp.where(enough(whole), 1.0, cloud.power + rise), jax.nn.softmax(rise * ratios)
     chosen_key, move_key = jax.random.split(key)
-    mass = spread(density, cloud.positions, weights, base.factor.ndim == 2)[1]
-    chosen = resampling.systematic(chosen_key, weights, len(ratios))
-    positions = jax.tree.map(lambda leaf: leaf[chosen], cloud.positions)
+    widths = widths_of(density, cloud.walkers, weights, cloud.widths.log_step)
+    chosen = resampling.systematic(chosen_key, weights, count)
+    walkers = jax.tree.map(lambda leaf: leaf[chosen], cloud.walkers)
 
     def move(carry, key):
-        positions, log_step = carry
-        keys = jax.random.split(key, len(ratios))
-        positions, accepted = jax.vmap(
-            lambda position, key: _moved(density, base, power, position, key, log_step, mass)
-        )(positions, keys)
-        return (positions, jnp.clip(log_step + 0.5 * (accepted.mean() - ACCEPTANCE), -12.0, 1.0)), None
+        walkers, widths = carry
+        walkers, accepted = jax.vmap(
+            lambda walker, key: moved(density, base, moves, power, walker, key, widths)
+        )(walkers, jax.random.split(key, count))  # fmt: skip
+        log_step = jnp.clip(widths.log_step + 0.5 * (accepted.mean() - ACCEPTANCE), -12.0, 1.0)
+        return (walkers, widths._replace(log_step=log_step)), None
 
-    (positions, log_step), _ = jax.lax.scan(move, (positions, cloud.log_step), jax.random.split(move_key, moves))
-    return Cloud(positions, power.astype(cloud.power.dtype), log_step, mass)
-
-
-@functools.partial(jax.jit, static_argnames="count")
-def drawn(density: Density, base: Base, key: jax.Array, count: int) -> dict:
-    """Positions from the base."""
-    one = jnp.ones((), base.centre.dtype)
-    return jax.vmap(lambda key: draw(density, base, one, key, base.centre.dtype))(jax.random.split(key, count))
+    (walkers, widths), _ = jax.lax.scan(move, (walkers, widths), jax.random.split(move_key, repeats))
+    gained = logsumexp(rise * ratios) - math.log(count)
+    return Cloud(walkers, power.astype(cloud.power.dtype), widths, cloud.log_z + gained)
 
 
-def adapted_schedule(
-    density: Density, base: Base, key: jax.Array, particles: int, moves: int, temperatures: int
-) -> tuple[Schedule, dict[str, int]]:
-    """Temperatures evenly along a pilot's, which are of equal steps in divergence, and what the pilot cost."""
+def piloted(
+    density: Density, base: Base, moves: Moves, key: jax.Array, walkers: int, repeats: int
+) -> tuple[list[Cloud], Cloud]:
+    """The stages of an adaptive run, of equal steps in divergence (without their walkers), and its last cloud."""
     start, key = jax.random.split(key)
-    dtype, positions = base.centre.dtype, drawn(density, base, start, particles)
-    log_step = jnp.asarray(-0.25 * math.log(max(base.centre.size, 1)), dtype)
-    mass = spread(density, positions, jnp.full(particles, 1 / particles, dtype), base.factor.ndim == 2)[1]
-    cloud, stages = Cloud(positions, jnp.zeros((), dtype), log_step, mass), []
-    while not stages or (float(cloud.power) < 1 and len(stages) < MOST_TEMPERATURES):
+    first = started(density, base, start, walkers)
+    log_step = jnp.asarray(-0.25 * math.log(max(base.centres.shape[1], 1)), base.dtype)
+    weights = jnp.full(walkers, 1 / walkers, base.dtype)
+    zero = jnp.zeros((), base.dtype)
+    cloud, stages = Cloud(first, zero, widths_of(density, first, weights, log_step), zero), []
+    while not stages or (float(cloud.power) < 1 and len(stages) < MOST_STAGES):
         key, one = jax.random.split(key)
-        cloud = _cooled(density, base, cloud, one, moves)
-        stages.append(cloud._replace(positions=None))
-    # as many temperatures whatever the pilot found, so that the walks are compiled once
+        cloud = _cooled(density, base, cloud, one, moves, repeats)
+        stages.append(cloud._replace(walkers=None))
+    return stages, cloud
+
+
+def schedule_along(stages: list[Cloud], temperatures: int) -> Schedule:
+    """So many temperatures evenly along a pilot's stages, whatever their number: walks are then compiled once."""
     along = len(stages) * np.arange(1, temperatures + 1) / temperatures
     powers = np.interp(along, np.arange(len(stages) + 1), [0.0, *(float(stage.power) for stage in stages)])
     at = np.ceil(along - 1e-9).astype(int) - 1
-    steps, masses = (jnp.stack([getattr(stage, part) for stage in stages])[at] for part in ("log_step", "mass"))
-    return Schedule(jnp.asarray(powers, dtype), steps, masses), cost_of(density, particles, len(stages), moves)
+    widths = jax.tree.map(lambda *leaves: jnp.stack(leaves)[at], *(stage.widths for stage in stages))
+    return Schedule(jnp.asarray(powers, stages[0].power.dtype), widths)
 
 
-@jax.jit
-def annealed(density: Density, base: Base, schedule: Schedule, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One walk along the schedule for each key: log of its weight, whose mean is Z, and the moves' acceptance (T,)."""
+# -- along it --------------------------------------------------------------------------
+@functools.partial(jax.jit, static_argnames=("moves", "count", "resample"))
+def annealed(
+    density: Density, base: Base, schedule: Schedule, key: jax.Array, moves: Moves, count: int, resample: bool = False
+) -> Run:
+    """Walkers from the base to the density; with `resample` they are drawn anew whenever their weights are uneven."""
+    start, key = jax.random.split(key)
+    walkers = started(density, base, start, count)
 
-    def walk(key):
-        start, *rest = jax.random.split(key, 1 + len(schedule.powers))
-        position = draw(density, base, jnp.ones((), base.centre.dtype), start, base.centre.dtype)
+    def step(carry, given):
+        walkers, log_weights, ancestors, before = carry
+        (power, widths), key = given
+        ratios = walkers.log_ratio
+        told = _moments(ratios, log_weights)
+        log_weights = log_weights + (power - before) * ratios
+        choose, move = jax.random.split(key)
+        if resample:
+            walkers, log_weights, ancestors = _drawn_anew(choose, walkers, log_weights, ancestors)
+        walkers, accepted = jax.vmap(
+            lambda walker, key: moved(density, base, moves, power, walker, key, widths)
+        )(walkers, jax.random.split(move, count))  # fmt: skip
+        return (walkers, log_weights, ancestors, power), (*told, accepted.mean())
 
-        def step(carry, given):
-            position, work, before = carry
-            (power, log_step, mass), key = given
-            work = work + (power - before) * log_ratio(density, base, position)
-            position, accepted = _moved(density, base, power, position, key, log_step, mass)
-            return (position, work, power), accepted
-
-        zero = jnp.zeros((), base.centre.dtype)
-        (_, work, _), accepted = jax.lax.scan(step, (position, zero, zero), (tuple(schedule), jnp.stack(rest)))
-        return work, accepted
-
-    works, accepted = jax.lax.map(walk, keys, batch_size=1000)
-    return works, accepted.mean(0)
-
-
-def cost_of(density: Density, chains: int, temperatures: int, moves: int = 1) -> dict[str, int]:
-    """Evaluations of walks: one at each temperature for its weight, and those of its moves."""
-    sites = sum(math.prod(density.shapes()[n]) for n, s in density.variables.items() if s.discrete)
-    leaps, flips = (LEAPFROGS + 1 if free_size(density) else 0), (sites + 1 if sites else 0)
-    steps = chains * temperatures
-    return {"values": steps * (1 + moves * flips), "gradients": steps * moves * leaps}
+    zeros = jnp.zeros(count, base.dtype)
+    first = (walkers, zeros, jnp.arange(count), jnp.zeros((), base.dtype))
+    keys = jax.random.split(key, len(schedule.powers))
+    (walkers, log_weights, ancestors, _), told = jax.lax.scan(step, first, (tuple(schedule), keys))
+    last = _moments(walkers.log_ratio, log_weights)
+    first_step = logsumexp(schedule.powers[0] * first[0].log_ratio) - math.log(count)
+    means, variances = (jnp.append(along, end) for along, end in zip(told[:2], last, strict=True))
+    return Run(walkers, log_weights, ancestors, means, variances, told[2], first_step)
 
 
-__all__ = ["Schedule", "adapted_schedule", "annealed", "cost_of", "drawn", "log_ratio"]
+def _moments(ratios: jax.Array, log_weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    weights = jax.nn.softmax(log_weights)
+    mean = weights @ ratios
+    return mean, weights @ (ratios - mean) ** 2
+
+
+def _drawn_anew(key, walkers: Walker, log_weights, ancestors):
+    count = len(log_weights)
+    weights = jax.nn.softmax(log_weights)
+    uneven = 1 / jnp.sum(weights**2) < RESAMPLED * count
+    chosen = jnp.where(uneven, resampling.systematic(key, weights, count), jnp.arange(count))
+    level = logsumexp(log_weights) - math.log(count)
+    walkers = jax.tree.map(lambda leaf: leaf[chosen], walkers)
+    return walkers, jnp.where(uneven, level, log_weights), ancestors[chosen]
+
+
+@functools.partial(jax.jit, static_argnames="moves")
+def reversed_from(
+    density: Density, base: Base, schedule: Schedule, walkers: Walker, key: jax.Array, moves: Moves
+) -> jax.Array:
+    """log-weights of walks from the density's own walkers back to the base; the mean of exp(−them) is 1/Z."""
+
+    def step(carry, given):
+        walkers, work = carry
+        (power, widths, rise), key = given
+        keys = jax.random.split(key, len(work))
+        walkers, _ = jax.vmap(
+            lambda walker, key: moved(density, base, moves, power, walker, key, widths, backward=True)
+        )(walkers, keys)  # fmt: skip
+        return (walkers, work + rise * walkers.log_ratio), None
+
+    rises = jnp.diff(schedule.powers, prepend=0.0)
+    keys = jax.random.split(key, len(rises))
+    given = ((schedule.powers, schedule.widths, rises), keys)
+    (_, work), _ = jax.lax.scan(step, (walkers, jnp.zeros_like(walkers.log_target)), given, reverse=True)
+    return work
+
+
+__all__ = [
+    "Cloud", "Run", "Schedule", "annealed", "piloted", "reversed_from", "schedule_along", "started", "widths_of",
+]  # fmt: skip

@@ -10,9 +10,10 @@ import numpy as np
 from unnorm.density import Density, cast
 from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
 from unnorm.methods import look_up
+from unnorm.partition.auto import two_routes
 from unnorm.partition.base import LogZ
-from unnorm.partition.estimators import ESTIMATORS, SMC, Exact
-from unnorm.partition.exact import has_plan
+from unnorm.partition.estimators import ESTIMATORS, Exact
+from unnorm.partition.exact import has_exact
 from unnorm.progress import bar
 from unnorm.supports import _PyTree
 
@@ -21,6 +22,8 @@ def log_z(
     p: Density,
     estimator: Any = None,
     *,
+    target_error: float = 0.05,
+    max_evaluations: int = 3_000_000,
     seed: int | None = None,
     progress: bool = True,
     dtype: Any = None,
@@ -30,7 +33,11 @@ def log_z(
 
     Args:
         p: the density, its parameters at their bound values.
-        estimator: an object of `un.estimators`, its registry name, or None: exact where it can be, else SMC.
+        estimator: an object of `un.estimators`, its registry name, or None or "auto": exact where it can be, else two
+            independent routes that must agree, importance sampling or annealing from a base against a bridge from
+            chains or another annealing.
+        target_error: the standard error that "auto" aims at, in nats.
+        max_evaluations: of the log-density and its gradient that "auto" may spend.
         seed: a whole number; None draws one and records it.
         dtype: float64 unless the density has PyTree parameters.
         strict: raise where the result did not pass.
@@ -57,11 +64,10 @@ def log_z(
         )
     p.shapes()
     bare, findings = p.charted().bare(), []
-    if estimator is None:
-        estimator = Exact() if has_plan(bare) else SMC()
-        why = "Z is within its reach" if isinstance(estimator, Exact) else f"{p.name} is too large for an exact Z"
-        what = f"{type(estimator).__name__} was chosen, because {why}"
-        findings.append(Finding(what, "name an estimator to change it", NOTE))
+    _check(target_error=target_error, max_evaluations=max_evaluations)
+    if estimator is None or estimator == "auto":
+        estimator, why = chosen(bare, target_error, max_evaluations)
+        findings.append(Finding(why, "name an estimator to change it", NOTE))
     estimator = look_up(estimator, ESTIMATORS, "estimator", "__call__")
     loose = sorted(set(p.supports) - p.bound)
     if loose:
@@ -76,3 +82,22 @@ def log_z(
     if strict:
         result.raise_unless_passed()
     return result
+
+
+def chosen(density: Density, target_error: float, max_evaluations: int) -> tuple[Any, str]:
+    """The estimator that "auto" stands for here, and why."""
+    if has_exact(density):
+        return Exact(), "Exact was chosen, because Z is within its reach"
+
+    class Auto:
+        def __call__(self, density: Density, key: jax.Array) -> LogZ:
+            return two_routes(density, key, target_error, max_evaluations)
+
+    return Auto(), f"two routes were taken, because {density.name} is too large for an exact Z"
+
+
+def _check(**options: Any) -> None:
+    for name, given in options.items():
+        number = isinstance(given, int | float) and not isinstance(given, bool)
+        if not number or not 0 < given < np.inf:
+            raise ValueError(f"{name} is {given!r}; expected a positive number; pass such a one.")

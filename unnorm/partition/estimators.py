@@ -2,11 +2,22 @@
 
 from unnorm.methods import registry_name
 from unnorm.partition.ais import AIS
+from unnorm.partition.bennett import Bennett
+from unnorm.partition.bridge import Bridge
 from unnorm.partition.exact import Exact
 from unnorm.partition.importance import ImportanceSampling
 from unnorm.partition.quadrature import Quadrature
 from unnorm.partition.smc import SMC
+from unnorm.partition.thermodynamic import ThermodynamicIntegration
 
-ESTIMATORS = {registry_name(estimator): estimator for estimator in (Exact, Quadrature, ImportanceSampling, AIS, SMC)}
+ESTIMATORS = {
+    registry_name(estimator): estimator
+    for estimator in (
+        Exact, Quadrature, ImportanceSampling, AIS, Bennett, SMC, ThermodynamicIntegration, Bridge,
+    )
+}  # fmt: skip
 
-__all__ = ["AIS", "ESTIMATORS", "SMC", "Exact", "ImportanceSampling", "Quadrature"]
+__all__ = [
+    "AIS", "Bennett", "Bridge", "ESTIMATORS", "SMC", "Exact", "ImportanceSampling", "Quadrature",
+    "ThermodynamicIntegration",
+]  # fmt: skip

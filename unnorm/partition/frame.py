@@ -184,7 +184,9 @@ def endless_line(value, places: np.ndarray, precisions: np.ndarray) -> np.ndarra
         directions = np.concatenate([directions, -directions])
         points = place + distances[:, None] * directions[:, None, :]
         near, far, farther = value(points.reshape(-1, size)).reshape(-1, 3).T + np.log(distances)[:, None]
-        endless = (farther > far - 1) & (farther > near - 1) & np.isfinite(near)
+        with np.errstate(invalid="ignore"):
+            rising = (farther > far - 1) & (farther > near - 1)
+        endless = (rising | np.isposinf(far) & np.isposinf(farther)) & np.isfinite(near)
         if endless.any():
             return directions[np.argmax(endless)]
     return None

@@ -1,22 +1,24 @@
 """log Z by importance sampling from one proposal, the heaviest weights Pareto-smoothed."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from unnorm.density import Density
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.methods import method, static
-from unnorm.partition.annealing import log_ratio
 from unnorm.partition.base import LogZ
+from unnorm.partition.bases import Base, draw, log_base
+from unnorm.partition.path import added
 from unnorm.partition.pilot import base_for
-from unnorm.partition.tempering import Base, draw
 from unnorm.partition.weighted import infinite, judged, refuse_small
+from unnorm.sampling.base import Target
 
 
 @method
 class ImportanceSampling:
-    """log Z = log E_q[p̃(x)/q(x)], q Student's t about the modes that a pilot finds, uniform on discrete states.
+    """log Z = log E_q[p̃(x)/q(x)], q Student's t about the modes that a pilot finds, independent discrete states.
 
     The largest weights are replaced by quantiles of a generalized Pareto law, whose shape k̂ is the verdict: above .7
     their mean is not to be believed. A mode that q never reaches is not seen by any of it.
@@ -43,20 +45,25 @@ class ImportanceSampling:
         base, cost, endless = base_for(density, pilot_key)
         if endless:
             return infinite(density, "importance_sampling", cost, endless)
-        logs = np.asarray(_log_weights(density, base, jax.random.split(key, self.draws)), float)
-        smoothed, shape = pareto_smoothed(logs)
-        value, error = mean_of(smoothed)
-        cost = {"values": cost["values"] + self.draws, "gradients": cost["gradients"]}
-        return judged(density, "importance_sampling", value, error, cost, logs, shape)
+        return weighed(density, base, key, self.draws, cost)
 
 
-@jax.jit
-def _log_weights(density: Density, base: Base, keys: jax.Array) -> jax.Array:
+def weighed(density: Density, base: Base, key: jax.Array, draws: int, cost: dict[str, int]) -> LogZ:
+    """log Z by so many draws from a base, at a cost so far."""
+    logs = np.asarray(_log_weights(density, base, key, draws), float)
+    smoothed, shape = pareto_smoothed(logs)
+    value, error = mean_of(smoothed)
+    cost = added(cost, {"values": draws, "gradients": 0})
+    return judged(density, "importance_sampling", value, error, cost, logs, shape)
+
+
+@functools.partial(jax.jit, static_argnames="draws")
+def _log_weights(density: Density, base: Base, key: jax.Array, draws: int) -> jax.Array:
     def one(key):
-        position = draw(density, base, jnp.ones(()), key, base.centre.dtype)
-        return log_ratio(density, base, position)
+        position = draw(density, base, key)
+        return Target(density).log_density(position) - log_base(density, base, position)
 
-    return jax.vmap(one)(keys)
+    return jax.vmap(one)(jax.random.split(key, draws))
 
 
-__all__ = ["ImportanceSampling"]
+__all__ = ["ImportanceSampling", "weighed"]

@@ -63,8 +63,8 @@ class _Gibbs(Options):
 
     def build(self, target, tuning):
         if self.colouring is None:
-            return _one_by_one(target, self.scan)
-        return _by_colours(target, self.colouring, self.scan)
+            return one_by_one(target, self.scan)
+        return by_colours(target, self.colouring, self.scan)
 
 
 @method
@@ -143,8 +143,8 @@ def _told(flips: jax.Array, log_densities: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-def _by_colours(target: Any, colouring: Colouring, scan: str) -> SamplingAlgorithm:
-    """A step visits every colour, and redraws all its sites at once."""
+def by_colours(target: Any, colouring: Colouring, scan: str) -> SamplingAlgorithm:
+    """A step visits every colour ("backward": the last one first), and redraws all its sites at once."""
     changes = changes_by_gradient if colouring.linear else changes_by_trial
     names = discrete_names(target)
     colours = {name: jnp.asarray(colouring.of(name)) for name in names}
@@ -156,8 +156,10 @@ def _by_colours(target: Any, colouring: Colouring, scan: str) -> SamplingAlgorit
         uniforms, choices = noise
 
         def visit(state, turn):
-            colour = turn if scan == "systematic" else (choices[turn] * colouring.count).astype(int)
-            row, moved, flips = 0 if scan == "systematic" else turn, dict(state.position), []
+            last = colouring.count - 1
+            in_turn = {"systematic": turn, "backward": last - turn}
+            colour = in_turn[scan] if scan in in_turn else (choices[turn] * colouring.count).astype(int)
+            row, moved, flips = 0 if scan in in_turn else turn, dict(state.position), []
             for name in names:
                 states = jnp.asarray(target.supports[name].states, state.position[name].dtype)
                 drawn = states[drawn_state(state.by_state[name], uniforms[name][row])]
@@ -175,8 +177,11 @@ def _by_colours(target: Any, colouring: Colouring, scan: str) -> SamplingAlgorit
     return SamplingAlgorithm(init, step)
 
 
-def _one_by_one(target: Any, scan: str) -> SamplingAlgorithm:
-    """A step visits as many sites as there are; a site of two states takes one evaluation, for its value is known."""
+def one_by_one(target: Any, scan: str) -> SamplingAlgorithm:
+    """A step visits as many sites as there are ("backward": the last one first).
+
+    A site of two states takes one evaluation, for its value is known.
+    """
 
     def init(position, key=None):
         return GibbsState(position, target.log_density(position))
@@ -210,9 +215,9 @@ def _one_by_one(target: Any, scan: str) -> SamplingAlgorithm:
     def step(noise, state):
         uniforms, choices = noise
         told, start = [], 0
-        for name, given in uniforms.items():
+        for name, given in list(uniforms.items())[:: -1 if scan == "backward" else 1]:
             count = given.size
-            order = jnp.arange(count)
+            order = jnp.arange(count)[:: -1 if scan == "backward" else 1]
             if scan == "random":
                 order = (choices[start : start + count] * count).astype(int)
             state, seen = sweep(name, given[0], order, state)

@@ -1,0 +1,113 @@
+"""log Z by Bennett's acceptance ratio: walks from the base to the density and from the density to the base."""
+
+import math
+
+import jax
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit
+
+from unnorm.density import Density
+from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.methods import method, static
+from unnorm.partition.annealing import annealed, reversed_from
+from unnorm.partition.base import LogZ
+from unnorm.partition.moves import cost_of
+from unnorm.partition.path import added, path_findings, path_for
+from unnorm.partition.weighted import ADVICE, infinite, refuse_small, settled, worth
+
+LEAST_OVERLAP = 0.02  # of the works' two laws; without any the ratio rests on no walk
+LEAST_FAMILIES = 100  # first ancestors of the walkers that the way back starts from
+
+
+@method
+class Bennett:
+    """log Z by Bennett's acceptance ratio from forward works a and reverse works b of annealed walks.
+
+    log Z solves Σ σ(a_i − log Z − m) = Σ σ(log Z + m − b_j), σ(t) = 1/(1 + e^−t), m = log(n_F / n_R): of all functions
+    of both it has the least variance. The reverse walks start from particles that were drawn anew along the same path
+    (an equilibrium only as far as these reach it, which their number of families tells), and every move is undone by
+    its reversal, Gibbs sweeps in the opposite order.
+
+    Args:
+        chains: walks, each way.
+        temperatures: of every walk.
+        pilot: walkers of the pilot.
+
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[3]})
+        >>> z = un.log_z(p, un.estimators.Bennett(chains=200, temperatures=20), seed=0, progress=False)
+        >>> abs(z.value - 2.7568) < 4 * z.standard_error
+        True
+
+    References:
+        Bennett (1976), doi:10.1016/0021-9991(76)90078-4; Shirts, Bair, Hooker and Pande (2003),
+        doi:10.1103/PhysRevLett.91.140601; Grosse, Ghahramani and Adams (2015), arXiv:1511.02543.
+    """
+
+    chains: int = static(1000)
+    temperatures: int = static(100)
+    pilot: int = static(500)
+
+    def __call__(self, density: Density, key: jax.Array) -> LogZ:
+        refuse_small("Bennett", chains=(self.chains, 10), temperatures=(self.temperatures, 1), pilot=(self.pilot, 10))
+        path_key, out_key, seed_key, back_key = jax.random.split(key, 4)
+        path, cost, endless = path_for(density, path_key, self.pilot)
+        if endless:
+            return infinite(density, "bennett", cost, endless)
+        schedule = path.schedule(self.temperatures)
+        out = annealed(density, path.base, schedule, out_key, path.moves, self.chains)
+        seeds = annealed(density, path.base, schedule, seed_key, path.moves, self.chains, resample=True)
+        chosen = _drawn(np.asarray(seeds.log_weights, float), seed_key)
+        walkers = jax.tree.map(lambda leaf: leaf[chosen], seeds.walkers)
+        back = reversed_from(density, path.base, schedule, walkers, back_key, path.moves)
+        cost = added(cost, cost_of(density, path.moves, 3 * self.chains * (self.temperatures + 1)))
+        forward, reverse = np.asarray(out.log_weights, float), np.asarray(back, float)
+        ancestors = np.asarray(seeds.ancestors)[chosen]
+        findings = path_findings(density, path, seeds)
+        if not (np.isfinite(forward).all() and np.isfinite(reverse).all()):
+            findings.append(Finding("works along the path are no numbers", "correct the function"))
+            return settled(density, "bennett", math.nan, math.nan, cost, findings)
+        value, error, overlap = bennett(forward, reverse, ancestors)
+        families = worth(np.log(np.bincount(ancestors)[np.unique(ancestors)]))
+        if not overlap >= LEAST_OVERLAP:
+            what = f"forward and reverse works overlap by {overlap:.1%}"
+            findings.append(Finding(what, ADVICE))
+        if not families >= LEAST_FAMILIES:
+            what = f"the reverse walks descend from {families:.0f} independent walkers"
+            findings.append(Finding(what, "raise chains or temperatures"))
+        what = f"works overlap by {overlap:.0%}, reverse walks of {families:.0f} families"
+        findings.append(Finding(what, "nothing is to be done", NOTE))
+        return settled(density, "bennett", value, error, cost, findings)
+
+
+def _drawn(log_weights: np.ndarray, key: jax.Array) -> np.ndarray:
+    """Systematic numbers of walkers in proportion to their weights."""
+    weights = np.exp(log_weights - log_weights.max())
+    start = float(jax.random.uniform(jax.random.fold_in(key, 1)))
+    ladder = (start + np.arange(len(weights))) / len(weights)
+    return np.minimum(np.searchsorted(np.cumsum(weights / weights.sum()), ladder), len(weights) - 1)
+
+
+def bennett(forward: np.ndarray, reverse: np.ndarray, families: np.ndarray) -> tuple[float, float, float]:
+    """log Z, its standard error and the overlap of the works (1: they have one law).
+
+    The error is that of an M-estimator, the reverse works clustered by their family.
+    """
+    ratio = math.log(len(forward) / len(reverse))
+
+    def unbalanced(c):
+        return expit(forward - c - ratio).sum() - expit(c + ratio - reverse).sum()
+
+    ends = min(forward.min(), reverse.min()) - 50 - abs(ratio), max(forward.max(), reverse.max()) + 50 + abs(ratio)
+    value = float(brentq(unbalanced, *ends, xtol=1e-10))
+    up, down = expit(forward - value - ratio), expit(value + ratio - reverse)
+    slope = (up * (1 - up)).sum() + (down * (1 - down)).sum()
+    whole = np.bincount(families, down - down.mean())
+    variance = len(up) * up.var(ddof=1) + (whole**2).sum()
+    overlap = 2 * slope / (len(forward) + len(reverse)) / 0.5
+    return value, float(math.sqrt(variance) / slope), float(overlap)
+
+
+__all__ = ["Bennett", "bennett"]

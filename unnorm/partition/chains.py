@@ -1,0 +1,85 @@
+"""Chains of the density itself, from starts apart: what a local route to log Z rests on."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from unnorm.density import Density
+from unnorm.partition.annealing import ACCEPTANCE, widths_of
+from unnorm.partition.bases import Base, parts
+from unnorm.partition.moves import Moves, Walker, Widths, looked, moved
+from unnorm.sampling.base import Target
+
+WARMUPS = (100, 100, 100)  # moves, after each of which the covariance is learned anew from the last half of them
+FURTHER = 3.0  # starts are so many times as far from the origin as a random position
+
+
+class Chains(NamedTuple):
+    """Draws of continuous coordinates and what was looked at on the way."""
+
+    draws: np.ndarray  # (chains, draws, D)
+    log_target: np.ndarray  # (chains, draws)
+    pulls: np.ndarray  # (chains, draws, D)
+    bad: int
+
+
+@jax.jit
+def _scattered(density: Density, base: Base, keys: jax.Array) -> Walker:
+    def one(key, far):
+        continuous, discrete = parts(density, Target(density).random_position(key, base.dtype))
+        return looked(density, base, jax.tree.map(lambda leaf: far * leaf, continuous) | discrete)
+
+    far = jnp.where(jnp.arange(len(keys)) % 2, FURTHER, 1.0).astype(base.dtype)
+    return jax.vmap(one)(keys, far)
+
+
+@functools.partial(jax.jit, static_argnames=("moves", "steps", "adapt"))
+def _walked(density: Density, base: Base, moves: Moves, walkers: Walker, key, widths: Widths, steps: int, adapt: bool):
+    count = len(walkers.log_target)
+
+    def step(carry, key):
+        walkers, widths = carry
+        keys = jax.random.split(key, count)
+        walkers, accepted = jax.vmap(
+            lambda walker, key: moved(density, base, moves, jnp.ones((), base.dtype), walker, key, widths)
+        )(walkers, keys)  # fmt: skip
+        if adapt:
+            log_step = jnp.clip(widths.log_step + 0.2 * (accepted.mean() - ACCEPTANCE), -12.0, 1.0)
+            widths = widths._replace(log_step=log_step)
+        return (walkers, widths), walkers._replace(base_pull=walkers.bad)
+
+    (walkers, widths), path = jax.lax.scan(step, (walkers, widths), jax.random.split(key, steps))
+    return walkers, widths, path
+
+
+def chains_of(density: Density, base: Base, moves: Moves, key: jax.Array, chains: int, draws: int) -> Chains:
+    """Draws by HMC (and Gibbs, and integer walks), steps and covariance learned in the warm-up over all chains."""
+    start, key = jax.random.split(key)
+    walkers = _scattered(density, base, jax.random.split(start, chains))
+    log_step = jnp.asarray(-1.0, base.dtype)
+    widths = Widths(log_step, base.factors[0], {})
+    for steps in WARMUPS:
+        key, one = jax.random.split(key)
+        walkers, widths, path = _walked(density, base, moves, walkers, one, widths, steps, True)
+        late = jax.tree.map(lambda leaf, steps=steps: leaf[steps // 2 :].reshape(-1, *leaf.shape[2:]), path)
+        equal = jnp.full(len(late.log_target), 1 / len(late.log_target), base.dtype)
+        widths = widths_of(density, late, equal, widths.log_step)
+    key, one = jax.random.split(key)
+    walkers, widths, _ = _walked(density, base, moves, walkers, one, widths, WARMUPS[0], True)
+    walkers, _, path = _walked(density, base, moves, walkers, key, widths, draws, False)
+    continuous, _ = parts(density, path.position)
+    flat = jax.vmap(jax.vmap(lambda position: ravel_pytree(position)[0]))(continuous)
+    swapped = (np.swapaxes(np.asarray(part, float), 0, 1) for part in (flat, path.log_target, path.pull))
+    return Chains(*swapped, int(np.sum(walkers.bad)))
+
+
+def steps_of(chains: int, draws: int) -> int:
+    """How many moves `chains_of` makes."""
+    return chains * (sum(WARMUPS) + WARMUPS[0] + draws)
+
+
+__all__ = ["Chains", "chains_of", "steps_of"]
