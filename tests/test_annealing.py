@@ -66,11 +66,11 @@ TARGETS = {
 }
 
 
+SLOW = {"dirichlet", "mixed", "shells"}  # each compiles a pilot of its own
+
+
 def log_z(p, estimator, seed=0):
     return un.log_z(p, estimator, seed=seed, progress=False)
-
-
-SLOW = {"dirichlet", "mixed", "shells"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in TARGETS])
@@ -137,7 +137,7 @@ def test_two_routes_do_not_believe_a_funnel(x64):
     assert z.verdict in ("unreliable", "disagree") and not z.passed
 
 
-@pytest.mark.parametrize("name", ["gaussian", "mixed", "shells"])
+@pytest.mark.parametrize("name", ["gaussian", *(pytest.param(n, marks=pytest.mark.slow) for n in sorted(SLOW))])
 def test_importance_sampling_finds_known_values(name):
     p, truth = TARGETS[name]
     z = log_z(p, ImportanceSampling())

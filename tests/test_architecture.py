@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "progress": set(),
     "sampling": VERB,
     "diagnostics": DECLARATION | {"progress"},
-    "partition": VERB | {"sampling", "diagnostics.weights"},
+    "partition": VERB | {"sampling", "diagnostics.mixing", "diagnostics.weights"},
     "fitting": VERB | {"sampling", "partition"},
 }
 # A file's import that breaks the rule knowingly: `sample(strict=True)` asks the public `diagnose` for its verdict, and
