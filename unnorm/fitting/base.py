@@ -12,13 +12,15 @@ class Extra(NamedTuple):
     """What an objective prepares once: a pytree that goes along into the compiled loss.
 
     `learned` is estimated jointly with the parameters (NCE's log Z), `rows` belongs to the data row by row (its noise),
-    `shared` is the same for all rows (the nodes of a quadrature, scales); `weights`, of mean 1, are the user's.
+    `shared` is the same for all rows (the nodes of a quadrature, scales); `weights`, of mean 1, and `penalty`
+    (`penalties.Penalties`, which is added to the mean loss) are the user's.
     """
 
     learned: dict[str, Any] = {}
     rows: dict[str, Any] = {}
     shared: dict[str, Any] = {}
     weights: jax.Array | None = None
+    penalty: Any = None
 
 
 class Objective(Protocol):

@@ -12,6 +12,7 @@ from unnorm.fitting.finished import finished
 from unnorm.fitting.inference import Covariance, sandwich
 from unnorm.fitting.objectives import PseudoLikelihood
 from unnorm.fitting.optimise import few, settled
+from unnorm.fitting.penalised import posterior_covariance, told_of
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.replicated import bootstrapped
 from unnorm.fitting.restarts import best_of
@@ -62,6 +63,10 @@ def minimised(problem: Problem) -> Fit:
 def _covariance(problem: Problem, density, extra, runs_away: bool) -> Covariance:
     """The sandwich; the parametric bootstrap where one lattice or graph was observed."""
     objective, events = problem.objective, problem.events
+    if problem.penalty is not None:
+        problem.findings.append(told_of(objective, density, extra, events))
+        if problem.penalty.lasso or problem.penalty.priors and objective.information_identity:
+            return posterior_covariance(objective, density, extra, events)
     if runs_away or not isinstance(objective, PseudoLikelihood) or problem.rows > 1:
         return sandwich(objective, density, extra, events, problem.clusters)
     key = jax.random.fold_in(jax.random.key(problem.seed), 1)
