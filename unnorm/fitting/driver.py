@@ -10,6 +10,7 @@ import numpy as np
 
 from unnorm.density import Density, cast
 from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.fitting.along import along
 from unnorm.fitting.averaged import averaged
 from unnorm.fitting.data import first_of, read_data, read_weights
 from unnorm.fitting.door import check_options, probe, started
@@ -140,6 +141,8 @@ def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
         train = problem.steps is not None or problem.batch_size is not None
     trains = has_tree or train or any(option is not None for option in asked)
     refuse_lasso(problem, trains)
+    if problem.penalty is not None and problem.penalty.grid is not None:
+        return along
     if not trains and not problem.objective.stochastic:
         return minimised
     if problem.restarts:

@@ -29,7 +29,7 @@ def refuse_lasso(problem: Any, trains: bool) -> None:
 
 def described(fit: Any, penalties: Penalties | None) -> Any:
     """The fit with its penalties in its target, and a prior in its objective's name too."""
-    if penalties is None:
+    if penalties is None or penalties.grid is not None:
         return fit
     fit.likelihood = False  # the inverse curvature is no longer the inverse information
     terms = [f"{kind} on {name}" for kind, part in (("L1", penalties.lasso), ("L2", penalties.ridge)) for name in part]

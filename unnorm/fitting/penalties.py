@@ -5,7 +5,8 @@ Penalties are on the constrained values, each listed entry once: of a Symmetric 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.density import Density
-from unnorm.methods import method
+from unnorm.methods import method, static
 from unnorm.signature import refuse_unknown
 from unnorm.supports import Support, _PyTree
 
@@ -75,13 +76,22 @@ class Penalties:
     """All that is added to the mean loss, as a pytree that goes along into the compiled loss.
 
     `lasso` holds the strengths of the free coordinates, by parameter and in their shape; `ridge` those of the listed
-    entries (one number for a network); `priors` NumPyro distributions over the constrained values; `rows` is n.
+    entries (one number for a network); `priors` NumPyro distributions over the constrained values; `rows` is n. Along
+    a path the strengths of the parameters in `moving` are 1, to be multiplied by those of the `grid` (None: no path;
+    empty: one is chosen).
     """
 
     lasso: dict[str, Any]
     ridge: dict[str, Any]
     priors: dict[str, Any]
     rows: Any
+    grid: Any = None
+    moving: tuple[str, ...] = static(())
+
+    def at(self, strength: Any) -> "Penalties":
+        """The penalties at one strength of the path."""
+        moved = {name: strength * jnp.ones_like(self.lasso[name]) for name in self.moving}
+        return replace(self, lasso=self.lasso | moved, grid=None)
 
     def smooth(self, density: Density) -> jax.Array:
         """The part with a gradient: Σ strength θ² / 2 − log prior(θ) / n."""
@@ -105,6 +115,12 @@ class Penalties:
     def of_free(self, density: Density, free: Any) -> jax.Array:
         """The smooth part as a function of the free parameters."""
         return self.smooth(density.at(free))
+
+
+class Along(NamedTuple):
+    """The `penalty` of a path, as the user gave it: strengths of L1 are a grid, or to be chosen."""
+
+    penalty: Any
 
 
 @jax.jit
@@ -140,21 +156,51 @@ def read_penalties(p: Density, penalty: Any, prior: Any, rows: int) -> Penalties
     """The penalties and priors of a fit, checked; None where there are none."""
     if penalty is None and prior is None:
         return None
+    given = penalty.penalty if isinstance(penalty, Along) else penalty
+    terms = {name: _term(name, term) for name, term in _by_parameter(p, given, "penalty", "un.L1(0.1)").items()}
+    grid, moving = _grid(terms) if isinstance(penalty, Along) else (None, ())
     lasso, ridge = {}, {}
-    for name, term in _by_parameter(p, penalty, "penalty", "un.L1(0.1)").items():
-        if not isinstance(term, L1 | L2):
-            raise ValueError(
-                f"The penalty on {name} is {term!r}; expected un.L1 or un.L2; pass such as "
-                f"penalty={{{name!r}: un.L1(0.1)}}."
-            )
+    for name, term in terms.items():
         if isinstance(term, L1):
             _refuse_bounded(name, p.supports[name], np.shape(p.parameters[name]))
-        strength = _strength(p, name, term)
+        strength = _strength(p, name, L1(1.0) if name in moving else term)
         (lasso if isinstance(term, L1) else ridge)[name] = strength
     priors = dict(_by_parameter(p, prior, "prior", "numpyro.distributions.Normal(0, 1)"))
     for name, one in priors.items():
         check_prior(name, p.supports[name], p.parameters[name], one)
-    return Penalties(lasso, ridge, priors, float(rows))
+    return Penalties(lasso, ridge, priors, float(rows), grid, moving)
+
+
+def _term(name: str, term: Any) -> Any:
+    term = term() if term in (L1, L2) else term
+    if not isinstance(term, L1 | L2):
+        raise ValueError(
+            f"The penalty on {name} is {term!r}; expected un.L1 or un.L2; pass such as "
+            f"penalty={{{name!r}: un.L1(0.1)}}."
+        )
+    return term
+
+
+def _grid(terms: dict[str, Any]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The strengths of a path, largest first (empty: they are to be chosen), and the parameters that have them."""
+    moving = {n: t for n, t in terms.items() if isinstance(t, L1) and (t.strength is None or np.ndim(t.strength) == 1)}
+    if not moving:
+        raise ValueError(
+            "penalty of the path holds no un.L1 without a strength or with an array of them; expected at least one; "
+            'pass such as penalty={"coupling": un.L1()}.'
+        )
+    grids = [() if term.strength is None else term.strength for term in moving.values()]
+    try:
+        grid = np.asarray(grids[0], float)
+        same = all(np.array_equal(np.asarray(one, float), grid) for one in grids)
+    except (TypeError, ValueError):
+        same, grid = True, np.array([np.nan])
+    if not same or not np.all(np.isfinite(grid) & (grid >= 0)):
+        raise ValueError(
+            f"The strengths of the path on {', '.join(moving)} are {' and '.join(map(repr, grids))}; expected finite "
+            "numbers of at least 0, the same for all of these parameters; pass one grid, or None."
+        )
+    return np.unique(grid)[::-1], tuple(moving)
 
 
 def _by_parameter(p: Density, given: Any, what: str, example: str) -> Mapping[str, Any]:

@@ -45,24 +45,20 @@ def newton_steps(
     def whole(x):
         return loss(x) + strengths @ jnp.abs(x)
 
-    def derivatives(x):
-        value, gradient = jax.value_and_grad(loss)(x)
-        return value + strengths @ jnp.abs(x), gradient, hessian(x)
-
     def gap(x, gradient, curvature):
         diagonal = jnp.abs(jnp.diagonal(curvature))
         floor = jnp.finfo(x.dtype).eps * jnp.max(diagonal) + jnp.finfo(x.dtype).tiny
         return jnp.sum(least_slopes(x, gradient, strengths) ** 2 / jnp.maximum(diagonal, floor))
 
-    def small(gap, value):
-        return gap < tolerance * (jnp.abs(value) + units)
-
     def go_on(carry):
-        x, value, gradient, curvature, damping, step, _ = carry
-        return ~small(gap(x, gradient, curvature), value) & (step < NEWTON_STEPS) & (damping < 1e12)
+        _, _, left, damping, step, _ = carry
+        return ~(left < jnp.inf) & (step < NEWTON_STEPS) & (damping < 1e12)
 
     def iterate(carry):
-        x, value, gradient, curvature, damping, step, history = carry
+        x, value, _, damping, step, history = carry
+        gradient, curvature = jax.grad(loss)(x), hessian(x)  # in one place, for a place costs its compilation
+        left = gap(x, gradient, curvature)
+        at_rest = left < tolerance * (jnp.abs(value) + units)
         convex = _made_convex(curvature)
         convex += jnp.diag(damping * jnp.diagonal(convex))
         trial = _of_quadratic(convex, gradient - convex @ x, x, strengths)
@@ -70,15 +66,14 @@ def newton_steps(
         slack = 1e-14 * rounding * (jnp.abs(value) + units)
         better = jnp.isfinite(trial_value) & (trial_value <= value + slack)
         damping = jnp.where(better, jnp.where(damping <= 1e-7, 0.0, damping / 10), jnp.maximum(10 * damping, 1e-4))
-        fresh = jax.lax.cond(better, lambda: derivatives(trial), lambda: (value, gradient, curvature))
-        return jnp.where(better, trial, x), *fresh, damping, step + 1, history.at[step].set(fresh[0])
+        moves = better & ~at_rest
+        x, value = jnp.where(moves, trial, x), jnp.where(moves, trial_value, value)
+        return x, value, jnp.where(at_rest, left, jnp.inf), damping, step + 1, history.at[step].set(value)
 
-    history = jnp.full(NEWTON_STEPS + 1, jnp.nan, x.dtype)
-    start = (x, *derivatives(x), jnp.zeros((), x.dtype), 0, history)
-    x, value, gradient, curvature, _, step, history = jax.lax.while_loop(go_on, iterate, start)
-    left = gap(x, gradient, curvature)
-    history = history.at[step].set(value)
-    return x, value, jnp.where(small(left, value), left, jnp.inf), step, history
+    history, infinite = jnp.full(NEWTON_STEPS, jnp.nan, x.dtype), jnp.asarray(jnp.inf, x.dtype)
+    start = (x, whole(x), infinite, jnp.zeros((), x.dtype), 0, history)
+    x, value, left, _, step, history = jax.lax.while_loop(go_on, iterate, start)
+    return x, value, left, step, history
 
 
 def _made_convex(curvature: jax.Array) -> jax.Array:
