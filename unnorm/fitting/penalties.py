@@ -4,6 +4,7 @@ Penalties are on the constrained values, each listed entry once: of a Symmetric 
 (with ``diagonal=True`` on it too), of a network all of its arrays.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -101,7 +102,7 @@ class Penalties:
             parts = _listed(supports[name], values[name])
             total += sum(0.5 * jnp.sum(strength * part**2) for part in parts)
         for name, prior in self.priors.items():
-            total -= _log_prior(prior, supports[name], values[name]) / self.rows
+            total -= log_prior(prior, supports[name], values[name]) / self.rows
         return total
 
     def strengths(self, density: Density, learned: Any) -> jax.Array:
@@ -143,7 +144,7 @@ def _listed(support: Support, value: Any) -> list[jax.Array]:
     return [value[tuple(np.transpose(support.entries(value.shape)))].reshape(-1)]
 
 
-def _log_prior(prior: Any, support: Support, value: Any) -> jax.Array:
+def log_prior(prior: Any, support: Support, value: Any) -> jax.Array:
     """log prior of a value: a distribution of one number holds for every listed entry."""
     if isinstance(support, _PyTree):
         return sum(jnp.sum(prior.log_prob(leaf)) for leaf in _listed(support, value))
@@ -272,8 +273,9 @@ def check_prior(name: str, support: Support, value: Any, prior: Any) -> None:
             f"The prior of {name} is over values of the shape {batch + event} and {name} has {shape}; expected the "
             "same, or a distribution of one number, which holds for every entry; reshape it with expand and to_event."
         )
-    with np.errstate(all="ignore"):
-        at_start = float(_log_prior(prior, support, jax.tree.map(jnp.asarray, value)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPyro's own of a value outside the support, which is refused below
+        at_start = float(log_prior(prior, support, jax.tree.map(jnp.asarray, value)))
     if not np.isfinite(at_start):
         raise ValueError(
             f"The log-prior of {name} is {at_start} at the start of the fit; expected a finite number; pass a start "
