@@ -145,6 +145,7 @@ def located_by_hand(data):
     return m, psi.std() / h / np.sqrt(len(x))
 
 
+@pytest.mark.slow
 def test_the_estimate_and_its_error_by_hand():
     data = 0.5 + 1.3 * np.random.default_rng(1).standard_t(4, size=60)
     fit = fitted(located, data, SteinDiscrepancy())

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+import optax
 import pytest
 from helpers import assert_within
 from targets import error_of_mean, ising, pair_features
@@ -93,16 +94,18 @@ def test_a_matrix_of_strengths_is_read_by_its_listed_entries():
 
 
 @pytest.mark.slow
-def test_the_lasso_of_many_parameters():
-    """More than the limit of Newton's method: accelerated proximal gradient steps."""
+@pytest.mark.parametrize("objective", ["score_matching", un.objectives.SlicedScoreMatching(projections=1)])
+def test_the_lasso_of_many_parameters(objective):
+    """More than the limit of Newton's method: by the Hessian of a quadratic loss, and by proximal gradient steps."""
     wide = np.random.default_rng(5).normal(size=(20, 400)) + 0.3
-    fit = fitted(normal, wide, penalty={"m": un.L1(0.2)})
-    assert fit.converged
+    fit = fitted(normal, wide, objective, penalty={"m": un.L1(0.2)})
+    assert fit.converged and any("lasso" in f.what and "no standard errors" in f.what for f in fit.findings)
     assert fit.summary().estimate.to_numpy() == pytest.approx(shrunk(wide.mean(0), 0.2), abs=1e-7)
     assert np.array_equal(fit.summary().estimate.to_numpy() == 0, shrunk(wide.mean(0), 0.2) == 0)
 
 
 # -- the ridge ---------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_ridge_of_a_mean_and_its_standard_error():
     fit = fitted(normal, ROWS, penalty={"m": un.L2([0.0, 1.0, 3.0, 0.5])})
     share = 1 / (1 + np.array([0.0, 1.0, 3.0, 0.5]))
@@ -134,8 +137,8 @@ def test_the_ridge_is_in_every_loss(name):
 
     discrete = name in ("pseudo_likelihood", "ratio_matching", "probability_flow")
     p, data = (ising, BITS) if discrete else (normal, ROWS[:, :2])
-    parameter, objective = ("coupling" if discrete else "m"), OBJECTIVES[name]()
-    objective = OBJECTIVES[name](sigma=0.1) if name == "denoising_score_matching" else objective
+    parameter, options = ("coupling" if discrete else "m"), {"sigma": 0.1} if name.startswith("denoising") else {}
+    objective = OBJECTIVES[name](**options)
     fit = fitted(p, data, objective, penalty={parameter: un.L2(0.2)})
     assert fit.converged
     fresh, events = read_data(p, data)
@@ -180,9 +183,10 @@ def test_a_network_is_trained_with_weight_decay():
     p = un.Density(
         lambda x, *, net: net["w"] @ x - 0.5 * x @ x, {"x": un.Real[2]}, {"net": (un.PyTree, {"w": np.zeros(2)})}
     )
-    fit = fitted(p, ROWS[:, :2], penalty={"net": un.L2(0.5)}, steps=4000, dtype=np.float64)
+    options = {"optimizer": optax.adam(1e-2), "steps": 4000, "dtype": np.float64}
+    fit = fitted(p, ROWS[:, :2], penalty={"net": un.L2(0.5)}, **options)
     weights = np.asarray(fit.density.parameters["net"]["w"])
-    assert weights == pytest.approx(ROWS[:, :2].mean(0) / 1.5, abs=0.05)
+    assert fit.converged and weights == pytest.approx(ROWS[:, :2].mean(0) / 1.5, abs=0.02)
 
 
 @pytest.mark.slow
@@ -225,6 +229,7 @@ def test_a_loss_that_is_no_likelihood_keeps_the_sandwich():
 
 
 # -- the path ----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_path_of_a_mean():
     found = un.path(normal, ROWS, "score_matching", penalty={"m": un.L1}, seed=0, progress=False)
     mean, strengths = ROWS.mean(0), found.coefficients.index.to_numpy()
@@ -243,6 +248,7 @@ def test_the_path_of_a_mean():
     assert repr(found).startswith("Path of normal by score_matching: 30 strengths") and "extended_bic" in str(found)
 
 
+@pytest.mark.slow
 def test_the_path_takes_a_grid_and_a_penalty_that_stays():
     penalty = {"m": un.L1([0.1, 1.0, 0.4])}
     found = un.path(normal, ROWS, "score_matching", penalty=penalty, seed=0, progress=False)

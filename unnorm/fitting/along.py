@@ -13,6 +13,7 @@ from unnorm.diagnostics.tables import formatted
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result
 from unnorm.fitting.drawn import size_of
 from unnorm.fitting.inference import entries
+from unnorm.fitting.linear import quadratic
 from unnorm.fitting.minimised import minimised
 from unnorm.fitting.objectives import MaximumLikelihood, PseudoLikelihood, ScoreMatching
 from unnorm.fitting.optimise import lasso_strengths, mean_loss, parameters_of, settled
@@ -76,6 +77,9 @@ def along(problem: Problem) -> Path:
         )
     extra = dataclasses.replace(problem, penalty=None).prepared(jax.random.key(problem.seed))
     density = problem.density.at(extra.shared.get("start", problem.density.free()))
+    known = quadratic(objective, density, extra, events) if isinstance(objective, ScoreMatching) else None
+    if known is not None:  # its Hessian is the same all along
+        extra = extra._replace(shared=extra.shared | {"quadratic": known})
     grid = np.asarray(penalties.grid)
     if not grid.size:
         largest, density, extra = _largest_strength(problem, density, extra)

@@ -182,7 +182,7 @@ def settled(
     if lasso_strengths(density, extra) is not None:
         minimise = sparse
     for _ in range(_ROUNDS):
-        found = objective.solved(density, extra, events) if extra.penalty is None else None
+        found = objective.solved(density, extra, events)
         found = found or minimise(objective, density, extra, events)
         tell(float(found.loss))
         free, learned = parameters_of(density, extra)[1](found.vector)

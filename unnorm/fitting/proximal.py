@@ -61,7 +61,7 @@ def newton_steps(
         at_rest = left < tolerance * (jnp.abs(value) + units)
         convex = _made_convex(curvature)
         convex += jnp.diag(damping * jnp.diagonal(convex))
-        trial = _of_quadratic(convex, gradient - convex @ x, x, strengths)
+        trial = of_quadratic(convex, gradient - convex @ x, x, strengths)
         trial_value = whole(trial)
         slack = 1e-14 * rounding * (jnp.abs(value) + units)
         better = jnp.isfinite(trial_value) & (trial_value <= value + slack)
@@ -86,7 +86,8 @@ def _made_convex(curvature: jax.Array) -> jax.Array:
     return jnp.where(values[0] > floor, curvature, convex)
 
 
-def _of_quadratic(curvature, slope, x, strengths) -> jax.Array:
+@jax.jit
+def of_quadratic(curvature, slope, x, strengths) -> jax.Array:
     """The minimum of ½ z'Hz + b'z + Σ λ_j |z_j|: sweeps over the coordinates find the support, a solve the values."""
     diagonal = jnp.diagonal(curvature)
 
