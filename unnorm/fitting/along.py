@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from unnorm.diagnostics.tables import formatted
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result
 from unnorm.fitting.drawn import size_of
 from unnorm.fitting.inference import entries
@@ -62,7 +61,8 @@ class Path(Result):
 
     def __str__(self) -> str:
         columns = {"nonzero": self._nonzero(), "loss": self.losses, "extended_bic": self.extended_bic}
-        table = formatted(pd.DataFrame(columns), 5).set_axis([f"{at:.4g}" for at in self.coefficients.index])
+        table = pd.DataFrame(columns).round({"loss": 4, "extended_bic": 1})
+        table = table.set_axis([f"{at:.4g}" for at in self.coefficients.index])
         told = [self._told()] if self.findings else []
         return "\n".join([repr(self), table.rename_axis("strength").to_string(), *told])
 

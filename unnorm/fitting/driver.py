@@ -14,11 +14,11 @@ from unnorm.fitting.along import along
 from unnorm.fitting.averaged import averaged
 from unnorm.fitting.data import first_of, read_data, read_weights
 from unnorm.fitting.door import check_options, probe, started
+from unnorm.fitting.given_penalties import read_penalties
 from unnorm.fitting.minimised import minimised
 from unnorm.fitting.objectives import NCE, OBJECTIVES, MaximumLikelihood, ScoreMatching
 from unnorm.fitting.optimise import NEWTON_LIMIT
 from unnorm.fitting.penalised import described, refuse_lasso
-from unnorm.fitting.penalties import read_penalties
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.result import Fit
 from unnorm.fitting.trained import trained

@@ -11,8 +11,9 @@ from jax.flatten_util import ravel_pytree
 from unnorm.density import Density, cast
 from unnorm.fitting.data import read_data
 from unnorm.fitting.driver import fit
+from unnorm.fitting.given_penalties import check_prior
 from unnorm.fitting.objectives.maximum_likelihood import MaximumLikelihood, location, log_z_on
-from unnorm.fitting.penalties import check_prior, log_prior
+from unnorm.fitting.penalties import log_prior
 from unnorm.partition.exact import has_plan, plan_for
 from unnorm.partition.nodes import Plan
 from unnorm.signature import refuse_unknown
