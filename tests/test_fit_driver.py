@@ -23,11 +23,13 @@ RUNS = {
     "ratio_matching": (un.objectives.RatioMatching(), {}),
     "sliced_score_matching": (un.objectives.SlicedScoreMatching(), {}),
     "denoising_score_matching": (un.objectives.DenoisingScoreMatching(sigma=0.1), {}),
+    "probability_flow": (un.objectives.ProbabilityFlow(), {}),
+    "stein_discrepancy": (un.objectives.SteinDiscrepancy(), {}),
     "finite_difference_score_matching": (un.objectives.FiniteDifferenceScoreMatching(), {}),
 }
-DISCRETE = {"pseudo_likelihood", "ratio_matching"}
+DISCRETE = {"pseudo_likelihood", "ratio_matching", "probability_flow"}
 # In one dimension a projection is ±1, whatever the seed.
-DETERMINISTIC = {"maximum_likelihood", "score_matching", "sliced_score_matching", *DISCRETE}
+DETERMINISTIC = {"maximum_likelihood", "score_matching", "sliced_score_matching", "stein_discrepancy", *DISCRETE}
 
 
 def bits(fit):

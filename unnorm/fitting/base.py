@@ -12,13 +12,15 @@ class Extra(NamedTuple):
     """What an objective prepares once: a pytree that goes along into the compiled loss.
 
     `learned` is estimated jointly with the parameters (NCE's log Z), `rows` belongs to the data row by row (its noise),
-    `shared` is the same for all rows (the nodes of a quadrature, scales); `weights`, of mean 1, are the user's.
+    `shared` is the same for all rows (the nodes of a quadrature, scales); `weights`, of mean 1, and `penalty`
+    (`penalties.Penalties`, which is added to the mean loss) are the user's.
     """
 
     learned: dict[str, Any] = {}
     rows: dict[str, Any] = {}
     shared: dict[str, Any] = {}
     weights: jax.Array | None = None
+    penalty: Any = None
 
 
 class Objective(Protocol):
@@ -51,6 +53,7 @@ class PerExample:
     takes_weights: ClassVar[bool] = True  # sampling weights
     rounding: ClassVar[float] = 1.0  # by how much the loss magnifies the rounding of log p̃
     information_identity: ClassVar[bool] = False  # Cov(ψ) = H where the model is true: a likelihood
+    in_pairs: ClassVar[bool] = False  # a row's loss needs all rows: derivatives are taken of all rows together
     in_units_of_data: ClassVar[bool] = False  # data in other units change the loss, not by a constant alone
 
     def refuse(self, density: Density) -> str | None:

@@ -19,7 +19,7 @@ REPLICATES = 200
 _FEWEST, _MOSTLY = 0.5, 0.95  # shares of replicates with a finite estimate: fewer give no covariance, a warning
 
 
-def parametric(objective, density, events: dict, key: jax.Array, replicates: int = REPLICATES):
+def parametric(objective, density, events: dict, key: jax.Array, replicates: int = REPLICATES, penalty: Any = None):
     """Fit data sets that are drawn from the density, each as large as the data.
 
     Args:
@@ -28,6 +28,7 @@ def parametric(objective, density, events: dict, key: jax.Array, replicates: int
         events: the data ``{name: (n, ...)}``: their number, and where the chains start.
         key: of the draws, and of what the objective draws.
         replicates: how many data sets.
+        penalty: the fit's `Penalties`.
 
     Returns:
         The estimates (replicates, p) in the vector of all that is estimated (`parameters_of`), and which of them are
@@ -36,16 +37,19 @@ def parametric(objective, density, events: dict, key: jax.Array, replicates: int
     draw_key, key = jax.random.split(key)
     drawn = simulate(density, events, draw_key, replicates)
     data_sets = ({name: value[b] for name, value in drawn.items()} for b in range(replicates))
-    return _refitted(objective, density, data_sets, key)
+    return _refitted(objective, density, data_sets, key, penalty)
 
 
-def resampled(objective, density, events: dict, key: jax.Array, replicates: int = REPLICATES, cluster: Any = None):
+def resampled(
+    objective, density, events: dict, key: jax.Array, replicates: int = REPLICATES, penalty: Any = None,
+    cluster: Any = None,
+):  # fmt: skip
     """Fit rows that are redrawn with replacement, or whole clusters of rows.
 
     Args:
         cluster: the cluster of every row (n,); None: the rows are drawn one by one. Clusters of unequal sizes give
             data sets of many sizes, each of which compiles.
-        objective, density, events, key, replicates: as in `parametric`.
+        objective, density, events, key, replicates, penalty: as in `parametric`.
 
     Returns:
         As `parametric`.
@@ -60,23 +64,24 @@ def resampled(objective, density, events: dict, key: jax.Array, replicates: int 
         chosen = np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
         return jax.tree.map(lambda leaf: jnp.asarray(leaf)[chosen], events)
 
-    return _refitted(objective, density, (redrawn() for _ in range(replicates)), key)
+    return _refitted(objective, density, (redrawn() for _ in range(replicates)), key, penalty)
 
 
-def _refitted(objective, density, data_sets, key) -> tuple[np.ndarray, np.ndarray]:
-    fits = [_refit(objective, density, data, jax.random.fold_in(key, b)) for b, data in enumerate(data_sets)]
+def _refitted(objective, density, data_sets, key, penalty) -> tuple[np.ndarray, np.ndarray]:
+    fits = [_refit(objective, density, data, jax.random.fold_in(key, b), penalty) for b, data in enumerate(data_sets)]
     size = max((vector.size for vector, _ in fits), default=0)
     kept = np.array([good for _, good in fits])
     return np.stack([vector if good else np.full(size, np.nan) for vector, good in fits]), kept
 
 
-def _refit(objective, density, events, key) -> tuple[np.ndarray, bool]:
+def _refit(objective, density, events, key, penalty) -> tuple[np.ndarray, bool]:
     """The estimate from one data set, starting at the density, and whether it is one.
 
     The program is that of the fit itself, compiled already where the sizes are the same.
     """
     try:
-        found = settled(objective, density, objective.prepare(density, events, key), events)
+        extra = objective.prepare(density, events, key)._replace(penalty=penalty)
+        found = settled(objective, density, extra, events)
     except ValueError:  # what the objective refuses in a fit: data without spread, sums without an end
         return np.zeros(0), False
     good = found.settled and np.isfinite(found.loss)
@@ -90,7 +95,7 @@ def parametric_covariance(objective, density, extra, events, key) -> tuple[Covar
 
     The inverse curvature stands beside it, too small as it is.
     """
-    estimates, kept = parametric(objective, density, events, key)
+    estimates, kept = parametric(objective, density, events, key, penalty=extra.penalty)
     if kept.mean() < _FEWEST:
         raise NoCovariance(
             f"{len(kept) - kept.sum()} of {len(kept)} data sets drawn from the fit have no finite estimate, so there "

@@ -61,6 +61,7 @@ def fit_meta(problem: Problem, steps: int) -> dict[str, Any]:
             "batch_size": problem.batch_size,
             "seed": problem.seed,
             "optimizer": "default" if problem.optimizer is None else "given",
+            **({} if problem.penalty is None else {"penalty or prior": fingerprint_of(problem.penalty)}),
         },
         "version of": provenance(),
         "rebuild": None,

@@ -10,12 +10,15 @@ import numpy as np
 
 from unnorm.density import Density, cast
 from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.fitting.along import along
 from unnorm.fitting.averaged import averaged
 from unnorm.fitting.data import first_of, read_data, read_weights
 from unnorm.fitting.door import check_options, probe, started
+from unnorm.fitting.given_penalties import read_penalties
 from unnorm.fitting.minimised import minimised
 from unnorm.fitting.objectives import NCE, OBJECTIVES, MaximumLikelihood, ScoreMatching
 from unnorm.fitting.optimise import NEWTON_LIMIT
+from unnorm.fitting.penalised import described, refuse_lasso
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.result import Fit
 from unnorm.fitting.trained import trained
@@ -31,6 +34,8 @@ def fit(
     *,
     weights: Any = None,
     cluster: Any = None,
+    penalty: Any = None,
+    prior: Any = None,
     start: dict[str, Any] | None = None,
     restarts: int = 0,
     optimizer: Any = None,
@@ -59,6 +64,9 @@ def fit(
             exactly, else score matching where the supports have a form of it, else noise contrastive estimation.
         weights: one number for each row: whole numbers are frequencies (so many equal rows), others sampling weights.
         cluster: one label for each row: rows of one cluster may depend on each other, and the standard errors allow it.
+        penalty: ``{parameter: un.L1(0.1)}`` or ``un.L2``, added to the mean loss.
+        prior: ``{parameter: NumPyro distribution}`` over the constrained values: −log prior / n is added, and the fit
+            is the maximum a posteriori estimate (MAP).
         start: ``{parameter: value}`` to start from.
         restarts: how many more starts to minimise from, at random within 2 of the first in unconstrained coordinates;
             the lowest loss is kept, and other optima are told.
@@ -114,12 +122,13 @@ def fit(
     with jax.enable_x64(dtype == np.float64), bar(f"{type(objective).__name__}", 1.0, progress) as shown:
         objective, density, events, weights, held_out = cast((objective, p.bare(), events, weights, held_out), dtype)
         probe(density, events)
+        penalties = cast(read_penalties(p, penalty, prior, len(next(iter(events.values())))), dtype)
         batches = None if batches is None else (cast(batch, dtype) for batch in batches)
         problem = Problem(
             p, objective, density, events, seed, shown, weights, clusters, steps, batch_size, optimizer, held_out,
-            batches, callback, store, restarts, findings,
+            batches, callback, store, restarts, penalties, findings,
         )  # fmt: skip
-        return _finished(_way(problem, has_tree)(problem), strict)
+        return _finished(described(_way(problem, has_tree)(problem), penalties), strict)
 
 
 def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
@@ -131,6 +140,9 @@ def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
     else:
         train = problem.steps is not None or problem.batch_size is not None
     trains = has_tree or train or any(option is not None for option in asked)
+    refuse_lasso(problem, trains)
+    if problem.penalty is not None and problem.penalty.grid is not None:
+        return along
     if not trains and not problem.objective.stochastic:
         return minimised
     if problem.restarts:

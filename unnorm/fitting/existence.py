@@ -12,7 +12,7 @@ import numpy as np
 
 from unnorm.diagnostics.verdict import Finding
 from unnorm.fitting.inference import entries, scores_and_curvature
-from unnorm.fitting.optimise import mean_loss, parameters_of
+from unnorm.fitting.optimise import parameters_of, whole_loss
 
 _ERRORS = 3.0  # model-based standard errors that are looked ahead
 _FLAT = 0.01  # of the rise that the curvature foretells there: less than this is none
@@ -30,7 +30,7 @@ def runaways(objective, density, extra, events) -> np.ndarray:
 
     References: Geyer (2009), doi:10.1214/08-EJS349 (directions of recession).
     """
-    known = objective.recession(density, extra, events)
+    known = None if extra.penalty is not None else objective.recession(density, extra, events)
     if known is not None and np.any(known):
         return np.asarray(known)
     vector = parameters_of(density, extra)[0]
@@ -40,7 +40,7 @@ def runaways(objective, density, extra, events) -> np.ndarray:
 
 @jax.jit
 def _flat_on_one_side(objective, density, extra, events, psi, curvature) -> jax.Array:
-    loss = functools.partial(mean_loss, objective, density, extra, events)
+    loss = functools.partial(whole_loss, objective, density, extra, events)
     vector = parameters_of(density, extra)[0]
     rows, inverse = len(next(iter(events.values()))), _inverse(curvature)
     has_units = objective.in_units_of_data and not all(s.discrete for s in density.variables.values())

@@ -38,6 +38,8 @@ class NoCovariance(ValueError):
 
 def row_scores(objective, density, extra, events, vector) -> jax.Array:
     """ψ of every row, (n, p), some rows at a time to bound memory."""
+    if getattr(objective, "in_pairs", False):
+        return jax.jacfwd(lambda v: losses(objective, density, extra, events, v))(vector)
 
     def loss_of(vector, row, event):
         return losses(objective, density, extra._replace(rows=row), event, vector)[0]

@@ -12,13 +12,15 @@ import numpy as np
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
+from unnorm.fitting import proximal
 from unnorm.fitting.base import Extra
 from unnorm.fitting.drawn import size_of
-from unnorm.fitting.optimise import NEWTON_LIMIT, Minimum, parameters_of
+from unnorm.fitting.optimise import NEWTON_LIMIT, Minimum, lasso_strengths, parameters_of
 from unnorm.supports import _PyTree
 
 _TRIALS = 6  # random directions in which the loss is tried
 _ENTRIES, _MOST = 2**23, 2**26  # of ∂r/∂θ at once; at all the points
+_LARGEST, _CORRECTIONS = 4000, 3  # parameters of a lasso by H; solves of one
 
 
 class Rows(NamedTuple):
@@ -26,19 +28,72 @@ class Rows(NamedTuple):
     weights: jax.Array  # of mean 1
 
 
+class Quadratic(NamedTuple):
+    """A loss by its gradient at a start and its Hessian."""
+
+    start: jax.Array
+    gradient: jax.Array
+    normal: jax.Array
+
+
 def solved(objective, density, extra: Extra, events: dict) -> Minimum | None:
-    """The minimum by a linear solve; None where the loss is not of that kind or the solution fails its check."""
-    plain = not any(support.discrete for support in density.variables.values())
-    trees = any(isinstance(support, _PyTree) for support in density.supports.values())
-    if not plain or trees or not bool(_is_affine(objective, density, extra, _some(events))):
+    """The minimum by a linear solve (the lasso: by sweeps and solves); None where the loss is not of that kind or the
+    solution fails its check."""
+    if extra.penalty is not None:
+        return _sparse(objective, density, extra, events)
+    rows = _rows(objective, density, extra, events)
+    if rows is None:
         return None
-    count = len(next(iter(events.values())))
-    rows = Rows(events, jnp.ones(count) if extra.weights is None else jnp.asarray(extra.weights))
     points = _points_for(density, rows)
     found = None if points is None else _minimum(objective, density, extra, points, rows)
     if found is None and parameters_of(density, extra)[0].size <= NEWTON_LIMIT:
         found = _minimum(objective, density, extra, rows, rows)
     return found
+
+
+def quadratic(objective, density, extra: Extra, events: dict) -> Quadratic | None:
+    """The loss as a quadratic function of all that is estimated; None where it is none or H is too large."""
+    rows = _rows(objective, density, extra, events)
+    if rows is None or parameters_of(density, extra)[0].size > _LARGEST:
+        return None
+    points = _points_for(density, rows)
+    normal = _normal_by_rows if points is None else _normal_by_points
+    return Quadratic(
+        parameters_of(density, extra)[0], *normal(objective, density, extra, rows if points is None else points)
+    )
+
+
+def _sparse(objective, density, extra: Extra, events: dict) -> Minimum | None:
+    """The lasso of a quadratic loss; the rows tell the slopes at what is found, for one more correction."""
+    if extra.penalty.ridge or extra.penalty.priors:
+        return None
+    held = extra.shared.get("quadratic") or quadratic(objective, density, extra, events)
+    if held is None:
+        return None
+    rows, x = _all(events, extra.weights), parameters_of(density, extra)[0]
+    strengths, slope = lasso_strengths(density, extra), held.gradient - held.normal @ held.start
+    for _ in range(_CORRECTIONS):
+        x = proximal.of_quadratic(held.normal, slope, x, strengths)
+        smooth, gradient = _loss_and_gradient(objective, density, extra, rows, rows, x)
+        left = jnp.sum(proximal.least_slopes(x, gradient, strengths) ** 2 / jnp.diagonal(held.normal))
+        loss = smooth + strengths @ jnp.abs(x)
+        if bool(left <= (1e-18 if x.dtype == jnp.float64 else 1e-9) * (1 + jnp.abs(loss))):
+            return Minimum(x, loss, left, jnp.asarray(1), loss[None])
+        slope = gradient - held.normal @ x
+    return None
+
+
+def _all(events: dict, weights: jax.Array | None) -> Rows:
+    return Rows(events, jnp.ones(len(next(iter(events.values())))) if weights is None else jnp.asarray(weights))
+
+
+def _rows(objective, density, extra: Extra, events: dict) -> Rows | None:
+    """The rows, if the loss is of the kind that is solved here."""
+    plain = not any(support.discrete for support in density.variables.values())
+    trees = any(isinstance(support, _PyTree) for support in density.supports.values())
+    if not plain or trees or not bool(_is_affine(objective, density, extra, _some(events))):
+        return None
+    return _all(events, extra.weights)
 
 
 def _some(events: dict) -> dict:

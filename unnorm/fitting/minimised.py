@@ -11,7 +11,8 @@ from unnorm.fitting.existence import runaways, tell_runaways
 from unnorm.fitting.finished import finished
 from unnorm.fitting.inference import Covariance, sandwich
 from unnorm.fitting.objectives import PseudoLikelihood
-from unnorm.fitting.optimise import few, settled
+from unnorm.fitting.optimise import few, lasso_strengths, settled
+from unnorm.fitting.penalised import posterior_covariance, told_of
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.replicated import bootstrapped
 from unnorm.fitting.restarts import best_of
@@ -38,14 +39,16 @@ def minimised(problem: Problem) -> Fit:
     density, extra, converged = found.density, found.extra, found.settled
     problem.findings += objective.findings(density, extra, events)
     covariance, signs = None, np.zeros(len(found.vector))
-    if not few(density, extra):
+    enough = few(density, extra)
+    if enough:
+        signs = runaways(objective, density, extra, events)
+        converged = converged and not signs.any()
+    if enough or lasso_strengths(density, extra) is not None:
+        covariance = problem.covariance_or_finding(lambda: _covariance(problem, density, extra, signs.any()))
+    else:
         problem.findings.append(
             Finding("there are too many parameters for a covariance", "use the bootstrap for errors", NOTE)
         )
-    else:
-        signs = runaways(objective, density, extra, events)
-        converged = converged and not signs.any()
-        covariance = problem.covariance_or_finding(lambda: _covariance(problem, density, extra, signs.any()))
     if not converged and not signs.any():
         problem.findings.append(
             Finding(
@@ -62,6 +65,10 @@ def minimised(problem: Problem) -> Fit:
 def _covariance(problem: Problem, density, extra, runs_away: bool) -> Covariance:
     """The sandwich; the parametric bootstrap where one lattice or graph was observed."""
     objective, events = problem.objective, problem.events
+    if problem.penalty is not None:
+        problem.findings.append(told_of(objective, density, extra, events))
+        if problem.penalty.lasso or problem.penalty.priors and objective.information_identity:
+            return posterior_covariance(objective, density, extra, events)
     if runs_away or not isinstance(objective, PseudoLikelihood) or problem.rows > 1:
         return sandwich(objective, density, extra, events, problem.clusters)
     key = jax.random.fold_in(jax.random.key(problem.seed), 1)

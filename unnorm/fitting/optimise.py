@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from unnorm.fitting import proximal
 from unnorm.fitting.base import Extra
 
 NEWTON_LIMIT = 300  # parameters beyond which a Hessian costs more than it saves
@@ -38,8 +39,25 @@ def losses(objective, density, extra: Extra, events: dict, vector: jax.Array) ->
 
 
 def mean_loss(objective, density, extra: Extra, events: dict, vector: jax.Array) -> jax.Array:
+    """The mean over the rows, and the penalties' smooth part: all but the lasso's."""
     values = losses(objective, density, extra, events, vector)
-    return values.mean() if extra.weights is None else (extra.weights * values).mean()
+    mean = values.mean() if extra.weights is None else (extra.weights * values).mean()
+    if extra.penalty is None:
+        return mean
+    return mean + extra.penalty.of_free(density, parameters_of(density, extra)[1](vector)[0])
+
+
+def lasso_strengths(density, extra: Extra) -> jax.Array | None:
+    """The lasso's strengths along the vector of all that is estimated; None without one."""
+    if extra.penalty is None or not extra.penalty.lasso:
+        return None
+    return extra.penalty.strengths(density, extra.learned)
+
+
+def whole_loss(objective, density, extra: Extra, events: dict, vector: jax.Array) -> jax.Array:
+    """What is minimised: the mean loss with all penalties."""
+    strengths, smooth = lasso_strengths(density, extra), mean_loss(objective, density, extra, events, vector)
+    return smooth if strengths is None else smooth + strengths @ jnp.abs(vector)
 
 
 def hessian(function, x: jax.Array) -> jax.Array:
@@ -125,6 +143,20 @@ def lbfgs(objective, density, extra: Extra, events: dict) -> Minimum:
     return Minimum(x, loss(x), jnp.where(norm < tolerance, 0.0, jnp.inf), step, history)
 
 
+@jax.jit
+def sparse(objective, density, extra: Extra, events: dict) -> Minimum:
+    """The lasso: proximal Newton steps for few parameters, accelerated proximal gradient steps for many."""
+    loss = functools.partial(mean_loss, objective, density, extra, events)
+    x, strengths = parameters_of(density, extra)[0], lasso_strengths(density, extra)
+    if x.size > NEWTON_LIMIT:
+        tolerance = 1e-8 if x.dtype == jnp.float64 else 1e-4
+        return Minimum(*proximal.gradient_steps(loss, x, strengths, tolerance))
+    units = 0.0 if objective.in_units_of_data else 1.0
+    tolerance = objective.rounding * (1e-20 if x.dtype == jnp.float64 else 1e-10)
+    curved = functools.partial(hessian, loss)
+    return Minimum(*proximal.newton_steps(loss, curved, x, strengths, tolerance, objective.rounding, units))
+
+
 class Settled(NamedTuple):
     """A minimum, and whether it was reached and what the objective prepared holds there."""
 
@@ -147,8 +179,11 @@ def settled(
 ) -> Settled:
     """Solve or minimise, and renew what was prepared until it holds at the minimum."""
     minimise = newton if few(density, extra) else lbfgs
+    if lasso_strengths(density, extra) is not None:
+        minimise = sparse
     for _ in range(_ROUNDS):
-        found = objective.solved(density, extra, events) or minimise(objective, density, extra, events)
+        found = objective.solved(density, extra, events)
+        found = found or minimise(objective, density, extra, events)
         tell(float(found.loss))
         free, learned = parameters_of(density, extra)[1](found.vector)
         density, extra = density.at(free), extra._replace(learned=learned)

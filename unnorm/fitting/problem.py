@@ -35,6 +35,7 @@ class Problem:
     callback: Callable[[dict[str, float]], Any] | None = None
     store: str | Path | None = None
     restarts: int = 0
+    penalty: Any = None  # `penalties.Penalties`, or what a path asks for
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -42,8 +43,9 @@ class Problem:
         return len(next(iter(self.events.values())))
 
     def prepared(self, key: jax.Array) -> Extra:
-        """What the objective prepares for these data, with the user's weights."""
-        return self.objective.prepare(self.density, self.events, key)._replace(weights=self.weights)
+        """What the objective prepares for these data, with the user's weights and penalties."""
+        extra = self.objective.prepare(self.density, self.events, key)
+        return extra._replace(weights=self.weights, penalty=self.penalty)
 
     def covariance_or_finding(self, compute: Callable[[], Covariance]) -> Covariance | None:
         """The covariance, or why there is none as a finding."""

@@ -64,7 +64,7 @@ def bootstrapped(problem: Problem, density, extra, fit, replicates: int, seed: i
             "the fit's own standard errors."
         )
     with jax.enable_x64(next(iter(problem.events.values())).dtype == np.float64):
-        given = problem.objective, density, problem.events, jax.random.key(seed), replicates
+        given = problem.objective, density, problem.events, jax.random.key(seed), replicates, problem.penalty
         if problem.rows == 1:
             return of_vectors(fit, density, extra, *parametric(*given), parametric=True)
         return of_vectors(fit, density, extra, *resampled(*given, problem.clusters))

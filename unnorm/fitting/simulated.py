@@ -29,6 +29,7 @@ from unnorm.fitting.chains import (
 from unnorm.fitting.inference import Covariance, NoCovariance, bread_and_meat
 from unnorm.fitting.objectives.contrastive_divergence import contrast
 from unnorm.fitting.optimise import NEWTON_LIMIT, hessian
+from unnorm.fitting.penalties import slope_and_curvature
 
 _REPLICATES = 100  # negatives per datum behind J and H of CD-k
 _LONG_STEPS = 2  # between the rounds of the long run behind I and the bias of a fixed point
@@ -131,7 +132,8 @@ def covariance(objective, density, extra, events, key) -> Covariance:
     if objective.persistent:
         data = np.asarray(scores_at(density, events))
         centred = data - data.mean(0)
-        return bread_and_meat(run_long(density, events, key).information, centred.T @ centred / n, n)
+        information = run_long(density, events, key).information + _curvature(density, extra)
+        return bread_and_meat(information, centred.T @ centred / n, n)
     if not kernel.exact:
         raise NoCovariance(
             f"{type(kernel).__name__} does not leave the density invariant, and the theory gives no covariance for "
@@ -143,7 +145,12 @@ def covariance(objective, density, extra, events, key) -> Covariance:
     centred = psi - psi.mean(1, keepdims=True)
     curvature = psi.mean(0).T @ (data - data.mean(0)) / n
     meat = centred[0].T @ centred[1] / n
-    return bread_and_meat(curvature, (meat + meat.T) / 2, n)
+    return bread_and_meat(curvature + _curvature(density, extra), (meat + meat.T) / 2, n)
+
+
+def _curvature(density, extra) -> np.ndarray:
+    """What the penalties add to H."""
+    return np.asarray(slope_and_curvature(extra.penalty, density)[1])
 
 
 def _refuse_disturbed(objective) -> None:
@@ -162,11 +169,13 @@ def fixed_point_finding(objective, density, extra, events, key) -> list[Finding]
     run = run_long(density, events, key)
     data = np.asarray(scores_at(density, events))
     n, centred = len(data), data - data.mean(0)
+    slope, curvature = (np.asarray(part) for part in slope_and_curvature(extra.penalty, density))
+    information = run.information + curvature
     try:
-        errors = np.sqrt(np.diagonal(bread_and_meat(run.information, centred.T @ centred / n, n).total))
+        errors = np.sqrt(np.diagonal(bread_and_meat(information, centred.T @ centred / n, n).total))
     except NoCovariance:
         return []
-    shifts = np.linalg.solve(run.information, (data.mean(0) - run.batches).T) / errors[:, None]
+    shifts = np.linalg.solve(information, (data.mean(0) - slope - run.batches).T) / errors[:, None]
     shift, noise = np.abs(shifts.mean(1)), shifts.std(1, ddof=1) / np.sqrt(len(run.batches))
     worst = int(np.argmax(shift))
     if shift[worst] <= 0.25 or shift[worst] <= 4 * noise[worst]:

@@ -18,6 +18,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from unnorm.fitting.optimise import NEWTON_LIMIT
+from unnorm.fitting.penalties import slope_and_curvature
 
 APPROACH_GAIN, AVERAGE_GAIN = 0.5, 0.2
 CHUNK = 200  # steps in one compiled run
@@ -67,6 +68,16 @@ def run(objective, density, events, walk: Walk, key, gain, first, *, steps: int,
     def score(vector, event):
         return jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
 
+    def added(penalty, vector):
+        """The penalties' gradient, and their curvature where the steps are of second order."""
+        if penalty is None:
+            return 0.0, 0.0
+        at = density.at(unravel(vector))
+        if not second_order:
+            return ravel_pytree(jax.grad(penalty.of_free, 1)(at, at.free()))[0], 0.0
+        slope, curvature = slope_and_curvature(penalty, at)
+        return slope, jnp.diag(jnp.abs(jnp.diagonal(curvature)))  # a prior's logarithm may curve up
+
     def move(walk: Walk, step):
         step_key, batch_key = jax.random.split(jax.random.fold_in(key, step))
         extra, batch = walk.extra, events
@@ -77,12 +88,14 @@ def run(objective, density, events, walk: Walk, key, gain, first, *, steps: int,
         extra.shared["gain"] = jnp.where(gain < APPROACH_GAIN, 0.0, (1.0 + step) ** -0.5).astype(walk.vector.dtype)
         gradient, new = objective.gradient(density.at(unravel(walk.vector)), extra, batch, step_key)
         gradient, metric, moments = ravel_pytree(gradient)[0], walk.metric, walk.moments
+        slope, curvature = added(walk.extra.penalty, walk.vector)
+        gradient = gradient + slope
         if second_order:
             scores = jax.vmap(score, (None, 0))(walk.vector, new.shared["negatives"])
             centred = scores - scores.mean(0)
             share = jnp.maximum(1 / (1.0 + step), 0.02)
             metric = (1 - share) * metric + share * centred.T @ centred / len(scores)
-            update = _metric_step(metric, gradient)
+            update = _metric_step(metric + curvature, gradient)
         else:
             update, moments = optax.scale_by_adam().update(gradient, moments)
             update *= _LEARNING_RATE

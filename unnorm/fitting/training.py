@@ -78,6 +78,8 @@ def moved(objective, density, batch, given: Extra, walk: Walk, key, step, optimi
         shared = given.shared | {"gain": (1.0 + step).astype(walk.vector.dtype) ** -0.5}
         free = parameters_of(density, extra)[1](walk.vector)[0]
         gradient, new = objective.gradient(density.at(free), given._replace(shared=shared), batch, key)
+        if given.penalty is not None:
+            gradient = jax.tree.map(jnp.add, gradient, jax.grad(given.penalty.of_free, 1)(density, free))
         gradient, value = ravel_pytree(gradient)[0], jnp.asarray(jnp.nan, walk.vector.dtype)
         # The negatives of a batch have another shape than those of all rows.
         extra = extra._replace(shared=new.shared | {"negatives": extra.shared["negatives"]})
@@ -96,7 +98,7 @@ def moved(objective, density, batch, given: Extra, walk: Walk, key, step, optimi
 @jax.jit
 def held_out_loss(objective, density, extra: Extra, events, vector) -> jax.Array:
     """The mean loss of rows that training does not see; `extra.rows` are theirs."""
-    return mean_loss(objective, density, extra._replace(weights=None), events, vector)
+    return mean_loss(objective, density, extra._replace(weights=None, penalty=None), events, vector)
 
 
 def unrest(walk: Walk, steps: int) -> float:
