@@ -3,10 +3,17 @@
 from unnorm.methods import registry_name
 from unnorm.partition.ais import AIS
 from unnorm.partition.exact import Exact
+from unnorm.partition.flow import FlowImportance
 from unnorm.partition.importance import ImportanceSampling
+from unnorm.partition.nested import NestedSampling
 from unnorm.partition.quadrature import Quadrature
 from unnorm.partition.smc import SMC
 
-ESTIMATORS = {registry_name(estimator): estimator for estimator in (Exact, Quadrature, ImportanceSampling, AIS, SMC)}
+ESTIMATORS = {
+    registry_name(estimator): estimator
+    for estimator in (Exact, Quadrature, ImportanceSampling, AIS, SMC, NestedSampling, FlowImportance)
+}
 
-__all__ = ["AIS", "ESTIMATORS", "SMC", "Exact", "ImportanceSampling", "Quadrature"]
+__all__ = [
+    "AIS", "ESTIMATORS", "SMC", "Exact", "FlowImportance", "ImportanceSampling", "NestedSampling", "Quadrature",
+]  # fmt: skip
