@@ -5,7 +5,9 @@ from unnorm.partition.ais import AIS
 from unnorm.partition.bennett import Bennett
 from unnorm.partition.bridge import Bridge
 from unnorm.partition.exact import Exact
+from unnorm.partition.flow import FlowImportance
 from unnorm.partition.importance import ImportanceSampling
+from unnorm.partition.nested import NestedSampling
 from unnorm.partition.quadrature import Quadrature
 from unnorm.partition.smc import SMC
 from unnorm.partition.thermodynamic import ThermodynamicIntegration
@@ -14,10 +16,11 @@ ESTIMATORS = {
     registry_name(estimator): estimator
     for estimator in (
         Exact, Quadrature, ImportanceSampling, AIS, Bennett, SMC, ThermodynamicIntegration, Bridge,
+        NestedSampling, FlowImportance,
     )
 }  # fmt: skip
 
 __all__ = [
-    "AIS", "Bennett", "Bridge", "ESTIMATORS", "SMC", "Exact", "ImportanceSampling", "Quadrature",
-    "ThermodynamicIntegration",
+    "AIS", "Bennett", "Bridge", "ESTIMATORS", "SMC", "Exact", "FlowImportance", "ImportanceSampling", "NestedSampling",
+    "Quadrature", "ThermodynamicIntegration",
 ]  # fmt: skip

@@ -1,0 +1,91 @@
+"""dynesty (extra `bench`) on the scoreboard's continuous targets, at its defaults.
+
+It wants a normalized prior: a box here, its log volume added to what is found. A target that is unbounded gets a box
+that leaves out less than 1e-4 of its mass.
+"""
+
+import math
+import time
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+try:
+    import dynesty
+except ImportError:
+    dynesty = None
+
+MOST_CALLS = 5_000_000  # a run is given up there, and said to be unfinished
+# Half of the box's side, for each variable.
+BOXES = {
+    "gaussian": {"x": 8.0},
+    "funnel": {"v": 15.0, "x": 1000.0},
+    "shells": {"x": 6.0},
+    "many well": {"x": 3.5, "y": 7.0},
+    "spike": {"x": 8.0},
+    "unequal shells": {"x": 6.0},
+    "unequal pair": {"x": 10.0},
+    "student": {"x": 1000.0},
+}
+
+
+@jax.jit
+def _log_density(density, event):
+    return density.log_density(event)
+
+
+def _likelihood(density, widths):
+    """log p̃ at a vector, and half of the box's side at each entry."""
+    shapes = density.shapes()
+    sizes = [math.prod(shapes[name]) for name in shapes]
+    cuts = np.cumsum(sizes)[:-1]
+    bare = jax.tree.map(jnp.asarray, density.bare())
+
+    def value(flat):
+        parts = np.split(flat, cuts)
+        event = {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
+        return float(_log_density(bare, event))
+
+    return value, np.repeat([widths[name] for name in shapes], sizes)
+
+
+def _run(kind: str, name: str, target, seed: int) -> dict:
+    if name not in BOXES:
+        raise ValueError(f"target {name} has no box in BOXES; dynesty is run on continuous targets of R^n alone.")
+    began = time.perf_counter()
+    with jax.enable_x64(True):
+        value, half = _likelihood(target.density, BOXES[name])
+        made = {"static": dynesty.NestedSampler, "dynamic": dynesty.DynamicNestedSampler}[kind]
+        sampler = made(value, lambda unit: half * (2 * unit - 1), len(half), rstate=np.random.default_rng(seed))
+        with warnings.catch_warnings(action="ignore"):  # its bounds' advice, at every one of them
+            sampler.run_nested(print_progress=False, maxcall=MOST_CALLS)
+    found = sampler.results
+    log_z, error = float(found.logz[-1] + np.log(2 * half).sum()), float(found.logzerr[-1])
+    calls, reach = int(np.sum(found.ncall)), stats.norm.ppf(0.975) * error
+    return {
+        "value": log_z,
+        "standard_error": error,
+        "lower": log_z - reach,
+        "upper": log_z + reach,
+        "verdict": "ok" if calls < MOST_CALLS else "unfinished",
+        "values": calls,
+        "gradients": 0,
+        "seconds": time.perf_counter() - began,
+        "said": [],
+    }
+
+
+def _static(name, target, seed):
+    return _run("static", name, target, seed)
+
+
+def _dynamic(name, target, seed):
+    return _run("dynamic", name, target, seed)
+
+
+PEERS = {"dynesty static": _static, "dynesty dynamic": _dynamic} if dynesty else {}
+
+__all__ = ["PEERS"]

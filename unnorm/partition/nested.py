@@ -1,0 +1,165 @@
+"""log Z by nested sampling: live points climb contours of p̃/q, each of which shrinks the mass of q in a known way."""
+
+import math
+
+import jax
+import numpy as np
+from scipy import stats
+from scipy.special import logsumexp, softmax
+
+from unnorm.density import Density
+from unnorm.diagnostics.verdict import ERROR, NOTE, Finding
+from unnorm.methods import method, static
+from unnorm.partition.base import LogZ, measures
+from unnorm.partition.contours import REST, Explored, explored
+from unnorm.partition.moves import OUTSIDE
+from unnorm.partition.nodes import free_size
+from unnorm.partition.pilot import base_for
+from unnorm.partition.weighted import infinite, refuse_small
+
+SHRINKAGES = 200  # simulated courses of the shrinking mass, whose spread is a part of the standard error
+UNEVEN = 1e-4  # level of the test that new points are drawn evenly above their contour
+LEAST_MOVED = 0.9  # of the slices
+LEAST_WORTH = 50  # live points that the estimate is worth, below which its error tells little
+
+
+@method
+class NestedSampling:
+    """log Z = log ∫ (p̃/q) q dx as an integral over the mass X of q above the contours of p̃/q (BlackJAX's slices).
+
+    Live points are drawn from a normalized base q; the lowest tenth dies and is replaced by points of q above their
+    contour, moved by slices along directions of the live points' covariance. With n live points a death shrinks X by a
+    factor of Beta(n, 1): log Z = log Σ (p̃/q)_i ΔX_i. The standard error is the spread over simulated courses of X, or
+    that of the shares of the first live points' families, if larger: where slices do not cross between modes, the
+    numbers of live points in them drift. Nothing is said of a mode that no live point ever was on.
+
+    Args:
+        live: points.
+        steps: slices for every new point; None: max(5, 3 dimensions), for at 2 the clones are still alike.
+
+    Raises:
+        ValueError: a discrete variable, an option out of range.
+
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[3]})
+        >>> z = un.log_z(p, NestedSampling(live=200), seed=0, progress=False)
+        >>> abs(z.value - 2.7568) < 4 * z.standard_error
+        True
+
+    References:
+        Skilling (2006), doi:10.1214/06-BA127; Yallup, Kroupa and Handley (2026), arXiv:2601.23252 (the slices);
+        Fowlie, Handley and Su (2020), arXiv:2006.03371 (the ranks).
+    """
+
+    live: int = static(500)
+    steps: int | None = static(None)
+
+    def __call__(self, density: Density, key: jax.Array) -> LogZ:
+        refuse_small("NestedSampling", live=(self.live, 50))
+        _refuse_discrete(density)
+        steps = max(5, 3 * free_size(density)) if self.steps is None else self.steps
+        refuse_small("NestedSampling", steps=(steps, 1))
+        pilot_key, run_key, shrink_key = jax.random.split(key, 3)
+        base, cost, endless = base_for(density, pilot_key)
+        if endless:
+            return infinite(density, "nested_sampling", cost, endless)
+        run = jax.tree.map(np.asarray, explored(density, base, run_key, self.live, steps))
+        cost = {"values": cost["values"] + self.live + int(run.slices), "gradients": cost["gradients"]}
+        return _judged(density, run, cost, shrink_key)
+
+
+def _refuse_discrete(density: Density) -> None:
+    for name, support in density.variables.items():
+        if support.discrete:
+            raise ValueError(
+                f"Variable {name} is {support!r}, which NestedSampling has no slices for; expected continuous "
+                "variables only; use SMC(), AIS() or Exact()."
+            )
+
+
+# -- the answer --------------------------------------------------------------------------------------------------------
+def simulated(died: np.ndarray, born: np.ndarray, generator: np.random.Generator, courses: int) -> np.ndarray:
+    """log of each point's part of Z, for many simulated courses of the mass X: (courses, N).
+
+    Args:
+        died: (N,), log p̃/q of every point in increasing order, the last live ones included.
+        born: (N,), the contour that each was drawn above, −inf for the first, in any order.
+        generator: of the shrinkages.
+        courses: how many.
+
+    References:
+        Skilling (2006), doi:10.1214/06-BA127; Fowlie, Handley and Su (2021), doi:10.1093/mnras/stab590 (batches, ties).
+    """
+    living = np.searchsorted(np.sort(born), died, side="left") - np.arange(len(died))
+    log_mass = np.cumsum(-generator.exponential(size=(courses, len(died))) / np.maximum(living, 1), axis=1)
+    before = np.concatenate([np.zeros((courses, 1)), log_mass[:, :-1]], axis=1)
+    after = np.concatenate([log_mass[:, 1:], np.full((courses, 1), -np.inf)], axis=1)
+    return died + before + np.log(-np.expm1(after - before)) - math.log(2)
+
+
+def of_families(log_parts: np.ndarray, families: np.ndarray, live: int) -> float:
+    """The variance of log Z by the families of the first live points: that of drifting between separated modes, too.
+
+    A new point starts at a random one above the contour and may stay in its mode, so that the modes' shares drift. The
+    families' shares of Z then differ by more than descent alone makes them: a death a live point and nat makes two
+    points one family at a rate of 2/n, of which half is the shrinkage's own variance. Σ share² − (1 + depth)/n.
+    """
+    weights = softmax(log_parts)
+    shares = np.bincount(families, weights, live)
+    depth = np.sum(weights * np.arange(len(weights))) / live
+    return float(np.sum(shares**2) - (1 + depth) / live)
+
+
+def _judged(density: Density, run: Explored, cost: dict[str, int], key: jax.Array) -> LogZ:
+    done, last = int(run.rounds), run.last
+    pairs = (
+        (run.died, last.loglikelihood), (run.contours, last.loglikelihood_birth), (run.families, last.position.family)
+    )  # fmt: skip
+    died, born, families = (np.concatenate([dead[:done].ravel(), alive]) for dead, alive in pairs)
+    order = np.argsort(died, kind="stable")
+    lost = _lost(density, died)
+    if lost:
+        value = error = math.nan
+        findings = [lost]
+    else:
+        generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        parts = simulated(died[order].astype(float), born.astype(float), generator, SHRINKAGES)
+        courses = logsumexp(parts, axis=1)
+        drift = of_families(parts.mean(0), families[order], len(last.loglikelihood))
+        value, error = float(courses.mean()), math.sqrt(max(float(courses.var(ddof=1)), drift))
+        findings = list(_findings(run, done, error))
+    bad = any(finding.severity == ERROR for finding in findings)
+    verdict = "unreliable" if bad else "ok"
+    return LogZ(value, error, cost, verdict, measures(density), "nested_sampling", findings=findings)
+
+
+def _lost(density: Density, heights: np.ndarray) -> Finding | None:
+    if not np.all(heights < np.inf):
+        what = f"the log-density of {density.name} was NaN or +infinity at a live point"
+        return Finding(what, "correct the function where it overflows or leaves its domain")
+    if heights.max() < OUTSIDE / 2:
+        what = f"the log-density of {density.name} was minus infinity at every live point"
+        return Finding(what, "declare the variables with the supports that the density has")
+    return None
+
+
+def _findings(run: Explored, done: int, error: float):
+    if not run.rest <= REST:
+        share = math.exp(float(run.rest))
+        yield Finding(f"the run ended at its bound with {share:.1%} of Z in the live points", "rescale the variables")
+    if done and not run.moved >= LEAST_MOVED:
+        what = f"only {run.moved:.1%} of the slices found a new point"
+        yield Finding(what, "rescale or smooth the density")
+    ranks = run.ranks[:done].ravel()
+    chance = stats.kstest(ranks, "uniform").pvalue if done else 1.0
+    if not chance > UNEVEN:
+        what = f"new points were not drawn evenly above their contours (p = {chance:.1e} of their ranks)"
+        yield Finding(what, "raise steps or live")
+    if not error**2 * LEAST_WORTH <= 1:
+        what = f"log Z is worth {error**-2:.0f} live points: few families hold its mass, or it lies deep"
+        yield Finding(what, "raise live")
+    yield Finding(f"{ranks.size:,} points died", "nothing is to be done", NOTE)
+
+
+__all__ = ["NestedSampling", "of_families", "simulated"]
