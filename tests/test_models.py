@@ -6,6 +6,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
+import optax
 import pytest
 from family_cases import CASES, WITHOUT, graph_statistics
 from helpers import assert_within
@@ -330,11 +332,18 @@ def test_a_toys_sampler_follows_its_density(name):
 def test_a_checkerboard_is_normalized_and_crossed():
     z = un.log_z(models.checkerboard, un.estimators.ImportanceSampling(), seed=0, progress=False)
     assert_within(z.value, np.log(8), z.standard_error)
-    draws = un.sample(models.checkerboard, "independent_mh", draws=100, seed=0, progress=False)
-    assert np.isfinite(np.asarray(models.checkerboard(draws.posterior["x"].values))).all()
+    everywhere = un.kernels.IndependentMH(dist.Uniform(-2.0, 2.0).expand([2]).to_event(1))
+    draws = un.sample(models.checkerboard, everywhere, draws=500, seed=0, progress=False)
+    x = draws.posterior["x"].values
+    assert np.isfinite(np.asarray(models.checkerboard(x))).all()
+    assert all(len(np.unique(np.floor(chain), axis=0)) == 8 for chain in x)  # every chain in every square
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------
+# The default rate of training, 2,000 steps long, leaves these small networks unconverged.
+TRAINING = {"steps": 3000, "optimizer": optax.adam(optax.cosine_decay_schedule(1e-2, 3000))}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "objective", [un.objectives.NCE(noise_ratio=2), un.objectives.DenoisingScoreMatching(sigma=0.1)], ids=["nce", "dsm"]
@@ -343,7 +352,8 @@ def test_a_network_learns_the_moons(objective):
     """Its log-likelihood by a grid rises above that of the Gaussian it starts near; its draws are finite."""
     train, test = (SAMPLERS["two_moons"](np.random.default_rng(seed), 2000).astype(np.float32) for seed in (0, 1))
     p = models.fully_connected_energy(2, width=32, depth=2)
-    fit = fitted(p, train, objective, steps=2000)
+    fit = fitted(p, train, objective, **TRAINING)
+    assert fit.converged
     axis = (np.arange(300) + 0.5) / 30 - 5
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
 
@@ -368,7 +378,8 @@ def test_a_convolutional_energy_learns_stripes(objective):
     flip = rng.uniform(size=images.shape) < 0.05
     images = np.where(flip, 1 - images, images)
     p = models.convolutional_energy(3, 3, support=un.Binary, channels=8, depth=1)
-    fit = fitted(p, images, objective, steps=2000)
+    fit = fitted(p, images, objective, **TRAINING)
+    assert fit.converged
     share = images.mean(0)
     independent = (images * np.log(share) + (1 - images) * np.log1p(-share)).sum((1, 2)).mean()
     log_z = un.log_z(fit.density, "exact", progress=False).value
