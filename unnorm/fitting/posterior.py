@@ -45,7 +45,7 @@ def posterior(p: Density, data: Any, *, prior: dict[str, Any]) -> Density:
         >>> q
         Density posterior(field: Real)
         >>> round(float(q(field=1.0) - q(field=0.0)), 4)  # 3 - 4 log(1 + e) + 4 log 2 - 1/8
-        0.3946
+        0.3945
 
     References:
         Gelman et al. (2013), Bayesian Data Analysis, ch. 2, doi:10.1201/b16018.

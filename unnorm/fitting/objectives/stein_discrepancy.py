@@ -103,7 +103,12 @@ class SteinDiscrepancy(PerExample):
 
     def score_correction(self, density, extra, events):
         """A row has its part in the losses of all the others too: by symmetry as much as in its own."""
-        return row_scores(self, density, extra, events, parameters_of(density, extra)[0])
+        return _own_scores(self, density, extra, events)
+
+
+@jax.jit
+def _own_scores(objective, density, extra: Extra, events: dict) -> jax.Array:
+    return row_scores(objective, density, extra, events, parameters_of(density, extra)[0])
 
 
 @jax.jit
