@@ -68,7 +68,11 @@ def estimates(name, target, seed, draws=2000):
     return features.mean((0, 1)), error_of_mean(features), features.std((0, 1)), exact.means[moving]
 
 
-@pytest.mark.parametrize("name", KERNELS)
+# Variants, and kernels made of kernels, are left to `make test-all`: each compiles for some ten seconds.
+PLAIN = [name for name in KERNELS if " " not in name and name not in ("blockwise", "mclmc", "elliptical_slice")]
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in PLAIN)) for n in KERNELS])
 def test_a_kernel_recovers_exact_moments(name):
     target = QUICK.get(name, "gaussian")
     found, error, spread, means = estimates(name, target, seed=3)
