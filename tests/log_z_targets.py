@@ -77,20 +77,8 @@ def conway_maxwell_poisson(x: un.Count, *, rate: un.Positive, dispersion: un.Pos
 HIDDEN, EPOCHS, BATCH, RATE = 16, 200, 100, 0.1
 
 
-@un.density
-def machine(
-    v: un.Binary["pixel"], *, weight: un.Real["hidden", "pixel"], visible: un.Real["pixel"], bias: un.Real["hidden"]
-):
-    """The hidden units summed out (Smolensky, 1986)."""
-    return visible @ v + jnp.sum(jax.nn.softplus(bias + weight @ v))
-
-
-@un.density
-def joint_machine(
-    v: un.Binary["pixel"], h: un.Binary["hidden"], *, weight: un.Real["hidden", "pixel"], visible: un.Real["pixel"],
-    bias: un.Real["hidden"],
-):  # fmt: skip
-    return visible @ v + bias @ h + h @ weight @ v
+machine = un.models.restricted_boltzmann_machine_marginal
+joint_machine = un.models.restricted_boltzmann_machine
 
 
 def digits():
@@ -104,7 +92,7 @@ def learned(seed: int = 0) -> dict[str, np.ndarray]:
     """The weights after contrastive divergence (CD-1) by hand: 200 epochs, the rate falling from 0.1 to 0."""
     rng, (train, _) = np.random.default_rng(seed), digits()
     share = (train.sum(0) + 0.5) / (len(train) + 1)
-    weight, bias = 0.01 * rng.normal(size=(HIDDEN, train.shape[1])), np.zeros(HIDDEN)
+    weights, hidden = 0.01 * rng.normal(size=(HIDDEN, train.shape[1])), np.zeros(HIDDEN)
     visible, steps = np.log(share / (1 - share)), EPOCHS * len(train) // BATCH
 
     def chance(x):
@@ -112,22 +100,22 @@ def learned(seed: int = 0) -> dict[str, np.ndarray]:
 
     for step in range(steps):
         rate, v = RATE * (1 - step / steps), train[rng.choice(len(train), BATCH, replace=False)]
-        mean = chance(v @ weight.T + bias)
-        told = chance((rng.uniform(size=mean.shape) < mean) @ weight + visible)
+        mean = chance(v @ weights.T + hidden)
+        told = chance((rng.uniform(size=mean.shape) < mean) @ weights + visible)
         v_model = (rng.uniform(size=told.shape) < told).astype(float)
-        mean_model = chance(v_model @ weight.T + bias)
-        weight = weight + rate * (mean.T @ v - mean_model.T @ v_model) / BATCH
+        mean_model = chance(v_model @ weights.T + hidden)
+        weights = weights + rate * (mean.T @ v - mean_model.T @ v_model) / BATCH
         visible = visible + rate * (v - v_model).mean(0)
-        bias = bias + rate * (mean - mean_model).mean(0)
-    return {"weight": weight, "visible": visible, "bias": bias}
+        hidden = hidden + rate * (mean - mean_model).mean(0)
+    return {"weights": weights, "visible": visible, "hidden": hidden}
 
 
-def log_z_of_machine(weight, visible, bias) -> float:
+def log_z_of_machine(weights, visible, hidden) -> float:
     """log Σ_h exp(c'h) Π_i (1 + exp(b_i + h'w_i)), over all 2^K hidden states, a part at a time."""
-    parts = []
-    for index in np.array_split(np.arange(2 ** len(bias)), max(1, 2 ** len(bias) // 4096)):
-        hidden = (index[:, None] >> np.arange(len(bias))) & 1
-        parts.append(np.logaddexp.reduce(hidden @ bias + np.logaddexp(0, visible + hidden @ weight).sum(1)))
+    parts, count = [], 2 ** len(hidden)
+    for index in np.array_split(np.arange(count), max(1, count // 4096)):
+        on = (index[:, None] >> np.arange(len(hidden))) & 1
+        parts.append(np.logaddexp.reduce(on @ hidden + np.logaddexp(0, visible + on @ weights).sum(1)))
     return float(np.logaddexp.reduce(parts))
 
 

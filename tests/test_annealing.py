@@ -11,8 +11,14 @@ from scipy.special import gammaln
 import unnorm as un
 from unnorm.density import cast
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed, too_heavy
+from unnorm.partition import auto
+from unnorm.partition.annealing import Run
 from unnorm.partition.auto import two_routes
+from unnorm.partition.base import LogZ
 from unnorm.partition.bennett import bennett
+from unnorm.partition.moves import Walker
+from unnorm.partition.path import not_numbers
+from unnorm.partition.thermodynamic import together
 
 AIS, ImportanceSampling = un.estimators.AIS, un.estimators.ImportanceSampling
 Bennett, Bridge, SMC = un.estimators.Bennett, un.estimators.Bridge, un.estimators.SMC
@@ -92,7 +98,7 @@ ROUTES = [
 LOCAL = [Bridge(draws=400), Bridge(draws=400, proposal="normal")]
 
 
-@pytest.mark.parametrize("name", ["gaussian", "lattice", pytest.param("mixed", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["gaussian", *(pytest.param(n, marks=pytest.mark.slow) for n in ("lattice", "mixed"))])
 def test_every_route_finds_the_same(name):
     p, truth = TARGETS[name]
     for estimator in [*ROUTES, *(LOCAL if name == "gaussian" else [])]:
@@ -132,6 +138,47 @@ def test_two_routes_agree(name, x64):
     assert z.verdict == "ok" and abs(z.value - truth) < min(4 * z.standard_error, 0.15), z
 
 
+def route(name, value, error=0.01, verdict="ok"):
+    return LogZ(value, error, {"values": 0, "gradients": 0}, verdict, "", name)
+
+
+def test_no_two_annealed_runs_share_their_noise(monkeypatch):
+    """Both paths are repeated at the same size, and a key used twice would make one number of two routes."""
+    keys = []
+
+    def run(density, path, key, level, budget):
+        keys.append(tuple(np.asarray(jax.random.key_data(key))))
+        return auto.Annealed(path, route("smc", 0.0, 1.0), level)
+
+    monkeypatch.setattr(auto, "_run", run)
+    monkeypatch.setattr(auto, "_cost", lambda *_: {"values": 0, "gradients": 0})
+    paths = [auto.Annealed(None, route("smc", 0.0, 1.0), 0) for _ in range(2)]
+    while paths is not None:
+        paths = auto._grown(None, None, paths, jax.random.key(0), auto.Budget({"values": 0, "gradients": 0}, 1), 0.1)
+    assert len(keys) == len(set(keys)) == 2 * (len(auto.SIZES) - 1)
+
+
+def test_a_bridge_that_misses_mass_is_left_out_and_its_precision_too():
+    """Chains may find less mass than two other routes; the error that is asked for is then that of the others."""
+    low, others = route("bridge", 0.0, 0.001), [route("importance_sampling", 0.7), route("smc", 0.7)]
+    assert auto._verdict([low, *others], 0.05) == others
+    assert auto._verdict([low, *others], 0.005) is None
+    assert auto._verdict([route("bridge", 1.4, 0.001), *others], 0.05) is None
+    assert auto._verdict([others[0], route("smc", 0.9)], 0.05) is None
+
+
+def test_all_populations_are_looked_at():
+    """What speaks against one population of thermodynamic integration is said of all."""
+    position = {"x": np.zeros((10, 1))}
+    none = np.zeros(10)
+    walkers = Walker(position, none, none, np.zeros((10, 1)), np.zeros((10, 1)), np.zeros(10))
+    runs = [Run(walkers, none, np.arange(10), none, none, np.full(5, 0.1 + i), 0.0, 30 * i) for i in range(2)]
+    whole = together(runs)
+    assert list(whole.ancestors) == list(range(20)) and list(whole.acceptance) == [0.1] * 5
+    assert "30 times in 120 looks" in not_numbers(funnel, whole)[0].what
+
+
+@pytest.mark.slow
 def test_two_routes_do_not_believe_a_funnel(x64):
     z = two_routes(cast(funnel.bare(), jnp.float64), jax.random.key(0), 0.05, 300_000)
     assert z.verdict in ("unreliable", "disagree") and not z.passed
@@ -145,11 +192,26 @@ def test_importance_sampling_finds_known_values(name):
     assert abs(z.value - truth) < 4 * z.standard_error
 
 
-@pytest.mark.parametrize("estimator", [ImportanceSampling(), AIS(chains=300, temperatures=30)])
+@pytest.mark.parametrize(
+    "estimator", [ImportanceSampling(), pytest.param(AIS(chains=300, temperatures=30), marks=pytest.mark.slow)]
+)
 def test_a_funnel_is_not_called_ok(estimator):
     z = log_z(funnel, estimator)
     assert z.verdict == "unreliable" and not z.passed
     assert "too heavy" in z.findings[0].what or "are worth" in z.findings[0].what
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        SMC(particles=200, temperatures=10, pilot=50),
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (Bridge(draws=200), ImportanceSampling(draws=1000))),
+    ],
+)
+def test_numbers_that_are_none_are_said(estimator):
+    """Walkers that stood where log p̃ is NaN are not drawn again, and are counted all the same."""
+    z = log_z(un.Density(lambda x: jnp.where(x[0] > 0.5, jnp.nan, -0.5 * x @ x), {"x": un.Real[2]}), estimator)
+    assert z.verdict == "unreliable" and any("was NaN or +infinity" in finding.what for finding in z.findings)
 
 
 @pytest.mark.parametrize("estimator", [ImportanceSampling(), AIS()])
@@ -177,7 +239,13 @@ def test_options_are_checked(estimator, words):
         log_z(gaussian, estimator)
 
 
-@pytest.mark.parametrize("estimator", [ImportanceSampling(draws=2000), AIS(chains=300, temperatures=20, pilot=100)])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        ImportanceSampling(draws=2000),
+        pytest.param(AIS(chains=300, temperatures=20, pilot=100), marks=pytest.mark.slow),
+    ],
+)
 def test_counts_are_served(estimator):
     """Two Poisson counts of means 3 and 40: log Z = 43."""
     rates = np.array([3.0, 40.0])

@@ -58,6 +58,7 @@ def test_the_area_of_the_sphere(size):
     assert np.exp(log_area(size)) == pytest.approx(2 * np.pi ** (size / 2) / special.gamma(size / 2))
 
 
+@pytest.mark.slow
 def test_angles_of_draws_are_wrapped_and_cross_the_cut():
     p = un.Density(lambda x: 3.0 * jnp.cos(x - np.pi), {"x": un.Circle})
     for kernel in ("random_walk_mh", "nuts", "mala"):

@@ -116,6 +116,7 @@ def test_differences_agree_with_exact_score_matching_of_scaled_data():
     same_as(fit, exact, fit.monte_carlo_error)
 
 
+@pytest.mark.slow
 def test_denoising_finds_the_smoothed_covariance():
     fit = un.fit(gaussian, normal_data(), un.objectives.DenoisingScoreMatching(sigma=0.5), seed=0, progress=False)
     smoothed = np.linalg.inv(np.cov(normal_data().T, ddof=0) + 0.25 * np.eye(3))

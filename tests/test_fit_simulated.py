@@ -130,6 +130,7 @@ def test_cd_1_with_one_site_is_pseudo_likelihood(rochdale):
     assert np.median(fit.summary().standard_error / error) == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow
 def test_cd_1_has_its_own_standard_errors_where_the_model_is_true():
     coupling, field = np.array([[0, 1.5, -1.0], [1.5, 0, 0.8], [-1.0, 0.8, 0]]), np.array([-0.4, 0.3, 0.2])
     p = ising.bind(coupling=coupling, field=field)

@@ -13,7 +13,7 @@ from targets import PRECISION, gaussian, spins
 
 import unnorm as un
 from unnorm.diagnostics.verdict import Unreliable
-from unnorm.partition.estimators import SMC, Exact, Quadrature
+from unnorm.partition.estimators import SMC, Exact, ImportanceSampling, Quadrature
 from unnorm.partition.exact import log_integral, plan_for
 
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
@@ -169,6 +169,7 @@ def test_smc_reproduces_closed_forms(name):
     assert abs(z.value - truth) < 4 * z.standard_error
 
 
+@pytest.mark.slow
 def test_smc_on_spins_agrees_with_enumeration():
     rng = np.random.default_rng(3)
     coupling = np.triu(rng.normal(scale=0.3, size=(10, 10)), 1)
@@ -216,7 +217,7 @@ def test_intervals_of_smc_cover(name):
 # -- the verb --------------------------------------------------------------------------
 def test_one_seed_gives_one_answer():
     density = SEQUENTIAL["truncated normal"][0]
-    small = SMC(particles=50, temperatures=10, pilot=50)
+    small = ImportanceSampling(draws=500)
     one, same, other = (un.log_z(density, small, seed=s, progress=False) for s in (4, 4, 5))
     assert one.value == same.value != other.value
     assert un.log_z(density, small, seed=one.seed, progress=False).value == one.value

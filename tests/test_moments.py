@@ -51,6 +51,7 @@ def test_moments_of_discrete_draws():
     np.testing.assert_allclose(kept["moments"]["x_mean"].mean("chain"), 0.5, atol=0.1)
 
 
+@pytest.mark.slow
 def test_the_diagnosis_of_moments_reads_their_r_hat():
     kept = un.sample(gaussian, "nuts", keep="moments", **RUN | {"draws": 4000, "warmup": 500, "chains": 16})
     check = un.diagnose(kept, gaussian)

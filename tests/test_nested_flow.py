@@ -81,12 +81,13 @@ def test_families_show_the_drift_between_modes():
     assert halved - even == pytest.approx(1 / live, abs=0.02 / live)
 
 
-@pytest.mark.slow
-def test_separated_modes_whose_shares_drift_are_not_called_ok():
-    """Few live points may lose one of two modes far apart."""
-    p = TARGETS["unequal pair"]().density
-    z = log_z(p, NestedSampling(live=50, steps=5))
-    assert z.verdict == "unreliable" and any("raise live" in finding.advice for finding in z.findings)
+def test_separated_modes_that_the_base_holds_keep_their_masses():
+    """The pilot puts a component on each of the two, so that live points need not cross between them."""
+    p, truth = TARGETS["unequal pair"]()[:2]
+    for seed in range(4):
+        z = log_z(p, NestedSampling(), seed)
+        assert z.verdict == "ok" and z.standard_error < 0.05, z
+        assert_within(z.value, truth, z.standard_error)
 
 
 NOWHERE = {
@@ -120,7 +121,7 @@ def test_options_are_checked(p, estimator, words):
 
 @pytest.mark.parametrize("estimator", [NestedSampling(), FlowImportance()])
 def test_discrete_variables_are_refused(estimator):
-    with pytest.raises(ValueError, match=r"Variable s is Spin.*expected continuous variables only; use SMC\(\)"):
+    with pytest.raises(ValueError, match=r"Variable s is Spin.*expected continuous ones; use un.estimators.SMC"):
         log_z(un.Density(lambda s, y: s.sum() * y, {"s": un.Spin[3], "y": un.Real}), estimator)
 
 
@@ -134,6 +135,15 @@ def test_intervals_of_nested_sampling_cover(name):
     errors = np.array([z.value - truth for z in found])
     assert sum(z.interval()[0] <= truth <= z.interval()[1] for z in found) >= 54
     assert 0.8 < np.median([z.standard_error for z in found]) / np.sqrt(np.mean(errors**2)) < 1.5
+
+
+def test_a_funnel_is_believed_only_where_it_was_reached():
+    """Five of eight seeds were called ok up to .47 low before the points had to balance."""
+    p, truth = TARGETS["funnel"]()[:2]
+    found = [log_z(p, NestedSampling(), seed) for seed in range(6)]
+    assert any("do not balance" in finding.what for z in found for finding in z.findings)
+    for z in found:
+        assert z.verdict == "unreliable" or abs(z.value - truth) < 4 * z.standard_error < 0.5, z
 
 
 # -- flows -------------------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ def test_exact_noise_on_rochdale_is_case_a():
     assert not fit.monte_carlo_error.any() and fit.log_z.monte_carlo_error == 0 < fit.log_z.sampling_error
 
 
+@pytest.mark.slow
 def test_exact_noise_has_the_errors_of_the_data_alone():
     """Fair coins at ν = 3 on three bits, every state as often as the model has it: H⁻¹ Cov_x((1 − h)g) H⁻¹ / n."""
     p = ising.bind(coupling=[[0, 1.5, -1.0], [1.5, 0, 0.8], [-1.0, 0.8, 0]], field=[-0.4, 0.3, 0.2])

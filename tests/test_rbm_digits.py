@@ -3,42 +3,27 @@
 import numpy as np
 import optax
 import pytest
+from log_z_targets import HIDDEN, digits, log_z_of_machine
+from log_z_targets import machine as rbm
 
 import unnorm as un
 
 CD = un.objectives.ContrastiveDivergence
-HIDDEN, EPOCHS = 16, 200
-rbm = un.models.restricted_boltzmann_machine_marginal
-
-
-def log_z_by_hidden_states(weights, visible, hidden):
-    """log Σ_h exp(c'h) Π_i (1 + exp(b_i + h'w_i)), over all 2^K hidden states, a part at a time."""
-    count, parts = 2 ** len(hidden), []
-    for start in range(0, count, 2**12):
-        index = np.arange(start, min(start + 2**12, count))
-        on = (index[:, None] >> np.arange(len(hidden))) & 1
-        parts.append(np.logaddexp.reduce(on @ hidden + np.logaddexp(0, visible + on @ weights).sum(1)))
-    return np.logaddexp.reduce(parts)
-
-
-def split():
-    """The first 1,500 images to learn from, the last 297 to judge by."""
-    pixels = un.models.load("digits").drop(columns="digit").to_numpy(float)
-    return pixels[:1500], pixels[1500:]
+EPOCHS = 200
 
 
 def test_log_z_by_hidden_states_is_that_of_the_visible_ones():
     rng = np.random.default_rng(0)
     values = {"weights": rng.normal(size=(3, 7)), "visible": rng.normal(size=7), "hidden": rng.normal(size=3)}
     exact = un.log_z(rbm.bind(**values), "exact", seed=0, progress=False)
-    assert log_z_by_hidden_states(**values) == pytest.approx(exact.value, abs=1e-10)
+    assert log_z_of_machine(**values) == pytest.approx(exact.value, abs=1e-10)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", [CD(), CD(k=10), CD(persistent=True, chains=100)], ids=str)
 def test_the_digits_are_learned_by_contrastive_divergence(objective):
     """The recipe of the known answer: 200 epochs of batches of 100, at a rate that falls from 0.1 to 0."""
-    train, test = split()
+    train, test = digits()
     rng, share = np.random.default_rng(0), (train.sum(0) + 0.5) / (len(train) + 1)
     start = {"weights": 0.01 * rng.normal(size=(HIDDEN, 64)), "visible": np.log(share / (1 - share))}
     fit = un.fit(
@@ -46,7 +31,7 @@ def test_the_digits_are_learned_by_contrastive_divergence(objective):
         optimizer=optax.sgd(optax.linear_schedule(0.1, 0.0, EPOCHS * 15)), seed=0, progress=False,
     )  # fmt: skip
     values = fit.density.parameters
-    log_likelihood = np.asarray(fit.density(test), float) - log_z_by_hidden_states(**values)
+    log_likelihood = np.asarray(fit.density(test), float) - log_z_of_machine(**values)
     print("test log-likelihood per image", log_likelihood.mean())
     assert log_likelihood.mean() > -19.4
     assert fit.covariance is None  # no standard error is asked of 1,104 parameters

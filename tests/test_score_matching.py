@@ -55,6 +55,7 @@ def test_case_f_on_the_sphere():
     assert eta == pytest.approx(np.linalg.solve(np.eye(3) - x.T @ x / len(x), 2 * x.mean(0)), abs=1e-8)
 
 
+@pytest.mark.slow
 def test_case_f_by_maximum_likelihood():
     fit = un.fit(fisher, poles(), "maximum_likelihood", seed=0, progress=False)
     assert fit.converged

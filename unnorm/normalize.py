@@ -56,7 +56,7 @@ def normalized(p: Density, z: Any = None) -> Density:
             "none; declare it as a constant to normalize at one value."
         )
     if z is None:
-        z = unnorm.log_z(p, None if p._structure.log_z is None else "exact", progress=False)
+        z = unnorm.log_z(p, progress=False)
         if z.verdict not in ("exact", "ok"):
             raise ValueError(
                 f"The log Z of {p.name} is {z.verdict} by {z.estimator}; expected one to believe; look at the findings "

@@ -30,12 +30,11 @@ class Schedule(NamedTuple):
 
 
 class Cloud(NamedTuple):
-    """A pilot's walkers at one temperature, and its own reckoning of log Z."""
+    """A pilot's walkers at one temperature."""
 
     walkers: Walker
     power: jax.Array
     widths: Widths
-    log_z: jax.Array
 
 
 class Run(NamedTuple):
@@ -48,6 +47,7 @@ class Run(NamedTuple):
     variances: jax.Array
     acceptance: jax.Array  # (T,)
     first_step: jax.Array  # log of the mean weight at the first temperature
+    bad: jax.Array  # how often log p̃ was NaN or +infinity, with those walkers that were not drawn again
 
 
 # -- the schedule ----------------------------------------------------------------------
@@ -109,8 +109,7 @@ def _cooled(density: Density, base: Base, cloud: Cloud, key: jax.Array, moves: M
         return (walkers, widths._replace(log_step=log_step)), None
 
     (walkers, widths), _ = jax.lax.scan(move, (walkers, widths), jax.random.split(move_key, repeats))
-    gained = logsumexp(rise * ratios) - math.log(count)
-    return Cloud(walkers, power.astype(cloud.power.dtype), widths, cloud.log_z + gained)
+    return Cloud(walkers, power.astype(cloud.power.dtype), widths)
 
 
 def piloted(
@@ -121,8 +120,7 @@ def piloted(
     first = started(density, base, start, walkers)
     log_step = jnp.asarray(-0.25 * math.log(max(base.centres.shape[1], 1)), base.dtype)
     weights = jnp.full(walkers, 1 / walkers, base.dtype)
-    zero = jnp.zeros((), base.dtype)
-    cloud, stages = Cloud(first, zero, widths_of(density, first, weights, log_step), zero), []
+    cloud, stages = Cloud(first, jnp.zeros((), base.dtype), widths_of(density, first, weights, log_step)), []
     while not stages or (float(cloud.power) < 1 and len(stages) < MOST_STAGES):
         key, one = jax.random.split(key)
         cloud = _cooled(density, base, cloud, one, moves, repeats)
@@ -160,16 +158,17 @@ def annealed(
         walkers, accepted = jax.vmap(
             lambda walker, key: moved(density, base, moves, power, walker, key, widths)
         )(walkers, jax.random.split(move, count))  # fmt: skip
-        return (walkers, log_weights, ancestors, power), (*told, accepted.mean())
+        told = (*told, accepted.mean(), walkers.bad.sum())
+        return (walkers._replace(bad=none), log_weights, ancestors, power), told
 
-    zeros = jnp.zeros(count, base.dtype)
-    first = (walkers, zeros, jnp.arange(count), jnp.zeros((), base.dtype))
+    zeros, none, bad = jnp.zeros(count, base.dtype), jnp.zeros_like(walkers.bad), walkers.bad.sum()
+    first = (walkers._replace(bad=none), zeros, jnp.arange(count), jnp.zeros((), base.dtype))
     keys = jax.random.split(key, len(schedule.powers))
     (walkers, log_weights, ancestors, _), told = jax.lax.scan(step, first, (tuple(schedule), keys))
     last = _moments(walkers.log_ratio, log_weights)
     first_step = logsumexp(schedule.powers[0] * first[0].log_ratio) - math.log(count)
     means, variances = (jnp.append(along, end) for along, end in zip(told[:2], last, strict=True))
-    return Run(walkers, log_weights, ancestors, means, variances, told[2], first_step)
+    return Run(walkers, log_weights, ancestors, means, variances, told[2], first_step, bad + told[3].sum())
 
 
 def _moments(ratios: jax.Array, log_weights: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,6 +1,7 @@
 """`estimator="auto"`: two independent routes to log Z that must agree, and more work only where it is needed."""
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -49,6 +50,17 @@ class Annealed(NamedTuple):
     path: Path
     answer: LogZ | None
     level: int
+
+
+@dataclass(frozen=True)
+class Auto:
+    """`two_routes` as an estimator."""
+
+    target_error: float
+    max_evaluations: int
+
+    def __call__(self, density: Density, key: jax.Array) -> LogZ:
+        return two_routes(density, key, self.target_error, self.max_evaluations)
 
 
 def two_routes(density: Density, key: jax.Array, target_error: float, max_evaluations: int) -> LogZ:
@@ -100,7 +112,8 @@ def _grown(
         path = paths[i]
         level = path.level + 1
         if level < len(SIZES) and budget.allows(_cost(density, path.path, level)):
-            again = _run(density, path.path, jax.random.fold_in(key, 100 + level), level, budget)
+            own = jax.random.fold_in(jax.random.fold_in(key, i), level)  # no two runs share their noise
+            again = _run(density, path.path, own, level, budget)
             return [*paths[:i], again, *paths[i + 1 :]]
     return None
 
@@ -163,11 +176,11 @@ def _combined(routes: list[LogZ]) -> tuple[float, float]:
 def _verdict(routes: list[LogZ], target_error: float) -> list[LogZ] | None:
     """The healthy routes if there are two or more that agree, all of them, within the target; None: go on."""
     good = _healthy(routes)
-    if len(good) < 2 or _combined(good)[1] > target_error:
-        return None
     outside = _outlier(good)
     if outside is not None and len(good) > 2:
         good = [route for route in good if route is not outside]
+    if len(good) < 2 or _combined(good)[1] > target_error:
+        return None
     return good if all(_agree(a, b) for a in good for b in good) else None
 
 
@@ -219,4 +232,4 @@ def _best_of(routes: list[LogZ]) -> tuple[float, float]:
     return best.value, best.standard_error
 
 
-__all__ = ["two_routes"]
+__all__ = ["Auto", "two_routes"]

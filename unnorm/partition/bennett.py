@@ -13,7 +13,7 @@ from unnorm.methods import method, static
 from unnorm.partition.annealing import annealed, reversed_from
 from unnorm.partition.base import LogZ
 from unnorm.partition.moves import cost_of
-from unnorm.partition.path import added, path_findings, path_for
+from unnorm.partition.path import added, not_numbers, path_findings, path_for
 from unnorm.partition.weighted import ADVICE, infinite, refuse_small, settled, worth
 
 LEAST_OVERLAP = 0.02  # of the works' two laws; without any the ratio rests on no walk
@@ -36,7 +36,7 @@ class Bennett:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[3]})
+        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])
         >>> z = un.log_z(p, un.estimators.Bennett(chains=200, temperatures=20), seed=0, progress=False)
         >>> abs(z.value - 2.7568) < 4 * z.standard_error
         True
@@ -52,20 +52,20 @@ class Bennett:
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_small("Bennett", chains=(self.chains, 10), temperatures=(self.temperatures, 1), pilot=(self.pilot, 10))
-        path_key, out_key, seed_key, back_key = jax.random.split(key, 4)
+        path_key, out_key, seed_key, draw_key, back_key = jax.random.split(key, 5)
         path, cost, endless = path_for(density, path_key, self.pilot)
         if endless:
             return infinite(density, "bennett", cost, endless)
         schedule = path.schedule(self.temperatures)
         out = annealed(density, path.base, schedule, out_key, path.moves, self.chains)
         seeds = annealed(density, path.base, schedule, seed_key, path.moves, self.chains, resample=True)
-        chosen = _drawn(np.asarray(seeds.log_weights, float), seed_key)
+        chosen = _drawn(np.asarray(seeds.log_weights, float), draw_key)
         walkers = jax.tree.map(lambda leaf: leaf[chosen], seeds.walkers)
         back = reversed_from(density, path.base, schedule, walkers, back_key, path.moves)
         cost = added(cost, cost_of(density, path.moves, 3 * self.chains * (self.temperatures + 1)))
         forward, reverse = np.asarray(out.log_weights, float), np.asarray(back, float)
         ancestors = np.asarray(seeds.ancestors)[chosen]
-        findings = path_findings(density, path, seeds)
+        findings = path_findings(density, path, seeds) + not_numbers(density, out)
         if not (np.isfinite(forward).all() and np.isfinite(reverse).all()):
             findings.append(Finding("works along the path are no numbers", "correct the function"))
             return settled(density, "bennett", math.nan, math.nan, cost, findings)
@@ -85,7 +85,7 @@ class Bennett:
 def _drawn(log_weights: np.ndarray, key: jax.Array) -> np.ndarray:
     """Systematic numbers of walkers in proportion to their weights."""
     weights = np.exp(log_weights - log_weights.max())
-    start = float(jax.random.uniform(jax.random.fold_in(key, 1)))
+    start = float(jax.random.uniform(key))
     ladder = (start + np.arange(len(weights))) / len(weights)
     return np.minimum(np.searchsorted(np.cumsum(weights / weights.sum()), ladder), len(weights) - 1)
 

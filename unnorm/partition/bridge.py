@@ -10,16 +10,16 @@ from scipy.special import logsumexp
 
 from unnorm.density import Density
 from unnorm.diagnostics.mixing import effective_size, r_hat
-from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
+from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ
 from unnorm.partition.bases import Base, blank
 from unnorm.partition.chains import Chains, chains_of, steps_of
 from unnorm.partition.identities import chains_off_balance
 from unnorm.partition.moves import cost_of, moves_for
-from unnorm.partition.path import IMBALANCE, LOST, added
+from unnorm.partition.path import IMBALANCE, added, numberless
 from unnorm.partition.pilot import base_for
-from unnorm.partition.weighted import infinite, refuse_small, settled
+from unnorm.partition.weighted import infinite, refuse_discrete, refuse_small, settled
 from unnorm.sampling.base import Target
 
 MAX_R_HAT = 1.02  # rank-normalized; of a few hundred draws a chain, whose noise 1.01 would not bear
@@ -43,7 +43,7 @@ class Bridge:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[3]})
+        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])
         >>> z = un.log_z(p, un.estimators.Bridge(), seed=0, progress=False)
         >>> abs(z.value - 2.7568) < 4 * z.standard_error
         True
@@ -69,16 +69,6 @@ class Bridge:
         return bridged(self, density, base, key, cost)
 
 
-def refuse_discrete(who: str, density: Density) -> None:
-    """Raise where a variable is discrete."""
-    for name, support in density.variables.items():
-        if support.discrete:
-            raise ValueError(
-                f"Variable {name} is {support!r}, which {who} does not serve; expected continuous ones; use "
-                "un.estimators.SMC, AIS or Bennett."
-            )
-
-
 def bridged(options: Bridge, density: Density, base: Base, key: jax.Array, cost: dict[str, int]) -> LogZ:
     """The bridge from chains of the density, at a cost so far."""
     moves = moves_for(density)
@@ -102,7 +92,9 @@ def bridged(options: Bridge, density: Density, base: Base, key: jax.Array, cost:
         for points in (ours, proposals)
     )
     cost = added(cost, {"values": 2 * count * (1 + warp), "gradients": 0})
-    at_draws, at_proposals = (np.nan_to_num(np.asarray(r, float), nan=-np.inf) for r in (at_draws, at_proposals))
+    at_draws, at_proposals = (np.asarray(ratios, float) for ratios in (at_draws, at_proposals))
+    findings += numberless(density, int(np.sum(~(at_proposals < np.inf))), count)
+    at_draws, at_proposals = (np.where(ratios < np.inf, ratios, -np.inf) for ratios in (at_draws, at_proposals))
     value, error, effective = _bridge(at_draws.reshape(bridging.shape[:2]), at_proposals)
     if not effective >= MIN_ESS / 4:
         findings.append(Finding(f"the bridge function's draws are worth {effective:.0f}", "raise draws"))
@@ -170,12 +162,7 @@ def _health(density: Density, chains: Chains) -> list[Finding]:
         findings.append(Finding(f"the chains are worth {effective:.0f} independent draws", "raise draws"))
     if (level := chains_off_balance(chains.draws, chains.pulls)) < IMBALANCE:
         findings.append(Finding(f"the chains do not balance (Stein's identities, p = {level:.1e})", "reparametrize"))
-    if chains.bad:
-        looks = chains.log_target.size
-        what = f"the log-density of {density.name} was NaN or +infinity {chains.bad:,} times"
-        severity = {} if chains.bad > LOST * looks else {"severity": WARNING}
-        findings.append(Finding(what, "correct the function where it overflows or leaves its domain", **severity))
-    return findings
+    return findings + numberless(density, chains.bad, chains.log_target.size)
 
 
-__all__ = ["Bridge", "bridged", "refuse_discrete"]
+__all__ = ["Bridge", "bridged"]

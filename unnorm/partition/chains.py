@@ -50,7 +50,7 @@ def _walked(density: Density, base: Base, moves: Moves, walkers: Walker, key, wi
         if adapt:
             log_step = jnp.clip(widths.log_step + 0.2 * (accepted.mean() - ACCEPTANCE), -12.0, 1.0)
             widths = widths._replace(log_step=log_step)
-        return (walkers, widths), walkers._replace(base_pull=walkers.bad)
+        return (walkers, widths), walkers
 
     (walkers, widths), path = jax.lax.scan(step, (walkers, widths), jax.random.split(key, steps))
     return walkers, widths, path

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from blackjax.ns import adaptive, base, nss
-from jax.flatten_util import ravel_pytree
 
 from unnorm.density import Density
 from unnorm.partition.annealing import started
 from unnorm.partition.bases import Base, log_base
 from unnorm.partition.moves import OUTSIDE
+from unnorm.partition.population import flattened, unflattened
 from unnorm.sampling.base import Target
 
 REST = -5.0  # log of the share of Z that the live points still hold when the run ends: they are counted too
@@ -33,6 +33,7 @@ class Explored(NamedTuple):
     ranks: jax.Array  # (rounds, batch), of the new points among those above the contour, on (0, 1)
     contours: jax.Array  # (rounds, batch), above which the dead points were drawn
     families: jax.Array  # (rounds, batch), theirs
+    places: jax.Array  # (rounds, batch, D), where they died
     last: Any  # the last live points
     rounds: jax.Array
     rest: jax.Array  # log of the share of Z in the live points
@@ -69,6 +70,7 @@ def explored(density: Density, base_law: Base, key: jax.Array, live: int, steps:
             died=record.died.at[at].set(dead.loglikelihood),
             contours=record.contours.at[at].set(dead.loglikelihood_birth),
             families=record.families.at[at].set(dead.position.family),
+            places=record.places.at[at].set(flattened(dead.position.at)),
             ranks=record.ranks.at[at].set(_ranks(state.particles, dead.loglikelihood.max(), batch, even)),
             rounds=at + 1,
             rest=gained.logZ_live - jnp.logaddexp(gained.logZ, gained.logZ_live),
@@ -78,7 +80,8 @@ def explored(density: Density, base_law: Base, key: jax.Array, live: int, steps:
         return state, record, key
 
     empty, whole, none = jnp.zeros((rounds, batch), dtype), jnp.zeros((), int), jnp.zeros((), dtype)
-    record = Explored(empty, empty, empty, empty.astype(int), None, whole, none, whole, none)
+    places = jnp.zeros((rounds, batch, base_law.centres.shape[1]), dtype)
+    record = Explored(empty, empty, empty, empty.astype(int), places, None, whole, none, whole, none)
     state, record, _ = jax.lax.while_loop(going, replace, (state, record, key))
     return record._replace(last=state.particles, moved=record.moved / jnp.maximum(record.rounds, 1))
 
@@ -86,7 +89,7 @@ def explored(density: Density, base_law: Base, key: jax.Array, live: int, steps:
 def _directions(key, state, info, parameters) -> dict[str, jax.Array]:
     """The root of the live points' covariance, kept a little diagonal: few of them may leave it flat."""
     del key, info, parameters  # BlackJAX's contract
-    flat = jax.vmap(lambda at: ravel_pytree(at)[0])(state.particles.position.at)
+    flat = flattened(state.particles.position.at)
     covariance = jnp.atleast_2d(jnp.cov(flat, rowvar=False))
     return {"factor": jnp.linalg.cholesky(covariance + jnp.diag(1e-6 * jnp.diag(covariance) + 1e-30))}
 
@@ -106,6 +109,13 @@ def _proposal(made, contour, *, factor):
         return at
 
     return through
+
+
+@jax.jit
+def pulls(density: Density, points: jax.Array) -> jax.Array:
+    """∂ log p̃ at points (N, D), the Jacobian counted."""
+    slope = jax.grad(lambda flat: Target(density).log_density(unflattened(density, flat)))
+    return jax.lax.map(slope, points, batch_size=1024)
 
 
 def _height(density: Density, base_law: Base, position: dict) -> jax.Array:
@@ -129,4 +139,4 @@ def _ranks(particles: Any, contour: jax.Array, batch: int, key: jax.Array) -> ja
     return (older + among + jax.random.uniform(key, (batch,), heights.dtype)) / (rivals + 1)
 
 
-__all__ = ["REST", "Explored", "explored"]
+__all__ = ["REST", "Explored", "explored", "pulls"]

@@ -10,7 +10,7 @@ import numpy as np
 from unnorm.density import Density, cast
 from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
 from unnorm.methods import look_up
-from unnorm.partition.auto import two_routes
+from unnorm.partition.auto import Auto
 from unnorm.partition.base import LogZ
 from unnorm.partition.estimators import ESTIMATORS, Exact
 from unnorm.partition.exact import has_exact
@@ -89,11 +89,9 @@ def chosen(density: Density, target_error: float, max_evaluations: int) -> tuple
     if has_exact(density):
         return Exact(), "Exact was chosen, because Z is within its reach"
 
-    class Auto:
-        def __call__(self, density: Density, key: jax.Array) -> LogZ:
-            return two_routes(density, key, target_error, max_evaluations)
-
-    return Auto(), f"two routes were taken, because {density.name} is too large for an exact Z"
+    return Auto(
+        target_error, max_evaluations
+    ), f"two routes were taken, because {density.name} is too large for an exact Z"
 
 
 def _check(**options: Any) -> None:

@@ -29,6 +29,11 @@ def chains_off_balance(draws: np.ndarray, pulls: np.ndarray) -> float:
     return _level(draws.reshape(-1, size), pulls.reshape(-1, size), weights, batches)
 
 
+def points_off_balance(points: np.ndarray, pulls: np.ndarray, weights: np.ndarray) -> float:
+    """The same of weighted points (N, D), each taken to be independent of the others."""
+    return _level(points, pulls, weights / weights.sum(), np.arange(len(points)))
+
+
 def _level(flat: np.ndarray, pull: np.ndarray, weights: np.ndarray, clusters: np.ndarray) -> float:
     """The level of Hotelling's T² for E[∂_i log p̃] = 0 and E[(u_i − c_i) ∂_i log p̃] = −1.
 
@@ -52,4 +57,4 @@ def _level(flat: np.ndarray, pull: np.ndarray, weights: np.ndarray, clusters: np
     return float(stats.f.sf(squared * (count - size) / (size * (count - 1)), size, count - size))
 
 
-__all__ = ["chains_off_balance", "off_balance"]
+__all__ = ["chains_off_balance", "off_balance", "points_off_balance"]

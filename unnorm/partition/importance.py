@@ -28,7 +28,7 @@ class ImportanceSampling:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[3]})
+        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])
         >>> z = un.log_z(p, un.estimators.ImportanceSampling(), seed=0, progress=False)
         >>> abs(z.value - 2.7568) < 4 * z.standard_error
         True

@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 from scipy.special import logsumexp, softmax
@@ -11,15 +12,19 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import ERROR, NOTE, Finding
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ, measures
-from unnorm.partition.contours import REST, Explored, explored
+from unnorm.partition.contours import REST, Explored, explored, pulls
+from unnorm.partition.identities import points_off_balance
 from unnorm.partition.moves import OUTSIDE
 from unnorm.partition.nodes import free_size
+from unnorm.partition.path import IMBALANCE, added
 from unnorm.partition.pilot import base_for
-from unnorm.partition.weighted import infinite, refuse_small
+from unnorm.partition.population import flattened
+from unnorm.partition.weighted import infinite, refuse_discrete, refuse_small
 
 SHRINKAGES = 200  # simulated courses of the shrinking mass, whose spread is a part of the standard error
 UNEVEN = 1e-4  # level of the test that new points are drawn evenly above their contour
 LEAST_MOVED = 0.9  # of the slices
+NEGLIGIBLE = 1e-8  # weight of a point, relative to the heaviest
 LEAST_WORTH = 50  # live points that the estimate is worth, below which its error tells little
 
 
@@ -31,7 +36,8 @@ class NestedSampling:
     contour, moved by slices along directions of the live points' covariance. With n live points a death shrinks X by a
     factor of Beta(n, 1): log Z = log Σ (p̃/q)_i ΔX_i. The standard error is the spread over simulated courses of X, or
     that of the shares of the first live points' families, if larger: where slices do not cross between modes, the
-    numbers of live points in them drift. Nothing is said of a mode that no live point ever was on.
+    numbers of live points in them drift. Points that contradict Stein's identities make it unreliable. Nothing is said
+    of a mode that no live point ever was on.
 
     Args:
         live: points.
@@ -42,7 +48,7 @@ class NestedSampling:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[3]})
+        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])
         >>> z = un.log_z(p, NestedSampling(live=200), seed=0, progress=False)
         >>> abs(z.value - 2.7568) < 4 * z.standard_error
         True
@@ -57,7 +63,7 @@ class NestedSampling:
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_small("NestedSampling", live=(self.live, 50))
-        _refuse_discrete(density)
+        refuse_discrete("NestedSampling", density)
         steps = max(5, 3 * free_size(density)) if self.steps is None else self.steps
         refuse_small("NestedSampling", steps=(steps, 1))
         pilot_key, run_key, shrink_key = jax.random.split(key, 3)
@@ -67,15 +73,6 @@ class NestedSampling:
         run = jax.tree.map(np.asarray, explored(density, base, run_key, self.live, steps))
         cost = {"values": cost["values"] + self.live + int(run.slices), "gradients": cost["gradients"]}
         return _judged(density, run, cost, shrink_key)
-
-
-def _refuse_discrete(density: Density) -> None:
-    for name, support in density.variables.items():
-        if support.discrete:
-            raise ValueError(
-                f"Variable {name} is {support!r}, which NestedSampling has no slices for; expected continuous "
-                "variables only; use SMC(), AIS() or Exact()."
-            )
 
 
 # -- the answer --------------------------------------------------------------------------------------------------------
@@ -125,13 +122,32 @@ def _judged(density: Density, run: Explored, cost: dict[str, int], key: jax.Arra
     else:
         generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         parts = simulated(died[order].astype(float), born.astype(float), generator, SHRINKAGES)
+        unbalanced, looks = _unbalanced(density, run, order, softmax(parts.mean(0)))
+        cost = added(cost, {"values": 0, "gradients": looks})
         courses = logsumexp(parts, axis=1)
         drift = of_families(parts.mean(0), families[order], len(last.loglikelihood))
         value, error = float(courses.mean()), math.sqrt(max(float(courses.var(ddof=1)), drift))
-        findings = list(_findings(run, done, error))
+        findings = [*unbalanced, *_findings(run, done, error)]
     bad = any(finding.severity == ERROR for finding in findings)
     verdict = "unreliable" if bad else "ok"
     return LogZ(value, error, cost, verdict, measures(density), "nested_sampling", findings=findings)
+
+
+def _unbalanced(density: Density, run: Explored, order: np.ndarray, weights: np.ndarray) -> tuple[list[Finding], int]:
+    """Whether the points contradict Stein's identities, and how many gradients that took.
+
+    Slices along the live points' covariance do not enter a neck of another scale, and the ranks do not see it: on a
+    funnel the answer is as much as .45 low at a standard error of .13.
+    """
+    dead = run.places[: int(run.rounds)].reshape(-1, run.places.shape[-1])
+    points = np.concatenate([dead, np.asarray(flattened(run.last.position.at))])[order]
+    heavy = weights > NEGLIGIBLE * weights.max()
+    points, weights = points[heavy], weights[heavy]
+    level = points_off_balance(points, np.asarray(pulls(density, jnp.asarray(points))), weights)
+    if not level < IMBALANCE:
+        return [], len(points)
+    what = f"the points do not balance (Stein's identities, p = {level:.1e})"
+    return [Finding(what, "some of the mass was not reached: raise steps, or reparametrize")], len(points)
 
 
 def _lost(density: Density, heights: np.ndarray) -> Finding | None:

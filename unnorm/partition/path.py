@@ -74,13 +74,16 @@ def path_findings(density: Density, path: Path, run: Run) -> list[Finding]:
 
 def not_numbers(density: Density, run: Run) -> list[Finding]:
     """Whether log p̃ was NaN or +infinity where walkers looked."""
-    bad = int(np.sum(run.walkers.bad))
+    return numberless(density, int(run.bad), len(run.log_weights) * (1 + len(run.acceptance)))
+
+
+def numberless(density: Density, bad: int, looks: int) -> list[Finding]:
+    """What is to be said of so many NaN or +infinity in so many looks at log p̃."""
     if not bad:
         return []
-    looks = len(run.log_weights) * (1 + len(run.acceptance))
-    what = f"the log-density of {density.name} was NaN or +infinity {bad:,} times in {looks:,} moves"
+    what = f"the log-density of {density.name} was NaN or +infinity {bad:,} times in {looks:,} looks"
     severity = {} if bad > LOST * looks else {"severity": WARNING}
     return [Finding(what, "correct the function where it overflows or leaves its domain", **severity)]
 
 
-__all__ = ["Path", "added", "not_numbers", "path_findings", "path_for", "path_from"]
+__all__ = ["Path", "added", "not_numbers", "numberless", "path_findings", "path_for", "path_from"]

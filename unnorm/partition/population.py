@@ -40,4 +40,4 @@ def population(
     return path.base, flattened(path.cloud.walkers.position), cost, None
 
 
-__all__ = ["draws_of_base", "log_base_at", "population", "unflattened"]
+__all__ = ["draws_of_base", "flattened", "log_base_at", "population", "unflattened"]

@@ -34,7 +34,7 @@ class ThermodynamicIntegration:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[3]})
+        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])
         >>> z = un.log_z(p, un.estimators.ThermodynamicIntegration(200, 8, 20), seed=0, progress=False)
         >>> abs(z.value - 2.7568) < 4 * z.standard_error
         True
@@ -74,7 +74,7 @@ class ThermodynamicIntegration:
         integrals = np.array([_trapezoid(powers, run) for run in runs])
         logs = integrals if self.rule == "trapezoid" else stones
         value, error = float(logs.mean()), float(logs.std(ddof=1) / math.sqrt(len(logs)))
-        findings = path_findings(density, path, runs[0])
+        findings = path_findings(density, path, together(runs))
         apart = abs(float((integrals - stones).mean()))
         if not apart <= CURVED * error + 0.01:
             what = f"the integral and stepping stones differ by {apart:.2g} nats along one path"
@@ -83,6 +83,18 @@ class ThermodynamicIntegration:
         findings.append(Finding(what, "nothing is to be done", NOTE))
         name, degrees = "thermodynamic_integration", self.populations - 1
         return settled(density, name, value, error, cost, findings, degrees=degrees)
+
+
+def together(runs: list[Run]) -> Run:
+    """The walkers of several populations as one, for what speaks against them."""
+    offsets = np.cumsum([0, *(len(run.ancestors) for run in runs[:-1])])
+    return runs[0]._replace(
+        walkers=jax.tree.map(lambda *leaves: np.concatenate(leaves), *(run.walkers for run in runs)),
+        log_weights=np.concatenate([run.log_weights for run in runs]),
+        ancestors=np.concatenate([run.ancestors + at for run, at in zip(runs, offsets, strict=True)]),
+        acceptance=np.min([run.acceptance for run in runs], axis=0),
+        bad=sum(run.bad for run in runs),
+    )
 
 
 def _trapezoid(powers: np.ndarray, run: Run) -> float:

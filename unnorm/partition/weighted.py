@@ -24,6 +24,16 @@ def refuse_small(who: str, **options: tuple[Any, int]) -> None:
             raise ValueError(f"{who} was given {name}={given!r}; expected a whole number of at least {least}.")
 
 
+def refuse_discrete(who: str, density: Density) -> None:
+    """Raise where a variable is discrete."""
+    for name, support in density.variables.items():
+        if support.discrete:
+            raise ValueError(
+                f"Variable {name} is {support!r}, which {who} does not serve; expected continuous ones; use "
+                "un.estimators.SMC, AIS or Bennett."
+            )
+
+
 def infinite(density: Density, estimator: str, cost: dict[str, int], endless: Finding) -> LogZ:
     """The answer where Z is not finite."""
     return LogZ(math.inf, math.nan, cost, "unreliable", measures(density), estimator, findings=[endless])
@@ -96,4 +106,4 @@ def _of_weights(density: Density, logs: np.ndarray, shape: float):
         yield Finding(f"{what}, Pareto shape k̂ = {shape:.2f}", "nothing is to be done", NOTE)
 
 
-__all__ = ["by_ancestor", "infinite", "judged", "refuse_small", "settled", "worth"]
+__all__ = ["by_ancestor", "infinite", "judged", "refuse_discrete", "refuse_small", "settled", "worth"]
