@@ -15,6 +15,15 @@ def test_ozone_wind_is_the_complete_part_of_airquality():
     np.testing.assert_allclose(data.mean(), [42.12931, 9.862069], rtol=1e-6)
 
 
+def test_old_faithful_has_the_summary_that_r_prints():
+    data = load("old_faithful")
+    assert list(data.columns) == ["eruptions", "waiting"]
+    assert data.shape == (272, 2)
+    np.testing.assert_allclose(data.mean(), [3.487783, 70.897059], rtol=1e-6)
+    np.testing.assert_allclose(data.std(), [1.141371, 13.594974], rtol=1e-6)
+    np.testing.assert_allclose(data.corr().iloc[0, 1], 0.9008112, rtol=1e-6)
+
+
 def test_rochdale_has_the_published_log_likelihoods():
     data = load("rochdale")
     assert list(data.columns) == ["Econ", "Age", "HusbEmp", "Child", "Educ", "HusbEduc", "Asian", "HouseWork"]

@@ -16,11 +16,10 @@ from unnorm.partition.base import LogZ
 from unnorm.partition.bases import Base, blank
 from unnorm.partition.chains import Chains, chains_of, steps_of
 from unnorm.partition.identities import chains_off_balance
-from unnorm.partition.moves import cost_of, moves_for
+from unnorm.partition.moves import cost_of, height_of, moves_for
 from unnorm.partition.path import IMBALANCE, added, numberless
 from unnorm.partition.pilot import base_for
 from unnorm.partition.weighted import infinite, refuse_discrete, refuse_small, settled
-from unnorm.sampling.base import Target
 
 MAX_R_HAT = 1.02  # rank-normalized; of a few hundred draws a chain, whose noise 1.01 would not bear
 MIN_ESS = 400
@@ -116,14 +115,13 @@ def _ratios(density: Density, base: Base, points, centre, factor, warp: bool) ->
     """log p̃ − log g at whitened points (N, D); warped: the mean of p̃ over a point and its mirror image."""
     from jax.scipy.stats import norm
 
-    target = Target(density)
     _, unravel = blank(density, base.dtype)
     log_det = jnp.sum(jnp.log(jnp.diag(factor)))
 
     def one(point):
-        here = target.within_range(unravel(centre + factor @ point))
+        here = height_of(density, unravel(centre + factor @ point))
         if warp:
-            here = jnp.logaddexp(here, target.within_range(unravel(centre - factor @ point))) - math.log(2)
+            here = jnp.logaddexp(here, height_of(density, unravel(centre - factor @ point))) - math.log(2)
         return here + log_det - norm.logpdf(point).sum()
 
     return jax.lax.map(one, points, batch_size=1024)

@@ -10,7 +10,7 @@ from blackjax.ns import adaptive, base, nss
 from unnorm.density import Density
 from unnorm.partition.annealing import started
 from unnorm.partition.bases import Base, log_base
-from unnorm.partition.moves import OUTSIDE
+from unnorm.partition.moves import OUTSIDE, height_of
 from unnorm.partition.population import flattened, unflattened
 from unnorm.sampling.base import Target
 
@@ -120,9 +120,8 @@ def pulls(density: Density, points: jax.Array) -> jax.Array:
 
 def _height(density: Density, base_law: Base, position: dict) -> jax.Array:
     """log p̃/q. A NaN becomes +inf, for a contour would hide it among the points below; outside is a finite low."""
-    ratio = Target(density).log_density(position) - log_base(density, base_law, position)
-    inside = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(position)]))
-    ratio = jnp.where(jnp.isnan(ratio), jnp.where(inside, jnp.inf, OUTSIDE), ratio)
+    ratio = height_of(density, position) - log_base(density, base_law, position)
+    ratio = jnp.where(jnp.isnan(ratio), jnp.inf, ratio)
     return jnp.maximum(ratio, OUTSIDE)
 
 

@@ -11,9 +11,9 @@ from unnorm.density import Density
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ
+from unnorm.partition.moves import height_of
 from unnorm.partition.population import draws_of_base, log_base_at, population, unflattened
 from unnorm.partition.weighted import infinite, judged, refuse_discrete, refuse_small
-from unnorm.sampling.base import Target
 
 BASE_SHARE = 0.1  # of the draws, from the pilot's base: the weights stay bounded where the flow is too thin
 
@@ -80,7 +80,7 @@ def _heights(density: Density, base, points: jax.Array) -> tuple[jax.Array, jax.
     """log p̃, the Jacobian counted, and log q at points (N, D)."""
 
     def one(flat):
-        return Target(density).log_density(unflattened(density, flat)), log_base_at(density, base, flat)
+        return height_of(density, unflattened(density, flat)), log_base_at(density, base, flat)
 
     return jax.vmap(one)(points)
 

@@ -10,6 +10,7 @@ from unnorm.partition.annealing import Run
 from unnorm.partition.bases import parts
 
 BATCH = 50  # draws of one chain that count as one, for they depend on each other
+NEGLIGIBLE = 1e-12  # share of the heaviest weight: what is lighter may lie anywhere, where pulls are beyond all numbers
 
 
 def off_balance(density: Density, run: Run) -> float:
@@ -43,6 +44,8 @@ def _level(flat: np.ndarray, pull: np.ndarray, weights: np.ndarray, clusters: np
     References:
         Stein (1972); South, Karvonen, Nemeth, Girolami and Oates (2022), arXiv:2002.00033.
     """
+    kept = weights > NEGLIGIBLE * weights.max()
+    flat, pull, weights, clusters = flat[kept], pull[kept], weights[kept], clusters[kept]
     apart = (flat - weights @ flat) * pull + 1
     features = np.concatenate([part / np.sqrt(weights @ part**2 + 1e-300) for part in (pull, apart)], 1)
     whole = np.zeros((clusters.max() + 1, features.shape[1]))

@@ -10,10 +10,10 @@ from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ
 from unnorm.partition.bases import Base, draw, log_base
+from unnorm.partition.moves import height_of
 from unnorm.partition.path import added
 from unnorm.partition.pilot import base_for
 from unnorm.partition.weighted import infinite, judged, refuse_small
-from unnorm.sampling.base import Target
 
 
 @method
@@ -61,7 +61,7 @@ def weighed(density: Density, base: Base, key: jax.Array, draws: int, cost: dict
 def _log_weights(density: Density, base: Base, key: jax.Array, draws: int) -> jax.Array:
     def one(key):
         position = draw(density, base, key)
-        return Target(density).log_density(position) - log_base(density, base, position)
+        return height_of(density, position) - log_base(density, base, position)
 
     return jax.vmap(one)(jax.random.split(key, draws))
 

@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.density import Density
 from unnorm.partition.bases import Base, log_base, parts
-from unnorm.partition.nodes import free_size
+from unnorm.partition.nodes import constrained, free_size, resolved_by_rounding
 from unnorm.sampling.base import Target
 from unnorm.sampling.interactions import Colouring, find_colouring
 from unnorm.sampling.kernels import Gibbs
@@ -89,6 +89,25 @@ def cost_of(density: Density, moves: Moves, count: int) -> dict[str, int]:
 
 
 # -- looking ---------------------------------------------------------------------------
+def within_numbers(density: Density, position: dict) -> jax.Array:
+    """Whether coordinates and values are far from overflowing or rounding onto a bound: NaN there is the function's."""
+    continuous, discrete = parts(density, position)
+    if not continuous:
+        return jnp.asarray(True)
+    flat, _ = ravel_pytree(continuous)
+    values, _ = constrained(density, flat)
+    limit = float(jnp.finfo(flat.dtype).max) ** 0.25
+    small = jnp.stack([jnp.all(jnp.abs(leaf) < limit) for leaf in [flat, *values.values()]]).all()
+    return small & resolved_by_rounding(density, flat, values)
+
+
+def height_of(density: Density, position: dict) -> jax.Array:
+    """log p̃, the Jacobian counted; minus infinity where numbers overflow, NaN where the function gives it."""
+    height = Target(density).log_density(position)
+    lost = jnp.isnan(height) | jnp.isposinf(height)
+    return jnp.where(lost & ~within_numbers(density, position), -jnp.inf, height)
+
+
 def looked(density: Density, base: Base, position: dict) -> Walker:
     """A walker at a position; log p̃ is minus infinity there if it is no number, and that is counted."""
     continuous, discrete = parts(density, position)
@@ -105,8 +124,9 @@ def looked(density: Density, base: Base, position: dict) -> Walker:
         here = position
         values = jnp.stack([Target(density).log_density(here), log_base(density, base, here)])
         pull = base_pull = jnp.zeros(0, values.dtype)
-    bad = jnp.isnan(values[0]) | jnp.isposinf(values[0])
-    height = jnp.where(bad, -jnp.inf, values[0])
+    lost = jnp.isnan(values[0]) | jnp.isposinf(values[0])
+    height = jnp.where(lost, -jnp.inf, values[0])
+    bad = lost & within_numbers(density, position)
     return Walker(position, height, values[1], jnp.nan_to_num(pull), base_pull, bad.astype(int))
 
 
@@ -216,4 +236,7 @@ def strode(density, base, moves: Moves, power, walker: Walker, key, widths: Widt
     return walker, accepted.mean()
 
 
-__all__ = ["LEAPFROGS", "OUTSIDE", "Moves", "Walker", "Widths", "cost_of", "looked", "moved", "moves_for", "tempered"]
+__all__ = [
+    "LEAPFROGS", "OUTSIDE", "Moves", "Walker", "Widths", "cost_of", "height_of", "looked", "moved", "moves_for",
+    "tempered",
+]  # fmt: skip

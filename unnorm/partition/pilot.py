@@ -9,14 +9,16 @@ from jax.scipy.optimize import minimize
 from unnorm.density import Density
 from unnorm.diagnostics.verdict import Finding
 from unnorm.partition.bases import DENSE, Base, base_over, draw, flat_states, log_base, mixture, parts
-from unnorm.partition.frame import FAR, distinct_modes, endless_line
+from unnorm.partition.frame import FAR, Mode, distinct_modes, endless_line
 from unnorm.partition.nodes import free_size
 from unnorm.partition.quadrature import improper
 from unnorm.sampling.base import Target
 
 STARTS = 32
 ITERATIONS = 100
-POLISH = 3  # Newton steps after a climb, for BFGS may stop short of the mode that it is on
+POLISH = 20  # Newton steps at most after a climb, for BFGS may stop short of the mode that it is on
+AT_REST = 1e-4  # nats: what the last of them may gain where a climb is said to have ended
+TRIES = (1.0, 0.3, 0.03, 0.001, 0.0)  # shares of a Newton step
 LOOKS = 4096  # draws of the first base, the heaviest of which climb too: a narrow mode may hold most of the mass
 TRIALS = 256  # uniform states at which the pull on every site is looked at
 WALK, STRIDES = 300, 12  # steps of a walk over counts, of up to 2^STRIDES
@@ -24,7 +26,7 @@ WALK, STRIDES = 300, 12  # steps of a walk over counts, of up to 2^STRIDES
 
 @jax.jit
 def climb(density: Density, positions: dict):
-    """BFGS ascents from positions: ends, heights, minus the Hessians, counts of evaluations, runaways."""
+    """BFGS ascents from positions: ends, heights, minus the Hessians, runaways, those at rest, steps of each method."""
     target = Target(density)
 
     def one(position):
@@ -37,20 +39,32 @@ def climb(density: Density, positions: dict):
         found = minimize(loss, start, method="BFGS", options={"maxiter": ITERATIONS})
         rose = jnp.isneginf(found.fun) | jnp.any(jnp.abs(found.x) > FAR) & (found.fun < loss(start))
         end = jnp.where(jnp.isfinite(found.fun), found.x, start)
-        if end.size <= DENSE:
-            end = jax.lax.fori_loop(0, POLISH, lambda _, flat: _uphill(loss, flat), end)
-        curves = jax.hessian(loss)(end) if end.size <= DENSE else jnp.diag(1 / jnp.diag(found.hess_inv))
-        return end, -loss(end), curves, found.nfev, rose
+        if end.size > DENSE:
+            return end, -loss(end), jnp.diag(1 / jnp.diag(found.hess_inv)), rose, jnp.asarray(True), found.nfev, 0
+        end, at_rest, steps = _polished(loss, end)
+        return end, -loss(end), jax.hessian(loss)(end), rose, at_rest, found.nfev, steps
 
     return jax.vmap(one)(positions)
 
 
-def _uphill(loss, flat: jax.Array) -> jax.Array:
-    """One Newton step with |eigenvalues|, taken where it lowers the loss."""
-    values, vectors = jnp.linalg.eigh(jax.hessian(loss)(flat))
-    lengths = jnp.maximum(jnp.abs(values), 1e-8 * jnp.max(jnp.abs(values)))
-    there = flat - vectors @ (vectors.T @ jax.grad(loss)(flat) / lengths)
-    return jnp.where(loss(there) < loss(flat), there, flat)
+def _polished(loss, end: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The best shares of Newton steps with |eigenvalues| until one gains next to nothing: the end, whether at rest."""
+
+    def step(carry):
+        flat, _, count = carry
+        values, vectors = jnp.linalg.eigh(jax.hessian(loss)(flat))
+        lengths = jnp.maximum(jnp.abs(values), 1e-8 * jnp.max(jnp.abs(values)))
+        way = vectors @ (vectors.T @ jax.grad(loss)(flat) / lengths)
+        tried = flat - jnp.asarray(TRIES)[:, None] * way
+        losses = jax.vmap(loss)(tried)
+        best = jnp.nanargmin(jnp.where(jnp.isfinite(losses), losses, jnp.nan))  # the last is where it stands
+        return tried[best], losses[-1] - losses[best], count + 1
+
+    def going(carry):
+        return (carry[2] < POLISH) & ~(carry[1] < AT_REST)
+
+    end, gain, count = jax.lax.while_loop(going, step, (end, jnp.asarray(jnp.inf, end.dtype), 0))
+    return end, gain < AT_REST, count
 
 
 @jax.jit
@@ -96,8 +110,8 @@ class Pilot:
         self.evaluations, self.gradients, self.ridge = 0, 0, None
         start, again = jax.random.split(key)
         found = self._climbed(density, _scattered(density, start))
-        ends, heights, curves, rose = found
-        self.modes = distinct_modes(ends, heights, curves)
+        ends, heights, curves, _, rose = found
+        self.modes = _modes(*found[:4])
         best = max((mode.height for mode in self.modes), default=-np.inf)
         self.ran_away = bool(np.any(rose & ~(heights < best)))
         if not self.ran_away:
@@ -108,17 +122,15 @@ class Pilot:
             more = self._climbed(density, _heaviest(density, self.base, again))
             self.evaluations += LOOKS
             both = [np.concatenate(pair) for pair in zip(found, more, strict=True)]
-            self.modes = distinct_modes(*both[:3])
+            self.modes = _modes(*both[:4])
             self.base = base_over(density, self.modes, counts)
 
     def _climbed(self, density: Density, positions: dict) -> tuple[np.ndarray, ...]:
-        ends, heights, curves, counts, rose = (np.asarray(part) for part in climb(density, positions))
-        self.evaluations += int(counts.sum())
-        self.gradients += int(counts.sum()) + STARTS * min(ends.shape[1], DENSE)
-        if ends.shape[1] <= DENSE:
-            self.evaluations += STARTS * POLISH * 2
-            self.gradients += STARTS * POLISH * (ends.shape[1] + 1)
-        return ends, heights, curves, rose
+        ends, heights, curves, rose, at_rest, climbing, polishing = map(np.asarray, climb(density, positions))
+        self.evaluations += int(climbing.sum()) + len(TRIES) * int(polishing.sum())
+        self.gradients += int(climbing.sum()) + int(polishing.sum()) * (ends.shape[1] + 1)
+        self.gradients += STARTS * ends.shape[1] * (ends.shape[1] <= DENSE)
+        return ends, heights, curves, at_rest, rose
 
     def _heights(self, density: Density, key: jax.Array):
         def value(points):
@@ -126,6 +138,11 @@ class Pilot:
             return np.asarray(heights_at(density, key, jnp.asarray(points, jnp.result_type(float))), float)
 
         return value
+
+
+def _modes(ends: np.ndarray, heights: np.ndarray, curves: np.ndarray, at_rest: np.ndarray) -> list[Mode]:
+    """The modes among the ends of climbs; one that still climbs is on none, and would widen the base."""
+    return distinct_modes(ends, np.where(at_rest, heights, -np.inf), curves)
 
 
 # -- discrete variables ----------------------------------------------------------------
