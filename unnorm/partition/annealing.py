@@ -154,7 +154,7 @@ def annealed(
         log_weights = log_weights + (power - before) * ratios
         choose, move = jax.random.split(key)
         if resample:
-            walkers, log_weights, ancestors = _drawn_anew(choose, walkers, log_weights, ancestors)
+            walkers, log_weights, ancestors = drawn_anew(choose, walkers, log_weights, ancestors)
         walkers, accepted = jax.vmap(
             lambda walker, key: moved(density, base, moves, power, walker, key, widths)
         )(walkers, jax.random.split(move, count))  # fmt: skip
@@ -177,7 +177,7 @@ def _moments(ratios: jax.Array, log_weights: jax.Array) -> tuple[jax.Array, jax.
     return mean, weights @ (ratios - mean) ** 2
 
 
-def _drawn_anew(key, walkers: Walker, log_weights, ancestors):
+def drawn_anew(key, walkers: Walker, log_weights, ancestors):
     count = len(log_weights)
     weights = jax.nn.softmax(log_weights)
     uneven = 1 / jnp.sum(weights**2) < RESAMPLED * count
@@ -210,5 +210,6 @@ def reversed_from(
 
 
 __all__ = [
-    "Cloud", "Run", "Schedule", "annealed", "piloted", "reversed_from", "schedule_along", "started", "widths_of",
+    "Cloud", "Run", "Schedule", "annealed", "drawn_anew", "piloted", "reversed_from", "schedule_along", "started",
+    "widths_of",
 ]  # fmt: skip

@@ -42,9 +42,11 @@ def path_for(density: Density, key: jax.Array, walkers: int) -> tuple[Path | Non
     return path, path.cost, None
 
 
-def path_from(density: Density, base: Base, cost: dict[str, int], key: jax.Array, walkers: int) -> Path:
+def path_from(
+    density: Density, base: Base, cost: dict[str, int], key: jax.Array, walkers: int, moves: Moves | None = None
+) -> Path:
     """The path from a base that is given, at a cost so far."""
-    moves = moves_for(density)
+    moves = moves or moves_for(density)
     stages, cloud = piloted(density, base, moves, key, walkers, REPEATS)
     spent = cost_of(density, moves, walkers * (REPEATS * len(stages) + 1))
     return Path(base, moves, stages, cloud, added(cost, spent))
