@@ -9,7 +9,8 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import WARNING, Finding
 from unnorm.partition.annealing import Cloud, Run, Schedule, piloted, schedule_along
 from unnorm.partition.bases import Base
-from unnorm.partition.identities import off_balance
+from unnorm.partition.identities import coordinates, off_balance
+from unnorm.partition.jumps import JUMPS, has_two_modes
 from unnorm.partition.moves import Moves, cost_of, moves_for
 from unnorm.partition.pilot import base_for
 
@@ -49,6 +50,8 @@ def path_from(
     moves = moves or moves_for(density)
     stages, cloud = piloted(density, base, moves, key, walkers, REPEATS)
     spent = cost_of(density, moves, walkers * (REPEATS * len(stages) + 1))
+    if moves.continuous and has_two_modes(coordinates(density, cloud.walkers)):
+        moves = moves._replace(jumps=JUMPS)
     return Path(base, moves, stages, cloud, added(cost, spent))
 
 
