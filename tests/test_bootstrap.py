@@ -99,7 +99,7 @@ def test_data_sets_are_drawn_from_the_density(x64, monkeypatch, by_chains):
     if by_chains:
         monkeypatch.setattr(replicates, "_LISTED", 0)
     density, events = at_the_door(un.fit(ISING, ising_data(), PseudoLikelihood(), seed=0, progress=False), ising_data())
-    drawn = np.asarray(replicates.simulate(density, events, jax.random.key(0), 10)["x"])
+    drawn = np.asarray(replicates.data_sets(density, events, jax.random.key(0), 10)["x"])
     assert drawn.shape == (10, 400, 3)
     states, weights = enumerated(density)
     features = pair_features(drawn.reshape(-1, 3))
@@ -117,7 +117,7 @@ def test_chains_that_do_not_forget_their_starts_are_refused(x64, monkeypatch):
     )
     magnet, events = read_data(magnet, np.ones((1, 8, 8)))
     with pytest.raises(ValueError, match="have not forgotten their starts after 100 sweeps"):
-        replicates.simulate(cast(magnet.bare(), jnp.float64), cast(events, jnp.float64), jax.random.key(0), 100)
+        replicates.data_sets(cast(magnet.bare(), jnp.float64), cast(events, jnp.float64), jax.random.key(0), 100)
 
 
 # -- one observed graph: case E ----------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def lattices(count):
     """Ising tori of 16 × 16 spins at K = .3, each the end of a chain of its own."""
     with jax.enable_x64(True):
         p, events = read_data(torus.bind(coupling=0.3), np.ones((1, 16, 16)))
-        drawn = replicates.simulate(cast(p.bare(), jnp.float64), cast(events, jnp.float64), jax.random.key(7), 200)
+        drawn = replicates.data_sets(cast(p.bare(), jnp.float64), cast(events, jnp.float64), jax.random.key(7), 200)
     return np.asarray(drawn["x"])[:count]
 
 

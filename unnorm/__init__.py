@@ -40,6 +40,7 @@ _LAZY = {
     "fit": "unnorm.fitting.driver:fit",
     "path": "unnorm.fitting.path:path",
     "posterior": "unnorm.fitting.posterior:posterior",
+    "simulate": "unnorm.fitting.predictive:simulate",
     "L1": "unnorm.fitting.penalties:L1",
     "L2": "unnorm.fitting.penalties:L2",
     "load": "unnorm.fitting.saved:load",

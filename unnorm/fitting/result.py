@@ -74,6 +74,7 @@ class Fit(Result):
     _free_covariance: np.ndarray | None = None  # of the free parameters
     _location: Any = None  # where the data lay, if log Z is at hand exactly
     _again: Any = None  # refits replicates of the data
+    _origin: Any = None  # `problem.Origin`: what the fit was made of; a loaded fit has none
 
     @property
     def passed(self) -> bool:
