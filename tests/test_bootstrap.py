@@ -69,7 +69,8 @@ def test_clusters_are_redrawn_whole(x64):
     fit = un.fit(ISING, ising_data()[:100], PseudoLikelihood(), seed=0, progress=False)
     density, events = at_the_door(fit, rows)
     errors, key = fit.summary().standard_error.to_numpy(), jax.random.key(0)
-    whole = bootstrap.resampled(PseudoLikelihood(), density, events, key, 100, np.repeat(np.arange(100), 4))
+    clusters = np.repeat(np.arange(100), 4)
+    whole = bootstrap.resampled(PseudoLikelihood(), density, events, key, 100, cluster=clusters)
     about(spread(*whole), errors, 60)
     about(2 * spread(*bootstrap.resampled(PseudoLikelihood(), density, events, key, 100)), errors, 60)
 

@@ -39,6 +39,7 @@ _LAZY = {
     "diagnose": "unnorm.diagnostics.convergence:diagnose",
     "fit": "unnorm.fitting.driver:fit",
     "path": "unnorm.fitting.path:path",
+    "compare": "unnorm.fitting.compare:compare",
     "posterior": "unnorm.fitting.posterior:posterior",
     "simulate": "unnorm.fitting.predictive:simulate",
     "L1": "unnorm.fitting.penalties:L1",

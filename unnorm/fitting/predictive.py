@@ -55,7 +55,7 @@ def simulate(
     _check(fit, rows, replicates, seed)
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
     problem, density, _ = fit._origin
-    with jax.enable_x64(next(iter(problem.events.values())).dtype == np.float64):
+    with jax.enable_x64(problem.is_double):
         try:
             drawn = data_sets(density, problem.events, jax.random.key(seed), replicates, rows, progress)
         except NoCovariance as reason:

@@ -50,6 +50,11 @@ class Problem:
     def rows(self) -> int:
         return len(next(iter(self.events.values())))
 
+    @property
+    def is_double(self) -> bool:
+        """Whether the fit runs in double precision, inside `jax.enable_x64`."""
+        return next(iter(self.events.values())).dtype == np.float64
+
     def prepared(self, key: jax.Array) -> Extra:
         """What the objective prepares for these data, with the user's weights and penalties."""
         extra = self.objective.prepare(self.density, self.events, key)

@@ -63,7 +63,7 @@ def bootstrapped(problem: Problem, density, extra, fit, replicates: int, seed: i
             "bootstrap was asked of a fit with sampling weights; expected none, or whole numbers (frequencies); use "
             "the fit's own standard errors."
         )
-    with jax.enable_x64(next(iter(problem.events.values())).dtype == np.float64):
+    with jax.enable_x64(problem.is_double):
         given = problem.objective, density, problem.events, jax.random.key(seed), replicates, problem.penalty
         if problem.rows == 1:
             return of_vectors(fit, density, extra, *parametric(*given), parametric=True)
