@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from coverage_studies import study
 from helpers import assert_within
 from targets import enumerated, ising, pair_features
 
@@ -91,6 +92,22 @@ def test_replicates_without_an_estimate_are_counted_apart(x64):
         assert estimates.shape == (100, 3) and kept.shape == (100,)
         assert_within(1 - kept.mean(), 0.95**20, np.sqrt(0.36 * 0.64 / 100))
         assert np.isnan(estimates[~kept]).all() and np.abs(estimates[kept]).max() < 8
+
+
+def test_percentile_intervals_cover():
+    """500 data sets of 300 angles, each refitted 200 times: the shares of 95% intervals that hold the truth."""
+    density, rows, draw, _ = study("mises")
+    truth, hits = density.parameters["direction"], []
+    for seed in range(500):
+        data = draw(np.random.default_rng(seed), rows)
+        fit = un.fit(density, data, "score_matching", seed=0, progress=False)
+        found = fit.bootstrap(200, seed=seed)
+        table = found.summary()
+        assert found.passed and not found.infinite
+        hits.append(table["lower"].le(truth) & table["upper"].ge(truth))
+    covered = np.mean(hits, 0)
+    print("coverage", covered)
+    assert np.all((covered >= 0.92) & (covered <= 0.975))
 
 
 # -- what is drawn -----------------------------------------------------------------------------------------------------

@@ -80,6 +80,14 @@ def test_an_end_that_does_not_exist_is_infinite():
     assert table.loc["field[0]"].tolist() == pytest.approx(table.loc["field[1]"].tolist(), abs=1e-7)
 
 
+def test_a_chance_of_one_has_a_lower_end_alone():
+    """Twenty ones of twenty: 20 log σ(field) = −q/2; the fit itself runs away."""
+    p = un.Density(lambda x, *, field: field * x, {"x": un.Binary}, {"field": (un.Real, 0.0)})
+    row = fitted(p, np.ones(20)).profile().loc["field"]
+    chance = np.exp(-QUANTILE / 40)
+    assert row["lower"] == pytest.approx(np.log(chance / (1 - chance)), abs=1e-7) and row["upper"] == np.inf
+
+
 @pytest.mark.slow
 def test_entries_of_a_matrix_by_brute_force():
     """A precision matrix: its entries are no coordinates of the fit, so that the held one bends the others."""

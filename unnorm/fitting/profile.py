@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from scipy.stats import chi2
 
 from unnorm.fitting.inference import closed, listed_entries, opened, opened_error
-from unnorm.fitting.optimise import few, hessian, mean_loss, parameters_of
+from unnorm.fitting.optimise import NEWTON_LIMIT, hessian, mean_loss, parameters_of
 from unnorm.progress import bar
 
 _STEPS, _HALVINGS = 100, 40  # of one maximisation; of one of its steps
@@ -65,10 +65,11 @@ def _check(fit, level: float) -> None:
         if value is not None:
             raise ValueError(f"{asked} with {name}, whose deviance has no χ² law; expected none; {other}.")
     with jax.enable_x64(problem.is_double):
-        many = not few(density, extra) or not len(fit._estimates)
-    if many or not (fit.converged or np.isinf(fit._estimates).any()):
-        why = "too many parameters" if many else "an optimiser that stopped before its maximum"
-        raise ValueError(f"{asked} with {why}; expected one at its maximum, with 300 parameters at most; {other}.")
+        size = len(parameters_of(density, extra)[0])
+    if size > NEWTON_LIMIT or not len(fit._estimates):
+        raise ValueError(
+            f"{asked} with {size} parameters; expected {NEWTON_LIMIT} at most, all of them listed; {other}."
+        )
 
 
 # -- the maximum with one entry held -----------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ class Fit(Result):
 
         Raises:
             ValueError: a fit that is no maximum likelihood with an exact log Z, that was loaded, has weights, clusters,
-                a penalty or a prior, or is not at its maximum.
+                a penalty or a prior; a higher likelihood that was met on the way.
 
         Example:
             >>> import unnorm as un
