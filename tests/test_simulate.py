@@ -1,5 +1,7 @@
 """Data sets drawn from a fit: their law, their labels, ArviZ's checks on them, and chains that do not mix."""
 
+import equinox as eqx
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -125,3 +127,21 @@ def test_what_cannot_be_simulated_is_refused_in_a_sentence(tmp_path):
         with pytest.raises(ValueError, match=words) as caught:
             call()
         assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_network_in_single_precision_is_simulated():
+    """Its many parameters are left out of what the chains are judged by."""
+    network = eqx.nn.MLP(2, "scalar", 16, 2, key=jax.random.key(0))
+
+    @un.density
+    def energy(x: un.Real[2], *, network: un.PyTree = network):
+        return network(x) - 0.25 * x @ x
+
+    fit = un.fit(energy, RNG.normal(size=(200, 2)), "score_matching", steps=100, seed=0, progress=False)
+    drawn = un.simulate(fit, rows=20, replicates=30, seed=0, progress=False)["posterior_predictive"]["x"]
+    assert drawn.shape == (1, 30, 20, 2) and drawn.dtype == np.float32
+    grid = np.stack(np.meshgrid(*[np.linspace(-8, 8, 321)] * 2, indexing="ij"), -1).reshape(-1, 2)
+    weights = np.exp(np.asarray(fit.density(grid), float) - float(fit.log_z))
+    flat = drawn.to_numpy().reshape(-1, 2)
+    assert_within(flat.mean(0), weights @ grid / weights.sum(), flat.std(0) / np.sqrt(len(flat)))

@@ -118,7 +118,7 @@ def _sampled_draws(density, key, chains: int, each: int, progress: bool) -> dict
 
     Chains that never cross between modes agree from draw to draw all the same: they are seen by what they remember.
     """
-    seed, each, dtype = int(jax.random.bits(key) % 2**31), max(each, 2), jnp.result_type(float)
+    seed, each, dtype = int(jax.random.bits(key)) % 2**31, max(each, 2), jnp.result_type(float)
     for trial in range(_TRIALS):
         thin = _STEPS * 4**trial
         options = {"draws": each, "warmup": _WARMUP * thin, "chains": chains, "thin": thin, "seed": seed}
