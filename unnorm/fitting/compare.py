@@ -52,9 +52,9 @@ def compare(fits: Mapping[str, Fit], held_out: Any, *, progress: bool = True) ->
 
     Two criteria, both sums over the n held-out rows: the log-likelihood Σ log p(x_i), which needs log Z; and the
     H-score, score matching's loss Σ_i Σ_j h_j' ∂_j + h_j (∂_jj + ½ ∂_j²) of log p̃ at x_i, which needs none, with the
-    same h and the same scales, the held-out columns' standard deviations, for every fit. Score matching cannot see the
-    weights of well separated modes: where the likelihood clearly prefers a fit that the H-score does not, a finding
-    says so.
+    same h (that of the fits by score matching where they share one, else min(u, 1)) and the same scales, the held-out
+    columns' standard deviations, for every fit. Score matching cannot see the weights of well separated modes: where
+    the likelihood clearly prefers a fit that the H-score does not, a finding says so.
 
     Args:
         fits: ``{name: fit}``, at least two, of the same variables.
