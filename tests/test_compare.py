@@ -108,6 +108,7 @@ def test_discrete_fits_are_compared_by_likelihood_alone():
     assert any("there is no H-score" in f.what and "discrete" in f.what for f in found.findings)
 
 
+@pytest.mark.slow
 def test_without_a_log_z_the_row_is_nan_and_says_why():
     @un.density
     def line(y: un.Real, *, slope: un.Real = 0.0, z: un.Covariate):

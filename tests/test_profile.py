@@ -54,6 +54,7 @@ def test_a_normal_mean_and_variance_in_closed_form():
     np.testing.assert_allclose(known, [middle, middle - half, middle + half], atol=1e-7)
 
 
+@pytest.mark.slow
 def test_an_exponential_rate_in_closed_form_by_quadrature():
     """Z by nodes that are laid anew where the profile ends; deviance 2n (λ/λ̂ − 1 − log(λ/λ̂))."""
     waits = RNG.exponential(0.5, 12)

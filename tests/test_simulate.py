@@ -94,6 +94,7 @@ def test_one_graph_is_simulated_by_chains_of_their_own():
     assert np.array_equal(drawn, drawn.swapaxes(1, 2))
 
 
+@pytest.mark.slow
 def test_a_dimension_named_row_keeps_its_name():
     p = un.Density(lambda x, *, k: k * x[0, 0] * x[0, 1], {"x": un.Spin["row", "column"]}, {"k": (un.Real, 0.0)})
     spins = RNG.choice([-1, 1], (20, 1, 2))
