@@ -1,5 +1,7 @@
 """A pilot for densities of many dimensions: the base that reaches where climbs and walks say that the mass is."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,38 +10,30 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import Finding
 from unnorm.partition.bases import Base, flat_states, mixture
 from unnorm.partition.climbs import STARTS, Climbs
+from unnorm.partition.moves import moves_for
 from unnorm.partition.nodes import free_size
 from unnorm.partition.quadrature import improper
 from unnorm.sampling.base import Target
+from unnorm.sampling.interactions import changes_by_gradient, changes_by_trial
 
 TRIALS = 256  # uniform states at which the pull on every site is looked at
 WALK, STRIDES = 300, 12  # steps of a walk over counts, of up to 2^STRIDES
 
 
-@jax.jit
-def _pulls(density: Density, key: jax.Array) -> dict[str, jax.Array]:
+@functools.partial(jax.jit, static_argnames="linear")
+def _pulls(density: Density, key: jax.Array, linear: bool) -> dict[str, jax.Array]:
     """The mean over uniform states of how each state of each site changes log p̃: a field that breaks no symmetry."""
     target, dtype = Target(density), jnp.result_type(float)
-    positions = jax.vmap(lambda one: target.random_position(one, dtype))(jax.random.split(key, TRIALS))
+    changes = changes_by_gradient if linear else changes_by_trial
 
-    def of_site(name, site):
-        def at(state):
-            def changed(position):
-                flat = position[name].ravel().at[site].set(state)
-                return target.log_density(position | {name: flat.reshape(position[name].shape)})
+    def at(key):
+        by_state = changes(target, target.random_position(key, dtype)).by_state
+        return jax.tree.map(lambda rise: jnp.where(jnp.isfinite(rise), rise, jnp.nan), by_state)
 
-            return jax.vmap(changed)(positions)
-
-        tried = jax.vmap(at)(jnp.asarray(density.variables[name].states, dtype))  # (states, TRIALS)
-        apart = jnp.where(jnp.isfinite(tried), tried, jnp.nan)
-        return jnp.nan_to_num(jnp.nanmean(apart - apart.mean(0), axis=1))
-
-    found = {}
-    for name, logits in flat_states(density).items():
-        sites = logits.size // logits.shape[-1]
-        pulls = jax.lax.map(lambda site, name=name: of_site(name, site), jnp.arange(sites))
-        found[name] = jax.nn.log_softmax(jnp.clip(pulls, -5.0, 5.0)).reshape(logits.shape)
-    return found
+    found = jax.lax.map(at, jax.random.split(key, TRIALS))  # (TRIALS, sites, states) by variable
+    fields = {name: jnp.nan_to_num(jnp.nanmean(r - r.mean(-1, keepdims=True), 0)) for name, r in found.items()}
+    shapes = {name: logits.shape for name, logits in flat_states(density).items()}
+    return {n: jax.nn.log_softmax(jnp.clip(field, -5.0, 5.0)).reshape(shapes[n]) for n, field in fields.items()}
 
 
 @jax.jit
@@ -84,22 +78,25 @@ def _negative_binomials(walked: dict[str, np.ndarray]) -> dict[str, jax.Array]:
 def base_for(density: Density, key: jax.Array) -> tuple[Base, dict[str, int], Finding | None]:
     """A base that reaches the modes found by a pilot, what that cost, and a finding where Z is infinite."""
     climb_key, walk_key, pull_key = jax.random.split(key, 3)
-    values, counts, states = 0, {}, {}
+    values, gradients, counts, states = 0, 0, {}, {}
     if any(s.discrete and s.states is None for s in density.variables.values()):
         counts = _negative_binomials({n: np.asarray(v) for n, v in _strolled(density, walk_key).items()})
         values += STARTS * WALK * 2
     if flat := flat_states(density):
-        states = _pulls(density, pull_key)
-        values += TRIALS * sum(logits.size for logits in flat.values())
+        colouring = moves_for(density).colouring
+        linear = colouring is not None and colouring.linear
+        states = _pulls(density, pull_key, linear)
+        values += 0 if linear else TRIALS * sum(logits.size for logits in flat.values())
+        gradients += TRIALS * linear
     if not free_size(density):
         return (
             mixture([1.0], [np.zeros(0)], [np.zeros((0, 0))], states, counts),
-            {"values": values, "gradients": 0},
+            {"values": values, "gradients": gradients},
             None,
         )
     pilot = Climbs(density, climb_key, counts)
     endless = improper(density, [], pilot.ridge) if pilot.ran_away or pilot.ridge is not None else None
-    cost = {"values": values + pilot.evaluations, "gradients": pilot.gradients}
+    cost = {"values": values + pilot.evaluations, "gradients": gradients + pilot.gradients}
     return pilot.base._replace(states=states), cost, endless
 
 

@@ -79,9 +79,7 @@ class SMC:
     def _check(self) -> None:
         refuse_small("SMC", particles=(self.particles, 10), temperatures=(self.temperatures, 1), pilot=(self.pilot, 10))
         if self.variant not in VARIANTS:
-            raise ValueError(
-                f"SMC was given variant={self.variant!r}; expected one of {VARIANTS}; pass one."
-            )
+            raise ValueError(f"SMC was given variant={self.variant!r}; expected one of {VARIANTS}; pass one.")
         refuse_small("SMC", populations=(self.populations, 4))
         if self.variant != "standard" and self.particles < LEAST * self.populations:
             raise ValueError(
