@@ -319,3 +319,38 @@ def test_intervals_of_the_variants_cover(variant, name):
 def test_variants_that_cannot_be_are_refused(options, word):
     with pytest.raises(ValueError, match=word):
         un.log_z(un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[5]}), un.estimators.SMC(**options), progress=False)
+
+
+# -- bases that are asked for ----------------------------------------------------------
+def test_a_base_may_be_made_of_draws():
+    """Normal draws as dicts, shifted and too wide: importance weights correct both."""
+    draws = {"x": np.random.default_rng(0).normal(0.3, 1.2, size=(400, 3))}
+    p = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[3]})
+    z = log_z(p, ImportanceSampling(base=draws))
+    assert z.verdict == "ok", z
+    assert abs(z.value - 1.5 * np.log(2 * np.pi)) < 4 * z.standard_error < 0.1
+
+
+@pytest.mark.slow
+def test_pathfinder_gives_a_base():
+    p, truth = TARGETS["gaussian"]
+    z = log_z(p, ImportanceSampling(base="pathfinder"))
+    assert z.verdict == "ok", z
+    assert abs(z.value - truth) < 4 * z.standard_error < 0.1
+
+
+@pytest.mark.slow
+def test_draws_of_a_lattice_give_its_fields():
+    p, truth = TARGETS["lattice"]
+    draws = un.sample(p, draws=200, seed=0, progress=False)
+    z = log_z(p, SMC(base=draws))
+    assert z.verdict == "ok", z
+    assert abs(z.value - truth) < 4 * z.standard_error < 0.3
+
+
+@pytest.mark.parametrize(
+    ("base", "word"), [("flow", "pathfinder"), (3, "pathfinder"), ({"y": [1.0]}, "expected x"), ({"x": [np.nan]}, "x")]
+)
+def test_what_is_no_base_is_refused(base, word):
+    with pytest.raises(ValueError, match=word):
+        log_z(un.Density(lambda x: -0.5 * x**4, {"x": un.Real}), SMC(base=base))

@@ -99,7 +99,7 @@ def _annealed(density: Density, name: str, values: np.ndarray, options: SMC, key
     base_key, pilot_key, way_key, run_key, follow_key = jax.random.split(key, 5)
     first = at(density, name, jnp.asarray(ordered[0], jnp.result_type(float)))
     moves = _moves_over(density, name, ordered)
-    base, cost, endless = base_for(first, base_key)
+    base, cost, endless = base_for(first, base_key, options.base)
     if endless:
         lost = np.full(len(values), np.nan)
         arrays = {"log_z": lost, "covariance": np.diag(lost), "derivative": lost, "derivative_standard_error": lost}

@@ -1,6 +1,6 @@
 """What annealing estimators share: the pilot's base and temperatures, and what speaks against a run."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -33,10 +33,12 @@ class Path(NamedTuple):
         return schedule_along(self.stages, temperatures)
 
 
-def path_for(density: Density, key: jax.Array, walkers: int) -> tuple[Path | None, dict[str, int], Finding | None]:
-    """The path, what it cost, and in its place a finding where Z is infinite."""
+def path_for(
+    density: Density, key: jax.Array, walkers: int, given: Any = None
+) -> tuple[Path | None, dict[str, int], Finding | None]:
+    """The path from a base that is found or `given`, what it cost, and in its place a finding where Z is infinite."""
     base_key, pilot_key = jax.random.split(key)
-    base, cost, endless = base_for(density, base_key)
+    base, cost, endless = base_for(density, base_key, given)
     if endless:
         return None, cost, endless
     path = path_from(density, base, cost, pilot_key, walkers)

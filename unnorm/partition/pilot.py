@@ -1,6 +1,7 @@
 """A pilot for densities of many dimensions: the base that reaches where climbs and walks say that the mass is."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import Finding
 from unnorm.partition.bases import Base, flat_states, mixture
 from unnorm.partition.climbs import STARTS, Climbs
+from unnorm.partition.given import base_of_draws, base_of_pathfinder
 from unnorm.partition.moves import moves_for
 from unnorm.partition.nodes import free_size
 from unnorm.partition.quadrature import improper
@@ -75,9 +77,15 @@ def _negative_binomials(walked: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     return found
 
 
-def base_for(density: Density, key: jax.Array) -> tuple[Base, dict[str, int], Finding | None]:
-    """A base that reaches the modes found by a pilot, what that cost, and a finding where Z is infinite."""
-    climb_key, walk_key, pull_key = jax.random.split(key, 3)
+def base_for(density: Density, key: jax.Array, given: Any = None) -> tuple[Base, dict[str, int], Finding | None]:
+    """A base that reaches the modes found by a pilot, what that cost, and a finding where Z is infinite.
+
+    Args:
+        density: bare.
+        key: of the pilot.
+        given: None, "pathfinder", or draws that the base is made of; the pilot still looks whether Z is infinite.
+    """
+    climb_key, walk_key, pull_key, path_key = jax.random.split(key, 4)
     values, gradients, counts, states = 0, 0, {}, {}
     if any(s.discrete and s.states is None for s in density.variables.values()):
         counts = _negative_binomials({n: np.asarray(v) for n, v in _strolled(density, walk_key).items()})
@@ -88,16 +96,29 @@ def base_for(density: Density, key: jax.Array) -> tuple[Base, dict[str, int], Fi
         states = _pulls(density, pull_key, linear)
         values += 0 if linear else TRIALS * sum(logits.size for logits in flat.values())
         gradients += TRIALS * linear
+    cost = {"values": values, "gradients": gradients}
+    if given is not None and given != "pathfinder":
+        looked = Climbs(density, climb_key, counts) if free_size(density) else None
+        return base_of_draws(density, given, _negative_binomials), *_seen(density, looked, cost)
     if not free_size(density):
-        return (
-            mixture([1.0], [np.zeros(0)], [np.zeros((0, 0))], states, counts),
-            {"values": values, "gradients": gradients},
-            None,
-        )
+        return mixture([1.0], [np.zeros(0)], [np.zeros((0, 0))], states, counts), cost, None
     pilot = Climbs(density, climb_key, counts)
+    base, (cost, endless) = pilot.base, _seen(density, pilot, cost)
+    if given == "pathfinder" and not endless:
+        base, spent = base_of_pathfinder(density, path_key, counts)
+        cost = {kind: cost[kind] + spent[kind] for kind in cost}
+    return base._replace(states=states), cost, endless
+
+
+def _seen(density: Density, pilot: Climbs | None, cost: dict[str, int]) -> tuple[dict[str, int], Finding | None]:
+    """The cost with that of climbs, and a finding where they ran away or found a direction of no fall."""
+    if pilot is None:
+        return cost, None
     endless = improper(density, [], pilot.ridge) if pilot.ran_away or pilot.ridge is not None else None
-    cost = {"values": values + pilot.evaluations, "gradients": gradients + pilot.gradients}
-    return pilot.base._replace(states=states), cost, endless
+    return {
+        "values": cost["values"] + pilot.evaluations,
+        "gradients": cost["gradients"] + pilot.gradients,
+    }, endless
 
 
 __all__ = ["base_for"]

@@ -1,6 +1,7 @@
 """log Z by sequential Monte Carlo: walkers that are drawn anew along an annealed path."""
 
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from unnorm.methods import method, static
 from unnorm.partition.ais import RISK
 from unnorm.partition.annealing import annealed
 from unnorm.partition.base import LogZ
+from unnorm.partition.given import check_base
 from unnorm.partition.moves import cost_of
 from unnorm.partition.path import Path, added, path_findings, path_for
 from unnorm.partition.populations import cost_of_populations, persistent, waste_free
@@ -39,6 +41,8 @@ class SMC:
             particles of all temperatures so far stay, weighted by their mixture (consistent; only the others' Ẑ are
             unbiased). The last two run in independent populations, whose spread is the standard error.
         populations: of those two.
+        base: where walks start, None for the modes that climbs find, "pathfinder", or draws of the density (a dict by
+            variable, or what `un.sample` returns) whose mean and covariance a Student's t takes.
 
     Example:
         >>> import unnorm as un
@@ -58,11 +62,12 @@ class SMC:
     pilot: int = static(500)
     variant: str = static("standard")
     populations: int = static(8)
+    base: Any = None
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        self._check()
+        self._check(density)
         path_key, key = jax.random.split(key)
-        path, cost, endless = path_for(density, path_key, self.pilot)
+        path, cost, endless = path_for(density, path_key, self.pilot, self.base)
         if endless:
             return infinite(density, "smc", cost, endless)
         if self.variant != "standard":
@@ -76,7 +81,8 @@ class SMC:
         bounds = (value + math.log(RISK), math.inf)
         return judged(density, "smc", value, error, cost, logs, pareto_smoothed(logs)[1], findings, bounds)
 
-    def _check(self) -> None:
+    def _check(self, density: Density) -> None:
+        check_base("SMC", density, self.base)
         refuse_small("SMC", particles=(self.particles, 10), temperatures=(self.temperatures, 1), pilot=(self.pilot, 10))
         if self.variant not in VARIANTS:
             raise ValueError(f"SMC was given variant={self.variant!r}; expected one of {VARIANTS}; pass one.")
