@@ -291,3 +291,13 @@ def test_bad_input_gets_one_sentence(name):
     with pytest.raises((ValueError, TypeError), match=words) as caught:
         call()
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+def test_two_routes_report_what_they_found_and_spent(monkeypatch):
+    told = []
+    monkeypatch.setattr("unnorm.partition.auto.report", lambda amount, words="": told.append((amount, words)))
+    p = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[5]})
+    z = un.log_z(p, seed=0, max_evaluations=1_000_000, progress=False)
+    assert [words.partition(":")[0] for _, words in told[:3]] == ["climbing to modes", "importance_sampling", "bridge"]
+    pilot = 1_000_000 * sum(amount for amount, _ in told)
+    assert 0 < pilot < sum(z.evaluations.values())

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 
 class Bar:
@@ -21,7 +22,8 @@ class Bar:
 def bar(description: str, total: float, show: bool) -> Iterator[Bar]:
     """Show a bar while the block runs, if asked for and if standard error is a terminal."""
     if not (show and sys.stderr.isatty()):
-        yield Bar()
+        with _as_current(Bar()) as shown:
+            yield shown
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,4 +32,22 @@ def bar(description: str, total: float, show: bool) -> Iterator[Bar]:
                TimeRemainingColumn(), TextColumn("{task.fields[words]}"))  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(description, total=total, words="")
-        yield Bar(lambda amount, words: progress.update(task, advance=amount, words=words))
+        with _as_current(Bar(lambda amount, words: progress.update(task, advance=amount, words=words))) as shown:
+            yield shown
+
+
+_CURRENT: ContextVar[Bar] = ContextVar("current bar", default=Bar())  # noqa: B039 (it holds no state)
+
+
+@contextmanager
+def _as_current(shown: Bar) -> Iterator[Bar]:
+    token = _CURRENT.set(shown)
+    try:
+        yield shown
+    finally:
+        _CURRENT.reset(token)
+
+
+def report(amount: float, words: str | Callable[[], str] = "") -> None:
+    """Step the bar of the verb that is running, for parts that are not handed it."""
+    _CURRENT.get().step(amount, words)

@@ -15,6 +15,7 @@ from unnorm.density import Density
 from unnorm.partition.bases import DENSE, Base, draw, parts
 from unnorm.partition.jumps import BINS, margins
 from unnorm.partition.moves import Moves, Walker, Widths, looked, moved
+from unnorm.progress import report
 
 KEPT = 0.5  # effective share of the pilot's walkers from one temperature to the next: equal steps of divergence
 RESAMPLED = 0.5  # effective share of walkers below which they are drawn anew
@@ -127,6 +128,7 @@ def piloted(
         key, one = jax.random.split(key)
         cloud = _cooled(density, base, cloud, one, moves, repeats)
         stages.append(cloud._replace(walkers=None))
+        report(0, lambda power=float(cloud.power): f"pilot at {power:.1%} of the way")
     return stages, cloud
 
 

@@ -20,6 +20,7 @@ from unnorm.partition.nodes import free_size
 from unnorm.partition.path import Path, added, path_findings, path_from
 from unnorm.partition.pilot import base_for
 from unnorm.partition.weighted import by_ancestor, infinite, judged
+from unnorm.progress import report
 
 DRAWS = 10_000  # of importance sampling
 LOCAL = Bridge(chains=8, draws=500)
@@ -39,8 +40,9 @@ class Budget:
     def __init__(self, cost: dict[str, int], most: int):
         self.cost, self.most = cost, most
 
-    def spend(self, cost: dict[str, int]) -> None:
+    def spend(self, cost: dict[str, int], words: str = "") -> None:
         self.cost = added(self.cost, cost)
+        report(sum(cost.values()) / self.most, words)
 
     def allows(self, cost: dict[str, int], share: float = 1.0) -> bool:
         """Whether the cost is within a share of what is left."""
@@ -87,6 +89,7 @@ def two_routes(density: Density, key: jax.Array, target_error: float, max_evalua
         max_evaluations: of log p̃ and its gradient, pilot and warm-up counted; a route that has begun is ended.
     """
     base_key, weigh_key, bridge_key, key = jax.random.split(key, 4)
+    report(0, "climbing to modes")
     base, cost, endless = base_for(density, base_key)
     if endless:
         return infinite(density, "auto", cost, endless)
@@ -95,7 +98,7 @@ def two_routes(density: Density, key: jax.Array, target_error: float, max_evalua
     if free_size(density) and not any(support.discrete for support in density.variables.values()):
         routes.append(bridged(LOCAL, density, base, bridge_key, none))
     for route in routes:
-        budget.spend(route.evaluations)
+        budget.spend(route.evaluations, _line(route))
     paths: list[Annealed] = []
     while (done := settled_by(routes, target_error)) is None:
         start = _wider(base) if paths or routes[0].passed else base  # two routes from one base may miss the same
@@ -179,11 +182,11 @@ def _run(density: Density, path: Path, key: jax.Array, size: Size, budget: Budge
     walkers, temperatures = size.counts
     run = annealed(density, path.base, path.schedule(temperatures), key, path.moves, walkers, resample=True)
     cost = _cost(density, path, size)
-    budget.spend(cost)
     logs = by_ancestor(run)
     value, error = mean_of(logs)
     findings = tuple(path_findings(density, path, run))
     answer = judged(density, "smc", value, error, cost, logs, pareto_smoothed(logs)[1], findings)
+    budget.spend(cost, _line(answer))
     return Annealed(path, answer, size)
 
 
@@ -195,13 +198,14 @@ def _wider(base: Base) -> Base:
     )
 
 
+def _line(route: LogZ) -> str:
+    return f"{route.estimator}: {route.value:.6g} ± {route.standard_error:.2g}, {route.verdict}"
+
+
 # -- telling ---------------------------------------------------------------------------
 def _told(density: Density, routes: list[LogZ], done: list[LogZ] | None, budget: Budget, target_error: float) -> LogZ:
     good = done or healthy(routes)
-    findings = [
-        Finding(f"{r.estimator}: {r.value:.6g} ± {r.standard_error:.2g}, {r.verdict}", "nothing is to be done", NOTE)
-        for r in routes
-    ]
+    findings = [Finding(_line(route), "nothing is to be done", NOTE) for route in routes]
     verdict = "ok"
     value, error = combined(good) if good else best_of(routes)
     if done is None and len(good) >= 2 and all(agree(a, b) for a in good for b in good):
