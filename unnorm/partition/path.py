@@ -53,7 +53,7 @@ def path_from(
     stages, cloud = piloted(density, base, moves, key, walkers, REPEATS)
     spent = cost_of(density, moves, walkers * (REPEATS * len(stages) + 1))
     if moves.continuous and has_two_modes(coordinates(density, cloud.walkers)):
-        moves = moves._replace(jumps=JUMPS)
+        moves = moves._replace(jumps=min(JUMPS, base.centres.shape[1]))
     return Path(base, moves, stages, cloud, added(cost, spent))
 
 
