@@ -62,16 +62,17 @@ def prepared_kernel(kernel: Any, density) -> Any:
 
 
 def unconstrained(density, events: dict) -> dict:
-    """The data in unconstrained coordinates, those on a bound moved just inside."""
+    """The data in unconstrained coordinates, those on a bound moved just inside; without the latent variables."""
     return {
         name: jax.vmap(support.unconstrain)(jnp.asarray(support.inward(np.asarray(events[name]))))
         for name, support in density.variables.items()
+        if name in events
     }
 
 
 def constrained(density, positions: dict) -> dict:
     """The events at these coordinates."""
-    return {name: jax.vmap(support.constrain)(positions[name]) for name, support in density.variables.items()}
+    return {name: jax.vmap(density.variables[name].constrain)(value) for name, value in positions.items()}
 
 
 def starting_tuning(kernel: Any, positions: dict) -> dict:

@@ -12,11 +12,21 @@ from unnorm.density import Density, cast
 from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.fitting.along import along
 from unnorm.fitting.averaged import averaged
+from unnorm.fitting.base import no_latent
 from unnorm.fitting.data import first_of, read_data, read_weights
 from unnorm.fitting.door import check_options, probe, started
 from unnorm.fitting.given_penalties import read_penalties
+from unnorm.fitting.marginal import latent_in, too_many_rows
 from unnorm.fitting.minimised import minimised
-from unnorm.fitting.objectives import NCE, OBJECTIVES, MaximumLikelihood, ScoreMatching
+from unnorm.fitting.objectives import (
+    NCE,
+    OBJECTIVES,
+    ContrastiveDivergence,
+    MaximumLikelihood,
+    PseudoLikelihood,
+    RankingNCE,
+    ScoreMatching,
+)
 from unnorm.fitting.optimise import NEWTON_LIMIT
 from unnorm.fitting.penalised import described, refuse_lasso
 from unnorm.fitting.problem import Problem
@@ -111,7 +121,7 @@ def fit(
     events, weights, clusters = read_weights(weights, cluster, events)
     held_out = None if held_out is None else read_data(p, held_out)[1]
     findings: list[Finding] = []
-    objective = _chosen(p, objective, weights is not None or clusters is not None, findings)
+    objective = _chosen(p, events, objective, weights is not None or clusters is not None, findings)
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
     has_tree = any(isinstance(support, _PyTree) for support in p.supports.values())
     dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
@@ -166,15 +176,19 @@ def _finished(result: Fit, strict: bool) -> Fit:
     return result
 
 
-def _chosen(p: Density, objective: Any, weighted: bool, findings: list[Finding]) -> Any:
+def _chosen(p: Density, events: dict, objective: Any, weighted: bool, findings: list[Finding]) -> Any:
+    """The objective as an object that serves the density and the data, and what is to be said of the choice."""
+    latent = latent_in(p, events)
+    if latent:
+        what = f"{', '.join(latent)} {'is' if len(latent) == 1 else 'are'} absent from the data and taken as latent"
+        findings.append(Finding(what, "pass them by name if they were observed", NOTE))
     if objective is None:
-        options = (MaximumLikelihood(), ScoreMatching(), NCE())
-        objective = next((option for option in options if option.refuse(p) is None), options[-1])
-        name = type(objective).__name__
-        what = f"{name} was chosen, the first of maximum likelihood, score matching and NCE that serves {p.name}"
-        findings.append(Finding(what, "name an objective to change it", NOTE))
+        objective, why = _by_default(p, events)
+        findings.append(
+            Finding(f"{type(objective).__name__} was chosen, {why}", "name an objective to change it", NOTE)
+        )
     objective = look_up(objective, OBJECTIVES, "objective", "losses|gradient")
-    refusal = objective.refuse(p)
+    refusal = objective.refuse(p) or (_refusal_of_latent(objective, p, events) if latent else None)
     if refusal:
         raise ValueError(f"{refusal}.")
     if weighted and not getattr(objective, "takes_weights", False):
@@ -183,3 +197,27 @@ def _chosen(p: Density, objective: Any, weighted: bool, findings: list[Finding])
             "un.objectives.MaximumLikelihood, ScoreMatching or PseudoLikelihood."
         )
     return objective
+
+
+def _by_default(p: Density, events: dict) -> tuple[Any, str]:
+    """The objective where none is named, and why it is that."""
+    options, names = (MaximumLikelihood(), ScoreMatching(), NCE()), "maximum likelihood, score matching and NCE"
+    if latent_in(p, events):
+        options = (MaximumLikelihood(), ContrastiveDivergence(persistent=True))
+        names = "maximum likelihood and contrastive divergence"
+    elif p.covariates:
+        options = (MaximumLikelihood(), PseudoLikelihood(), ScoreMatching(), RankingNCE())
+        names = "maximum likelihood, pseudo-likelihood, score matching and ranking NCE"
+
+    def serves(option) -> bool:
+        if option.refuse(p) or latent_in(p, events) and _refusal_of_latent(option, p, events):
+            return False
+        return not (isinstance(option, MaximumLikelihood) and too_many_rows(p, events))
+
+    chosen = next((option for option in options if serves(option)), options[-1])
+    return chosen, f"the first of {names} that serves {p.name}"
+
+
+def _refusal_of_latent(objective: Any, p: Density, events: dict) -> str | None:
+    asked = getattr(objective, "refuse_latent", None)
+    return asked(p, events) if asked else no_latent(objective, p, events)

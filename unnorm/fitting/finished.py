@@ -27,7 +27,7 @@ def finished(problem: Problem, density, extra, covariance, converged, history) -
         listed = Covariance(*(slope @ part @ slope.T for part in covariance))
     values = {name: jax.tree.map(_at_rest, value) for name, value in density.parameters.items()}
     fitted = p.bind(**values)
-    where, gradient, exact = exact_log_z(density, vector, unravel, events, findings)
+    where, gradient, exact = exact_log_z(density, vector, unravel, events, findings, extra.shared.get("plan"))
     if "log_z" in extra.learned:
         at = _position_of_log_z(extra, unravel, vector)
         total, drawn = (np.nan, np.nan) if covariance is None else (part[at, at] for part in covariance[:2])
@@ -39,7 +39,11 @@ def finished(problem: Problem, density, extra, covariance, converged, history) -
         estimated = getattr(objective, "estimated_log_z", None)  # objectives with a sampler have none
         log_z = estimated and estimated(density, extra, events, covariance)
     improper = any(f.severity == ERROR and "normalized" in f.what for f in findings)
-    if log_z is None and not improper:
+    if density.covariates:
+        what = f"each row has its own log Z, by its {', '.join(density.covariates)}"
+        given = ", ".join(f"{name}=..." for name in density.covariates)
+        findings.append(Finding(what, f"run un.log_z(fit.density.given({given})) for one of them", NOTE))
+    elif log_z is None and not improper:
         findings.append(Finding("the method gives no log Z here", "run un.log_z(fit.density) for it", NOTE))
     if covariance is not None and 1 < problem.rows <= len(vector):
         findings.append(

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.fitting.chains import advance, unconstrained
 from unnorm.fitting.inference import NoCovariance
-from unnorm.fitting.objectives.contrastive_divergence import advance
-from unnorm.fitting.objectives.maximum_likelihood import unconstrained
 from unnorm.fitting.simulated import scores_at
 from unnorm.partition.nodes import count_states, enumerate_states
 from unnorm.sampling.base import Target
@@ -23,26 +22,59 @@ _APART = 4.0  # standard errors that two groups of chains may differ by
 
 def simulate(density, events: dict, key: jax.Array, replicates: int) -> dict:
     """Independent data sets as large as the data: ``{name: (replicates, n, ...)}``."""
-    if density.covariates:
-        raise NoCovariance(
-            f"{density.name} has the covariate {next(iter(density.covariates))}, and data sets are not drawn from a "
-            "density with covariates yet, so there are no standard errors",
-            "declare it as a constant where there is one row",
-        )
     rows = len(next(iter(events.values())))
-    count = replicates * rows
-    drawn = _draws(density, events, key, count)
-    return jax.tree.map(lambda leaf: leaf.reshape((replicates, rows) + leaf.shape[1:]), drawn)
+    if density.covariates:
+        drawn = _row_by_row(density, events, key, replicates)
+    else:
+        drawn = _draws(density, events, key, replicates * rows)
+        drawn = jax.tree.map(lambda leaf: leaf.reshape((replicates, rows) + leaf.shape[1:]), drawn)
+    return {name: value for name, value in drawn.items() if name in events}  # latent variables stay so
+
+
+def _row_by_row(density, events: dict, key: jax.Array, replicates: int) -> dict:
+    """Every row from its own density, and its covariates with it, where the states can be listed."""
+    states = _states_to_list(density)
+    if states is None:
+        raise NoCovariance(
+            f"{density.name} has the covariate {next(iter(density.covariates))}, and rows are drawn from densities of "
+            f"their own only where these have at most {_LISTED:,} states, so there are no standard errors",
+            "give the covariates one value by p.given(...), or pass more rows",
+        )
+    covariates = {name: jnp.asarray(events[name]) for name in density.covariates}
+    drawn = _drawn_rows(density, covariates, key, replicates)
+    repeated = {n: jnp.broadcast_to(value, (replicates, *value.shape)) for n, value in covariates.items()}
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), drawn) | repeated
+
+
+def _states_to_list(density) -> int | None:
+    """The number of states where they are few enough to be listed."""
+    states = count_states(density) if all(support.discrete for support in density.variables.values()) else None
+    return states if states is not None and states <= _LISTED else None
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _drawn_rows(density, covariates: dict, key, replicates: int) -> dict:
+    """(rows, replicates, ...)"""
+    states = enumerate_states(density)
+
+    def of_row(given):
+        row, key = given
+        values = jax.vmap(lambda event: density.log_density(event | row))(states)
+        return jax.random.categorical(key, values, shape=(replicates,))
+
+    keys = jax.random.split(key, len(next(iter(covariates.values()))))
+    chosen = jax.lax.map(of_row, (covariates, keys))
+    return jax.tree.map(lambda leaf: leaf[chosen], states)
 
 
 def _draws(density, events, key, count: int) -> dict:
     supports = density.variables.values()
-    states = count_states(density) if all(support.discrete for support in supports) else None
-    if states is not None and states <= _LISTED:
+    if _states_to_list(density) is not None:
         return _listed_draws(density, key, count)
     chains = count if len(next(iter(events.values()))) == 1 else min(count, _CHAINS)
     each = -(-count // chains)
-    if all(support.states is not None for support in supports):
+    latent = any(name not in events for name in density.variables)
+    if all(support.states is not None for support in supports) and not latent:
         drawn = _gibbs_draws(density, events, key, chains, each)
     else:
         drawn = _sampled_draws(density, key, chains, each)
