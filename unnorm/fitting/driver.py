@@ -9,30 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.density import Density, cast
-from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.diagnostics.verdict import Finding
 from unnorm.fitting.along import along
 from unnorm.fitting.averaged import averaged
-from unnorm.fitting.base import no_latent
+from unnorm.fitting.choice import chosen
 from unnorm.fitting.data import first_of, read_data, read_weights
 from unnorm.fitting.door import check_options, probe, started
 from unnorm.fitting.given_penalties import read_penalties
-from unnorm.fitting.marginal import latent_in, too_many_rows
 from unnorm.fitting.minimised import minimised
-from unnorm.fitting.objectives import (
-    NCE,
-    OBJECTIVES,
-    ContrastiveDivergence,
-    MaximumLikelihood,
-    PseudoLikelihood,
-    RankingNCE,
-    ScoreMatching,
-)
 from unnorm.fitting.optimise import NEWTON_LIMIT
 from unnorm.fitting.penalised import described, refuse_lasso
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.result import Fit
+from unnorm.fitting.together import together
 from unnorm.fitting.trained import trained
-from unnorm.methods import look_up
 from unnorm.progress import bar
 from unnorm.supports import _PyTree
 
@@ -67,9 +57,11 @@ def fit(
     mini-batches; those have no standard errors.
 
     Args:
-        p: the density; parameters start at their bound or declared values.
-        data: an array (n, ...), DataFrame, xarray object, or a dict by variable; exactly one leading axis; or an
-            iterable of such batches of one size, gone through again and again.
+        p: the density; parameters start at their bound or declared values. A list of densities that share parameters
+            (by equal names) is fitted to a list of data sets: the loss is the sum over the rows of all of them.
+        data: an array (n, ...), DataFrame, xarray object, or a dict by variable and covariate; exactly one leading
+            axis; or an iterable of such batches of one size, gone through again and again. Variables that are absent
+            are latent.
         objective: an object of `un.objectives`, its registry name, or None: maximum likelihood where Z is at hand
             exactly, else score matching where the supports have a form of it, else noise contrastive estimation.
         weights: one number for each row: whole numbers are frequencies (so many equal rows), others sampling weights.
@@ -112,6 +104,13 @@ def fit(
     References:
         van der Vaart (1998), Asymptotic Statistics, ch. 5, doi:10.1017/CBO9780511802256.
     """
+    if isinstance(p, list | tuple):
+        asked = {
+            "weights": weights, "cluster": cluster, "penalty": penalty, "prior": prior, "optimizer": optimizer,
+            "steps": steps, "batch_size": batch_size, "held_out": held_out, "callback": callback, "store": store,
+        }  # fmt: skip
+        found = together(list(p), data, objective, asked, start, restarts, seed, progress, dtype)
+        return _finished(found, strict)
     check_options(
         p, steps=steps, batch_size=batch_size, seed=seed, restarts=restarts, dtype=dtype, optimizer=optimizer,
         callback=callback,
@@ -121,7 +120,7 @@ def fit(
     events, weights, clusters = read_weights(weights, cluster, events)
     held_out = None if held_out is None else read_data(p, held_out)[1]
     findings: list[Finding] = []
-    objective = _chosen(p, events, objective, weights is not None or clusters is not None, findings)
+    objective = chosen([(p, events)], objective, weights is not None or clusters is not None, findings)
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
     has_tree = any(isinstance(support, _PyTree) for support in p.supports.values())
     dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
@@ -174,50 +173,3 @@ def _finished(result: Fit, strict: bool) -> Fit:
     if strict:
         result.raise_unless_passed()
     return result
-
-
-def _chosen(p: Density, events: dict, objective: Any, weighted: bool, findings: list[Finding]) -> Any:
-    """The objective as an object that serves the density and the data, and what is to be said of the choice."""
-    latent = latent_in(p, events)
-    if latent:
-        what = f"{', '.join(latent)} {'is' if len(latent) == 1 else 'are'} absent from the data and taken as latent"
-        findings.append(Finding(what, "pass them by name if they were observed", NOTE))
-    if objective is None:
-        objective, why = _by_default(p, events)
-        findings.append(
-            Finding(f"{type(objective).__name__} was chosen, {why}", "name an objective to change it", NOTE)
-        )
-    objective = look_up(objective, OBJECTIVES, "objective", "losses|gradient")
-    refusal = objective.refuse(p) or (_refusal_of_latent(objective, p, events) if latent else None)
-    if refusal:
-        raise ValueError(f"{refusal}.")
-    if weighted and not getattr(objective, "takes_weights", False):
-        raise ValueError(
-            f"{type(objective).__name__} takes no sampling weights or clusters; expected an objective that does; use "
-            "un.objectives.MaximumLikelihood, ScoreMatching or PseudoLikelihood."
-        )
-    return objective
-
-
-def _by_default(p: Density, events: dict) -> tuple[Any, str]:
-    """The objective where none is named, and why it is that."""
-    options, names = (MaximumLikelihood(), ScoreMatching(), NCE()), "maximum likelihood, score matching and NCE"
-    if latent_in(p, events):
-        options = (MaximumLikelihood(), ContrastiveDivergence(persistent=True))
-        names = "maximum likelihood and contrastive divergence"
-    elif p.covariates:
-        options = (MaximumLikelihood(), PseudoLikelihood(), ScoreMatching(), RankingNCE())
-        names = "maximum likelihood, pseudo-likelihood, score matching and ranking NCE"
-
-    def serves(option) -> bool:
-        if option.refuse(p) or latent_in(p, events) and _refusal_of_latent(option, p, events):
-            return False
-        return not (isinstance(option, MaximumLikelihood) and too_many_rows(p, events))
-
-    chosen = next((option for option in options if serves(option)), options[-1])
-    return chosen, f"the first of {names} that serves {p.name}"
-
-
-def _refusal_of_latent(objective: Any, p: Density, events: dict) -> str | None:
-    asked = getattr(objective, "refuse_latent", None)
-    return asked(p, events) if asked else no_latent(objective, p, events)

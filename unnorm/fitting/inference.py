@@ -38,6 +38,8 @@ class NoCovariance(ValueError):
 
 def row_scores(objective, density, extra, events, vector) -> jax.Array:
     """ψ of every row, (n, p), some rows at a time to bound memory."""
+    if hasattr(objective, "row_scores"):  # of several data sets
+        return objective.row_scores(density, extra, events, vector)
     if getattr(objective, "in_pairs", False):
         return jax.jacfwd(lambda v: losses(objective, density, extra, events, v))(vector)
 

@@ -1,6 +1,7 @@
 """Fits of deterministic objectives: minimised to convergence, with the sandwich."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -19,8 +20,8 @@ from unnorm.fitting.restarts import best_of
 from unnorm.fitting.result import Fit
 
 
-def minimised(problem: Problem) -> Fit:
-    """Minimise, from several starts if asked; then the sandwich."""
+def minimised(problem: Problem, finish: Callable = finished) -> Fit:
+    """Minimise, from several starts if asked; then the sandwich; `finish` puts them into the user's terms."""
     objective, density, events = problem.objective, problem.density, problem.events
     key = jax.random.key(problem.seed)
     extra = problem.prepared(key)
@@ -56,7 +57,7 @@ def minimised(problem: Problem) -> Fit:
                 "look for parameters that run away (an empty cell, a flat direction), fix them or pass another start",
             )
         )
-    fit = finished(problem, density, extra, covariance, converged, found.history)
+    fit = finish(problem, density, extra, covariance, converged, found.history)
     tell_runaways(fit, density, extra, signs)
     fit._again = functools.partial(bootstrapped, problem, density, extra)
     return fit

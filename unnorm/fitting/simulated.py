@@ -213,7 +213,8 @@ def information_of_rows(density, extra, events, key) -> np.ndarray:
     """
     one, other = np.asarray(_latent_scores(density, extra.shared["latent"], events, key, _REPLICATES))
     found = (one - one.mean(0)).T @ (other - other.mean(0)) / len(one)
-    return (found + found.T) / 2
+    values, vectors = np.linalg.eigh((found + found.T) / 2)
+    return (vectors * np.maximum(values, 0.0)) @ vectors.T  # noise may leave a small eigenvalue below zero
 
 
 def _curvature(density, extra) -> np.ndarray:
