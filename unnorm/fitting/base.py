@@ -50,8 +50,9 @@ def no_latent(objective: Any, density: Density, events: dict) -> str:
     """The refusal of an objective that needs every variable in the data."""
     name = next(name for name in density.variables if name not in events)
     return (
-        f"{type(objective).__name__} does not serve the latent variable {name}, which is not in the data; expected it "
-        "there (look for a mistyped name); use un.objectives.MaximumLikelihood or ContrastiveDivergence"
+        f"{type(objective).__name__} does not serve latent variables, and data has no values for {name}; found "
+        f"{', '.join(events)}; expected {', '.join(density.variables | density.covariates)} (look for a mistyped "
+        "name); use un.objectives.MaximumLikelihood or ContrastiveDivergence"
     )
 
 
