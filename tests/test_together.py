@@ -67,6 +67,7 @@ def test_a_mean_is_shared_by_two_data_sets():
     assert fit.passed
 
 
+@pytest.mark.slow
 def test_counts_and_bits_share_a_field():
     """A sum of likelihoods of two kinds of data, by SciPy; one of them with a covariate."""
     rng = np.random.default_rng(3)
