@@ -14,6 +14,7 @@ from unnorm.fitting import simulated, stochastic
 from unnorm.fitting.base import Extra
 from unnorm.fitting.finished import finished
 from unnorm.fitting.inference import NoCovariance
+from unnorm.fitting.latent_scores import information_of_rows
 from unnorm.fitting.marginal import latent_in
 from unnorm.fitting.optimise import NEWTON_LIMIT
 from unnorm.fitting.problem import Problem
@@ -42,7 +43,7 @@ def averaged(problem: Problem) -> Fit:
                 return None
         # No theory for this kernel or for latent variables: maximum likelihood's errors as the scale.
         if latent_in(density, events):
-            information = simulated.information_of_rows(at(vector), extra, events, check_key)
+            information = information_of_rows(at(vector), extra, events, check_key)
         else:
             information = simulated.run_long(at(vector), events, check_key).information
         return np.sqrt(np.diagonal(np.linalg.pinv(information, hermitian=True)) / rows)

@@ -21,7 +21,7 @@ from unnorm.fitting.optimise import NEWTON_LIMIT
 from unnorm.fitting.penalised import described, refuse_lasso
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.result import Fit
-from unnorm.fitting.together import together
+from unnorm.fitting.several import several
 from unnorm.fitting.trained import trained
 from unnorm.progress import bar
 from unnorm.supports import _PyTree
@@ -109,7 +109,7 @@ def fit(
             "weights": weights, "cluster": cluster, "penalty": penalty, "prior": prior, "optimizer": optimizer,
             "steps": steps, "batch_size": batch_size, "held_out": held_out, "callback": callback, "store": store,
         }  # fmt: skip
-        found = together(list(p), data, objective, asked, start, restarts, seed, progress, dtype)
+        found = several(list(p), data, objective, asked, start, restarts, seed, progress, dtype)
         return _finished(found, strict)
     check_options(
         p, steps=steps, batch_size=batch_size, seed=seed, restarts=restarts, dtype=dtype, optimizer=optimizer,

@@ -27,7 +27,7 @@ from unnorm.fitting.chains import (
     unconstrained,
 )
 from unnorm.fitting.inference import Covariance, NoCovariance, bread_and_meat
-from unnorm.fitting.marginal import covariates_of, latent_in, of_latent
+from unnorm.fitting.marginal import covariates_of, latent_in
 from unnorm.fitting.objectives.contrastive_divergence import contrast
 from unnorm.fitting.optimise import NEWTON_LIMIT, hessian
 from unnorm.fitting.penalties import slope_and_curvature
@@ -51,7 +51,8 @@ class LongRun(NamedTuple):
     expected: np.ndarray | None = None  # with covariates: each row's mean score, by two halves of the run (2, n, p)
 
 
-def _score_function(density):
+def score_function(density):
+    """∇ log p̃ of one event in the free parameters, as one vector."""
     vector, unravel = ravel_pytree(density.free())
     return lambda event: jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
 
@@ -59,13 +60,13 @@ def _score_function(density):
 @jax.jit
 def scores_at(density, events) -> jax.Array:
     """∇ log p̃ in the free parameters at every event (n, p)."""
-    return jax.vmap(_score_function(density))(events)
+    return jax.vmap(score_function(density))(events)
 
 
 @functools.partial(jax.jit, static_argnames="replicates")
 def replicated_scores(objective, density, extra, events, key, replicates: int):
     """Scores at the data (n, p), and the mean scores of two groups of negatives (2, n, p)."""
-    kernel, score = extra.shared["kernel"], _score_function(density)
+    kernel, score = extra.shared["kernel"], score_function(density)
 
     own = covariates_of(density, events)
 
@@ -85,7 +86,7 @@ def long_run(kernel, density, events, starts, tuning, key, own: dict, rounds: in
 
     `own` are the covariates of every chain: then each chain's mean score is kept too, by two halves (2, chains, p).
     """
-    score, chains = _score_function(density), len(next(iter(starts.values())))
+    score, chains = score_function(density), len(next(iter(starts.values())))
     kept = chains if own else 0
 
     def one(carry, given):
@@ -183,38 +184,6 @@ def _spread_of(data: np.ndarray, run: LongRun) -> np.ndarray:
     centred = centred - centred.mean(1, keepdims=True)
     meat = centred[0].T @ centred[1] / len(data)
     return (meat + meat.T) / 2
-
-
-@functools.partial(jax.jit, static_argnames="rounds")
-def _latent_scores(density, latent: dict, events: dict, key, rounds: int) -> jax.Array:
-    """Each row's mean score over its latent chain, by two halves of some rounds (2, n, p)."""
-    score = _score_function(density)
-
-    def one(carry, given):
-        positions, sums = carry
-        key, half = given
-        positions, found, _ = advance(
-            latent["kernel"], of_latent(density, events), latent["tuning"], positions, key, 1, events
-        )
-        scores = jax.vmap(score)(events | found)
-        return (positions, sums + jax.nn.one_hot(half, 2, dtype=scores.dtype)[:, None, None] * scores), None
-
-    size, count = ravel_pytree(density.free())[0].size, count_of(events)
-    start = latent["positions"], jnp.zeros((2, count, size), jnp.result_type(*events.values()))
-    half = jnp.arange(2 * rounds) // rounds
-    (_, sums), _ = jax.lax.scan(one, start, (jax.random.split(key, 2 * rounds), half))
-    return sums / rounds
-
-
-def information_of_rows(density, extra, events, key) -> np.ndarray:
-    """Cov(E[s | x_i]) over the rows: the information where variables are latent and the model is true.
-
-    References: Louis (1982), doi:10.1111/j.2517-6161.1982.tb01203.x (E[s | x] is the score of x).
-    """
-    one, other = np.asarray(_latent_scores(density, extra.shared["latent"], events, key, _REPLICATES))
-    found = (one - one.mean(0)).T @ (other - other.mean(0)) / len(one)
-    values, vectors = np.linalg.eigh((found + found.T) / 2)
-    return (vectors * np.maximum(values, 0.0)) @ vectors.T  # noise may leave a small eigenvalue below zero
 
 
 def _curvature(density, extra) -> np.ndarray:
