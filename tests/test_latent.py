@@ -66,14 +66,15 @@ def test_a_mixture_is_that_of_expectation_maximisation():
 
 @pytest.mark.slow
 def test_the_sandwich_of_a_mixture_is_the_spread_over_data_sets():
-    """By the parametric bootstrap from the truth, 200 data sets."""
+    """200 data sets drawn from the fit, fitted from there on."""
     rng, truth = np.random.default_rng(3), fitted(mixture, {"x": VALUES}).summary()
     found = []
     for _ in range(200):
         high = rng.random(ROWS) < 1 / (1 + np.exp(-truth.estimate["logit"]))
         means, spreads = truth.estimate.iloc[1:3].to_numpy(), truth.estimate.iloc[3:].to_numpy()
         x = means[high.astype(int)] + spreads[high.astype(int)] * rng.normal(size=ROWS)
-        found.append(fitted(mixture, {"x": x}, o.MaximumLikelihood()).summary().estimate)
+        there = mixture.bind(logit=truth.estimate["logit"], means=means, spreads=spreads)
+        found.append(fitted(there, {"x": x}, o.MaximumLikelihood()).summary().estimate)
     ratio = truth.standard_error / pd.DataFrame(found).std()
     assert ratio.between(0.8, 1.25).all(), ratio
 
@@ -100,16 +101,16 @@ def test_latent_variables_and_covariates_together():
     """A switching regression: the line of a row depends on a label that is not seen."""
     rng = np.random.default_rng(9)
     z, label = rng.normal(size=400), rng.random(400) < 0.4
-    y = np.where(label, 2.0 + z, -2.0 - z) + 0.5 * rng.normal(size=400)
+    y = np.where(label, 1.0 + z, -1.0 - z) + rng.normal(size=400)
     p = un.Density(
-        lambda y, h, *, z, slope, shift, logit: logit * h - 2.0 * (y - (2 * h - 1) * (shift + slope * z)) ** 2,
+        lambda y, h, *, z, slope, shift, logit: logit * h - 0.5 * (y - (2 * h - 1) * (shift + slope * z)) ** 2,
         {"y": un.Real, "h": un.Binary}, {"slope": (un.Real, 0.5), "shift": (un.Real, 1.0), "logit": (un.Real, 0.0)},
         covariates={"z": un.Covariate},
     )  # fmt: skip
 
     def loss(v):
         mean, share = v[1] + v[0] * z, 1 / (1 + np.exp(-v[2]))
-        low, high = (stats.norm(sign * mean, 0.5).pdf(y) for sign in (-1, 1))
+        low, high = (stats.norm(sign * mean).pdf(y) for sign in (-1, 1))
         return -np.log((1 - share) * low + share * high).sum()
 
     known = minimize(loss, [0.5, 1.0, 0.0], tol=1e-10)
@@ -211,6 +212,13 @@ def test_every_other_objective_names_the_two_that_serve():
     large = un.Density(lambda x, h, *, a: a * x * h.sum(), {"x": un.Binary, "h": un.Binary[18]}, {"a": (un.Real, 0.0)})
     with pytest.raises(ValueError, match="sums over the latent h.*ContrastiveDivergence[.]$"):
         fitted(large, {"x": np.array([0, 1])}, o.MaximumLikelihood())
+
+
+def test_batches_and_held_out_rows_must_fit_the_data():
+    with pytest.raises(ValueError, match="keeps a chain for each row, for h is a covariate or latent"):
+        fitted(mixture, iter([{"x": VALUES}] * 2), o.ContrastiveDivergence())
+    with pytest.raises(ValueError, match="held_out has values for x, h and data for x; expected the same"):
+        fitted(mixture, {"x": VALUES}, o.MaximumLikelihood(), held_out={"x": VALUES, "h": HIGH})
 
 
 def test_names_that_the_density_does_not_know_are_no_latent_variables():

@@ -16,6 +16,7 @@ from unnorm.fitting.choice import chosen
 from unnorm.fitting.data import first_of, read_data, read_weights
 from unnorm.fitting.door import check_options, probe, started
 from unnorm.fitting.given_penalties import read_penalties
+from unnorm.fitting.marginal import latent_in
 from unnorm.fitting.minimised import minimised
 from unnorm.fitting.optimise import NEWTON_LIMIT
 from unnorm.fitting.penalised import described, refuse_lasso
@@ -119,6 +120,11 @@ def fit(
     p, events = read_data(p, data)
     events, weights, clusters = read_weights(weights, cluster, events)
     held_out = None if held_out is None else read_data(p, held_out)[1]
+    if held_out is not None and set(held_out) != set(events):
+        raise ValueError(
+            f"held_out has values for {', '.join(held_out)} and data for {', '.join(events)}; expected the same; pass "
+            "the same variables in both."
+        )
     findings: list[Finding] = []
     objective = chosen([(p, events)], objective, weights is not None or clusters is not None, findings)
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
@@ -161,12 +167,24 @@ def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
         )
     if not trains:
         return averaged
+    if problem.batches is not None and problem.objective.stochastic:
+        _refuse_own_chains(problem)
     if problem.held_out is not None and problem.objective.stochastic:
         raise ValueError(
             f"held_out was given to {type(problem.objective).__name__}, whose loss has no meaning; expected an "
             "objective with a loss; leave it out, or use un.objectives.NCE, ScoreMatching or DenoisingScoreMatching."
         )
     return trained
+
+
+def _refuse_own_chains(problem: Problem) -> None:
+    """Batches that come and go have no chains of their rows."""
+    named = [*problem.density.covariates, *latent_in(problem.density, problem.events)]
+    if named:
+        raise ValueError(
+            f"data is an iterable of batches and {type(problem.objective).__name__} keeps a chain for each row, for "
+            f"{named[0]} is a covariate or latent; expected all rows; pass them at once, with batch_size=."
+        )
 
 
 def _finished(result: Fit, strict: bool) -> Fit:

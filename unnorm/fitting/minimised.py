@@ -38,6 +38,7 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
             "derivatives are finite on the data."
         )
     density, extra, converged = found.density, found.extra, found.settled
+    _refuse_infinite(objective, density)
     problem.findings += objective.findings(density, extra, events)
     covariance, signs = None, np.zeros(len(found.vector))
     enough = few(density, extra)
@@ -61,6 +62,16 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
     tell_runaways(fit, density, extra, signs)
     fit._again = functools.partial(bootstrapped, problem, density, extra)
     return fit
+
+
+def _refuse_infinite(objective, density) -> None:
+    """Refuse an estimate that has left the floating-point numbers, which no density can hold."""
+    for name, value in density.parameters.items():
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(value)):
+            raise ValueError(
+                f"Parameter {name} of {density.name} ran away to infinity under {type(objective).__name__}; expected a "
+                f"finite estimate; pass restarts=10, another start={{{name!r}: ...}} or a prior, or fix it."
+            )
 
 
 def _covariance(problem: Problem, density, extra, runs_away: bool) -> Covariance:
