@@ -140,6 +140,10 @@ def settle(objective, density, extra, events, key, standard_errors: Callable, sh
         vectors, _ = advance(APPROACH_GAIN)
         middle = vectors[CHUNK // 2 :].mean(0)
         approached = before is not None and _near(middle - before, np.asarray(walk.metric), rows)
+        if before is not None and not approached and "latent" in walk.extra.shared:
+            # The metric is that of rows whose latent variables are known, of which these data tell much less.
+            wide = standard_errors(middle, walk.extra)
+            approached = wide is not None and bool(np.all(np.abs(middle - before) <= wide))
         before = middle
     kept, errors, converged, last = [], None, False, done + (AVERAGE_LIMIT if steps is None else max(steps // 2, CHUNK))
     while not converged and done < last:
