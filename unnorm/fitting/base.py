@@ -73,7 +73,7 @@ class PerExample:
         """Return why this objective does not serve variables that are not among the events, as a sentence, or None."""
         return no_latent(self, density, events)
 
-    def rows_at_once(self, extra: Extra) -> int:
+    def rows_at_once(self, density: Density, extra: Extra) -> int:
         """Return how many rows may be differentiated together, so that memory stays bounded."""
         return 512
 

@@ -50,7 +50,7 @@ def row_scores(objective, density, extra, events, vector) -> jax.Array:
         row, event = jax.tree.map(lambda leaf: leaf[None], given)
         return jax.grad(loss_of)(vector, row, event)
 
-    together = objective.rows_at_once(extra) if hasattr(objective, "rows_at_once") else 512
+    together = objective.rows_at_once(density, extra) if hasattr(objective, "rows_at_once") else 512
     return jax.lax.map(one, (extra.rows, events), batch_size=together)
 
 

@@ -150,7 +150,8 @@ class Fit(Result):
             Without a covariance of the parameters the errors are NaN.
 
         Raises:
-            ValueError: data that do not fit, covariates, or a log Z whose verdict is neither "exact" nor "ok".
+            ValueError: data that do not fit, covariates or latent variables without an exact log Z, or a log Z whose
+                verdict is neither "exact" nor "ok".
 
         Example:
             >>> import unnorm as un

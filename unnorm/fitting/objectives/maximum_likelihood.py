@@ -171,8 +171,9 @@ class MaximumLikelihood(PerExample):
             return log_z_of_rows(density, shared["plan"], shared["distinct"])[extra.rows["number"]]
         return log_z_at(density, shared["plan"], events)
 
-    def rows_at_once(self, extra):
-        plans = [plan for plan in (extra.shared["plan"], extra.shared.get("latent")) if plan is not None]
+    def rows_at_once(self, density, extra):
+        plans = [extra.shared["plan"]] if density.covariates else []  # without, log Z is one for all rows
+        plans = [plan for plan in (*plans, extra.shared.get("latent")) if plan is not None]
         return max(1, min(512, 16 * AT_ONCE // max((len(plan.log_weights) for plan in plans), default=1)))
 
     def shared_noise(self, density, extra, events):
