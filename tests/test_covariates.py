@@ -255,7 +255,7 @@ def test_chains_on_batches_keep_their_rows():
 # -- errors ------------------------------------------------------------------------------------------------------------
 @pytest.mark.slow
 def test_intervals_of_a_regression_cover():
-    """500 data sets at the same covariates, whose spread is not the model's: the sandwich must hold."""
+    """500 data sets at the same covariates."""
     rng, truth, covered = np.random.default_rng(11), np.array([0.5, -1.0]), []
     z = rng.normal(size=120)
     p = un.Density(
