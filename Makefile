@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 PYTEST = $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench lint clean
+.PHONY: help demo test test-all bench cases lint clean
 
 help:  ## show these targets
 	@$(PYTHON) -c 'import re; [print(f"  make {t:10}{h}") for t, h in re.findall(r"^([a-z-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -25,6 +25,9 @@ test-all: $(STAMP)  ## run every test, the slow ones too
 bench: $(STAMP)  ## run the speed benchmarks; their tables are kept in docs/benchmarks.md
 	@cd tests && for part in chain_steps many_chains torch_peers effective_draws start_up hessian_trace training whole_fits; do \
 	  ../$(BIN)/python -m benchmarks.$$part; done
+
+cases: $(STAMP)  ## run the case studies anew and write their pages, docs/cases
+	@$(BIN)/python docs/cases/make.py
 
 lint: $(STAMP)  ## check the code with ruff
 	@$(BIN)/ruff check unnorm tests

@@ -12,6 +12,7 @@ import unnorm as un
 from unnorm.density import cast
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed, too_heavy
 from unnorm.partition import auto
+from unnorm.partition.agreement import settled_by
 from unnorm.partition.annealing import Run
 from unnorm.partition.auto import two_routes
 from unnorm.partition.base import LogZ
@@ -146,25 +147,25 @@ def test_no_two_annealed_runs_share_their_noise(monkeypatch):
     """Both paths are repeated at the same size, and a key used twice would make one number of two routes."""
     keys = []
 
-    def run(density, path, key, level, budget):
+    def run(density, path, key, size, budget):
         keys.append(tuple(np.asarray(jax.random.key_data(key))))
-        return auto.Annealed(path, route("smc", 0.0, 1.0), level)
+        return auto.Annealed(path, route("smc", 0.0, 0.12), size)
 
     monkeypatch.setattr(auto, "_run", run)
     monkeypatch.setattr(auto, "_cost", lambda *_: {"values": 0, "gradients": 0})
-    paths = [auto.Annealed(None, route("smc", 0.0, 1.0), 0) for _ in range(2)]
+    paths = [auto.Annealed(None, route("smc", 0.0, 0.12), auto.Size(0, 0)) for _ in range(2)]
     while paths is not None:
         paths = auto._grown(None, None, paths, jax.random.key(0), auto.Budget({"values": 0, "gradients": 0}, 1), 0.1)
-    assert len(keys) == len(set(keys)) == 2 * (len(auto.SIZES) - 1)
+    assert len(keys) == len(set(keys)) >= 4
 
 
 def test_a_bridge_that_misses_mass_is_left_out_and_its_precision_too():
     """Chains may find less mass than two other routes; the error that is asked for is then that of the others."""
     low, others = route("bridge", 0.0, 0.001), [route("importance_sampling", 0.7), route("smc", 0.7)]
-    assert auto._verdict([low, *others], 0.05) == others
-    assert auto._verdict([low, *others], 0.005) is None
-    assert auto._verdict([route("bridge", 1.4, 0.001), *others], 0.05) is None
-    assert auto._verdict([others[0], route("smc", 0.9)], 0.05) is None
+    assert settled_by([low, *others], 0.05) == others
+    assert settled_by([low, *others], 0.005) is None
+    assert settled_by([route("bridge", 1.4, 0.001), *others], 0.05) is None
+    assert settled_by([others[0], route("smc", 0.9)], 0.05) is None
 
 
 def test_all_populations_are_looked_at():
@@ -283,3 +284,73 @@ def test_intervals_of_annealing_cover(name):
     assert called >= 90 and covered >= 0.9 * called
     assert 0.8 < np.median([z.standard_error for z in found]) / np.sqrt(np.mean(errors**2)) < 1.5
     assert sum(truth < z.bounds[0] for z in found) <= 5
+
+
+# -- variants of SMC -------------------------------------------------------------------
+@pytest.mark.parametrize("variant", ["waste_free", "persistent"])
+def test_variants_of_smc_find_a_known_value(variant):
+    """The standard error is the spread of the populations, and the interval Student's t."""
+    smc = un.estimators.SMC(particles=800, temperatures=20, pilot=200, variant=variant)
+    z = un.log_z(un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[3]}), smc, seed=0, progress=False)
+    assert z.verdict == "ok", z
+    assert z.degrees == 7
+    assert abs(z.value - 1.5 * np.log(2 * np.pi)) < 4 * z.standard_error < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gaussian", "lattice"])
+@pytest.mark.parametrize("variant", ["waste_free", "persistent"])
+def test_intervals_of_the_variants_cover(variant, name):
+    """Over 100 seeds; a binomial of .95 is below 88 once in 300 times."""
+    (p, truth), covered = TARGETS[name], 0
+    for seed in range(100):
+        smc = un.estimators.SMC(temperatures=50, variant=variant)
+        z = un.log_z(p, smc, seed=seed, progress=False)
+        lower, upper = z.interval()
+        covered += z.verdict == "ok" and lower <= truth <= upper
+    assert covered >= 88
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [({"variant": "wasteful"}, "variant"), ({"populations": 2}, "populations"),
+     ({"variant": "persistent", "particles": 100}, "particles")],
+)  # fmt: skip
+def test_variants_that_cannot_be_are_refused(options, word):
+    with pytest.raises(ValueError, match=word):
+        un.log_z(un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[5]}), un.estimators.SMC(**options), progress=False)
+
+
+# -- bases that are asked for ----------------------------------------------------------
+def test_a_base_may_be_made_of_draws():
+    """Normal draws as dicts, shifted and too wide: importance weights correct both."""
+    draws = {"x": np.random.default_rng(0).normal(0.3, 1.2, size=(400, 3))}
+    p = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[3]})
+    z = log_z(p, ImportanceSampling(base=draws))
+    assert z.verdict == "ok", z
+    assert abs(z.value - 1.5 * np.log(2 * np.pi)) < 4 * z.standard_error < 0.1
+
+
+@pytest.mark.slow
+def test_pathfinder_gives_a_base():
+    p, truth = TARGETS["gaussian"]
+    z = log_z(p, ImportanceSampling(base="pathfinder"))
+    assert z.verdict == "ok", z
+    assert abs(z.value - truth) < 4 * z.standard_error < 0.1
+
+
+@pytest.mark.slow
+def test_draws_of_a_lattice_give_its_fields():
+    p, truth = TARGETS["lattice"]
+    draws = un.sample(p, draws=200, seed=0, progress=False)
+    z = log_z(p, SMC(base=draws))
+    assert z.verdict == "ok", z
+    assert abs(z.value - truth) < 4 * z.standard_error < 0.3
+
+
+@pytest.mark.parametrize(
+    ("base", "word"), [("flow", "pathfinder"), (3, "pathfinder"), ({"y": [1.0]}, "expected x"), ({"x": [np.nan]}, "x")]
+)
+def test_what_is_no_base_is_refused(base, word):
+    with pytest.raises(ValueError, match=word):
+        log_z(un.Density(lambda x: -0.5 * x**4, {"x": un.Real}), SMC(base=base))

@@ -146,3 +146,15 @@ def test_what_several_data_sets_do_not_take():
         fitted(pair, [FIRST, SECOND], start={"centre": 1.0})
     with pytest.raises(ValueError, match="^fit was given 3; expected a density"):
         fitted([wide, 3], [FIRST, SECOND])
+
+
+def test_verbs_of_one_fit_refuse_a_fit_of_several(tmp_path):
+    fit = fitted([wide, narrow], [FIRST, SECOND], o.MaximumLikelihood())
+    for verb, asked in (
+        ("save", lambda: fit.save(tmp_path / "fit.npz")), ("profile", fit.profile),
+        ("simulate", lambda: un.simulate(fit)), ("compare", lambda: un.compare({"a": fit, "b": fit}, FIRST)),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"^{verb} was asked of a fit of 2 data sets; expected a fit of one"):
+            asked()
+    with pytest.raises(ValueError, match="data is a ndarray and the fit is of 2 data sets; expected a list"):
+        fit.log_likelihood(FIRST)

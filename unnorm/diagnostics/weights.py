@@ -35,6 +35,9 @@ def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     if inside.sum() < 25 or np.ptp(log_weights[inside]) < 1e-12:
         return log_weights, math.nan
     given = log_weights[inside]
+    tail = np.sort(given)[-math.ceil(min(0.2 * len(given), 3 * math.sqrt(len(given)))) :]
+    if tail[0] == tail[-1]:  # the heaviest weights of a few states, drawn many times
+        return log_weights, math.nan
     with np.errstate(all="ignore"):  # ties in the tail: its law cannot be fitted, and the shape is NaN
         smoothed, shape = array_stats.psislw(-given)  # made for log-likelihoods, whose inverses are the weights
     if not np.isfinite(shape) or not np.isfinite(smoothed).all():

@@ -79,7 +79,7 @@ def settle(problem: Problem, errors_at: Callable) -> stochastic.Settled:
 def refitted(problem: Problem, errors: np.ndarray, fit: Fit, replicates: int, seed: int) -> Bootstrap:
     """Redraw the rows with replacement and average anew, from the fit on."""
     rng, found = np.random.default_rng(seed), []
-    with jax.enable_x64(next(iter(problem.events.values())).dtype == np.float64):
+    with jax.enable_x64(problem.is_double):
         for _ in range(replicates):
             rows = rng.integers(problem.rows, size=problem.rows)
             events = {name: value[rows] for name, value in problem.events.items()}

@@ -13,7 +13,7 @@ from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
 from unnorm.fitting.existence import runaways
 from unnorm.fitting.inference import Covariance, NoCovariance, scores_and_curvature
 from unnorm.fitting.optimise import few, parameters_of, settled
-from unnorm.fitting.replicates import simulate
+from unnorm.fitting.replicates import data_sets
 
 REPLICATES = 200
 _FEWEST, _MOSTLY = 0.5, 0.95  # shares of replicates with a finite estimate: fewer give no covariance, a warning
@@ -35,9 +35,9 @@ def parametric(objective, density, events: dict, key: jax.Array, replicates: int
         finite and converged.
     """
     draw_key, key = jax.random.split(key)
-    drawn = simulate(density, events, draw_key, replicates)
-    data_sets = ({name: value[b] for name, value in drawn.items()} for b in range(replicates))
-    return refitted(objective, density, data_sets, key, penalty)
+    drawn = data_sets(density, events, draw_key, replicates)
+    replicated = ({name: value[b] for name, value in drawn.items()} for b in range(replicates))
+    return refitted(objective, density, replicated, key, penalty)
 
 
 def resampled(
@@ -67,8 +67,8 @@ def resampled(
     return refitted(objective, density, (redrawn() for _ in range(replicates)), key, penalty)
 
 
-def refitted(objective, density, data_sets, key, penalty) -> tuple[np.ndarray, np.ndarray]:
-    fits = [_refit(objective, density, data, jax.random.fold_in(key, b), penalty) for b, data in enumerate(data_sets)]
+def refitted(objective, density, replicated, key, penalty) -> tuple[np.ndarray, np.ndarray]:
+    fits = [_refit(objective, density, data, jax.random.fold_in(key, b), penalty) for b, data in enumerate(replicated)]
     size = max((vector.size for vector, _ in fits), default=0)
     kept = np.array([good for _, good in fits])
     return np.stack([vector if good else np.full(size, np.nan) for vector, good in fits]), kept

@@ -12,7 +12,7 @@ from unnorm.fitting.inference import Covariance, entries
 from unnorm.fitting.likelihood import exact_log_z
 from unnorm.fitting.objectives import MaximumLikelihood
 from unnorm.fitting.optimise import parameters_of
-from unnorm.fitting.problem import Problem
+from unnorm.fitting.problem import Origin, Problem
 from unnorm.fitting.result import Fit, FitLogZ
 from unnorm.methods import registry_name
 
@@ -52,6 +52,7 @@ def finished(problem: Problem, density, extra, covariance, converged, history) -
         _covariance=listed,
         _free_covariance=None if covariance is None else covariance.total[:free, :free],
         _location=where,
+        _origin=Origin(problem, density, extra),
     )
 
 

@@ -141,33 +141,51 @@ def _positive(matrix: np.ndarray) -> np.ndarray:
     return (vectors * np.maximum(values, floor)) @ vectors.T
 
 
+def opened(value, bounds: tuple[float, float]):
+    """A number on the scale that has no bounds: its log, its logit, or itself; NumPy or JAX in, the same out."""
+    (low, high), log = bounds, jnp.log if isinstance(value, jax.Array) else np.log
+    if np.isfinite(low) and np.isfinite(high):
+        return log((value - low) / (high - value))
+    return log(value - low) if np.isfinite(low) else value
+
+
+def closed(value: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+    """The number that `opened` takes to this one."""
+    low, high = bounds
+    if np.isfinite(low) and np.isfinite(high):
+        return low + (high - low) / (1 + np.exp(-value))
+    return low + np.exp(value) if np.isfinite(low) else value
+
+
+def opened_error(estimate: float, error: float, bounds: tuple[float, float]) -> float:
+    """A standard error on the scale that has no bounds."""
+    sides = [1 / np.abs(estimate - bound) for bound in bounds if np.isfinite(bound)]
+    return error * (sum(sides) if sides else 1.0)
+
+
 def interval(estimate: float, error: float, bounds: tuple[float, float], level: float = 0.95) -> tuple[float, float]:
     """A normal interval on the scale that has no bounds (log, logit), transformed back so that it respects them."""
-    z, (low, high) = norm.ppf(0.5 + level / 2), bounds
-    if np.isfinite(low) and np.isfinite(high):
-        share = (estimate - low) / (high - low)
-        if not 0 < share < 1:
-            return (np.nan, np.nan)
-        logit, spread = np.log(share / (1 - share)), error / ((high - low) * share * (1 - share))
-        ends = logit + spread * z * np.array([-1.0, 1.0])
-        return tuple(low + (high - low) / (1 + np.exp(-ends)))
-    if np.isfinite(low):
-        return tuple(low + (estimate - low) * np.exp(error / (estimate - low) * z * np.array([-1.0, 1.0])))
-    return (estimate - z * error, estimate + z * error)
+    with np.errstate(all="ignore"):  # an estimate on its bound has no interval: NaN
+        estimate = np.float64(estimate)
+        away = norm.ppf(0.5 + level / 2) * opened_error(estimate, error, bounds) * np.array([-1.0, 1.0])
+        return tuple(closed(opened(estimate, bounds) + away, bounds))
+
+
+def listed_entries(density, vector_of: Any, vector: jax.Array) -> jax.Array:
+    """The entries of all parameters that a table lists, as a function of the vector."""
+    values = density.at(vector_of(vector)).parameters
+    parts = []
+    for name, support in density.supports.items():
+        shape = np.shape(values[name]) if not isinstance(values[name], dict) and hasattr(values[name], "shape") else ()
+        places = support.entries(shape)
+        parts.append(values[name][tuple(np.transpose(places))].reshape(-1) if places else jnp.zeros(0))
+    return jnp.concatenate(parts) if parts else jnp.zeros(0)
 
 
 def entries(density, vector_of: Any, vector: jax.Array) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
     """The listed entries of all parameters, and their Jacobian in the vector when asked: the delta method's half."""
 
     def listed(vector):
-        values = density.at(vector_of(vector)).parameters
-        parts = []
-        for name, support in density.supports.items():
-            shape = (
-                np.shape(values[name]) if not isinstance(values[name], dict) and hasattr(values[name], "shape") else ()
-            )
-            places = support.entries(shape)
-            parts.append(values[name][tuple(np.transpose(places))].reshape(-1) if places else jnp.zeros(0))
-        return jnp.concatenate(parts) if parts else jnp.zeros(0)
+        return listed_entries(density, vector_of, vector)
 
     return np.asarray(listed(vector)), lambda: np.asarray(jax.jacfwd(listed)(vector))

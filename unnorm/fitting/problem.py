@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,6 +13,14 @@ from unnorm.diagnostics.verdict import WARNING, Finding
 from unnorm.fitting.base import Extra
 from unnorm.fitting.inference import Covariance, NoCovariance
 from unnorm.progress import Bar
+
+
+class Origin(NamedTuple):
+    """What a fit was made of, for what is asked of it afterwards: the problem, and where it ended."""
+
+    problem: "Problem"
+    density: Density  # bare, in the dtype of the fit, at the estimate
+    extra: Extra
 
 
 @dataclass
@@ -41,6 +49,11 @@ class Problem:
     @property
     def rows(self) -> int:
         return len(next(iter(self.events.values())))
+
+    @property
+    def is_double(self) -> bool:
+        """Whether the fit runs in double precision, inside `jax.enable_x64`."""
+        return next(iter(self.events.values())).dtype == np.float64
 
     def prepared(self, key: jax.Array) -> Extra:
         """What the objective prepares for these data, with the user's weights and penalties."""

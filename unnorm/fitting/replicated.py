@@ -8,7 +8,7 @@ import pandas as pd
 
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result
 from unnorm.fitting.bootstrap import parametric, resampled
-from unnorm.fitting.inference import entries
+from unnorm.fitting.inference import listed_entries
 from unnorm.fitting.optimise import parameters_of
 from unnorm.fitting.problem import Problem
 
@@ -63,7 +63,7 @@ def bootstrapped(problem: Problem, density, extra, fit, replicates: int, seed: i
             "bootstrap was asked of a fit with sampling weights; expected none, or whole numbers (frequencies); use "
             "the fit's own standard errors."
         )
-    with jax.enable_x64(next(iter(problem.events.values())).dtype == np.float64):
+    with jax.enable_x64(problem.is_double):
         given = problem.objective, density, problem.events, jax.random.key(seed), replicates, problem.penalty
         if problem.rows == 1:
             return of_vectors(fit, density, extra, *parametric(*given), parametric=True)
@@ -73,8 +73,9 @@ def bootstrapped(problem: Problem, density, extra, fit, replicates: int, seed: i
 def of_vectors(fit, density, extra, vectors: np.ndarray, kept: np.ndarray, parametric: bool = False) -> Bootstrap:
     """The replicates' vectors of all that is estimated, in the user's terms."""
     unravel, labels = parameters_of(density, extra)[1], fit._labels()
-    rows = [entries(density, lambda v: unravel(v)[0], vector)[0] for vector in vectors[kept]]
-    estimates = pd.DataFrame(np.reshape(rows, (-1, len(labels))), columns=labels)
+    listed = jax.vmap(lambda vector: listed_entries(density, lambda v: unravel(v)[0], vector))
+    rows = np.asarray(listed(vectors[kept])) if kept.any() else np.zeros((0, len(labels)))
+    estimates = pd.DataFrame(rows, columns=labels)
     return Bootstrap(pd.Series(fit._estimates, labels), estimates, int((~kept).sum()), parametric, _told(kept))
 
 

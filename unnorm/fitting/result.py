@@ -11,6 +11,7 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import Finding, Result
 from unnorm.fitting.inference import Covariance, interval
 from unnorm.fitting.likelihood import LogLikelihood, log_likelihood
+from unnorm.fitting.profile import profiled
 from unnorm.fitting.saved import save
 
 
@@ -76,6 +77,7 @@ class Fit(Result):
     _location: Any = None  # where the data lay, if log Z is at hand exactly
     _again: Any = None  # refits replicates of the data
     _parts: Any = None  # of several data sets: a fit of each
+    _origin: Any = None  # `problem.Origin`: what the fit was made of; a loaded fit has none
 
     @property
     def passed(self) -> bool:
@@ -170,6 +172,37 @@ class Fit(Result):
         given = log_z if isinstance(log_z, list | tuple) else [log_z] * len(data)
         return [log_likelihood(part, *one) for part, *one in zip(self._parts, data, given, strict=True)]
 
+    def profile(self, level: float = 0.95, *, progress: bool = True) -> pd.DataFrame:
+        """Profile likelihood intervals, which need no normal approximation: all θ_j with 2 (ℓ̂ − ℓ(θ_j)) ≤ χ²₁(level).
+
+        ℓ(θ_j) is the largest log-likelihood with one listed entry held at θ_j, all else being free. Unlike those of
+        `summary` they are not symmetric on any scale, and are the same in every parametrization.
+
+        Args:
+            level: of the intervals, such as 0.95.
+            progress: show a bar.
+
+        Returns:
+            A DataFrame like `summary()`, with the columns estimate, lower and upper. An end that does not exist is the
+            parameter's bound (±inf where there is none); one that the search did not find is NaN.
+
+        Raises:
+            ValueError: a fit that is no maximum likelihood with an exact log Z, that was loaded, has weights, clusters,
+                a penalty or a prior; a higher likelihood that was met on the way.
+
+        Example:
+            >>> import unnorm as un
+            >>> p = un.Density(lambda x, *, mean: -0.5 * (x - mean) ** 2, {"x": un.Real}, {"mean": (un.Real, 0.0)})
+            >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], "maximum_likelihood", seed=0, progress=False)
+            >>> fit.profile().round(2).loc["mean"].to_dict()  # 2 ± 1.96 / √4
+            {'estimate': 2.0, 'lower': 1.02, 'upper': 2.98}
+
+        References:
+            Venzon and Moolgavkar (1988), doi:10.2307/2347496; Murphy and van der Vaart (2000),
+            doi:10.1080/01621459.2000.10474219.
+        """
+        return profiled(self, level, progress)
+
     def bootstrap(self, n: int = 200, *, seed: int = 0) -> Any:
         """Refit n replicates: rows (or clusters) redrawn with replacement; drawn from the fit if one row was observed.
 
@@ -198,12 +231,16 @@ class Fit(Result):
 
     def save(self, path: str | Path) -> None:
         """Write the fit into one file, whole or not at all; `un.load(path, p)` reads it."""
+        self._refuse_several("save")
+        save(self, Path(path))
+
+    def _refuse_several(self, verb: str) -> None:
+        """Raise where the fit is of several data sets, which this verb does not serve."""
         if self._parts is not None:
             raise ValueError(
-                f"save was asked of a fit of {len(self._parts)} data sets; expected one of one; keep the "
-                "parameters of fit.density[0] and so on."
+                f"{verb} was asked of a fit of {len(self._parts)} data sets; expected a fit of one; use the densities "
+                "in fit.density one by one."
             )
-        save(self, Path(path))
 
     def __repr__(self) -> str:
         state = "converged" if self.converged else "NOT converged"

@@ -1,6 +1,7 @@
 """log Z by annealed importance sampling, on a schedule that a pilot adapts."""
 
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.methods import method, static
 from unnorm.partition.annealing import annealed
 from unnorm.partition.base import LogZ
+from unnorm.partition.given import check_base
 from unnorm.partition.moves import cost_of
 from unnorm.partition.path import added, path_findings, path_for
 from unnorm.partition.weighted import infinite, judged, refuse_small
@@ -29,6 +31,8 @@ class AIS:
         chains: walks.
         temperatures: of every walk.
         pilot: walkers of the pilot.
+        base: where walks start, None for the modes that climbs find, "pathfinder", or draws of the density (a dict by
+            variable, or what `un.sample` returns) whose mean and covariance a Student's t takes.
 
     Example:
         >>> import unnorm as un
@@ -44,11 +48,13 @@ class AIS:
     chains: int = static(1000)
     temperatures: int = static(100)
     pilot: int = static(500)
+    base: Any = None
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_small("AIS", chains=(self.chains, 10), temperatures=(self.temperatures, 1), pilot=(self.pilot, 10))
+        check_base("AIS", density, self.base)
         path_key, key = jax.random.split(key)
-        path, cost, endless = path_for(density, path_key, self.pilot)
+        path, cost, endless = path_for(density, path_key, self.pilot, self.base)
         if endless:
             return infinite(density, "ais", cost, endless)
         run = annealed(density, path.base, path.schedule(self.temperatures), key, path.moves, self.chains)

@@ -13,6 +13,7 @@ from jax.scipy.special import logsumexp
 
 from unnorm.density import Density
 from unnorm.partition.bases import DENSE, Base, draw, parts
+from unnorm.partition.jumps import BINS, margins
 from unnorm.partition.moves import Moves, Walker, Widths, looked, moved
 
 KEPT = 0.5  # effective share of the pilot's walkers from one temperature to the next: equal steps of divergence
@@ -60,14 +61,15 @@ def widths_of(density: Density, walkers: Walker, weights: jax.Array, log_step: j
         if density.variables[name].discrete and density.variables[name].states is None
     }
     if not continuous:
-        return Widths(log_step, jnp.ones(0, weights.dtype), strides)
+        none = jnp.ones(0, weights.dtype)
+        return Widths(log_step, none, strides, jnp.ones((0, BINS + 1), weights.dtype))
     flat = jax.vmap(lambda position: ravel_pytree(position)[0])(continuous)
     apart = flat - weights @ flat
     variances = weights @ apart**2 + 1e-20
     if flat.shape[1] > DENSE:
-        return Widths(log_step, jnp.sqrt(variances), strides)
+        return Widths(log_step, jnp.sqrt(variances), strides, margins(flat, weights))
     covariance = 0.95 * (apart.T * weights) @ apart + 0.05 * jnp.diag(variances)
-    return Widths(log_step, jnp.linalg.cholesky(covariance), strides)
+    return Widths(log_step, jnp.linalg.cholesky(covariance), strides, margins(flat, weights))
 
 
 @functools.partial(jax.jit, static_argnames="count")
@@ -154,7 +156,7 @@ def annealed(
         log_weights = log_weights + (power - before) * ratios
         choose, move = jax.random.split(key)
         if resample:
-            walkers, log_weights, ancestors = _drawn_anew(choose, walkers, log_weights, ancestors)
+            walkers, log_weights, ancestors = drawn_anew(choose, walkers, log_weights, ancestors)
         walkers, accepted = jax.vmap(
             lambda walker, key: moved(density, base, moves, power, walker, key, widths)
         )(walkers, jax.random.split(move, count))  # fmt: skip
@@ -177,7 +179,7 @@ def _moments(ratios: jax.Array, log_weights: jax.Array) -> tuple[jax.Array, jax.
     return mean, weights @ (ratios - mean) ** 2
 
 
-def _drawn_anew(key, walkers: Walker, log_weights, ancestors):
+def drawn_anew(key, walkers: Walker, log_weights, ancestors):
     count = len(log_weights)
     weights = jax.nn.softmax(log_weights)
     uneven = 1 / jnp.sum(weights**2) < RESAMPLED * count
@@ -210,5 +212,6 @@ def reversed_from(
 
 
 __all__ = [
-    "Cloud", "Run", "Schedule", "annealed", "piloted", "reversed_from", "schedule_along", "started", "widths_of",
+    "Cloud", "Run", "Schedule", "annealed", "drawn_anew", "piloted", "reversed_from", "schedule_along", "started",
+    "widths_of",
 ]  # fmt: skip

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from unnorm.density import Density
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed
+from unnorm.partition.agreement import agree, best_of, combined, healthy, settled_by
 from unnorm.partition.annealing import annealed
 from unnorm.partition.base import LogZ, measures
 from unnorm.partition.bases import Base
@@ -21,12 +21,14 @@ from unnorm.partition.path import Path, added, path_findings, path_from
 from unnorm.partition.pilot import base_for
 from unnorm.partition.weighted import by_ancestor, infinite, judged
 
-DRAWS = 20_000  # of importance sampling
+DRAWS = 10_000  # of importance sampling
 LOCAL = Bridge(chains=8, draws=500)
 PILOT = 300
-SIZES = ((1000, 32), (1000, 128), (4000, 128), (8000, 256))  # walkers and temperatures, each tried if affordable
-CLASH = 3.3  # standard errors of the difference of two routes, beyond which they disagree (1 in 1,000)
-ROUNDING = 1e-3  # nats: a difference that is no disagreement, whatever the errors
+WALKERS = (500, 700, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000, 32000)  # few sizes: each compiles
+TEMPERATURES = tuple(2**k for k in range(4, 11))
+PER_STAGE = 3  # temperatures, at least: a stage leaves half of the walkers' worth
+MARGIN = 0.5  # of the target: the error that a size is chosen for, for walkers do not mix at once
+SECOND = 1.5  # target errors: what is enough to confirm a healthy route
 WORST = 2.0  # target errors: a standard error above is not called ok
 WIDER = 1.5  # the base of the second annealed route is so much wider
 
@@ -40,16 +42,28 @@ class Budget:
     def spend(self, cost: dict[str, int]) -> None:
         self.cost = added(self.cost, cost)
 
-    def allows(self, cost: dict[str, int]) -> bool:
-        return sum(self.cost.values()) + sum(cost.values()) <= self.most
+    def allows(self, cost: dict[str, int], share: float = 1.0) -> bool:
+        """Whether the cost is within a share of what is left."""
+        return sum(cost.values()) <= share * (self.most - sum(self.cost.values()))
+
+
+class Size(NamedTuple):
+    """Places in `WALKERS` and `TEMPERATURES`."""
+
+    walkers: int
+    temperatures: int
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        return WALKERS[self.walkers], TEMPERATURES[self.temperatures]
 
 
 class Annealed(NamedTuple):
-    """An annealed route: its path, and the best answer so far."""
+    """An annealed route: its path, its last answer, and of what size that was."""
 
     path: Path
-    answer: LogZ | None
-    level: int
+    answer: LogZ
+    size: Size
 
 
 @dataclass(frozen=True)
@@ -83,12 +97,14 @@ def two_routes(density: Density, key: jax.Array, target_error: float, max_evalua
     for route in routes:
         budget.spend(route.evaluations)
     paths: list[Annealed] = []
-    while (done := _verdict(routes, target_error)) is None:
-        grown = _grown(density, base, paths, jax.random.fold_in(key, 10 * len(paths)), budget, target_error)
+    while (done := settled_by(routes, target_error)) is None:
+        start = _wider(base) if paths or routes[0].passed else base  # two routes from one base may miss the same
+        aim = SECOND * target_error if len(healthy(routes)) == 1 and not paths else target_error
+        grown = _grown(density, start, paths, jax.random.fold_in(key, 10 * len(paths)), budget, aim)
         if grown is None:
             break
         paths = grown
-        routes = [r for r in routes if r.estimator != "smc"] + [p.answer for p in paths if p.answer is not None]
+        routes = [r for r in routes if r.estimator != "smc"] + [path.answer for path in paths]
     return _told(density, routes, done, budget, target_error)
 
 
@@ -98,54 +114,77 @@ def _grown(
 ) -> list[Annealed] | None:
     """The annealed routes with one more, or with the worse of them repeated at more expense; None: no money left."""
     if len(paths) < 2:
-        start = base if not paths else _wider(base)
         one, two = jax.random.split(key)
-        path = path_from(density, start, {"values": 0, "gradients": 0}, one, PILOT)
+        path = path_from(density, base, {"values": 0, "gradients": 0}, one, PILOT)
         budget.spend(path.cost)
-        level = _first_level(path, target_error)
-        affordable = [i for i in range(level + 1) if budget.allows(_cost(density, path, i))]
-        if not affordable:
-            return None
-        return [*paths, _run(density, path, two, affordable[-1], budget)]
-    order = np.argsort([p.level - (p.answer.standard_error > target_error or not p.answer.passed) for p in paths])
-    for i in order:
-        path = paths[i]
-        level = path.level + 1
-        if level < len(SIZES) and budget.allows(_cost(density, path.path, level)):
-            own = jax.random.fold_in(jax.random.fold_in(key, i), level)  # no two runs share their noise
-            again = _run(density, path.path, own, level, budget)
+        wanted = _first_size(path, target_error)
+        least = Size(0, max(wanted.temperatures - 1, 0))
+        size = _affordable(density, path, wanted, least, budget, 1.0 if paths else 0.5)
+        return None if size is None else [*paths, _run(density, path, two, size, budget)]
+    for i in sorted((0, 1), key=lambda i: (paths[i].answer.passed, -paths[i].answer.standard_error)):
+        before = paths[i]
+        size = _affordable(density, before.path, _next_size(before, target_error), before.size, budget)
+        if size is not None and size != before.size:
+            own = jax.random.fold_in(
+                jax.random.fold_in(key, i), 100 * size.walkers + size.temperatures
+            )  # no two runs share their noise
+            again = _run(density, before.path, own, size, budget)
             return [*paths[:i], again, *paths[i + 1 :]]
     return None
 
 
-def _first_level(path: Path, target_error: float) -> int:
-    """The cheapest size whose error would be half of the target if walkers mixed at once.
+def _first_size(path: Path, target_error: float) -> Size:
+    """The size whose error would be a share of the target if walkers mixed at once.
 
-    S stages that each leave half of the walkers' worth are S² log 2 / T of variance over T temperatures.
+    S stages that each leave half of the walkers' worth are S² log 2 / (N T) of variance over T temperatures.
     """
     stages = len(path.stages)
-    for level, (walkers, temperatures) in enumerate(SIZES):
-        if temperatures >= 2 * stages and stages**2 * math.log(2) / (temperatures * walkers) <= target_error**2 / 4:
-            return level
-    return len(SIZES) - 1
+    temperatures = _place(TEMPERATURES, PER_STAGE * stages)
+    needed = stages**2 * math.log(2) / (TEMPERATURES[temperatures] * (MARGIN * target_error) ** 2)
+    return Size(_place(WALKERS, needed), temperatures)
 
 
-def _cost(density: Density, path: Path, level: int) -> dict[str, int]:
-    walkers, temperatures = SIZES[level]
+def _next_size(before: Annealed, target_error: float) -> Size:
+    """As many more walkers as the error was too large; twice of both where the answer did not pass."""
+    walkers, temperatures = before.size.counts
+    excess = (before.answer.standard_error / (MARGIN * target_error)) ** 2
+    if before.answer.passed:
+        return Size(_place(WALKERS, walkers * max(excess, 1.5)), before.size.temperatures)
+    return Size(_place(WALKERS, 2 * walkers), _place(TEMPERATURES, 2 * temperatures))
+
+
+def _place(ladder: tuple[int, ...], needed: float) -> int:
+    """Where the first rung stands that is high enough; the last if none is."""
+    return next((i for i, rung in enumerate(ladder) if rung >= needed), len(ladder) - 1)
+
+
+def _affordable(
+    density: Density, path: Path, wanted: Size, least: Size, budget: Budget, share: float = 1.0
+) -> Size | None:
+    """The size nearest to the wanted one that there is money for, no smaller than the least; None: there is none."""
+    for temperatures in range(wanted.temperatures, least.temperatures - 1, -1):
+        for walkers in range(wanted.walkers, least.walkers - 1, -1):
+            size = Size(walkers, temperatures)
+            if budget.allows(_cost(density, path, size), share):
+                return size
+    return None
+
+
+def _cost(density: Density, path: Path, size: Size) -> dict[str, int]:
+    walkers, temperatures = size.counts
     return cost_of(density, path.moves, walkers * (temperatures + 1))
 
 
-def _run(density: Density, path: Path, key: jax.Array, level: int, budget: Budget) -> Annealed:
-    walkers, temperatures = SIZES[level]
+def _run(density: Density, path: Path, key: jax.Array, size: Size, budget: Budget) -> Annealed:
+    walkers, temperatures = size.counts
     run = annealed(density, path.base, path.schedule(temperatures), key, path.moves, walkers, resample=True)
-    cost = _cost(density, path, level)
+    cost = _cost(density, path, size)
     budget.spend(cost)
     logs = by_ancestor(run)
     value, error = mean_of(logs)
     findings = tuple(path_findings(density, path, run))
-    return Annealed(
-        path, judged(density, "smc", value, error, cost, logs, pareto_smoothed(logs)[1], findings), level
-    )  # fmt: skip
+    answer = judged(density, "smc", value, error, cost, logs, pareto_smoothed(logs)[1], findings)
+    return Annealed(path, answer, size)
 
 
 def _wider(base: Base) -> Base:
@@ -156,52 +195,16 @@ def _wider(base: Base) -> Base:
     )
 
 
-# -- deciding --------------------------------------------------------------------------
-def _healthy(routes: list[LogZ]) -> list[LogZ]:
-    return [route for route in routes if route.verdict == "ok" and math.isfinite(route.standard_error)]
-
-
-def _agree(one: LogZ, other: LogZ) -> bool:
-    apart = abs(one.value - other.value)
-    return apart <= CLASH * math.hypot(one.standard_error, other.standard_error) + ROUNDING
-
-
-def _combined(routes: list[LogZ]) -> tuple[float, float]:
-    """The mean weighted by the inverse variances."""
-    precisions = np.array([max(route.standard_error, 1e-12) ** -2 for route in routes])
-    value = float(precisions @ [route.value for route in routes] / precisions.sum())
-    return value, float(precisions.sum() ** -0.5)
-
-
-def _verdict(routes: list[LogZ], target_error: float) -> list[LogZ] | None:
-    """The healthy routes if there are two or more that agree, all of them, within the target; None: go on."""
-    good = _healthy(routes)
-    outside = _outlier(good)
-    if outside is not None and len(good) > 2:
-        good = [route for route in good if route is not outside]
-    if len(good) < 2 or _combined(good)[1] > target_error:
-        return None
-    return good if all(_agree(a, b) for a in good for b in good) else None
-
-
-def _outlier(good: list[LogZ]) -> LogZ | None:
-    """A bridge below all others, which agree: chains that miss a mode find just less mass; no other is left out."""
-    local = next((route for route in good if route.estimator == "bridge"), None)
-    others = [route for route in good if route is not local]
-    if local is None or all(_agree(local, other) for other in others):
-        return None
-    return local if all(local.value < other.value for other in others) else None
-
-
+# -- telling ---------------------------------------------------------------------------
 def _told(density: Density, routes: list[LogZ], done: list[LogZ] | None, budget: Budget, target_error: float) -> LogZ:
-    good = done or _healthy(routes)
+    good = done or healthy(routes)
     findings = [
         Finding(f"{r.estimator}: {r.value:.6g} ± {r.standard_error:.2g}, {r.verdict}", "nothing is to be done", NOTE)
         for r in routes
     ]
     verdict = "ok"
-    value, error = _combined(good) if good else _best_of(routes)
-    if done is None and len(good) >= 2 and all(_agree(a, b) for a in good for b in good):
+    value, error = combined(good) if good else best_of(routes)
+    if done is None and len(good) >= 2 and all(agree(a, b) for a in good for b in good):
         what = (
             f"the standard error is {error:.2g} after {sum(budget.cost.values()):,} evaluations, target {target_error}"
         )
@@ -212,24 +215,15 @@ def _told(density: Density, routes: list[LogZ], done: list[LogZ] | None, budget:
         findings.append(Finding("healthy routes contradict each other", "raise max_evaluations, or reparametrize"))
         verdict = "disagree"
     elif done is None:
-        healthy = good[0].estimator if good else "none"
-        what = f"two healthy routes are needed, and there is {healthy}" + (" alone" if good else "")
+        found = good[0].estimator if good else "none"
+        what = f"two healthy routes are needed, and there is {found}" + (" alone" if good else "")
         findings.append(Finding(what, "raise max_evaluations, or reparametrize"))
         findings += [f for r in routes if r not in good for f in r.findings if f.severity == ERROR]
         verdict = "unreliable"
-    elif len(done) < len(_healthy(routes)):
+    elif len(done) < len(healthy(routes)):
         what = "the chains of the bridge missed a part of the mass that two other routes found"
         findings.append(Finding(what, "nothing is to be done", NOTE))
     return LogZ(value, error, budget.cost, verdict, measures(density), "auto", findings=findings)
-
-
-def _best_of(routes: list[LogZ]) -> tuple[float, float]:
-    """Where none is healthy: an annealed one before the others, for it is unbiased."""
-    finite = [route for route in routes if math.isfinite(route.value) and math.isfinite(route.standard_error)]
-    if not finite:
-        return math.nan, math.nan
-    best = max(finite, key=lambda route: (route.estimator == "smc", -route.standard_error))
-    return best.value, best.standard_error
 
 
 __all__ = ["Auto", "two_routes"]

@@ -123,11 +123,11 @@ def _log_discrete(density: Density, base: Base, name: str, value: jax.Array) -> 
 
 
 # -- making one ------------------------------------------------------------------------
-def base_over(density: Density, modes: list[Mode], counts: dict | None = None) -> Base:
+def base_over(density: Density, modes: list[Mode], counts: dict | None = None, heavy: np.ndarray | None = None) -> Base:
     """A component at every mode, by Laplace's mass and by equal shares, and a wide one over all of them.
 
-    Where there are more modes than components, the wide one alone: a few narrow ones would only draw particles to few
-    of many.
+    The wide one reaches over `heavy` (N, D) too, places that have weight: on a ridge the modes are a part of it. Where
+    there are more modes than components, it stands alone: a few narrow ones would draw particles to few of many.
     """
     size, states = free_size(density), flat_states(density)
     if modes:
@@ -136,7 +136,8 @@ def base_over(density: Density, modes: list[Mode], counts: dict | None = None) -
         places = np.array([mode.place for mode in modes])
         centre = places.mean(0)
         # Between modes only the variances: a handful of places would make a covariance flat in most directions.
-        whole = np.mean([mode.covariance for mode in modes], axis=0) + np.diag(places.var(0))
+        spread = places.var(0) if heavy is None else np.maximum(places.var(0), np.mean((heavy - centre) ** 2, 0))
+        whole = np.mean([mode.covariance for mode in modes], axis=0) + np.diag(spread)
     else:
         centre, whole = np.zeros(size), 4.0 * np.eye(size)
     if 0 < len(modes) < SIZES[-1]:

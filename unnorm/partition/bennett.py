@@ -1,6 +1,7 @@
 """log Z by Bennett's acceptance ratio: walks from the base to the density and from the density to the base."""
 
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.methods import method, static
 from unnorm.partition.annealing import annealed, reversed_from
 from unnorm.partition.base import LogZ
+from unnorm.partition.given import check_base
 from unnorm.partition.moves import cost_of
 from unnorm.partition.path import added, not_numbers, path_findings, path_for
 from unnorm.partition.weighted import ADVICE, infinite, refuse_small, settled, worth
@@ -33,6 +35,8 @@ class Bennett:
         chains: walks, each way.
         temperatures: of every walk.
         pilot: walkers of the pilot.
+        base: where walks start, None for the modes that climbs find, "pathfinder", or draws of the density (a dict by
+            variable, or what `un.sample` returns) whose mean and covariance a Student's t takes.
 
     Example:
         >>> import unnorm as un
@@ -49,11 +53,13 @@ class Bennett:
     chains: int = static(1000)
     temperatures: int = static(100)
     pilot: int = static(500)
+    base: Any = None
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_small("Bennett", chains=(self.chains, 10), temperatures=(self.temperatures, 1), pilot=(self.pilot, 10))
+        check_base("Bennett", density, self.base)
         path_key, out_key, seed_key, draw_key, back_key = jax.random.split(key, 5)
-        path, cost, endless = path_for(density, path_key, self.pilot)
+        path, cost, endless = path_for(density, path_key, self.pilot, self.base)
         if endless:
             return infinite(density, "bennett", cost, endless)
         schedule = path.schedule(self.temperatures)

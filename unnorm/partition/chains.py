@@ -10,11 +10,13 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.density import Density
 from unnorm.partition.annealing import ACCEPTANCE, widths_of
-from unnorm.partition.bases import Base, parts
+from unnorm.partition.bases import Base, draw, parts
+from unnorm.partition.jumps import margins
 from unnorm.partition.moves import Moves, Walker, Widths, looked, moved
 from unnorm.sampling.base import Target
 
 WARMUPS = (100, 100, 100)  # moves, after each of which the covariance is learned anew from the last half of them
+DRAWN = 1000  # draws of the base, whose margins jumps start with
 FURTHER = 3.0  # starts are so many times as far from the origin as a random position
 
 
@@ -61,7 +63,9 @@ def chains_of(density: Density, base: Base, moves: Moves, key: jax.Array, chains
     start, key = jax.random.split(key)
     walkers = _scattered(density, base, jax.random.split(start, chains))
     log_step = jnp.asarray(-1.0, base.dtype)
-    widths = Widths(log_step, base.factors[0], {})
+    spread = jax.vmap(lambda key: ravel_pytree(parts(density, draw(density, base, key))[0])[0])
+    ends = margins(spread(jax.random.split(start, DRAWN)), jnp.full(DRAWN, 1 / DRAWN, base.dtype))
+    widths = Widths(log_step, base.factors[0], {}, ends)
     for steps in WARMUPS:
         key, one = jax.random.split(key)
         walkers, widths, path = _walked(density, base, moves, walkers, one, widths, steps, True)

@@ -1,6 +1,7 @@
 """`un.log_z`: log of the normalizing constant, with an error bar and a verdict."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from unnorm.partition.auto import Auto
 from unnorm.partition.base import LogZ
 from unnorm.partition.estimators import ESTIMATORS, Exact
 from unnorm.partition.exact import has_exact
+from unnorm.partition.over import as_dataset, log_z_over, read_over
 from unnorm.progress import bar
 from unnorm.supports import _PyTree
 
@@ -22,13 +24,14 @@ def log_z(
     p: Density,
     estimator: Any = None,
     *,
+    over: Mapping[str, Any] | None = None,
     target_error: float = 0.05,
     max_evaluations: int = 3_000_000,
     seed: int | None = None,
     progress: bool = True,
     dtype: Any = None,
     strict: bool = False,
-) -> LogZ:
+) -> LogZ | Any:
     """Estimate log Z, Z = ∫ p̃(x) dx or the sum over states.
 
     Args:
@@ -36,6 +39,8 @@ def log_z(
         estimator: an object of `un.estimators`, its registry name, or None or "auto": exact where it can be, else two
             independent routes that must agree, importance sampling or annealing from a base against a bridge from
             chains or another annealing.
+        over: ``{parameter: values}``, a scalar parameter or constant: log Z at each value, from one annealed run that
+            goes on from value to value (`SMC`, whose options are the estimator's), or exactly.
         target_error: the standard error that "auto" aims at, in nats.
         max_evaluations: of the log-density and its gradient that "auto" may spend.
         seed: a whole number; None draws one and records it.
@@ -43,7 +48,9 @@ def log_z(
         strict: raise where the result did not pass.
 
     Returns:
-        `LogZ`: value, standard_error, interval, evaluations, verdict, measure, findings.
+        `LogZ`: value, standard_error, interval, evaluations, verdict, measure, findings. With `over` an
+        `xarray.Dataset` over the parameter: `log_z`, its joint `covariance` and `standard_error`, `derivative` (d log Z
+        by the parameter) and `derivative_standard_error`; the verdict and the findings are attributes.
 
     Raises:
         ValueError: an estimator that does not serve the density, a missing value, or a covariate.
@@ -53,6 +60,10 @@ def log_z(
         >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
         >>> round(un.log_z(normal, progress=False).value, 4)  # log sqrt(2 pi)
         0.9189
+        >>> scaled = un.Density(lambda x, *, beta: -0.5 * beta * x**2, {"x": un.Real}, {"beta": un.Positive})
+        >>> along = un.log_z(scaled, over={"beta": [1.0, 4.0]}, progress=False)
+        >>> along["derivative"].values.round(4)  # -1 / (2 beta)
+        array([-0.5  , -0.125])
 
     References:
         Gelman and Meng (1998), doi:10.1214/ss/1028905934.
@@ -62,9 +73,17 @@ def log_z(
             f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has its own Z; expected "
             f"none; give it one value by p.given({next(iter(p.covariates))}=...)."
         )
+    p, name, values = (p, None, None) if over is None else read_over(p, over)
     p.shapes()
     bare, findings = p.charted().bare(), []
     _check(target_error=target_error, max_evaluations=max_evaluations)
+    seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
+    has_tree = any(isinstance(support, _PyTree) for support in p.supports.values())
+    dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
+    if over is not None:
+        with jax.enable_x64(dtype == np.float64), bar(f"log Z over {name}", 1.0, progress):
+            arrays, told = log_z_over(cast(bare, dtype), name, values, estimator, jax.random.key(seed))
+        return as_dataset(p, name, values, arrays, told, seed, strict)
     if estimator is None or estimator == "auto":
         estimator, why = chosen(bare, target_error, max_evaluations)
         findings.append(Finding(why, "name an estimator to change it", NOTE))
@@ -73,9 +92,6 @@ def log_z(
     if loose:
         what = f"{', '.join(loose)} stood at the declared starts, which no fit and no bind has set"
         findings.append(Finding(what, "bind values or fit first", WARNING))
-    seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
-    has_tree = any(isinstance(support, _PyTree) for support in p.supports.values())
-    dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
     with jax.enable_x64(dtype == np.float64), bar(type(estimator).__name__, 1.0, progress):
         found = estimator(cast(bare, dtype), jax.random.key(seed))
     result = dataclasses.replace(found, seed=seed, findings=[*found.findings, *findings])
@@ -88,10 +104,8 @@ def chosen(density: Density, target_error: float, max_evaluations: int) -> tuple
     """The estimator that "auto" stands for here, and why."""
     if has_exact(density):
         return Exact(), "Exact was chosen, because Z is within its reach"
-
-    return Auto(
-        target_error, max_evaluations
-    ), f"two routes were taken, because {density.name} is too large for an exact Z"
+    why = f"two routes were taken, because {density.name} is too large for an exact Z"
+    return Auto(target_error, max_evaluations), why
 
 
 def _check(**options: Any) -> None:

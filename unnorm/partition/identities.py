@@ -8,6 +8,7 @@ from scipy import stats
 from unnorm.density import Density
 from unnorm.partition.annealing import Run
 from unnorm.partition.bases import parts
+from unnorm.partition.moves import Walker
 
 BATCH = 50  # draws of one chain that count as one, for they depend on each other
 NEGLIGIBLE = 1e-12  # share of the heaviest weight: what is lighter may lie anywhere, where pulls are beyond all numbers
@@ -15,11 +16,16 @@ NEGLIGIBLE = 1e-12  # share of the heaviest weight: what is lighter may lie anyw
 
 def off_balance(density: Density, run: Run) -> float:
     """The level at which the last walkers contradict the identities; first ancestors are what is independent."""
-    continuous, _ = parts(density, run.walkers.position)
-    flat = np.asarray(jax.vmap(lambda position: ravel_pytree(position)[0])(continuous), float)
+    flat = coordinates(density, run.walkers)
     logs = np.asarray(run.log_weights, float)
     weights = np.exp(logs - logs.max())
     return _level(flat, np.asarray(run.walkers.pull, float), weights / weights.sum(), np.asarray(run.ancestors))
+
+
+def coordinates(density: Density, walkers: Walker) -> np.ndarray:
+    """The continuous coordinates (N, D) of walkers."""
+    continuous, _ = parts(density, walkers.position)
+    return np.asarray(jax.vmap(lambda position: ravel_pytree(position)[0])(continuous), float)
 
 
 def chains_off_balance(draws: np.ndarray, pulls: np.ndarray) -> float:
@@ -60,4 +66,4 @@ def _level(flat: np.ndarray, pull: np.ndarray, weights: np.ndarray, clusters: np
     return float(stats.f.sf(squared * (count - size) / (size * (count - 1)), size, count - size))
 
 
-__all__ = ["chains_off_balance", "off_balance", "points_off_balance"]
+__all__ = ["chains_off_balance", "coordinates", "off_balance", "points_off_balance"]

@@ -1,6 +1,7 @@
 """log Z by importance sampling from one proposal, the heaviest weights Pareto-smoothed."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ
 from unnorm.partition.bases import Base, draw, log_base
+from unnorm.partition.given import check_base
 from unnorm.partition.moves import height_of
 from unnorm.partition.path import added
 from unnorm.partition.pilot import base_for
@@ -25,6 +27,8 @@ class ImportanceSampling:
 
     Args:
         draws: from q.
+        base: q: None for the modes that climbs find, "pathfinder", or draws of the density (a dict by
+            variable, or what `un.sample` returns) whose mean and covariance a Student's t takes.
 
     Example:
         >>> import unnorm as un
@@ -38,11 +42,13 @@ class ImportanceSampling:
     """
 
     draws: int = static(10_000)
+    base: Any = None
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_small("ImportanceSampling", draws=(self.draws, 100))
+        check_base("ImportanceSampling", density, self.base)
         pilot_key, key = jax.random.split(key)
-        base, cost, endless = base_for(density, pilot_key)
+        base, cost, endless = base_for(density, pilot_key, self.base)
         if endless:
             return infinite(density, "importance_sampling", cost, endless)
         return weighed(density, base, key, self.draws, cost)

@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.density import Density
 from unnorm.partition.bases import Base, log_base, parts
+from unnorm.partition.jumps import jumped
 from unnorm.partition.nodes import constrained, free_size, resolved_by_rounding
 from unnorm.sampling.base import Target
 from unnorm.sampling.interactions import Colouring, find_colouring
@@ -27,6 +28,7 @@ class Moves(NamedTuple):
     states: tuple[str, ...]  # variables that Gibbs sweeps over
     counts: tuple[str, ...]  # variables that walk over the whole numbers
     colouring: Colouring | None  # of the sites that are redrawn together
+    jumps: int = 0  # between modes, after each trajectory
 
 
 class Widths(NamedTuple):
@@ -35,6 +37,7 @@ class Widths(NamedTuple):
     log_step: jax.Array  # of HMC
     factor: jax.Array  # (D, D), lower triangular, or (D,): the root of the walkers' covariance
     strides: dict[str, jax.Array]  # the standard deviation of every count
+    ends: jax.Array  # (D, bins + 1): of bins that hold equal shares of the walkers, by coordinate
 
 
 class Walker(NamedTuple):
@@ -72,7 +75,7 @@ def cost_of(density: Density, moves: Moves, count: int) -> dict[str, int]:
     """Evaluations of so many moves of one walker."""
     shapes, values, gradients = density.shapes(), 0, 0
     if moves.continuous:
-        gradients += LEAPFROGS + bool(moves.states or moves.counts)
+        gradients += LEAPFROGS + moves.jumps + bool(moves.states or moves.counts)
     if moves.counts:
         values += sum(math.prod(shapes[name]) for name in moves.counts)
     if moves.colouring is not None and moves.colouring.linear:
@@ -139,8 +142,16 @@ def moved(
     Backward: the reversal of that, its kinds and its sites in the opposite order.
     """
     steps = []
+
+    def look(position):
+        return looked(density, base, position)
+
+    def at_power(walker):
+        return tempered(power, walker)
+
     if moves.continuous:
         steps.append(lambda walker, key: leapt(density, base, power, walker, key, widths))
+        steps += moves.jumps * [lambda walker, key: jumped(density, look, at_power, walker, key, widths)]
     if moves.counts:
         steps.append(lambda walker, key: strode(density, base, moves, power, walker, key, widths))
     if moves.states:

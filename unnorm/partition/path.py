@@ -1,6 +1,6 @@
 """What annealing estimators share: the pilot's base and temperatures, and what speaks against a run."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,7 +9,8 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import WARNING, Finding
 from unnorm.partition.annealing import Cloud, Run, Schedule, piloted, schedule_along
 from unnorm.partition.bases import Base
-from unnorm.partition.identities import off_balance
+from unnorm.partition.identities import coordinates, off_balance
+from unnorm.partition.jumps import JUMPS, has_two_modes
 from unnorm.partition.moves import Moves, cost_of, moves_for
 from unnorm.partition.pilot import base_for
 
@@ -32,21 +33,27 @@ class Path(NamedTuple):
         return schedule_along(self.stages, temperatures)
 
 
-def path_for(density: Density, key: jax.Array, walkers: int) -> tuple[Path | None, dict[str, int], Finding | None]:
-    """The path, what it cost, and in its place a finding where Z is infinite."""
+def path_for(
+    density: Density, key: jax.Array, walkers: int, given: Any = None
+) -> tuple[Path | None, dict[str, int], Finding | None]:
+    """The path from a base that is found or `given`, what it cost, and in its place a finding where Z is infinite."""
     base_key, pilot_key = jax.random.split(key)
-    base, cost, endless = base_for(density, base_key)
+    base, cost, endless = base_for(density, base_key, given)
     if endless:
         return None, cost, endless
     path = path_from(density, base, cost, pilot_key, walkers)
     return path, path.cost, None
 
 
-def path_from(density: Density, base: Base, cost: dict[str, int], key: jax.Array, walkers: int) -> Path:
+def path_from(
+    density: Density, base: Base, cost: dict[str, int], key: jax.Array, walkers: int, moves: Moves | None = None
+) -> Path:
     """The path from a base that is given, at a cost so far."""
-    moves = moves_for(density)
+    moves = moves or moves_for(density)
     stages, cloud = piloted(density, base, moves, key, walkers, REPEATS)
     spent = cost_of(density, moves, walkers * (REPEATS * len(stages) + 1))
+    if moves.continuous and has_two_modes(coordinates(density, cloud.walkers)):
+        moves = moves._replace(jumps=JUMPS)
     return Path(base, moves, stages, cloud, added(cost, spent))
 
 

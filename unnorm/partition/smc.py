@@ -1,18 +1,27 @@
 """log Z by sequential Monte Carlo: walkers that are drawn anew along an annealed path."""
 
 import math
+from typing import Any
 
 import jax
+import numpy as np
 
 from unnorm.density import Density
+from unnorm.diagnostics.verdict import Finding
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.methods import method, static
 from unnorm.partition.ais import RISK
 from unnorm.partition.annealing import annealed
 from unnorm.partition.base import LogZ
+from unnorm.partition.given import check_base
 from unnorm.partition.moves import cost_of
-from unnorm.partition.path import added, path_findings, path_for
-from unnorm.partition.weighted import by_ancestor, infinite, judged, refuse_small
+from unnorm.partition.path import Path, added, path_findings, path_for
+from unnorm.partition.populations import cost_of_populations, persistent, waste_free
+from unnorm.partition.weighted import by_ancestor, infinite, judged, refuse_small, settled
+
+VARIANTS = ("standard", "waste_free", "persistent")
+LEAST = 50  # particles of a population
+WIDEST = 0.3  # relative error of the mean of the populations' Ẑ, above which it is not believed
 
 
 @method
@@ -25,9 +34,15 @@ class SMC:
     enough of them.
 
     Args:
-        particles: walkers.
+        particles: walkers, of all populations together.
         temperatures: of the run.
         pilot: walkers of the pilot.
+        variant: "standard"; "waste_free", where all states of short chains are particles; or "persistent", where the
+            particles of all temperatures so far stay, weighted by their mixture (consistent; only the others' Ẑ are
+            unbiased). The last two run in independent populations, whose spread is the standard error.
+        populations: of those two.
+        base: where walks start, None for the modes that climbs find, "pathfinder", or draws of the density (a dict by
+            variable, or what `un.sample` returns) whose mean and covariance a Student's t takes.
 
     Example:
         >>> import unnorm as un
@@ -38,19 +53,25 @@ class SMC:
 
     References:
         Del Moral, Doucet and Jasra (2006), doi:10.1111/j.1467-9868.2006.00553.x; Chan and Lai (2013),
-        doi:10.1214/13-AOS1172, and Lee and Whiteley (2018), doi:10.1093/biomet/asy028 (the standard error).
+        doi:10.1214/13-AOS1172, and Lee and Whiteley (2018), doi:10.1093/biomet/asy028 (the standard error); Dau and
+        Chopin (2022), doi:10.1111/rssb.12475 (waste-free); Karamanis and Seljak (2024), arXiv:2407.20722 (persistent).
     """
 
     particles: int = static(2000)
     temperatures: int = static(100)
     pilot: int = static(500)
+    variant: str = static("standard")
+    populations: int = static(8)
+    base: Any = None
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        refuse_small("SMC", particles=(self.particles, 10), temperatures=(self.temperatures, 1), pilot=(self.pilot, 10))
+        self._check(density)
         path_key, key = jax.random.split(key)
-        path, cost, endless = path_for(density, path_key, self.pilot)
+        path, cost, endless = path_for(density, path_key, self.pilot, self.base)
         if endless:
             return infinite(density, "smc", cost, endless)
+        if self.variant != "standard":
+            return self._in_populations(density, path, key)
         schedule = path.schedule(self.temperatures)
         run = annealed(density, path.base, schedule, key, path.moves, self.particles, resample=True)
         cost = added(cost, cost_of(density, path.moves, self.particles * (self.temperatures + 1)))
@@ -59,6 +80,32 @@ class SMC:
         findings = tuple(path_findings(density, path, run))
         bounds = (value + math.log(RISK), math.inf)
         return judged(density, "smc", value, error, cost, logs, pareto_smoothed(logs)[1], findings, bounds)
+
+    def _check(self, density: Density) -> None:
+        check_base("SMC", density, self.base)
+        refuse_small("SMC", particles=(self.particles, 10), temperatures=(self.temperatures, 1), pilot=(self.pilot, 10))
+        if self.variant not in VARIANTS:
+            raise ValueError(f"SMC was given variant={self.variant!r}; expected one of {VARIANTS}; pass one.")
+        refuse_small("SMC", populations=(self.populations, 4))
+        if self.variant != "standard" and self.particles < LEAST * self.populations:
+            raise ValueError(
+                f"SMC was given {self.particles} particles for {self.populations} populations; expected at least "
+                f"{LEAST} each; raise particles."
+            )
+
+    def _in_populations(self, density: Density, path: Path, key: jax.Array) -> LogZ:
+        """The mean of the populations' Ẑ; its error is their spread."""
+        count, schedule = self.particles // self.populations, path.schedule(self.temperatures)
+        run_of = waste_free if self.variant == "waste_free" else persistent
+        logs, run = run_of(density, path.base, schedule, key, path.moves, count, self.populations)
+        spent = cost_of_populations(density, path.moves, self.variant, count, self.populations, self.temperatures)
+        value, error = mean_of(np.asarray(logs, float))
+        findings = path_findings(density, path, run)
+        if not error <= WIDEST:
+            what = f"the populations' estimates of Z spread too far for a mean: its relative error is {error:.2g}"
+            findings.append(Finding(what, "raise particles or temperatures"))
+        degrees = float(self.populations - 1)
+        return settled(density, "smc", value, error, added(path.cost, spent), findings, degrees=degrees)
 
 
 __all__ = ["SMC"]

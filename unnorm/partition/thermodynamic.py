@@ -1,6 +1,7 @@
 """log Z by thermodynamic integration and by stepping stones, along an annealed path."""
 
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.methods import method, static
 from unnorm.partition.annealing import Run, annealed
 from unnorm.partition.base import LogZ
+from unnorm.partition.given import check_base
 from unnorm.partition.moves import cost_of
 from unnorm.partition.path import added, path_findings, path_for
 from unnorm.partition.weighted import infinite, refuse_small, settled
@@ -31,6 +33,8 @@ class ThermodynamicIntegration:
         temperatures: of the path.
         rule: "trapezoid" or "stepping_stones".
         pilot: walkers of the pilot.
+        base: where walks start, None for the modes that climbs find, "pathfinder", or draws of the density (a dict by
+            variable, or what `un.sample` returns) whose mean and covariance a Student's t takes.
 
     Example:
         >>> import unnorm as un
@@ -49,6 +53,7 @@ class ThermodynamicIntegration:
     temperatures: int = static(100)
     rule: str = static("trapezoid")
     pilot: int = static(500)
+    base: Any = None
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         who = "ThermodynamicIntegration"
@@ -58,8 +63,9 @@ class ThermodynamicIntegration:
             raise ValueError(
                 f"{who} was given rule={self.rule!r}; expected 'trapezoid' or 'stepping_stones'; pass one."
             )
+        check_base(who, density, self.base)
         path_key, key = jax.random.split(key)
-        path, cost, endless = path_for(density, path_key, self.pilot)
+        path, cost, endless = path_for(density, path_key, self.pilot, self.base)
         if endless:
             return infinite(density, "thermodynamic_integration", cost, endless)
         schedule = path.schedule(self.temperatures)

@@ -1,0 +1,183 @@
+"""Climbs to the modes of a density, from starts at random and from the heaviest draws of a base."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.scipy.optimize import minimize
+
+from unnorm.density import Density
+from unnorm.partition.bases import DENSE, Base, base_over, draw, log_base, parts
+from unnorm.partition.frame import FAR, Mode, distinct_modes, endless_line
+from unnorm.sampling.base import Target
+
+STARTS = 32
+ITERATIONS = 100
+POLISH = 20  # Newton steps at most after a climb, for BFGS may stop short of the mode that it is on
+AT_REST = 1e-4  # nats: what one of them gains where a climb has ended
+ON_RIDGE = 0.05  # nats: what the last may gain where a climb creeps along a ridge, and shows where the mass is
+TRIES = (1.0, 0.3, 0.03, 0.001, 0.0)  # shares of a Newton step
+LEVEL = 1e-4  # of the largest curvature: one below tells nothing of how far the mass reaches (a shell, a quartic)
+LADDER = 2.0 ** np.arange(15)  # in units of the widest curved direction: how far a level one is followed
+MOST_FALL = 8.0  # nats: beyond, the step went over the edge of the support
+BLOCK = 1024  # points that are looked at together, so that few shapes are compiled
+LOOKS = 4096  # draws of the first base, the heaviest of which climb too: a narrow mode may hold most of the mass
+
+
+@jax.jit
+def climb(density: Density, positions: dict):
+    """BFGS ascents from positions: ends, heights, minus the Hessians, runaways, those at rest, steps of each method."""
+    target = Target(density)
+
+    def one(position):
+        continuous, discrete = parts(density, position)
+        start, unravel = ravel_pytree(continuous)
+
+        def loss(flat):
+            return -target.log_density(unravel(flat) | discrete)
+
+        found = minimize(loss, start, method="BFGS", options={"maxiter": ITERATIONS})
+        rose = jnp.isneginf(found.fun) | jnp.any(jnp.abs(found.x) > FAR) & (found.fun < loss(start))
+        end = jnp.where(jnp.isfinite(found.fun), found.x, start)
+        if end.size > DENSE:
+            return end, -loss(end), jnp.diag(1 / jnp.diag(found.hess_inv)), rose, jnp.asarray(True), found.nfev, 0
+        end, at_rest, steps = _polished(loss, end)
+        return end, -loss(end), jax.hessian(loss)(end), rose, at_rest, found.nfev, steps
+
+    return jax.vmap(one)(positions)
+
+
+def _polished(loss, end: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The best shares of Newton steps with |eigenvalues| until one gains next to nothing: the end, whether at rest."""
+
+    def step(carry):
+        flat, _, count = carry
+        values, vectors = jnp.linalg.eigh(jax.hessian(loss)(flat))
+        lengths = jnp.maximum(jnp.abs(values), 1e-8 * jnp.max(jnp.abs(values)))
+        way = vectors @ (vectors.T @ jax.grad(loss)(flat) / lengths)
+        tried = flat - jnp.asarray(TRIES)[:, None] * way
+        losses = jax.vmap(loss)(tried)
+        best = jnp.nanargmin(jnp.where(jnp.isfinite(losses), losses, jnp.nan))  # the last is where it stands
+        return tried[best], losses[-1] - losses[best], count + 1
+
+    def going(carry):
+        return (carry[2] < POLISH) & ~(carry[1] < AT_REST)
+
+    end, gain, count = jax.lax.while_loop(going, step, (end, jnp.asarray(jnp.inf, end.dtype), 0))
+    return end, gain < ON_RIDGE, count
+
+
+@jax.jit
+def _scattered(density: Density, key: jax.Array) -> dict:
+    """Random positions, half of them near and half far."""
+
+    def one(key, width):
+        continuous, discrete = parts(density, Target(density).random_position(key, width.dtype))
+        return jax.tree.map(lambda leaf: width * leaf, continuous) | discrete
+
+    widths = jnp.where(jnp.arange(STARTS) % 2 == 0, 1.0, 5.0).astype(jnp.result_type(float))
+    return jax.vmap(one)(jax.random.split(key, STARTS), widths)
+
+
+@jax.jit
+def _heaviest(density: Density, base: Base, key: jax.Array) -> dict:
+    """Positions drawn from the base and drawn again by their weights."""
+    walk, choose = jax.random.split(key)
+    positions = jax.vmap(lambda one: draw(density, base, one))(jax.random.split(walk, LOOKS))
+    ratios = jax.vmap(lambda here: Target(density).log_density(here) - log_base(density, base, here))(positions)
+    ratios = jnp.where(jnp.isnan(ratios) | jnp.isposinf(ratios), -jnp.inf, ratios)
+    ratios = jnp.where(jnp.isneginf(ratios).all(), 0.0, ratios)
+    chosen = jax.random.categorical(choose, ratios, shape=(STARTS,))
+    return jax.tree.map(lambda leaf: leaf[chosen], positions)
+
+
+@jax.jit
+def heights_at(density: Density, key: jax.Array, points: jax.Array):
+    """log p̃ in unconstrained coordinates at the points (S, D), the discrete variables at one random state."""
+    target = Target(density)
+    continuous, discrete = parts(density, target.random_position(key, points.dtype))
+    _, unravel = ravel_pytree(continuous)
+    return jax.vmap(lambda flat: target.log_density(unravel(flat) | discrete))(points)
+
+
+class Climbs:
+    """The base that climbs suggest, the modes they found, and what they cost.
+
+    Climbs start at random, and then at the heaviest of many draws from the base that these suggest.
+    """
+
+    def __init__(self, density: Density, key: jax.Array, counts: dict | None = None):
+        self.evaluations, self.gradients, self.ridge = 0, 0, None
+        start, again = jax.random.split(key)
+        found = self._climbed(density, _scattered(density, start))
+        ends, heights, curves, _, rose = found
+        self.modes = self._modes(density, key, *found[:4])
+        best = max((mode.height for mode in self.modes), default=-np.inf)
+        self.ran_away = bool(np.any(rose & ~(heights < best)))
+        if not self.ran_away:
+            order = np.argsort(-np.nan_to_num(heights, nan=-np.inf), kind="stable")
+            self.ridge = endless_line(self._heights(density, key), ends[order], curves[order])
+        self.base = base_over(density, self.modes, counts)
+        if not self.ran_away and self.ridge is None:
+            heavy = _heaviest(density, self.base, again)
+            more = self._climbed(density, heavy)
+            both = [np.concatenate(pair) for pair in zip(found, more, strict=True)]
+            self.modes = self._modes(density, key, *both[:4])
+            flat = jax.vmap(lambda position: ravel_pytree(parts(density, position)[0])[0])(heavy)
+            self.base = base_over(density, self.modes, counts, np.asarray(flat, float))
+            self.evaluations += LOOKS
+
+    def _climbed(self, density: Density, positions: dict) -> tuple[np.ndarray, ...]:
+        ends, heights, curves, rose, at_rest, climbing, polishing = map(np.asarray, climb(density, positions))
+        self.evaluations += int(climbing.sum()) + len(TRIES) * int(polishing.sum())
+        self.gradients += int(climbing.sum()) + int(polishing.sum()) * (ends.shape[1] + 1)
+        self.gradients += STARTS * ends.shape[1] * (ends.shape[1] <= DENSE)
+        return ends, heights, curves, at_rest, rose
+
+    def _modes(self, density: Density, key: jax.Array, ends, heights, curves, at_rest) -> list[Mode]:
+        """The modes among the ends of climbs; one that still climbs is on none, and would widen the base."""
+        if ends.shape[1] <= DENSE:
+            curves = bent(self._heights(density, key), ends, heights, curves)
+        return distinct_modes(ends, np.where(at_rest, heights, -np.inf), curves)
+
+    def _heights(self, density: Density, key: jax.Array):
+        def value(points):
+            self.evaluations += len(points)
+            padded = np.resize(points, (-(-len(points) // BLOCK) * BLOCK, points.shape[1]))
+            blocks = jnp.asarray(padded, jnp.result_type(float)).reshape(-1, BLOCK, points.shape[1])
+            found = [np.asarray(heights_at(density, key, block), float) for block in blocks]
+            return np.concatenate(found)[: len(points)]
+
+        return value
+
+
+def bent(value, ends: np.ndarray, heights: np.ndarray, curves: np.ndarray) -> np.ndarray:
+    """The curvatures (K, D, D) with level directions bent as the fall of half a nat or more along them says.
+
+    Args:
+        value: log p̃ at points (S, D).
+        ends: (K, D), with their heights (K,).
+        curves: minus the Hessians there.
+    """
+    curves, level = np.array(curves), []
+    for k in np.flatnonzero(np.isfinite(heights) & np.isfinite(curves).all((1, 2))):
+        sizes, axes = np.linalg.eigh(curves[k])
+        unit = sizes[sizes > LEVEL * sizes[-1]].min(initial=np.inf) ** -0.5
+        level += [(k, axes[:, i], unit) for i in np.flatnonzero(np.abs(sizes) <= LEVEL * sizes[-1]) if unit > 0]
+    if not level:
+        return curves
+    steps = np.array([unit for *_, unit in level])[:, None] * LADDER
+    moves = steps[..., None] * np.array([axis for _, axis, _ in level])[:, None]
+    tops = np.array([k for k, *_ in level])
+    points = np.stack([ends[tops, None] + moves, ends[tops, None] - moves])
+    found = value(points.reshape(-1, ends.shape[1])).reshape(points.shape[:-1])
+    falls = heights[tops, None] - np.where(np.isfinite(found), found, -np.inf).max(0)
+    for (k, axis, _), fall, step in zip(level, falls, steps, strict=True):
+        if (fall >= 0.5).any():
+            first = np.argmax(fall >= 0.5)
+            at = min(fall[first], MOST_FALL)
+            curves[k] += 2 * at / step[first] ** 2 * np.outer(axis, axis)
+    return curves
+
+
+__all__ = ["STARTS", "Climbs"]

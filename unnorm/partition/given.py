@@ -1,0 +1,128 @@
+"""Bases other than the pilot's own: from Pathfinder's normal approximations, or from draws that are given."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.vi import pathfinder
+from jax.flatten_util import ravel_pytree
+
+from unnorm.density import Density
+from unnorm.diagnostics.verdict import listed
+from unnorm.partition.bases import DENSE, Base, base_over, flat_states, parts
+from unnorm.partition.frame import Mode, distinct_modes
+from unnorm.partition.nodes import free_size
+from unnorm.sampling.base import Target
+
+PATHS, DRAWS = 8, 200  # of Pathfinder, from random starts; draws of each, whose spread is taken
+STEPS = 30  # of a path, at most
+CENTRES = 4  # of given draws' covariance, at most: halves and quarters of chains may stand in modes of their own
+
+
+def check_base(who: str, density: Density, base: Any) -> None:
+    """Refuse a base that is neither None, "pathfinder" nor draws of the density."""
+    if base is None or isinstance(base, str) and base == "pathfinder":
+        if base and not free_size(density):
+            raise ValueError(
+                f"{who} was given base='pathfinder', and {density.name} has no continuous variable; expected one; "
+                "leave base out."
+            )
+        return
+    draws = _draws(base)
+    if draws is None:
+        raise ValueError(
+            f"{who} was given base={base!r}; expected None, 'pathfinder', or draws: a dict by variable or what "
+            "un.sample returns; pass one of these."
+        )
+    missing = [name for name in density.variables if name not in draws]
+    if missing:
+        raise ValueError(
+            f"{who} was given a base of draws of {listed(list(draws)) or 'nothing'}; expected {missing[0]} too; pass "
+            "draws of every variable."
+        )
+    for name, support in density.variables.items():
+        support.check(_rows(density, draws)[name], f"base of {name}")
+
+
+def _draws(base: Any) -> Mapping | None:
+    if hasattr(base, "posterior"):
+        posterior = base.posterior
+        return {str(name): posterior[name].to_numpy() for name in posterior.data_vars}
+    return base if isinstance(base, Mapping) else None
+
+
+def _rows(density: Density, draws: Mapping) -> dict[str, np.ndarray]:
+    """Draws (n, *shape) by variable, chains one after the other."""
+    shapes = density.shapes()
+    return {name: np.asarray(draws[name], float).reshape(-1, *shapes[name]) for name in density.variables}
+
+
+def base_of_draws(density: Density, base: Any, negative_binomials: Any) -> Base:
+    """A Student's t with the draws' mean and covariance, one more for each part of them that lies apart."""
+    rows = _rows(density, _draws(base))
+    states, counts = flat_states(density), {}
+    for name in states:
+        codes = jax.vmap(density.variables[name].encode)(jnp.asarray(rows[name]))
+        if codes.ndim <= states[name].ndim:  # numbers and not one-hot
+            codes = jnp.asarray(rows[name])[..., None] == jnp.asarray(density.variables[name].states)
+        states[name] = jnp.log(codes.sum(0) + 1.0) - jnp.log(len(codes) + codes.shape[-1])
+    unbounded = {n: rows[n] for n, s in density.variables.items() if s.discrete and s.states is None}
+    if unbounded:
+        counts = negative_binomials(unbounded)
+    if not free_size(density):
+        return base_over(density, [], counts)._replace(states=states)
+    continuous = {n: s for n, s in density.variables.items() if not s.discrete}
+    free = {name: jax.vmap(support.unconstrain)(jnp.asarray(rows[name])) for name, support in continuous.items()}
+    flat = np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(free), float)
+    pieces = [piece for piece in np.array_split(flat, CENTRES) if len(piece) > 2 * flat.shape[1]] or [flat]
+    modes = _distinct([(piece.mean(0), np.atleast_2d(np.cov(piece.T)), 0.0) for piece in pieces])
+    return base_over(density, modes, counts, flat)._replace(states=states)
+
+
+# -- Pathfinder ------------------------------------------------------------------------
+@jax.jit
+def _paths(density: Density, keys: jax.Array):
+    """Means, covariances and evidence lower bounds of normal approximations along quasi-Newton paths."""
+    target, dtype = Target(density), jnp.result_type(float)
+
+    def one(key):
+        start, follow, spread = jax.random.split(key, 3)
+        continuous, discrete = parts(density, target.random_position(start, dtype))
+        flat, unravel = ravel_pytree(continuous)
+
+        def value(flat):
+            return target.log_density(unravel(flat) | discrete)
+
+        found, _ = pathfinder.approximate(follow, value, flat, DRAWS, maxiter=STEPS)
+        drawn, _ = pathfinder.sample(spread, found, DRAWS)
+        return drawn.mean(0), jnp.atleast_2d(jnp.cov(drawn.T)), found.elbo
+
+    return jax.lax.map(one, keys)
+
+
+def base_of_pathfinder(density: Density, key: jax.Array, counts: dict) -> tuple[Base, dict[str, int]]:
+    """A Student's t at the end of every path that ends apart from the others, and the evaluations that it took.
+
+    References:
+        Zhang, Carpenter, Gelman and Vehtari (2022), arXiv:2108.03782.
+    """
+    means, covariances, bounds = (np.asarray(part, float) for part in _paths(density, jax.random.split(key, PATHS)))
+    good = np.isfinite(bounds) & np.isfinite(covariances).all((1, 2))
+    modes = _distinct(list(zip(means[good], covariances[good], bounds[good], strict=True)))
+    return base_over(density, modes, counts), {"values": PATHS * STEPS * DRAWS, "gradients": PATHS * STEPS}
+
+
+def _distinct(normals: list[tuple[np.ndarray, np.ndarray, float]]) -> list[Mode]:
+    """Those of normal laws (mean, covariance, log mass) that lie apart from the others."""
+    if not normals:
+        return []
+    size = len(normals[0][0])
+    spread = [c + 1e-9 * np.trace(c) / size * np.eye(size) + 1e-30 * np.eye(size) for _, c, _ in normals]
+    spread = [np.diag(np.diag(c)) for c in spread] if size > DENSE else spread
+    heights = [mass - 0.5 * np.linalg.slogdet(c)[1] for (_, _, mass), c in zip(normals, spread, strict=True)]
+    return distinct_modes(np.array([mean for mean, *_ in normals]), np.array(heights), np.linalg.inv(np.array(spread)))
+
+
+__all__ = ["base_of_draws", "base_of_pathfinder", "check_base"]
