@@ -110,15 +110,18 @@ def test_discrete_fits_are_compared_by_likelihood_alone():
 
 @pytest.mark.slow
 def test_without_a_log_z_the_row_is_nan_and_says_why():
+    """Four dimensions with a covariate: no exact log Z, and one of `un.log_z` would be needed for every row."""
+
     @un.density
-    def line(y: un.Real, *, slope: un.Real = 0.0, z: un.Covariate):
-        return -0.5 * (y - slope * z) ** 2
+    def line(y: un.Real[4], *, slope: un.Real = 0.0, z: un.Covariate):
+        return -0.5 * jnp.sum((y - slope * z) ** 2)
 
     z = RNG.normal(size=60)
-    data = {"y": 2 * z + RNG.normal(size=60), "z": z}
+    data = {"y": 2 * z[:, None] + RNG.normal(size=(60, 4)), "z": z}
     fit = un.fit(line, data, "score_matching", seed=0, progress=False)
-    flat = un.fit(line.bind(slope=0.0), {"y": RNG.normal(size=60), "z": z}, "score_matching", seed=0, progress=False)
-    other = {"y": 2 * z[:20] + RNG.normal(size=20), "z": z[:20]}
+    noise = {"y": RNG.normal(size=(60, 4)), "z": z}
+    flat = un.fit(line.bind(slope=0.0), noise, "score_matching", seed=0, progress=False)
+    other = {"y": 2 * z[:20, None] + RNG.normal(size=(20, 4)), "z": z[:20]}
     found = un.compare({"line": fit, "flat": flat}, other, progress=False)
     assert found.table["log_likelihood"].isna().all() and not found.passed
     assert sum("has no log-likelihood" in f.what and "covariate z" in f.what for f in found.findings) == 2

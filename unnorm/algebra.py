@@ -103,12 +103,13 @@ class Product(Density):
         return self._each("fix", values)
 
     def given(self, **values: Any) -> "Product":
-        """Return the density of the other variables given these; a factor left without any is a constant."""
-        refuse_unknown("given", "variable", values, self.variables)
+        """Return the density of the other variables given these or covariates; a factor without any is a constant."""
+        refuse_unknown("given", "variable or covariate", values, self.variables | self.covariates)
         kept, powers = [], []
         for factor, power in zip(self.factors, self.powers, strict=True):
-            own = {name: value for name, value in values.items() if name in factor.variables}
-            if set(own) != set(factor.variables):
+            known = factor.variables | factor.covariates
+            own = {name: value for name, value in values.items() if name in known}
+            if not set(factor.variables) <= set(own):
                 kept.append(factor.given(**own) if own else factor)
                 powers.append(power)
         if not kept:
@@ -149,6 +150,12 @@ class Product(Density):
         own = [{name: value for name, value in free.items() if name in factor.supports} for factor in self.factors]
         moved = tuple(factor.at(part) for factor, part in zip(self.factors, own, strict=True))
         return object.__new__(Product)._with(moved, self.powers)
+
+    def _at_row(self, values: Mapping[str, Any]) -> "Product":
+        return object.__new__(Product)._with(tuple(factor._at_row(values) for factor in self.factors), self.powers)
+
+    def _observing(self, names: tuple[str, ...]) -> "Product":
+        return object.__new__(Product)._with(tuple(factor._observing(names) for factor in self.factors), self.powers)
 
     def _overridden(self, values: Mapping[str, Any]) -> "Product":
         return self.bind(**values) if values else self

@@ -46,8 +46,9 @@ class Density:
         parameters: what `fit` learns, ``{name: support}`` or ``{name: (support, start)}``.
         constants: ``{name: value}`` or ``{name: (un.Constant["d"], value)}``.
         covariates: ``{name: un.Covariate[...]}``, one value per event, given with the data.
-        log_z: the closed form of log Z where there is one: a function of parameters and constants, by their names, or a
-            number; 0.0 says that the density is normalized. Products, powers, truncation and `given` drop it.
+        log_z: the closed form of log Z where there is one: a function of parameters, constants and covariates, by their
+            names, or a number; 0.0 says that the density is normalized. Products, powers, truncation and `given` of a
+            variable drop it.
 
     Raises:
         ValueError: a name, a support or a dimension that does not fit, in one sentence.
@@ -247,18 +248,38 @@ class Density:
         return self._rebuilt(self._with_role(values, CONSTANT), self._values | checked)
 
     def given(self, **values: Any) -> "Density":
-        """Return the density of the other variables, up to a constant, given the values of these."""
-        slots = self._slots(VARIABLE)
-        refuse_unknown("given", "variable", values, slots)
-        if set(values) == set(slots):
+        """Return the density of the other variables, up to a constant, given the values of these or of covariates.
+
+        Example:
+            >>> import unnorm as un
+            >>> p = un.Density(lambda y, *, z: -0.5 * (y - z) ** 2, {"y": un.Real}, covariates={"z": un.Covariate})
+            >>> round(un.log_z(p.given(z=2.0), progress=False).value, 4)  # log sqrt(2 pi)
+            0.9189
+        """
+        slots = self._slots(VARIABLE) | self._slots(COVARIATE)
+        refuse_unknown("given", "variable or covariate", values, slots)
+        sampled = self.variables
+        if set(values) >= set(sampled):
             raise ValueError(
-                f"given() was passed every variable ({', '.join(slots)}); leave at least one to the density."
+                f"given() was passed every variable ({', '.join(sampled)}); leave at least one to the density."
             )
         for name, value in values.items():  # an event is given in full; only a default may be one number for all
             signature.unify(dict(self._structure.sizes), slots[name], np.shape(value))
         checked = {name: _checked(slots[name], value) for name, value in values.items()}
-        structure = replace(self._with_role(values, CONSTANT), log_z=None)  # it was that of all variables
+        structure = self._with_role(values, CONSTANT)
+        if set(values) & set(sampled):
+            structure = replace(structure, log_z=None)  # it was that of all variables
         return self._rebuilt(structure, self._values | checked)
+
+    def _at_row(self, values: Mapping[str, Any]) -> "Density":
+        """`given` covariates, for compiled code: traceable, unchecked."""
+        own = {name: value for name, value in values.items() if name in self.covariates}
+        held = self._held | {name: hold(jnp.asarray(value)) for name, value in own.items()}
+        return object.__new__(type(self))._set(self._with_role(own, CONSTANT), held)
+
+    def _observing(self, names: tuple[str, ...]) -> "Density":
+        """The density of the other variables, these being covariates: log p̃(h | x) = log p̃(x, h) for each row x."""
+        return object.__new__(type(self))._set(replace(self._with_role(names, COVARIATE), log_z=None), self._held)
 
     def _with_role(self, names, role: str) -> Structure:
         slots = tuple(replace(s, role=role) if s.name in names else s for s in self._structure.slots)
@@ -516,6 +537,10 @@ def _checked(slot: Slot, value: Any) -> Any:
     if not slot.has_shape or isinstance(value, jax.core.Tracer):
         return value
     value = _numbers(slot, at_rest(value, slot.name))
+    if slot.role == COVARIATE:
+        if not np.isfinite(value).all():
+            raise ValueError(f"{slot.name} was given {value}; expected finite numbers; pass such.")
+        return value.astype(float) if value.dtype.kind != "f" else value
     if value.ndim:
         signature.unify({}, slot, value.shape)  # its shape before its entries: a check may count on square matrices
         slot.support.check(value, slot.name)

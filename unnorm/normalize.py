@@ -53,7 +53,7 @@ def normalized(p: Density, z: Any = None) -> Density:
     if p.covariates:
         raise ValueError(
             f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has its own Z; expected "
-            "none; declare it as a constant to normalize at one value."
+            f"none; give it one value by p.given({next(iter(p.covariates))}=...)."
         )
     if z is None:
         z = unnorm.log_z(p, progress=False)

@@ -76,7 +76,7 @@ def from_mappings(function, variables, parameters, constants, covariates) -> tup
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """log Z as a density declares it: a function of some of its parameters and constants, by the names of arguments."""
+    """log Z as a density declares it: a function of some of its arguments, but no variable, by their names."""
 
     function: Callable
     arguments: tuple[str, ...]
@@ -101,14 +101,14 @@ def closed_form(owner: str, given: Any, slots: tuple[Slot, ...]) -> ClosedForm |
             f"log_z of {owner} is {given!r}, whose arguments cannot be read; expected a function that names them; "
             "wrap it in one."
         ) from None
-    known = {slot.argument for slot in slots if slot.role in (PARAMETER, CONSTANT)}
+    known = {slot.argument for slot in slots if slot.role != VARIABLE}
     for parameter in parameters:
         by_name = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if not by_name or parameter.name not in known:
             raise ValueError(
                 f"log_z of {owner} takes {str(parameter).split(':')[0].split('=')[0]!r}; expected names of its "
-                f"parameters and constants alone ({', '.join(sorted(known)) or 'there are none'}); name those, for "
-                "log Z depends on nothing else."
+                f"parameters, constants and covariates alone ({', '.join(sorted(known)) or 'there are none'}); name "
+                "those, for log Z depends on nothing else."
             )
     return ClosedForm(given, tuple(parameter.name for parameter in parameters))
 

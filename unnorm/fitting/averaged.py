@@ -14,6 +14,8 @@ from unnorm.fitting import simulated, stochastic
 from unnorm.fitting.base import Extra
 from unnorm.fitting.finished import finished
 from unnorm.fitting.inference import NoCovariance
+from unnorm.fitting.latent_scores import information_of_rows
+from unnorm.fitting.marginal import latent_in
 from unnorm.fitting.optimise import NEWTON_LIMIT
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.replicated import Bootstrap, of_vectors
@@ -39,9 +41,12 @@ def averaged(problem: Problem) -> Fit:
         except NoCovariance:
             if vector.size > NEWTON_LIMIT:
                 return None
-        # No theory for this kernel: maximum likelihood's errors as the scale.
-        run = simulated.run_long(at(vector), events, check_key)
-        return np.sqrt(np.diagonal(np.linalg.pinv(run.information)) / rows)
+        # No theory for this kernel or for latent variables: maximum likelihood's errors as the scale.
+        if latent_in(density, events):
+            information = information_of_rows(at(vector), extra, events, check_key)
+        else:
+            information = simulated.run_long(at(vector), events, check_key).information
+        return np.sqrt(np.diagonal(np.linalg.pinv(information, hermitian=True)) / rows)
 
     settled = settle(problem, errors_at)
     covariance = problem.covariance_or_finding(lambda: covariance_at(settled.vector, settled.extra))

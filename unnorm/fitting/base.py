@@ -46,6 +46,16 @@ class Objective(Protocol):
         """Return an unbiased estimate of the gradient in `density.free()` whose root is the fit, and the new extra."""
 
 
+def no_latent(objective: Any, density: Density, events: dict) -> str:
+    """The refusal of an objective that needs every variable in the data."""
+    name = next(name for name in density.variables if name not in events)
+    return (
+        f"{type(objective).__name__} does not serve latent variables, and data has no values for {name}; found "
+        f"{', '.join(events)}; expected {', '.join(density.variables | density.covariates)} (look for a mistyped "
+        "name); use un.objectives.MaximumLikelihood or ContrastiveDivergence"
+    )
+
+
 class PerExample:
     """What per-example objectives share."""
 
@@ -58,6 +68,14 @@ class PerExample:
 
     def refuse(self, density: Density) -> str | None:
         return None
+
+    def refuse_latent(self, density: Density, events: dict) -> str | None:
+        """Return why this objective does not serve variables that are not among the events, as a sentence, or None."""
+        return no_latent(self, density, events)
+
+    def rows_at_once(self, density: Density, extra: Extra) -> int:
+        """Return how many rows may be differentiated together, so that memory stays bounded."""
+        return 512
 
     def losses(self, density: Density, extra: Extra, events: dict) -> jax.Array:
         """Return the loss of every row (n,); written anew in place of `loss_i` where rows together are quicker."""

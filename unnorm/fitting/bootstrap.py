@@ -37,7 +37,7 @@ def parametric(objective, density, events: dict, key: jax.Array, replicates: int
     draw_key, key = jax.random.split(key)
     drawn = data_sets(density, events, draw_key, replicates)
     replicated = ({name: value[b] for name, value in drawn.items()} for b in range(replicates))
-    return _refitted(objective, density, replicated, key, penalty)
+    return refitted(objective, density, replicated, key, penalty)
 
 
 def resampled(
@@ -64,10 +64,10 @@ def resampled(
         chosen = np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
         return jax.tree.map(lambda leaf: jnp.asarray(leaf)[chosen], events)
 
-    return _refitted(objective, density, (redrawn() for _ in range(replicates)), key, penalty)
+    return refitted(objective, density, (redrawn() for _ in range(replicates)), key, penalty)
 
 
-def _refitted(objective, density, replicated, key, penalty) -> tuple[np.ndarray, np.ndarray]:
+def refitted(objective, density, replicated, key, penalty) -> tuple[np.ndarray, np.ndarray]:
     fits = [_refit(objective, density, data, jax.random.fold_in(key, b), penalty) for b, data in enumerate(replicated)]
     size = max((vector.size for vector, _ in fits), default=0)
     kept = np.array([good for _, good in fits])

@@ -1,10 +1,12 @@
 """Whether the chains behind a stochastic fit may be believed: they run on for a stretch at the fitted parameters."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
-from unnorm.fitting.chains import r_hat, stretch
+from unnorm.fitting.chains import constrained, r_hat, stretch
+from unnorm.fitting.marginal import covariates_of
 
 _CHAINS, _STEPS = 200, 2_000  # of the stretch, at most
 _SLOW, _STUCK = 1.2, 1.5  # R-hat of the energies over it, in rounds of k steps
@@ -13,20 +15,36 @@ _DRIFT = 0.5  # standard deviations of the data's energies
 
 def health(objective, density, extra, events: dict, key: jax.Array) -> list[Finding]:
     """Findings where persistent chains do not mix, where energies drift off the data's, where a proposal was NaN."""
-    starts = extra.shared["chains"] if objective.persistent else extra.rows["starts"]
-    starts = jax.tree.map(lambda leaf: leaf[:: max(1, len(leaf) // _CHAINS)][:_CHAINS], starts)
+    shared, own = extra.shared, covariates_of(density, events)
+    if "latent" in shared:
+        hidden = shared["latent"]["positions"]
+        events = events | constrained(density, hidden)
+        rows = extra.rows["starts"] | hidden
+    else:
+        rows = extra.rows["starts"]
+    starts = shared["chains"] if objective.persistent else rows
+    starts, own = (jax.tree.map(_some, part) for part in (starts, own))
     rounds = max(20, min(200, _STEPS // objective.k))
-    run = stretch(
-        extra.shared["kernel"], density, extra.shared["tuning"], starts, key, 0.0, rounds=rounds, steps=objective.k
-    )
+    run = stretch(shared["kernel"], density, shared["tuning"], starts, key, 0.0, own, rounds=rounds, steps=objective.k)
     late = jax.tree.map(lambda leaf: leaf[rounds // 2 :], run.events)
-    energies = np.asarray(_energies(density, late)).T
-    found = _mixing(energies, objective.k) if objective.persistent else []
-    found += _drift(energies, np.asarray(_energies(density, jax.tree.map(lambda leaf: leaf[None], events)))[0])
+    repeated = {name: jnp.broadcast_to(value, (rounds - rounds // 2, *value.shape)) for name, value in own.items()}
+    energies = np.asarray(_energies(density, late | repeated)).T
+    of_data = np.asarray(_energies(density, jax.tree.map(lambda leaf: leaf[None], events)))[0]
+    if own:  # every row has energies of its own: each chain is held against its row, and against itself
+        energies = energies - _some(of_data)[:, None]
+        found = _mixing(energies - energies.mean(1, keepdims=True), objective.k) if objective.persistent else []
+        found += _drift(energies, of_data - of_data.mean())
+    else:
+        found = _mixing(energies, objective.k) if objective.persistent else []
+        found += _drift(energies, of_data)
     if run.rejected > 0:
         what = f"the log-density was NaN at {float(run.rejected):.1%} of the chains' proposals, which were rejected"
         found.append(Finding(what, "mend the function there (-inf is a wall, NaN is none)", ERROR))
     return found
+
+
+def _some(leaf):
+    return leaf[:: max(1, len(leaf) // _CHAINS)][:_CHAINS]
 
 
 @jax.jit

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.density import cast
 from unnorm.methods import look_up
+from unnorm.partition.rows import at_rows
 from unnorm.sampling.base import Target, noise_of
 from unnorm.sampling.kernels import HMC, KERNELS, Blockwise, Gibbs, RandomWalkMH, kernels_for
 
@@ -51,27 +52,33 @@ def unserved(kernel: Any, density) -> str | None:
     return None
 
 
-def prepared_kernel(kernel: Any, density) -> Any:
+def prepared_kernel(kernel: Any, density, rows: dict | None = None) -> Any:
     """The kernel with what it finds out about the density's structure, as structure: later calls stay compiled.
 
-    It looks at parameters that are shaken a little: at a start of zero, variables seem not to interact that do.
+    It looks at parameters that are shaken a little: at a start of zero, variables seem not to interact that do. Of a
+    density with covariates it looks at some of their `rows`, and finds nothing where these are not alike.
     """
     vector, unravel = ravel_pytree(density.free())
     shaken = density.at(unravel(vector + _SHAKEN * jax.random.normal(jax.random.key(0), vector.shape, vector.dtype)))
-    return cast(kernel.prepared(Target(shaken)), vector.dtype)
+    if not density.covariates:
+        return cast(kernel.prepared(Target(shaken)), vector.dtype)
+    found = [kernel.prepared(Target(one)) for one in at_rows(shaken, rows)]
+    alike = len({jax.tree.structure(one) for one in found}) == 1
+    return cast(found[0] if alike else kernel, vector.dtype)
 
 
 def unconstrained(density, events: dict) -> dict:
-    """The data in unconstrained coordinates, those on a bound moved just inside."""
+    """The data in unconstrained coordinates, those on a bound moved just inside; without the latent variables."""
     return {
         name: jax.vmap(support.unconstrain)(jnp.asarray(support.inward(np.asarray(events[name]))))
         for name, support in density.variables.items()
+        if name in events
     }
 
 
 def constrained(density, positions: dict) -> dict:
     """The events at these coordinates."""
-    return {name: jax.vmap(support.constrain)(positions[name]) for name, support in density.variables.items()}
+    return {name: jax.vmap(density.variables[name].constrain)(value) for name, value in positions.items()}
 
 
 def starting_tuning(kernel: Any, positions: dict) -> dict:
@@ -87,17 +94,22 @@ def starting_tuning(kernel: Any, positions: dict) -> dict:
 
 
 def advance(
-    kernel: Any, density, tuning: dict, starts: dict, key: jax.Array, steps: int
+    kernel: Any, density, tuning: dict, starts: dict, key: jax.Array, steps: int, rows: dict | None = None
 ) -> tuple[dict, dict, jax.Array]:
-    """Move every chain by some steps of the kernel; acceptance is averaged (NaN counts as a rejection)."""
-    return _moved(kernel, density, tuning, starts, key, steps)[:3]
+    """Move every chain by some steps of the kernel; acceptance is averaged (NaN counts as a rejection).
+
+    Where the density has covariates, `rows` are those of every chain.
+    """
+    return _moved(kernel, density, tuning, starts, key, steps, rows)[:3]
 
 
-def _moved(kernel: Any, density, tuning: dict, starts: dict, key: jax.Array, steps: int):
-    target = Target(jax.lax.stop_gradient(density))
-    algorithm = kernel.build(target, tuning)
+def _moved(kernel: Any, density, tuning: dict, starts: dict, key: jax.Array, steps: int, rows: dict | None):
+    density = jax.lax.stop_gradient(density)
 
-    def one_chain(position, key):
+    def one_chain(position, key, row):
+        target = Target(density._at_row(row) if density.covariates else density)
+        algorithm = kernel.build(target, tuning)
+
         def step(state, noise):
             state, info = algorithm.step(noise, state)
             told = kernel.stats(info)
@@ -113,7 +125,7 @@ def _moved(kernel: Any, density, tuning: dict, starts: dict, key: jax.Array, ste
         return state.position, target.constrain(state.position), *told
 
     count = len(next(iter(starts.values())))
-    positions, events, rates, rejected = jax.vmap(one_chain)(starts, jax.random.split(key, count))
+    positions, events, rates, rejected = jax.vmap(one_chain)(starts, jax.random.split(key, count), rows)
     return positions, events, rates.mean(), rejected.mean()
 
 
@@ -127,13 +139,15 @@ def adapted(kernel: Any, tuning: dict, acceptance: jax.Array, gain: jax.Array, p
 
 
 @functools.partial(jax.jit, static_argnames=("rounds", "steps"))
-def stretch(kernel: Any, density, tuning: dict, positions: dict, key, gain, *, rounds: int, steps: int) -> Stretch:
+def stretch(
+    kernel: Any, density, tuning: dict, positions: dict, key, gain, rows: dict | None = None, *, rounds: int, steps: int
+) -> Stretch:
     """Let chains run for some rounds of some steps; the step size adapts where `gain` is not zero."""
 
     def one(carry, given):
         positions, tuning = carry
         key, round_number = given
-        positions, events, rate, rejected = _moved(kernel, density, tuning, positions, key, steps)
+        positions, events, rate, rejected = _moved(kernel, density, tuning, positions, key, steps, rows)
         tuning = adapted(kernel, tuning, rate, gain * (1.0 + round_number) ** -0.5, positions)
         return (positions, tuning), (events, rate, rejected)
 

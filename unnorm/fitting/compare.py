@@ -14,6 +14,7 @@ from unnorm.density import cast
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result, listed
 from unnorm.fitting.criteria import CRITERIA, information_criterion, same_scale
 from unnorm.fitting.data import read_data
+from unnorm.fitting.marginal import latent_in
 from unnorm.fitting.objectives import ScoreMatching
 from unnorm.fitting.result import Fit
 from unnorm.progress import bar
@@ -119,6 +120,8 @@ def _read(fits: Any, held_out: Any) -> dict[str, tuple[Any, dict[str, np.ndarray
         raise ValueError(
             f"fits is {found}; expected a dict of two fits or more by name; pass such as {{'a': a, 'b': b}}."
         )
+    for fit in fits.values():
+        fit._refuse_several("compare")
     read = {name: read_data(fit.density, held_out) for name, fit in fits.items()}
     (first, (one, _)), *others = read.items()
     for name, (p, _) in others:
@@ -177,6 +180,8 @@ def _h_scores(fits: Mapping[str, Fit], read: dict, findings: list[Finding]) -> d
     refusal = objective.refuse(p)
     if any(support.discrete for support in p.variables.values()):
         refusal = f"{_variables(p)} is discrete"
+    elif latent_in(p, events):
+        refusal = f"{latent_in(p, events)[0]} is latent"
     if refusal is None and len(next(iter(events.values()))) < 2:
         refusal = "one row tells no spread"
     if refusal is not None:

@@ -11,17 +11,14 @@ from unnorm.signature import refuse_unknown
 
 
 def read_data(p: Density, data: Any) -> tuple[Density, dict[str, np.ndarray]]:
-    """Return the density with its dimensions (and labels) taken from the data, and the data as ``{name: (n, ...)}``."""
+    """Return the density with its dimensions (and labels) taken from the data, and the data as ``{name: (n, ...)}``.
+
+    Variables that the data do not bring are latent; covariates must be there.
+    """
     declared = p.variables | p.covariates
     columns, labels = _by_name(p, data, declared)
-    missing = [name for name in declared if name not in columns]
-    if missing:
-        found = listed([str(name) for name in getattr(data, "columns", columns)]) or "none"
-        raise ValueError(
-            f"data has no values for {missing[0]}; found {found}; expected {', '.join(declared)}; variables absent "
-            "from the data (latent ones) are not served yet, so pass them all."
-        )
-    events = {name: _column(name, declared[name], columns[name]) for name in declared}
+    _refuse_absent(p, columns, [str(name) for name in getattr(data, "columns", columns)])
+    events = {name: _column(name, declared[name], columns[name]) for name in declared if name in columns}
     sizes = {name: len(event) for name, event in events.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"data has {sizes} rows; expected as many for every variable; align them.")
@@ -35,9 +32,40 @@ def read_data(p: Density, data: Any) -> tuple[Density, dict[str, np.ndarray]]:
                 "density; put the columns into that order, or rename them."
             )
     p = p.with_dimensions(**{axis: names for axis, names in labels.items() if axis not in p.labels})
-    for name, support in p.variables.items():
-        support.check(events[name], name)
+    for name, event in events.items():
+        if name in p.variables:
+            p.variables[name].check(event, name)
+        elif not np.isfinite(event).all():
+            raise ValueError(
+                f"Covariate {name} holds a value that is not finite; expected finite numbers; drop such rows, or fill "
+                "them in."
+            )
     return p, events
+
+
+def _refuse_absent(p: Density, columns: Mapping[str, Any], found: list[str]) -> None:
+    """Refuse data without a covariate, without any variable, or with other columns in the place of a variable."""
+    absent = [name for name in (*p.covariates, *p.variables) if name not in columns]
+    strange = [name for name in found if name not in p.variables and name not in p.covariates]
+    no_variable = not any(name in columns for name in p.variables)
+    if absent and (absent[0] in p.covariates or no_variable or strange):
+        advice = "rename the column, or drop those that the density does not know: then it is latent"
+        if absent[0] in p.covariates or no_variable:
+            advice = "pass it by that name"
+        raise ValueError(
+            f"data has no values for {absent[0]}; found {listed(found) or 'none'}; expected "
+            f"{', '.join(p.variables | p.covariates)}; {advice}."
+        )
+
+
+def refuse_latent(p: Density, events: Mapping[str, Any], verb: str) -> None:
+    """Refuse data that leave a variable out, where that is not served."""
+    for name in p.variables:
+        if name not in events:
+            raise ValueError(
+                f"data has no values for {name}, and {verb} takes no latent variables; expected "
+                f"{', '.join(p.variables)}; pass it, or sum it out in the function."
+            )
 
 
 def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np.ndarray]] | None]:

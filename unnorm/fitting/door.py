@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
@@ -63,7 +64,21 @@ def values_and_gradient(density: Density, events: dict):
 
 
 def probe(density: Density, events: dict) -> None:
-    """Turn a density that JAX cannot follow, or that is not finite at the start, into a sentence."""
+    """Turn a density that JAX cannot follow, or that is not finite at the start, into a sentence.
+
+    Of latent variables only some value is tried, at which the density may be zero: the loss tells more.
+    """
+    latent = {name: support for name, support in density.variables.items() if name not in events}
+    if latent:
+        rows, shapes, dtype = len(next(iter(events.values()))), density.shapes(), jnp.result_type(*events.values())
+        inside = {
+            name: support.constrain(jnp.zeros(support.free_shape(shapes[name]), dtype))
+            for name, support in latent.items()
+        }
+        _traced(
+            density, events | {name: jnp.broadcast_to(value, (rows, *value.shape)) for name, value in inside.items()}
+        )
+        return
     values, gradient = _traced(density, events)
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))

@@ -9,20 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.density import Density, cast
-from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.diagnostics.verdict import Finding
 from unnorm.fitting.along import along
 from unnorm.fitting.averaged import averaged
+from unnorm.fitting.choice import chosen
 from unnorm.fitting.data import first_of, read_data, read_weights
 from unnorm.fitting.door import check_options, probe, started
 from unnorm.fitting.given_penalties import read_penalties
+from unnorm.fitting.marginal import latent_in
 from unnorm.fitting.minimised import minimised
-from unnorm.fitting.objectives import NCE, OBJECTIVES, MaximumLikelihood, ScoreMatching
 from unnorm.fitting.optimise import NEWTON_LIMIT
 from unnorm.fitting.penalised import described, refuse_lasso
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.result import Fit
+from unnorm.fitting.several import several
 from unnorm.fitting.trained import trained
-from unnorm.methods import look_up
 from unnorm.progress import bar
 from unnorm.supports import _PyTree
 
@@ -57,9 +58,11 @@ def fit(
     mini-batches; those have no standard errors.
 
     Args:
-        p: the density; parameters start at their bound or declared values.
-        data: an array (n, ...), DataFrame, xarray object, or a dict by variable; exactly one leading axis; or an
-            iterable of such batches of one size, gone through again and again.
+        p: the density; parameters start at their bound or declared values. A list of densities that share parameters
+            (by equal names) is fitted to a list of data sets: the loss is the sum over the rows of all of them.
+        data: an array (n, ...), DataFrame, xarray object, or a dict by variable and covariate; exactly one leading
+            axis; or an iterable of such batches of one size, gone through again and again. Variables that are absent
+            are latent.
         objective: an object of `un.objectives`, its registry name, or None: maximum likelihood where Z is at hand
             exactly, else score matching where the supports have a form of it, else noise contrastive estimation.
         weights: one number for each row: whole numbers are frequencies (so many equal rows), others sampling weights.
@@ -102,6 +105,13 @@ def fit(
     References:
         van der Vaart (1998), Asymptotic Statistics, ch. 5, doi:10.1017/CBO9780511802256.
     """
+    if isinstance(p, list | tuple):
+        asked = {
+            "weights": weights, "cluster": cluster, "penalty": penalty, "prior": prior, "optimizer": optimizer,
+            "steps": steps, "batch_size": batch_size, "held_out": held_out, "callback": callback, "store": store,
+        }  # fmt: skip
+        found = several(list(p), data, objective, asked, start, restarts, seed, progress, dtype)
+        return _finished(found, strict)
     check_options(
         p, steps=steps, batch_size=batch_size, seed=seed, restarts=restarts, dtype=dtype, optimizer=optimizer,
         callback=callback,
@@ -110,8 +120,13 @@ def fit(
     p, events = read_data(p, data)
     events, weights, clusters = read_weights(weights, cluster, events)
     held_out = None if held_out is None else read_data(p, held_out)[1]
+    if held_out is not None and set(held_out) != set(events):
+        raise ValueError(
+            f"held_out has values for {', '.join(held_out)} and data for {', '.join(events)}; expected the same; pass "
+            "the same variables in both."
+        )
     findings: list[Finding] = []
-    objective = _chosen(p, objective, weights is not None or clusters is not None, findings)
+    objective = chosen([(p, events)], objective, weights is not None or clusters is not None, findings)
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
     has_tree = any(isinstance(support, _PyTree) for support in p.supports.values())
     dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
@@ -152,6 +167,8 @@ def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
         )
     if not trains:
         return averaged
+    if problem.batches is not None and problem.objective.stochastic:
+        _refuse_own_chains(problem)
     if problem.held_out is not None and problem.objective.stochastic:
         raise ValueError(
             f"held_out was given to {type(problem.objective).__name__}, whose loss has no meaning; expected an "
@@ -160,26 +177,17 @@ def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
     return trained
 
 
+def _refuse_own_chains(problem: Problem) -> None:
+    """Batches that come and go have no chains of their rows."""
+    named = [*problem.density.covariates, *latent_in(problem.density, problem.events)]
+    if named:
+        raise ValueError(
+            f"data is an iterable of batches and {type(problem.objective).__name__} keeps a chain for each row, for "
+            f"{named[0]} is a covariate or latent; expected all rows; pass them at once, with batch_size=."
+        )
+
+
 def _finished(result: Fit, strict: bool) -> Fit:
     if strict:
         result.raise_unless_passed()
     return result
-
-
-def _chosen(p: Density, objective: Any, weighted: bool, findings: list[Finding]) -> Any:
-    if objective is None:
-        options = (MaximumLikelihood(), ScoreMatching(), NCE())
-        objective = next((option for option in options if option.refuse(p) is None), options[-1])
-        name = type(objective).__name__
-        what = f"{name} was chosen, the first of maximum likelihood, score matching and NCE that serves {p.name}"
-        findings.append(Finding(what, "name an objective to change it", NOTE))
-    objective = look_up(objective, OBJECTIVES, "objective", "losses|gradient")
-    refusal = objective.refuse(p)
-    if refusal:
-        raise ValueError(f"{refusal}.")
-    if weighted and not getattr(objective, "takes_weights", False):
-        raise ValueError(
-            f"{type(objective).__name__} takes no sampling weights or clusters; expected an objective that does; use "
-            "un.objectives.MaximumLikelihood, ScoreMatching or PseudoLikelihood."
-        )
-    return objective

@@ -42,7 +42,7 @@ def runaways(objective, density, extra, events) -> np.ndarray:
 def _flat_on_one_side(objective, density, extra, events, psi, curvature) -> jax.Array:
     loss = functools.partial(whole_loss, objective, density, extra, events)
     vector = parameters_of(density, extra)[0]
-    rows, inverse = len(next(iter(events.values()))), _inverse(curvature)
+    rows, inverse = len(psi), _inverse(curvature)
     has_units = objective.in_units_of_data and not all(s.discrete for s in density.variables.values())
     unit = jnp.mean(jnp.sum((psi @ inverse) * psi, 1)) / vector.size if has_units else 1.0
     moves = _ERRORS * inverse * jnp.sqrt(unit / rows / jnp.diagonal(inverse))[:, None]
@@ -86,7 +86,9 @@ def tell_runaways(fit, density, extra, signs: np.ndarray) -> None:
         hidden = np.where(np.logical_or.outer(gone, gone), np.nan, 0.0)
         fit._covariance = type(fit._covariance)(*(part + hidden for part in fit._covariance))
         fit._free_covariance = None  # log Z and the log-likelihood of other data have no error then
-    if fit.log_z is not None:
+    if isinstance(fit.log_z, list):
+        fit.log_z = [z and z._replace(sampling_error=np.nan) for z in fit.log_z]
+    elif fit.log_z is not None:
         fit.log_z = fit.log_z._replace(sampling_error=np.nan)
     told = [f"{label} runs away to {limit:g}" for label, limit, g in zip(fit._labels(), limits, gone, strict=True) if g]
     fit.findings.insert(

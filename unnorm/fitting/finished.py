@@ -1,5 +1,7 @@
 """From an estimate to a `Fit`: everything in the user's terms."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,22 +27,12 @@ def finished(problem: Problem, density, extra, covariance, converged, history) -
     if covariance is not None:
         slope = jacobian()
         listed = Covariance(*(slope @ part @ slope.T for part in covariance))
-    values = {name: jax.tree.map(_at_rest, value) for name, value in density.parameters.items()}
+    values = {name: jax.tree.map(at_rest, value) for name, value in density.parameters.items()}
     fitted = p.bind(**values)
-    where, gradient, exact = exact_log_z(density, vector, unravel, events, findings)
-    if "log_z" in extra.learned:
-        at = _position_of_log_z(extra, unravel, vector)
-        total, drawn = (np.nan, np.nan) if covariance is None else (part[at, at] for part in covariance[:2])
-        log_z = FitLogZ(float(extra.learned["log_z"]), float(np.sqrt(drawn)), float(np.sqrt(max(total - drawn, 0.0))))
-    elif exact is not None:
-        spread = np.nan if covariance is None else float(np.sqrt(gradient @ covariance.total @ gradient))
-        log_z = FitLogZ(exact, 0.0, spread)
-    else:
-        estimated = getattr(objective, "estimated_log_z", None)  # objectives with a sampler have none
-        log_z = estimated and estimated(density, extra, events, covariance)
+    log_z, where = log_z_and_place(objective, density, extra, events, vector, unravel, covariance, findings)
     improper = any(f.severity == ERROR and "normalized" in f.what for f in findings)
     if log_z is None and not improper:
-        findings.append(Finding("the method gives no log Z here", "run un.log_z(fit.density) for it", NOTE))
+        findings.append(no_log_z(density))
     if covariance is not None and 1 < problem.rows <= len(vector):
         findings.append(
             Finding("there are no more rows than parameters", "read the standard errors with care", WARNING)
@@ -64,11 +56,38 @@ def finished(problem: Problem, density, extra, covariance, converged, history) -
     )
 
 
-def _position_of_log_z(extra, unravel, vector) -> int:
+def log_z_and_place(objective, density, extra, events, vector, unravel, covariance, findings: list) -> tuple[Any, Any]:
+    """log Z with its errors, or None; and where the data lie, if log Z is at hand exactly.
+
+    `vector` is all that was estimated, `covariance` its own; `unravel` gives this density's part of it.
+    """
+    where, gradient, exact = exact_log_z(density, vector, unravel, events, findings, extra.shared.get("plan"))
+    if "log_z" in extra.learned:
+        at = _position_of_log_z(unravel, vector)
+        total, drawn = (np.nan, np.nan) if covariance is None else (part[at, at] for part in covariance[:2])
+        found = FitLogZ(float(extra.learned["log_z"]), float(np.sqrt(drawn)), float(np.sqrt(max(total - drawn, 0.0))))
+        return found, where
+    if exact is not None:
+        spread = np.nan if covariance is None else float(np.sqrt(gradient @ covariance.total @ gradient))
+        return FitLogZ(exact, 0.0, spread), where
+    estimated = getattr(objective, "estimated_log_z", None)  # objectives with a sampler have none
+    return estimated and estimated(density, extra, events, covariance), where
+
+
+def no_log_z(density) -> Finding:
+    """What is to be done where a fit gives no log Z."""
+    if not density.covariates:
+        return Finding("the method gives no log Z here", "run un.log_z(fit.density) for it", NOTE)
+    what = f"each row has its own log Z, by its {', '.join(density.covariates)}"
+    given = ", ".join(f"{name}=..." for name in density.covariates)
+    return Finding(what, f"run un.log_z(fit.density.given({given})) for one of them", NOTE)
+
+
+def _position_of_log_z(unravel, vector) -> int:
     """Where log Z stands in the vector of all that was estimated."""
     return int(jnp.argmax(jax.grad(lambda v: unravel(v)[1]["log_z"])(vector)))
 
 
-def _at_rest(leaf):
+def at_rest(leaf):
     """An array as NumPy's; a network's functions stay."""
     return np.asarray(leaf) if hasattr(leaf, "dtype") else leaf

@@ -38,6 +38,8 @@ class NoCovariance(ValueError):
 
 def row_scores(objective, density, extra, events, vector) -> jax.Array:
     """ψ of every row, (n, p), some rows at a time to bound memory."""
+    if hasattr(objective, "row_scores"):  # of several data sets
+        return objective.row_scores(density, extra, events, vector)
     if getattr(objective, "in_pairs", False):
         return jax.jacfwd(lambda v: losses(objective, density, extra, events, v))(vector)
 
@@ -48,7 +50,8 @@ def row_scores(objective, density, extra, events, vector) -> jax.Array:
         row, event = jax.tree.map(lambda leaf: leaf[None], given)
         return jax.grad(loss_of)(vector, row, event)
 
-    return jax.lax.map(one, (extra.rows, events), batch_size=512)
+    together = objective.rows_at_once(density, extra) if hasattr(objective, "rows_at_once") else 512
+    return jax.lax.map(one, (extra.rows, events), batch_size=together)
 
 
 @jax.jit

@@ -9,12 +9,24 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.density import cast
 from unnorm.diagnostics.verdict import ERROR, Finding
-from unnorm.fitting.data import read_data
-from unnorm.fitting.objectives.maximum_likelihood import is_declared, location, log_z_on
+from unnorm.fitting.data import read_data, refuse_latent
+from unnorm.fitting.marginal import (
+    covariates_of,
+    is_declared,
+    location,
+    log_evidence,
+    log_z_at,
+    log_z_on,
+    plan_of_latent,
+    plan_of_z,
+)
 from unnorm.partition.base import LogZ
 from unnorm.partition.driver import log_z as estimated
-from unnorm.partition.exact import Exact, has_plan, plan_for
+from unnorm.partition.exact import Exact, Plan, has_plan, plan_for
+from unnorm.partition.rows import spread_rows
 from unnorm.sampling.driver import sample
+
+_ROWS_CHECKED, _APART = 4, 1e-6  # rows whose log Z is checked at the end of a fit; by how much two routes may differ
 
 
 class BitsPerDimension(NamedTuple):
@@ -49,15 +61,18 @@ class LogLikelihood(NamedTuple):
 
 
 def exact_log_z(
-    density, vector, unravel, events, findings: list[Finding]
+    density, vector, unravel, events, findings: list[Finding], plan: Plan | None = None
 ) -> tuple[Any, np.ndarray | None, float | None]:
     """Where the nodes lie, d log Z / d vector, log Z; None where Z is not at hand exactly, or infinite (a finding).
 
-    A declared closed form needs no nodes.
+    A declared closed form needs no nodes. With covariates there is no one log Z, and only where the nodes lie is told;
+    `plan` are the nodes of the fit, which are checked.
     """
+    if density.covariates:
+        return _of_some_rows(density, events, findings, plan), None, None
     if is_declared(density):
         return None, *_declared(density, vector, unravel, findings)
-    if density.covariates or not has_plan(density):
+    if not has_plan(density):
         return None, None, None
     why = _improper(density)
     if why is None:
@@ -71,6 +86,32 @@ def exact_log_z(
     return None, None, None
 
 
+def _of_some_rows(density, events, findings: list[Finding], plan: Plan | None) -> tuple | None:
+    """Where the nodes lie for the log Z of every row, which is held against another exact route at a few rows."""
+    if not is_declared(density) and not has_plan(density):
+        return None
+    where = None if is_declared(density) else location(density, events)
+    rows = {name: jnp.asarray(value) for name, value in covariates_of(density, events).items()}
+    if not is_declared(density) and all(support.states is not None for support in density.variables.values()):
+        return where
+    for row in spread_rows(rows, _ROWS_CHECKED):
+        one = {name: value[row] for name, value in rows.items()}
+        found = Exact()(density._at_row(one), jax.random.key(0))
+        if found.verdict == "disagree" or not np.isfinite(found.value):
+            what = next(finding.what for finding in found.findings if finding.severity == ERROR)
+            findings.append(_no_z(density, f"at the covariates of row {row}, {what}"))
+            return None
+        value = found.value if plan is None else float(log_z_on(density._at_row(one), plan))
+        if abs(value - found.value) > _APART * (1 + abs(found.value)):
+            what = (
+                f"log Z at the covariates of row {row} is {value:.8g} on the nodes of all rows, and {found.value:.8g} "
+                "on nodes of its own"
+            )
+            advice = "pass a start= nearer to the data, or another objective: a row's density is narrow beside all data"
+            findings.append(Finding(what, advice))
+    return where
+
+
 def _no_z(density, why: str) -> Finding:
     return Finding(
         f"{density.name} cannot be normalized at the estimate: {why}",
@@ -80,11 +121,10 @@ def _no_z(density, why: str) -> Finding:
 
 def _declared(density, vector, unravel, findings: list[Finding]) -> tuple[np.ndarray | None, float | None]:
     """d log Z / d vector and log Z by the closed form; None where a sum or an integral contradicts it (a finding)."""
-    if not density.covariates:
-        found = Exact()(density, jax.random.key(0))
-        if found.verdict == "disagree":
-            findings.append(found.findings[0])
-            return None, None
+    found = Exact()(density, jax.random.key(0))
+    if found.verdict == "disagree":
+        findings.append(found.findings[0])
+        return None, None
     value, gradient = jax.value_and_grad(lambda v: log_z_on(density.at(unravel(v)[0]), None))(vector)
     if np.isfinite(value):
         return np.asarray(gradient), float(value)
@@ -108,6 +148,8 @@ def log_likelihood(fit, data: Any, log_z: Any = None) -> LogLikelihood:
     fitted = fit.density
     _, events = read_data(fitted, data)
     exact = log_z is None and (is_declared(fitted) or fit._location is not None)
+    if not exact:
+        refuse_latent(fitted, events, "log_likelihood without an exact log Z")
     z, error = (0.0, 0.0) if exact else _value_and_error(_believed(fit) if log_z is None else log_z)
     drawn = None if exact or fit._free_covariance is None else _drawn(fit)
     shapes = fitted.resolved({name: event.shape[1:] for name, event in events.items()}).shapes()
@@ -121,22 +163,22 @@ def log_likelihood(fit, data: Any, log_z: Any = None) -> LogLikelihood:
     n = len(values)
     spread = np.nan if d is None else n**2 * d @ fit._free_covariance @ d
     sampling, simulation = float(np.sqrt(n * values.var() + spread)), n * error
-    entries = sum(len(support.entries(shapes[name])) for name, support in fitted.variables.items())
+    entries = sum(len(s.entries(shapes[name])) for name, s in fitted.variables.items() if name in events)
     return LogLikelihood(
         float(values.sum()), float(np.hypot(sampling, simulation)), values, simulation, sampling, entries
     )
 
 
-def _normalized(density, rows, location, slope: bool) -> tuple[np.ndarray, np.ndarray | None]:
+def _normalized(density, rows, where, slope: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """log p of every row where log Z is exact, and its mean gradient in the free parameters, if asked for."""
-    plan = None if is_declared(density) else plan_for(density, *location)
+    plans = plan_of_z(density, rows, where), plan_of_latent(density, rows)
     vector, unravel = ravel_pytree(density.free())
 
     def pointwise(v):
         moved = density.at(unravel(v))
-        return jax.vmap(moved.log_density)(rows) - log_z_on(moved, plan)
+        return log_evidence(moved, rows, plans[1]) - log_z_at(moved, plans[0], rows)
 
-    return np.asarray(pointwise(vector)), np.asarray(jax.jacfwd(pointwise)(vector)).mean(0) if slope else None
+    return np.asarray(pointwise(vector)), np.asarray(jax.grad(lambda v: pointwise(v).mean())(vector)) if slope else None
 
 
 @jax.jit

@@ -1,6 +1,7 @@
 """Fits of deterministic objectives: minimised to convergence, with the sandwich."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -19,8 +20,8 @@ from unnorm.fitting.restarts import best_of
 from unnorm.fitting.result import Fit
 
 
-def minimised(problem: Problem) -> Fit:
-    """Minimise, from several starts if asked; then the sandwich."""
+def minimised(problem: Problem, finish: Callable = finished) -> Fit:
+    """Minimise, from several starts if asked; then the sandwich; `finish` puts them into the user's terms."""
     objective, density, events = problem.objective, problem.density, problem.events
     key = jax.random.key(problem.seed)
     extra = problem.prepared(key)
@@ -37,6 +38,7 @@ def minimised(problem: Problem) -> Fit:
             "derivatives are finite on the data."
         )
     density, extra, converged = found.density, found.extra, found.settled
+    _refuse_infinite(objective, density)
     problem.findings += objective.findings(density, extra, events)
     covariance, signs = None, np.zeros(len(found.vector))
     enough = few(density, extra)
@@ -56,10 +58,20 @@ def minimised(problem: Problem) -> Fit:
                 "look for parameters that run away (an empty cell, a flat direction), fix them or pass another start",
             )
         )
-    fit = finished(problem, density, extra, covariance, converged, found.history)
+    fit = finish(problem, density, extra, covariance, converged, found.history)
     tell_runaways(fit, density, extra, signs)
     fit._again = functools.partial(bootstrapped, problem, density, extra)
     return fit
+
+
+def _refuse_infinite(objective, density) -> None:
+    """Refuse an estimate that has left the floating-point numbers, which no density can hold."""
+    for name, value in density.parameters.items():
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(value)):
+            raise ValueError(
+                f"Parameter {name} of {density.name} ran away to infinity under {type(objective).__name__}; expected a "
+                f"finite estimate; pass restarts=10, another start={{{name!r}: ...}} or a prior, or fix it."
+            )
 
 
 def _covariance(problem: Problem, density, extra, runs_away: bool) -> Covariance:

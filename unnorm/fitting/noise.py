@@ -145,7 +145,7 @@ class WithNoise(PerExample):
     def findings(self, density, extra, events):
         share = float(self.information(density, extra, events))
         log_weights = None  # the noise's exact expectation has no draws to count
-        if "noise" in extra.rows:
+        if "noise" in extra.rows and not density.covariates:  # with those every row has a Z of its own
             log_weights = np.asarray(noise_log_ratios(self, density, extra, events)).ravel()
         return too_easy(density, share, log_weights, parameters_of(density, extra)[0].size)
 

@@ -51,7 +51,8 @@ def one_log_z(objective: str, density) -> str | None:
     if density.covariates:
         return (
             f"{objective} learns one log Z, and with the covariate {next(iter(density.covariates))} every row has its "
-            "own; use un.objectives.RankingNCE, ConditionalNCE or ScoreMatching"
+            "own; use un.objectives.RankingNCE, ConditionalNCE, MaximumLikelihood, PseudoLikelihood, ScoreMatching or "
+            "ContrastiveDivergence"
         )
     return None
 

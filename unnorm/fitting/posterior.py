@@ -9,10 +9,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.density import Density, cast
-from unnorm.fitting.data import read_data
+from unnorm.fitting.data import read_data, refuse_latent
 from unnorm.fitting.driver import fit
 from unnorm.fitting.given_penalties import check_prior
-from unnorm.fitting.objectives.maximum_likelihood import MaximumLikelihood, location, log_z_on
+from unnorm.fitting.marginal import location, log_z_on
+from unnorm.fitting.objectives.maximum_likelihood import MaximumLikelihood
 from unnorm.fitting.penalties import log_prior
 from unnorm.partition.exact import has_plan, plan_for
 from unnorm.partition.nodes import Plan
@@ -53,6 +54,7 @@ def posterior(p: Density, data: Any, *, prior: dict[str, Any]) -> Density:
     if not isinstance(p, Density):
         raise ValueError(f"posterior was given {p!r}; expected a density; declare it with @un.density.")
     p, events = read_data(p, data)
+    refuse_latent(p, events, "posterior")
     _refuse(p, prior)
     with jax.enable_x64(True):
         found = _nodes(p, data, prior)

@@ -36,7 +36,8 @@ def simulate(
 
     Raises:
         ValueError: a fit that was loaded or trained on batches of the user's, for its data are not here; one that
-            cannot be normalized, or with covariates; chains that do not forget their starts.
+            cannot be normalized; covariates where the states cannot be listed, or with another number of rows;
+            chains that do not forget their starts.
 
     Example:
         >>> import unnorm as un
@@ -68,12 +69,14 @@ def simulate(
         "seed": seed,
         "versions": json.dumps(provenance()),
     }
+    drawn = {name: drawn[name] for name in fit.density.variables if name in drawn}  # no covariates, nothing latent
     return predictive_tree(fit.density, drawn, observed, attributes)
 
 
 def _check(fit: Any, rows: Any, replicates: Any, seed: Any) -> None:
     if not isinstance(fit, Fit):
         raise ValueError(f"simulate was given {type(fit).__name__}; expected a fit; pass what un.fit returns.")
+    fit._refuse_several("simulate")
     for name, value, least in (("rows", rows, 1), ("replicates", replicates, 1), ("seed", seed, 0)):
         wrong = isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least
         if wrong and not (value is None and name != "replicates"):

@@ -50,6 +50,7 @@ def profiled(fit, level: float, progress: bool) -> pd.DataFrame:
 def _check(fit, level: float) -> None:
     if not (isinstance(level, float) and 0 < level < 1):
         raise ValueError(f"level is {level!r}; expected a number between 0 and 1; pass such as 0.95.")
+    fit._refuse_several("profile")
     asked = f"profile was asked of a fit of {fit.density.name}"
     other = "use fit.summary() or fit.bootstrap()"
     if fit.objective != "maximum_likelihood" or (fit._origin and fit._origin.problem.objective.draws is not None):

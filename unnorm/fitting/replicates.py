@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.fitting.base import Extra
+from unnorm.fitting.chains import advance, unconstrained
 from unnorm.fitting.inference import NoCovariance
-from unnorm.fitting.objectives.contrastive_divergence import advance
-from unnorm.fitting.objectives.maximum_likelihood import unconstrained
 from unnorm.fitting.optimise import few
 from unnorm.fitting.simulated import scores_at
 from unnorm.partition.nodes import count_states, enumerate_states
@@ -34,15 +33,18 @@ def data_sets(
 ) -> dict:
     """Independent data sets as large as the data, or of so many rows: ``{name: (replicates, rows, ...)}``."""
     if density.covariates:
-        raise NoCovariance(
-            f"{density.name} has the covariate {next(iter(density.covariates))}, and data sets are not drawn from a "
-            "density with covariates yet",
-            "declare it as a constant where there is one row",
-        )
+        if rows not in (None, len(next(iter(events.values())))):
+            raise NoCovariance(
+                f"{density.name} has the covariate {next(iter(density.covariates))}, and {rows} rows were asked for; "
+                "expected as many as the data have, each at its covariates",
+                "leave rows out",
+            )
+        return _row_by_row(density, events, key, replicates)
     rows = len(next(iter(events.values()))) if rows is None else rows
     count = replicates * rows
     drawn = _draws(density, events, key, count, count if rows == 1 else min(count, _CHAINS), progress)
-    return jax.tree.map(lambda leaf: leaf.reshape((replicates, rows) + leaf.shape[1:]), drawn)
+    drawn = jax.tree.map(lambda leaf: leaf.reshape((replicates, rows) + leaf.shape[1:]), drawn)
+    return {name: value for name, value in drawn.items() if name in events}  # latent variables stay so
 
 
 def is_listed(density) -> bool:
@@ -51,12 +53,42 @@ def is_listed(density) -> bool:
     return states is not None and states <= _LISTED
 
 
+def _row_by_row(density, events: dict, key: jax.Array, replicates: int) -> dict:
+    """Every row from its own density, and its covariates with it, where the states can be listed."""
+    if not is_listed(density):
+        raise NoCovariance(
+            f"{density.name} has the covariate {next(iter(density.covariates))}, and rows are drawn from densities of "
+            f"their own only where these have at most {_LISTED:,} states",
+            "give the covariates one value by p.given(...), or pass more rows",
+        )
+    covariates = {name: jnp.asarray(events[name]) for name in density.covariates}
+    drawn = _drawn_rows(density, covariates, key, replicates)
+    repeated = {n: jnp.broadcast_to(value, (replicates, *value.shape)) for n, value in covariates.items()}
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), drawn) | repeated
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _drawn_rows(density, covariates: dict, key, replicates: int) -> dict:
+    """(rows, replicates, ...)"""
+    states = enumerate_states(density)
+
+    def of_row(given):
+        row, key = given
+        values = jax.vmap(lambda event: density.log_density(event | row))(states)
+        return jax.random.categorical(key, values, shape=(replicates,))
+
+    keys = jax.random.split(key, len(next(iter(covariates.values()))))
+    chosen = jax.lax.map(of_row, (covariates, keys))
+    return jax.tree.map(lambda leaf: leaf[chosen], states)
+
+
 def _draws(density, events, key, count: int, chains: int, progress: bool) -> dict:
     if is_listed(density):
         return _listed_draws(density, key, count)
     chains = max(chains, _FEWEST)
     each = -(-count // chains)
-    if all(support.states is not None for support in density.variables.values()):
+    latent = any(name not in events for name in density.variables)
+    if all(support.states is not None for support in density.variables.values()) and not latent:
         drawn = _gibbs_draws(density, events, key, chains, each, progress)
     else:
         drawn = _sampled_draws(density, key, chains, each, progress)

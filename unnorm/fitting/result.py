@@ -52,19 +52,20 @@ class Fit(Result):
     """A fitted density.
 
     Attributes:
-        density: the density at the estimate, ready to be sampled and normalized.
+        density: the density at the estimate, ready to be sampled and normalized; of several data sets a list.
         objective: the registry name of the objective; `target` says which fixed point it aims at.
         converged: whether the optimiser got to the objective's own fixed point.
-        log_z: `FitLogZ`, or None where the method gives none and log Z is not at hand exactly (then run `un.log_z`).
+        log_z: `FitLogZ`, or None where the method gives none and log Z is not at hand exactly (then run `un.log_z`);
+            of several data sets a list.
         history: the loss by step (contrastive divergence: the step's length in its metric, for it has no loss).
         monte_carlo_error: the part of each standard error that another seed would change, as a labelled Series.
     """
 
-    density: Density
+    density: Density | list[Density]
     objective: str
     target: str
     converged: bool
-    log_z: FitLogZ | None
+    log_z: FitLogZ | None | list[FitLogZ | None]
     history: np.ndarray
     seed: int
     rows: int
@@ -75,28 +76,33 @@ class Fit(Result):
     _free_covariance: np.ndarray | None = None  # of the free parameters
     _location: Any = None  # where the data lay, if log Z is at hand exactly
     _again: Any = None  # refits replicates of the data
+    _parts: Any = None  # of several data sets: a fit of each
     _origin: Any = None  # `problem.Origin`: what the fit was made of; a loaded fit has none
 
     @property
     def passed(self) -> bool:
         return self.converged and super().passed
 
+    def _listed(self) -> list[tuple[str, Any, tuple[int, ...], dict[str, tuple]]]:
+        """Every parameter once: its name, support, shape, and the labels of its dimensions."""
+        found = {}
+        for p in self.density if isinstance(self.density, list) else [self.density]:
+            for name, support in p.supports.items():
+                shape = np.shape(p.parameters[name]) if support.shape_axes else ()
+                found.setdefault(name, (name, support, shape, p.labels))
+        return list(found.values())
+
     def _labels(self) -> list[str]:
         names = []
-        for name, support in self.density.supports.items():
-            shape = np.shape(self.density.parameters[name]) if support.shape_axes else ()
-            axes = [self.density.labels.get(axis) for axis in support.shape_axes]
+        for name, support, shape, labels in self._listed():
+            axes = [labels.get(axis) for axis in support.shape_axes]
             for place in support.entries(shape):
                 inside = ",".join(str(i if label is None else label[i]) for i, label in zip(place, axes, strict=False))
                 names.append(f"{name}[{inside}]" if inside else name)
         return names
 
     def _bounds(self) -> list[tuple[float, float]]:
-        bounds = []
-        for name, support in self.density.supports.items():
-            shape = np.shape(self.density.parameters[name]) if support.shape_axes else ()
-            bounds += [support.entry_bounds(place) for place in support.entries(shape)]
-        return bounds
+        return [s.entry_bounds(place) for _, s, shape, _ in self._listed() for place in s.entries(shape)]
 
     def summary(self, level: float = 0.95) -> pd.DataFrame:
         """Estimates, standard errors and intervals, each free entry once; intervals respect the parameters' bounds."""
@@ -138,7 +144,7 @@ class Fit(Result):
         where log Z is not at hand exactly, the expectation is over draws of `un.sample`.
 
         Args:
-            data: as `un.fit` takes them.
+            data: as `un.fit` takes them (a list where the fit is of several data sets; then a list is returned).
             log_z: a `LogZ` or number to use; None: exactly where that is at hand, else `un.log_z(fit.density)`.
 
         Returns:
@@ -146,7 +152,8 @@ class Fit(Result):
             Without a covariance of the parameters the errors are NaN.
 
         Raises:
-            ValueError: data that do not fit, covariates, or a log Z whose verdict is neither "exact" nor "ok".
+            ValueError: data that do not fit, covariates or latent variables without an exact log Z, or a log Z whose
+                verdict is neither "exact" nor "ok".
 
         Example:
             >>> import unnorm as un
@@ -155,7 +162,15 @@ class Fit(Result):
             >>> round(fit.log_likelihood([1.0, 2.0]).value, 4)  # 2 log(1/2) - 3/2
             -2.8863
         """
-        return log_likelihood(self, data, log_z)
+        if self._parts is None:
+            return log_likelihood(self, data, log_z)
+        if not isinstance(data, list | tuple) or len(data) != len(self._parts):
+            raise ValueError(
+                f"data is a {type(data).__name__} and the fit is of {len(self._parts)} data sets; expected a list of "
+                "as many; pass one for each density."
+            )
+        given = log_z if isinstance(log_z, list | tuple) else [log_z] * len(data)
+        return [log_likelihood(part, *one) for part, *one in zip(self._parts, data, given, strict=True)]
 
     def profile(self, level: float = 0.95, *, progress: bool = True) -> pd.DataFrame:
         """Profile likelihood intervals, which need no normal approximation: all θ_j with 2 (ℓ̂ − ℓ(θ_j)) ≤ χ²₁(level).
@@ -216,14 +231,25 @@ class Fit(Result):
 
     def save(self, path: str | Path) -> None:
         """Write the fit into one file, whole or not at all; `un.load(path, p)` reads it."""
+        self._refuse_several("save")
         save(self, Path(path))
+
+    def _refuse_several(self, verb: str) -> None:
+        """Raise where the fit is of several data sets, which this verb does not serve."""
+        if self._parts is not None:
+            raise ValueError(
+                f"{verb} was asked of a fit of {len(self._parts)} data sets; expected a fit of one; use the densities "
+                "in fit.density one by one."
+            )
 
     def __repr__(self) -> str:
         state = "converged" if self.converged else "NOT converged"
         size = f"{len(self._estimates)} parameters, {self.rows} rows"
-        return f"Fit of {self.density.name} by {self.objective}: {state}, {size}"
+        names = [p.name for p in (self.density if isinstance(self.density, list) else [self.density])]
+        return f"Fit of {' and '.join(names)} by {self.objective}: {state}, {size}"
 
     def __str__(self) -> str:
         parts = [repr(self), f"Aims at {self.target}.", self.summary().round(4).to_string()]
-        parts += [repr(self.log_z)] if self.log_z else []
+        known = self.log_z if isinstance(self.log_z, list) else [self.log_z]
+        parts += [repr(log_z) for log_z in known if log_z is not None]
         return "\n".join(parts + ([self._told()] if self.findings else []))

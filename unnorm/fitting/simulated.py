@@ -27,9 +27,11 @@ from unnorm.fitting.chains import (
     unconstrained,
 )
 from unnorm.fitting.inference import Covariance, NoCovariance, bread_and_meat
+from unnorm.fitting.marginal import covariates_of, latent_in
 from unnorm.fitting.objectives.contrastive_divergence import contrast
 from unnorm.fitting.optimise import NEWTON_LIMIT, hessian
 from unnorm.fitting.penalties import slope_and_curvature
+from unnorm.partition.rows import count_of
 
 _REPLICATES = 100  # negatives per datum behind J and H of CD-k
 _LONG_STEPS = 2  # between the rounds of the long run behind I and the bias of a fixed point
@@ -46,9 +48,11 @@ class LongRun(NamedTuple):
 
     batches: np.ndarray  # means of the score over ten stretches of the run (10, p)
     information: np.ndarray
+    expected: np.ndarray | None = None  # with covariates: each row's mean score, by two halves of the run (2, n, p)
 
 
-def _score_function(density):
+def score_function(density):
+    """∇ log p̃ of one event in the free parameters, as one vector."""
     vector, unravel = ravel_pytree(density.free())
     return lambda event: jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
 
@@ -56,17 +60,19 @@ def _score_function(density):
 @jax.jit
 def scores_at(density, events) -> jax.Array:
     """∇ log p̃ in the free parameters at every event (n, p)."""
-    return jax.vmap(_score_function(density))(events)
+    return jax.vmap(score_function(density))(events)
 
 
 @functools.partial(jax.jit, static_argnames="replicates")
 def replicated_scores(objective, density, extra, events, key, replicates: int):
     """Scores at the data (n, p), and the mean scores of two groups of negatives (2, n, p)."""
-    kernel, score = extra.shared["kernel"], _score_function(density)
+    kernel, score = extra.shared["kernel"], score_function(density)
+
+    own = covariates_of(density, events)
 
     def one(total, key):
-        _, negatives, _ = advance(kernel, density, extra.shared["tuning"], extra.rows["starts"], key, objective.k)
-        return total + jax.vmap(score)(negatives), None
+        _, negatives, _ = advance(kernel, density, extra.shared["tuning"], extra.rows["starts"], key, objective.k, own)
+        return total + jax.vmap(score)(negatives | own), None
 
     data = jax.vmap(score)(events)
     keys = jax.random.split(key, (2, replicates // 2))
@@ -75,49 +81,66 @@ def replicated_scores(objective, density, extra, events, key, replicates: int):
 
 
 @functools.partial(jax.jit, static_argnames=("rounds", "steps"))
-def long_run(kernel, density, events, starts, tuning, key, rounds: int, steps: int):
-    """Let chains run on from the data at fixed parameters; the first half adapts and forgets, the second is kept."""
-    score = _score_function(density)
+def long_run(kernel, density, events, starts, tuning, key, own: dict, rounds: int, steps: int):
+    """Let chains run on from the data at fixed parameters; the first half adapts and forgets, the second is kept.
+
+    `own` are the covariates of every chain: then each chain's mean score is kept too, by two halves (2, chains, p).
+    """
+    score, chains = score_function(density), len(next(iter(starts.values())))
+    kept = chains if own else 0
 
     def one(carry, given):
-        positions, tuning = carry
-        key, gain, looked_at = given
-        positions, reached, rate = advance(kernel, density, tuning, positions, key, steps)
+        positions, tuning, sums = carry
+        key, gain, looked_at, half = given
+        positions, reached, rate = advance(kernel, density, tuning, positions, key, steps, own)
+        reached = reached | own
 
         def second():
             scores = jax.vmap(score)(reached)
-            return scores.T @ scores / len(scores)
+            return scores.T @ scores / len(scores), scores[:kept]
 
-        seconds = jax.lax.cond(looked_at, second, lambda: jnp.zeros((vector.size,) * 2, vector.dtype))
-        return (positions, adapted(kernel, tuning, rate, gain, positions)), (mean_score(reached), seconds)
+        nothing = jnp.zeros((vector.size,) * 2, vector.dtype), jnp.zeros((kept, vector.size), vector.dtype)
+        seconds, scores = jax.lax.cond(looked_at, second, lambda: nothing)
+        sums = sums + jax.nn.one_hot(half, 2, dtype=vector.dtype)[:, None, None] * scores
+        return (positions, adapted(kernel, tuning, rate, gain, positions), sums), (mean_score(reached), seconds)
 
     def mean_score(reached):
         return jax.grad(lambda v: jax.vmap(density.at(unravel(v)).log_density)(reached).mean())(vector)
 
     vector, unravel = ravel_pytree(density.free())
     gains = jnp.where(jnp.arange(rounds) < rounds // 2, (1.0 + jnp.arange(rounds)) ** -0.5, 0.0)
-    looked_at = jnp.arange(rounds) % _LOOKS == 0
-    (positions, _), (means, seconds) = jax.lax.scan(
-        one, (starts, tuning), (jax.random.split(key, rounds), gains, looked_at)
-    )
-    reached = constrained(density, positions)
+    looked_at = np.arange(rounds) % _LOOKS == 0
+    half = np.where(np.arange(rounds) < rounds // 2, -1, np.arange(rounds) >= rounds - rounds // 4)
+    counts = np.array([np.sum(looked_at & (half == h)) for h in (0, 1)])
+    (positions, _, sums), (means, seconds) = jax.lax.scan(
+        one, (starts, tuning, jnp.zeros((2, kept, vector.size), vector.dtype)),
+        (jax.random.split(key, rounds), gains, jnp.asarray(looked_at), jnp.asarray(half)),
+    )  # fmt: skip
+    reached = constrained(density, positions) | own
     curvature = hessian(lambda v: contrast(unravel(v), density, events, reached), vector)
-    return means[rounds // 2 :], _LOOKS * seconds[rounds // 2 :].mean(0), curvature
+    return means[rounds // 2 :], _LOOKS * seconds[rounds // 2 :].mean(0), curvature, sums / counts[:, None, None]
 
 
 def run_long(density, events, key) -> LongRun:
     """The model's own moments of the score at these parameters."""
-    starts = unconstrained(density, events)
-    count = len(next(iter(starts.values())))
-    if count < 500:  # more chains cost little and halve the noise
-        starts = jax.tree.map(lambda leaf: jnp.tile(leaf, (-(-500 // count),) + (1,) * (leaf.ndim - 1)), starts)
-    kernel = prepared_kernel(chosen_kernel(None, density), density)
+    starts, own = unconstrained(density, events), covariates_of(density, events)
+    count = count_of(starts)
+    again = -(-500 // count) if count < 500 else 1  # more chains cost little and halve the noise
+    starts, chains_own = (
+        jax.tree.map(lambda leaf: jnp.tile(leaf, (again,) + (1,) * (leaf.ndim - 1)), part) for part in (starts, own)
+    )
+    kernel = prepared_kernel(chosen_kernel(None, density), density, own)
     tuning = starting_tuning(kernel, starts)
     rounds = _long_rounds(ravel_pytree(density.free())[0].size)
-    run = long_run(kernel, density, events, starts, tuning, key, rounds, _LONG_STEPS)
-    means, second, curvature = (np.asarray(part) for part in run)
+    run = long_run(kernel, density, events, starts, tuning, key, chains_own, rounds, _LONG_STEPS)
+    means, second, curvature, expected = (np.asarray(part) for part in run)
     mean = means.mean(0)
-    return LongRun(means.reshape(10, -1, len(mean)).mean(1), second - np.outer(mean, mean) + curvature)
+    batches = means.reshape(10, -1, len(mean)).mean(1)
+    if not own:
+        return LongRun(batches, second - np.outer(mean, mean) + curvature)
+    between = expected[0].T @ expected[1] / expected.shape[1]  # of the rows' means, whose noise is independent
+    rows = expected.reshape(2, again, count, len(mean)).mean(1)
+    return LongRun(batches, second - (between + between.T) / 2 + curvature, rows)
 
 
 def covariance(objective, density, extra, events, key) -> Covariance:
@@ -129,11 +152,14 @@ def covariance(objective, density, extra, events, key) -> Covariance:
     kernel = extra.shared["kernel"]
     n = len(next(iter(events.values())))
     _refuse_disturbed(objective)
+    if latent_in(density, events):
+        what = "the theory of contrastive divergence's errors here is for densities without latent variables"
+        advice = "use un.objectives.MaximumLikelihood where they can be summed out, or the bootstrap"
+        raise NoCovariance(f"{what}, so there are no standard errors", advice)
+    run = run_long(density, events, key) if objective.persistent or density.covariates else None
     if objective.persistent:
         data = np.asarray(scores_at(density, events))
-        centred = data - data.mean(0)
-        information = run_long(density, events, key).information + _curvature(density, extra)
-        return bread_and_meat(information, centred.T @ centred / n, n)
+        return bread_and_meat(run.information + _curvature(density, extra), _spread_of(data, run), n)
     if not kernel.exact:
         raise NoCovariance(
             f"{type(kernel).__name__} does not leave the density invariant, and the theory gives no covariance for "
@@ -143,9 +169,21 @@ def covariance(objective, density, extra, events, key) -> Covariance:
     data, groups = (np.asarray(part) for part in replicated_scores(objective, density, extra, events, key, _REPLICATES))
     psi = data - groups
     centred = psi - psi.mean(1, keepdims=True)
-    curvature = psi.mean(0).T @ (data - data.mean(0)) / n
+    centre = data.mean(0) if run is None else run.expected.mean(0)
+    curvature = psi.mean(0).T @ (data - centre) / n
     meat = centred[0].T @ centred[1] / n
     return bread_and_meat(curvature + _curvature(density, extra), (meat + meat.T) / 2, n)
+
+
+def _spread_of(data: np.ndarray, run: LongRun) -> np.ndarray:
+    """Cov(s − E[s | covariates]) over the rows, the noise of the row's own mean left out."""
+    if run.expected is None:
+        centred = data - data.mean(0)
+        return centred.T @ centred / len(data)
+    centred = data - run.expected
+    centred = centred - centred.mean(1, keepdims=True)
+    meat = centred[0].T @ centred[1] / len(data)
+    return (meat + meat.T) / 2
 
 
 def _curvature(density, extra) -> np.ndarray:
@@ -164,15 +202,15 @@ def _refuse_disturbed(objective) -> None:
 
 def fixed_point_finding(objective, density, extra, events, key) -> list[Finding]:
     """How far the fit lies from maximum likelihood, by one Newton step on chains that had time to mix."""
-    if objective.noise is not None:  # it aims at the smoothed data, and says so
+    if objective.noise is not None or latent_in(density, events):  # the first aims at the smoothed data, and says so
         return []
     run = run_long(density, events, key)
     data = np.asarray(scores_at(density, events))
-    n, centred = len(data), data - data.mean(0)
+    n = len(data)
     slope, curvature = (np.asarray(part) for part in slope_and_curvature(extra.penalty, density))
     information = run.information + curvature
     try:
-        errors = np.sqrt(np.diagonal(bread_and_meat(information, centred.T @ centred / n, n).total))
+        errors = np.sqrt(np.diagonal(bread_and_meat(information, _spread_of(data, run), n).total))
     except NoCovariance:
         return []
     shifts = np.linalg.solve(information, (data.mean(0) - slope - run.batches).T) / errors[:, None]

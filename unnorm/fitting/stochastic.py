@@ -19,6 +19,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.fitting.optimise import NEWTON_LIMIT
 from unnorm.fitting.penalties import slope_and_curvature
+from unnorm.partition.rows import count_of
 
 APPROACH_GAIN, AVERAGE_GAIN = 0.5, 0.2
 CHUNK = 200  # steps in one compiled run
@@ -101,8 +102,9 @@ def run(objective, density, events, walk: Walk, key, gain, first, *, steps: int,
             update *= _LEARNING_RATE
         vector = walk.vector - gain * update
         kept = walk.extra._replace(shared=new.shared)
-        if batch_size is not None and "chains" not in new.shared:  # negatives of a batch have another shape each
-            kept = walk.extra._replace(shared=new.shared | {"negatives": walk.extra.shared["negatives"]})
+        before = walk.extra.shared["negatives"]
+        if count_of(before) != count_of(new.shared["negatives"]):  # those of a batch alone
+            kept = walk.extra._replace(shared=new.shared | {"negatives": before})
         return Walk(vector, kept, metric, moments), (vector, jnp.sqrt(update @ gradient), new.shared["acceptance"])
 
     return jax.lax.scan(move, walk, first + jnp.arange(steps))
@@ -138,6 +140,10 @@ def settle(objective, density, extra, events, key, standard_errors: Callable, sh
         vectors, _ = advance(APPROACH_GAIN)
         middle = vectors[CHUNK // 2 :].mean(0)
         approached = before is not None and _near(middle - before, np.asarray(walk.metric), rows)
+        if before is not None and not approached and "latent" in walk.extra.shared:
+            # The metric is that of rows whose latent variables are known, of which these data tell much less.
+            wide = standard_errors(middle, walk.extra)
+            approached = wide is not None and bool(np.all(np.abs(middle - before) <= wide))
         before = middle
     kept, errors, converged, last = [], None, False, done + (AVERAGE_LIMIT if steps is None else max(steps // 2, CHUNK))
     while not converged and done < last:

@@ -71,7 +71,7 @@ def log_z(
     if p.covariates:
         raise ValueError(
             f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has its own Z; expected "
-            "none; declare it as a constant to normalize at one value."
+            f"none; give it one value by p.given({next(iter(p.covariates))}=...)."
         )
     p, name, values = (p, None, None) if over is None else read_over(p, over)
     p.shapes()

@@ -158,10 +158,10 @@ def has_plan(density: Density) -> bool:
     if lone_count(density):
         return True
     size, count = free_size(density), count_states(density)
-    return size <= MAX_DIMENSIONS and count is not None and count <= (MAX_STATES if not size else _most_states(size))
+    return size <= MAX_DIMENSIONS and count is not None and count <= (MAX_STATES if not size else most_states(size))
 
 
-def _most_states(size: int) -> int:
+def most_states(size: int) -> int:
     return MOST_NODES // PLENTY[size] ** size
 
 
@@ -195,7 +195,7 @@ def plan_for(density: Density, centre: dict | None = None, scale: dict | None = 
     if not size:
         events = enumerate_states(density)
         return Plan(events, jnp.zeros(len(next(iter(events.values())))))
-    integrand = Integrand(density, _most_states(size))
+    integrand = Integrand(density, most_states(size))
     tolerance = max(tolerance, ROUNDING * float(jnp.finfo(jnp.result_type(float)).eps))
     known = centre is not None and scale is not None
     if known:
@@ -205,12 +205,12 @@ def plan_for(density: Density, centre: dict | None = None, scale: dict | None = 
         )
     else:
         frame, steps, _, _ = find_frame(integrand)
-    sides = _plan_sides(integrand, frame, steps, known)
+    sides = plan_sides(integrand, frame, steps, known)
     points = _plan_points(integrand, frame, steps, sides, tolerance)
     return nodes_on(density, frame, [np.linspace(*side, n) for side, n in zip(sides, points, strict=True)])
 
 
-def _plan_sides(integrand: Integrand, frame: Frame, steps: np.ndarray, known: bool) -> np.ndarray:
+def plan_sides(integrand: Integrand, frame: Frame, steps: np.ndarray, known: bool) -> np.ndarray:
     """Where p̃ and √p̃ have mass: the root stands for wider densities; a density without an integral is not followed."""
     least = np.arcsinh(WIDE if known else 1.0)
     sides = np.array([[-least, least]] * len(frame.centre))

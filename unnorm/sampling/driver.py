@@ -295,7 +295,7 @@ def _chosen(p: Density, kernel: Any, findings: list[Finding]) -> Any:
     if p.covariates:
         raise ValueError(
             f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has a density of its "
-            "own; declare it as a constant to sample at one value."
+            f"own; give it one value by p.given({next(iter(p.covariates))}=...)."
         )
     if kernel is None:
         kernel, why = _default_kernel(p)

@@ -19,7 +19,10 @@ from unnorm.fitting.chains import (
     unconstrained,
     unserved,
 )
+from unnorm.fitting.marginal import covariates_of, latent_in, of_latent
 from unnorm.methods import method, static
+from unnorm.partition.rows import count_of
+from unnorm.sampling.base import Target
 
 _ANNEALED = 5_000.0  # iterations over which the noise is annealed, where the fit does not say how many it takes
 
@@ -31,13 +34,17 @@ class ContrastiveDivergence:
     With `persistent` the chains go on from iteration to iteration in place of starting anew at the data, and the fixed
     point is the maximum likelihood estimate. The loss has no meaning; only its gradient does.
 
+    With covariates every chain is that of a row, at the row's covariates; persistent chains are one for each row. Where
+    variables h are latent, ∇ log p̃(x_i, h_i) takes the place of the first gradient, h_i from a chain of the row's own
+    in which x_i is held, moved k steps an iteration; chains that are not persistent start at (x_i, h_i).
+
     Args:
         k: kernel steps between data (or the last negatives) and the negatives.
         persistent: keep the chains.
         kernel: any kernel, or its name; None: HMC for continuous variables, Gibbs where the states can be listed, a
             random walk for counts. A step size that is not given is adapted to the kernel's acceptance rate while the
             parameters still move.
-        chains: persistent chains; None: as many as rows, at least 1,000.
+        chains: persistent chains; None: as many as rows, at least 1,000 where there are no covariates.
         reinitialise: share of the persistent chains that start anew at random rows of the data each iteration: chains
             that are stuck do not stay so, at the price of a bias towards CD.
         noise: standard deviation of the normal noise that is added to the data, and so to the chains' starts there, in
@@ -84,17 +91,21 @@ class ContrastiveDivergence:
             return f"k is {self.k!r}; expected a whole number of at least 1; pass such a one"
         if self.chains is not None and (not isinstance(self.chains, int) or self.chains < 2):
             return f"chains is {self.chains!r}; expected a whole number of at least 2, or None; pass such a one"
-        return (
-            self._bad_share()
-            or self._bad_noise(density)
-            or unserved(chosen_kernel(self.kernel, density), density)
-            or (
-                f"ContrastiveDivergence does not serve the covariate {next(iter(density.covariates))} yet; use "
-                "un.objectives.ScoreMatching"
-                if density.covariates
-                else None
+        if self.chains is not None and density.covariates:
+            return (
+                f"chains is {self.chains!r} and {density.name} has the covariate {next(iter(density.covariates))}, so "
+                "that every row keeps a chain of its own; expected None; leave chains out"
             )
-        )
+        return self._bad_share() or self._bad_noise(density) or unserved(chosen_kernel(self.kernel, density), density)
+
+    def refuse_latent(self, density, events):
+        latent = of_latent(density, events)
+        return unserved(self._latent_kernel(latent), latent)
+
+    def _latent_kernel(self, latent) -> Any:
+        """What moves the latent variables: the kernel given, unless it is composed for all variables."""
+        composed = self.kernel is not None and getattr(self.kernel, "composed", False)
+        return chosen_kernel(None if composed else self.kernel, latent)
 
     def _bad_share(self) -> str | None:
         if not _is_number(self.reinitialise) or not 0 <= self.reinitialise < 1:
@@ -120,22 +131,27 @@ class ContrastiveDivergence:
     def prepare(self, density, events, key):
         """Chains at the data (persistent ones at rows drawn from it), and the kernel's first tuning."""
         positions = unconstrained(density, events)
-        rows = len(next(iter(positions.values())))
-        if rows < 2 and not self.persistent:
+        count = count_of(positions)
+        if count < 2 and not self.persistent:
             raise ValueError(
                 "data has 1 row; expected at least 2, for the spread of the negatives sets the length of the steps; "
                 "pass more rows, or persistent=True."
             )
-        starts = positions
-        if self.persistent:
-            chosen = jax.random.choice(key, rows, (self.chains or max(rows, 1000),))
-            starts = {name: value[chosen] for name, value in positions.items()}
-        kernel = prepared_kernel(chosen_kernel(self.kernel, density), density)
-        shared = {
+        rows, own = {"starts": positions}, covariates_of(density, events)
+        shared = self._clamped(density, events, jax.random.fold_in(key, 1))
+        everything = positions | shared.get("latent", {}).get("positions", {})
+        if latent_in(density, events) or own:
+            rows["number"] = jnp.arange(count)
+        starts = everything
+        if self.persistent and not own:
+            chosen = jax.random.choice(key, count, (self.chains or max(count, 1000),))
+            starts = {name: value[chosen] for name, value in everything.items()}
+        kernel = prepared_kernel(chosen_kernel(self.kernel, density), density, own)
+        shared |= {
             "kernel": kernel,
-            "tuning": starting_tuning(kernel, positions),
+            "tuning": starting_tuning(kernel, everything),
             "gain": jnp.ones(()),  # of the step size's adaptation: the driver lets it fall to zero
-            "negatives": constrained(density, starts),
+            "negatives": constrained(density, starts) | own,
             "acceptance": jnp.zeros(()),
             "nan": jnp.zeros(()),  # negatives so far whose energy was NaN
             "iteration": jnp.zeros(()),
@@ -143,20 +159,36 @@ class ContrastiveDivergence:
         }
         if self.persistent:
             shared["chains"] = starts
-        return Extra(rows={"starts": positions}, shared=shared)
+        return Extra(rows=rows, shared=shared)
+
+    def _clamped(self, density, events, key) -> dict:
+        """The chains of the latent variables, each at its row of the data; nothing where none are latent."""
+        if not latent_in(density, events):
+            return {}
+        latent = of_latent(density, events)
+        kernel, target = prepared_kernel(self._latent_kernel(latent), latent, events), Target(latent)
+        dtype = jnp.result_type(*events.values())
+        keys = jax.random.split(key, count_of(events))
+        positions = jax.vmap(lambda one: target.random_position(one, dtype))(keys)
+        return {"latent": {"kernel": kernel, "tuning": starting_tuning(kernel, positions), "positions": positions}}
 
     def gradient(self, density, extra, events, key):
         """The gradient; the new extra holds the moved chains, the tuning and the negatives."""
-        shared, rows = dict(extra.shared), extra.rows["starts"]
-        kernel = shared["kernel"]
+        shared, rows, number = dict(extra.shared), extra.rows["starts"], extra.rows.get("number")
+        kernel, own = shared["kernel"], covariates_of(density, events)
         key, blur, anew = jax.random.split(key, 3)
         if self.noise is not None:
             rows = _blurred(rows, self._deviation(shared["iteration"] / shared["iterations"]), blur)
             events = events | constrained(density, rows)
+        if "latent" in shared:
+            shared["latent"], found = self._latent_moved(density, shared, events, number, jax.random.fold_in(key, 1))
+            rows, events = rows | found, events | constrained(density, found)
         starts = rows
         if self.persistent:
-            starts = _started_anew(shared["chains"], rows, self.reinitialise, anew)
-        positions, negatives, acceptance = advance(kernel, density, shared["tuning"], starts, key, self.k)
+            chains = _of_rows(shared["chains"], number) if own else shared["chains"]
+            starts = _started_anew(chains, rows, self.reinitialise, anew, bool(own))
+        positions, negatives, acceptance = advance(kernel, density, shared["tuning"], starts, key, self.k, own)
+        negatives = negatives | own
         gradient, energies = jax.grad(_contrast, has_aux=True)(density.free(), density, events, negatives)
         shared |= {
             "tuning": adapted(kernel, shared["tuning"], acceptance, shared["gain"], starts),
@@ -166,8 +198,19 @@ class ContrastiveDivergence:
             "iteration": shared["iteration"] + 1,
         }
         if self.persistent:
-            shared["chains"] = positions
+            shared["chains"] = _put(shared["chains"], number, positions) if own else positions
         return gradient, extra._replace(shared=shared)
+
+    def _latent_moved(self, density, shared: dict, events: dict, number, key) -> tuple[dict, dict]:
+        """The latent chains of these rows, moved on with the rows held; and where they came to."""
+        chains, latent = shared["latent"], of_latent(density, events)
+        starts = _of_rows(chains["positions"], number)
+        found, _, acceptance = advance(chains["kernel"], latent, chains["tuning"], starts, key, self.k, events)
+        moved = {
+            "tuning": adapted(chains["kernel"], chains["tuning"], acceptance, shared["gain"], starts),
+            "positions": _put(chains["positions"], number, found),
+        }
+        return chains | moved, found
 
     def _deviation(self, share: jax.Array) -> jax.Array:
         first, last = (jax.tree.leaves(self.noise) * 2)[:2]
@@ -203,16 +246,25 @@ def _blurred(positions: dict, deviation: jax.Array, key: jax.Array) -> dict:
     }
 
 
-def _started_anew(chains: dict, rows: dict, share: Any, key: jax.Array) -> dict:
-    """The chains, some of them put back to random rows of the data."""
+def _of_rows(chains: dict, number: jax.Array) -> dict:
+    return {name: value[number] for name, value in chains.items()}
+
+
+def _put(chains: dict, number: jax.Array, moved: dict) -> dict:
+    return {name: value.at[number].set(moved[name]) for name, value in chains.items()}
+
+
+def _started_anew(chains: dict, rows: dict, share: Any, key: jax.Array, own: bool) -> dict:
+    """The chains, some of them put back to random rows of the data, or each to its own."""
     toss, pick = jax.random.split(key)
     count, size = (len(next(iter(group.values()))) for group in (chains, rows))
     anew, chosen = jax.random.bernoulli(toss, share, (count,)), jax.random.randint(pick, (count,), 0, size)
+    chosen = jnp.arange(count) if own else chosen
 
     def one(old, row):
         return jnp.where(anew.reshape(-1, *[1] * (old.ndim - 1)), row[chosen], old)
 
-    return jax.tree.map(one, chains, rows)
+    return {name: one(value, rows[name]) for name, value in chains.items()}
 
 
 def _contrast(free: dict, density, events: dict, negatives: dict) -> tuple[jax.Array, jax.Array]:

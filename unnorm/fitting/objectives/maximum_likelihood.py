@@ -9,13 +9,24 @@ import numpy as np
 from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.fitting import monte_carlo
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.chains import chosen_kernel, named_kernel, unconstrained, unserved
+from unnorm.fitting.chains import chosen_kernel, named_kernel, unserved
 from unnorm.fitting.drawn import not_whole
 from unnorm.fitting.inference import NoCovariance, bread_and_meat, scores_and_curvature
+from unnorm.fitting.marginal import (
+    cannot_marginalise,
+    covariates_of,
+    distinct,
+    is_declared,
+    latent_in,
+    log_evidence,
+    log_z_at,
+    plan_of_latent,
+    plan_of_z,
+)
 from unnorm.fitting.optimise import NEWTON_LIMIT, parameters_of
 from unnorm.methods import method, static
-from unnorm.partition.exact import has_plan, plan_for
-from unnorm.partition.nodes import log_integral
+from unnorm.partition.exact import has_plan
+from unnorm.partition.rows import AT_ONCE, count_of, log_z_of_rows
 
 _TOLERANCE = 1e-9  # nats by which log Z may change on new nodes before the fit goes on with them
 _STILL = 4 * 2**0.5  # Monte Carlo errors between two estimates, each from draws of its own, that are one estimate
@@ -29,6 +40,10 @@ class MaximumLikelihood(PerExample):
     near first, and the draws are made anew at each estimate until their weights are even and it stands still. The
     standard errors count the draws: V = I⁻¹ J I⁻¹ / n + I⁻¹ Γ I⁻¹ / m, Γ the long-run variance of the weighted scores;
     `Fit.monte_carlo_error` is the second part. log Z itself stays unknown: run `un.log_z`.
+
+    With covariates every row has a Z of its own, −log p̃(x_i; c_i, θ) + log Z(c_i; θ), all of them on the same nodes.
+    Variables that the data do not bring are latent: log p̃(x_i) is then log Σ_h p̃(x_i, h), summed over at most 2^16
+    states or integrated over at most three dimensions.
 
     One row, such as a graph, has no spread to estimate J from; its covariance is the inverse information I⁻¹.
 
@@ -76,7 +91,8 @@ class MaximumLikelihood(PerExample):
         if density.covariates:
             return (
                 f"MaximumLikelihood with draws does not serve the covariate {next(iter(density.covariates))}, for each "
-                "row has its own Z; expected none; use un.objectives.ScoreMatching"
+                "row has its own Z; expected none; use un.objectives.MaximumLikelihood() without draws, "
+                "PseudoLikelihood, ScoreMatching, RankingNCE or ContrastiveDivergence"
             )
         kernel, size = chosen_kernel(self.kernel, density), sum(map(jnp.size, jax.tree.leaves(density.free())))
         if size > NEWTON_LIMIT:
@@ -91,24 +107,42 @@ class MaximumLikelihood(PerExample):
             )
         return not_whole("draws", self.draws, 1000) or unserved(kernel, density)
 
+    def refuse_latent(self, density, events):
+        if self.draws is not None:
+            name = latent_in(density, events)[0]
+            return (
+                f"MaximumLikelihood with draws does not serve the latent variable {name}, which is not in the data; "
+                "expected it there; use un.objectives.MaximumLikelihood() without draws, or ContrastiveDivergence"
+            )
+        return cannot_marginalise(density, events)
+
     def prepare(self, density, events, key):
         if self.draws is None:
-            return Extra(
-                shared={"plan": None if is_declared(density) else plan_for(density, *location(density, events))}
-            )
+            return self._with_plans(density, events)
         key, approach = jax.random.split(key)
         near = monte_carlo.brought_near(chosen_kernel(self.kernel, density), density, events, self.draws, approach)
         there = density.at(near["start"])
         return Extra(shared=monte_carlo.drawn_anew(there, near | {"key": key}, self.draws))
 
+    def _with_plans(self, density, events) -> Extra:
+        shared = {"plan": plan_of_z(density, events), "latent": plan_of_latent(density, events)}
+        found = distinct(covariates_of(density, events)) if density.covariates else None
+        if found is None:
+            return Extra(shared=shared)
+        return Extra(rows={"number": jnp.asarray(found[1])}, shared=shared | {"distinct": found[0]})
+
+    def redrawn(self, density, extra, events, key):
+        return {}  # rows of a batch are not those among which `number` counts
+
     def refreshed(self, density, extra, events):
         if self.draws is not None:
             return None if self._stands_still(density, extra, events) else self._drawn_anew(density, extra)
-        if extra.shared["plan"] is None:
-            return None
-        plan = plan_for(density, *location(density, events))
-        change = log_z_on(density, plan) - log_z_on(density, extra.shared["plan"])
-        return None if abs(change) < _TOLERANCE else extra._replace(shared={"plan": plan})
+        plans, new = extra.shared, self._with_plans(density, events)
+        change = log_z_at(density, new.shared["plan"], events) - log_z_at(density, plans["plan"], events)
+        if plans["latent"] is not None:
+            latents = (log_evidence(density, events, one["latent"]) for one in (new.shared, plans))
+            change = jnp.abs(change) + jnp.abs(jnp.subtract(*latents))
+        return None if jnp.max(jnp.abs(change)) < _TOLERANCE else extra._replace(shared=new.shared)
 
     def _drawn_anew(self, density, extra) -> Extra:
         return extra._replace(shared=monte_carlo.drawn_anew(density, extra.shared, self.draws))
@@ -127,8 +161,20 @@ class MaximumLikelihood(PerExample):
             return True
         return bool(np.all(np.abs(moved) <= _STILL * np.sqrt(variance)))
 
-    def loss_i(self, density, extra, event, key):
-        return log_z_on(density, extra.shared["plan"]) - density.log_density(event)
+    def losses(self, density, extra, events):
+        return self._log_z(density, extra, events) - log_evidence(density, events, extra.shared.get("latent"))
+
+    def _log_z(self, density, extra, events) -> jax.Array:
+        """log Z, or log Z of each row: once for equal covariates where all rows are there."""
+        shared = extra.shared
+        if "number" in extra.rows and count_of(events) > count_of(shared["distinct"]):
+            return log_z_of_rows(density, shared["plan"], shared["distinct"])[extra.rows["number"]]
+        return log_z_at(density, shared["plan"], events)
+
+    def rows_at_once(self, density, extra):
+        plans = [extra.shared["plan"]] if density.covariates else []  # without, log Z is one for all rows
+        plans = [plan for plan in (*plans, extra.shared.get("latent")) if plan is not None]
+        return max(1, min(512, 16 * AT_ONCE // max((len(plan.log_weights) for plan in plans), default=1)))
 
     def shared_noise(self, density, extra, events):
         return None if self.draws is None else monte_carlo.long_run_variance(density, extra.shared["plan"], self.draws)
@@ -142,24 +188,3 @@ class MaximumLikelihood(PerExample):
             what = "one row of data has no spread, so that the standard errors are those of the inverse information"
             found.append(Finding(what, "believe them as far as the model is true", NOTE))
         return found
-
-
-def is_declared(density) -> bool:
-    """Whether the density declares a closed form of its log Z."""
-    return density._structure.log_z is not None
-
-
-@jax.jit
-def log_z_on(density, plan) -> jax.Array:
-    """log Z on a plan's nodes; where there is no plan, by the closed form that the density declares."""
-    return density._log_z() if plan is None else log_integral(density, plan.events, plan.log_weights)
-
-
-def location(density, events) -> tuple[dict | None, dict | None]:
-    """Where the data lie in the unconstrained coordinates of integration: the fitted density will be there too."""
-    if all(support.states is not None for support in density.variables.values()):
-        return None, None
-    free = unconstrained(density.charted(), events)
-    centre = {name: jnp.mean(value, 0) for name, value in free.items()}
-    scale = {name: jnp.std(value, 0) + 1e-3 for name, value in free.items()}
-    return centre, scale

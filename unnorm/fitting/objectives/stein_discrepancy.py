@@ -55,7 +55,7 @@ class SteinDiscrepancy(PerExample):
         if density.covariates:
             return (
                 f"SteinDiscrepancy does not serve the covariate {next(iter(density.covariates))}, for it compares rows "
-                "with each other; expected none; use un.objectives.ScoreMatching"
+                "with each other; expected none; use un.objectives.ScoreMatching, MaximumLikelihood or RankingNCE"
             )
         for name, support in density.variables.items():
             if support.score_matching != "plain":
