@@ -21,9 +21,19 @@ def agree(one: LogZ, other: LogZ) -> bool:
 
 def combined(routes: list[LogZ]) -> tuple[float, float]:
     """The mean weighted by the inverse variances."""
-    precisions = np.array([max(route.standard_error, 1e-12) ** -2 for route in routes])
+    precisions = 1 / _variances(routes)
     value = float(precisions @ [route.value for route in routes] / precisions.sum())
     return value, float(precisions.sum() ** -0.5)
+
+
+def _variances(routes: list[LogZ]) -> np.ndarray:
+    """Of the routes; annealed ones share theirs by what they spent, for their own errors are noisy and go with values."""
+    variances = np.array([max(route.standard_error, 1e-12) ** 2 for route in routes])
+    annealed = [i for i, route in enumerate(routes) if route.estimator == "smc"]
+    spent = np.array([max(sum(routes[i].evaluations.values()), 1) for i in annealed])
+    if annealed:
+        variances[annealed] = np.mean(variances[annealed] * spent) / spent
+    return variances
 
 
 def settled_by(routes: list[LogZ], target_error: float) -> list[LogZ] | None:

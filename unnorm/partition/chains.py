@@ -11,13 +11,13 @@ from jax.flatten_util import ravel_pytree
 from unnorm.density import Density
 from unnorm.partition.annealing import ACCEPTANCE, widths_of
 from unnorm.partition.bases import Base, draw, parts
+from unnorm.partition.climbs import FAR_OUT
 from unnorm.partition.jumps import margins
 from unnorm.partition.moves import Moves, Walker, Widths, looked, moved
 from unnorm.sampling.base import Target
 
 WARMUPS = (100, 100, 100)  # moves, after each of which the covariance is learned anew from the last half of them
 DRAWN = 1000  # draws of the base, whose margins jumps start with
-FURTHER = 3.0  # starts are so many times as far from the origin as a random position
 
 
 class Chains(NamedTuple):
@@ -35,7 +35,7 @@ def _scattered(density: Density, base: Base, keys: jax.Array) -> Walker:
         continuous, discrete = parts(density, Target(density).random_position(key, base.dtype))
         return looked(density, base, jax.tree.map(lambda leaf: far * leaf, continuous) | discrete)
 
-    far = jnp.where(jnp.arange(len(keys)) % 2, FURTHER, 1.0).astype(base.dtype)
+    far = jnp.resize(jnp.asarray(FAR_OUT, base.dtype), len(keys))
     return jax.vmap(one)(keys, far)
 
 

@@ -11,7 +11,8 @@ from unnorm.partition.bases import DENSE, Base, base_over, draw, log_base, parts
 from unnorm.partition.frame import FAR, Mode, distinct_modes, endless_line
 from unnorm.sampling.base import Target
 
-STARTS = 32
+STARTS = 64
+FAR_OUT = (1.0, 2.0, 3.0, 5.0)  # how many times as far from the origin as a random position starts are
 ITERATIONS = 100
 POLISH = 20  # Newton steps at most after a climb, for BFGS may stop short of the mode that it is on
 AT_REST = 1e-4  # nats: what one of them gains where a climb has ended
@@ -69,13 +70,13 @@ def _polished(loss, end: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 @jax.jit
 def _scattered(density: Density, key: jax.Array) -> dict:
-    """Random positions, half of them near and half far."""
+    """Random positions, near and far: a narrow mode beside a wide one may be climbed to from few of them."""
 
     def one(key, width):
         continuous, discrete = parts(density, Target(density).random_position(key, width.dtype))
         return jax.tree.map(lambda leaf: width * leaf, continuous) | discrete
 
-    widths = jnp.where(jnp.arange(STARTS) % 2 == 0, 1.0, 5.0).astype(jnp.result_type(float))
+    widths = jnp.resize(jnp.asarray(FAR_OUT, jnp.result_type(float)), STARTS)
     return jax.vmap(one)(jax.random.split(key, STARTS), widths)
 
 
@@ -180,4 +181,4 @@ def bent(value, ends: np.ndarray, heights: np.ndarray, curves: np.ndarray) -> np
     return curves
 
 
-__all__ = ["STARTS", "Climbs"]
+__all__ = ["FAR_OUT", "STARTS", "Climbs"]
