@@ -287,7 +287,7 @@ def test_intervals_of_annealing_cover(name):
 
 
 # -- variants of SMC -------------------------------------------------------------------
-@pytest.mark.parametrize("variant", ["waste_free", "persistent"])
+@pytest.mark.parametrize("variant", ["waste_free", pytest.param("persistent", marks=pytest.mark.slow)])
 def test_variants_of_smc_find_a_known_value(variant):
     """The standard error is the spread of the populations, and the interval Student's t."""
     smc = un.estimators.SMC(particles=800, temperatures=20, pilot=200, variant=variant)

@@ -43,6 +43,7 @@ def test_the_derivative_is_that_of_log_z():
     np.testing.assert_allclose(np.diff(near.log_z) / 1e-4, near.derivative.mean(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_continuous_density_finds_its_closed_form():
     betas = np.array([0.5, 2.0, 8.0])
     found = un.log_z(gaussian, over={"beta": betas}, seed=0, progress=False)

@@ -27,7 +27,7 @@ def combined(routes: list[LogZ]) -> tuple[float, float]:
 
 
 def _variances(routes: list[LogZ]) -> np.ndarray:
-    """Of the routes; annealed ones share theirs by what they spent, for their own errors are noisy and go with values."""
+    """Of the routes; annealed ones share theirs by what they spent, for their own are noisy and go with values."""
     variances = np.array([max(route.standard_error, 1e-12) ** 2 for route in routes])
     annealed = [i for i, route in enumerate(routes) if route.estimator == "smc"]
     spent = np.array([max(sum(routes[i].evaluations.values()), 1) for i in annealed])
