@@ -22,9 +22,10 @@ test: $(STAMP)  ## run the quick tests
 test-all: $(STAMP)  ## run every test, the slow ones too
 	@$(PYTEST)
 
-bench: $(STAMP)  ## run the speed benchmarks; their tables are kept in docs/benchmarks.md
+bench: $(STAMP)  ## run the benchmarks, hours; their tables are kept in docs/benchmarks.md and docs/log_z.md
 	@cd tests && for part in chain_steps many_chains torch_peers effective_draws start_up hessian_trace training whole_fits; do \
 	  ../$(BIN)/python -m benchmarks.$$part; done
+	@mkdir -p build && cd tests && ../$(BIN)/python -m benchmarks.log_z_scoreboard ../build/log_z_runs.jsonl
 
 cases: $(STAMP)  ## run the case studies anew and write their pages, docs/cases
 	@$(BIN)/python docs/cases/make.py
