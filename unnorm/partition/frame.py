@@ -178,14 +178,15 @@ def endless_line(value, places: np.ndarray, precisions: np.ndarray) -> np.ndarra
         places: (K, D), the highest first.
         precisions: minus the Hessians there (K, D, D).
     """
-    size, distances = np.shape(places)[1], 10.0 ** np.array([0, 6, 8])
+    # the last, because a line askew may leave a funnel's neck far out, and only then fall for good
+    size, distances = np.shape(places)[1], 10.0 ** np.array([0, 6, 8, 10])
     for place, precision in list(zip(places, precisions, strict=True))[:4]:
         directions = np.concatenate([np.linalg.eigh(np.nan_to_num(precision))[1].T, np.eye(size)])
         directions = np.concatenate([directions, -directions])
         points = place + distances[:, None] * directions[:, None, :]
-        near, far, farther = value(points.reshape(-1, size)).reshape(-1, 3).T + np.log(distances)[:, None]
+        near, far, farther, farthest = value(points.reshape(-1, size)).reshape(-1, 4).T + np.log(distances)[:, None]
         with np.errstate(invalid="ignore"):
-            rising = (farther > far - 1) & (farther > near - 1)
+            rising = (farther > far - 1) & (farther > near - 1) & (farthest > farther - 1)
         endless = (rising | np.isposinf(far) & np.isposinf(farther)) & np.isfinite(near)
         if endless.any():
             return directions[np.argmax(endless)]
