@@ -43,6 +43,21 @@ def test_the_derivative_is_that_of_log_z():
     np.testing.assert_allclose(np.diff(near.log_z) / 1e-4, near.derivative.mean(), rtol=1e-6)
 
 
+def test_a_chain_of_many_spins_is_exact():
+    """Z = 2 (2 cosh β)^(n − 1), by elimination; at β = 0 no spins interact."""
+    chain = un.Density(lambda x, *, beta: beta * jnp.sum(x[1:] * x[:-1]), {"x": un.Spin[40]}, {"beta": un.Real})
+    betas = np.array([0.0, 0.3, 1.0])
+    found = un.log_z(chain, over={"beta": betas}, progress=False)
+    assert found.attrs["verdict"] == "exact"
+    np.testing.assert_allclose(found.log_z, np.log(2) + 39 * np.log(2 * np.cosh(betas)), rtol=1e-10)
+    np.testing.assert_allclose(found.derivative, 39 * np.tanh(betas), atol=1e-6)
+
+
+def test_parameters_at_their_starts_are_told():
+    p = un.Density(lambda x, *, a, b: a * x[0] + b * x[1], {"x": un.Spin[2]}, {"a": un.Real, "b": (un.Real, 0.0)})
+    assert any("b stood at the declared starts" in told for told in un.log_z(p, over={"a": [1.0]}).attrs["findings"])
+
+
 @pytest.mark.slow
 def test_a_run_of_a_continuous_density_finds_its_closed_form():
     betas = np.array([0.5, 2.0, 8.0])
@@ -81,6 +96,7 @@ def test_the_joint_covariance_is_that_over_seeds():
         ({"beta": 1.0}, "different finite numbers"),
         ({"beta": [1.0, 1.0]}, "different finite numbers"),
         ({"beta": [1.0, np.nan]}, "different finite numbers"),
+        ({"beta": ["a", "b"]}, "different finite numbers"),
         ({"beta": [1.0, -1.0]}, "beta"),
         ("beta", "expected one parameter"),
     ],
@@ -91,9 +107,12 @@ def test_what_is_no_path_is_refused_in_one_sentence(over, word):
 
 
 def test_other_estimators_are_refused():
-    with pytest.raises(ValueError, match="SMC"):
-        un.log_z(gaussian, un.estimators.AIS(), over={"beta": [1.0, 2.0]}, progress=False)
-    with pytest.raises(ValueError, match="array"):
+    for estimator in (un.estimators.AIS(), "ais", un.estimators.SMC(variant="persistent")):
+        with pytest.raises(ValueError, match="standard variant"):
+            un.log_z(gaussian, estimator, over={"beta": [1.0, 2.0]}, progress=False)
+    with pytest.raises(ValueError, match="particles=3"):
+        un.log_z(gaussian, un.estimators.SMC(particles=3), over={"beta": [1.0, 2.0]}, progress=False)
+    with pytest.raises(ValueError, match="declare a scalar factor"):
         un.log_z(
             un.Density(lambda x, *, a: a @ x, {"x": un.Spin[2]}, {"a": un.Real[2]}).bind(a=[1.0, 2.0]),
             over={"a": [1.0]},

@@ -128,9 +128,8 @@ def _grown(
         before = paths[i]
         size = _affordable(density, before.path, _next_size(before, target_error), before.size, budget)
         if size is not None and size != before.size:
-            own = jax.random.fold_in(
-                jax.random.fold_in(key, i), 100 * size.walkers + size.temperatures
-            )  # no two runs share their noise
+            # no two runs share their noise
+            own = jax.random.fold_in(jax.random.fold_in(key, i), 100 * size.walkers + size.temperatures)
             again = _run(density, before.path, own, size, budget)
             return [*paths[:i], again, *paths[i + 1 :]]
     return None

@@ -56,9 +56,9 @@ def _polished(loss, end: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         values, vectors = jnp.linalg.eigh(jax.hessian(loss)(flat))
         lengths = jnp.maximum(jnp.abs(values), 1e-8 * jnp.max(jnp.abs(values)))
         way = vectors @ (vectors.T @ jax.grad(loss)(flat) / lengths)
-        tried = flat - jnp.asarray(TRIES)[:, None] * way
+        tried = (flat - jnp.asarray(TRIES)[:, None] * way).at[-1].set(flat)  # where it stands, were the step NaN
         losses = jax.vmap(loss)(tried)
-        best = jnp.nanargmin(jnp.where(jnp.isfinite(losses), losses, jnp.nan))  # the last is where it stands
+        best = jnp.nanargmin(jnp.where(jnp.isfinite(losses), losses, jnp.nan))
         return tried[best], losses[-1] - losses[best], count + 1
 
     def going(carry):

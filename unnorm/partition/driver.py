@@ -80,18 +80,19 @@ def log_z(
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
     has_tree = any(isinstance(support, _PyTree) for support in p.supports.values())
     dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
-    if over is not None:
-        with jax.enable_x64(dtype == np.float64), bar(f"log Z over {name}", 1.0, progress):
-            arrays, told = log_z_over(cast(bare, dtype), name, values, estimator, jax.random.key(seed))
-        return as_dataset(p, name, values, arrays, told, seed, strict)
-    if estimator is None or estimator == "auto":
-        estimator, why = chosen(bare, target_error, max_evaluations)
-        findings.append(Finding(why, "name an estimator to change it", NOTE))
-    estimator = look_up(estimator, ESTIMATORS, "estimator", "__call__")
     loose = sorted(set(p.supports) - p.bound)
     if loose:
         what = f"{', '.join(loose)} stood at the declared starts, which no fit and no bind has set"
         findings.append(Finding(what, "bind values or fit first", WARNING))
+    estimator = None if estimator == "auto" else estimator and look_up(estimator, ESTIMATORS, "estimator", "__call__")
+    if over is not None:
+        with jax.enable_x64(dtype == np.float64), bar(f"log Z over {name}", 1.0, progress):
+            arrays, told = log_z_over(cast(bare, dtype), name, values, estimator, jax.random.key(seed))
+        told["findings"] += findings
+        return as_dataset(p, name, values, arrays, told, seed, strict)
+    if estimator is None:
+        estimator, why = chosen(bare, target_error, max_evaluations)
+        findings.append(Finding(why, "name an estimator to change it", NOTE))
     with jax.enable_x64(dtype == np.float64), bar(type(estimator).__name__, 1.0, progress):
         found = estimator(cast(bare, dtype), jax.random.key(seed))
     result = dataclasses.replace(found, seed=seed, findings=[*found.findings, *findings])

@@ -53,13 +53,7 @@ def way_along(
     for before, value in zip(values, values[1:], strict=False):
         done = 0.0
         while done < 1:
-            share = 1 - done
-            while share > SHORTEST:
-                there = before + (done + share) * (value - before)
-                if float(_worth(density, name, base, cloud, there)) >= KEPT:
-                    break
-                share /= 2
-            done = 1.0 if done + share > 1 - 1e-9 else done + share
+            done = min(1.0, done + _share(density, name, cloud, before, value, done))
             there = before + done * (value - before)
             key, one = jax.random.split(key)
             cloud = _shifted(density, name, base, moves, cloud, there, one, repeats)
@@ -74,10 +68,19 @@ def way_along(
     return Way(jnp.asarray(np.concatenate(fine), base.dtype), stacked, jnp.asarray(flags)), len(stops)
 
 
+def _share(density: Density, name: str, cloud: Cloud, before: float, value: float, done: float) -> float:
+    """How much of the way the next stage goes: all that is left where no part of it keeps enough."""
+    share = 1 - done
+    while share > SHORTEST:
+        if float(_worth(density, name, cloud, before + (done + share) * (value - before))) >= KEPT:
+            return share
+        share /= 2
+    return 1 - done
+
+
 @functools.partial(jax.jit, static_argnames="name")
-def _worth(density: Density, name: str, base: Base, cloud: Cloud, value) -> jax.Array:
+def _worth(density: Density, name: str, cloud: Cloud, value) -> jax.Array:
     """The share of the cloud that its weights at another value are worth."""
-    del base
     ratios = jax.vmap(lambda walker: _rise(at(density, name, value), walker))(cloud.walkers)
     return jnp.exp(2 * logsumexp(ratios) - logsumexp(2 * ratios)) / len(ratios)
 

@@ -22,6 +22,7 @@ CLIMBERS, STEPS = 24, 40
 FAR = 1e6  # a climb that ends beyond this, on no mode and higher than all modes, shows an infinite mass
 WIDEST = 0.25  # step of t while a range is looked for
 COUNTS = 25.0  # a mode this many nats below the heaviest is left to the refinement
+DEEP = 1e4  # nats below a mode, where a rise is none of the mass: a line askew through a funnel, before it falls
 FLAT = 100.0  # the scale along a direction without curvature, in units of the others'
 
 
@@ -178,15 +179,15 @@ def endless_line(value, places: np.ndarray, precisions: np.ndarray) -> np.ndarra
         places: (K, D), the highest first.
         precisions: minus the Hessians there (K, D, D).
     """
-    # the last, because a line askew may leave a funnel's neck far out, and only then fall for good
-    size, distances = np.shape(places)[1], 10.0 ** np.array([0, 6, 8, 10])
+    size, distances = np.shape(places)[1], 10.0 ** np.array([0, 6, 8])
     for place, precision in list(zip(places, precisions, strict=True))[:4]:
         directions = np.concatenate([np.linalg.eigh(np.nan_to_num(precision))[1].T, np.eye(size)])
         directions = np.concatenate([directions, -directions])
         points = place + distances[:, None] * directions[:, None, :]
-        near, far, farther, farthest = value(points.reshape(-1, size)).reshape(-1, 4).T + np.log(distances)[:, None]
+        near, far, farther = value(points.reshape(-1, size)).reshape(-1, 3).T + np.log(distances)[:, None]
         with np.errstate(invalid="ignore"):
-            rising = (farther > far - 1) & (farther > near - 1) & (farthest > farther - 1)
+            rising = (farther > far - 1) & (farther > near - 1)
+            rising &= np.minimum(far, farther) > value(place[None])[0] - DEEP
         endless = (rising | np.isposinf(far) & np.isposinf(farther)) & np.isfinite(near)
         if endless.any():
             return directions[np.argmax(endless)]

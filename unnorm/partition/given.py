@@ -18,7 +18,7 @@ from unnorm.sampling.base import Target
 
 PATHS, DRAWS = 8, 200  # of Pathfinder, from random starts; draws of each, whose spread is taken
 STEPS = 30  # of a path, at most
-CENTRES = 4  # of given draws' covariance, at most: halves and quarters of chains may stand in modes of their own
+PIECES = 4  # of the given draws, each with a component if it lies apart: chains may stand in modes of their own
 
 
 def check_base(who: str, density: Density, base: Any) -> None:
@@ -42,8 +42,21 @@ def check_base(who: str, density: Density, base: Any) -> None:
             f"{who} was given a base of draws of {listed(list(draws)) or 'nothing'}; expected {missing[0]} too; pass "
             "draws of every variable."
         )
+    for name, shape in density.shapes().items():
+        found = np.shape(draws[name])
+        if len(found) <= len(shape) or found[len(found) - len(shape) :] != shape:
+            raise ValueError(
+                f"{who} was given a base of {name} of the shape {found}; expected draws of the shape {shape} along the "
+                "first axis; reshape it."
+            )
+    rows, least = _rows(density, draws), 2 * (free_size(density) + 1)
+    sizes = {name: len(value) for name, value in rows.items()}
+    if len(set(sizes.values())) > 1 or min(sizes.values()) < least:
+        raise ValueError(
+            f"{who} was given a base of {sizes} draws; expected as many of every variable, at least {least}; pass more."
+        )
     for name, support in density.variables.items():
-        support.check(_rows(density, draws)[name], f"base of {name}")
+        support.check(rows[name], f"base of {name}")
 
 
 def _draws(base: Any) -> Mapping | None:
@@ -76,7 +89,7 @@ def base_of_draws(density: Density, base: Any, negative_binomials: Any) -> Base:
     continuous = {n: s for n, s in density.variables.items() if not s.discrete}
     free = {name: jax.vmap(support.unconstrain)(jnp.asarray(rows[name])) for name, support in continuous.items()}
     flat = np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(free), float)
-    pieces = [piece for piece in np.array_split(flat, CENTRES) if len(piece) > 2 * flat.shape[1]] or [flat]
+    pieces = [piece for piece in np.array_split(flat, PIECES) if len(piece) > 2 * flat.shape[1]] or [flat]
     modes = _distinct([(piece.mean(0), np.atleast_2d(np.cov(piece.T)), 0.0) for piece in pieces])
     return base_over(density, modes, counts, flat)._replace(states=states)
 
@@ -104,6 +117,8 @@ def _paths(density: Density, keys: jax.Array):
 
 def base_of_pathfinder(density: Density, key: jax.Array, counts: dict) -> tuple[Base, dict[str, int]]:
     """A Student's t at the end of every path that ends apart from the others, and the evaluations that it took.
+
+    Those of BlackJAX's line searches beyond one a step are not told, and not counted.
 
     References:
         Zhang, Carpenter, Gelman and Vehtari (2022), arXiv:2108.03782.

@@ -13,7 +13,7 @@ from unnorm.diagnostics.verdict import ERROR, Finding, Unreliable
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.partition.annealing import annealed
 from unnorm.partition.base import VERDICTS, LogZ, measures
-from unnorm.partition.exact import Exact, has_plan, plan_for
+from unnorm.partition.exact import Exact, has_exact, has_plan, plan_for
 from unnorm.partition.following import at, followed, summary, told_here, way_along
 from unnorm.partition.moves import Moves, cost_of, moves_for
 from unnorm.partition.nodes import log_integral
@@ -23,7 +23,8 @@ from unnorm.partition.smc import SMC
 from unnorm.partition.weighted import judged
 
 PASSING = ("exact", "ok")
-PROBES = 5  # values of the parameter at which it is found out which sites interact
+PROBES = 5  # values of the parameter at which it is found out which sites interact, and whether Z is exact
+APART = 1e-4  # of the values of a difference: its own error is about the square of it
 
 
 def read_over(p: Density, over: Any) -> tuple[Density, str, np.ndarray]:
@@ -36,10 +37,11 @@ def read_over(p: Density, over: Any) -> tuple[Density, str, np.ndarray]:
             f"over names {name!r}, which {p.name} does not have as a parameter or constant; expected one of "
             f"{', '.join(known) or 'none'}; name one of these."
         )
-    values = np.asarray(values, float) if np.ndim(values) == 1 else np.zeros(0)
+    values = np.asarray(values) if np.ndim(values) == 1 else np.zeros(0)
+    values = values.astype(float) if values.dtype.kind in "fiu" else np.zeros(0)
     if not len(values) or not np.isfinite(values).all() or len(set(values)) < len(values):
         raise ValueError(f"over has {over[name]!r} for {name}; expected different finite numbers; pass a list of them.")
-    if np.ndim(p.parameters.get(name, p.constants.get(name, 0.0)) or 0.0):
+    if name in p.supports and p.supports[name].shape_axes or np.ndim(p.constants.get(name, 0.0)):
         raise ValueError(f"over names {name}, which is an array; expected a scalar; declare a scalar factor of it.")
     if name in p.supports:
         for value in values:
@@ -50,18 +52,23 @@ def read_over(p: Density, over: Any) -> tuple[Density, str, np.ndarray]:
 
 def log_z_over(density: Density, name: str, values: np.ndarray, estimator: Any, key: jax.Array) -> tuple[dict, dict]:
     """Arrays by name, and what is told of them: the verdict, the findings, the evaluations, the estimator."""
-    if estimator is None or estimator == "auto":
-        exact = density._log_z() is not None or has_plan(density)
-        estimator = Exact() if exact else SMC()
-    if isinstance(estimator, Exact) or estimator == "exact":
+    if estimator is None:
+        estimator = Exact() if all(map(has_exact, _probed(density, name, values))) else SMC()
+    if isinstance(estimator, Exact):
         return _exactly(density, name, values)
-    estimator = SMC() if estimator == "smc" else estimator
-    if not isinstance(estimator, SMC):
+    if not isinstance(estimator, SMC) or estimator.variant != "standard":
         raise ValueError(
-            f"over was given with {estimator!r}; expected SMC, whose one run goes on from value to value, or Exact; "
-            "leave the estimator out, or normalize at each value by itself."
+            f"over was given with {estimator!r}; expected SMC in its standard variant, whose one run goes on from "
+            "value to value, or Exact; leave the estimator out, or normalize at each value by itself."
         )
+    estimator.check(density)
     return _annealed(density, name, values, estimator, key)
+
+
+def _probed(density: Density, name: str, values: np.ndarray) -> list[Density]:
+    """The density at a few of the values: at 0, say, no sites may interact."""
+    places = np.unique(np.linspace(0, len(values) - 1, PROBES).round().astype(int))
+    return [at(density, name, jnp.asarray(values[i], jnp.result_type(float))) for i in places]
 
 
 # -- exactly ---------------------------------------------------------------------------
@@ -70,7 +77,7 @@ def _exactly(density: Density, name: str, values: np.ndarray) -> tuple[dict, dic
     for value in values:
         here = at(density, name, jnp.asarray(value, jnp.result_type(float)))
         found.append(Exact()(here, jax.random.key(0)))
-        slopes.append(float(_slope(here, name, value)) if found[-1].verdict == "exact" else math.nan)
+        slopes.append(_slope(here, name, value) if found[-1].verdict == "exact" else math.nan)
     arrays = {
         "log_z": np.array([z.value for z in found]),
         "covariance": np.diag([z.standard_error**2 for z in found]),
@@ -80,13 +87,17 @@ def _exactly(density: Density, name: str, values: np.ndarray) -> tuple[dict, dic
     return arrays, _told(density, found, "exact")
 
 
-def _slope(density: Density, name: str, value: float) -> jax.Array:
-    """d log Z by the declared closed form, or on a plan of nodes."""
+def _slope(density: Density, name: str, value: float) -> float:
+    """d log Z by the declared closed form, or on a plan of nodes; by differences where variables are eliminated."""
     start = jnp.asarray(value, jnp.result_type(float))
     if density._log_z() is not None:
-        return jax.grad(lambda moving: at(density, name, moving)._log_z())(start)
-    plan = plan_for(density)
-    return jax.grad(lambda moving: log_integral(at(density, name, moving), plan.events, plan.log_weights))(start)
+        return float(jax.grad(lambda moving: at(density, name, moving)._log_z())(start))
+    if has_plan(density):
+        nodes = plan_for(density)
+        return float(jax.grad(lambda moving: log_integral(at(density, name, moving), *nodes))(start))
+    step = APART * max(1.0, abs(value))
+    below, above = (Exact()(at(density, name, start + s), jax.random.key(0)).value for s in (-step, step))
+    return (above - below) / (2 * step)
 
 
 # -- by one run ------------------------------------------------------------------------
@@ -105,6 +116,7 @@ def _annealed(density: Density, name: str, values: np.ndarray, options: SMC, key
         arrays = {"log_z": lost, "covariance": np.diag(lost), "derivative": lost, "derivative_standard_error": lost}
         return arrays, {"verdict": "unreliable", "findings": [endless], "evaluations": cost, "estimator": "smc"}
     path = path_from(first, base, cost, pilot_key, options.pilot, moves)
+    moves = path.moves
     way, stages = way_along(density, name, base, moves, path.cloud, ordered, way_key, REPEATS)
     run = annealed(first, base, path.schedule(options.temperatures), run_key, moves, options.particles, resample=True)
     start = told_here(density, name, jnp.asarray(ordered[0], base.dtype), run)
@@ -129,9 +141,8 @@ def _annealed(density: Density, name: str, values: np.ndarray, options: SMC, key
 
 
 def _moves_over(density: Density, name: str, values: np.ndarray) -> Moves:
-    """Moves that serve every value: at 0, say, no sites may interact, and all be redrawn together."""
-    places = np.unique(np.linspace(0, len(values) - 1, PROBES).round().astype(int))
-    found = [moves_for(at(density, name, jnp.asarray(values[i], jnp.result_type(float)))) for i in places]
+    """Moves that serve every value: a colouring that was found at 0 would redraw all sites together."""
+    found = [moves_for(one) for one in _probed(density, name, values)]
     most = max(found, key=lambda moves: math.inf if moves.colouring is None else moves.colouring.count)
     if most.colouring is None or all(moves.colouring.linear for moves in found):
         return most
@@ -155,7 +166,7 @@ def as_dataset(
     import xarray
 
     if strict and told["verdict"] not in PASSING:
-        raise Unreliable(" ".join(map(str, told["findings"])))
+        raise Unreliable(" ".join(str(finding) for finding in told["findings"] if finding.severity == ERROR))
     other = f"{name}_2"
     arrays = arrays | {"standard_error": np.sqrt(np.diagonal(arrays["covariance"]))}
     data = {label: ((name, other) if label == "covariance" else name, array) for label, array in arrays.items()}

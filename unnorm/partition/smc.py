@@ -65,7 +65,7 @@ class SMC:
     base: Any = None
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        self._check(density)
+        self.check(density)
         path_key, key = jax.random.split(key)
         path, cost, endless = path_for(density, path_key, self.pilot, self.base)
         if endless:
@@ -81,7 +81,8 @@ class SMC:
         bounds = (value + math.log(RISK), math.inf)
         return judged(density, "smc", value, error, cost, logs, pareto_smoothed(logs)[1], findings, bounds)
 
-    def _check(self, density: Density) -> None:
+    def check(self, density: Density) -> None:
+        """Refuse options that cannot be."""
         check_base("SMC", density, self.base)
         refuse_small("SMC", particles=(self.particles, 10), temperatures=(self.temperatures, 1), pilot=(self.pilot, 10))
         if self.variant not in VARIANTS:
