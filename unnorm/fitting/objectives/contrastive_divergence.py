@@ -268,9 +268,10 @@ def _started_anew(chains: dict, rows: dict, share: Any, key: jax.Array, own: boo
 
 
 def _contrast(free: dict, density, events: dict, negatives: dict) -> tuple[jax.Array, jax.Array]:
-    log_density = jax.vmap(density.at(free).log_density)
-    energies = log_density(negatives)
-    return energies.mean() - log_density(events).mean(), energies
+    # One pass over both, which a network takes faster than two.
+    both = jax.tree.map(lambda *parts: jnp.concatenate(parts), {name: negatives[name] for name in events}, events)
+    energies, on_data = jnp.split(jax.vmap(density.at(free).log_density)(both), [count_of(negatives)])
+    return energies.mean() - on_data.mean(), energies
 
 
 def contrast(free: dict, density, events: dict, negatives: dict) -> jax.Array:
