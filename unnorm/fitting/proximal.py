@@ -94,16 +94,19 @@ def of_quadratic(curvature, slope, x, strengths) -> jax.Array:
     def coordinate(j, carry):
         z, gradient = carry
         new = shrunk(z[j] - gradient[j] / diagonal[j], strengths[j] / diagonal[j])
-        return z.at[j].set(new), gradient + curvature[:, j] * (new - z[j])
+        return z.at[j].set(new), gradient + curvature[j] * (new - z[j])
 
     def on_support(z):
-        """The minimum with these signs, taken where it keeps them."""
+        """Towards the minimum with these signs, as far as all of them are kept: the first to reach 0 stays there."""
         support = (z != 0) | (strengths == 0)
         both = jnp.outer(support, support)
         system = jnp.where(both, curvature, jnp.diag(jnp.where(support, 0.0, diagonal)))
-        solved = jnp.linalg.solve(system, jnp.where(support, -(slope + strengths * jnp.sign(z)), 0.0))
-        kept = jnp.all(jnp.isfinite(solved) & ((strengths == 0) | (jnp.sign(solved) == jnp.sign(z))))
-        return jnp.where(kept, jnp.where(support, solved, 0.0), z)
+        right = jnp.where(support, -(slope + strengths * jnp.sign(z)), 0.0)
+        solved = jax.scipy.linalg.solve(system, right, assume_a="pos")  # NaN where it is not: sweeps alone serve then
+        solved = jnp.where(support & jnp.all(jnp.isfinite(solved)), solved, z)
+        turned = (strengths > 0) & (solved * jnp.sign(z) < 0)
+        reach = jnp.where(turned, z / jnp.where(turned, z - solved, 1.0), 1.0)
+        return jnp.where(turned & (reach == reach.min()), 0.0, z + reach.min() * (solved - z))
 
     def one(carry):
         z, _, count = carry

@@ -23,7 +23,7 @@ from unnorm.partition.weighted import by_ancestor, infinite, judged
 from unnorm.progress import report
 
 DRAWS = 10_000  # of importance sampling
-LOCAL = Bridge(chains=8, draws=500)
+LOCAL = Bridge(chains=8, draws=400)
 PILOT = 300
 WALKERS = (500, 700, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000, 32000)  # few sizes: each compiles
 TEMPERATURES = tuple(2**k for k in range(4, 11))
