@@ -24,6 +24,15 @@ def test_old_faithful_has_the_summary_that_r_prints():
     np.testing.assert_allclose(data.corr().iloc[0, 1], 0.9008112, rtol=1e-6)
 
 
+def test_milwaukee_wind_has_the_published_circular_correlation():
+    """Jammalamadaka and SenGupta (2001), Topics in Circular Statistics, p. 180."""
+    data = load("milwaukee_wind")
+    assert data.shape == (21, 2)
+    angles = np.radians(data.to_numpy(float))
+    away = np.sin(angles - np.angle(np.exp(1j * angles).mean(0)))
+    assert away.prod(1).sum() / np.sqrt((away**2).sum(0).prod()) == pytest.approx(0.2704648, abs=1e-6)
+
+
 def test_rochdale_has_the_published_log_likelihoods():
     data = load("rochdale")
     assert list(data.columns) == ["Econ", "Age", "HusbEmp", "Child", "Educ", "HusbEduc", "Asian", "HouseWork"]

@@ -72,5 +72,5 @@ def test_log1p_finds_more_edges_than_the_square(rows, share):
         for h, kept in areas.items():
             kept.append(area_of_path(x, matrix[ABOVE] != 0, h))
     gain = np.subtract(areas["log1p"], areas["square"])
-    print({h: (np.mean(kept), np.std(kept)) for h, kept in areas.items()}, gain)
+    print({h: (np.mean(kept), np.std(kept)) for h, kept in areas.items()}, gain, flush=True)
     assert gain.mean() > 3 * gain.std(ddof=1) / SETS**0.5

@@ -16,8 +16,9 @@ def load(name: str) -> pd.DataFrame:
             variables, 1 = yes, Age 1 = over 38), "iris" (150 rows: 4 lengths in cm, and the species), "polar" (50 rows:
             latitude and longitude of pole positions in degrees), "phd_pubs" (915 rows: articles, a count), "digits"
             (1797 rows: 64 pixels of 0 or 1, row by row of an 8 by 8 image, and the digit), "florentine" (16 × 16:
-            which families are tied by marriage, one observed graph: `load("florentine").to_numpy()[None]`) or
-            "old_faithful" (272 rows: length of an eruption and the wait for the next, in minutes).
+            which families are tied by marriage, one observed graph: `load("florentine").to_numpy()[None]`),
+            "old_faithful" (272 rows: length of an eruption and the wait for the next, in minutes) or "milwaukee_wind"
+            (21 rows: wind directions in degrees, at 6 and at 12 o'clock of a day).
 
     Returns:
         A new data frame, one row for each observation, in raw units.
@@ -42,6 +43,7 @@ def load(name: str) -> pd.DataFrame:
         florentine: Padgett and Ansell (1993), American Journal of Sociology 98, 1259-1319, doi:10.1086/230190.
         digits: Alpaydin and Kaynak (1998), UCI Machine Learning Repository, doi:10.24432/C50P49.
         old_faithful: Azzalini and Bowman (1990), Applied Statistics 39, 357-365, doi:10.2307/2347385.
+        milwaukee_wind: Johnson and Wehrly (1977), Journal of the Royal Statistical Society B 39, 222-229.
         `data/README.md` beside this file says more of each.
     """
     folder = files("unnorm.models") / "data"
