@@ -70,6 +70,12 @@ class Path(Result):
 def along(problem: Problem) -> Path:
     """Follow the path of a problem whose `penalty` has a grid, from the largest strength to the smallest."""
     objective, events, penalties = problem.objective, problem.events, problem.penalty
+    if objective.stochastic:
+        raise ValueError(
+            f"{type(objective).__name__}, which has a sampler, was given to un.path; expected an objective with a "
+            "loss; use un.objectives.PseudoLikelihood, ScoreMatching, NCE or MaximumLikelihood, or un.fit at each "
+            "strength."
+        )
     if problem.restarts:
         raise ValueError(
             f"restarts is {problem.restarts} and a path starts where its last strength ended; expected 0; leave "

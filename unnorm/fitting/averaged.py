@@ -17,6 +17,7 @@ from unnorm.fitting.inference import NoCovariance
 from unnorm.fitting.latent_scores import information_of_rows
 from unnorm.fitting.marginal import latent_in
 from unnorm.fitting.optimise import NEWTON_LIMIT
+from unnorm.fitting.penalised import told_of
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.replicated import Bootstrap, of_vectors
 from unnorm.fitting.result import Fit
@@ -55,6 +56,8 @@ def averaged(problem: Problem) -> Fit:
         covariance = covariance._replace(total=covariance.total + drawn, simulation=drawn)
     density = at(settled.vector)
     problem.findings += _told_of(settled)
+    if problem.penalty is not None and problem.penalty.lasso:
+        problem.findings.append(told_of(objective, density, settled.extra, events))
     problem.findings += objective.findings(density, settled.extra, events, check_key)
     if settled.vector.size <= NEWTON_LIMIT:
         problem.findings += simulated.fixed_point_finding(objective, density, settled.extra, events, check_key)

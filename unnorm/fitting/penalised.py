@@ -14,16 +14,13 @@ from unnorm.fitting.proximal import least_slopes
 
 
 def refuse_lasso(problem: Any, trains: bool) -> None:
-    """The lasso's zeros need exact gradients: refuse it where a sampler or batches give noisy ones."""
-    if problem.penalty is None or not problem.penalty.lasso:
-        return
-    name, method = next(iter(problem.penalty.lasso)), type(problem.objective).__name__
-    if trains or problem.objective.stochastic:
-        how = f"{method} has noisy gradients" if problem.objective.stochastic else f"{method} is trained by steps here"
+    """Training's steps leave no entry at zero, so that the lasso is refused there."""
+    if trains and problem.penalty is not None and problem.penalty.lasso:
+        name, method = next(iter(problem.penalty.lasso)), type(problem.objective).__name__
         raise ValueError(
-            f"The penalty on {name} is L1 and {how}, which leave no entry at zero; expected a loss that is minimised "
-            "on all rows; use un.objectives.PseudoLikelihood, ScoreMatching, NCE or MaximumLikelihood, without "
-            "optimizer, steps and batch_size, or un.L2."
+            f"The penalty on {name} is L1 and {method} is trained by steps here, which leave no entry at zero; "
+            "expected few parameters and no optimizer, steps, batch_size, held_out, callback or store; leave those "
+            "out, or use un.L2."
         )
 
 
@@ -46,12 +43,11 @@ def told_of(objective, density, extra, events) -> Finding:
     """What the standard errors of a penalised fit are, or how sparse the lasso left it."""
     penalties: Penalties = extra.penalty
     if penalties.lasso:
-        free, gap = density.free(), float(stationarity(objective, density, extra, events))
-        entries = np.concatenate([np.ravel(free[name]) for name in penalties.lasso])
-        what = (
-            f"the lasso left {np.sum(entries == 0)} of {entries.size} penalised entries at zero; the largest slope "
-            f"that is left at its minimum is {gap:.1e}"
-        )
+        entries = np.concatenate([np.ravel(density.free()[name]) for name in penalties.lasso])
+        what = f"the lasso left {np.sum(entries == 0)} of {entries.size} penalised entries at zero"
+        if not objective.stochastic:
+            gap = float(stationarity(objective, density, extra, events))
+            what += f"; the largest slope that is left at its minimum is {gap:.1e}"
         return Finding(what, "nothing is to be done", NOTE)
     if not penalties.priors:
         what = "the standard errors are those of the ridge's own estimand, and do not count its bias towards zero"
@@ -66,15 +62,20 @@ def told_of(objective, density, extra, events) -> Finding:
     return Finding(what, "for the posterior itself, sample un.posterior(p, data, prior=...)", NOTE)
 
 
-def posterior_covariance(objective, density, extra, events) -> Covariance:
-    """Laplace's approximation (n H)⁻¹ of a likelihood with a prior; for the lasso there is none."""
-    if extra.penalty.lasso:
+def refuse_lassos_errors(penalties: Penalties | None) -> None:
+    """Raise the sentence why a lasso has no standard errors."""
+    if penalties is not None and penalties.lasso:
         raise NoCovariance(
             "the lasso's estimates are biased, and some are zero with a probability of their own, so that no normal "
             "approximation holds and there are no standard errors",
             "fit the entries that are not zero again without the penalty on data that did not choose them, or use the "
             "bootstrap to see how stable the zeros are",
         )
+
+
+def posterior_covariance(objective, density, extra, events) -> Covariance:
+    """Laplace's approximation (n H)⁻¹ of a likelihood with a prior; for the lasso there is none."""
+    refuse_lassos_errors(extra.penalty)
     vector = parameters_of(density, extra)[0]
     curvature = np.asarray(scores_and_curvature(objective, density, extra, events, vector)[1])
     found = bread_and_meat(curvature, curvature, len(next(iter(events.values()))))

@@ -21,8 +21,9 @@ from unnorm.supports import Support, _PyTree
 class L1:
     """The lasso's penalty strength · Σ |θ_j|, each listed entry once: ``penalty={"coupling": un.L1(0.1)}``.
 
-    For parameters without bounds (Real, Symmetric), in objectives without a sampler. Entries come out as 0.0 exactly,
-    and there are no standard errors.
+    For parameters without bounds (Real, Symmetric) and every objective, by contrastive divergence too; not where a fit
+    is trained by steps of an optimizer. Entries come out as 0.0 exactly, and there are no standard errors. The diagonal
+    of a matrix is left out by a declaration of its own: ``own: un.Real["d"], coupling: un.Symmetric["d"]``.
 
     Args:
         strength: a number of at least 0, on the scale of the mean loss; or an array of them, one for each entry, in the

@@ -29,8 +29,10 @@ from unnorm.fitting.chains import (
 from unnorm.fitting.inference import Covariance, NoCovariance, bread_and_meat
 from unnorm.fitting.marginal import covariates_of, latent_in
 from unnorm.fitting.objectives.contrastive_divergence import contrast
-from unnorm.fitting.optimise import NEWTON_LIMIT, hessian
+from unnorm.fitting.optimise import NEWTON_LIMIT, hessian, lasso_strengths
+from unnorm.fitting.penalised import refuse_lassos_errors
 from unnorm.fitting.penalties import slope_and_curvature
+from unnorm.fitting.proximal import least_slopes
 from unnorm.partition.rows import count_of
 
 _REPLICATES = 100  # negatives per datum behind J and H of CD-k
@@ -151,6 +153,7 @@ def covariance(objective, density, extra, events, key) -> Covariance:
         raise NoCovariance(what, "use the bootstrap for errors")
     kernel = extra.shared["kernel"]
     n = len(next(iter(events.values())))
+    refuse_lassos_errors(extra.penalty)
     _refuse_disturbed(objective)
     if latent_in(density, events):
         what = "the theory of contrastive divergence's errors here is for densities without latent variables"
@@ -213,7 +216,10 @@ def fixed_point_finding(objective, density, extra, events, key) -> list[Finding]
         errors = np.sqrt(np.diagonal(bread_and_meat(information, _spread_of(data, run), n).total))
     except NoCovariance:
         return []
-    shifts = np.linalg.solve(information, (data.mean(0) - slope - run.batches).T) / errors[:, None]
+    uphill, strengths = data.mean(0) - slope - run.batches, lasso_strengths(density, extra)
+    if strengths is not None:
+        uphill = -np.asarray(least_slopes(ravel_pytree(density.free())[0], -uphill, strengths))
+    shifts = np.linalg.solve(information, uphill.T) / errors[:, None]
     shift, noise = np.abs(shifts.mean(1)), shifts.std(1, ddof=1) / np.sqrt(len(run.batches))
     worst = int(np.argmax(shift))
     if shift[worst] <= 0.25 or shift[worst] <= 4 * noise[worst]:

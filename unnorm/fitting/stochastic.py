@@ -17,7 +17,8 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.optimise import NEWTON_LIMIT
+from unnorm.fitting import proximal
+from unnorm.fitting.optimise import NEWTON_LIMIT, lasso_strengths
 from unnorm.fitting.penalties import slope_and_curvature
 from unnorm.partition.rows import count_of
 
@@ -62,9 +63,10 @@ def begin(density, extra) -> Walk:
 
 @functools.partial(jax.jit, static_argnames=("steps", "batch_size"))
 def run(objective, density, events, walk: Walk, key, gain, first, *, steps: int, batch_size: int | None):
-    """Some steps at one gain; returns the walk, all its vectors, and the acceptance rate of the kernel."""
+    """Some steps at one gain; returns the walk, all its vectors, gradients and lengths, and the acceptance rates."""
     unravel = ravel_pytree(density.free())[1]
     second_order, rows = walk.metric.size > 0, len(next(iter(events.values())))
+    strengths = lasso_strengths(density, walk.extra)
 
     def score(vector, event):
         return jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
@@ -96,25 +98,38 @@ def run(objective, density, events, walk: Walk, key, gain, first, *, steps: int,
             centred = scores - scores.mean(0)
             share = jnp.maximum(1 / (1.0 + step), 0.02)
             metric = (1 - share) * metric + share * centred.T @ centred / len(scores)
-            update = _metric_step(metric + curvature, gradient)
+            vector, length = _metric_step(metric + curvature, gradient, walk.vector, gain, strengths)
         else:
             update, moments = optax.scale_by_adam().update(gradient, moments)
-            update *= _LEARNING_RATE
-        vector = walk.vector - gain * update
+            vector, length = walk.vector - gain * _LEARNING_RATE * update, jnp.sqrt(_LEARNING_RATE * update @ gradient)
         kept = walk.extra._replace(shared=new.shared)
         before = walk.extra.shared["negatives"]
         if count_of(before) != count_of(new.shared["negatives"]):  # those of a batch alone
             kept = walk.extra._replace(shared=new.shared | {"negatives": before})
-        return Walk(vector, kept, metric, moments), (vector, jnp.sqrt(update @ gradient), new.shared["acceptance"])
+        return Walk(vector, kept, metric, moments), (vector, gradient, length, new.shared["acceptance"])
 
     return jax.lax.scan(move, walk, first + jnp.arange(steps))
 
 
-def _metric_step(metric: jax.Array, gradient: jax.Array) -> jax.Array:
-    """Solve in the metric, no longer than one unit of it: far from the optimum the metric is another's."""
-    ridged = metric + jnp.diag(1e-3 * jnp.diagonal(metric) + 1e-10)
-    step = jnp.linalg.solve(ridged, gradient)
-    return step / jnp.maximum(1.0, jnp.sqrt(jnp.maximum(gradient @ step, 0.0)))
+def _metric_step(
+    metric: jax.Array, gradient: jax.Array, vector: jax.Array, gain: jax.Array, strengths: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Where a step in the metric ends, and its length over the gain, no more than one: the metric may be another's.
+
+    It ends at the minimum of g'z + (z − x)'M(z − x) / (2 gain) + Σ strength |z|.
+    """
+    ridged = _ridged(metric)
+    if strengths is None:
+        step = jnp.linalg.solve(ridged, gradient)
+        length = jnp.sqrt(jnp.maximum(gradient @ step, 0.0))
+        return vector - gain * step / jnp.maximum(1.0, length), length
+    end = proximal.of_quadratic(ridged / gain, gradient - ridged @ vector / gain, vector, strengths)
+    length = jnp.sqrt((end - vector) @ ridged @ (end - vector)) / gain
+    return jnp.where(length > 1, vector + (end - vector) / length, end), length  # a zero stays one
+
+
+def _ridged(metric):
+    return metric + jnp.diag(1e-3 * jnp.diagonal(metric) + 1e-10)
 
 
 def settle(objective, density, extra, events, key, standard_errors: Callable, shown, steps, batch_size) -> Settled:
@@ -123,9 +138,9 @@ def settle(objective, density, extra, events, key, standard_errors: Callable, sh
         extra.shared["iterations"] = jnp.asarray(float(steps))
     walk, done, histories, rows = begin(density, extra), 0, [], len(next(iter(events.values())))
 
-    def advance(gain: float) -> tuple[np.ndarray, float]:
+    def advance(gain: float) -> tuple[np.ndarray, np.ndarray, float]:
         nonlocal walk, done
-        walk, (vectors, lengths, rates) = run(
+        walk, (vectors, gradients, lengths, rates) = run(
             objective, density, events, walk, key, gain, done, steps=CHUNK, batch_size=batch_size
         )
         done += CHUNK
@@ -133,11 +148,11 @@ def settle(objective, density, extra, events, key, standard_errors: Callable, sh
         objective.refuse_lost(density, walk.extra)
         _refuse_lost(objective, density, vectors)
         shown.step(CHUNK, f"step {done}")
-        return np.asarray(vectors), float(np.mean(rates))
+        return np.asarray(vectors), np.asarray(gradients), float(np.mean(rates))
 
     approached, before = False, None
     while not approached and done < (APPROACH_LIMIT if steps is None else steps / 2):
-        vectors, _ = advance(APPROACH_GAIN)
+        vectors, *_ = advance(APPROACH_GAIN)
         middle = vectors[CHUNK // 2 :].mean(0)
         approached = before is not None and _near(middle - before, np.asarray(walk.metric), rows)
         if before is not None and not approached and "latent" in walk.extra.shared:
@@ -145,13 +160,18 @@ def settle(objective, density, extra, events, key, standard_errors: Callable, sh
             wide = standard_errors(middle, walk.extra)
             approached = wide is not None and bool(np.all(np.abs(middle - before) <= wide))
         before = middle
+    strengths = lasso_strengths(density, extra)
     kept, errors, converged, last = [], None, False, done + (AVERAGE_LIMIT if steps is None else max(steps // 2, CHUNK))
     while not converged and done < last:
-        vectors, acceptance = advance(AVERAGE_GAIN)
+        vectors, gradients, acceptance = advance(AVERAGE_GAIN)
+        if strengths is not None:  # where the loss alone, as these steps see it, has its minimum
+            vectors = vectors - np.linalg.solve(_ridged(walk.metric), gradients.T).T
         kept.append(vectors)
         if len(kept) % AVERAGED and done < last:
             continue
         average, error = _average(np.concatenate(kept))
+        if strengths is not None:
+            average, error = _shrunk(average, error, _ridged(walk.metric), strengths)
         errors = standard_errors(average, walk.extra) if errors is None else errors
         worst = np.inf if errors is None else np.max(error / errors)
         converged = bool(len(kept) >= 2 * AVERAGED and worst <= ENOUGH)
@@ -164,8 +184,7 @@ def _near(change: np.ndarray, metric: np.ndarray, rows: int) -> bool:
     """Whether the iterates' mean has stopped moving, against the standard error that the metric stands for."""
     if not metric.size:
         return False
-    ridged = metric + np.diag(1e-3 * np.diagonal(metric) + 1e-10)
-    return bool(np.all(np.abs(change) <= np.sqrt(np.diagonal(np.linalg.inv(ridged)) / rows)))
+    return bool(np.all(np.abs(change) <= np.sqrt(np.diagonal(np.linalg.inv(_ridged(metric))) / rows)))
 
 
 def _average(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -176,6 +195,12 @@ def _average(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     correlation = (centred[1:] * centred[:-1]).sum(0) / np.maximum((centred**2).sum(0), 1e-300)
     inflation = np.clip(correlation, 0.0, 0.95)
     return vectors.mean(0), spread * np.sqrt((1 + inflation) / (1 - inflation))
+
+
+def _shrunk(average: np.ndarray, error: np.ndarray, metric, strengths) -> tuple[np.ndarray, np.ndarray]:
+    """The lasso around an average: iterates themselves leave zero with every noise, on either side."""
+    found = np.asarray(proximal.of_quadratic(metric, -metric @ average, average, strengths))
+    return found, np.where(found == 0, 0.0, error)
 
 
 def _refuse_lost(objective, density, vectors) -> None:
