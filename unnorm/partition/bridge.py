@@ -2,6 +2,7 @@
 
 import functools
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,12 @@ from unnorm.density import Density
 from unnorm.diagnostics.mixing import effective_size, r_hat
 from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.methods import method, static
+from unnorm.partition.agreement import agree
 from unnorm.partition.base import LogZ
 from unnorm.partition.bases import Base, blank
 from unnorm.partition.chains import Chains, chains_of, steps_of
 from unnorm.partition.identities import chains_off_balance
+from unnorm.partition.importance import weighed
 from unnorm.partition.moves import cost_of, height_of, moves_for
 from unnorm.partition.path import IMBALANCE, added, numberless
 from unnorm.partition.pilot import base_for
@@ -23,6 +26,8 @@ from unnorm.partition.weighted import infinite, refuse_discrete, refuse_small, s
 
 MAX_R_HAT = 1.02  # rank-normalized; of a few hundred draws a chain, whose noise 1.01 would not bear
 MIN_ESS = 400
+LOOKS = 4096  # draws from the pilot's base: is there mass where no chain came?
+MISSED = "use un.estimators.SMC, ImportanceSampling or 'auto'"
 ROUNDS, SETTLED = 1000, 1e-10
 
 
@@ -33,7 +38,8 @@ class Bridge:
     Ẑ solves Z = E_g[p̃ h] / E_p[g h], h = 1/(s₁ p̃ + s₂ Z g), the optimal bridge of Meng and Wong. Half of the draws
     fit g, the other half bridge. With "warp3" both are first made symmetric about the mean, which takes skewness out.
     The standard error counts the effective number of draws of the bridge function. All of it is local: where no chain
-    comes, nothing is missed by these errors; R-hat over chains from starts apart is watched, and may not see it either.
+    comes, nothing is missed by these errors, and R-hat over chains from starts apart may not see it either. So log Z is
+    held against importance sampling from the pilot's base too: a bridge well below it is unreliable.
 
     Args:
         chains: from starts apart.
@@ -65,7 +71,12 @@ class Bridge:
         base, cost, endless = base_for(density, pilot_key)
         if endless:
             return infinite(density, "bridge", cost, endless)
-        return bridged(self, density, base, key, cost)
+        look = weighed(density, base, jax.random.fold_in(key, 1), LOOKS, cost)
+        found = bridged(self, density, base, key, look.evaluations)
+        if not look.passed or look.value < found.value or agree(look, found):
+            return found
+        what = f"the chains missed mass: {LOOKS:,} draws from the pilot's base find log Z = {look.value:.6g}"
+        return replace(found, verdict="unreliable", findings=[*found.findings, Finding(what, MISSED)])
 
 
 def bridged(options: Bridge, density: Density, base: Base, key: jax.Array, cost: dict[str, int]) -> LogZ:
