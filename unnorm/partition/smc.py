@@ -1,15 +1,17 @@
 """log Z by sequential Monte Carlo: walkers that are drawn anew along an annealed path."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import Finding
+from unnorm.diagnostics.verdict import ERROR, Finding
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.methods import method, static
+from unnorm.partition.agreement import agree
 from unnorm.partition.ais import RISK
 from unnorm.partition.annealing import annealed
 from unnorm.partition.base import LogZ
@@ -21,6 +23,7 @@ from unnorm.partition.weighted import by_ancestor, infinite, judged, refuse_smal
 
 VARIANTS = ("standard", "waste_free", "persistent")
 LEAST = 50  # particles of a population
+BESIDE = 500  # particles of the standard run that is held against populations
 WIDEST = 0.3  # relative error of the mean of the populations' Ẑ, above which it is not believed
 
 
@@ -70,14 +73,17 @@ class SMC:
         path, cost, endless = path_for(density, path_key, self.pilot, self.base)
         if endless:
             return infinite(density, "smc", cost, endless)
-        if self.variant != "standard":
-            return self._in_populations(density, path, key)
+        if self.variant == "standard":
+            return self._standard(density, path, key, self.particles)
+        return self._in_populations(density, path, key)
+
+    def _standard(self, density: Density, path: Path, key: jax.Array, particles: int) -> LogZ:
         schedule = path.schedule(self.temperatures)
-        run = annealed(density, path.base, schedule, key, path.moves, self.particles, resample=True)
-        cost = added(cost, cost_of(density, path.moves, self.particles * (self.temperatures + 1)))
+        run = annealed(density, path.base, schedule, key, path.moves, particles, resample=True)
+        cost = added(path.cost, cost_of(density, path.moves, particles * (self.temperatures + 1)))
         logs = by_ancestor(run)
         value, error = mean_of(logs)
-        findings = tuple(path_findings(density, path, run))
+        findings = path_findings(density, path, run)
         bounds = (value + math.log(RISK), math.inf)
         return judged(density, "smc", value, error, cost, logs, pareto_smoothed(logs)[1], findings, bounds)
 
@@ -95,7 +101,11 @@ class SMC:
             )
 
     def _in_populations(self, density: Density, path: Path, key: jax.Array) -> LogZ:
-        """The mean of the populations' Ẑ; its error is their spread."""
+        """The mean of the populations' Ẑ; its error is their spread.
+
+        A few populations may all miss the same mass, and have no families whose weights would tell: a standard run of
+        few particles beside them does.
+        """
         count, schedule = self.particles // self.populations, path.schedule(self.temperatures)
         run_of = waste_free if self.variant == "waste_free" else persistent
         logs, run = run_of(density, path.base, schedule, key, path.moves, count, self.populations)
@@ -105,8 +115,14 @@ class SMC:
         if not error <= WIDEST:
             what = f"the populations' estimates of Z spread too far for a mean: its relative error is {error:.2g}"
             findings.append(Finding(what, "raise particles or temperatures"))
-        degrees = float(self.populations - 1)
-        return settled(density, "smc", value, error, added(path.cost, spent), findings, degrees=degrees)
+        beside = self._standard(density, path, jax.random.fold_in(key, 1), BESIDE)
+        findings += [finding for finding in beside.findings if finding.severity == ERROR]
+        degrees, cost = float(self.populations - 1), added(beside.evaluations, spent)
+        found = settled(density, "smc", value, error, cost, findings, degrees=degrees)
+        if not beside.passed or agree(found, beside):
+            return found
+        what = f"a standard run beside it finds {beside.value:.6g} ± {beside.standard_error:.2g}"
+        return replace(found, verdict="disagree", findings=[*findings, Finding(what, "raise particles")])
 
 
 __all__ = ["SMC"]

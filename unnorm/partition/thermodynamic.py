@@ -8,13 +8,14 @@ import numpy as np
 
 from unnorm.density import Density
 from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.diagnostics.weights import pareto_smoothed
 from unnorm.methods import method, static
 from unnorm.partition.annealing import Run, annealed
 from unnorm.partition.base import LogZ
 from unnorm.partition.given import check_base
 from unnorm.partition.moves import cost_of
 from unnorm.partition.path import added, path_findings, path_for
-from unnorm.partition.weighted import infinite, refuse_small, settled
+from unnorm.partition.weighted import by_ancestor, infinite, judged, refuse_small
 
 CURVED = 1.0  # standard errors (and a hundredth of a nat) that the corrected rule may differ from stepping stones
 
@@ -80,7 +81,8 @@ class ThermodynamicIntegration:
         integrals = np.array([_trapezoid(powers, run) for run in runs])
         logs = integrals if self.rule == "trapezoid" else stones
         value, error = float(logs.mean()), float(logs.std(ddof=1) / math.sqrt(len(logs)))
-        findings = path_findings(density, path, together(runs))
+        walkers = together(runs)
+        families, findings = by_ancestor(walkers), path_findings(density, path, walkers)
         apart = abs(float((integrals - stones).mean()))
         if not apart <= CURVED * error + 0.01:
             what = f"the integral and stepping stones differ by {apart:.2g} nats along one path"
@@ -88,7 +90,8 @@ class ThermodynamicIntegration:
         what = f"{self.populations} populations of {self.particles} particles at {self.temperatures} temperatures"
         findings.append(Finding(what, "nothing is to be done", NOTE))
         name, degrees = "thermodynamic_integration", self.populations - 1
-        return settled(density, name, value, error, cost, findings, degrees=degrees)
+        shape = pareto_smoothed(families)[1]
+        return judged(density, name, value, error, cost, families, shape, findings, degrees=degrees)
 
 
 def together(runs: list[Run]) -> Run:

@@ -1,6 +1,7 @@
 """What a mean of independent weights says of log Z, and whether to believe it."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,10 +61,11 @@ def worth(logs: np.ndarray) -> float:
 
 def judged(
     density: Density, estimator: str, value: float, error: float, cost: dict, logs: np.ndarray, shape: float,
-    findings: tuple[Finding, ...] = (), bounds: tuple[float, float] | None = None,
+    findings: Sequence[Finding] = (), bounds: tuple[float, float] | None = None, degrees: float | None = None,
 ) -> LogZ:  # fmt: skip
     """The answer and its verdict, from the independent weights' own logs and the Pareto shape of their tail."""
-    return settled(density, estimator, value, error, cost, [*findings, *_of_weights(density, logs, shape)], bounds)
+    findings = [*findings, *_of_weights(density, logs, shape)]
+    return settled(density, estimator, value, error, cost, findings, bounds, degrees)
 
 
 def settled(
