@@ -209,6 +209,28 @@ def test_a_funnel_is_not_called_ok(estimator):
     assert "too heavy" in z.findings[0].what or "are worth" in z.findings[0].what
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "estimator", [ThermodynamicIntegration(), SMC(variant="waste_free"), SMC(variant="persistent")], ids=str
+)
+def test_populations_that_all_miss_the_funnel_are_not_called_ok(estimator, seed):
+    """Their spread alone said ±.5 of values 9 nats low."""
+    z = log_z(funnel, estimator, seed=seed)
+    assert z.verdict != "ok" or abs(z.value - 10.2879976207) < 0.3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_chains_that_all_miss_a_spike_are_not_called_ok(seed):
+    """Nine tenths of the mass: R-hat is 1, and the standard error .002 of an error of 2.3."""
+    from log_z_targets import TARGETS as NAMED
+
+    spike = NAMED["spike"]()
+    z = log_z(spike.density, Bridge(), seed=seed)
+    assert z.value < spike.log_z - 2 and z.verdict == "unreliable"
+    assert any("the chains missed mass" in finding.what for finding in z.findings)
+
+
 @pytest.mark.parametrize(
     "estimator",
     [
