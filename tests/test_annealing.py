@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import log_z_targets
 import numpy as np
 import pytest
 from scipy.special import gammaln
@@ -223,9 +224,7 @@ def test_populations_that_all_miss_the_funnel_are_not_called_ok(estimator, seed)
 @pytest.mark.parametrize("seed", range(3))
 def test_chains_that_all_miss_a_spike_are_not_called_ok(seed):
     """Nine tenths of the mass: R-hat is 1, and the standard error .002 of an error of 2.3."""
-    from log_z_targets import TARGETS as NAMED
-
-    spike = NAMED["spike"]()
+    spike = log_z_targets.TARGETS["spike"]()
     z = log_z(spike.density, Bridge(), seed=seed)
     assert z.value < spike.log_z - 2 and z.verdict == "unreliable"
     assert any("the chains missed mass" in finding.what for finding in z.findings)

@@ -67,11 +67,11 @@ class Bridge:
         if self.proposal not in ("warp3", "normal"):
             raise ValueError(f"Bridge was given proposal={self.proposal!r}; expected 'warp3' or 'normal'; pass one.")
         refuse_discrete("Bridge", density)
-        pilot_key, key = jax.random.split(key)
+        pilot_key, look_key, key = jax.random.split(key, 3)
         base, cost, endless = base_for(density, pilot_key)
         if endless:
             return infinite(density, "bridge", cost, endless)
-        look = weighed(density, base, jax.random.fold_in(key, 1), LOOKS, cost)
+        look = weighed(density, base, look_key, LOOKS, cost)
         found = bridged(self, density, base, key, look.evaluations)
         if not look.passed or look.value < found.value or agree(look, found):
             return found

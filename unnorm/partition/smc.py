@@ -106,6 +106,7 @@ class SMC:
         A few populations may all miss the same mass, and have no families whose weights would tell: a standard run of
         few particles beside them does.
         """
+        key, beside_key = jax.random.split(key)
         count, schedule = self.particles // self.populations, path.schedule(self.temperatures)
         run_of = waste_free if self.variant == "waste_free" else persistent
         logs, run = run_of(density, path.base, schedule, key, path.moves, count, self.populations)
@@ -115,11 +116,11 @@ class SMC:
         if not error <= WIDEST:
             what = f"the populations' estimates of Z spread too far for a mean: its relative error is {error:.2g}"
             findings.append(Finding(what, "raise particles or temperatures"))
-        beside = self._standard(density, path, jax.random.fold_in(key, 1), BESIDE)
+        beside = self._standard(density, path, beside_key, BESIDE)
         findings += [finding for finding in beside.findings if finding.severity == ERROR]
         degrees, cost = float(self.populations - 1), added(beside.evaluations, spent)
         found = settled(density, "smc", value, error, cost, findings, degrees=degrees)
-        if not beside.passed or agree(found, beside):
+        if not (found.passed and beside.passed) or agree(found, beside):
             return found
         what = f"a standard run beside it finds {beside.value:.6g} ± {beside.standard_error:.2g}"
         return replace(found, verdict="disagree", findings=[*findings, Finding(what, "raise particles")])
