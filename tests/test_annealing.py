@@ -221,7 +221,7 @@ def test_populations_that_all_miss_the_funnel_are_not_called_ok(estimator, seed)
     assert z.verdict != "ok" or abs(z.value - 10.2879976207) < 0.3
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1, 4))  # with seed 0 a chain comes to the spike, and R-hat tells
 def test_chains_that_all_miss_a_spike_are_not_called_ok(seed):
     """Nine tenths of the mass: R-hat is 1, and the standard error .002 of an error of 2.3."""
     spike = log_z_targets.TARGETS["spike"]()
