@@ -367,6 +367,47 @@ def test_the_forward_laplacian_is_the_hessians(x64):
     assert found.second == pytest.approx(float(jnp.sum((directions @ hessian) * directions) + drift @ gradient))
 
 
+@pytest.mark.parametrize(
+    "entrywise",
+    [jnp.tanh, jax.nn.sigmoid, jnp.exp, jnp.exp2, jnp.expm1, jnp.log, jnp.log1p, jnp.sqrt, jax.lax.rsqrt, jnp.cbrt]
+    + [jnp.square, lambda u: u**5, jnp.sin, jnp.cos, jnp.tan, jax.scipy.special.erf],
+)
+def test_entries_that_are_bent_alone(entrywise, x64):
+    x, w = jnp.array([0.3, 1.0, 0.7]), jax.random.uniform(jax.random.key(0), (3, 4))
+
+    def function(x):
+        return jnp.sum(entrywise(x @ w) ** 3)
+
+    found = forward_laplacian(function, x, jnp.eye(3), jnp.ones(3))
+    assert found.slopes == pytest.approx(np.asarray(jax.grad(function)(x)))
+    assert found.second == pytest.approx(float(jnp.trace(jax.hessian(function)(x)) + jax.grad(function)(x).sum()))
+
+
+@pytest.mark.parametrize("multiply", [lambda w, x: w @ x, lambda w, x: x @ w.T, lambda w, x: (w @ x[:, None])[:, 0]])
+def test_rows_that_pass_through_a_large_matrix_together(multiply, x64):
+    rows, w = jax.random.normal(jax.random.key(0), (5, 3)), jax.random.normal(jax.random.key(1), (350, 3)) / 10
+
+    def energy(w, x):
+        return jnp.sum(jnp.sin(multiply(w, jnp.tanh(x))) ** 2)
+
+    def by_forward_laplacian(w, x):
+        found = forward_laplacian(lambda x: energy(w, x), x, jnp.eye(3), jnp.zeros(3))
+        return found.second + sum(slope**2 for slope in found.slopes)
+
+    def by_hessian(w, x):
+        return jnp.trace(jax.hessian(energy, 1)(w, x)) + jnp.sum(jax.grad(energy, 1)(w, x) ** 2)
+
+    def seen(loss):  # the loss of one row and of all, its gradients by row and in the mean, a curvature, a row's own w
+        mean = lambda w: jax.vmap(loss, (None, 0))(w, rows).mean()  # noqa: E731
+        return (
+            loss(w, rows[0]), mean(w), jax.grad(mean)(w), jax.vmap(jax.grad(loss), (None, 0))(w, rows),
+            jax.jvp(jax.grad(mean), (w,), (w,))[1], jax.vmap(loss)(jnp.stack([w] * 5) * rows[:, :1, None], rows),
+        )  # fmt: skip
+
+    for ours, hessians in zip(seen(by_forward_laplacian), seen(by_hessian), strict=True):
+        assert ours == pytest.approx(np.asarray(hessians), rel=1e-9, abs=1e-9)
+
+
 @pytest.mark.slow
 def test_every_trace_has_the_same_loss_and_parameter_gradient(x64):
     p = un.Density(
