@@ -24,7 +24,10 @@ WALK, STRIDES = 300, 12  # steps of a walk over counts, of up to 2^STRIDES
 
 @functools.partial(jax.jit, static_argnames="linear")
 def _pulls(density: Density, key: jax.Array, linear: bool) -> dict[str, jax.Array]:
-    """The mean over uniform states of how each state of each site changes log p̃: a field that breaks no symmetry."""
+    """The mean over uniform states of how each state of each site changes log p̃: a field that breaks no symmetry.
+
+    Shrunk by the share of it that is noise (James and Stein, 1961), which would favour one of two symmetric modes.
+    """
     target, dtype = Target(density), jnp.result_type(float)
     changes = changes_by_gradient if linear else changes_by_trial
 
@@ -33,9 +36,16 @@ def _pulls(density: Density, key: jax.Array, linear: bool) -> dict[str, jax.Arra
         return jax.tree.map(lambda rise: jnp.where(jnp.isfinite(rise), rise, jnp.nan), by_state)
 
     found = jax.lax.map(at, jax.random.split(key, TRIALS))  # (TRIALS, sites, states) by variable
-    fields = {name: jnp.nan_to_num(jnp.nanmean(r - r.mean(-1, keepdims=True), 0)) for name, r in found.items()}
+    fields = {name: _shrunk_mean(rise - rise.mean(-1, keepdims=True)) for name, rise in found.items()}
     shapes = {name: logits.shape for name, logits in flat_states(density).items()}
     return {n: jax.nn.log_softmax(jnp.clip(field, -5.0, 5.0)).reshape(shapes[n]) for n, field in fields.items()}
+
+
+def _shrunk_mean(seen: jax.Array) -> jax.Array:
+    """Of (TRIALS, sites, states), NaN where it was not seen."""
+    mean = jnp.nan_to_num(jnp.nanmean(seen, 0))
+    noise = jnp.nan_to_num(jnp.nanvar(seen, 0)) / TRIALS
+    return mean * jnp.maximum(0.0, 1.0 - noise.sum() / jnp.maximum((mean**2).sum(), jnp.finfo(mean.dtype).tiny))
 
 
 @jax.jit
