@@ -28,7 +28,10 @@ PILOT = 300
 WALKERS = (500, 700, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000, 32000)  # few sizes: each compiles
 TEMPERATURES = tuple(2**k for k in range(4, 11))
 PER_STAGE = 3  # temperatures, at least: a stage leaves half of the walkers' worth
-MARGIN = 0.5  # of the target: the error that a size is chosen for, for walkers do not mix at once
+MARGIN, OF_CLUSTERS = (
+    0.5,
+    0.8,
+)  # of the target: the error a size is chosen for, as walkers do not mix at once, or nearly do
 SECOND = 1.5  # target errors: what is enough to confirm a healthy route
 WORST = 2.0  # target errors: a standard error above is not called ok
 WIDER = 1.5  # the base of the second annealed route is so much wider
@@ -142,17 +145,21 @@ def _first_size(path: Path, target_error: float) -> Size:
     """
     stages = len(path.stages)
     temperatures = _place(TEMPERATURES, PER_STAGE * stages)
-    needed = stages**2 * math.log(2) / (TEMPERATURES[temperatures] * (MARGIN * target_error) ** 2)
+    needed = stages**2 * math.log(2) / (TEMPERATURES[temperatures] * (_margin(path) * target_error) ** 2)
     return Size(_place(WALKERS, needed), temperatures)
 
 
 def _next_size(before: Annealed, target_error: float) -> Size:
     """As many more walkers as the error was too large; twice of both where the answer did not pass."""
     walkers, temperatures = before.size.counts
-    excess = (before.answer.standard_error / (MARGIN * target_error)) ** 2
+    excess = (before.answer.standard_error / (_margin(before.path) * target_error)) ** 2
     if before.answer.passed:
         return Size(_place(WALKERS, walkers * max(excess, 1.5)), before.size.temperatures)
     return Size(_place(WALKERS, 2 * walkers), _place(TEMPERATURES, 2 * temperatures))
+
+
+def _margin(path: Path) -> float:
+    return OF_CLUSTERS if path.moves.clusters else MARGIN
 
 
 def _place(ladder: tuple[int, ...], needed: float) -> int:

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.special import gammaln, logsumexp
 
 from unnorm.density import Density
+from unnorm.partition.clusters import Couplings
 from unnorm.partition.frame import Mode
 from unnorm.partition.nodes import free_size
 
@@ -35,6 +36,7 @@ class Base(NamedTuple):
     freedoms: jax.Array  # (K,)
     states: dict[str, jax.Array]  # log-probabilities (*free shape, states) of finite variables
     counts: dict[str, jax.Array]  # mean and size (2, *shape) of the negative binomials of counts
+    couplings: Couplings | None = None  # of the density that it leads to, for moves of clusters
 
     @property
     def dtype(self):

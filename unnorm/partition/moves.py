@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.density import Density
 from unnorm.partition.bases import Base, log_base, parts
+from unnorm.partition.clusters import fields_of, flipped, position_of, signs_of
 from unnorm.partition.jumps import jumped
 from unnorm.partition.nodes import constrained, free_size, resolved_by_rounding
 from unnorm.sampling.base import Target
@@ -29,6 +30,7 @@ class Moves(NamedTuple):
     counts: tuple[str, ...]  # variables that walk over the whole numbers
     colouring: Colouring | None  # of the sites that are redrawn together
     jumps: int = 0  # between modes, after each trajectory
+    clusters: bool = False  # of two-state sites, by the couplings of the base
 
 
 class Widths(NamedTuple):
@@ -88,6 +90,7 @@ def cost_of(density: Density, moves: Moves, count: int) -> dict[str, int]:
             values += 2 + sum(sites[name] * (kinds[name] if kinds[name] > 2 else 1) for name in sites)
         else:
             values += 1 + (moves.colouring.count + 1) * sum(sites[name] * kinds[name] for name in sites)
+    values += 2 * moves.clusters  # the clusters count as one, the look at where they lead is another
     return {"values": count * values, "gradients": count * gradients}
 
 
@@ -156,6 +159,8 @@ def moved(
         steps.append(lambda walker, key: strode(density, base, moves, power, walker, key, widths))
     if moves.states:
         steps.append(lambda walker, key: swept(density, base, moves, power, walker, key, backward))
+    if moves.clusters:
+        steps.append(lambda walker, key: clustered(density, base, power, walker, key))
     told = []
     for step, one in zip(steps[::-1] if backward else steps, jax.random.split(key, len(steps)), strict=True):
         walker, accepted = step(walker, one)
@@ -218,6 +223,13 @@ def swept(density, base, moves: Moves, power, walker: Walker, key, backward: boo
     # counted at trials too; a log p̃ that is minus infinity in their place would hide them
     bad = walker.bad + there.bad + info["nan_proposal"] + info["inf_proposal"]
     return there._replace(bad=bad), info["flip_rate"].astype(there.log_target.dtype)
+
+
+def clustered(density, base, power, walker: Walker, key) -> tuple[Walker, jax.Array]:
+    """Clusters of two-state sites flip together; reversible."""
+    signs = flipped(base.couplings, fields_of(base.states), power, signs_of(density, walker.position), key)
+    there = looked(density, base, position_of(density, signs, walker.position))
+    return there._replace(bad=walker.bad + there.bad), jnp.ones((), walker.log_target.dtype)
 
 
 def strode(density, base, moves: Moves, power, walker: Walker, key, widths: Widths) -> tuple[Walker, jax.Array]:

@@ -57,20 +57,24 @@ def pairwise(density: Density) -> Pairwise:
     References:
         Besag (1974), doi:10.1111/j.2517-6161.1974.tb00999.x.
     """
+    found = sum_of_pairs(density, eliminated=True)
+    bases = np.array([len(part) for part in found.sites])
+    return found._replace(order=elimination_order(len(bases), list(found.pairs), bases))
+
+
+def sum_of_pairs(density: Density, eliminated: bool = False) -> Pairwise:
+    """The parts alone, checked; with `eliminated` refused as soon as they cannot be summed over."""
     bases = _bases(density)
     with jax.enable_x64(True):
         probe = _Probe(Target(cast(density, jnp.float64)), bases)
-        found = probe.parts(probe.interacting())
+        found = probe.parts(probe.interacting(eliminated))
         told = probe.contradiction(found)
         if told is not None and _joint_states(bases) <= ALL_PAIRS:  # derivatives see no `where` and no `==`
             found = probe.parts(_all_pairs(len(bases)))
             told = probe.contradiction(found)
     if told is not None:
         raise Refused(told)
-    return found._replace(
-        order=elimination_order(len(bases), list(found.pairs), bases),
-        evaluations={"values": probe.values, "gradients": probe.gradients},
-    )
+    return found._replace(evaluations={"values": probe.values, "gradients": probe.gradients})
 
 
 def _bases(density: Density) -> np.ndarray:
@@ -109,7 +113,7 @@ class _Probe:
         blocks = np.resize(codes, (-(-len(codes) // _BLOCK), _BLOCK, codes.shape[1]))
         return np.concatenate([np.asarray(_at_codes(self.target, block)) for block in blocks])[: len(codes)]
 
-    def interacting(self) -> list[tuple[int, int]]:
+    def interacting(self, eliminated: bool) -> list[tuple[int, int]]:
         """The pairs of sites between which log p̃ has a second derivative at random real points."""
         found, pairs = np.zeros((len(self.bases),) * 2, bool), []
         for seed in range(STATES):
@@ -118,7 +122,9 @@ class _Probe:
             found |= _interactions(self.target, [position])
             self.gradients += 2 * int(self.bases.sum())  # a Hessian is so many derivatives of a gradient
             pairs = [(int(i), int(j)) for i, j in np.argwhere(np.triu(found, 1))]
-            if pairs != before and _joint_states(self.bases) > ALL_PAIRS:  # refused as soon as it is clear
+            if (
+                eliminated and pairs != before and _joint_states(self.bases) > ALL_PAIRS
+            ):  # refused as soon as it is clear
                 elimination_order(len(self.bases), pairs, self.bases)
         return pairs
 
@@ -198,4 +204,4 @@ def _likely(found: Pairwise, codes: np.ndarray, rng: np.random.Generator) -> np.
     return codes
 
 
-__all__ = ["Pairwise", "pairwise"]
+__all__ = ["Pairwise", "pairwise", "sum_of_pairs"]

@@ -9,6 +9,7 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import WARNING, Finding
 from unnorm.partition.annealing import Cloud, Run, Schedule, piloted, schedule_along
 from unnorm.partition.bases import Base
+from unnorm.partition.clusters import couplings_of
 from unnorm.partition.identities import coordinates, off_balance
 from unnorm.partition.jumps import JUMPS, has_two_modes
 from unnorm.partition.moves import Moves, cost_of, moves_for
@@ -49,7 +50,10 @@ def path_from(
     density: Density, base: Base, cost: dict[str, int], key: jax.Array, walkers: int, moves: Moves | None = None
 ) -> Path:
     """The path from a base that is given, at a cost so far."""
-    moves = moves or moves_for(density)
+    if moves is None:
+        couplings, found = couplings_of(density)
+        moves = moves_for(density)._replace(clusters=couplings is not None)
+        base, cost = base._replace(couplings=couplings), added(cost, found)
     stages, cloud = piloted(density, base, moves, key, walkers, REPEATS)
     spent = cost_of(density, moves, walkers * (REPEATS * len(stages) + 1))
     if moves.continuous and has_two_modes(coordinates(density, cloud.walkers)):
