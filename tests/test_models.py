@@ -39,12 +39,12 @@ def everything(name):
     return events, values + log_weights, special.logsumexp(values + log_weights)
 
 
-def rows_of(name, seed=0):
+def rows_of(name, seed=0, count=ROWS):
     """Data that follow the truth: events drawn with their probabilities, or the toy's own sampler."""
     if name in SAMPLERS:
-        return {"x": SAMPLERS[name](np.random.default_rng(seed), ROWS)}
+        return {"x": SAMPLERS[name](np.random.default_rng(seed), count)}
     events, log_mass, log_z = everything(name)
-    index = np.random.default_rng(seed).choice(len(log_mass), ROWS, p=np.exp(log_mass - log_z))
+    index = np.random.default_rng(seed).choice(len(log_mass), count, p=np.exp(log_mass - log_z))
     return {variable: value[index] for variable, value in events.items()}
 
 

@@ -14,6 +14,7 @@ from unnorm.partition.rows import at_rows
 from unnorm.sampling.base import Target, noise_of
 from unnorm.sampling.kernels import HMC, KERNELS, Blockwise, Gibbs, RandomWalkMH, kernels_for
 
+_LENGTHS = 1105  # the seed of what is drawn beside the data, the same in every fit
 _SHAKEN = 0.1  # by how much the parameters are shaken before a kernel looks at a density's structure
 
 
@@ -68,12 +69,17 @@ def prepared_kernel(kernel: Any, density, rows: dict | None = None) -> Any:
 
 
 def unconstrained(density, events: dict) -> dict:
-    """The data in unconstrained coordinates, those on a bound moved just inside; without the latent variables."""
-    return {
-        name: jax.vmap(support.unconstrain)(jnp.asarray(support.inward(np.asarray(events[name]))))
-        for name, support in density.variables.items()
-        if name in events
-    }
+    """The data in unconstrained coordinates, those on a bound moved just inside; without the latent variables.
+
+    What coordinates hold beyond the value (a direction's length) follows its law, or chains would start out of balance.
+    """
+    free = {}
+    for name, support in density.variables.items():
+        if name in events:
+            values = jnp.asarray(support.inward(np.asarray(events[name])))
+            keys = jax.random.split(jax.random.key(_LENGTHS), len(values))
+            free[name] = jax.vmap(support.lifted)(values, keys)
+    return free
 
 
 def constrained(density, positions: dict) -> dict:

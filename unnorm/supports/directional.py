@@ -135,6 +135,9 @@ class _Stereographic(_Sphere):
     def log_det(self, free):
         return jnp.sum(free.shape[-1] * (math.log(2) - jnp.log1p(jnp.sum(jnp.square(free), -1))))
 
+    def lifted(self, value, key):
+        return self.unconstrain(value)
+
     def random_free(self, key, shape, dtype):
         return self.unconstrain(self.constrain(jax.random.normal(key, self.free_shape(shape), dtype)))
 
