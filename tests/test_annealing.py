@@ -210,6 +210,12 @@ def test_a_funnel_is_not_called_ok(estimator):
     assert "too heavy" in z.findings[0].what or "are worth" in z.findings[0].what
 
 
+def test_weights_without_a_variance_have_no_standard_error():
+    """A Pareto shape of .61 passed for a mean that could be trusted: .36 low, six of its errors."""
+    z = un.log_z(funnel, "importance_sampling", seed=25, progress=False)
+    assert z.verdict == "unreliable" and any("variance is not finite" in finding.what for finding in z.findings)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(

@@ -108,4 +108,4 @@ def _of_weights(density: Density, logs: np.ndarray, shape: float):
         yield Finding(f"{what}, Pareto shape k̂ = {shape:.2f}", "nothing is to be done", NOTE)
 
 
-__all__ = ["by_ancestor", "infinite", "judged", "refuse_discrete", "refuse_small", "settled", "worth"]
+__all__ = ["ADVICE", "by_ancestor", "infinite", "judged", "refuse_discrete", "refuse_small", "settled", "worth"]
