@@ -85,6 +85,8 @@ class ConditionalNCE(PerExample):
                     f"{name} has a column that never changes in the data; expected some spread to take steps in; drop "
                     "it, or pass more rows."
                 )
+            if not density.variables[name].bijective:  # a geodesic is as likely as its reverse if directions are alike
+                spread[name] = jnp.broadcast_to(jnp.sqrt(jnp.mean(values**2, -1, keepdims=True)), values.shape)
         count = sum(values.size for values in spread.values())
         scale = 2 / math.sqrt(max(count, 1)) if self.scale is None else self.scale
         return {name: scale * values for name, values in spread.items()}

@@ -19,7 +19,8 @@ class RandomWalkState(NamedTuple):
 class RandomWalkMH(WalkNoise, Options):
     """Random-walk Metropolis-Hastings: propose y = x + step_size · L z, z ~ N(0, I), accept with min(1, p̃(y)/p̃(x)).
 
-    On a Sphere the move follows a geodesic, on a Circle it wraps, and a Count takes whole steps of at least one.
+    On a Sphere the move follows a geodesic (with a covariance it is in the coordinates), on a Circle it wraps, and a
+    Count takes whole steps of at least one.
 
     Args:
         step_size: the proposal's standard deviation in unconstrained coordinates; None: adapted during warm-up by dual
@@ -66,11 +67,14 @@ class RandomWalkMH(WalkNoise, Options):
         def init(position, key=None):
             return RandomWalkState(position, target.log_density(position))
 
+        def along(support):
+            # a geodesic is as likely as its reverse only where all directions are alike
+            return support.walk if support.bijective or "covariance" not in tuning else jnp.add
+
         def step(noise, state):
             walk, log_uniform = noise
             moves = displaced(walk)
-            supports = target.supports
-            proposal = init({name: supports[name].walk(x, moves[name]) for name, x in state.position.items()})
+            proposal = init({name: along(target.supports[name])(x, moves[name]) for name, x in state.position.items()})
             info = metropolis(proposal.logdensity - state.logdensity, log_uniform, proposal.logdensity)
             return tree_where(info.is_accepted, proposal, state), info
 
