@@ -32,24 +32,20 @@ class Couplings(NamedTuple):
 
 def couplings_of(density: Density) -> tuple[Couplings | None, dict[str, int]]:
     """The couplings of a density of two-state sites on a sparse graph, None for others, and what they cost to find."""
-    nothing = {"values": 0, "gradients": 0}
     if any(support.states is None or len(support.states) != 2 for support in density.variables.values()):
-        return None, nothing
+        return None, {"values": 0, "gradients": 0}
     try:
         found = sum_of_pairs(density)
-    except Refused:
-        return None, nothing
+    except Refused as refused:
+        return None, refused.evaluations
     sites, edges = len(found.sites), list(found.pairs)
     quarters = np.array([part[1, 1] for part in found.pairs.values()]) / 4
     fields = np.array([part[1] for part in found.sites]) / 2
     degrees = np.bincount(np.ravel(edges).astype(int), minlength=sites)
     if not edges or degrees.max() > MOST_NEIGHBOURS or not (np.isfinite(quarters).all() and np.isfinite(fields).all()):
         return None, found.evaluations
-    neighbours, bonds, filled = (
-        np.full((sites, degrees.max()), sites),
-        np.full((sites, degrees.max()), len(edges)),
-        [0] * sites,
-    )
+    table, filled = (sites, degrees.max()), np.zeros(sites, int)
+    neighbours, bonds = np.full(table, sites), np.full(table, len(edges))
     for bond, (i, j) in enumerate(edges):
         for here, there in ((i, j), (j, i)):
             neighbours[here, filled[here]], bonds[here, filled[here]] = there, bond

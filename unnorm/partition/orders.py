@@ -12,7 +12,11 @@ _SMALL = 14  # bits: a better order would not be noticed
 
 
 class Refused(Exception):
-    """Why elimination does not serve a density, as the latter half of a sentence."""
+    """Why elimination does not serve a density, as the latter half of a sentence, and what it cost to find out."""
+
+    def __init__(self, why: str, evaluations: dict[str, int] | None = None):
+        super().__init__(why)
+        self.evaluations = evaluations or {"values": 0, "gradients": 0}
 
 
 def elimination_order(sites: int, pairs: list[tuple[int, int]], bases: np.ndarray) -> list[int]:

@@ -72,9 +72,10 @@ def sum_of_pairs(density: Density, eliminated: bool = False) -> Pairwise:
         if told is not None and _joint_states(bases) <= ALL_PAIRS:  # derivatives see no `where` and no `==`
             found = probe.parts(_all_pairs(len(bases)))
             told = probe.contradiction(found)
+    spent = {"values": probe.values, "gradients": probe.gradients}
     if told is not None:
-        raise Refused(told)
-    return found._replace(evaluations={"values": probe.values, "gradients": probe.gradients})
+        raise Refused(told, spent)
+    return found._replace(evaluations=spent)
 
 
 def _bases(density: Density) -> np.ndarray:
