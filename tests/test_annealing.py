@@ -18,8 +18,8 @@ from unnorm.partition.annealing import Run
 from unnorm.partition.auto import two_routes
 from unnorm.partition.base import LogZ
 from unnorm.partition.bennett import bennett
-from unnorm.partition.moves import Walker
-from unnorm.partition.path import not_numbers
+from unnorm.partition.moves import Moves, Walker
+from unnorm.partition.path import Path, not_numbers
 from unnorm.partition.pilot import base_for
 from unnorm.partition.thermodynamic import together
 
@@ -155,7 +155,8 @@ def test_no_two_annealed_runs_share_their_noise(monkeypatch):
 
     monkeypatch.setattr(auto, "_run", run)
     monkeypatch.setattr(auto, "_cost", lambda *_: {"values": 0, "gradients": 0})
-    paths = [auto.Annealed(None, route("smc", 0.0, 0.12), auto.Size(0, 0)) for _ in range(2)]
+    path = Path(None, Moves(True, (), (), None), [], None, {})
+    paths = [auto.Annealed(path, route("smc", 0.0, 0.12), auto.Size(0, 0)) for _ in range(2)]
     while paths is not None:
         paths = auto._grown(None, None, paths, jax.random.key(0), auto.Budget({"values": 0, "gradients": 0}, 1), 0.1)
     assert len(keys) == len(set(keys)) >= 4
