@@ -28,10 +28,8 @@ PILOT = 300
 WALKERS = (500, 700, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000, 32000)  # few sizes: each compiles
 TEMPERATURES = tuple(2**k for k in range(4, 11))
 PER_STAGE = 3  # temperatures, at least: a stage leaves half of the walkers' worth
-MARGIN, OF_CLUSTERS = (
-    0.5,
-    0.8,
-)  # of the target: the error a size is chosen for, as walkers do not mix at once, or nearly do
+MARGIN = 0.5  # of the target: the error that a size is chosen for, for walkers do not mix at once
+OF_CLUSTERS = 0.8  # the same where clusters move, for these nearly do
 SECOND = 1.5  # target errors: what is enough to confirm a healthy route
 WORST = 2.0  # target errors: a standard error above is not called ok
 WIDER = 1.5  # the base of the second annealed route is so much wider

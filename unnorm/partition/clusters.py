@@ -35,7 +35,7 @@ def couplings_of(density: Density) -> tuple[Couplings | None, dict[str, int]]:
     if any(support.states is None or len(support.states) != 2 for support in density.variables.values()):
         return None, {"values": 0, "gradients": 0}
     try:
-        found = sum_of_pairs(density)
+        found = sum_of_pairs(density, neighbours=MOST_NEIGHBOURS)
     except Refused as refused:
         return None, refused.evaluations
     sites, edges = len(found.sites), list(found.pairs)

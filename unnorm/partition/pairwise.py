@@ -62,20 +62,22 @@ def pairwise(density: Density) -> Pairwise:
     return found._replace(order=elimination_order(len(bases), list(found.pairs), bases))
 
 
-def sum_of_pairs(density: Density, eliminated: bool = False) -> Pairwise:
-    """The parts alone, checked; with `eliminated` refused as soon as they cannot be summed over."""
+def sum_of_pairs(density: Density, eliminated: bool = False, neighbours: int | None = None) -> Pairwise:
+    """The parts alone, checked; refused as soon as they cannot be `eliminated`, or a site has more `neighbours`."""
     bases = _bases(density)
     with jax.enable_x64(True):
         probe = _Probe(Target(cast(density, jnp.float64)), bases)
-        found = probe.parts(probe.interacting(eliminated))
+        pairs = probe.interacting(eliminated)
+        if neighbours is not None and pairs and np.bincount(np.ravel(pairs)).max() > neighbours:
+            raise Refused(f"a site has more than {neighbours} neighbours", probe.spent)
+        found = probe.parts(pairs)
         told = probe.contradiction(found)
         if told is not None and _joint_states(bases) <= ALL_PAIRS:  # derivatives see no `where` and no `==`
             found = probe.parts(_all_pairs(len(bases)))
             told = probe.contradiction(found)
-    spent = {"values": probe.values, "gradients": probe.gradients}
     if told is not None:
-        raise Refused(told, spent)
-    return found._replace(evaluations=spent)
+        raise Refused(told, probe.spent)
+    return found._replace(evaluations=probe.spent)
 
 
 def _bases(density: Density) -> np.ndarray:
@@ -109,6 +111,10 @@ class _Probe:
     def __init__(self, target: Target, bases: np.ndarray):
         self.target, self.bases, self.values, self.gradients = target, bases, 0, 0
 
+    @property
+    def spent(self) -> dict[str, int]:
+        return {"values": self.values, "gradients": self.gradients}
+
     def __call__(self, codes: np.ndarray) -> np.ndarray:
         self.values += len(codes)
         blocks = np.resize(codes, (-(-len(codes) // _BLOCK), _BLOCK, codes.shape[1]))
@@ -123,9 +129,8 @@ class _Probe:
             found |= _interactions(self.target, [position])
             self.gradients += 2 * int(self.bases.sum())  # a Hessian is so many derivatives of a gradient
             pairs = [(int(i), int(j)) for i, j in np.argwhere(np.triu(found, 1))]
-            if (
-                eliminated and pairs != before and _joint_states(self.bases) > ALL_PAIRS
-            ):  # refused as soon as it is clear
+            # refused as soon as it is clear
+            if eliminated and pairs != before and _joint_states(self.bases) > ALL_PAIRS:
                 elimination_order(len(self.bases), pairs, self.bases)
         return pairs
 

@@ -20,10 +20,8 @@ def products(still: jax.Array, moving: list[jax.Array], moving_first: bool, para
 
 
 def _apart(still, *moving, moving_first, **params):
-    product = (
-        functools.partial(jax.lax.dot_general, **params) if moving_first else functools.partial(_swapped, **params)
-    )
-    return [product(one, still) for one in moving]
+    product = jax.lax.dot_general if moving_first else _swapped
+    return [product(one, still, **params) for one in moving]
 
 
 def _swapped(moving, still, *, dimension_numbers, **params):
