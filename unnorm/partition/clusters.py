@@ -74,13 +74,20 @@ def flipped(couplings: Couplings, base_fields: jax.Array, power, signs: jax.Arra
 
 
 def _labelled(bonded: jax.Array, neighbours: jax.Array) -> jax.Array:
-    """The first site of each site's cluster: labels fall along bonds, and along labels, until none does."""
+    """The first site of each site's cluster, in passes whose number grows with the logarithm of its length.
+
+    A site's label is a site of its cluster. In each pass its label's own label falls to the least that it sees, its
+    own falls too, and then goes on to its label's.
+
+    References:
+        Zhang, Azad and Hu (2020), doi:10.1137/1.9781611976137.5 (FastSV).
+    """
     sites = len(bonded)
 
     def fall(carry):
         labels, _ = carry
         seen = jnp.where(bonded, jnp.append(labels, sites)[neighbours], sites).min(1)
-        fallen = jnp.minimum(labels, seen)
+        fallen = jnp.minimum(labels.at[labels].min(seen), seen)
         fallen = fallen[fallen]
         return fallen, jnp.any(fallen != labels)
 
