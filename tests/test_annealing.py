@@ -19,7 +19,7 @@ from unnorm.partition.auto import two_routes
 from unnorm.partition.base import LogZ
 from unnorm.partition.bennett import bennett
 from unnorm.partition.moves import Moves, Walker
-from unnorm.partition.path import Path, not_numbers
+from unnorm.partition.path import Path, not_numbers, path_for
 from unnorm.partition.pilot import base_for
 from unnorm.partition.thermodynamic import together
 
@@ -383,10 +383,23 @@ def test_draws_of_a_lattice_give_its_fields():
     assert abs(z.value - truth) < 4 * z.standard_error < 0.3
 
 
+@pytest.mark.slow
+def test_the_pilot_learns_its_steps_though_its_base_is_near():
+    """One stage takes the base to the spike's density, too few moves to learn a step of .02."""
+    density = cast(log_z_targets.TARGETS["spike"]().density.bare(), float)
+    path, *_ = path_for(density, jax.random.key(0), 300)
+    assert len(path.stages) == 1 and path.cloud.acceptance >= 0.4
+
+
+def test_no_flow_where_all_is_discrete():
+    with pytest.raises(ValueError, match="base='flow', and lattice has no continuous variable"):
+        log_z(TARGETS["lattice"][0], AIS(base="flow"))
+
+
 @pytest.mark.parametrize(
     ("base", "word"),
     [
-        ("flow", "pathfinder"),
+        ("normal", "pathfinder"),
         (3, "pathfinder"),
         ({"y": [1.0]}, "expected x"),
         ({"x": [np.nan] * 9}, "base of x"),

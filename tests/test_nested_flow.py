@@ -12,7 +12,10 @@ from log_z_targets import TARGETS
 from scipy.special import gammaln, logsumexp
 
 import unnorm as un
+from unnorm.density import cast
+from unnorm.partition.bases import blank, draw, log_base
 from unnorm.partition.nested import of_families, simulated
+from unnorm.partition.path import begun
 
 NestedSampling, FlowImportance = un.estimators.NestedSampling, un.estimators.FlowImportance
 ALPHA = np.array([2.0, 3.0, 1.5, 4.0])
@@ -157,3 +160,42 @@ def test_a_flow_finds_known_values(name):
     assert (z.verdict == "ok" or heavy) and z.standard_error < 0.05, z
     assert_within(z.value, truth, z.standard_error)
     assert z.evaluations["values"] > 10_000 and z.evaluations["gradients"] > 5_000
+
+
+@pytest.mark.slow
+def test_a_base_with_a_flow_is_normalized_and_drawn_from():
+    """Over a grid the base with a flow sums to one, and its draws have the moments of that sum."""
+    p, _ = KNOWN["shells"]
+    with jax.enable_x64(True):
+        density = cast(p.charted().bare(), np.float64)
+        base, *_ = begun(density, jax.random.key(0), "flow")
+        side = jnp.linspace(-40.0, 40.0, 1601)  # unconstrained: 99.99% of both components' mass
+        points = jnp.stack(jnp.meshgrid(side, side), -1).reshape(-1, 2)
+        unravel = blank(density, points.dtype)[1]
+        heights = jax.lax.map(lambda flat: log_base(density, base, unravel(flat)), points, batch_size=4096)
+        mass = np.exp(np.asarray(heights)) * 0.05**2
+        drawn = jax.vmap(lambda key: draw(density, base, key)["x"])(jax.random.split(jax.random.key(1), 4000))
+    assert mass.sum() == pytest.approx(1.0, abs=0.01)
+    near = np.asarray(drawn)[np.abs(drawn).max(1) < 3]
+    inside = mass * (np.abs(points).max(1) < 3)
+    assert_within(len(near) / 4000, inside.sum(), 0.5 / math.sqrt(4000))
+    assert_within(near.mean(0), inside @ np.asarray(points) / inside.sum(), near.std(0) / math.sqrt(len(near)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", [un.estimators.AIS, un.estimators.SMC, un.estimators.ImportanceSampling])
+def test_a_flow_is_a_base(estimator):
+    p, truth = KNOWN["shells"]
+    z = log_z(p, estimator(base="flow"))
+    assert z.verdict == "ok" and z.standard_error < 0.03, z
+    assert_within(z.value, truth, z.standard_error)
+
+
+@pytest.mark.slow
+def test_a_flow_is_a_base_beside_discrete_variables():
+    """Spins whose sum s moves the mean of y: Z = Σ_s exp((.3 s)²/2) √(2π)."""
+    p = un.Density(lambda s, y: 0.3 * s.sum() * y - 0.5 * y**2, {"s": un.Spin[3], "y": un.Real})
+    truth = math.log(sum(n * math.exp(0.045 * s**2) for s, n in ((3, 2), (1, 6)))) + 0.5 * math.log(2 * math.pi)
+    z = log_z(p, un.estimators.SMC(base="flow"))
+    assert z.verdict == "ok" and z.standard_error < 0.03, z
+    assert_within(z.value, truth, z.standard_error)

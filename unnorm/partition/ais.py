@@ -31,8 +31,9 @@ class AIS:
         chains: walks.
         temperatures: of every walk.
         pilot: walkers of the pilot.
-        base: where walks start, None for the modes that climbs find, "pathfinder", or draws of the density (a dict by
-            variable, or what `un.sample` returns) whose mean and covariance a Student's t takes.
+        base: where walks start: None for the modes that climbs find, "pathfinder", "flow" (fitted to annealed draws),
+            or draws of the density (a dict by variable, or what `un.sample` returns) whose mean and covariance a
+            Student's t takes.
 
     Example:
         >>> import unnorm as un

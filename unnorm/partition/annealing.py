@@ -20,6 +20,7 @@ from unnorm.progress import report
 KEPT = 0.5  # effective share of the pilot's walkers from one temperature to the next: equal steps of divergence
 RESAMPLED = 0.5  # effective share of walkers below which they are drawn anew
 ACCEPTANCE = 0.8
+UNSETTLED, MOST_REPEATED = 0.4, 20  # acceptance at the pilot's end below which it goes on, and for how many rounds
 MOST_STAGES = 300
 _HALVINGS = 40
 
@@ -37,6 +38,7 @@ class Cloud(NamedTuple):
     walkers: Walker
     power: jax.Array
     widths: Widths
+    acceptance: jax.Array  # of the last moves
 
 
 class Run(NamedTuple):
@@ -109,27 +111,37 @@ def _cooled(density: Density, base: Base, cloud: Cloud, key: jax.Array, moves: M
             lambda walker, key: moved(density, base, moves, power, walker, key, widths)
         )(walkers, jax.random.split(key, count))  # fmt: skip
         log_step = jnp.clip(widths.log_step + 0.5 * (accepted.mean() - ACCEPTANCE), -12.0, 1.0)
-        return (walkers, widths._replace(log_step=log_step)), None
+        return (walkers, widths._replace(log_step=log_step)), accepted.mean()
 
-    (walkers, widths), _ = jax.lax.scan(move, (walkers, widths), jax.random.split(move_key, repeats))
-    return Cloud(walkers, power.astype(cloud.power.dtype), widths)
+    (walkers, widths), accepted = jax.lax.scan(move, (walkers, widths), jax.random.split(move_key, repeats))
+    return Cloud(walkers, power.astype(cloud.power.dtype), widths, accepted[-1])
 
 
 def piloted(
     density: Density, base: Base, moves: Moves, key: jax.Array, walkers: int, repeats: int
-) -> tuple[list[Cloud], Cloud]:
-    """The stages of an adaptive run, of equal steps in divergence (without their walkers), and its last cloud."""
+) -> tuple[list[Cloud], Cloud, int]:
+    """The stages of an adaptive run, of equal steps in divergence (without their walkers), its last cloud, its rounds.
+
+    A base near to the density leaves few stages to learn step sizes in: the last is then repeated.
+    """
     start, key = jax.random.split(key)
     first = started(density, base, start, walkers)
-    log_step = jnp.asarray(-0.25 * math.log(max(base.centres.shape[1], 1)), base.dtype)
+    log_step = base.log_step
+    if log_step is None:
+        log_step = jnp.asarray(-0.25 * math.log(max(base.centres.shape[1], 1)), base.dtype)
     weights = jnp.full(walkers, 1 / walkers, base.dtype)
-    cloud, stages = Cloud(first, jnp.zeros((), base.dtype), widths_of(density, first, weights, log_step)), []
+    zero = jnp.zeros((), base.dtype)
+    cloud, stages, rounds = Cloud(first, zero, widths_of(density, first, weights, log_step), zero), [], 0
     while not stages or (float(cloud.power) < 1 and len(stages) < MOST_STAGES):
         key, one = jax.random.split(key)
-        cloud = _cooled(density, base, cloud, one, moves, repeats)
+        cloud, rounds = _cooled(density, base, cloud, one, moves, repeats), rounds + 1
         stages.append(cloud._replace(walkers=None))
         report(0, lambda power=float(cloud.power): f"pilot at {power:.1%} of the way")
-    return stages, cloud
+    while moves.continuous and float(cloud.acceptance) < UNSETTLED and rounds < len(stages) + MOST_REPEATED:
+        key, one = jax.random.split(key)
+        cloud, rounds = _cooled(density, base, cloud, one, moves, repeats), rounds + 1
+        stages[-1] = cloud._replace(walkers=None)
+    return stages, cloud, rounds
 
 
 def schedule_along(stages: list[Cloud], temperatures: int) -> Schedule:

@@ -28,6 +28,7 @@ PILOT = 300
 WALKERS = (500, 700, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000, 32000)  # few sizes: each compiles
 TEMPERATURES = tuple(2**k for k in range(4, 11))
 PER_STAGE = 3  # temperatures, at least: a stage leaves half of the walkers' worth
+SPREAD = 1.5  # relative variance of a walker's weight, at most: the spread of heavier ones tells little of their error
 MARGIN = 0.5  # of the target: the error that a size is chosen for, for walkers do not mix at once
 OF_CLUSTERS = 0.8  # the same where clusters move, for these nearly do
 SECOND = 1.5  # target errors: what is enough to confirm a healthy route
@@ -142,8 +143,9 @@ def _first_size(path: Path, target_error: float) -> Size:
     S stages that each leave half of the walkers' worth are S² log 2 / (N T) of variance over T temperatures.
     """
     stages = len(path.stages)
-    temperatures = _place(TEMPERATURES, PER_STAGE * stages)
-    needed = stages**2 * math.log(2) / (TEMPERATURES[temperatures] * (_margin(path) * target_error) ** 2)
+    variance = stages**2 * math.log(2)
+    temperatures = _place(TEMPERATURES, max(PER_STAGE * stages, variance / SPREAD))
+    needed = variance / (TEMPERATURES[temperatures] * (_margin(path) * target_error) ** 2)
     return Size(_place(WALKERS, needed), temperatures)
 
 

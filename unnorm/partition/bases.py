@@ -1,7 +1,7 @@
 """Where annealing starts: a normalized base, heavier in the tails than the density."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ WIDE_FREEDOM = 2.0  # of the wide one, for densities with heavy tails of their o
 DENSE = 200  # above so many coordinates covariances are kept diagonal
 SIZES = (2, 8)  # components of the arrays, so that what is compiled serves most bases
 KEPT = 10.0  # and one more a dimension: nats below the heaviest mode, for a light one tells where others may be
+FLOW_SHARE = 0.9  # of a base with a flow; the rest keeps weights bounded where the flow is too thin
 WIDE_SHARE, WIDER = 0.1, 2.0  # a component over all modes, this many times as wide, against what climbs did not see
 
 
@@ -37,6 +38,8 @@ class Base(NamedTuple):
     states: dict[str, jax.Array]  # log-probabilities (*free shape, states) of finite variables
     counts: dict[str, jax.Array]  # mean and size (2, *shape) of the negative binomials of counts
     couplings: Couplings | None = None  # of the density that it leads to, for moves of clusters
+    flow: Any = None  # unnorm.partition.flows.Flow over the continuous coordinates, with the mixture beside it
+    log_step: jax.Array | None = None  # of moves, where it is known: a base near to the density leaves few to learn it
 
     @property
     def dtype(self):
@@ -66,7 +69,13 @@ def draw(density: Density, base: Base, key: jax.Array) -> dict:
     stretch = jnp.sqrt(freedom / (2 * jax.random.gamma(radius, freedom / 2, dtype=base.dtype)))
     factor = base.factors[which]
     scaled = factor @ normal if factor.ndim == 2 else factor * normal
-    return unravel(base.centres[which] + stretch * scaled) | discrete
+    flat = base.centres[which] + stretch * scaled
+    if base.flow is not None:
+        from unnorm.partition.flows import draw_of_flow  # flowjax, which is slow to import
+
+        bold, choose = jax.random.split(choose)
+        flat = jnp.where(jax.random.bernoulli(choose, FLOW_SHARE), draw_of_flow(base.flow, bold), flat)
+    return unravel(flat) | discrete
 
 
 def log_base(density: Density, base: Base, position: dict) -> jax.Array:
@@ -87,7 +96,12 @@ def log_base(density: Density, base: Base, position: dict) -> jax.Array:
         return constant - log_det - 0.5 * (freedom + size) * jnp.log1p(z @ z / freedom)
 
     each = jax.vmap(one)(base.centres, base.whiteners, base.log_dets, base.freedoms)
-    return value + logsumexp(base.log_shares + each)
+    mixed = logsumexp(base.log_shares + each)
+    if base.flow is not None:
+        from unnorm.partition.flows import log_flow
+
+        mixed = jnp.logaddexp(math.log(FLOW_SHARE) + log_flow(base.flow, flat), math.log1p(-FLOW_SHARE) + mixed)
+    return value + mixed
 
 
 def blank(density: Density, dtype) -> tuple[jax.Array, object]:

@@ -19,6 +19,7 @@ from unnorm.partition.path import added, not_numbers, path_findings, path_for
 from unnorm.partition.weighted import ADVICE, infinite, refuse_small, settled, worth
 
 LEAST_OVERLAP = 0.02  # of the works' two laws; without any the ratio rests on no walk
+HALVINGS = 10_000  # of where the root may lie: works of walkers that were lost reach to −1e30
 LEAST_FAMILIES = 100  # first ancestors of the walkers that the way back starts from
 
 
@@ -35,8 +36,9 @@ class Bennett:
         chains: walks, each way.
         temperatures: of every walk.
         pilot: walkers of the pilot.
-        base: where walks start, None for the modes that climbs find, "pathfinder", or draws of the density (a dict by
-            variable, or what `un.sample` returns) whose mean and covariance a Student's t takes.
+        base: where walks start: None for the modes that climbs find, "pathfinder", "flow" (fitted to annealed draws),
+            or draws of the density (a dict by variable, or what `un.sample` returns) whose mean and covariance a
+            Student's t takes.
 
     Example:
         >>> import unnorm as un
@@ -101,13 +103,7 @@ def bennett(forward: np.ndarray, reverse: np.ndarray, families: np.ndarray) -> t
 
     The error is that of an M-estimator, the reverse works clustered by their family.
     """
-    ratio = math.log(len(forward) / len(reverse))
-
-    def unbalanced(c):
-        return expit(forward - c - ratio).sum() - expit(c + ratio - reverse).sum()
-
-    ends = min(forward.min(), reverse.min()) - 50 - abs(ratio), max(forward.max(), reverse.max()) + 50 + abs(ratio)
-    value = float(brentq(unbalanced, *ends, xtol=1e-10))
+    value, ratio = balance(forward, reverse), math.log(len(forward) / len(reverse))
     up, down = expit(forward - value - ratio), expit(value + ratio - reverse)
     slope = (up * (1 - up)).sum() + (down * (1 - down)).sum()
     whole = np.bincount(families, down - down.mean())
@@ -116,4 +112,15 @@ def bennett(forward: np.ndarray, reverse: np.ndarray, families: np.ndarray) -> t
     return value, float(math.sqrt(variance) / slope), float(overlap)
 
 
-__all__ = ["Bennett", "bennett"]
+def balance(forward: np.ndarray, reverse: np.ndarray) -> float:
+    """The root c of Σ σ(a_i − c − m) = Σ σ(c + m − b_j)."""
+    ratio = math.log(len(forward) / len(reverse))
+
+    def unbalanced(c):
+        return expit(forward - c - ratio).sum() - expit(c + ratio - reverse).sum()
+
+    ends = min(forward.min(), reverse.min()) - 50 - abs(ratio), max(forward.max(), reverse.max()) + 50 + abs(ratio)
+    return float(brentq(unbalanced, *ends, xtol=1e-10, maxiter=HALVINGS))
+
+
+__all__ = ["Bennett", "balance", "bennett"]

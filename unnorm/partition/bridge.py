@@ -73,10 +73,15 @@ class Bridge:
             return infinite(density, "bridge", cost, endless)
         look = weighed(density, base, look_key, LOOKS, cost)
         found = bridged(self, density, base, key, look.evaluations)
-        if not look.passed or look.value < found.value or agree(look, found):
-            return found
-        what = f"the chains missed mass: {LOOKS:,} draws from the pilot's base find log Z = {look.value:.6g}"
-        return replace(found, verdict="unreliable", findings=[*found.findings, Finding(what, MISSED)])
+        return held_against(look, found)
+
+
+def held_against(look: LogZ, found: LogZ) -> LogZ:
+    """What chains found, unreliable where draws of the pilot's base, if these are healthy, found more mass."""
+    if not look.passed or look.value < found.value or agree(look, found):
+        return found
+    what = f"the chains missed mass: draws from the pilot's base find log Z = {look.value:.6g}"
+    return replace(found, verdict="unreliable", findings=[*found.findings, Finding(what, MISSED)])
 
 
 def bridged(options: Bridge, density: Density, base: Base, key: jax.Array, cost: dict[str, int]) -> LogZ:
@@ -89,7 +94,7 @@ def bridged(options: Bridge, density: Density, base: Base, key: jax.Array, cost:
     fitting, bridging = chains.draws[:, :half], chains.draws[:, half:]
     centre = fitting.reshape(-1, fitting.shape[-1]).mean(0)
     factor = _root(np.atleast_2d(np.cov(fitting.reshape(-1, fitting.shape[-1]).T)))
-    findings = _health(density, chains)
+    findings = health(density, chains)
     if factor is None or not np.isfinite(chains.log_target).all():
         findings.append(Finding("the chains' draws have no covariance of full rank", "use un.estimators.SMC"))
         return settled(density, "bridge", math.nan, math.nan, cost, findings)
@@ -160,8 +165,9 @@ def _bridge(at_draws: np.ndarray, at_proposals: np.ndarray) -> tuple[float, floa
     return float(value), math.sqrt(relative), effective
 
 
-def _health(density: Density, chains: Chains) -> list[Finding]:
-    findings, columns = [], np.concatenate([chains.draws, chains.log_target[..., None]], -1)
+def health(density: Density, chains: Chains) -> list[Finding]:
+    """What speaks against chains: between them, within each, and at the density's own identities."""
+    findings, columns = [], np.concatenate([chains.draws, chains.means, chains.log_target[..., None]], -1)
     columns = np.moveaxis(columns, -1, 0)
     worst, effective = np.max([r_hat(one) for one in columns]), np.min([effective_size(one) for one in columns])
     if not worst <= MAX_R_HAT:
@@ -169,9 +175,9 @@ def _health(density: Density, chains: Chains) -> list[Finding]:
         findings.append(Finding(what, "there may be modes apart: use un.estimators.SMC"))
     if not effective >= MIN_ESS:
         findings.append(Finding(f"the chains are worth {effective:.0f} independent draws", "raise draws"))
-    if (level := chains_off_balance(chains.draws, chains.pulls)) < IMBALANCE:
+    if chains.draws.shape[-1] and (level := chains_off_balance(chains.draws, chains.pulls)) < IMBALANCE:
         findings.append(Finding(f"the chains do not balance (Stein's identities, p = {level:.1e})", "reparametrize"))
     return findings + numberless(density, chains.bad, chains.log_target.size)
 
 
-__all__ = ["Bridge", "bridged"]
+__all__ = ["Bridge", "bridged", "health", "held_against"]

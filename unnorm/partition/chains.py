@@ -21,10 +21,12 @@ DRAWN = 1000  # draws of the base, whose margins jumps start with
 
 
 class Chains(NamedTuple):
-    """Draws of continuous coordinates and what was looked at on the way."""
+    """Draws and what was looked at on the way."""
 
-    draws: np.ndarray  # (chains, draws, D)
+    draws: np.ndarray  # (chains, draws, D), continuous coordinates
+    means: np.ndarray  # (chains, draws, discrete variables), of each variable's entries
     log_target: np.ndarray  # (chains, draws)
+    log_base: np.ndarray
     pulls: np.ndarray  # (chains, draws, D)
     bad: int
 
@@ -65,20 +67,24 @@ def chains_of(density: Density, base: Base, moves: Moves, key: jax.Array, chains
     log_step = jnp.asarray(-1.0, base.dtype)
     spread = jax.vmap(lambda key: ravel_pytree(parts(density, draw(density, base, key))[0])[0])
     ends = margins(spread(jax.random.split(start, DRAWN)), jnp.full(DRAWN, 1 / DRAWN, base.dtype))
-    widths = Widths(log_step, base.factors[0], {}, ends)
+    strides = {name: jnp.sqrt(mean + mean**2 / size) for name, (mean, size) in base.counts.items()}
+    widths = Widths(log_step, base.factors[0], strides, ends)
     for steps in WARMUPS:
         key, one = jax.random.split(key)
         walkers, widths, path = _walked(density, base, moves, walkers, one, widths, steps, True)
-        late = jax.tree.map(lambda leaf, steps=steps: leaf[steps // 2 :].reshape(-1, *leaf.shape[2:]), path)
+        late = jax.tree.map(lambda leaf, steps=steps: jax.lax.collapse(leaf[steps // 2 :], 0, 2), path)
         equal = jnp.full(len(late.log_target), 1 / len(late.log_target), base.dtype)
         widths = widths_of(density, late, equal, widths.log_step)
     key, one = jax.random.split(key)
     walkers, widths, _ = _walked(density, base, moves, walkers, one, widths, WARMUPS[0], True)
     walkers, _, path = _walked(density, base, moves, walkers, key, widths, draws, False)
-    continuous, _ = parts(density, path.position)
-    flat = jax.vmap(jax.vmap(lambda position: ravel_pytree(position)[0]))(continuous)
-    swapped = (np.swapaxes(np.asarray(part, float), 0, 1) for part in (flat, path.log_target, path.pull))
-    return Chains(*swapped, int(np.sum(walkers.bad)))
+    continuous, discrete = parts(density, path.position)
+    none = np.zeros((draws, chains, 0))
+    flat = jax.vmap(jax.vmap(lambda position: ravel_pytree(position)[0]))(continuous) if continuous else none
+    means = [value.reshape(draws, chains, -1).mean(-1) for value in discrete.values()]
+    means = np.stack(means, -1) if means else none
+    told = flat, means, path.log_target, path.log_base, path.pull
+    return Chains(*(np.swapaxes(np.asarray(part, float), 0, 1) for part in told), int(np.sum(walkers.bad)))
 
 
 def steps_of(chains: int, draws: int) -> int:

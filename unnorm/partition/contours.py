@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from blackjax.ns import adaptive, base, nss
+from jax.flatten_util import ravel_pytree
 
 from unnorm.density import Density
 from unnorm.partition.annealing import started
-from unnorm.partition.bases import Base, log_base
+from unnorm.partition.bases import Base, blank, log_base
 from unnorm.partition.moves import OUTSIDE, height_of
-from unnorm.partition.population import flattened, unflattened
 from unnorm.sampling.base import Target
 
 REST = -5.0  # log of the share of Z that the live points still hold when the run ends: they are counted too
@@ -39,6 +39,11 @@ class Explored(NamedTuple):
     rest: jax.Array  # log of the share of Z in the live points
     slices: jax.Array  # evaluations of all slices
     moved: jax.Array  # share of the slices that found a new point
+
+
+def flattened(positions: dict) -> jax.Array:
+    """(N, D), of continuous positions."""
+    return jax.vmap(lambda position: ravel_pytree(position)[0])(positions)
 
 
 @functools.partial(jax.jit, static_argnames=("live", "steps"))
@@ -114,7 +119,7 @@ def _proposal(made, contour, *, factor):
 @jax.jit
 def pulls(density: Density, points: jax.Array) -> jax.Array:
     """∂ log p̃ at points (N, D), the Jacobian counted."""
-    slope = jax.grad(lambda flat: Target(density).log_density(unflattened(density, flat)))
+    slope = jax.grad(lambda flat: Target(density).log_density(blank(density, flat.dtype)[1](flat)))
     return jax.lax.map(slope, points, batch_size=1024)
 
 
@@ -138,4 +143,4 @@ def _ranks(particles: Any, contour: jax.Array, batch: int, key: jax.Array) -> ja
     return (older + among + jax.random.uniform(key, (batch,), heights.dtype)) / (rivals + 1)
 
 
-__all__ = ["REST", "Explored", "explored", "pulls"]
+__all__ = ["REST", "Explored", "explored", "flattened", "pulls"]

@@ -8,6 +8,7 @@ from unnorm.partition.exact import Exact
 from unnorm.partition.flow import FlowImportance
 from unnorm.partition.importance import ImportanceSampling
 from unnorm.partition.nested import NestedSampling
+from unnorm.partition.noise_contrastive import NCE
 from unnorm.partition.quadrature import Quadrature
 from unnorm.partition.smc import SMC
 from unnorm.partition.thermodynamic import ThermodynamicIntegration
@@ -16,11 +17,11 @@ ESTIMATORS = {
     registry_name(estimator): estimator
     for estimator in (
         Exact, Quadrature, ImportanceSampling, AIS, Bennett, SMC, ThermodynamicIntegration, Bridge,
-        NestedSampling, FlowImportance,
+        NestedSampling, FlowImportance, NCE,
     )
 }  # fmt: skip
 
 __all__ = [
-    "AIS", "Bennett", "Bridge", "ESTIMATORS", "SMC", "Exact", "FlowImportance", "ImportanceSampling", "NestedSampling",
-    "Quadrature", "ThermodynamicIntegration",
+    "AIS", "Bennett", "Bridge", "ESTIMATORS", "NCE", "SMC", "Exact", "FlowImportance", "ImportanceSampling",
+    "NestedSampling", "Quadrature", "ThermodynamicIntegration",
 ]  # fmt: skip

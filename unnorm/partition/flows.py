@@ -4,6 +4,7 @@ Its own training loop compiles anew in every call and takes a step at a time.
 """
 
 import functools
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -19,12 +20,23 @@ ROWS, EPOCHS, PATIENCE = 250, 100, 10
 RATE, DECAY, SQUARED_DECAY = 3e-3, 0.9, 0.999  # of Adam (Kingma and Ba, 2015, arXiv:1412.6980)
 
 
-class Flow(NamedTuple):
-    """u = centre + factor · y, with y of the flowjax distribution."""
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("arrays", "centre", "factor"), meta_fields=("layers",)
+)
+@dataclass(frozen=True)
+class Flow:
+    """u = centre + factor · y, with y of a flowjax distribution, of which the arrays alone are held."""
 
-    law: Any
+    arrays: Any
     centre: jax.Array  # (D,)
     factor: jax.Array  # (D, D), lower triangular
+    layers: int
+
+    @property
+    def law(self) -> Any:
+        """The distribution, as it is drawn from and evaluated."""
+        rest = untrained(len(self.centre), self.layers, str(self.centre.dtype))
+        return paramax.unwrap(eqx.combine(self.arrays, eqx.filter(rest, eqx.is_array, inverse=True)))
 
 
 class Trained(NamedTuple):
@@ -57,12 +69,9 @@ def fitted(points: jax.Array, layers: int, key: jax.Array) -> Flow:
     own, held = jnp.split(points, [len(points) // 2])
     centre, covariance = own.mean(0), jnp.atleast_2d(jnp.cov(own, rowvar=False))
     factor = jnp.linalg.cholesky(covariance + jnp.diag(1e-6 * jnp.diag(covariance) + 1e-30))
-    flow = Flow(untrained(points.shape[1], layers, str(points.dtype)), centre, factor)
-    return flow._replace(law=_trained(flow.law, _whitened(flow, own), _whitened(flow, held), key))
-
-
-def _whitened(flow: Flow, points: jax.Array) -> jax.Array:
-    return jax.scipy.linalg.solve_triangular(flow.factor, (points - flow.centre).T, lower=True).T
+    own, held = (jax.scipy.linalg.solve_triangular(factor, (part - centre).T, lower=True).T for part in (own, held))
+    law = _trained(untrained(points.shape[1], layers, str(points.dtype)), own, held, key)
+    return Flow(eqx.filter(law, eqx.is_array), centre, factor, layers)
 
 
 def _split(law: Any) -> tuple[Any, Any]:
@@ -106,18 +115,16 @@ def _trained(law: Any, own: jax.Array, held: jax.Array, key: jax.Array) -> Any:
     return eqx.combine(last.best, rest)
 
 
-@eqx.filter_jit
-def sampled(flow: Flow, key: jax.Array, count: int) -> jax.Array:
-    """(count, D)."""
-    return flow.centre + paramax.unwrap(flow.law).sample(key, (count,)) @ flow.factor.T
+def draw_of_flow(flow: Flow, key: jax.Array) -> jax.Array:
+    """(D,)."""
+    return flow.centre + flow.factor @ flow.law.sample(key)
 
 
-@eqx.filter_jit
-def log_flow(flow: Flow, points: jax.Array) -> jax.Array:
-    """The flow's log-density at points (N, D); minus infinity where it is no number."""
-    log_law = paramax.unwrap(flow.law).log_prob(_whitened(flow, points))
-    value = log_law - jnp.sum(jnp.log(jnp.diag(flow.factor)))
+def log_flow(flow: Flow, point: jax.Array) -> jax.Array:
+    """The flow's log-density at a point (D,); minus infinity where it is no number."""
+    white = jax.scipy.linalg.solve_triangular(flow.factor, point - flow.centre, lower=True)
+    value = flow.law.log_prob(white) - jnp.sum(jnp.log(jnp.diag(flow.factor)))
     return jnp.where(jnp.isnan(value), -jnp.inf, value)
 
 
-__all__ = ["Flow", "fitted", "log_flow", "sampled"]
+__all__ = ["Flow", "draw_of_flow", "fitted", "log_flow"]

@@ -110,7 +110,7 @@ def _shifted(density: Density, name: str, base: Base, moves: Moves, cloud: Cloud
         return (walkers, widths._replace(log_step=log_step)), None
 
     (walkers, widths), _ = jax.lax.scan(move, (walkers, widths), jax.random.split(key, repeats))
-    return Cloud(walkers, cloud.power, widths)
+    return Cloud(walkers, cloud.power, widths, cloud.acceptance)
 
 
 def _all_moved(density: Density, base: Base, moves: Moves, walkers: Walker, key, widths: Widths):

@@ -1,5 +1,6 @@
-"""Bases other than the pilot's own: from Pathfinder's normal approximations, or from draws that are given."""
+"""Bases other than the pilot's own: from Pathfinder's normal approximations, from a flow, or from given draws."""
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,25 +17,34 @@ from unnorm.partition.frame import Mode, distinct_modes
 from unnorm.partition.nodes import free_size
 from unnorm.sampling.base import Target
 
+PATHFINDER, FLOW = "pathfinder", "flow"
 PATHS, DRAWS = 8, 200  # of Pathfinder, from random starts; draws of each, whose spread is taken
 STEPS = 30  # of a path, at most
 PIECES = 4  # of the given draws, each with a component if it lies apart: chains may stand in modes of their own
 
 
+def require_flowjax(who: str) -> None:
+    """Raise where flowjax is missing."""
+    if importlib.util.find_spec("flowjax") is None:
+        raise ImportError(f"{who} needs flowjax, which is not installed; install it: pip install flowjax.")
+
+
 def check_base(who: str, density: Density, base: Any) -> None:
-    """Refuse a base that is neither None, "pathfinder" nor draws of the density."""
-    if base is None or isinstance(base, str) and base == "pathfinder":
+    """Refuse a base that is neither None, "pathfinder", "flow" nor draws of the density."""
+    if base is None or isinstance(base, str) and base in (PATHFINDER, FLOW):
         if base and not free_size(density):
             raise ValueError(
-                f"{who} was given base='pathfinder', and {density.name} has no continuous variable; expected one; "
+                f"{who} was given base={base!r}, and {density.name} has no continuous variable; expected one; "
                 "leave base out."
             )
+        if base == FLOW:
+            require_flowjax(f"{who} with base={FLOW!r}")
         return
     draws = _draws(base)
     if draws is None:
         raise ValueError(
-            f"{who} was given base={base!r}; expected None, 'pathfinder', or draws: a dict by variable or what "
-            "un.sample returns; pass one of these."
+            f"{who} was given base={base!r}; expected None, 'pathfinder', 'flow', or draws: a dict by variable or "
+            "what un.sample returns; pass one of these."
         )
     missing = [name for name in density.variables if name not in draws]
     if missing:
@@ -140,4 +150,4 @@ def _distinct(normals: list[tuple[np.ndarray, np.ndarray, float]]) -> list[Mode]
     return distinct_modes(np.array([mean for mean, *_ in normals]), np.array(heights), np.linalg.inv(np.array(spread)))
 
 
-__all__ = ["base_of_draws", "base_of_pathfinder", "check_base"]
+__all__ = ["FLOW", "PATHFINDER", "base_of_draws", "base_of_pathfinder", "check_base", "require_flowjax"]

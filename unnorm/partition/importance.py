@@ -14,8 +14,7 @@ from unnorm.partition.base import LogZ
 from unnorm.partition.bases import Base, draw, log_base
 from unnorm.partition.given import check_base
 from unnorm.partition.moves import height_of
-from unnorm.partition.path import added
-from unnorm.partition.pilot import base_for
+from unnorm.partition.path import added, begun
 from unnorm.partition.weighted import ADVICE, infinite, judged, refuse_small
 
 FINITE_VARIANCE = 0.5  # Pareto shape up to which weights have one (a funnel once: k̂ = .61, ok and .36 too low)
@@ -30,8 +29,8 @@ class ImportanceSampling:
 
     Args:
         draws: from q.
-        base: q: None for the modes that climbs find, "pathfinder", or draws of the density (a dict by
-            variable, or what `un.sample` returns) whose mean and covariance a Student's t takes.
+        base: q: None for the modes that climbs find, "pathfinder", "flow" (fitted to annealed draws), or draws of the
+            density (a dict by variable, or what `un.sample` returns) whose mean and covariance a Student's t takes.
 
     Example:
         >>> import unnorm as un
@@ -51,7 +50,7 @@ class ImportanceSampling:
         refuse_small("ImportanceSampling", draws=(self.draws, 100))
         check_base("ImportanceSampling", density, self.base)
         pilot_key, key = jax.random.split(key)
-        base, cost, endless = base_for(density, pilot_key, self.base)
+        base, cost, endless = begun(density, pilot_key, self.base)
         if endless:
             return infinite(density, "importance_sampling", cost, endless)
         return weighed(density, base, key, self.draws, cost)
@@ -59,15 +58,24 @@ class ImportanceSampling:
 
 def weighed(density: Density, base: Base, key: jax.Array, draws: int, cost: dict[str, int]) -> LogZ:
     """log Z by so many draws from a base, at a cost so far."""
-    logs = np.asarray(_log_weights(density, base, key, draws), float)
+    cost = added(cost, {"values": draws, "gradients": 0})
+    return judged_by_tail(density, log_weights(density, base, key, draws), cost)
+
+
+def judged_by_tail(density: Density, logs: np.ndarray, cost: dict[str, int]) -> LogZ:
+    """log Z from the log-weights of independent draws of a base."""
     smoothed, shape = pareto_smoothed(logs)
     value, error = mean_of(smoothed)
-    cost = added(cost, {"values": draws, "gradients": 0})
     findings = []
-    if shape > FINITE_VARIANCE and not too_heavy(shape, draws):
+    if shape > FINITE_VARIANCE and not too_heavy(shape, len(logs)):
         what = f"the weights' variance is not finite (Pareto shape k̂ = {shape:.2f}), and no standard error holds"
         findings.append(Finding(what, ADVICE))
     return judged(density, "importance_sampling", value, error, cost, logs, shape, findings)
+
+
+def log_weights(density: Density, base: Base, key: jax.Array, draws: int) -> np.ndarray:
+    """log p̃ − log q at so many draws of q."""
+    return np.asarray(_log_weights(density, base, key, draws), float)
 
 
 @functools.partial(jax.jit, static_argnames="draws")
@@ -79,4 +87,4 @@ def _log_weights(density: Density, base: Base, key: jax.Array, draws: int) -> ja
     return jax.vmap(one)(jax.random.split(key, draws))
 
 
-__all__ = ["ImportanceSampling", "weighed"]
+__all__ = ["ImportanceSampling", "judged_by_tail", "log_weights", "weighed"]

@@ -12,13 +12,12 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import ERROR, NOTE, Finding
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ, measures
-from unnorm.partition.contours import REST, Explored, explored, pulls
+from unnorm.partition.contours import REST, Explored, explored, flattened, pulls
 from unnorm.partition.identities import points_off_balance
 from unnorm.partition.moves import OUTSIDE
 from unnorm.partition.nodes import free_size
 from unnorm.partition.path import IMBALANCE, added
 from unnorm.partition.pilot import base_for
-from unnorm.partition.population import flattened
 from unnorm.partition.weighted import infinite, refuse_discrete, refuse_small
 
 SHRINKAGES = 200  # simulated courses of the shrinking mass, whose spread is a part of the standard error

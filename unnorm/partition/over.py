@@ -17,8 +17,7 @@ from unnorm.partition.exact import Exact, has_exact, has_plan, plan_for
 from unnorm.partition.following import at, followed, summary, told_here, way_along
 from unnorm.partition.moves import Moves, cost_of, moves_for
 from unnorm.partition.nodes import log_integral
-from unnorm.partition.path import REPEATS, added, path_findings, path_from
-from unnorm.partition.pilot import base_for
+from unnorm.partition.path import REPEATS, added, begun, path_findings, path_from
 from unnorm.partition.smc import SMC
 from unnorm.partition.weighted import judged
 
@@ -110,7 +109,7 @@ def _annealed(density: Density, name: str, values: np.ndarray, options: SMC, key
     base_key, pilot_key, way_key, run_key, follow_key = jax.random.split(key, 5)
     first = at(density, name, jnp.asarray(ordered[0], jnp.result_type(float)))
     moves = _moves_over(density, name, ordered)
-    base, cost, endless = base_for(first, base_key, options.base)
+    base, cost, endless = begun(first, base_key, options.base)
     if endless:
         lost = np.full(len(values), np.nan)
         arrays = {"log_z": lost, "covariance": np.diag(lost), "derivative": lost, "derivative_standard_error": lost}

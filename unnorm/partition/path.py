@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from unnorm.density import Density
@@ -10,11 +11,13 @@ from unnorm.diagnostics.verdict import WARNING, Finding
 from unnorm.partition.annealing import Cloud, Run, Schedule, piloted, schedule_along
 from unnorm.partition.bases import Base
 from unnorm.partition.clusters import couplings_of
+from unnorm.partition.given import FLOW
 from unnorm.partition.identities import coordinates, off_balance
 from unnorm.partition.jumps import JUMPS, has_two_modes
 from unnorm.partition.moves import Moves, cost_of, moves_for
 from unnorm.partition.pilot import base_for
 
+FITTED, LAYERS = 2000, 2  # walkers that the flow of base="flow" is fitted to, and its layers
 REPEATS = 2  # moves of the pilot's walkers at every stage
 LEAST_ACCEPTANCE = 0.02
 LOST = 0.01  # share of evaluations that are no number, above which the answer is not believed
@@ -34,12 +37,31 @@ class Path(NamedTuple):
         return schedule_along(self.stages, temperatures)
 
 
+def begun(
+    density: Density, key: jax.Array, given: Any = None
+) -> tuple[Base | None, dict[str, int], Finding | None]:
+    """`base_for`, and from there on to a flow that is fitted to walkers annealed from that base."""
+    if given != FLOW:
+        return base_for(density, key, given)
+    pilot_key, fit_key = jax.random.split(key)
+    path, cost, endless = path_for(density, pilot_key, FITTED)
+    return (None, cost, endless) if endless else (with_flow(density, path, LAYERS, fit_key), cost, None)
+
+
+def with_flow(density: Density, path: Path, layers: int, key: jax.Array) -> Base:
+    """The path's base with a flow that is fitted to its last walkers."""
+    from unnorm.partition.flows import fitted  # flowjax, which is slow to import
+
+    flat = jnp.asarray(coordinates(density, path.cloud.walkers), path.base.dtype)
+    return path.base._replace(flow=fitted(flat, layers, key), log_step=path.cloud.widths.log_step)
+
+
 def path_for(
     density: Density, key: jax.Array, walkers: int, given: Any = None
 ) -> tuple[Path | None, dict[str, int], Finding | None]:
     """The path from a base that is found or `given`, what it cost, and in its place a finding where Z is infinite."""
     base_key, pilot_key = jax.random.split(key)
-    base, cost, endless = base_for(density, base_key, given)
+    base, cost, endless = begun(density, base_key, given)
     if endless:
         return None, cost, endless
     path = path_from(density, base, cost, pilot_key, walkers)
@@ -51,14 +73,19 @@ def path_from(
 ) -> Path:
     """The path from a base that is given, at a cost so far."""
     if moves is None:
-        couplings, found = couplings_of(density)
-        moves = moves_for(density)._replace(clusters=couplings is not None)
-        base, cost = base._replace(couplings=couplings), added(cost, found)
-    stages, cloud = piloted(density, base, moves, key, walkers, REPEATS)
-    spent = cost_of(density, moves, walkers * (REPEATS * len(stages) + 1))
+        moves, base, cost = moves_along(density, base, cost)
+    stages, cloud, rounds = piloted(density, base, moves, key, walkers, REPEATS)
+    spent = cost_of(density, moves, walkers * (REPEATS * rounds + 1))
     if moves.continuous and has_two_modes(coordinates(density, cloud.walkers)):
         moves = moves._replace(jumps=min(JUMPS, base.centres.shape[1]))
     return Path(base, moves, stages, cloud, added(cost, spent))
+
+
+def moves_along(density: Density, base: Base, cost: dict[str, int]) -> tuple[Moves, Base, dict[str, int]]:
+    """A density's moves, the base with the couplings that these use, and the cost with what finding them took."""
+    couplings, found = couplings_of(density)
+    moves = moves_for(density)._replace(clusters=couplings is not None)
+    return moves, base._replace(couplings=couplings), added(cost, found)
 
 
 def added(*costs: dict[str, int]) -> dict[str, int]:
@@ -97,4 +124,7 @@ def numberless(density: Density, bad: int, looks: int) -> list[Finding]:
     return [Finding(what, "correct the function where it overflows or leaves its domain", **severity)]
 
 
-__all__ = ["Path", "added", "not_numbers", "numberless", "path_findings", "path_for", "path_from"]
+__all__ = [
+    "Path", "added", "begun", "moves_along", "not_numbers", "numberless", "path_findings", "path_for", "path_from",
+    "with_flow",
+]  # fmt: skip

@@ -11,7 +11,7 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import Finding
 from unnorm.partition.bases import Base, flat_states, mixture
 from unnorm.partition.climbs import STARTS, Climbs
-from unnorm.partition.given import base_of_draws, base_of_pathfinder
+from unnorm.partition.given import PATHFINDER, base_of_draws, base_of_pathfinder
 from unnorm.partition.moves import moves_for
 from unnorm.partition.nodes import free_size
 from unnorm.partition.quadrature import improper
@@ -107,14 +107,14 @@ def base_for(density: Density, key: jax.Array, given: Any = None) -> tuple[Base,
         values += 0 if linear else TRIALS * sum(logits.size for logits in flat.values())
         gradients += TRIALS * linear
     cost = {"values": values, "gradients": gradients}
-    if given is not None and given != "pathfinder":
+    if given is not None and given != PATHFINDER:
         looked = Climbs(density, climb_key, counts) if free_size(density) else None
         return base_of_draws(density, given, _negative_binomials), *_seen(density, looked, cost)
     if not free_size(density):
         return mixture([1.0], [np.zeros(0)], [np.zeros((0, 0))], states, counts), cost, None
     pilot = Climbs(density, climb_key, counts)
     base, (cost, endless) = pilot.base, _seen(density, pilot, cost)
-    if given == "pathfinder" and not endless:
+    if given == PATHFINDER and not endless:
         base, spent = base_of_pathfinder(density, path_key, counts)
         cost = {kind: cost[kind] + spent[kind] for kind in cost}
     return base._replace(states=states), cost, endless

@@ -34,8 +34,9 @@ class ThermodynamicIntegration:
         temperatures: of the path.
         rule: "trapezoid" or "stepping_stones".
         pilot: walkers of the pilot.
-        base: where walks start, None for the modes that climbs find, "pathfinder", or draws of the density (a dict by
-            variable, or what `un.sample` returns) whose mean and covariance a Student's t takes.
+        base: where walks start: None for the modes that climbs find, "pathfinder", "flow" (fitted to annealed draws),
+            or draws of the density (a dict by variable, or what `un.sample` returns) whose mean and covariance a
+            Student's t takes.
 
     Example:
         >>> import unnorm as un
@@ -49,8 +50,8 @@ class ThermodynamicIntegration:
         order); Xie, Lewis, Fan, Kuo and Chen (2011), doi:10.1093/sysbio/syq085 (stepping stones).
     """
 
-    particles: int = static(250)
-    populations: int = static(8)
+    particles: int = static(125)
+    populations: int = static(16)
     temperatures: int = static(100)
     rule: str = static("trapezoid")
     pilot: int = static(500)
