@@ -20,7 +20,7 @@ from unnorm.partition.chains import Chains, chains_of, steps_of
 from unnorm.partition.identities import chains_off_balance
 from unnorm.partition.importance import weighed
 from unnorm.partition.moves import cost_of, height_of, moves_for
-from unnorm.partition.path import IMBALANCE, added, numberless
+from unnorm.partition.path import OF_CHAINS, added, numberless
 from unnorm.partition.pilot import base_for
 from unnorm.partition.weighted import infinite, refuse_discrete, refuse_small, settled
 
@@ -175,7 +175,7 @@ def health(density: Density, chains: Chains) -> list[Finding]:
         findings.append(Finding(what, "there may be modes apart: use un.estimators.SMC"))
     if not effective >= MIN_ESS:
         findings.append(Finding(f"the chains are worth {effective:.0f} independent draws", "raise draws"))
-    if chains.draws.shape[-1] and (level := chains_off_balance(chains.draws, chains.pulls)) < IMBALANCE:
+    if chains.draws.shape[-1] and (level := chains_off_balance(chains.draws, chains.pulls)) < OF_CHAINS:
         findings.append(Finding(f"the chains do not balance (Stein's identities, p = {level:.1e})", "reparametrize"))
     return findings + numberless(density, chains.bad, chains.log_target.size)
 

@@ -7,17 +7,14 @@ import jax
 import numpy as np
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import Finding
-from unnorm.diagnostics.weights import mean_of, pareto_smoothed, too_heavy
+from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ
 from unnorm.partition.bases import Base, draw, log_base
 from unnorm.partition.given import check_base
 from unnorm.partition.moves import height_of
 from unnorm.partition.path import added, begun
-from unnorm.partition.weighted import ADVICE, infinite, judged, refuse_small
-
-FINITE_VARIANCE = 0.5  # Pareto shape up to which weights have one (a funnel once: k̂ = .61, ok and .36 too low)
+from unnorm.partition.weighted import infinite, judged, refuse_small
 
 
 @method
@@ -66,11 +63,7 @@ def judged_by_tail(density: Density, logs: np.ndarray, cost: dict[str, int]) -> 
     """log Z from the log-weights of independent draws of a base."""
     smoothed, shape = pareto_smoothed(logs)
     value, error = mean_of(smoothed)
-    findings = []
-    if shape > FINITE_VARIANCE and not too_heavy(shape, len(logs)):
-        what = f"the weights' variance is not finite (Pareto shape k̂ = {shape:.2f}), and no standard error holds"
-        findings.append(Finding(what, ADVICE))
-    return judged(density, "importance_sampling", value, error, cost, logs, shape, findings)
+    return judged(density, "importance_sampling", value, error, cost, logs, shape, bounded=False)
 
 
 def log_weights(density: Density, base: Base, key: jax.Array, draws: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from unnorm.partition.contours import REST, Explored, explored, flattened, pulls
 from unnorm.partition.identities import points_off_balance
 from unnorm.partition.moves import OUTSIDE
 from unnorm.partition.nodes import free_size
-from unnorm.partition.path import IMBALANCE, added
+from unnorm.partition.path import OF_CHAINS, added
 from unnorm.partition.pilot import base_for
 from unnorm.partition.weighted import infinite, refuse_discrete, refuse_small
 
@@ -143,7 +143,7 @@ def _unbalanced(density: Density, run: Explored, order: np.ndarray, weights: np.
     heavy = weights > NEGLIGIBLE * weights.max()
     points, weights = points[heavy], weights[heavy]
     level = points_off_balance(points, np.asarray(pulls(density, jnp.asarray(points))), weights)
-    if not level < IMBALANCE:
+    if not level < OF_CHAINS:
         return [], len(points)
     what = f"the points do not balance (Stein's identities, p = {level:.1e})"
     return [Finding(what, "some of the mass was not reached: raise steps, or reparametrize")], len(points)

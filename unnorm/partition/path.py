@@ -21,7 +21,8 @@ FITTED, LAYERS = 2000, 2  # walkers that the flow of base="flow" is fitted to, a
 REPEATS = 2  # moves of the pilot's walkers at every stage
 LEAST_ACCEPTANCE = 0.02
 LOST = 0.01  # share of evaluations that are no number, above which the answer is not believed
-IMBALANCE = 1e-4  # level of the test that the last walkers balance
+IMBALANCE = 1e-3  # level of the test that the last walkers balance
+OF_CHAINS = 1e-4  # the same of chains and nested points, which are less than independent
 
 
 class Path(NamedTuple):
@@ -37,9 +38,7 @@ class Path(NamedTuple):
         return schedule_along(self.stages, temperatures)
 
 
-def begun(
-    density: Density, key: jax.Array, given: Any = None
-) -> tuple[Base | None, dict[str, int], Finding | None]:
+def begun(density: Density, key: jax.Array, given: Any = None) -> tuple[Base | None, dict[str, int], Finding | None]:
     """`base_for`, and from there on to a flow that is fitted to walkers annealed from that base."""
     if given != FLOW:
         return base_for(density, key, given)
@@ -125,6 +124,6 @@ def numberless(density: Density, bad: int, looks: int) -> list[Finding]:
 
 
 __all__ = [
-    "Path", "added", "begun", "moves_along", "not_numbers", "numberless", "path_findings", "path_for", "path_from",
-    "with_flow",
+    "OF_CHAINS", "Path", "added", "begun", "moves_along", "not_numbers", "numberless", "path_findings", "path_for",
+    "path_from", "with_flow",
 ]  # fmt: skip

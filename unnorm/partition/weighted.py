@@ -14,6 +14,7 @@ from unnorm.partition.annealing import Run
 from unnorm.partition.base import LogZ, measures
 
 LEAST_EFFECTIVE = 50.0  # weights, below which their spread tells nothing of the mean's error
+FINITE_VARIANCE = 0.5  # Pareto shape up to which weights have one (funnels: k̂ = .5 to .65, ok and up to .36 too low)
 LEAST_SHARE = 0.01  # of the weights: below it what they miss shows in no tail (a funnel: 83 of 10,000, k̂ = .47)
 ADVICE = "anneal with more temperatures, draw more, or use another estimator"
 
@@ -62,9 +63,16 @@ def worth(logs: np.ndarray) -> float:
 def judged(
     density: Density, estimator: str, value: float, error: float, cost: dict, logs: np.ndarray, shape: float,
     findings: Sequence[Finding] = (), bounds: tuple[float, float] | None = None, degrees: float | None = None,
+    bounded: bool | None = None,
 ) -> LogZ:  # fmt: skip
-    """The answer and its verdict, from the independent weights' own logs and the Pareto shape of their tail."""
-    findings = [*findings, *_of_weights(density, logs, shape)]
+    """The answer and its verdict, from the independent weights' own logs and the Pareto shape of their tail.
+
+    Bounded weights have a variance, whatever the shape of what was seen of their tail. None: those that walks gather
+    between finitely many states are.
+    """
+    if bounded is None:
+        bounded = all(support.states is not None for support in density.variables.values())
+    findings = [*findings, *_of_weights(density, logs, shape, bounded)]
     return settled(density, estimator, value, error, cost, findings, bounds, degrees)
 
 
@@ -88,7 +96,7 @@ def settled(
     )
 
 
-def _of_weights(density: Density, logs: np.ndarray, shape: float):
+def _of_weights(density: Density, logs: np.ndarray, shape: float, bounded: bool):
     if np.isnan(logs).any() or np.isposinf(logs).any():
         what = f"the log-density of {density.name} was NaN or +infinity at {(~(logs < np.inf)).mean():.1%} of the draws"
         yield Finding(what, "correct the function where it overflows or leaves its domain")
@@ -100,6 +108,9 @@ def _of_weights(density: Density, logs: np.ndarray, shape: float):
     effective = worth(logs)
     if too_heavy(shape, len(logs)):
         what = f"the weights' tail is too heavy for a mean: Pareto shape k̂ = {shape:.2f}"
+        yield Finding(what, ADVICE)
+    elif shape > FINITE_VARIANCE and not bounded:
+        what = f"the weights' variance is not finite (Pareto shape k̂ = {shape:.2f}), and no standard error holds"
         yield Finding(what, ADVICE)
     elif effective < max(LEAST_EFFECTIVE, LEAST_SHARE * len(logs)):
         yield Finding(f"{len(logs):,} independent weights are worth {effective:.1f} equal ones", ADVICE)
