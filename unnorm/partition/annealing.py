@@ -81,6 +81,12 @@ def started(density: Density, base: Base, key: jax.Array, count: int) -> Walker:
     return jax.vmap(lambda key: looked(density, base, draw(density, base, key)))(jax.random.split(key, count))
 
 
+@jax.jit
+def standing(density: Density, base: Base, positions: dict) -> Walker:
+    """Walkers at given positions."""
+    return jax.vmap(lambda position: looked(density, base, position))(positions)
+
+
 @functools.partial(jax.jit, static_argnames=("moves", "repeats"))
 def _cooled(density: Density, base: Base, cloud: Cloud, key: jax.Array, moves: Moves, repeats: int) -> Cloud:
     """The walkers at the next temperature, where their weights are worth `KEPT` of them."""
@@ -226,6 +232,6 @@ def reversed_from(
 
 
 __all__ = [
-    "Cloud", "Run", "Schedule", "annealed", "drawn_anew", "piloted", "reversed_from", "schedule_along", "started",
-    "widths_of",
+    "Cloud", "Run", "Schedule", "annealed", "drawn_anew", "piloted", "reversed_from", "schedule_along", "standing",
+    "started", "widths_of",
 ]  # fmt: skip

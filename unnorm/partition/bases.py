@@ -13,8 +13,10 @@ from unnorm.density import Density
 from unnorm.partition.clusters import Couplings
 from unnorm.partition.frame import Mode
 from unnorm.partition.nodes import free_size
+from unnorm.supports import Support
 
 FREEDOM = 5.0  # of Student's t at a mode: heavier than the density, so that importance weights stay bounded
+NORMAL = 1e4  # as good as a normal law
 WIDE_FREEDOM = 2.0  # of the wide one, for densities with heavy tails of their own
 DENSE = 200  # above so many coordinates covariances are kept diagonal
 SIZES = (2, 8)  # components of the arrays, so that what is compiled serves most bases
@@ -39,6 +41,7 @@ class Base(NamedTuple):
     counts: dict[str, jax.Array]  # mean and size (2, *shape) of the negative binomials of counts
     couplings: Couplings | None = None  # of the density that it leads to, for moves of clusters
     flow: Any = None  # unnorm.partition.flows.Flow over the continuous coordinates, with the mixture beside it
+    laws: dict[str, Any] | None = None  # NumPyro distributions of the continuous variables, in place of the mixture
     log_step: jax.Array | None = None  # of moves, where it is known: a base near to the density leaves few to learn it
 
     @property
@@ -63,6 +66,10 @@ def draw(density: Density, base: Base, key: jax.Array) -> dict:
     continuous, unravel = blank(density, base.dtype)
     if not continuous.size:
         return discrete
+    if base.laws is not None:
+        keys = dict(zip(base.laws, jax.random.split(walk, len(base.laws)), strict=True))
+        values = {name: law.sample(keys[name]) for name, law in base.laws.items()}
+        return {name: density.variables[name].unconstrain(value) for name, value in values.items()} | discrete
     which = jax.random.categorical(choose, base.log_shares)
     normal = jax.random.normal(walk, continuous.shape, base.dtype)
     freedom = base.freedoms[which]
@@ -86,8 +93,9 @@ def log_base(density: Density, base: Base, position: dict) -> jax.Array:
         value = value + _log_discrete(density, base, name, given)
     if not continuous:
         return value
+    if base.laws is not None:
+        return value + sum(_log_law(density.variables[name], base.laws[name], u) for name, u in continuous.items())
     flat, _ = ravel_pytree(continuous)
-
     size = flat.size
 
     def one(centre, whitener, log_det, freedom):
@@ -102,6 +110,10 @@ def log_base(density: Density, base: Base, position: dict) -> jax.Array:
 
         mixed = jnp.logaddexp(math.log(FLOW_SHARE) + log_flow(base.flow, flat), math.log1p(-FLOW_SHARE) + mixed)
     return value + mixed
+
+
+def _log_law(support: Support, law: Any, free: jax.Array) -> jax.Array:
+    return jnp.sum(law.log_prob(support.constrain(free))) + support.log_det(free)
 
 
 def blank(density: Density, dtype) -> tuple[jax.Array, object]:
@@ -183,6 +195,16 @@ def mixture(shares, centres, covariances, states: dict, counts: dict | None = No
     return Base(*(jnp.asarray(part, dtype) for part in (log_shares, *padded)), states, counts or {})
 
 
+def lighter(base: Base) -> Base:
+    """The base with normal components and without the wide one: where walks end that come from the density itself.
+
+    Their weights q/p̃ are bounded by light tails, and walks do not come back to heavy ones in time.
+    """
+    real = int(jnp.isfinite(base.log_shares).sum())
+    shares = base.log_shares.at[real - 1].set(-jnp.inf) if real > 1 else base.log_shares
+    return base._replace(log_shares=shares - logsumexp(shares), freedoms=jnp.full_like(base.freedoms, NORMAL))
+
+
 def flat_states(density: Density) -> dict[str, jax.Array]:
     """Log-probabilities of the finite variables, all states alike."""
     shapes, dtype = density.shapes(), jnp.result_type(float)
@@ -193,4 +215,6 @@ def flat_states(density: Density) -> dict[str, jax.Array]:
     }
 
 
-__all__ = ["DENSE", "FREEDOM", "Base", "base_over", "blank", "draw", "flat_states", "log_base", "mixture", "parts"]
+__all__ = [
+    "DENSE", "FREEDOM", "Base", "base_over", "blank", "draw", "flat_states", "lighter", "log_base", "mixture", "parts",
+]  # fmt: skip

@@ -37,8 +37,8 @@ class Bennett:
         temperatures: of every walk.
         pilot: walkers of the pilot.
         base: where walks start: None for the modes that climbs find, "pathfinder", "flow" (fitted to annealed draws),
-            or draws of the density (a dict by variable, or what `un.sample` returns) whose mean and covariance a
-            Student's t takes.
+            NumPyro distributions of the continuous variables (a dict), or draws of the density (a dict by variable, or
+            what `un.sample` returns) whose mean and covariance a Student's t takes.
 
     Example:
         >>> import unnorm as un

@@ -1,4 +1,4 @@
-"""Bases other than the pilot's own: from Pathfinder's normal approximations, from a flow, or from given draws."""
+"""Bases other than the pilot's own: Pathfinder's normal approximations, given distributions, given draws."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from blackjax.vi import pathfinder
 from jax.flatten_util import ravel_pytree
+from numpyro.distributions import Distribution
 
 from unnorm.density import Density
 from unnorm.diagnostics.verdict import listed
@@ -19,6 +20,7 @@ from unnorm.sampling.base import Target
 
 PATHFINDER, FLOW = "pathfinder", "flow"
 PATHS, DRAWS = 8, 200  # of Pathfinder, from random starts; draws of each, whose spread is taken
+LOOKS = 100  # draws of a given law: do they lie in the support?
 STEPS = 30  # of a path, at most
 PIECES = 4  # of the given draws, each with a component if it lies apart: chains may stand in modes of their own
 
@@ -30,7 +32,7 @@ def require_flowjax(who: str) -> None:
 
 
 def check_base(who: str, density: Density, base: Any) -> None:
-    """Refuse a base that is neither None, "pathfinder", "flow" nor draws of the density."""
+    """Refuse a base that is neither None, "pathfinder", "flow", NumPyro distributions nor draws of the density."""
     if base is None or isinstance(base, str) and base in (PATHFINDER, FLOW):
         if base and not free_size(density):
             raise ValueError(
@@ -40,33 +42,93 @@ def check_base(who: str, density: Density, base: Any) -> None:
         if base == FLOW:
             require_flowjax(f"{who} with base={FLOW!r}")
         return
-    draws = _draws(base)
+    if (laws := laws_in(base)) is not None:
+        _check_laws(who, density, laws)
+        return
+    if _draws(base) is None:
+        raise ValueError(
+            f"{who} was given base={base!r}; expected None, 'pathfinder', 'flow', NumPyro distributions by variable, "
+            "or draws: a dict by variable or what un.sample returns; pass one of these."
+        )
+    check_draws(who, "a base", density, base, 2 * (free_size(density) + 1))
+
+
+def laws_in(base: Any) -> dict[str, Distribution] | None:
+    """The base as NumPyro distributions by variable; None if it is something else."""
+    found = isinstance(base, Mapping) and any(isinstance(law, Distribution) for law in base.values())
+    return dict(base) if found else None
+
+
+def _check_laws(who: str, density: Density, laws: dict[str, Distribution]) -> None:
+    shapes = {name: shape for name, shape in density.shapes().items() if not density.variables[name].discrete}
+    if set(laws) != set(shapes):
+        raise ValueError(
+            f"{who} was given base with distributions of {listed(list(laws))}; expected one of every continuous "
+            f"variable, {listed(list(shapes)) or 'of which there is none'}; pass these."
+        )
+    for name, law in laws.items():
+        found = tuple(law.shape()) if isinstance(law, Distribution) else type(law).__name__
+        if found != shapes[name]:
+            raise ValueError(
+                f"{who} was given a base of {name} with {found}; expected a distribution of the shape {shapes[name]}; "
+                "use expand or to_event."
+            )
+        density.variables[name].check(np.asarray(law.sample(jax.random.key(0), (LOOKS,)), float), f"base of {name}")
+
+
+def base_of_laws(base: Base, laws: dict[str, Distribution]) -> Base:
+    """The base with these laws in place of its mixture."""
+
+    def as_base(leaf):
+        leaf = jnp.asarray(leaf)
+        return leaf.astype(base.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return base._replace(laws=jax.tree.map(as_base, laws))
+
+
+def check_draws(who: str, what: str, density: Density, given: Any, least: int) -> None:
+    """Refuse what are no draws of every variable, or too few."""
+    draws = _draws(given)
     if draws is None:
         raise ValueError(
-            f"{who} was given base={base!r}; expected None, 'pathfinder', 'flow', or draws: a dict by variable or "
-            "what un.sample returns; pass one of these."
+            f"{who} was given {what} of {type(given).__name__}; expected draws: a dict by variable or what un.sample "
+            "returns; pass one of these."
         )
     missing = [name for name in density.variables if name not in draws]
     if missing:
         raise ValueError(
-            f"{who} was given a base of draws of {listed(list(draws)) or 'nothing'}; expected {missing[0]} too; pass "
+            f"{who} was given {what} of draws of {listed(list(draws)) or 'nothing'}; expected {missing[0]} too; pass "
             "draws of every variable."
         )
     for name, shape in density.shapes().items():
         found = np.shape(draws[name])
         if len(found) <= len(shape) or found[len(found) - len(shape) :] != shape:
             raise ValueError(
-                f"{who} was given a base of {name} of the shape {found}; expected draws of the shape {shape} along the "
+                f"{who} was given {what} of {name} of the shape {found}; expected draws of the shape {shape} along the "
                 "first axis; reshape it."
             )
-    rows, least = _rows(density, draws), 2 * (free_size(density) + 1)
+    rows = _rows(density, draws)
     sizes = {name: len(value) for name, value in rows.items()}
     if len(set(sizes.values())) > 1 or min(sizes.values()) < least:
         raise ValueError(
-            f"{who} was given a base of {sizes} draws; expected as many of every variable, at least {least}; pass more."
+            f"{who} was given {what} of {sizes} draws; expected as many of every variable, at least {least}; pass more."
         )
     for name, support in density.variables.items():
-        support.check(rows[name], f"base of {name}")
+        support.check(rows[name], f"{what.split()[-1]} of {name}")
+
+
+def chains_in(given: Any) -> int | None:
+    """How many chains draws are of, one after the other in `positions_of`; None where they are of none."""
+    return given.posterior.sizes.get("chain", 1) if hasattr(given, "posterior") else None
+
+
+def positions_of(density: Density, given: Any, dtype) -> dict[str, jax.Array]:
+    """Draws that were checked as positions, (n, *free shape) by variable."""
+    rows = {name: jnp.asarray(value, dtype) for name, value in _rows(density, _draws(given)).items()}
+    return {
+        name: value if density.variables[name].discrete else jax.vmap(density.variables[name].unconstrain)(value)
+        for name, value in rows.items()
+    }
 
 
 def _draws(base: Any) -> Mapping | None:
@@ -150,4 +212,7 @@ def _distinct(normals: list[tuple[np.ndarray, np.ndarray, float]]) -> list[Mode]
     return distinct_modes(np.array([mean for mean, *_ in normals]), np.array(heights), np.linalg.inv(np.array(spread)))
 
 
-__all__ = ["FLOW", "PATHFINDER", "base_of_draws", "base_of_pathfinder", "check_base", "require_flowjax"]
+__all__ = [
+    "FLOW", "PATHFINDER", "base_of_draws", "base_of_laws", "base_of_pathfinder", "chains_in", "check_base",
+    "check_draws", "laws_in", "positions_of", "require_flowjax",
+]  # fmt: skip

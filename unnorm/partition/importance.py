@@ -26,8 +26,9 @@ class ImportanceSampling:
 
     Args:
         draws: from q.
-        base: q: None for the modes that climbs find, "pathfinder", "flow" (fitted to annealed draws), or draws of the
-            density (a dict by variable, or what `un.sample` returns) whose mean and covariance a Student's t takes.
+        base: q: None for the modes that climbs find, "pathfinder", "flow" (fitted to annealed draws), NumPyro
+            distributions of the continuous variables (a dict), or draws of the density (a dict by variable, or what
+            `un.sample` returns) whose mean and covariance a Student's t takes.
 
     Example:
         >>> import unnorm as un

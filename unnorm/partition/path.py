@@ -94,11 +94,7 @@ def added(*costs: dict[str, int]) -> dict[str, int]:
 
 def path_findings(density: Density, path: Path, run: Run) -> list[Finding]:
     """What the pilot and the walkers say against the run."""
-    findings = []
-    reached = float(path.cloud.power)
-    if reached < 1:
-        what = f"the pilot stopped at λ = {reached:.3g} of 1"
-        findings.append(Finding(what, "raise pilot, or rescale the variables"))
+    findings = not_arrived(path)
     if path.moves.continuous and not np.min(run.acceptance) >= LEAST_ACCEPTANCE:
         what = f"as few as {np.min(run.acceptance):.1%} of the moves were accepted at some temperature"
         findings.append(Finding(what, "rescale or smooth the density"))
@@ -107,6 +103,14 @@ def path_findings(density: Density, path: Path, run: Run) -> list[Finding]:
         what = f"the last walkers do not balance: E[∂ log p̃] = 0, E[(x − c) ∂ log p̃] = −1 fail (p = {level:.1e})"
         findings.append(Finding(what, "some of the mass was not reached: raise temperatures, or reparametrize"))
     return findings
+
+
+def not_arrived(path: Path) -> list[Finding]:
+    """Whether the pilot gave up before the density."""
+    reached = float(path.cloud.power)
+    if reached >= 1:
+        return []
+    return [Finding(f"the pilot stopped at λ = {reached:.3g} of 1", "raise pilot, or rescale the variables")]
 
 
 def not_numbers(density: Density, run: Run) -> list[Finding]:
@@ -124,6 +128,6 @@ def numberless(density: Density, bad: int, looks: int) -> list[Finding]:
 
 
 __all__ = [
-    "OF_CHAINS", "Path", "added", "begun", "moves_along", "not_numbers", "numberless", "path_findings", "path_for",
-    "path_from", "with_flow",
+    "OF_CHAINS", "Path", "added", "begun", "moves_along", "not_arrived", "not_numbers", "numberless", "path_findings",
+    "path_for", "path_from", "with_flow",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import Finding
 from unnorm.partition.bases import Base, flat_states, mixture
 from unnorm.partition.climbs import STARTS, Climbs
-from unnorm.partition.given import PATHFINDER, base_of_draws, base_of_pathfinder
+from unnorm.partition.given import PATHFINDER, base_of_draws, base_of_laws, base_of_pathfinder, laws_in
 from unnorm.partition.moves import moves_for
 from unnorm.partition.nodes import free_size
 from unnorm.partition.quadrature import improper
@@ -93,7 +93,8 @@ def base_for(density: Density, key: jax.Array, given: Any = None) -> tuple[Base,
     Args:
         density: bare.
         key: of the pilot.
-        given: None, "pathfinder", or draws that the base is made of; the pilot still looks whether Z is infinite.
+        given: None, "pathfinder", distributions or draws that the base is made of; the pilot still looks whether Z is
+            infinite.
     """
     climb_key, walk_key, pull_key, path_key = jax.random.split(key, 4)
     values, gradients, counts, states = 0, 0, {}, {}
@@ -107,7 +108,8 @@ def base_for(density: Density, key: jax.Array, given: Any = None) -> tuple[Base,
         values += 0 if linear else TRIALS * sum(logits.size for logits in flat.values())
         gradients += TRIALS * linear
     cost = {"values": values, "gradients": gradients}
-    if given is not None and given != PATHFINDER:
+    laws = laws_in(given)
+    if given is not None and given != PATHFINDER and laws is None:
         looked = Climbs(density, climb_key, counts) if free_size(density) else None
         return base_of_draws(density, given, _negative_binomials), *_seen(density, looked, cost)
     if not free_size(density):
@@ -117,7 +119,8 @@ def base_for(density: Density, key: jax.Array, given: Any = None) -> tuple[Base,
     if given == PATHFINDER and not endless:
         base, spent = base_of_pathfinder(density, path_key, counts)
         cost = {kind: cost[kind] + spent[kind] for kind in cost}
-    return base._replace(states=states), cost, endless
+    base = base._replace(states=states)
+    return base if laws is None else base_of_laws(base, laws), cost, endless
 
 
 def _seen(density: Density, pilot: Climbs | None, cost: dict[str, int]) -> tuple[dict[str, int], Finding | None]:

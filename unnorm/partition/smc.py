@@ -45,8 +45,8 @@ class SMC:
             unbiased). The last two run in independent populations, whose spread is the standard error.
         populations: of those two.
         base: where walks start: None for the modes that climbs find, "pathfinder", "flow" (fitted to annealed draws),
-            or draws of the density (a dict by variable, or what `un.sample` returns) whose mean and covariance a
-            Student's t takes.
+            NumPyro distributions of the continuous variables (a dict), or draws of the density (a dict by variable, or
+            what `un.sample` returns) whose mean and covariance a Student's t takes.
 
     Example:
         >>> import unnorm as un
