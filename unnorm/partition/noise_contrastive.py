@@ -91,7 +91,7 @@ def contrasted(noise: np.ndarray, draws: np.ndarray) -> tuple[float, float, floa
     slope = (taken * (1 - taken)).sum() + (refused * (1 - refused)).sum()
     variance = len(noise) * taken.var(ddof=1) + draws.size**2 / effective * refused.var(ddof=1)
     worth_of_noise = taken.sum() ** 2 / (taken**2).sum()
-    return value, math.sqrt(variance) / slope, float(min(effective, worth_of_noise))
+    return value, float(math.sqrt(variance) / slope), float(min(effective, worth_of_noise))
 
 
 __all__ = ["NCE", "contrasted"]
