@@ -67,6 +67,14 @@ def test_distributions_that_do_not_fit_are_refused(base, words):
         log_z(normal_and_gamma, AIS(base=base))
 
 
+def test_draws_on_a_bound_are_no_infinity():
+    """Of an exponential law; five are 0, and log 0 is no coordinate."""
+    draws = {"s": np.append(np.zeros(5), np.random.default_rng(0).exponential(size=1000))}
+    z = log_z(un.Density(lambda s: -s, {"s": un.Positive}), ImportanceSampling(base=draws))
+    assert z.verdict == "ok" and z.standard_error < 0.05, z
+    assert_within(z.value, 0.0, z.standard_error)
+
+
 # -- walks back ------------------------------------------------------------------------
 def exact_draws(count, seed):
     """Of the target "unequal pair"."""

@@ -175,7 +175,7 @@ def test_a_base_with_a_flow_is_normalized_and_drawn_from():
         heights = jax.lax.map(lambda flat: log_base(density, base, unravel(flat)), points, batch_size=4096)
         mass = np.exp(np.asarray(heights)) * 0.05**2
         drawn = jax.vmap(lambda key: draw(density, base, key)["x"])(jax.random.split(jax.random.key(1), 4000))
-    assert mass.sum() == pytest.approx(1.0, abs=0.01)
+    assert mass.sum() == pytest.approx(1.0, abs=1e-3)  # a finer grid: 4e-4 are outside
     near = np.asarray(drawn)[np.abs(drawn).max(1) < 3]
     inside = mass * (np.abs(points).max(1) < 3)
     assert_within(len(near) / 4000, inside.sum(), 0.5 / math.sqrt(4000))

@@ -19,7 +19,7 @@ from unnorm.partition.path import added, not_numbers, path_findings, path_for
 from unnorm.partition.weighted import ADVICE, infinite, refuse_small, settled, worth
 
 LEAST_OVERLAP = 0.02  # of the works' two laws; without any the ratio rests on no walk
-HALVINGS = 10_000  # of where the root may lie: works of walkers that were lost reach to −1e30
+ITERATIONS = 10_000  # of the root search, at most: works of walkers that were lost reach to −1e30
 LEAST_FAMILIES = 100  # first ancestors of the walkers that the way back starts from
 
 
@@ -120,7 +120,7 @@ def balance(forward: np.ndarray, reverse: np.ndarray) -> float:
         return expit(forward - c - ratio).sum() - expit(c + ratio - reverse).sum()
 
     ends = min(forward.min(), reverse.min()) - 50 - abs(ratio), max(forward.max(), reverse.max()) + 50 + abs(ratio)
-    return float(brentq(unbalanced, *ends, xtol=1e-10, maxiter=HALVINGS))
+    return float(brentq(unbalanced, *ends, xtol=1e-10, maxiter=ITERATIONS))
 
 
 __all__ = ["Bennett", "balance", "bennett"]

@@ -123,12 +123,13 @@ def chains_in(given: Any) -> int | None:
 
 
 def positions_of(density: Density, given: Any, dtype) -> dict[str, jax.Array]:
-    """Draws that were checked as positions, (n, *free shape) by variable."""
-    rows = {name: jnp.asarray(value, dtype) for name, value in _rows(density, _draws(given)).items()}
-    return {
-        name: value if density.variables[name].discrete else jax.vmap(density.variables[name].unconstrain)(value)
-        for name, value in rows.items()
-    }
+    """Draws that were checked as positions, (n, *free shape) by variable; those on a bound are just inside."""
+    positions = {}
+    for name, value in _rows(density, _draws(given)).items():
+        support = density.variables[name]
+        inside = jnp.asarray(value if support.discrete else support.inward(value), dtype)
+        positions[name] = inside if support.discrete else jax.vmap(support.unconstrain)(inside)
+    return positions
 
 
 def _draws(base: Any) -> Mapping | None:
@@ -158,8 +159,7 @@ def base_of_draws(density: Density, base: Any, negative_binomials: Any) -> Base:
         counts = negative_binomials(unbounded)
     if not free_size(density):
         return base_over(density, [], counts)._replace(states=states)
-    continuous = {n: s for n, s in density.variables.items() if not s.discrete}
-    free = {name: jax.vmap(support.unconstrain)(jnp.asarray(rows[name])) for name, support in continuous.items()}
+    free, _ = parts(density, positions_of(density, base, jnp.result_type(float)))
     flat = np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(free), float)
     pieces = [piece for piece in np.array_split(flat, PIECES) if len(piece) > 2 * flat.shape[1]] or [flat]
     modes = _distinct([(piece.mean(0), np.atleast_2d(np.cov(piece.T)), 0.0) for piece in pieces])
