@@ -323,6 +323,14 @@ def test_smoothing_leaves_the_body_of_the_weights_and_equal_weights_alone():
     assert np.isnan(pareto_smoothed(np.ones(100))[1])
 
 
+def test_rounding_makes_no_tail():
+    """Three values of a weight, split by rounding, which had made k̂ = 4."""
+    rng = np.random.default_rng(0)
+    logs = 34.0 + rng.choice([0.0, 0.3, 0.6], 500, p=[0.3, 0.68, 0.02])
+    smoothed, shape = pareto_smoothed(logs + 1e-14 * rng.normal(size=500))
+    assert not too_heavy(shape, 500) and mean_of(smoothed) == pytest.approx(mean_of(logs), abs=1e-9)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian", "lattice", "mixed"])
 def test_intervals_of_annealing_cover(name):

@@ -35,17 +35,25 @@ def test_couplings_are_the_log_densitys(support, states, x64):
 
 
 @pytest.mark.parametrize("power", [0.0, 0.7, 1.0])
-def test_clusters_leave_the_tempered_density_as_it_is(power):
+@pytest.mark.parametrize("share_kept", [0.0, 0.5])
+def test_clusters_leave_the_tempered_density_as_it_is(power, share_kept):
     """32 states, drawn with their probabilities and moved: chi-squared of where they are then."""
     couplings, _ = couplings_of(quadratic(un.Binary[5]))
     events = np.array(list(itertools.product((0, 1), repeat=5)), float)
     base = np.random.default_rng(2).normal(size=5) / 2
-    heights = power * (np.einsum("ni,ij,nj->n", events, PAIRS, events) + events @ FIELD)
-    heights += (1 - power) * (2 * events - 1) @ base
+    kept = np.arange(len(couplings.pulls)) < share_kept * len(couplings.pulls)  # bonds of the base too
+    signs = 2 * events - 1
+    strengths = np.where(kept, 1.0, power) * np.asarray(couplings.pulls)
+    pairs = np.append(strengths, 0.0)[couplings.bonds]
+    beside = np.concatenate([signs, np.zeros((32, 1))], 1)[:, couplings.neighbours]
+    heights = 0.5 * (signs[:, :, None] * pairs * beside).sum((1, 2))
+    heights += signs @ (power * np.asarray(couplings.fields) + (1 - power) * base)
     mass = np.exp(heights) / np.exp(heights).sum()
     count = 40_000
     before = 2 * events[np.random.default_rng(3).choice(32, count, p=mass)] - 1
-    move = jax.jit(jax.vmap(lambda signs, key: flipped(couplings, jnp.asarray(base), power, signs, key)))
+    move = jax.jit(
+        jax.vmap(lambda signs, key: flipped(couplings, jnp.asarray(base), power, signs, key, jnp.asarray(kept)))
+    )
     after = np.asarray(move(jnp.asarray(before), jax.random.split(jax.random.key(0), count)))
     assert 0.2 < np.mean(after != before) < 0.6
     seen = np.bincount((after > 0) @ 2 ** np.arange(4, -1, -1), minlength=32)

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 HEAVY = 0.7  # Pareto shape above which means of the weights cannot be trusted
+ROUNDING = 1e-12  # of log weights, relative
 
 
 def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
@@ -34,7 +35,7 @@ def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     inside = np.isfinite(log_weights)
     if inside.sum() < 25 or np.ptp(log_weights[inside]) < 1e-12:
         return log_weights, math.nan
-    given = log_weights[inside]
+    given = _tied(log_weights[inside])
     tail = np.sort(given)[-math.ceil(min(0.2 * len(given), 3 * math.sqrt(len(given)))) :]
     if tail[0] == tail[-1]:  # the heaviest weights of a few states, drawn many times
         return log_weights, math.nan
@@ -47,6 +48,16 @@ def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     found = log_weights.copy()
     found[inside] = smoothed - smoothed[below] + given[below]
     return found, float(shape)
+
+
+def _tied(values: np.ndarray) -> np.ndarray:
+    """Values that differ by rounding alone made equal: what splits them is no tail of a law."""
+    order = np.argsort(values)
+    ordered = values[order]
+    starts = np.append(True, np.diff(ordered) > ROUNDING * max(np.abs(ordered).max(), 1.0))
+    tied = np.empty_like(values)
+    tied[order] = ordered[starts][np.cumsum(starts) - 1]
+    return tied
 
 
 def too_heavy(shape: float, count: int) -> bool:

@@ -12,11 +12,11 @@ from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.methods import method, static
 from unnorm.partition.annealing import annealed, reversed_from, standing
-from unnorm.partition.base import LogZ
+from unnorm.partition.base import LogZ, added
 from unnorm.partition.bases import lighter
 from unnorm.partition.given import chains_in, check_base, check_draws, positions_of
 from unnorm.partition.moves import cost_of
-from unnorm.partition.path import added, begun, not_arrived, path_findings, path_for, path_from
+from unnorm.partition.path import begun, not_arrived, path_findings, path_for, path_from
 from unnorm.partition.weighted import infinite, judged, refuse_small
 
 RISK = 0.05  # by Markov's inequality P(log Ẑ − log Z > log 1/risk) is at most this

@@ -11,14 +11,15 @@ from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.partition.agreement import agree, best_of, combined, healthy, settled_by
 from unnorm.partition.annealing import annealed
-from unnorm.partition.base import LogZ, measures
+from unnorm.partition.base import LogZ, added, measures
 from unnorm.partition.bases import Base
 from unnorm.partition.bridge import Bridge, bridged
 from unnorm.partition.importance import weighed
 from unnorm.partition.moves import cost_of
 from unnorm.partition.nodes import free_size
-from unnorm.partition.path import Path, added, path_findings, path_from
+from unnorm.partition.path import Path, path_findings, path_from
 from unnorm.partition.pilot import base_for
+from unnorm.partition.thinned import thinned
 from unnorm.partition.weighted import by_ancestor, infinite, judged
 from unnorm.progress import report
 
@@ -197,7 +198,9 @@ def _run(density: Density, path: Path, key: jax.Array, size: Size, budget: Budge
 
 
 def _wider(base: Base) -> Base:
+    """The base of the second route: wider, and of other bonds that are left out."""
     return base._replace(
+        thinned=base.thinned and thinned(base.couplings, seed=1),
         factors=WIDER * base.factors,
         whiteners=base.whiteners / WIDER,
         log_dets=base.log_dets + base.centres.shape[1] * math.log(WIDER),

@@ -130,4 +130,9 @@ class Estimator(Protocol):
         """Return the estimate of log Z of a density whose values are all present."""
 
 
-__all__ = ["VERDICTS", "Estimator", "LogZ", "measures"]
+def added(*costs: dict[str, int]) -> dict[str, int]:
+    """Evaluations together."""
+    return {kind: sum(cost[kind] for cost in costs) for kind in ("values", "gradients")}
+
+
+__all__ = ["VERDICTS", "Estimator", "LogZ", "added", "measures"]

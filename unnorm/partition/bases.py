@@ -10,9 +10,10 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.special import gammaln, logsumexp
 
 from unnorm.density import Density
-from unnorm.partition.clusters import Couplings
+from unnorm.partition.clusters import Couplings, position_of, signs_of
 from unnorm.partition.frame import Mode
 from unnorm.partition.nodes import free_size
+from unnorm.partition.thinned import Thinned, drawn_signs, log_tilt
 from unnorm.supports import Support
 
 FREEDOM = 5.0  # of Student's t at a mode: heavier than the density, so that importance weights stay bounded
@@ -40,6 +41,7 @@ class Base(NamedTuple):
     states: dict[str, jax.Array]  # log-probabilities (*free shape, states) of finite variables
     counts: dict[str, jax.Array]  # mean and size (2, *shape) of the negative binomials of counts
     couplings: Couplings | None = None  # of the density that it leads to, for moves of clusters
+    thinned: Thinned | None = None  # which of the couplings the base has too
     flow: Any = None  # unnorm.partition.flows.Flow over the continuous coordinates, with the mixture beside it
     laws: dict[str, Any] | None = None  # NumPyro distributions of the continuous variables, in place of the mixture
     log_step: jax.Array | None = None  # of moves, where it is known: a base near to the density leaves few to learn it
@@ -91,6 +93,8 @@ def log_base(density: Density, base: Base, position: dict) -> jax.Array:
     value = jnp.zeros((), base.dtype)
     for name, given in discrete.items():
         value = value + _log_discrete(density, base, name, given)
+    if base.thinned is not None:
+        value = value + log_tilt(base.couplings, base.thinned, signs_of(density, discrete))
     if not continuous:
         return value
     if base.laws is not None:
@@ -124,6 +128,9 @@ def blank(density: Density, dtype) -> tuple[jax.Array, object]:
 
 
 def _discrete_draw(density: Density, base: Base, key: jax.Array) -> dict:
+    if base.thinned is not None:
+        like = {name: logits[..., 0] for name, logits in base.states.items()}
+        return position_of(density, drawn_signs(base.thinned, key), like)
     drawn = {}
     for i, (name, logits) in enumerate(base.states.items()):
         states = jnp.asarray(density.variables[name].states, base.dtype)

@@ -12,10 +12,10 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.methods import method, static
 from unnorm.partition.annealing import annealed, reversed_from
-from unnorm.partition.base import LogZ
+from unnorm.partition.base import LogZ, added
 from unnorm.partition.given import check_base
 from unnorm.partition.moves import cost_of
-from unnorm.partition.path import added, not_numbers, path_findings, path_for
+from unnorm.partition.path import not_numbers, path_findings, path_for
 from unnorm.partition.weighted import ADVICE, infinite, refuse_small, settled, worth
 
 LEAST_OVERLAP = 0.02  # of the works' two laws; without any the ratio rests on no walk

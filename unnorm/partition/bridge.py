@@ -14,13 +14,13 @@ from unnorm.diagnostics.mixing import effective_size, r_hat
 from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.methods import method, static
 from unnorm.partition.agreement import agree
-from unnorm.partition.base import LogZ
+from unnorm.partition.base import LogZ, added
 from unnorm.partition.bases import Base, blank
 from unnorm.partition.chains import Chains, chains_of, steps_of
 from unnorm.partition.identities import chains_off_balance
 from unnorm.partition.importance import weighed
 from unnorm.partition.moves import cost_of, height_of, moves_for
-from unnorm.partition.path import OF_CHAINS, added, numberless
+from unnorm.partition.path import OF_CHAINS, numberless
 from unnorm.partition.pilot import base_for
 from unnorm.partition.weighted import infinite, refuse_discrete, refuse_small, settled
 

@@ -56,10 +56,12 @@ def couplings_of(density: Density) -> tuple[Couplings | None, dict[str, int]]:
     return Couplings(*arrays), found.evaluations
 
 
-def flipped(couplings: Couplings, base_fields: jax.Array, power, signs: jax.Array, key: jax.Array) -> jax.Array:
-    """New signs (sites,), drawn from the old ones: q^(1−λ) p̃^λ stays as it is, q having fields and no couplings."""
+def flipped(
+    couplings: Couplings, base_fields: jax.Array, power, signs: jax.Array, key: jax.Array, kept: jax.Array | None = None
+) -> jax.Array:
+    """New signs (sites,), drawn from the old ones: q^(1−λ) p̃^λ stays as it is, q having fields and the bonds `kept`."""
     lay, choose = jax.random.split(key)
-    sites, pulls = len(signs), power * couplings.pulls
+    sites, pulls = len(signs), couplings.pulls * (power if kept is None else jnp.where(kept, 1.0, power))
     fields = base_fields + power * (couplings.fields - base_fields)
     # bond by bond, so that both of its ends see the same; one more for the rows that are filled up
     laid = jax.random.uniform(lay, pulls.shape, pulls.dtype) < -jnp.expm1(-2 * jnp.abs(pulls))
@@ -95,9 +97,12 @@ def _labelled(bonded: jax.Array, neighbours: jax.Array) -> jax.Array:
 
 
 def signs_of(density: Density, position: dict) -> jax.Array:
-    """A position as signs (sites,), + where a site is in the second of its two states."""
-    parts = [position[name] == density.variables[name].states[1] for name in sorted(position)]
-    return jnp.where(jnp.concatenate([part.ravel() for part in parts]), 1.0, -1.0)
+    """A position as signs (sites,), + where a site is in the second of its two states; linear, for its derivatives."""
+    parts = []
+    for name in sorted(position):
+        low, high = density.variables[name].states
+        parts.append((2 * (position[name] - low) / (high - low) - 1).ravel())
+    return jnp.concatenate(parts)
 
 
 def position_of(density: Density, signs: jax.Array, like: dict) -> dict:
@@ -116,4 +121,12 @@ def fields_of(states: dict[str, jax.Array]) -> jax.Array:
     return jnp.concatenate([((logs[..., 1] - logs[..., 0]) / 2).ravel() for _, logs in sorted(states.items())])
 
 
-__all__ = ["Couplings", "couplings_of", "fields_of", "flipped", "position_of", "signs_of"]
+def states_of(fields: jax.Array, like: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Log-probabilities like those given that have such fields."""
+    signs = jnp.asarray([-1.0, 1.0], fields.dtype)
+    cuts = np.cumsum([like[name].size // 2 for name in sorted(like)])[:-1]
+    parts = dict(zip(sorted(like), jnp.split(fields, cuts), strict=True))
+    return {name: jax.nn.log_softmax(parts[name][:, None] * signs).reshape(logs.shape) for name, logs in like.items()}
+
+
+__all__ = ["Couplings", "couplings_of", "fields_of", "flipped", "position_of", "signs_of", "states_of"]

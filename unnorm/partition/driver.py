@@ -1,6 +1,7 @@
 """`un.log_z`: log of the normalizing constant, with an error bar and a verdict."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from unnorm.partition.over import as_dataset, log_z_over, read_over
 from unnorm.progress import bar
 from unnorm.supports import _PyTree
 
+MOST, LEAST, SMALL = 3_000_000, 500_000, 200  # evaluations by "auto": to so many numbers in an event, and ever
+
 
 def log_z(
     p: Density,
@@ -26,7 +29,7 @@ def log_z(
     *,
     over: Mapping[str, Any] | None = None,
     target_error: float = 0.05,
-    max_evaluations: int = 3_000_000,
+    max_evaluations: int | None = None,
     seed: int | None = None,
     progress: bool = True,
     dtype: Any = None,
@@ -42,7 +45,8 @@ def log_z(
         over: ``{parameter: values}``, a scalar parameter or constant: log Z at each value, from one annealed run that
             goes on from value to value (`SMC`, whose options are the estimator's), or exactly.
         target_error: the standard error that "auto" aims at, in nats.
-        max_evaluations: of the log-density and its gradient that "auto" may spend.
+        max_evaluations: of the log-density and its gradient that "auto" may spend; None: 3 million, above 200 numbers
+            in an event fewer in proportion, down to 500,000, for each then takes longer.
         seed: a whole number; None draws one and records it.
         dtype: float64 unless the density has PyTree parameters.
         strict: raise where the result did not pass.
@@ -76,7 +80,8 @@ def log_z(
     p, name, values = (p, None, None) if over is None else read_over(p, over)
     p.shapes()
     bare, findings = p.charted().bare(), []
-    _check(target_error=target_error, max_evaluations=max_evaluations)
+    most = most_evaluations(bare) if max_evaluations is None else max_evaluations
+    _check(target_error=target_error, max_evaluations=most)
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
     has_tree = any(isinstance(support, _PyTree) for support in p.supports.values())
     dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
@@ -91,7 +96,7 @@ def log_z(
         told["findings"] += findings
         return as_dataset(p, name, values, arrays, told, seed, strict)
     if estimator is None:
-        estimator, why = chosen(bare, target_error, max_evaluations)
+        estimator, why = chosen(bare, target_error, most)
         findings.append(Finding(why, "name an estimator to change it", NOTE))
     with jax.enable_x64(dtype == np.float64), bar(type(estimator).__name__, 1.0, progress):
         found = estimator(cast(bare, dtype), jax.random.key(seed))
@@ -107,6 +112,12 @@ def chosen(density: Density, target_error: float, max_evaluations: int) -> tuple
         return Exact(), "Exact was chosen, because Z is within its reach"
     why = f"two routes were taken, because {density.name} is too large for an exact Z"
     return Auto(target_error, max_evaluations), why
+
+
+def most_evaluations(density: Density) -> int:
+    """What "auto" may spend on a density where nobody says: about a minute where the function itself takes no time."""
+    numbers = sum(math.prod(shape) for shape in density.shapes().values())
+    return max(LEAST, MOST * SMALL // max(numbers, SMALL))
 
 
 def _check(**options: Any) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 from unnorm.density import Density
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.methods import method, static
-from unnorm.partition.base import LogZ
+from unnorm.partition.base import LogZ, added
 from unnorm.partition.bases import Base, draw, log_base
 from unnorm.partition.given import check_base
 from unnorm.partition.moves import height_of
-from unnorm.partition.path import added, begun
+from unnorm.partition.path import begun
 from unnorm.partition.weighted import infinite, judged, refuse_small
 
 

@@ -227,7 +227,8 @@ def swept(density, base, moves: Moves, power, walker: Walker, key, backward: boo
 
 def clustered(density, base, power, walker: Walker, key) -> tuple[Walker, jax.Array]:
     """Clusters of two-state sites flip together; reversible."""
-    signs = flipped(base.couplings, fields_of(base.states), power, signs_of(density, walker.position), key)
+    kept = None if base.thinned is None else base.thinned.kept
+    signs = flipped(base.couplings, fields_of(base.states), power, signs_of(density, walker.position), key, kept)
     there = looked(density, base, position_of(density, signs, walker.position))
     return there._replace(bad=walker.bad + there.bad), jnp.ones((), walker.log_target.dtype)
 

@@ -11,12 +11,12 @@ from scipy.special import logsumexp, softmax
 from unnorm.density import Density
 from unnorm.diagnostics.verdict import ERROR, NOTE, Finding
 from unnorm.methods import method, static
-from unnorm.partition.base import LogZ, measures
+from unnorm.partition.base import LogZ, added, measures
 from unnorm.partition.contours import REST, Explored, explored, flattened, pulls
 from unnorm.partition.identities import points_off_balance
 from unnorm.partition.moves import OUTSIDE
 from unnorm.partition.nodes import free_size
-from unnorm.partition.path import OF_CHAINS, added
+from unnorm.partition.path import OF_CHAINS
 from unnorm.partition.pilot import base_for
 from unnorm.partition.weighted import infinite, refuse_discrete, refuse_small
 

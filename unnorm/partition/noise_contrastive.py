@@ -10,13 +10,13 @@ from unnorm.density import Density
 from unnorm.diagnostics.mixing import effective_size
 from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.methods import method, static
-from unnorm.partition.base import LogZ
+from unnorm.partition.base import LogZ, added
 from unnorm.partition.bennett import balance
 from unnorm.partition.bridge import health, held_against
 from unnorm.partition.chains import chains_of, steps_of
 from unnorm.partition.importance import judged_by_tail, log_weights
 from unnorm.partition.moves import cost_of
-from unnorm.partition.path import added, moves_along, numberless
+from unnorm.partition.path import moves_along, numberless
 from unnorm.partition.pilot import base_for
 from unnorm.partition.weighted import infinite, refuse_small, settled
 
@@ -58,7 +58,7 @@ class NCE:
         base, cost, endless = base_for(density, pilot_key)
         if endless:
             return infinite(density, "nce", cost, endless)
-        moves, base, cost = moves_along(density, base, cost)
+        moves = moves_along(density, base)
         chains = chains_of(density, base, moves, walk_key, self.chains, self.draws)
         noise = log_weights(density, base, noise_key, self.noise_ratio * self.chains * self.draws)
         cost = added(cost, cost_of(density, moves, steps_of(self.chains, self.draws)))

@@ -12,12 +12,12 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import ERROR, Finding, Unreliable
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.partition.annealing import annealed
-from unnorm.partition.base import VERDICTS, LogZ, measures
+from unnorm.partition.base import VERDICTS, LogZ, added, measures
 from unnorm.partition.exact import Exact, has_exact, has_plan, plan_for
 from unnorm.partition.following import at, followed, summary, told_here, way_along
 from unnorm.partition.moves import Moves, cost_of, moves_for
 from unnorm.partition.nodes import log_integral
-from unnorm.partition.path import REPEATS, added, begun, path_findings, path_from
+from unnorm.partition.path import REPEATS, begun, path_findings, path_from
 from unnorm.partition.smc import SMC
 from unnorm.partition.weighted import judged
 

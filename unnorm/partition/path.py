@@ -9,8 +9,8 @@ import numpy as np
 from unnorm.density import Density
 from unnorm.diagnostics.verdict import WARNING, Finding
 from unnorm.partition.annealing import Cloud, Run, Schedule, piloted, schedule_along
+from unnorm.partition.base import added
 from unnorm.partition.bases import Base
-from unnorm.partition.clusters import couplings_of
 from unnorm.partition.given import FLOW
 from unnorm.partition.identities import coordinates, off_balance
 from unnorm.partition.jumps import JUMPS, has_two_modes
@@ -71,8 +71,7 @@ def path_from(
     density: Density, base: Base, cost: dict[str, int], key: jax.Array, walkers: int, moves: Moves | None = None
 ) -> Path:
     """The path from a base that is given, at a cost so far."""
-    if moves is None:
-        moves, base, cost = moves_along(density, base, cost)
+    moves = moves or moves_along(density, base)
     stages, cloud, rounds = piloted(density, base, moves, key, walkers, REPEATS)
     spent = cost_of(density, moves, walkers * (REPEATS * rounds + 1))
     if moves.continuous and has_two_modes(coordinates(density, cloud.walkers)):
@@ -80,16 +79,9 @@ def path_from(
     return Path(base, moves, stages, cloud, added(cost, spent))
 
 
-def moves_along(density: Density, base: Base, cost: dict[str, int]) -> tuple[Moves, Base, dict[str, int]]:
-    """A density's moves, the base with the couplings that these use, and the cost with what finding them took."""
-    couplings, found = couplings_of(density)
-    moves = moves_for(density)._replace(clusters=couplings is not None)
-    return moves, base._replace(couplings=couplings), added(cost, found)
-
-
-def added(*costs: dict[str, int]) -> dict[str, int]:
-    """Evaluations together."""
-    return {kind: sum(cost[kind] for cost in costs) for kind in ("values", "gradients")}
+def moves_along(density: Density, base: Base) -> Moves:
+    """A density's moves, of clusters too where the base knows its couplings."""
+    return moves_for(density)._replace(clusters=base.couplings is not None)
 
 
 def path_findings(density: Density, path: Path, run: Run) -> list[Finding]:
@@ -128,6 +120,6 @@ def numberless(density: Density, bad: int, looks: int) -> list[Finding]:
 
 
 __all__ = [
-    "OF_CHAINS", "Path", "added", "begun", "moves_along", "not_arrived", "not_numbers", "numberless", "path_findings",
+    "OF_CHAINS", "Path", "begun", "moves_along", "not_arrived", "not_numbers", "numberless", "path_findings",
     "path_for", "path_from", "with_flow",
 ]  # fmt: skip

@@ -9,12 +9,15 @@ import numpy as np
 
 from unnorm.density import Density
 from unnorm.diagnostics.verdict import Finding
+from unnorm.partition.base import added
 from unnorm.partition.bases import Base, flat_states, mixture
 from unnorm.partition.climbs import STARTS, Climbs
+from unnorm.partition.clusters import couplings_of, states_of
 from unnorm.partition.given import PATHFINDER, base_of_draws, base_of_laws, base_of_pathfinder, laws_in
 from unnorm.partition.moves import moves_for
 from unnorm.partition.nodes import free_size
 from unnorm.partition.quadrature import improper
+from unnorm.partition.thinned import thinned
 from unnorm.sampling.base import Target
 from unnorm.sampling.interactions import changes_by_gradient, changes_by_trial
 
@@ -96,6 +99,17 @@ def base_for(density: Density, key: jax.Array, given: Any = None) -> tuple[Base,
         given: None, "pathfinder", distributions or draws that the base is made of; the pilot still looks whether Z is
             infinite.
     """
+    couplings, found = couplings_of(density)
+    thin = None if couplings is None or given is not None else thinned(couplings)
+    if thin is not None:
+        base = mixture([1.0], [np.zeros(0)], [np.zeros((0, 0))], states_of(couplings.fields, flat_states(density)))
+        return base._replace(couplings=couplings, thinned=thin), found, None
+    base, cost, endless = _sought(density, key, given)
+    return base._replace(couplings=couplings), added(found, cost), endless
+
+
+def _sought(density: Density, key: jax.Array, given: Any) -> tuple[Base, dict[str, int], Finding | None]:
+    """`base_for` where nothing is known of the density's couplings."""
     climb_key, walk_key, pull_key, path_key = jax.random.split(key, 4)
     values, gradients, counts, states = 0, 0, {}, {}
     if any(s.discrete and s.states is None for s in density.variables.values()):
@@ -118,7 +132,7 @@ def base_for(density: Density, key: jax.Array, given: Any = None) -> tuple[Base,
     base, (cost, endless) = pilot.base, _seen(density, pilot, cost)
     if given == PATHFINDER and not endless:
         base, spent = base_of_pathfinder(density, path_key, counts)
-        cost = {kind: cost[kind] + spent[kind] for kind in cost}
+        cost = added(cost, spent)
     base = base._replace(states=states)
     return base if laws is None else base_of_laws(base, laws), cost, endless
 
@@ -128,10 +142,7 @@ def _seen(density: Density, pilot: Climbs | None, cost: dict[str, int]) -> tuple
     if pilot is None:
         return cost, None
     endless = improper(density, [], pilot.ridge) if pilot.ran_away or pilot.ridge is not None else None
-    return {
-        "values": cost["values"] + pilot.evaluations,
-        "gradients": cost["gradients"] + pilot.gradients,
-    }, endless
+    return added(cost, {"values": pilot.evaluations, "gradients": pilot.gradients}), endless
 
 
 __all__ = ["base_for"]

@@ -14,10 +14,10 @@ from unnorm.methods import method, static
 from unnorm.partition.agreement import agree
 from unnorm.partition.ais import RISK
 from unnorm.partition.annealing import annealed
-from unnorm.partition.base import LogZ
+from unnorm.partition.base import LogZ, added
 from unnorm.partition.given import check_base
 from unnorm.partition.moves import cost_of
-from unnorm.partition.path import Path, added, path_findings, path_for
+from unnorm.partition.path import Path, path_findings, path_for
 from unnorm.partition.populations import cost_of_populations, persistent, waste_free
 from unnorm.partition.weighted import by_ancestor, infinite, judged, refuse_small, settled
 

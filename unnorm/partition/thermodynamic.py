@@ -11,10 +11,10 @@ from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.diagnostics.weights import pareto_smoothed
 from unnorm.methods import method, static
 from unnorm.partition.annealing import Run, annealed
-from unnorm.partition.base import LogZ
+from unnorm.partition.base import LogZ, added
 from unnorm.partition.given import check_base
 from unnorm.partition.moves import cost_of
-from unnorm.partition.path import added, path_findings, path_for
+from unnorm.partition.path import path_findings, path_for
 from unnorm.partition.weighted import by_ancestor, infinite, judged, refuse_small
 
 CURVED = 1.0  # standard errors (and a hundredth of a nat) that the corrected rule may differ from stepping stones

@@ -116,7 +116,8 @@ def _of_weights(density: Density, logs: np.ndarray, shape: float, bounded: bool)
         yield Finding(f"{len(logs):,} independent weights are worth {effective:.1f} equal ones", ADVICE)
     else:
         what = f"{len(logs):,} independent weights are worth {effective:,.0f} equal ones"
-        yield Finding(f"{what}, Pareto shape k̂ = {shape:.2f}", "nothing is to be done", NOTE)
+        tail = f", Pareto shape k̂ = {shape:.2f}" if math.isfinite(shape) else ""
+        yield Finding(what + tail, "nothing is to be done", NOTE)
 
 
 __all__ = ["ADVICE", "by_ancestor", "infinite", "judged", "refuse_discrete", "refuse_small", "settled", "worth"]
