@@ -10,17 +10,17 @@ from scipy.special import expit
 
 from unnorm.density import Density
 from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.diagnostics.weights import pareto_smoothed
 from unnorm.methods import method, static
 from unnorm.partition.annealing import annealed, reversed_from
 from unnorm.partition.base import LogZ, added
 from unnorm.partition.given import check_base
 from unnorm.partition.moves import cost_of
 from unnorm.partition.path import not_numbers, path_findings, path_for
-from unnorm.partition.weighted import ADVICE, infinite, refuse_small, settled, worth
+from unnorm.partition.weighted import ADVICE, by_ancestor, infinite, judged, refuse_small, settled
 
 LEAST_OVERLAP = 0.02  # of the works' two laws; without any the ratio rests on no walk
 ITERATIONS = 10_000  # of the root search, at most: works of walkers that were lost reach to −1e30
-LEAST_FAMILIES = 100  # first ancestors of the walkers that the way back starts from
 
 
 @method
@@ -78,16 +78,12 @@ class Bennett:
             findings.append(Finding("works along the path are no numbers", "correct the function"))
             return settled(density, "bennett", math.nan, math.nan, cost, findings)
         value, error, overlap = bennett(forward, reverse, ancestors)
-        families = worth(np.log(np.bincount(ancestors)[np.unique(ancestors)]))
         if not overlap >= LEAST_OVERLAP:
             what = f"forward and reverse works overlap by {overlap:.1%}"
             findings.append(Finding(what, ADVICE))
-        if not families >= LEAST_FAMILIES:
-            what = f"the reverse walks descend from {families:.0f} independent walkers"
-            findings.append(Finding(what, "raise chains or temperatures"))
-        what = f"works overlap by {overlap:.0%}, reverse walks of {families:.0f} families"
-        findings.append(Finding(what, "nothing is to be done", NOTE))
-        return settled(density, "bennett", value, error, cost, findings)
+        findings.append(Finding(f"forward and reverse works overlap by {overlap:.0%}", "nothing is to be done", NOTE))
+        families = by_ancestor(seeds)  # what the way back starts from
+        return judged(density, "bennett", value, error, cost, families, pareto_smoothed(families)[1], findings)
 
 
 def _drawn(log_weights: np.ndarray, key: jax.Array) -> np.ndarray:
