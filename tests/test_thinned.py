@@ -106,6 +106,16 @@ def test_another_seed_leaves_out_others():
     assert abs(int(one.kept.sum()) - int(other.kept.sum())) < 15
 
 
+def test_the_bases_gradient_is_that_of_its_differences(narrow, x64):
+    """log q is linear in each sign, so that its derivative is half of what a flip changes."""
+    p = un.Density(lambda x: x @ PAIRS @ x + FIELD @ x, {"x": un.Spin[SIZE]}).bare()
+    base, _, _ = base_for(p, jax.random.key(0))
+    x = jnp.asarray(np.random.default_rng(3).choice([-1.0, 1.0], SIZE))
+    log_q = jax.jit(lambda x: log_base(p, base, {"x": x}))
+    flips = [(log_q(x.at[i].set(1.0)) - log_q(x.at[i].set(-1.0))) / 2 for i in range(SIZE)]
+    assert jax.grad(log_q)(x) == pytest.approx(np.array(flips), abs=1e-12)
+
+
 @pytest.mark.parametrize(("size", "most"), [(2, 3_000_000), (200, 3_000_000), (1000, 600_000), (20_000, 500_000)])
 def test_what_auto_may_spend_by_itself(size, most):
     assert most_evaluations(un.Density(lambda x: -x @ x, {"x": un.Real[size]}).bare()) == most

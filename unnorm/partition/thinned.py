@@ -139,10 +139,12 @@ def drawn_signs(base: Thinned, key: jax.Array) -> jax.Array:
 
 
 def log_tilt(couplings: Couplings, base: Thinned, signs: jax.Array) -> jax.Array:
-    """log q of signs (sites,) less that of independent sites with the fields h."""
+    """log q of signs (sites,) less that of independent sites with the fields h; to be derived once."""
     pulls = jnp.append(couplings.pulls * base.kept, 0.0)[couplings.bonds]
     beside = jnp.append(signs, 0.0)[couplings.neighbours]
-    return 0.5 * jnp.sum(signs[:, None] * pulls * beside) - base.log_mass  # each bond is seen from both ends
+    # half of signs · pull, for each bond is seen from both ends; written so that its gradient, pull, takes no scatter
+    pull = jax.lax.stop_gradient(jnp.sum(pulls * beside, 1))
+    return signs @ pull - 0.5 * jax.lax.stop_gradient(signs) @ pull - base.log_mass
 
 
 __all__ = ["Thinned", "drawn_signs", "log_tilt", "thinned"]
