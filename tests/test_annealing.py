@@ -329,6 +329,8 @@ def test_rounding_makes_no_tail():
     logs = 34.0 + rng.choice([0.0, 0.3, 0.6], 500, p=[0.3, 0.68, 0.02])
     smoothed, shape = pareto_smoothed(logs + 1e-14 * rng.normal(size=500))
     assert not too_heavy(shape, 500) and mean_of(smoothed) == pytest.approx(mean_of(logs), abs=1e-9)
+    far = np.append(-0.9 * np.log(rng.uniform(size=20_000)), -1e20)  # one light weight whose rounding is large
+    assert pareto_smoothed(far)[1] == pytest.approx(0.9, abs=0.1)
 
 
 @pytest.mark.slow

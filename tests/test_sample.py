@@ -184,3 +184,14 @@ def test_a_legitimate_wall_is_no_finding():
 def test_strict_raises_where_the_draws_do_not_pass():
     with pytest.raises(RuntimeError, match="draws"):
         un.sample(gaussian, "random_walk_mh", strict=True, **QUICK)
+
+
+@pytest.mark.parametrize(("support", "kernel"), [(un.Spin[5], "gibbs"), (un.Real[5], "random_walk_mh")])
+def test_arrays_of_numpy_serve_both_precisions(support, kernel):
+    """JAX had kept the float64 form of an array that a function was first probed with, and refused it in float32."""
+    fields = np.random.default_rng(0).normal(size=5)
+    p = un.Density(lambda x: jnp.sum(fields * x) - jnp.sum(x * x), {"x": support})
+    un.sample(p, draws=20, chains=2, seed=0, progress=False)
+    assert np.isfinite(un.log_z(p, un.estimators.SMC(100, 5, 50), seed=0, progress=False).value)
+    draws = un.sample(p, kernel, draws=20, chains=2, warmup=10, seed=0, progress=False).posterior["x"]
+    assert np.isfinite(draws).all()

@@ -6,6 +6,7 @@ from unnorm import algebra as _algebra  # noqa: F401  (attaches p * q and p ** b
 from unnorm import normalize as _normalize  # noqa: F401  (attaches p.normalized())
 from unnorm.algebra import truncate
 from unnorm.density import Density, density
+from unnorm.precision import trace_arrays_by_precision as _trace_arrays_by_precision
 from unnorm.supports import (
     Binary,
     Categorical,
@@ -27,6 +28,8 @@ from unnorm.supports import (
 )
 
 __version__ = "0.1.0"
+
+_trace_arrays_by_precision()
 
 _LAZY = {
     "kernels": "unnorm.sampling.kernels",

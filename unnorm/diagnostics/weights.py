@@ -54,7 +54,7 @@ def _tied(values: np.ndarray) -> np.ndarray:
     """Values that differ by rounding alone made equal: what splits them is no tail of a law."""
     order = np.argsort(values)
     ordered = values[order]
-    starts = np.append(True, np.diff(ordered) > ROUNDING * max(np.abs(ordered).max(), 1.0))
+    starts = np.append(True, np.diff(ordered) > ROUNDING * np.maximum(np.abs(ordered[1:]), 1.0))
     tied = np.empty_like(values)
     tied[order] = ordered[starts][np.cumsum(starts) - 1]
     return tied
