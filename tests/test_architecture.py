@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "normalize": ALGEBRA,
     "models": ALGEBRA,
     "progress": set(),
+    "precision": set(),
     "sampling": VERB,
     "diagnostics": DECLARATION | {"progress"},
     "partition": VERB | {"sampling", "diagnostics.mixing", "diagnostics.weights"},
