@@ -122,7 +122,7 @@ def test_what_auto_may_spend_by_itself(size, most):
 
 
 def test_importance_sampling_of_a_lattice():
-    """4 of 72 bonds are left out: one batch of draws tells log Z to .01, from a base of fields it told nothing."""
+    """2 of 72 bonds are left out: one batch of draws tells log Z to .01."""
     target = TARGETS["ising 6"]()
     z = un.log_z(target.density, un.estimators.ImportanceSampling(), seed=0, progress=False)
     assert z.verdict == "ok" and z.standard_error < 0.01

@@ -104,7 +104,8 @@ def two_routes(density: Density, key: jax.Array, target_error: float, max_evalua
         budget.spend(route.evaluations, _line(route))
     paths: list[Annealed] = []
     while (done := settled_by(routes, target_error)) is None:
-        start = _wider(base) if paths or routes[0].passed else base  # two routes from one base may miss the same
+        # two routes from one base may miss the same; later rounds repeat the routes that there are
+        start = _wider(base) if len(paths) < 2 and (paths or routes[0].passed) else base
         aim = SECOND * target_error if len(healthy(routes)) == 1 and not paths else target_error
         grown = _grown(density, start, paths, jax.random.fold_in(key, 10 * len(paths)), budget, aim)
         if grown is None:

@@ -109,7 +109,7 @@ def base_for(density: Density, key: jax.Array, given: Any = None) -> tuple[Base,
 
 
 def _sought(density: Density, key: jax.Array, given: Any) -> tuple[Base, dict[str, int], Finding | None]:
-    """`base_for` where nothing is known of the density's couplings."""
+    """`base_for` that keeps no bond of the density."""
     climb_key, walk_key, pull_key, path_key = jax.random.split(key, 4)
     values, gradients, counts, states = 0, 0, {}, {}
     if any(s.discrete and s.states is None for s in density.variables.values()):

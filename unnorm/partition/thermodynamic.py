@@ -26,7 +26,7 @@ class ThermodynamicIntegration:
 
     "trapezoid" is the trapezoidal rule with its second-order term, −Σ h² (V_{t+1} − V_t)/12, V the variances.
     "stepping_stones" adds log E_{λ_t}[exp(h (log p̃ − log q))]. Particles go along as in SMC; independent populations
-    give the standard error, with Student's t.
+    give the standard error, with Student's t, and half of their variance is added to their mean, which is low by it.
 
     Args:
         particles: of every population.
