@@ -12,15 +12,17 @@ PACKAGE = Path(__file__).resolve().parents[1] / "unnorm"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 # The helper modules know no density.
-HELPERS = {"supports", "messages", "values", "methods", "signature"}
-DECLARATION = HELPERS | {"density"}
+HELPERS = {"supports", "messages", "values", "methods", "signature", "slot_values"}
+DECLARATION = HELPERS | {"declaration", "batches", "density"}
 ALGEBRA = DECLARATION | {"algebra"}
 # What every verb may use besides.
 VERB = ALGEBRA | {"progress", "diagnostics.verdict"}
 # What a file of each part may import of unnorm (its own folder always); an entry covers what lies below it.
 MAY_IMPORT = {
     **dict.fromkeys(HELPERS, HELPERS),
-    "density": HELPERS,
+    "declaration": HELPERS,
+    "batches": {"declaration"},
+    "density": HELPERS | {"declaration", "batches"},
     "algebra": DECLARATION,
     "numpyro_bridge": ALGEBRA,
     "normalize": ALGEBRA,

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.density import Density, Structure
+from unnorm.declaration import Structure
+from unnorm.density import Density
 from unnorm.signature import CONSTANT, PARAMETER, VARIABLE, refuse_clashes, refuse_unknown
 from unnorm.supports import Real, Support, _Real
 

@@ -4,13 +4,9 @@ The signature is the declaration: positional arguments are variables, keyword-on
 constants (`un.Constant[...]` or no annotation) or covariates (`un.Covariate[...]`).
 """
 
-import functools
-import importlib
-import operator
 import sys
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -18,25 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm import signature
-from unnorm.signature import CONSTANT, COVARIATE, PARAMETER, VARIABLE, ClosedForm, Slot, refuse_unknown
+from unnorm.batches import over_events
+from unnorm.declaration import Declaration, Structure
+from unnorm.signature import CONSTANT, COVARIATE, PARAMETER, VARIABLE, ClosedForm, refuse_unknown
+from unnorm.slot_values import accepted
 from unnorm.supports import Declared, Support, _PyTree
-from unnorm.values import Held, at_rest, hold, join
-
-
-@dataclass(frozen=True)
-class Structure:
-    """All that is static about a density: two densities of one structure share every compiled program."""
-
-    function: Callable | None
-    slots: tuple[Slot, ...]
-    sizes: tuple[tuple[str, int], ...] = ()
-    labels: tuple[tuple[str, tuple], ...] = ()
-    bound: frozenset[str] = frozenset()
-    log_z: ClosedForm | float | None = None  # declared, never found out
+from unnorm.values import Held, hold, join
 
 
 @jax.tree_util.register_pytree_node_class
-class Density:
+class Density(Declaration):
     """A density known up to a constant: p(x) = exp(f(x; parameters)) / Z.
 
     Args:
@@ -76,154 +63,6 @@ class Density:
         closed = signature.closed_form(signature.called(function), log_z, slots)
         self._build(Structure(function, slots, log_z=closed), values)
 
-    # -- building: frozen afterwards ----------------------------------------------------------------------------------
-    def _build(self, structure: Structure, values: Mapping[str, Any]) -> "Density":
-        sizes = dict(structure.sizes)
-        values = {
-            s.name: at_rest(values[s.name], s.name, floats=s.has_shape or s.role == CONSTANT)
-            for s in structure.slots
-            if s.name in values
-        }
-        for slot in structure.slots:
-            if slot.name in values and slot.has_shape:
-                values[slot.name] = _numbers(slot, values[slot.name])
-                signature.unify(sizes, slot, np.shape(values[slot.name]), scalar_stands=True)
-        held = {s.name: hold(_expanded(s, values[s.name], sizes)) for s in structure.slots if s.name in values}
-        return self._set(replace(structure, sizes=tuple(sorted(sizes.items()))), held)
-
-    def _set(self, structure: Structure, held: dict[str, Held]) -> "Density":
-        object.__setattr__(self, "_structure", structure)
-        object.__setattr__(self, "_held", held)
-        # The declaration's own words, wherever help looks.
-        object.__setattr__(self, "__doc__", getattr(structure.function, "__doc__", None))
-        return self
-
-    def _rebuilt(self, structure: Structure | None = None, values: Mapping[str, Any] | None = None) -> "Density":
-        new = object.__new__(type(self))
-        return new._build(structure or self._structure, self._values if values is None else values)
-
-    @property
-    def _values(self) -> dict[str, Any]:
-        return {name: join(*held) for name, held in self._held.items()}
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(
-            f"Density is frozen, and {name!r} was assigned; use bind, fix, given or with_dimensions, which "
-            "return a new one."
-        )
-
-    def tree_flatten(self):
-        leaves = {name: held.leaves for name, held in self._held.items()}
-        return (leaves,), (self._structure, tuple((name, held.static) for name, held in self._held.items()))
-
-    @classmethod
-    def tree_unflatten(cls, auxiliary, children):
-        structure, static = auxiliary
-        return object.__new__(cls)._set(structure, {name: Held(children[0][name], rest) for name, rest in static})
-
-    def __copy__(self) -> "Density":
-        return self  # frozen, and its arrays are read-only
-
-    def __deepcopy__(self, _) -> "Density":
-        return self
-
-    def __reduce__(self):
-        function, closed = self._structure.function, self._structure.log_z
-        if isinstance(closed, ClosedForm) and "<" in getattr(closed.function, "__qualname__", "<"):
-            raise TypeError(
-                f"Density {self.name} cannot be pickled, because its log_z is a lambda or local function, which has no "
-                "importable name; declare it at the top level of a module."
-            )
-        place = (getattr(function, "__module__", None), getattr(function, "__qualname__", "<lambda>"))
-        if "<" in place[1]:
-            raise TypeError(
-                f"Density of the function {place[1]} cannot be pickled, because a lambda or local function has no "
-                "importable name; declare it at the top level of a module."
-            )
-        if _at_place(place) is not function:
-            raise TypeError(
-                f"Density {self.name} cannot be pickled, because {place[0]}.{place[1]} is now something else; "
-                "keep the declaration under the name of its function."
-            )
-        return _from_pickle, (type(self), place, replace(self._structure, function=None), self._values)
-
-    # -- what it is ---------------------------------------------------------------------------------------------------
-    @property
-    def name(self) -> str:
-        return getattr(self._structure.function, "__name__", "density")
-
-    @property
-    def function(self) -> Callable | None:
-        """The declared function of one event (None for a product)."""
-        return self._structure.function
-
-    def _slots(self, role: str) -> dict[str, Slot]:
-        return {slot.name: slot for slot in self._structure.slots if slot.role == role}
-
-    @property
-    def variables(self) -> dict[str, Support]:
-        """What is sampled: ``{name: support}``."""
-        return {name: slot.support for name, slot in self._slots(VARIABLE).items()}
-
-    @property
-    def supports(self) -> dict[str, Support]:
-        """The supports of the parameters: ``{name: support}``."""
-        return {name: slot.support for name, slot in self._slots(PARAMETER).items()}
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The constrained values of the parameters (None where there is none yet)."""
-        return {name: self._values.get(name) for name in self._slots(PARAMETER)}
-
-    @property
-    def constants(self) -> dict[str, Any]:
-        """The values of the constants."""
-        return {name: self._values[name] for name in self._slots(CONSTANT)}
-
-    @property
-    def covariates(self) -> dict[str, Declared]:
-        """What each event brings with it and is never sampled."""
-        return {name: slot.support for name, slot in self._slots(COVARIATE).items()}
-
-    @property
-    def dimensions(self) -> dict[str, int | None]:
-        """The size of every named dimension (None while it is open)."""
-        sizes = dict(self._structure.sizes)
-        named = (axis for slot in self._structure.slots if slot.has_shape for axis in slot.support.axes)
-        return {axis: sizes.get(axis) for axis in named if isinstance(axis, str)}
-
-    @property
-    def labels(self) -> dict[str, tuple]:
-        """The labels of the dimensions that have some."""
-        return dict(self._structure.labels)
-
-    @property
-    def bound(self) -> frozenset[str]:
-        """The parameters whose values were given by `bind` or by a fit, and do not stand at their declared starts."""
-        return self._structure.bound
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The event shape of every variable; an open dimension is asked for in a sentence."""
-        return {name: self._shape(slot) for name, slot in self._slots(VARIABLE).items()}
-
-    def _shape(self, slot: Slot) -> tuple[int, ...]:
-        sizes = dict(self._structure.sizes)
-        for axis in slot.support.shape_axes:
-            if isinstance(axis, str) and axis not in sizes:
-                raise ValueError(
-                    f"Dimension {axis!r} of {slot.name} is open; "
-                    f"give it with p.with_dimensions({axis}=...), or bind a "
-                    "value or pass data that has it."
-                )
-        return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in slot.support.shape_axes)
-
-    def __repr__(self) -> str:
-        def part(role: str) -> str:
-            return ", ".join(f"{n}: {s.support!r}" for n, s in self._slots(role).items() if s.has_shape)
-
-        learned = part(PARAMETER)
-        return f"Density {self.name}({part(VARIABLE)}" + (f"; {learned})" if learned else ")")
-
     # -- values -------------------------------------------------------------------------------------------------------
     def bind(self, **values: Any) -> "Density":
         """Return the density with these parameter values, which `fit` may still move.
@@ -236,7 +75,7 @@ class Density:
         """
         slots = self._slots(PARAMETER)
         refuse_unknown("bind", "parameter", values, slots)
-        checked = {name: _checked(slots[name], value) for name, value in values.items()}
+        checked = {name: accepted(slots[name], value) for name, value in values.items()}
         structure = replace(self._structure, bound=self._structure.bound | set(values))
         return self._rebuilt(structure, self._values | checked)
 
@@ -244,7 +83,7 @@ class Density:
         """Return the density in which these parameters are constants with the given values."""
         slots = self._slots(PARAMETER)
         refuse_unknown("fix", "parameter", values, slots)
-        checked = {name: _checked(slots[name], value) for name, value in values.items()}
+        checked = {name: accepted(slots[name], value) for name, value in values.items()}
         return self._rebuilt(self._with_role(values, CONSTANT), self._values | checked)
 
     def given(self, **values: Any) -> "Density":
@@ -265,7 +104,7 @@ class Density:
             )
         for name, value in values.items():  # an event is given in full; only a default may be one number for all
             signature.unify(dict(self._structure.sizes), slots[name], np.shape(value))
-        checked = {name: _checked(slots[name], value) for name, value in values.items()}
+        checked = {name: accepted(slots[name], value) for name, value in values.items()}
         structure = self._with_role(values, CONSTANT)
         if set(values) & set(sampled):
             structure = replace(structure, log_z=None)  # it was that of all variables
@@ -426,7 +265,7 @@ class Density:
     def __call__(self, *events: Any, **named: Any) -> jax.Array:
         """log p̃ at one event or, over axes beyond the declared rank, at many: called as the function, or by a dict."""
         density, batch = self._arguments(events, named)
-        return _evaluate(density, batch, _batch_axes(density, batch))
+        return over_events(_masked, density, batch)
 
     def score(self, *events: Any, **named: Any):
         """The gradient of log p̃ in the variables (not Fisher's): an array for one variable, a dict for several."""
@@ -436,7 +275,7 @@ class Density:
             raise ValueError(
                 f"Variable {discrete[0]} is discrete, so that {self.name} has no score; use p.given(...) first."
             )
-        gradient = _score(density, batch, _batch_axes(density, batch))
+        gradient = over_events(_score, density, batch)
         return gradient if len(gradient) > 1 else next(iter(gradient.values()))
 
     def _overridden(self, values: Mapping[str, Any]) -> "Density":
@@ -501,114 +340,15 @@ def cast(tree: Any, dtype) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
 
 
-def _batched(function: Callable, density: Density, events: dict, axes: tuple[tuple[str, int], ...]):
-    """Map a function of (density, one event) over the leading axes of the events."""
-    leading = jnp.broadcast_shapes(*(events[name].shape[:rank] for name, rank in axes))
-    flat = {}
-    for name, rank in axes:
-        value = events[name]
-        value = jnp.broadcast_to(value, leading + value.shape[rank:])
-        flat[name] = value.reshape((-1,) + value.shape[len(leading) :])
-    out = jax.vmap(lambda event: function(density, event))(flat)
-    return jax.tree.map(lambda leaf: leaf.reshape(leading + leaf.shape[1:]), out)
+def _masked(density: Density, event: dict[str, jax.Array]) -> jax.Array:
+    return density.masked(event)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _evaluate(density: Density, events: dict, axes):
-    return _batched(lambda p, event: p.masked(event), density, events, axes)
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _score(density: Density, events: dict, axes):
-    def gradient(p, event):
-        moving = {name: event[name] for name in p.variables}
-        return jax.grad(lambda moved: p.log_density(event | moved))(moving)
-
-    return _batched(gradient, density, events, axes)
-
-
-def _batch_axes(density: Density, events: dict) -> tuple[tuple[str, int], ...]:
-    declared = density.variables | density.covariates
-    return tuple((name, event.ndim - len(declared[name].shape_axes)) for name, event in events.items())
-
-
-def _checked(slot: Slot, value: Any) -> Any:
-    """A value given for a slot, at rest and inside its support; traced values are taken as they are."""
-    if not slot.has_shape or isinstance(value, jax.core.Tracer):
-        return value
-    value = _numbers(slot, at_rest(value, slot.name))
-    if slot.role == COVARIATE:
-        if not np.isfinite(value).all():
-            raise ValueError(f"{slot.name} was given {value}; expected finite numbers; pass such.")
-        return value.astype(float) if value.dtype.kind != "f" else value
-    if value.ndim:
-        signature.unify({}, slot, value.shape)  # its shape before its entries: a check may count on square matrices
-        slot.support.check(value, slot.name)
-    return value
-
-
-def _numbers(slot: Slot, value: Any) -> Any:
-    """The value as one array, of floating numbers unless it is a declared constant."""
-    if isinstance(value, jax.core.Tracer):
-        return value
-    try:
-        value = np.asarray(value)
-    except ValueError:
-        value = np.asarray(None)  # rows of different lengths
-    if value.dtype.kind not in "fiub":
-        found = "no array of numbers" if value.dtype.kind == "O" else f"{value}"
-        raise ValueError(
-            f"{slot.name} was given {found}; expected numbers for {slot.support!r}; pass a number or an array."
-        )
-    return value.astype(float) if isinstance(slot.support, Support) and value.dtype.kind != "f" else value
+def _score(density: Density, event: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    moving = {name: event[name] for name in density.variables}
+    return jax.grad(lambda moved: density.log_density(event | moved))(moving)
 
 
 def _inner(support: Support, value: jax.Array) -> jax.Array:
     """An event inside the support, of this event's shape and dtype."""
     return support.constrain(jnp.zeros(support.free_shape(value.shape), value.dtype))
-
-
-def _expanded(slot: Slot, value: Any, sizes: dict[str, int]) -> Any:
-    """The value in full: a scalar of a shaped slot becomes what its support makes of it, once the sizes are known."""
-    if not slot.has_shape:
-        return value
-    axes = slot.support.shape_axes
-    if isinstance(value, jax.core.Tracer):
-        if np.ndim(value) != len(axes):
-            raise ValueError(
-                f"{slot.name} was given one traced number; expected the shape of {slot.support!r}; "
-                "pass the array in full."
-            )
-        return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(float)
-    known = all(isinstance(axis, int) or axis in sizes for axis in axes)
-    shape = tuple(sizes.get(axis, axis) if known else 2 for axis in axes)
-    if not isinstance(slot.support, Support):  # a declared constant
-        return np.full(shape, value) if known and value.ndim < len(axes) else value
-    trial = value
-    if value.ndim < len(axes):
-        trial = slot.support.start(value, shape).astype(value.dtype)
-    elif slot.role == PARAMETER and not axes:
-        trial = slot.support.start(value, ()).astype(value.dtype)
-    slot.support.check(trial, slot.name)
-    if value.ndim < len(axes) and not known:
-        return value
-    if slot.role != PARAMETER:
-        return trial
-    inward = slot.support.inward(trial).astype(value.dtype)
-    if not np.array_equal(inward, trial):
-        moved = f"{slot.name} starts on the boundary of {slot.support!r} and was moved just inside."
-        warnings.warn(moved, stacklevel=5)
-    return inward
-
-
-def _at_place(place: tuple[str, str]) -> Callable | None:
-    """The function that stands at (module, qualified name), decorated or not."""
-    try:
-        found = operator.attrgetter(place[1])(importlib.import_module(place[0]))
-    except (AttributeError, ImportError):
-        return None
-    return found._structure.function if isinstance(found, Density) else found
-
-
-def _from_pickle(kind: type, place: tuple[str, str], structure: Structure, values: dict[str, Any]) -> Density:
-    return object.__new__(kind)._build(replace(structure, function=_at_place(place)), values)
