@@ -14,7 +14,7 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 # The helper modules know no density.
 HELPERS = {"supports", "messages", "values", "methods", "signature", "slot_values"}
 DECLARATION = HELPERS | {"declaration", "batches", "density"}
-ALGEBRA = DECLARATION | {"algebra"}
+ALGEBRA = DECLARATION | {"agreement", "algebra"}
 # What every verb may use besides.
 VERB = ALGEBRA | {"progress", "diagnostics.verdict"}
 # What a file of each part may import of unnorm (its own folder always); an entry covers what lies below it.
@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "declaration": HELPERS,
     "batches": {"declaration"},
     "density": HELPERS | {"declaration", "batches"},
-    "algebra": DECLARATION,
+    "agreement": DECLARATION,
+    "algebra": DECLARATION | {"agreement"},
     "numpyro_bridge": ALGEBRA,
     "normalize": ALGEBRA,
     "models": ALGEBRA,

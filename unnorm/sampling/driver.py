@@ -13,14 +13,14 @@ import numpy as np
 
 import unnorm
 from unnorm.density import Density, cast
-from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
-from unnorm.methods import look_up, registry_name
+from unnorm.diagnostics.verdict import WARNING, Finding
+from unnorm.methods import registry_name
 from unnorm.progress import bar
 from unnorm.sampling import chains as compiled
 from unnorm.sampling.base import Target
 from unnorm.sampling.described import rebuilt, run_meta
-from unnorm.sampling.hosts import Hosts
-from unnorm.sampling.kernels import KERNELS, NUTS, Blockwise, Gibbs, RandomWalkMH, kernels_for
+from unnorm.sampling.hosts import Hosts, over_hosts
+from unnorm.sampling.options import check_counts, chosen_kernel, note_starts, seed_of, tracked_functions
 from unnorm.sampling.run import Plan, Run
 from unnorm.sampling.storage import as_json, provenance, to_datatree
 from unnorm.sampling.store import Behind, Memory, Store, read_meta
@@ -88,16 +88,16 @@ def sample(
     References:
         Robert and Casella (2004), Monte Carlo Statistical Methods, doi:10.1007/978-1-4757-4145-2.
     """
-    _check_counts(draws=(draws, 1), warmup=(warmup, 0), chains=(chains, 1), thin=(thin, 1))
+    check_counts(draws=(draws, 1), warmup=(warmup, 0), chains=(chains, 1), thin=(thin, 1))
     if keep not in KEEP:
         raise ValueError(f"keep is {keep!r}; expected one of {', '.join(map(repr, KEEP))}; pass one of them.")
-    track = _tracked(p, track)
+    track = tracked_functions(p, track)
     findings: list[Finding] = []
     hosts = Hosts()
-    kernel = _chosen(p, kernel, findings)
-    _note_starts(p, findings)
+    kernel = chosen_kernel(p, kernel, findings)
+    note_starts(p, findings)
     dtype = np.dtype(dtype or jnp.result_type(float))
-    seed = _seed(seed, store, hosts)
+    seed = seed_of(seed, store, hosts)
     if chains % hosts.count:
         raise ValueError(f"chains is {chains}; expected a multiple of the {hosts.count} processes; pass such a number.")
     plan = Plan(draws, warmup, chains, thin, keep, seed, dtype.name, hosts.count, hosts.own)
@@ -121,6 +121,8 @@ def sample(
         )
     if not warmup and kernel.adapts and getattr(kernel, "step_size", None) is None:
         findings.append(Finding("there was no warm-up, so that the step size is a guess", "pass warmup=1000", WARNING))
+    if where is not None and hosts.count > 1:
+        findings.append(over_hosts(hosts, events if keep == "all" else {}))
     attributes = {
         "density": p.name,
         "kernel": registry_name(type(kernel)),
@@ -133,9 +135,6 @@ def sample(
         "findings": json.dumps([dataclasses.astuple(finding) for finding in findings]),
         "versions": json.dumps(versions),
     }
-    if where is not None and hosts.count > 1:
-        findings.append(_over_hosts(hosts, events if keep == "all" else {}))
-        attributes["findings"] = json.dumps([dataclasses.astuple(finding) for finding in findings])
     if where is None:
         events, tracked, stats = (hosts.gathered(f"{i}", group) for i, group in enumerate((events, tracked, stats)))
     tree = to_datatree(p, events, stats, attributes, tracked, moments)
@@ -233,105 +232,5 @@ def _last(target: Target, carry: Any) -> dict:
     return jax.vmap(target.constrain)(carry.states.position)
 
 
-def _over_hosts(hosts: Hosts, events: dict) -> Finding:
-    """R-hat of all chains where each host keeps its own: their halves' means and variances are enough."""
-    halves = {}
-    for name, values in events.items():
-        flat = values.reshape(*values.shape[:2], -1)
-        middle = flat.shape[1] // 2
-        cut = np.concatenate([flat[:, :middle], flat[:, middle : 2 * middle]]).astype(float)
-        halves |= {
-            f"{name} mean": cut.mean(1),
-            f"{name} variance": cut.var(1, ddof=1),
-            f"{name} n": cut[:, 0] * 0 + middle,
-        }
-    halves = hosts.gathered("halves", halves)
-    worst = 0.0
-    for name in events:
-        within, length = halves[f"{name} variance"].mean(0), halves[f"{name} n"][0]
-        ratios = (length - 1) / length + halves[f"{name} mean"].var(0, ddof=1) / within
-        worst = max(worst, float(np.sqrt(ratios).max()))
-    what = f"this store holds the chains of process {hosts.own}; over all {hosts.count} the worst R-hat is {worst:.3f}"
-    level = NOTE if worst <= 1.01 else WARNING
-    return Finding(what, "nothing is to be done" if level == NOTE else "run longer", level)
-
-
 def _on(device: Any):
     return contextlib.nullcontext() if device is None else jax.default_device(device)
-
-
-def _seed(seed: int | None, store: Any, hosts: Hosts) -> int:
-    """The seed given, that of a store that goes on, or a new one that all processes share."""
-    if seed is not None:
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
-            raise ValueError(f"seed is {seed!r}; expected a whole number from 0 to 2**31 - 1; pass such a one.")
-        return int(seed)
-    meta = None if store is None else read_meta(hosts.own_folder(Path(store)))
-    if meta is not None:
-        return meta["options"]["seed"]
-    return hosts.shared_seed(int(np.random.SeedSequence().entropy % 2**31))
-
-
-def _tracked(p: Density, track: Mapping[str, Callable] | None) -> dict[str, Callable]:
-    track = dict(track or {})
-    for name, function in track.items():
-        if name in p.variables or not callable(function):
-            found = "a variable's name" if name in p.variables else f"{function!r}"
-            raise ValueError(
-                f"track was given {found} for {name}; expected new names with functions of an event; rename it or "
-                "pass a function."
-            )
-    return track
-
-
-def _check_counts(**counts: tuple[Any, int]) -> None:
-    for name, (value, least) in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}; pass such a one.")
-
-
-def _chosen(p: Density, kernel: Any, findings: list[Finding]) -> Any:
-    """The kernel as an object, checked against the variables' supports."""
-    if p.covariates:
-        raise ValueError(
-            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has a density of its "
-            f"own; give it one value by p.given({next(iter(p.covariates))}=...)."
-        )
-    if kernel is None:
-        kernel, why = _default_kernel(p)
-        findings.append(
-            Finding(f"{type(kernel).__name__} was chosen, because {why}", "name a kernel to change it", NOTE)
-        )
-    kernel = look_up(kernel, KERNELS, "kernel", "build")
-    for name, support in p.variables.items():
-        if not kernel.serves(support):
-            raise ValueError(
-                f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use {kernels_for(support)}, or fix "
-                f"it with p.given({name}=...)."
-            )
-    return kernel
-
-
-def _default_kernel(p: Density) -> tuple[Any, str]:
-    """NUTS for continuous variables, Gibbs where states can be listed, a random walk for counts."""
-    groups: dict[Any, list[str]] = {}
-    for name, support in p.variables.items():
-        kind = NUTS if not support.discrete else RandomWalkMH if support.states is None else Gibbs
-        groups.setdefault(kind, []).append(name)
-    if len(groups) > 1:
-        blocks = {tuple(names): kind() for kind, names in groups.items()}
-        return Blockwise(blocks), "its variables are of different kinds"
-    kind = next(iter(groups))
-    why = {
-        NUTS: "it needs no tuning by hand on continuous variables",
-        Gibbs: "every variable has a list of states",
-        RandomWalkMH: "counts have no list of states",
-    }
-    return kind(), why[kind]
-
-
-def _note_starts(p: Density, findings: list[Finding]) -> None:
-    loose = sorted(set(p.supports) - p.bound)
-    if loose:
-        what = f"{', '.join(loose)} stood at the declared starts, which no fit and no bind has set"
-        findings.append(Finding(what, "bind values or fit first", WARNING))

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
+
 PATIENCE = 120_000  # milliseconds that a process waits for the others between two parts
 _PIECE = 2**20  # bytes of one message
 
@@ -90,3 +92,26 @@ class Hosts:
         pieces = [self._asked(self.client.blocking_key_value_get_bytes, f"{name}-{i}") for i in range(count)]
         with np.load(io.BytesIO(b"".join(pieces))) as held:
             return {name: held[name] for name in held.files}
+
+
+def over_hosts(hosts: Hosts, events: dict) -> Finding:
+    """R-hat of all chains where each host keeps its own: their halves' means and variances are enough."""
+    halves = {}
+    for name, values in events.items():
+        flat = values.reshape(*values.shape[:2], -1)
+        middle = flat.shape[1] // 2
+        cut = np.concatenate([flat[:, :middle], flat[:, middle : 2 * middle]]).astype(float)
+        halves |= {
+            f"{name} mean": cut.mean(1),
+            f"{name} variance": cut.var(1, ddof=1),
+            f"{name} n": cut[:, 0] * 0 + middle,
+        }
+    halves = hosts.gathered("halves", halves)
+    worst = 0.0
+    for name in events:
+        within, length = halves[f"{name} variance"].mean(0), halves[f"{name} n"][0]
+        ratios = (length - 1) / length + halves[f"{name} mean"].var(0, ddof=1) / within
+        worst = max(worst, float(np.sqrt(ratios).max()))
+    what = f"this store holds the chains of process {hosts.own}; over all {hosts.count} the worst R-hat is {worst:.3f}"
+    level = NOTE if worst <= 1.01 else WARNING
+    return Finding(what, "nothing is to be done" if level == NOTE else "run longer", level)

@@ -1,0 +1,91 @@
+"""What `un.sample` was asked for, checked and completed: the kernel, the counts, what is tracked, and the seed."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unnorm.density import Density
+from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
+from unnorm.methods import look_up
+from unnorm.sampling.hosts import Hosts
+from unnorm.sampling.kernels import KERNELS, NUTS, Blockwise, Gibbs, RandomWalkMH, kernels_for
+from unnorm.sampling.store import read_meta
+
+
+def seed_of(seed: int | None, store: Any, hosts: Hosts) -> int:
+    """The seed given, that of a store that goes on, or a new one that all processes share."""
+    if seed is not None:
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
+            raise ValueError(f"seed is {seed!r}; expected a whole number from 0 to 2**31 - 1; pass such a one.")
+        return int(seed)
+    meta = None if store is None else read_meta(hosts.own_folder(Path(store)))
+    if meta is not None:
+        return meta["options"]["seed"]
+    return hosts.shared_seed(int(np.random.SeedSequence().entropy % 2**31))
+
+
+def tracked_functions(p: Density, track: Mapping[str, Callable] | None) -> dict[str, Callable]:
+    track = dict(track or {})
+    for name, function in track.items():
+        if name in p.variables or not callable(function):
+            found = "a variable's name" if name in p.variables else f"{function!r}"
+            raise ValueError(
+                f"track was given {found} for {name}; expected new names with functions of an event; rename it or "
+                "pass a function."
+            )
+    return track
+
+
+def check_counts(**counts: tuple[Any, int]) -> None:
+    for name, (value, least) in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}; pass such a one.")
+
+
+def chosen_kernel(p: Density, kernel: Any, findings: list[Finding]) -> Any:
+    """The kernel as an object, checked against the variables' supports."""
+    if p.covariates:
+        raise ValueError(
+            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has a density of its "
+            f"own; give it one value by p.given({next(iter(p.covariates))}=...)."
+        )
+    if kernel is None:
+        kernel, why = _default_kernel(p)
+        findings.append(
+            Finding(f"{type(kernel).__name__} was chosen, because {why}", "name a kernel to change it", NOTE)
+        )
+    kernel = look_up(kernel, KERNELS, "kernel", "build")
+    for name, support in p.variables.items():
+        if not kernel.serves(support):
+            raise ValueError(
+                f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use {kernels_for(support)}, or fix "
+                f"it with p.given({name}=...)."
+            )
+    return kernel
+
+
+def _default_kernel(p: Density) -> tuple[Any, str]:
+    """NUTS for continuous variables, Gibbs where states can be listed, a random walk for counts."""
+    groups: dict[Any, list[str]] = {}
+    for name, support in p.variables.items():
+        kind = NUTS if not support.discrete else RandomWalkMH if support.states is None else Gibbs
+        groups.setdefault(kind, []).append(name)
+    if len(groups) > 1:
+        blocks = {tuple(names): kind() for kind, names in groups.items()}
+        return Blockwise(blocks), "its variables are of different kinds"
+    kind = next(iter(groups))
+    why = {
+        NUTS: "it needs no tuning by hand on continuous variables",
+        Gibbs: "every variable has a list of states",
+        RandomWalkMH: "counts have no list of states",
+    }
+    return kind(), why[kind]
+
+
+def note_starts(p: Density, findings: list[Finding]) -> None:
+    loose = sorted(set(p.supports) - p.bound)
+    if loose:
+        what = f"{', '.join(loose)} stood at the declared starts, which no fit and no bind has set"
+        findings.append(Finding(what, "bind values or fit first", WARNING))
