@@ -58,6 +58,11 @@ def funnel(v: un.Real, x: un.Real[9]):
     return -(v**2) / 18 - 0.5 * jnp.sum(x**2 * jnp.exp(-v) + v)
 
 
+@un.density
+def laplace(x: un.Real[6], *, scale: un.Positive):
+    return -jnp.sum(jnp.abs(x)) / scale
+
+
 def shells_of(x):
     """Two Gaussian shells, each normalized in its radius up to 5e-9."""
     apart = [jnp.linalg.norm(x - jnp.array([side, 0.0])) for side in (-3.5, 3.5)]
@@ -201,6 +206,14 @@ def test_a_funnel_is_not_called_infinite(x64):
     """A line askew through it rises far down before it falls, and a climb may leave the numbers."""
     p = cast(funnel.bare(), jnp.float64)
     assert all(base_for(p, jax.random.key(seed))[2] is None for seed in range(40))
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_a_density_without_curvature_is_reached(scale):
+    """A Laplace density is linear on each side of its mode: the Hessian says nothing of how far it reaches."""
+    z = log_z(laplace.bind(scale=scale), SMC())
+    assert z.verdict == "ok", z
+    assert z.value == pytest.approx(6 * math.log(2 * scale), abs=4 * z.standard_error)
 
 
 @pytest.mark.parametrize(

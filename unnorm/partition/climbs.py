@@ -20,6 +20,7 @@ ON_RIDGE = 0.05  # nats: what the last may gain where a climb creeps along a rid
 TRIES = (1.0, 0.3, 0.03, 0.001, 0.0)  # shares of a Newton step
 LEVEL = 1e-4  # of the largest curvature: one below tells nothing of how far the mass reaches (a shell, a quartic)
 LADDER = 2.0 ** np.arange(15)  # in units of the widest curved direction: how far a level one is followed
+BLIND = 1e-4 * 4.0 ** np.arange(15)  # the same where no direction is curved (a Laplace density)
 MOST_FALL = 8.0  # nats: beyond, the step went over the edge of the support
 BLOCK = 1024  # points that are looked at together, so that few shapes are compiled
 LOOKS = 4096  # draws of the first base, the heaviest of which climb too: a narrow mode may hold most of the mass
@@ -163,11 +164,12 @@ def bent(value, ends: np.ndarray, heights: np.ndarray, curves: np.ndarray) -> np
     curves, level = np.array(curves), []
     for k in np.flatnonzero(np.isfinite(heights) & np.isfinite(curves).all((1, 2))):
         sizes, axes = np.linalg.eigh(curves[k])
-        unit = sizes[sizes > LEVEL * sizes[-1]].min(initial=np.inf) ** -0.5
-        level += [(k, axes[:, i], unit) for i in np.flatnonzero(np.abs(sizes) <= LEVEL * sizes[-1]) if unit > 0]
+        curved = sizes[sizes > LEVEL * sizes[-1]]
+        ladder = curved.min() ** -0.5 * LADDER if curved.size else BLIND
+        level += [(k, axes[:, i], ladder) for i in np.flatnonzero(np.abs(sizes) <= LEVEL * sizes[-1])]
     if not level:
         return curves
-    steps = np.array([unit for *_, unit in level])[:, None] * LADDER
+    steps = np.array([ladder for *_, ladder in level])
     moves = steps[..., None] * np.array([axis for _, axis, _ in level])[:, None]
     tops = np.array([k for k, *_ in level])
     points = np.stack([ends[tops, None] + moves, ends[tops, None] - moves])
