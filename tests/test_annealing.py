@@ -18,6 +18,7 @@ from unnorm.partition.annealing import Run
 from unnorm.partition.auto import two_routes
 from unnorm.partition.base import LogZ
 from unnorm.partition.bennett import bennett
+from unnorm.partition.climbs import Climbs
 from unnorm.partition.moves import Moves, Walker
 from unnorm.partition.path import Path, not_numbers, path_for
 from unnorm.partition.pilot import base_for
@@ -61,6 +62,14 @@ def funnel(v: un.Real, x: un.Real[9]):
 @un.density
 def laplace(x: un.Real[6], *, scale: un.Positive):
     return -jnp.sum(jnp.abs(x)) / scale
+
+
+@un.density
+def three_modes(x: un.Real[6]):
+    """Masses .5, .3 and .2 of standard deviations .5, 1 and 2; up to (2π)^-3 normalized."""
+    places, widths, masses = jnp.array([-6.0, 0.0, 6.0]), jnp.array([0.5, 1.0, 2.0]), jnp.array([0.5, 0.3, 0.2])
+    squares = jnp.sum((x - places[:, None]) ** 2, 1)
+    return jax.scipy.special.logsumexp(jnp.log(masses) - 6 * jnp.log(widths) - 0.5 * squares / widths**2)
 
 
 def shells_of(x):
@@ -214,6 +223,20 @@ def test_a_density_without_curvature_is_reached(scale):
     z = log_z(laplace.bind(scale=scale), SMC())
     assert z.verdict == "ok", z
     assert z.value == pytest.approx(6 * math.log(2 * scale), abs=4 * z.standard_error)
+
+
+def test_a_narrow_mode_beside_wide_ones_is_climbed_to(x64):
+    """Half of the mass in a mode that few starts lead to; 128 climbs had missed it with 8 of these 9 seeds."""
+    p = cast(three_modes.bare(), jnp.float64)
+    assert [len(Climbs(p, jax.random.key(seed)).modes) for seed in range(1, 10)] == [3] * 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 10))
+def test_a_narrow_mode_beside_wide_ones_is_counted(seed):
+    z = un.log_z(three_modes, seed=seed, progress=False)
+    assert z.verdict == "ok", z
+    assert z.value == pytest.approx(3 * math.log(2 * math.pi), abs=4 * z.standard_error)
 
 
 @pytest.mark.parametrize(

@@ -223,5 +223,6 @@ def flat_states(density: Density) -> dict[str, jax.Array]:
 
 
 __all__ = [
-    "DENSE", "FREEDOM", "Base", "base_over", "blank", "draw", "flat_states", "lighter", "log_base", "mixture", "parts",
+    "DENSE", "FREEDOM", "SIZES", "Base", "base_over", "blank", "draw", "flat_states", "lighter", "log_base", "mixture",
+    "parts",
 ]  # fmt: skip

@@ -1,5 +1,7 @@
 """Climbs to the modes of a density, from starts at random and from the heaviest draws of a base."""
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.optimize import minimize
 
 from unnorm.density import Density
-from unnorm.partition.bases import DENSE, Base, base_over, draw, log_base, parts
+from unnorm.partition.bases import DENSE, SIZES, Base, base_over, blank, draw, log_base, parts
 from unnorm.partition.frame import FAR, Mode, distinct_modes, endless_line
 from unnorm.sampling.base import Target
 
@@ -23,6 +25,8 @@ LADDER = 2.0 ** np.arange(15)  # in units of the widest curved direction: how fa
 BLIND = 1e-4 * 4.0 ** np.arange(15)  # the same where no direction is curved (a Laplace density)
 MOST_FALL = 8.0  # nats: beyond, the step went over the edge of the support
 BLOCK = 1024  # points that are looked at together, so that few shapes are compiled
+ROUNDS = 16  # of STARTS more where a few modes were found: then there may be narrower ones
+FURTHER = 3.0  # the half side of the box where every other round starts, in units of how far the modes found reach
 LOOKS = 4096  # draws of the first base, the heaviest of which climb too: a narrow mode may hold most of the mass
 
 
@@ -82,6 +86,13 @@ def _scattered(density: Density, key: jax.Array) -> dict:
 
 
 @jax.jit
+def _around(density: Density, key: jax.Array, centre: jax.Array, reach: jax.Array) -> dict:
+    """Positions in a box, of a density whose variables are all continuous."""
+    _, unravel = blank(density, centre.dtype)
+    return jax.vmap(unravel)(centre + reach * jax.random.uniform(key, (STARTS, centre.size), centre.dtype, -1.0, 1.0))
+
+
+@jax.jit
 def _heaviest(density: Density, base: Base, key: jax.Array) -> dict:
     """Positions drawn from the base and drawn again by their weights."""
     walk, choose = jax.random.split(key)
@@ -105,7 +116,8 @@ def heights_at(density: Density, key: jax.Array, points: jax.Array):
 class Climbs:
     """The base that climbs suggest, the modes they found, and what they cost.
 
-    Climbs start at random, and then at the heaviest of many draws from the base that these suggest.
+    Climbs start at random, and then at the heaviest of many draws from the base that these suggest; where that finds a
+    few modes, many more follow.
     """
 
     def __init__(self, density: Density, key: jax.Array, counts: dict | None = None):
@@ -122,12 +134,25 @@ class Climbs:
         self.base = base_over(density, self.modes, counts)
         if not self.ran_away and self.ridge is None:
             heavy = _heaviest(density, self.base, again)
-            more = self._climbed(density, heavy)
-            both = [np.concatenate(pair) for pair in zip(found, more, strict=True)]
-            self.modes = self._modes(density, key, *both[:4])
+            found = _joined(found, self._climbed(density, heavy))
+            self.modes = self._modes(density, key, *found[:4])
+            if 1 < len(self.modes) < SIZES[-1] and not any(s.discrete for s in density.variables.values()):
+                found = _joined(found, *self._more(density, again))
+                self.modes = self._modes(density, key, *found[:4])
             flat = jax.vmap(lambda position: ravel_pytree(parts(density, position)[0])[0])(heavy)
             self.base = base_over(density, self.modes, counts, np.asarray(flat, float))
             self.evaluations += LOOKS
+
+    def _more(self, density: Density, key: jax.Array) -> Iterator[tuple[np.ndarray, ...]]:
+        """Climbs from near and far, and from a box about the modes found, in turn."""
+        places = np.array([mode.place for mode in self.modes])
+        centre = places.mean(0)
+        widths = np.max([np.sqrt(np.diag(mode.covariance)) for mode in self.modes], axis=0)
+        box = [
+            jnp.asarray(part, jnp.result_type(float)) for part in (centre, FURTHER * (np.ptp(places, 0) / 2 + widths))
+        ]
+        for i, one in enumerate(jax.random.split(key, ROUNDS)):
+            yield self._climbed(density, _around(density, one, *box) if i % 2 else _scattered(density, one))
 
     def _climbed(self, density: Density, positions: dict) -> tuple[np.ndarray, ...]:
         ends, heights, curves, rose, at_rest, climbing, polishing = map(np.asarray, climb(density, positions))
@@ -151,6 +176,10 @@ class Climbs:
             return np.concatenate(found)[: len(points)]
 
         return value
+
+
+def _joined(*found: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 def bent(value, ends: np.ndarray, heights: np.ndarray, curves: np.ndarray) -> np.ndarray:
