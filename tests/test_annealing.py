@@ -226,7 +226,7 @@ def test_a_density_without_curvature_is_reached(scale):
 
 
 def test_a_narrow_mode_beside_wide_ones_is_climbed_to(x64):
-    """Half of the mass in a mode that few starts lead to; 128 climbs had missed it with 8 of these 9 seeds."""
+    """Half of the mass in a mode that few starts lead to; 128 climbs miss it with 6 of these 9 keys."""
     p = cast(three_modes.bare(), jnp.float64)
     assert [len(Climbs(p, jax.random.key(seed)).modes) for seed in range(1, 10)] == [3] * 9
 

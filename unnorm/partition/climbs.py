@@ -122,7 +122,7 @@ class Climbs:
 
     def __init__(self, density: Density, key: jax.Array, counts: dict | None = None):
         self.evaluations, self.gradients, self.ridge = 0, 0, None
-        start, again = jax.random.split(key)
+        start, again, further = jax.random.split(key, 3)
         found = self._climbed(density, _scattered(density, start))
         ends, heights, curves, _, rose = found
         self.modes = self._modes(density, key, *found[:4])
@@ -137,7 +137,7 @@ class Climbs:
             found = _joined(found, self._climbed(density, heavy))
             self.modes = self._modes(density, key, *found[:4])
             if 1 < len(self.modes) < SIZES[-1] and not any(s.discrete for s in density.variables.values()):
-                found = _joined(found, *self._more(density, again))
+                found = _joined(found, *self._more(density, further))
                 self.modes = self._modes(density, key, *found[:4])
             flat = jax.vmap(lambda position: ravel_pytree(parts(density, position)[0])[0])(heavy)
             self.base = base_over(density, self.modes, counts, np.asarray(flat, float))
@@ -146,13 +146,12 @@ class Climbs:
     def _more(self, density: Density, key: jax.Array) -> Iterator[tuple[np.ndarray, ...]]:
         """Climbs from near and far, and from a box about the modes found, in turn."""
         places = np.array([mode.place for mode in self.modes])
-        centre = places.mean(0)
         widths = np.max([np.sqrt(np.diag(mode.covariance)) for mode in self.modes], axis=0)
-        box = [
-            jnp.asarray(part, jnp.result_type(float)) for part in (centre, FURTHER * (np.ptp(places, 0) / 2 + widths))
-        ]
+        centre = jnp.asarray(places.mean(0), jnp.result_type(float))
+        reach = jnp.asarray(FURTHER * (np.ptp(places, 0) / 2 + widths), centre.dtype)
         for i, one in enumerate(jax.random.split(key, ROUNDS)):
-            yield self._climbed(density, _around(density, one, *box) if i % 2 else _scattered(density, one))
+            starts = _around(density, one, centre, reach) if i % 2 else _scattered(density, one)
+            yield self._climbed(density, starts)
 
     def _climbed(self, density: Density, positions: dict) -> tuple[np.ndarray, ...]:
         ends, heights, curves, rose, at_rest, climbing, polishing = map(np.asarray, climb(density, positions))
@@ -179,7 +178,7 @@ class Climbs:
 
 
 def _joined(*found: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    return [np.concatenate(kind) for kind in zip(*found, strict=True)]
 
 
 def bent(value, ends: np.ndarray, heights: np.ndarray, curves: np.ndarray) -> np.ndarray:
