@@ -116,7 +116,8 @@ ROUTES = [
 LOCAL = [Bridge(draws=400), Bridge(draws=400, proposal="normal")]
 
 
-@pytest.mark.parametrize("name", ["gaussian", *(pytest.param(n, marks=pytest.mark.slow) for n in ("lattice", "mixed"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gaussian", "lattice", "mixed"])
 def test_every_route_finds_the_same(name):
     p, truth = TARGETS[name]
     for estimator in [*ROUTES, *(LOCAL if name == "gaussian" else [])]:
@@ -144,6 +145,7 @@ def test_bennett_solves_for_normal_works():
     assert abs(value - 1.0) < 4 * error < 0.1 and 0.3 < overlap < 1
 
 
+@pytest.mark.slow
 def test_chains_that_stay_apart_are_no_bridge():
     z = log_z(shells, Bridge(draws=200))
     assert z.verdict == "unreliable" and "R-hat" in z.findings[0].what
@@ -211,13 +213,14 @@ def test_importance_sampling_finds_known_values(name):
     assert abs(z.value - truth) < 4 * z.standard_error
 
 
+@pytest.mark.slow
 def test_a_funnel_is_not_called_infinite(x64):
     """A line askew through it rises far down before it falls, and a climb may leave the numbers."""
     p = cast(funnel.bare(), jnp.float64)
     assert all(base_for(p, jax.random.key(seed))[2] is None for seed in range(40))
 
 
-@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("scale", [*(pytest.param(s, marks=pytest.mark.slow) for s in (0.01, 1.0)), 100.0])
 def test_a_density_without_curvature_is_reached(scale):
     """A Laplace density is linear on each side of its mode: the Hessian says nothing of how far it reaches."""
     z = log_z(laplace.bind(scale=scale), SMC())
@@ -280,6 +283,7 @@ def test_populations_that_all_miss_the_funnel_are_not_called_ok(estimator, seed)
     assert z.verdict != "ok" or abs(z.value - 10.2879976207) < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 4))  # with seed 0 a chain comes to the spike, and R-hat tells
 def test_chains_that_all_miss_a_spike_are_not_called_ok(seed):
     """Nine tenths of the mass: R-hat is 1, and the standard error .002 of an error of 2.3."""
@@ -384,7 +388,8 @@ def test_intervals_of_annealing_cover(name):
 
 
 # -- variants of SMC -------------------------------------------------------------------
-@pytest.mark.parametrize("variant", ["waste_free", pytest.param("persistent", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["waste_free", "persistent"])
 def test_variants_of_smc_find_a_known_value(variant):
     """The standard error is the spread of the populations, and the interval Student's t."""
     smc = un.estimators.SMC(particles=800, temperatures=20, pilot=200, variant=variant)

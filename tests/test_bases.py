@@ -44,6 +44,7 @@ def test_intervals_from_given_distributions_cover():
     assert sum(z.interval()[0] <= TRUTH <= z.interval()[1] for z in found) >= 54
 
 
+@pytest.mark.slow
 def test_discrete_variables_keep_their_own_base_beside_distributions():
     """Spins whose sum s moves the mean of y: Z = Σ_s exp((.3 s)²/2) √(2π)."""
     p = un.Density(lambda s, y: 0.3 * s.sum() * y - 0.5 * y**2, {"s": un.Spin[3], "y": un.Real})

@@ -74,6 +74,7 @@ def test_an_estimated_log_z_adds_its_error_to_the_differences(fits, monkeypatch)
     assert (found["monte_carlo_error"] == 0.8).all()
 
 
+@pytest.mark.slow
 def test_the_blind_spot_of_score_matching_is_named():
     """Old Faithful's eruptions, a quartic: score matching fits each mode and gives the short one 96% of the mass."""
     minutes = un.models.load("old_faithful")["eruptions"]

@@ -30,6 +30,7 @@ def test_maximum_likelihood_of_case_c(ozone):
     assert not fit.monte_carlo_error.any()
 
 
+@pytest.mark.slow
 def test_generalized_score_matching_of_case_c(ozone):
     fit = fitted(truncated_gaussian, ozone, objectives()["score matching"])
     summary = fit.summary()
@@ -38,6 +39,7 @@ def test_generalized_score_matching_of_case_c(ozone):
     assert fit.passed and fit.model_based_covariance is None
 
 
+@pytest.mark.slow
 def test_nce_of_case_c(ozone):
     fit = fitted(truncated_gaussian, ozone, objectives()["NCE"])
     off = (fit.summary().estimate - CASE_C.estimate) / CASE_C.standard_error
@@ -112,6 +114,7 @@ def test_nce_reproduces_its_exact_noise_fixed_point_on_rochdale(rochdale):
 
 
 # -- others ------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_score_matching_of_a_gaussian_is_maximum_likelihood():
     data = un.models.load("iris").iloc[:, :4].to_numpy(float)
 
@@ -150,6 +153,7 @@ def test_restarts_find_switched_labels_and_say_so():
     assert any("labels that may be switched" in finding.what for finding in fit.findings)
 
 
+@pytest.mark.slow
 def test_restarts_leave_a_local_minimum():
     """x ~ N(sin 3t, 1/9) has many minima in t; from 6.0 Newton's method stays at one that is not the lowest."""
 

@@ -52,6 +52,7 @@ def by_em(x):
 
 
 # -- summed and integrated ---------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_mixture_is_that_of_expectation_maximisation():
     fit = fitted(mixture, {"x": VALUES})
     known, pointwise = by_em(VALUES)

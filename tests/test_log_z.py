@@ -157,10 +157,8 @@ SEQUENTIAL = {
 }
 
 
-QUICK = "gaussian in five dimensions"
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != QUICK)) for n in SEQUENTIAL])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEQUENTIAL)
 def test_smc_reproduces_closed_forms(name):
     density, truth = SEQUENTIAL[name]
     z = un.log_z(density, SMC(), seed=1, progress=False)

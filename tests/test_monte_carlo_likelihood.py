@@ -130,6 +130,7 @@ def test_a_graph_of_ties_alone_is_a_logit_whose_error_is_the_information():
     assert np.sqrt(fit.summary().standard_error["edges"] ** 2 - noise**2) == pytest.approx(truth, rel=0.06)
 
 
+@pytest.mark.slow
 def test_a_likelihood_without_a_maximum_is_said():
     p = un.Density(lambda x, *, edges: edges * x.sum() / 2, {"x": un.Graph[5]}, {"edges": (un.Real, 0.0)})
     fit = un.fit(p, np.zeros((1, 5, 5)), MaximumLikelihood(draws=1_000), seed=0, progress=False)

@@ -41,6 +41,7 @@ def told(fit, *words):
 
 
 # -- exact expectations ------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_exact_noise_on_rochdale_is_case_a():
     fit = fitted(ising, un.models.load("rochdale"), NCE(noise_ratio=100, exact=True))
     assert fit.passed and fit.log_z.value == pytest.approx(5.464677, abs=1e-6)

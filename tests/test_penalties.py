@@ -123,6 +123,7 @@ def test_the_lasso_by_contrastive_divergence_is_that_of_the_likelihood(objective
     assert np.all((np.abs(estimate - exact) < 0.05 * errors)[(exact == 0) | (estimate == 0)])
 
 
+@pytest.mark.slow
 def test_a_strong_lasso_leaves_nothing_to_contrastive_divergence():
     fit = fitted(ising, BITS, "contrastive_divergence", penalty={"coupling": un.L1(1.0)})
     assert fit.converged and np.all(fit.density.parameters["coupling"] == 0)

@@ -166,6 +166,7 @@ def test_single_entries_are_the_plain_form():
     same(four(((3,), (1,), (0,), (2,))), four())
 
 
+@pytest.mark.slow
 def test_one_block_of_everything_is_maximum_likelihood():
     exact = fitted(FOUR, drawn(FOUR, 400), MaximumLikelihood())
     same(four(((2, 0, 3, 1),)), exact)

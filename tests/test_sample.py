@@ -186,7 +186,10 @@ def test_strict_raises_where_the_draws_do_not_pass():
         un.sample(gaussian, "random_walk_mh", strict=True, **QUICK)
 
 
-@pytest.mark.parametrize(("support", "kernel"), [(un.Spin[5], "gibbs"), (un.Real[5], "random_walk_mh")])
+@pytest.mark.parametrize(
+    ("support", "kernel"),
+    [(un.Spin[5], "gibbs"), pytest.param(un.Real[5], "random_walk_mh", marks=pytest.mark.slow)],
+)
 def test_arrays_of_numpy_serve_both_precisions(support, kernel):
     """JAX had kept the float64 form of an array that a function was first probed with, and refused it in float32."""
     fields = np.random.default_rng(0).normal(size=5)
