@@ -11,6 +11,16 @@ import unnorm as un
 
 collect_ignore = ["benchmarks"]  # programs of their own, which set JAX's devices up
 
+LONG_EXAMPLES = {f"unnorm.partition.{name}" for name in ("ais.AIS", "bennett.Bennett", "bridge.Bridge")}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items):
+    """A docstring cannot mark its example as slow."""
+    for item in items:
+        if item.name in LONG_EXAMPLES:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def room_for_compiled_programs():
