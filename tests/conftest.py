@@ -11,12 +11,12 @@ import unnorm as un
 
 collect_ignore = ["benchmarks"]  # programs of their own, which set JAX's devices up
 
-LONG_EXAMPLES = {f"unnorm.partition.{name}" for name in ("ais.AIS", "bennett.Bennett", "bridge.Bridge")}
+LONG_EXAMPLES = {f"unnorm.partition.{name}" for name in ("ais.AIS", "bridge.Bridge")}
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
-    """A docstring cannot mark its example as slow."""
+    """A docstring cannot mark its example as slow; quick tests try both estimators elsewhere."""
     for item in items:
         if item.name in LONG_EXAMPLES:
             item.add_marker(pytest.mark.slow)

@@ -68,7 +68,7 @@ def estimates(name, target, seed, draws=2000):
     return features.mean((0, 1)), error_of_mean(features), features.std((0, 1)), exact.means[moving]
 
 
-# Variants, and kernels that test_kernels tries too, are left to `make test-all`: each compiles for some ten seconds.
+# Variants, kernels made of kernels, and those that other files try, are left to `make test-all`: ten seconds each.
 ELSEWHERE = ("blockwise", "mclmc", "elliptical_slice", "nuts", "slice")
 PLAIN = [name for name in KERNELS if " " not in name and name not in ELSEWHERE]
 
