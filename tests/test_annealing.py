@@ -265,6 +265,23 @@ def test_weights_between_finitely_many_states_have_a_variance(variable, verdict)
     assert judged(density, "ais", 0.0, 0.1, {}, -0.6 * np.log(uniform), 0.6).verdict == verdict
 
 
+@pytest.mark.parametrize(("spread", "verdict"), [(0.6, "ok"), (1.5, "unreliable")])
+def test_a_few_large_weights_leave_the_error_itself_uncertain(spread, verdict):
+    """Log-normal weights: k̂ and what they are worth pass both, and at 1.5 the variance rests on a handful of them."""
+    logs = spread * np.random.default_rng(0).normal(size=1000)
+    density = un.Density(lambda x: 0.0 * x.sum(), {"x": un.Real[2]})
+    z = judged(density, "ais", 0.0, 0.1, {}, logs, 0.4)
+    assert z.verdict == verdict
+    assert z.passed or "standard error itself uncertain" in z.findings[0].what
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("estimator", "seed"), [("ais", 97), ("bennett", 73), ("bennett", 91)])
+def test_weights_that_half_reach_the_funnel_are_not_called_ok(estimator, seed):
+    """They were, up to .17 low while claiming .04 to .09, with k̂ below .5."""
+    assert log_z(log_z_targets.TARGETS["funnel"]().density, estimator, seed).verdict == "unreliable"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [30, 62, 70])
 def test_smc_on_a_funnel_is_not_called_ok(seed):

@@ -16,6 +16,8 @@ from unnorm.partition.base import LogZ, measures
 LEAST_EFFECTIVE = 50.0  # weights, below which their spread tells nothing of the mean's error
 FINITE_VARIANCE = 0.5  # Pareto shape up to which weights have one (funnels: k̂ = .5 to .65, ok and up to .36 too low)
 LEAST_SHARE = 0.01  # of the weights: below it what they miss shows in no tail (a funnel: 83 of 10,000, k̂ = .47)
+LEAST_SURE = 0.12  # relative error of the standard error itself (healthy weights: up to .1; funnels called ok: .147 up)
+FEW = 1_000  # weights, below which their fourth moment is too rough for that error: that of as many is judged then
 ADVICE = "anneal with more temperatures, draw more, or use another estimator"
 
 
@@ -58,6 +60,18 @@ def by_ancestor(run: Run) -> np.ndarray:
 def worth(logs: np.ndarray) -> float:
     """How many equal weights these are worth, (Σw)² / Σw²."""
     return float(np.exp(2 * logsumexp(logs) - logsumexp(2 * logs)))
+
+
+def doubt(logs: np.ndarray) -> float:
+    """The relative error of the standard error of the weights' mean, √((κ - 1) / n) / 2, κ their kurtosis.
+
+    A variance s² of n draws has the standard error s² √((κ - 1) / n) to first order (Cramér, 1946, section 27.4), and
+    its root half of that, relatively.
+    """
+    weights = np.exp(logs - logs.max())
+    apart = (weights - weights.mean()) ** 2
+    kurtosis = (apart**2).mean() / max(apart.mean() ** 2, np.finfo(float).tiny)
+    return math.sqrt(max(kurtosis - 1, 0) / max(len(logs), FEW)) / 2
 
 
 def judged(
@@ -114,6 +128,8 @@ def _of_weights(density: Density, logs: np.ndarray, shape: float, bounded: bool)
         yield Finding(what, ADVICE)
     elif effective < max(LEAST_EFFECTIVE, LEAST_SHARE * len(logs)):
         yield Finding(f"{len(logs):,} independent weights are worth {effective:.1f} equal ones", ADVICE)
+    elif not bounded and (unsure := doubt(logs)) > LEAST_SURE:
+        yield Finding(f"a few large weights make the standard error itself uncertain by {unsure:.0%}", ADVICE)
     else:
         what = f"{len(logs):,} independent weights are worth {effective:,.0f} equal ones"
         tail = f", Pareto shape k̂ = {shape:.2f}" if math.isfinite(shape) else ""
