@@ -132,7 +132,7 @@ def test_gibbs_finds_out_which_sites_interact():
     assert colours(lambda x: jnp.where((x[0] == 1) & (x[5] == 1), 2.0, 0.0), un.Binary[8]) is None
 
 
-@pytest.mark.parametrize("scan", ["systematic", "random"])
+@pytest.mark.parametrize("scan", ["systematic", pytest.param("random", marks=pytest.mark.slow)])
 def test_colours_that_need_trials_are_exact_too(scan):
     p = un.Density(lambda x: jnp.sum(x[:-1] * x[1:]) - 0.3 * jnp.sum((x + 0.5) ** 3), {"x": un.Binary[5]})
     states, probabilities = enumerated(p)

@@ -69,7 +69,7 @@ def estimates(name, target, seed, draws=2000):
 
 
 # Variants, kernels made of kernels, and those that other files try, are left to `make test-all`: ten seconds each.
-ELSEWHERE = ("blockwise", "mclmc", "elliptical_slice", "nuts", "slice")
+ELSEWHERE = ("blockwise", "gibbs", "block_gibbs", "mclmc", "elliptical_slice", "nuts", "slice")
 PLAIN = [name for name in KERNELS if " " not in name and name not in ELSEWHERE]
 
 

@@ -221,7 +221,9 @@ def test_one_seed_gives_one_answer():
     assert un.log_z(density, small, seed=one.seed, progress=False).value == one.value
 
 
-@pytest.mark.parametrize("estimator", [Quadrature(), SMC(particles=50, temperatures=10, pilot=50)])
+@pytest.mark.parametrize(
+    "estimator", [Quadrature(), pytest.param(SMC(particles=50, temperatures=10, pilot=50), marks=pytest.mark.slow)]
+)
 def test_new_values_compile_nothing(estimator):
     function = counting(lambda x, *, scale: -0.5 * (x / scale) ** 2)
     p = un.Density(function, {"x": un.Real}, {"scale": (un.Positive, 1.0)})

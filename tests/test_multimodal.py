@@ -27,7 +27,8 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", ["flat base", pytest.param("given base", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_both_modes_are_visited_in_their_proportion(case):
     draws = un.sample(two_modes, CASES[case], draws=8000, warmup=2000, seed=0, progress=False)
     x = draws.posterior["x"].values.astype(float)

@@ -131,7 +131,7 @@ def test_counts_and_bits_together():
     assert fit.summary().estimate.to_numpy() == pytest.approx(minimize(loss, np.zeros(3), tol=1e-12).x, abs=1e-5)
 
 
-@pytest.mark.parametrize("objective", ["pseudo_likelihood", "ratio_matching"])
+@pytest.mark.parametrize("objective", ["pseudo_likelihood", pytest.param("ratio_matching", marks=pytest.mark.slow)])
 def test_the_ties_of_a_graph_are_its_entries(objective):
     """A graph of four nodes is six bits: the same conditionals as a vector of its ties."""
     rows, columns = np.triu_indices(4, 1)

@@ -383,7 +383,14 @@ def test_entries_that_are_bent_alone(entrywise, x64):
     assert found.second == pytest.approx(float(jnp.trace(jax.hessian(function)(x)) + jax.grad(function)(x).sum()))
 
 
-@pytest.mark.parametrize("multiply", [lambda w, x: w @ x, lambda w, x: x @ w.T, lambda w, x: (w @ x[:, None])[:, 0]])
+@pytest.mark.parametrize(
+    "multiply",
+    [
+        pytest.param(lambda w, x: w @ x, marks=pytest.mark.slow),
+        lambda w, x: x @ w.T,
+        lambda w, x: (w @ x[:, None])[:, 0],
+    ],
+)
 def test_rows_that_pass_through_a_large_matrix_together(multiply, x64):
     rows, w = jax.random.normal(jax.random.key(0), (5, 3)), jax.random.normal(jax.random.key(1), (350, 3)) / 10
 

@@ -36,7 +36,7 @@ KERNELS = {
 }
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "mclmc")) for n in KERNELS])
 def test_a_store_holds_what_memory_holds_and_resumes(name, tmp_path):
     unbroken = un.sample(gaussian, KERNELS[name], seed=1, **RUN)
     stored = un.sample(gaussian, KERNELS[name], seed=1, store=tmp_path / "run.d", **RUN)
