@@ -23,7 +23,7 @@ from unnorm.partition.moves import Moves, Walker
 from unnorm.partition.path import Path, not_numbers, path_for
 from unnorm.partition.pilot import base_for
 from unnorm.partition.thermodynamic import together
-from unnorm.partition.weighted import judged
+from unnorm.partition.weighted import SHARE_OF_WALKS, judged
 
 AIS, ImportanceSampling = un.estimators.AIS, un.estimators.ImportanceSampling
 Bennett, Bridge, SMC = un.estimators.Bennett, un.estimators.Bridge, un.estimators.SMC
@@ -267,20 +267,22 @@ def test_weights_between_finitely_many_states_have_a_variance(variable, verdict)
     assert judged(density, "ais", 0.0, 0.1, {}, -0.6 * np.log(uniform), 0.6).verdict == verdict
 
 
-@pytest.mark.parametrize(("spread", "verdict"), [(0.6, "ok"), (1.5, "unreliable")])
-def test_a_few_large_weights_leave_the_error_itself_uncertain(spread, verdict):
-    """Log-normal weights: k̂ and what they are worth pass both, and at 1.5 the variance rests on a handful of them."""
+@pytest.mark.parametrize(
+    ("variable", "spread", "verdict"), [(un.Real, 0.8, "ok"), (un.Real, 1.2, "unreliable"), (un.Spin, 1.2, "ok")]
+)
+def test_walks_whose_log_weights_vary_by_more_than_one_are_not_believed(variable, spread, verdict):
+    """Normal logs of variance s² leave e^(-s²) of the weights' number: .53 and .24."""
     logs = spread * np.random.default_rng(0).normal(size=1000)
-    density = un.Density(lambda x: 0.0 * x.sum(), {"x": un.Real[2]})
-    z = judged(density, "ais", 0.0, 0.1, {}, logs, 0.4)
+    density = un.Density(lambda x: 0.0 * x.sum(), {"x": variable[2]})
+    z = judged(density, "ais", 0.0, 0.1, {}, logs, 0.3, least_share=SHARE_OF_WALKS)
     assert z.verdict == verdict
-    assert z.passed or "standard error itself uncertain" in z.findings[0].what
+    assert z.passed or "are worth" in z.findings[0].what
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("estimator", "seed"), [("ais", 97), ("bennett", 73), ("bennett", 91)])
+@pytest.mark.parametrize(("estimator", "seed"), [("ais", 131), ("ais", 178), ("bennett", 91), ("bennett", 141)])
 def test_weights_that_half_reach_the_funnel_are_not_called_ok(estimator, seed):
-    """They were, up to .17 low while claiming .04 to .09, with k̂ below .5."""
+    """They were, .17 to .42 low while claiming .04 to .11, with k̂ from .25 to .45."""
     assert log_z(log_z_targets.TARGETS["funnel"]().density, estimator, seed).verdict == "unreliable"
 
 
