@@ -287,6 +287,13 @@ def test_weights_that_half_reach_the_funnel_are_not_called_ok(estimator, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", [226, 271])
+def test_a_route_that_was_tried_until_it_passed_is_not_believed(seed):
+    """Each try on a funnel has its chance of a tail that shows nothing: .25 low while claiming .05."""
+    assert log_z(log_z_targets.TARGETS["funnel"]().density, None, seed).verdict == "unreliable"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [30, 62, 70])
 def test_smc_on_a_funnel_is_not_called_ok(seed):
     """Ten of 100 seeds were, up to .29 low while claiming .06, before k̂ of families was held to .5."""

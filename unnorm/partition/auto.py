@@ -20,7 +20,7 @@ from unnorm.partition.nodes import free_size
 from unnorm.partition.path import Path, path_findings, path_from
 from unnorm.partition.pilot import base_for
 from unnorm.partition.thinned import thinned
-from unnorm.partition.weighted import by_ancestor, infinite, judged
+from unnorm.partition.weighted import LEAST_SHARE, SHARE_OF_WALKS, by_ancestor, infinite, judged
 from unnorm.progress import report
 
 DRAWS = 10_000  # of importance sampling
@@ -64,11 +64,12 @@ class Size(NamedTuple):
 
 
 class Annealed(NamedTuple):
-    """An annealed route: its path, its last answer, and of what size that was."""
+    """An annealed route: its path, its last answer, of what size that was, and whether every one so far passed."""
 
     path: Path
     answer: LogZ
     size: Size
+    trusted: bool
 
 
 @dataclass(frozen=True)
@@ -127,14 +128,14 @@ def _grown(
         wanted = _first_size(path, target_error)
         least = Size(0, max(wanted.temperatures - 1, 0))
         size = _affordable(density, path, wanted, least, budget, 1.0 if paths else 0.5)
-        return None if size is None else [*paths, _run(density, path, two, size, budget)]
+        return None if size is None else [*paths, _run(density, path, two, size, budget, LEAST_SHARE)]
     for i in sorted((0, 1), key=lambda i: (paths[i].answer.passed, -paths[i].answer.standard_error)):
         before = paths[i]
         size = _affordable(density, before.path, _next_size(before, target_error), before.size, budget)
         if size is not None and size != before.size:
             # no two runs share their noise
             own = jax.random.fold_in(jax.random.fold_in(key, i), 100 * size.walkers + size.temperatures)
-            again = _run(density, before.path, own, size, budget)
+            again = _run(density, before.path, own, size, budget, LEAST_SHARE if before.trusted else SHARE_OF_WALKS)
             return [*paths[:i], again, *paths[i + 1 :]]
     return None
 
@@ -186,16 +187,18 @@ def _cost(density: Density, path: Path, size: Size) -> dict[str, int]:
     return cost_of(density, path.moves, walkers * (temperatures + 1))
 
 
-def _run(density: Density, path: Path, key: jax.Array, size: Size, budget: Budget) -> Annealed:
+def _run(density: Density, path: Path, key: jax.Array, size: Size, budget: Budget, least_share: float) -> Annealed:
+    """The annealed route of this size; once it did not pass, chance alone may let it pass when it is tried again."""
     walkers, temperatures = size.counts
     run = annealed(density, path.base, path.schedule(temperatures), key, path.moves, walkers, resample=True)
     cost = _cost(density, path, size)
     logs = by_ancestor(run)
     value, error = mean_of(logs)
     findings = tuple(path_findings(density, path, run))
-    answer = judged(density, "smc", value, error, cost, logs, pareto_smoothed(logs)[1], findings)
+    shape = pareto_smoothed(logs)[1]
+    answer = judged(density, "smc", value, error, cost, logs, shape, findings, least_share=least_share)
     budget.spend(cost, _line(answer))
-    return Annealed(path, answer, size)
+    return Annealed(path, answer, size, answer.passed and least_share == LEAST_SHARE)
 
 
 def _wider(base: Base) -> Base:

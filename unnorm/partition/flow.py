@@ -17,7 +17,7 @@ NAME = "flow_importance"
 
 @method
 class FlowImportance:
-    """log Z = log E_m[p̃/m] with m = .9 flow + .1 q, a flow fitted to annealed draws and the heavy-tailed base q.
+    """log Z = log E_m[p̃/m] with m = ½ flow + ½ q, a flow fitted to annealed draws and the heavy-tailed base q.
 
     That is `ImportanceSampling(base="flow")` with more draws to fit to.
 

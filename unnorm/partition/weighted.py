@@ -125,6 +125,6 @@ def _of_weights(density: Density, logs: np.ndarray, shape: float, bounded: bool,
 
 
 __all__ = [
-    "ADVICE", "SHARE_OF_WALKS", "by_ancestor", "infinite", "judged", "refuse_discrete", "refuse_small", "settled",
-    "worth",
+    "ADVICE", "LEAST_SHARE", "SHARE_OF_WALKS", "by_ancestor", "infinite", "judged", "refuse_discrete", "refuse_small",
+    "settled", "worth",
 ]  # fmt: skip
