@@ -22,9 +22,7 @@ WIDE_FREEDOM = 2.0  # of the wide one, for densities with heavy tails of their o
 DENSE = 200  # above so many coordinates covariances are kept diagonal
 SIZES = (2, 8)  # components of the arrays, so that what is compiled serves most bases
 KEPT = 10.0  # and one more a dimension: nats below the heaviest mode, for a light one tells where others may be
-FLOW_SHARE = (
-    0.5  # of a base with a flow; a smaller rest bounds weights where it is too thin by more
-)
+FLOW_SHARE = 0.5  # of a base with a flow; the rest keeps weights bounded where the flow is too thin
 WIDE_SHARE, WIDER = 0.1, 2.0  # a component over all modes, this many times as wide, against what climbs did not see
 
 

@@ -16,7 +16,7 @@ from unnorm.partition.base import LogZ, measures
 LEAST_EFFECTIVE = 50.0  # weights, below which their spread tells nothing of the mean's error
 FINITE_VARIANCE = 0.5  # Pareto shape up to which weights have one (funnels: k̂ = .5 to .65, ok and up to .36 too low)
 LEAST_SHARE = 0.01  # of the weights: below it what they miss shows in no tail (a funnel: 83 of 10,000, k̂ = .47)
-SHARE_OF_WALKS = math.exp(-1)  # of separate walks' weights: below it their logs vary by more than one (Neal, 2001)
+SHARE_OF_WALKS = math.exp(-1)  # of walks' weights: below it their logs vary by over one (Neal, 2001: no more)
 ADVICE = "anneal with more temperatures, draw more, or use another estimator"
 
 
