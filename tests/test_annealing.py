@@ -166,14 +166,14 @@ def test_no_two_annealed_runs_share_their_noise(monkeypatch):
     """Both paths are repeated at the same size, and a key used twice would make one number of two routes."""
     keys = []
 
-    def run(density, path, key, size, budget):
+    def run(density, path, key, size, budget, least_share):
         keys.append(tuple(np.asarray(jax.random.key_data(key))))
-        return auto.Annealed(path, route("smc", 0.0, 0.12), size)
+        return auto.Annealed(path, route("smc", 0.0, 0.12), size, trusted=True)
 
     monkeypatch.setattr(auto, "_run", run)
     monkeypatch.setattr(auto, "_cost", lambda *_: {"values": 0, "gradients": 0})
     path = Path(None, Moves(True, (), (), None), [], None, {})
-    paths = [auto.Annealed(path, route("smc", 0.0, 0.12), auto.Size(0, 0)) for _ in range(2)]
+    paths = [auto.Annealed(path, route("smc", 0.0, 0.12), auto.Size(0, 0), trusted=True) for _ in range(2)]
     while paths is not None:
         paths = auto._grown(None, None, paths, jax.random.key(0), auto.Budget({"values": 0, "gradients": 0}, 1), 0.1)
     assert len(keys) == len(set(keys)) >= 4
