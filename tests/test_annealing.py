@@ -166,9 +166,9 @@ def test_no_two_annealed_runs_share_their_noise(monkeypatch):
     """Both paths are repeated at the same size, and a key used twice would make one number of two routes."""
     keys = []
 
-    def run(density, path, key, size, budget, least_share):
+    def run(density, path, key, size, budget, trusted):
         keys.append(tuple(np.asarray(jax.random.key_data(key))))
-        return auto.Annealed(path, route("smc", 0.0, 0.12), size, trusted=True)
+        return auto.Annealed(path, route("smc", 0.0, 0.12), size, trusted)
 
     monkeypatch.setattr(auto, "_run", run)
     monkeypatch.setattr(auto, "_cost", lambda *_: {"values": 0, "gradients": 0})

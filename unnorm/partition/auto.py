@@ -128,14 +128,14 @@ def _grown(
         wanted = _first_size(path, target_error)
         least = Size(0, max(wanted.temperatures - 1, 0))
         size = _affordable(density, path, wanted, least, budget, 1.0 if paths else 0.5)
-        return None if size is None else [*paths, _run(density, path, two, size, budget, LEAST_SHARE)]
+        return None if size is None else [*paths, _run(density, path, two, size, budget, trusted=True)]
     for i in sorted((0, 1), key=lambda i: (paths[i].answer.passed, -paths[i].answer.standard_error)):
         before = paths[i]
         size = _affordable(density, before.path, _next_size(before, target_error), before.size, budget)
         if size is not None and size != before.size:
             # no two runs share their noise
             own = jax.random.fold_in(jax.random.fold_in(key, i), 100 * size.walkers + size.temperatures)
-            again = _run(density, before.path, own, size, budget, LEAST_SHARE if before.trusted else SHARE_OF_WALKS)
+            again = _run(density, before.path, own, size, budget, before.trusted)
             return [*paths[:i], again, *paths[i + 1 :]]
     return None
 
@@ -187,7 +187,7 @@ def _cost(density: Density, path: Path, size: Size) -> dict[str, int]:
     return cost_of(density, path.moves, walkers * (temperatures + 1))
 
 
-def _run(density: Density, path: Path, key: jax.Array, size: Size, budget: Budget, least_share: float) -> Annealed:
+def _run(density: Density, path: Path, key: jax.Array, size: Size, budget: Budget, trusted: bool) -> Annealed:
     """The annealed route of this size; once it did not pass, chance alone may let it pass when it is tried again."""
     walkers, temperatures = size.counts
     run = annealed(density, path.base, path.schedule(temperatures), key, path.moves, walkers, resample=True)
@@ -195,10 +195,10 @@ def _run(density: Density, path: Path, key: jax.Array, size: Size, budget: Budge
     logs = by_ancestor(run)
     value, error = mean_of(logs)
     findings = tuple(path_findings(density, path, run))
-    shape = pareto_smoothed(logs)[1]
+    shape, least_share = pareto_smoothed(logs)[1], LEAST_SHARE if trusted else SHARE_OF_WALKS
     answer = judged(density, "smc", value, error, cost, logs, shape, findings, least_share=least_share)
     budget.spend(cost, _line(answer))
-    return Annealed(path, answer, size, answer.passed and least_share == LEAST_SHARE)
+    return Annealed(path, answer, size, trusted and answer.passed)
 
 
 def _wider(base: Base) -> Base:
