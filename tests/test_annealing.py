@@ -230,6 +230,7 @@ def test_a_density_without_curvature_is_reached(scale):
     assert z.value == pytest.approx(6 * math.log(2 * scale), abs=4 * z.standard_error)
 
 
+@pytest.mark.slow
 def test_a_narrow_mode_beside_wide_ones_is_climbed_to(x64):
     """Half of the mass in a mode that few starts lead to; 128 climbs miss it with 6 of these 9 keys."""
     p = cast(three_modes.bare(), jnp.float64)
@@ -294,9 +295,11 @@ def test_a_route_that_was_tried_until_it_passed_is_not_believed(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [30, 62, 70])
+@pytest.mark.parametrize("seed", [30, 62, 70, 221, 325])
 def test_smc_on_a_funnel_is_not_called_ok(seed):
-    """Ten of 100 seeds were, up to .29 low while claiming .06, before k̂ of families was held to .5."""
+    """Ten of 100 seeds were, up to .29 low while claiming .06, before k̂ of families was held to .5; of the 300 after
+    these nine more, up to .25 low, before families had to be worth 1/e of the walkers.
+    """
     assert log_z(log_z_targets.TARGETS["funnel"]().density, SMC(), seed).verdict == "unreliable"
 
 

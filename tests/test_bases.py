@@ -27,10 +27,8 @@ def log_z(p, estimator, seed=0):
 
 
 # -- given distributions ---------------------------------------------------------------
-@pytest.mark.parametrize(
-    "estimator",
-    [ImportanceSampling, *(pytest.param(e, marks=pytest.mark.slow) for e in (AIS, Bennett, SMC))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", [ImportanceSampling, AIS, Bennett, SMC])
 def test_distributions_are_a_base(estimator):
     z = log_z(normal_and_gamma, estimator(base=LAWS))
     assert z.verdict == "ok" and z.standard_error < 0.02, z

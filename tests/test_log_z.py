@@ -233,13 +233,18 @@ def test_new_values_compile_nothing(estimator):
     assert function.traces == before
 
 
-def test_the_default_is_exact_where_it_can_be_and_takes_two_routes_elsewhere():
+def test_the_default_is_exact_where_it_can_be_and_takes_two_routes_elsewhere(monkeypatch):
+    told = []
+    monkeypatch.setattr("unnorm.partition.auto.report", lambda amount, words="": told.append((amount, words)))
     small = un.log_z(SEQUENTIAL["truncated normal"][0], progress=False, seed=0)
     large = un.log_z(SEQUENTIAL["gaussian in five dimensions"][0], progress=False, seed=0)
     assert (small.estimator, large.estimator) == ("quadrature", "auto")
     assert "too large for an exact Z" in large.findings[-1].what
     assert large.verdict == "ok" and abs(large.value - SEQUENTIAL["gaussian in five dimensions"][1]) < 0.05
     assert [f.what.split(":")[0] for f in large.findings[:2]] == ["importance_sampling", "bridge"]
+    assert [words.partition(":")[0] for _, words in told[:3]] == ["climbing to modes", "importance_sampling", "bridge"]
+    pilot = 3_000_000 * sum(amount for amount, _ in told)
+    assert 0 < pilot < sum(large.evaluations.values())
 
 
 def test_strict_raises_and_a_difference_keeps_the_worse_verdict():
@@ -291,13 +296,3 @@ def test_bad_input_gets_one_sentence(name):
     with pytest.raises((ValueError, TypeError), match=words) as caught:
         call()
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
-
-
-def test_two_routes_report_what_they_found_and_spent(monkeypatch):
-    told = []
-    monkeypatch.setattr("unnorm.partition.auto.report", lambda amount, words="": told.append((amount, words)))
-    p = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[5]})
-    z = un.log_z(p, seed=0, max_evaluations=1_000_000, progress=False)
-    assert [words.partition(":")[0] for _, words in told[:3]] == ["climbing to modes", "importance_sampling", "bridge"]
-    pilot = 1_000_000 * sum(amount for amount, _ in told)
-    assert 0 < pilot < sum(z.evaluations.values())

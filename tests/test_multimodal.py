@@ -48,7 +48,7 @@ def test_the_ladder_is_adapted_to_equal_swap_rates():
     assert moved[1] > powers[1] and np.all(np.diff(moved) < 0)
 
 
-@pytest.mark.parametrize("name", ["mala", "nuts", "random_walk_mh"])
+@pytest.mark.parametrize("name", ["mala", pytest.param("nuts", marks=pytest.mark.slow), "random_walk_mh"])
 def test_plain_kernels_fail_the_diagnosis_there(name):
     draws = un.sample(two_modes, name, draws=2000, chains=8, start=_starts(), seed=0, progress=False)
     check = un.diagnose(draws, two_modes)

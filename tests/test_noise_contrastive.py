@@ -358,6 +358,7 @@ def test_the_errors_of_a_ranked_log_z_are_its_spread():
 
 
 # -- the self-normalised likelihood ------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_self_normalised_optimum_is_sampled_maximum_likelihood(x64):
     """Moments of the data are the weighted moments of the noise, and b is the log of the mean weight."""
     data, objective = np.random.default_rng(8).normal(0.5, 1.2, size=500), SelfNormalized(noise_ratio=5)

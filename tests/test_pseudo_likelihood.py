@@ -59,6 +59,7 @@ def test_one_count_is_the_likelihood_of_case_b():
     assert -915 * fit.history[-1] == pytest.approx(-1613.4779, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_start_at_which_the_sum_has_no_end_is_no_harm():
     """ν = 0 and λ = 1 weigh every count alike; the sum is looked at again where the fit comes out."""
     same(fitted(conway_maxwell_poisson.bind(nu=0.0), PUBLICATIONS), publications(), 1e-7)
@@ -131,7 +132,8 @@ def test_counts_and_bits_together():
     assert fit.summary().estimate.to_numpy() == pytest.approx(minimize(loss, np.zeros(3), tol=1e-12).x, abs=1e-5)
 
 
-@pytest.mark.parametrize("objective", ["pseudo_likelihood", pytest.param("ratio_matching", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["pseudo_likelihood", "ratio_matching"])
 def test_the_ties_of_a_graph_are_its_entries(objective):
     """A graph of four nodes is six bits: the same conditionals as a vector of its ties."""
     rows, columns = np.triu_indices(4, 1)
@@ -173,6 +175,7 @@ def test_one_block_of_everything_is_maximum_likelihood():
     assert four(((2, 0, 3, 1),)).covariance.to_numpy() == pytest.approx(exact.covariance.to_numpy(), abs=1e-10)
 
 
+@pytest.mark.slow
 def test_blocks_whose_rest_is_saturated_are_maximum_likelihood():
     """Each conditional's equation is the likelihood's where the fit has the margin of the rest right.
 

@@ -34,7 +34,9 @@ def test_draws_of_discrete_variables_hold_codes():
     assert draws.attrs["kernel"] == "gibbs"
 
 
-@pytest.mark.parametrize("name", ["random_walk_mh", "ula", "mala", "barker", "hmc", "nuts", "mclmc"])
+@pytest.mark.parametrize(
+    "name", ["random_walk_mh", "ula", "mala", "barker", "hmc", "nuts", pytest.param("mclmc", marks=pytest.mark.slow)]
+)
 def test_new_values_a_new_key_and_a_new_step_compile_nothing(name):
     @counting
     def function(x, *, centre):
@@ -186,10 +188,8 @@ def test_strict_raises_where_the_draws_do_not_pass():
         un.sample(gaussian, "random_walk_mh", strict=True, **QUICK)
 
 
-@pytest.mark.parametrize(
-    ("support", "kernel"),
-    [(un.Spin[5], "gibbs"), pytest.param(un.Real[5], "random_walk_mh", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("support", "kernel"), [(un.Spin[5], "gibbs"), (un.Real[5], "random_walk_mh")])
 def test_arrays_of_numpy_serve_both_precisions(support, kernel):
     """JAX had kept the float64 form of an array that a function was first probed with, and refused it in float32."""
     fields = np.random.default_rng(0).normal(size=5)

@@ -64,6 +64,7 @@ def test_case_f_by_maximum_likelihood():
     assert fit.log_likelihood(poles()).value == pytest.approx(-68.665, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_log_z_of_a_fit_on_the_circle_is_bessels():
     angles = np.random.default_rng(0).vonmises(0.5, 1.0, 200)
     for objective in ("maximum_likelihood", "score_matching"):
@@ -282,12 +283,12 @@ def both_ways(p, data, objective):
 @pytest.mark.parametrize(
     ("p", "data", "h"),
     [
-        (normal, lambda: un.models.load("iris").iloc[:, :4], "min"),
+        pytest.param(normal, lambda: un.models.load("iris").iloc[:, :4], "min", marks=pytest.mark.slow),
         (truncated_gaussian, lambda: un.models.load("ozone_wind") / un.models.load("ozone_wind").std(ddof=0), "min"),
         (truncated_gaussian, lambda: un.models.load("ozone_wind") / un.models.load("ozone_wind").std(ddof=0), "linear"),
         (fisher, poles, "min"),
         (wrapped, lambda: np.linspace(-3, 2, 30) ** 3 / 27, "min"),
-        (tilted, lambda: np.random.default_rng(0).dirichlet([1, 2, 1], 50), "min"),
+        pytest.param(tilted, lambda: np.random.default_rng(0).dirichlet([1, 2, 1], 50), "min", marks=pytest.mark.slow),
     ],
     ids=["iris", "case C", "case C, linear", "sphere", "circle", "simplex"],
 )

@@ -34,9 +34,10 @@ KERNELS = {
     "replica exchange": un.kernels.ReplicaExchange("mala", temperatures=3),
     "elliptical": un.kernels.EllipticalSlice(),
 }
+QUICK = ("mala", "elliptical")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "mclmc")) for n in KERNELS])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in KERNELS])
 def test_a_store_holds_what_memory_holds_and_resumes(name, tmp_path):
     unbroken = un.sample(gaussian, KERNELS[name], seed=1, **RUN)
     stored = un.sample(gaussian, KERNELS[name], seed=1, store=tmp_path / "run.d", **RUN)

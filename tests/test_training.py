@@ -142,7 +142,10 @@ def test_bad_input_of_training_is_one_sentence(options, words):
 
 
 # -- weights and clusters ------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("objective", ["maximum_likelihood", "pseudo_likelihood", "ratio_matching"])
+@pytest.mark.parametrize(
+    "objective",
+    ["pseudo_likelihood", *(pytest.param(o, marks=pytest.mark.slow) for o in ("maximum_likelihood", "ratio_matching"))],
+)
 def test_frequencies_are_rows_repeated(objective):
     rows = un.models.load("rochdale").to_numpy()[:, :4]
     states, counts = np.unique(rows, axis=0, return_counts=True)
