@@ -19,6 +19,7 @@ from unnorm.partition.auto import two_routes
 from unnorm.partition.base import LogZ
 from unnorm.partition.bennett import bennett
 from unnorm.partition.climbs import Climbs
+from unnorm.partition.importance import SHARE_OF_TAILED, judged_by_tail
 from unnorm.partition.moves import Moves, Walker
 from unnorm.partition.path import Path, not_numbers, path_for
 from unnorm.partition.pilot import base_for
@@ -280,10 +281,31 @@ def test_walks_whose_log_weights_vary_by_more_than_one_are_not_believed(variable
     assert z.passed or "are worth" in z.findings[0].what
 
 
+@pytest.mark.parametrize(("shape", "verdict"), [(0.3, "unreliable"), (-1.0, "ok")])
+def test_draws_that_rarely_reach_the_density_are_believed_where_their_weights_have_an_upper_end(shape, verdict):
+    """Four of 100 do, with weights of a Pareto law of this shape."""
+    rng = np.random.default_rng(0)
+    within, scale = rng.uniform(size=10_000) < 0.04, rng.uniform(size=10_000)
+    logs = np.where(within, np.log1p((scale**-shape - 1) / shape), -30.0)
+    density = un.Density(lambda x: 0.0 * x.sum(), {"x": un.Real[2]})
+    z = judged_by_tail(density, logs, {"values": 10_000, "gradients": 0}, SHARE_OF_TAILED)
+    assert z.verdict == verdict
+    assert z.passed or "fewer than 500" in z.findings[0].what
+
+
+# seeds of runs that had been called ok, and their errors
+CHANCES = {
+    "importance_sampling": (894, 995),  # .23 low
+    "ais": (131, 178),  # .17 and .42 low
+    "smc": (30, 62, 70, 221, 325),  # up to .29 low
+    "thermodynamic_integration": (249, 268),  # .10 and .23 low
+    "bennett": (91, 141),  # .17 and .30 low
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("estimator", "seed"), [("ais", 131), ("ais", 178), ("bennett", 91), ("bennett", 141)])
+@pytest.mark.parametrize(("estimator", "seed"), [(name, seed) for name, seeds in CHANCES.items() for seed in seeds])
 def test_weights_that_half_reach_the_funnel_are_not_called_ok(estimator, seed):
-    """They were, .17 to .42 low while claiming .04 to .11, with k̂ from .25 to .45."""
     assert log_z(log_z_targets.TARGETS["funnel"]().density, estimator, seed).verdict == "unreliable"
 
 
@@ -292,15 +314,6 @@ def test_weights_that_half_reach_the_funnel_are_not_called_ok(estimator, seed):
 def test_a_route_that_was_tried_until_it_passed_is_not_believed(seed):
     """Each try on a funnel has its chance of a tail that shows nothing: .25 low while claiming .05."""
     assert log_z(log_z_targets.TARGETS["funnel"]().density, None, seed).verdict == "unreliable"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [30, 62, 70, 221, 325])
-def test_smc_on_a_funnel_is_not_called_ok(seed):
-    """Ten of 100 seeds were, up to .29 low while claiming .06, before k̂ of families was held to .5; of the 300 after
-    these nine more, up to .25 low, before families had to be worth 1/e of the walkers.
-    """
-    assert log_z(log_z_targets.TARGETS["funnel"]().density, SMC(), seed).verdict == "unreliable"
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from unnorm.partition.base import LogZ, added
 from unnorm.partition.bases import Base, blank
 from unnorm.partition.chains import Chains, chains_of, steps_of
 from unnorm.partition.identities import chains_off_balance
-from unnorm.partition.importance import weighed
+from unnorm.partition.importance import judged_by_tail, log_weights
 from unnorm.partition.moves import cost_of, height_of, moves_for
 from unnorm.partition.path import OF_CHAINS, numberless
 from unnorm.partition.pilot import base_for
@@ -71,9 +71,9 @@ class Bridge:
         base, cost, endless = base_for(density, pilot_key)
         if endless:
             return infinite(density, "bridge", cost, endless)
-        look = weighed(density, base, look_key, LOOKS, cost)
-        found = bridged(self, density, base, key, look.evaluations)
-        return held_against(look, found)
+        cost = added(cost, {"values": LOOKS, "gradients": 0})
+        look = judged_by_tail(density, log_weights(density, base, look_key, LOOKS), cost)
+        return held_against(look, bridged(self, density, base, key, cost))
 
 
 def held_against(look: LogZ, found: LogZ) -> LogZ:
