@@ -24,7 +24,8 @@ class ImportanceSampling:
     """log Z = log E_q[p̃(x)/q(x)], q Student's t about the modes that a pilot finds, independent discrete states.
 
     The largest weights are replaced by quantiles of a generalized Pareto law, whose shape k̂ is the verdict: above .5
-    their variance is not finite, above .7 not even their mean is to be believed. A mode that q never reaches is unseen.
+    their variance is not finite, above .7 not even their mean is to be believed. Above 0, where they have no upper end,
+    they must be worth 5% of their number. A mode that q never reaches is unseen.
 
     Args:
         draws: from q.
