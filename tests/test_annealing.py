@@ -223,10 +223,16 @@ def test_a_funnel_is_not_called_infinite(x64):
     assert all(base_for(p, jax.random.key(seed))[2] is None for seed in range(40))
 
 
-@pytest.mark.parametrize("scale", [*(pytest.param(s, marks=pytest.mark.slow) for s in (0.01, 1.0)), 100.0])
-def test_a_density_without_curvature_is_reached(scale):
-    """A Laplace density is linear on each side of its mode: the Hessian says nothing of how far it reaches."""
-    z = log_z(laplace.bind(scale=scale), SMC())
+@pytest.mark.parametrize(
+    ("scale", "temperatures"),
+    [*(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.01, 300), (1.0, 100))), (100.0, 100)],
+)
+def test_a_density_without_curvature_is_reached(scale, temperatures):
+    """A Laplace density is linear on each side of its mode: the Hessian says nothing of how far it reaches.
+
+    At .01 the base is too wide with this seed: at 100 temperatures the families are worth .19 of the walkers.
+    """
+    z = log_z(laplace.bind(scale=scale), SMC(temperatures=temperatures))
     assert z.verdict == "ok", z
     assert z.value == pytest.approx(6 * math.log(2 * scale), abs=4 * z.standard_error)
 
