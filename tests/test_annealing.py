@@ -24,7 +24,7 @@ from unnorm.partition.moves import Moves, Walker
 from unnorm.partition.path import Path, not_numbers, path_for
 from unnorm.partition.pilot import base_for
 from unnorm.partition.thermodynamic import together
-from unnorm.partition.weighted import SHARE_OF_WALKS, judged
+from unnorm.partition.weighted import judged
 
 AIS, ImportanceSampling = un.estimators.AIS, un.estimators.ImportanceSampling
 Bennett, Bridge, SMC = un.estimators.Bennett, un.estimators.Bridge, un.estimators.SMC
@@ -282,7 +282,7 @@ def test_walks_whose_log_weights_vary_by_more_than_one_are_not_believed(variable
     """Normal logs of variance s² leave e^(-s²) of the weights' number: .53 and .24."""
     logs = spread * np.random.default_rng(0).normal(size=1000)
     density = un.Density(lambda x: 0.0 * x.sum(), {"x": variable[2]})
-    z = judged(density, "ais", 0.0, 0.1, {}, logs, 0.3, least_share=SHARE_OF_WALKS)
+    z = judged(density, "ais", 0.0, 0.1, {}, logs, 0.3)
     assert z.verdict == verdict
     assert z.passed or "are worth" in z.findings[0].what
 

@@ -30,9 +30,7 @@ def check_moments(values, mean, variance, relative=0.15):
     assert_within(squares.mean((0, 1)), variance, error_of_mean(squares))
 
 
-@pytest.mark.parametrize(
-    "target", ["banana", *(pytest.param(target, marks=pytest.mark.slow) for target in ("gaussian", "bounded"))]
-)
+@pytest.mark.parametrize("target", [pytest.param(t, marks=[pytest.mark.slow] * (t != "banana")) for t in CONTINUOUS])
 @pytest.mark.parametrize("name", EXACT)
 def test_exact_kernels_recover_moments(name, target):
     known = CONTINUOUS[target]

@@ -17,7 +17,7 @@ from unnorm.partition.bases import lighter
 from unnorm.partition.given import chains_in, check_base, check_draws, positions_of
 from unnorm.partition.moves import cost_of
 from unnorm.partition.path import begun, not_arrived, path_findings, path_for, path_from
-from unnorm.partition.weighted import SHARE_OF_WALKS, infinite, judged, refuse_small
+from unnorm.partition.weighted import infinite, judged, refuse_small
 
 RISK = 0.05  # by Markov's inequality P(log Ẑ − log Z > log 1/risk) is at most this
 
@@ -75,8 +75,7 @@ class AIS:
         value, error = mean_of(logs)
         findings = tuple(path_findings(density, path, run))
         bounds = (value + math.log(RISK), math.inf)
-        shape = pareto_smoothed(logs)[1]
-        return judged(density, "ais", value, error, cost, logs, shape, findings, bounds, least_share=SHARE_OF_WALKS)
+        return judged(density, "ais", value, error, cost, logs, pareto_smoothed(logs)[1], findings, bounds)
 
     def _back(self, density: Density, path_key: jax.Array, key: jax.Array) -> LogZ:
         check_draws("AIS", "reverse", density, self.reverse, 10)
@@ -103,8 +102,7 @@ class AIS:
         what = f"{len(logs):,} walks from draws that are given back to the base"
         findings.append(Finding(what, "nothing is to be done", NOTE))
         cost = added(path.cost, cost_of(density, path.moves, len(logs) * (self.temperatures + 1)))
-        shape = pareto_smoothed(logs)[1]
-        return judged(density, "ais", -value, error, cost, logs, shape, findings, bounds, least_share=SHARE_OF_WALKS)
+        return judged(density, "ais", -value, error, cost, logs, pareto_smoothed(logs)[1], findings, bounds)
 
 
 __all__ = ["AIS"]

@@ -17,7 +17,7 @@ from unnorm.partition.base import LogZ, added
 from unnorm.partition.given import check_base
 from unnorm.partition.moves import cost_of
 from unnorm.partition.path import not_numbers, path_findings, path_for
-from unnorm.partition.weighted import ADVICE, SHARE_OF_WALKS, by_ancestor, infinite, judged, refuse_small, settled
+from unnorm.partition.weighted import ADVICE, by_ancestor, infinite, judged, refuse_small, settled
 
 LEAST_OVERLAP = 0.02  # of the works' two laws; without any the ratio rests on no walk
 ITERATIONS = 10_000  # of the root search, at most: works of walkers that were lost reach to −1e30
@@ -84,7 +84,7 @@ class Bennett:
         findings.append(Finding(f"forward and reverse works overlap by {overlap:.0%}", "nothing is to be done", NOTE))
         families = by_ancestor(seeds)  # what the way back starts from
         shape = pareto_smoothed(families)[1]
-        return judged(density, "bennett", value, error, cost, families, shape, findings, least_share=SHARE_OF_WALKS)
+        return judged(density, "bennett", value, error, cost, families, shape, findings)
 
 
 def _drawn(log_weights: np.ndarray, key: jax.Array) -> np.ndarray:

@@ -19,7 +19,7 @@ from unnorm.partition.moves import Moves, cost_of, moves_for
 from unnorm.partition.nodes import log_integral
 from unnorm.partition.path import REPEATS, begun, path_findings, path_from
 from unnorm.partition.smc import SMC
-from unnorm.partition.weighted import judged
+from unnorm.partition.weighted import LEAST_SHARE, judged
 
 PASSING = ("exact", "ok")
 PROBES = 5  # values of the parameter at which it is found out which sites interact, and whether Z is exact
@@ -105,7 +105,7 @@ def _annealed(density: Density, name: str, values: np.ndarray, options: SMC, key
     order = np.argsort(values)
     if abs(values[order[-1]]) < abs(values[order[0]]):
         order = order[::-1]
-    ordered, none = values[order], {"values": 0, "gradients": 0}
+    ordered = values[order]
     base_key, pilot_key, way_key, run_key, follow_key = jax.random.split(key, 5)
     first = at(density, name, jnp.asarray(ordered[0], jnp.result_type(float)))
     moves = _moves_over(density, name, ordered)
@@ -130,13 +130,17 @@ def _annealed(density: Density, name: str, values: np.ndarray, options: SMC, key
     cost = added(path.cost, moved, walked, {"values": options.pilot * stages, "gradients": 0})
     last = at(density, name, jnp.asarray(ordered[-1], base.dtype))
     against = path_findings(first, path, run) + (path_findings(last, path, along.last) if along else [])
-    found = [
-        judged(density, "smc", *mean_of(logs), none, logs, pareto_smoothed(logs)[1], tuple(against)) for logs in weights
-    ]
+    found = [_judged_at(density, logs, against) for logs in weights]
     back = np.argsort(order)
     arrays = {label: array[back] for label, array in summary(weights, slopes).items()}
     arrays["covariance"] = arrays["covariance"][:, back]
     return arrays, _told(density, [found[i] for i in back], "smc") | {"evaluations": cost}
+
+
+def _judged_at(density: Density, logs: np.ndarray, against: list[Finding]) -> LogZ:
+    """The answer at one value: after a long way the families are worth less than 1/e, however healthy they are."""
+    none, shape = {"values": 0, "gradients": 0}, pareto_smoothed(logs)[1]
+    return judged(density, "smc", *mean_of(logs), none, logs, shape, against, least_share=LEAST_SHARE)
 
 
 def _moves_over(density: Density, name: str, values: np.ndarray) -> Moves:

@@ -19,7 +19,7 @@ from unnorm.partition.given import check_base
 from unnorm.partition.moves import cost_of
 from unnorm.partition.path import Path, path_findings, path_for
 from unnorm.partition.populations import cost_of_populations, persistent, waste_free
-from unnorm.partition.weighted import SHARE_OF_WALKS, by_ancestor, infinite, judged, refuse_small, settled
+from unnorm.partition.weighted import by_ancestor, infinite, judged, refuse_small, settled
 
 VARIANTS = ("standard", "waste_free", "persistent")
 LEAST = 50  # particles of a population
@@ -85,8 +85,8 @@ class SMC:
         logs = by_ancestor(run)
         value, error = mean_of(logs)
         findings = path_findings(density, path, run)
-        bounds, shape = (value + math.log(RISK), math.inf), pareto_smoothed(logs)[1]
-        return judged(density, "smc", value, error, cost, logs, shape, findings, bounds, least_share=SHARE_OF_WALKS)
+        bounds = (value + math.log(RISK), math.inf)
+        return judged(density, "smc", value, error, cost, logs, pareto_smoothed(logs)[1], findings, bounds)
 
     def check(self, density: Density) -> None:
         """Refuse options that cannot be."""

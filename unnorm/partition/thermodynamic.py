@@ -15,7 +15,7 @@ from unnorm.partition.base import LogZ, added
 from unnorm.partition.given import check_base
 from unnorm.partition.moves import cost_of
 from unnorm.partition.path import path_findings, path_for
-from unnorm.partition.weighted import SHARE_OF_WALKS, by_ancestor, infinite, judged, refuse_small
+from unnorm.partition.weighted import by_ancestor, infinite, judged, refuse_small
 
 CURVED = 1.0  # standard errors (and a hundredth of a nat) that the corrected rule may differ from stepping stones
 
@@ -92,8 +92,8 @@ class ThermodynamicIntegration:
         what = f"{self.populations} populations of {self.particles} particles at {self.temperatures} temperatures"
         findings.append(Finding(what, "nothing is to be done", NOTE))
         name, degrees = "thermodynamic_integration", self.populations - 1
-        shape, share = pareto_smoothed(families)[1], SHARE_OF_WALKS
-        return judged(density, name, value, error, cost, families, shape, findings, degrees=degrees, least_share=share)
+        shape = pareto_smoothed(families)[1]
+        return judged(density, name, value, error, cost, families, shape, findings, degrees=degrees)
 
 
 def together(runs: list[Run]) -> Run:

@@ -64,7 +64,7 @@ def worth(logs: np.ndarray) -> float:
 def judged(
     density: Density, estimator: str, value: float, error: float, cost: dict, logs: np.ndarray, shape: float,
     findings: Sequence[Finding] = (), bounds: tuple[float, float] | None = None, degrees: float | None = None,
-    bounded: bool | None = None, least_share: float = LEAST_SHARE,
+    bounded: bool | None = None, least_share: float = SHARE_OF_WALKS,
 ) -> LogZ:  # fmt: skip
     """The answer and its verdict, from the independent weights' own logs and the Pareto shape of their tail.
 
