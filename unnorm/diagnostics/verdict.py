@@ -1,17 +1,54 @@
 """What every result carries: findings, each with what was seen and what to do, and whether it passed."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
 
+class FindingCode(StrEnum):
+    """What kind of finding it is, for a program to branch on; the words of a finding are for people."""
+
+    OTHER = "other"
+
+    # any verb
+    NOT_FINITE = "not_finite"
+    OVERFLOW = "overflow"
+    PRECISION = "precision"
+    IMPURE_FUNCTION = "impure_function"
+
+    # log Z
+    NOT_NORMALIZABLE = "not_normalizable"
+    MASS_NOT_SEEN = "mass_not_seen"
+    ESTIMATES_DISAGREE = "estimates_disagree"
+
+    # fits
+    NO_FINITE_ESTIMATE = "no_finite_estimate"
+    NOT_IDENTIFIED = "not_identified"
+    NOT_CONVERGED = "not_converged"
+    NO_STANDARD_ERRORS = "no_standard_errors"
+    MORE_PARAMETERS_THAN_ROWS = "more_parameters_than_rows"
+    SMALL_SAMPLE = "small_sample"
+    FEW_CLUSTERS = "few_clusters"
+    OBJECTIVE_CONDITIONS = "objective_conditions"
+    DRAWS_UNLIKE_DATA = "draws_unlike_data"
+
+    # draws
+    DIVERGENCES = "divergences"
+    NOT_MIXED = "not_mixed"
+    STEIN_MISMATCH = "stein_mismatch"
+    EQUAL_CHAINS = "equal_chains"
+    OTHER_MODES = "other_modes"
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was noticed: what it is, what to do about it, and how much it matters."""
+    """One thing that was noticed: what it is, what to do about it, how much it matters, and its kind."""
 
     what: str
     advice: str
     severity: str = ERROR
+    code: FindingCode = FindingCode.OTHER
 
     def __str__(self) -> str:
         return f"[{self.severity}] {self.what}; {self.advice}."

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import Finding
+from unnorm.diagnostics.verdict import Finding, FindingCode
 from unnorm.fitting.inference import Covariance
 from unnorm.sampling.storage import provenance
 from unnorm.sampling.store import write
 
-FORMAT = 1
+FORMAT = 2
 _PLAIN = ("objective", "target", "converged", "seed", "rows", "likelihood")
 _ARRAYS = ("history", "_estimates", "_free_covariance")
 
@@ -93,7 +93,7 @@ def load(path: str | Path, p: Density):
     return Fit(
         density=density,
         log_z=None if told["log_z"] is None else FitLogZ(*told["log_z"]),
-        findings=[Finding(*parts) for parts in told["findings"]],
+        findings=[Finding(*parts, FindingCode(code)) for *parts, code in told["findings"]],
         _covariance=Covariance(**groups["covariance"]) if groups["covariance"] else None,
         _location=location,
         **{name: told[name] for name in _PLAIN},
