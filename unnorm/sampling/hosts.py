@@ -1,6 +1,7 @@
 """Many hosts: processes that share nothing but a coordinator, which passes small messages between their chunks."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import jax
 import numpy as np
 
 from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
+from unnorm.sampling.files import StoreError
 
 PATIENCE = 120_000  # milliseconds that a process waits for the others between two parts
 _PIECE = 2**20  # bytes of one message
+_OF = re.compile(r"process-\d+-of-\d+$")
 
 
 def lost(processes: int) -> str:
@@ -49,7 +52,18 @@ class Hosts:
         self.own = 0 if state.client is None else state.process_id
 
     def own_folder(self, store: Path) -> Path:
-        """Each process keeps its own chains in its own store."""
+        """Each process keeps its own chains in its own store.
+
+        Raises:
+            StoreError: the store is of another number of processes.
+        """
+        found = {int(path.name.rpartition("-")[2]) for path in store.glob("process-*-of-*") if _OF.match(path.name)}
+        found |= {1} if (store / "meta.json").exists() else set()
+        if found - {self.count}:
+            raise StoreError(
+                f"store {store} holds a run of {max(found - {self.count})} processes, and {self.count} was given; "
+                "expected the same; start as many processes, or name another store."
+            )
         return store if self.count == 1 else store / f"process-{self.own}-of-{self.count}"
 
     def agree(self, part: int) -> None:
