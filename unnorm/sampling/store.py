@@ -122,17 +122,20 @@ class Store:
                 )
             self.trial = header["trial"] if self.trial is None else self.trial
             alike = header["trial"] in (None, self.trial)
-            if alike and header["part"] == part and (listed is None or str(part) in listed):
+            if alike and header["part"] == part and (listed is None or part in listed):
                 good[part] = header
         return good
 
-    def _listed(self) -> dict[str, Any] | None:
-        """The list of parts that count; None where it is missing or damaged, for each part proves itself."""
+    def _listed(self) -> set[int] | None:
+        """The parts that count, and the one after them: its name may have come before its place in the list.
+
+        None where the list is missing or damaged, for each part proves itself.
+        """
         try:
-            found = parsed(read(self.folder / "state.json"))
-        except (OSError, Damaged):
+            found = {int(part) for part in parsed(read(self.folder / "state.json"))}
+        except (OSError, Damaged, ValueError, TypeError):
             return None
-        return found if isinstance(found, dict) else None
+        return found | {max(found, default=-1) + 1}
 
     @staticmethod
     def _header(path: Path) -> dict[str, Any] | None:
