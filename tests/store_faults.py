@@ -1,4 +1,4 @@
-"""What goes wrong with a disk, for the tests of stores: calls that fail or kill at a chosen moment; a job to be killed."""
+"""Faults of a disk, for the tests of stores: calls that fail or kill at a chosen moment; jobs to be killed."""
 
 import errno
 import os

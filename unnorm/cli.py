@@ -1,7 +1,6 @@
 """The command line: `unnorm demo`, `unnorm sample`, `unnorm resume`."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -100,11 +99,13 @@ def resume(
 def _start(devices: int, coordinator: str, processes: int, process_id: int) -> None:
     """Set JAX's devices and hosts up before a model file is imported: an array made there would freeze them."""
     import unnorm as un
-    from unnorm.sampling.hosts import join
+    from unnorm.sampling.hosts import die_with_parent, join
 
     shared = processes > 1 or bool(coordinator)
     if shared and _CHILD not in os.environ:
         _watch(processes)
+    if shared:
+        die_with_parent()
     try:
         if devices:
             un.use_devices(devices)
@@ -116,12 +117,16 @@ def _start(devices: int, coordinator: str, processes: int, process_id: int) -> N
 
 def _watch(processes: int) -> None:
     """Run this command in a child: JAX aborts a process whose coordinator dies, and the sentence is left to us."""
-    from unnorm.sampling.hosts import lost
+    from unnorm.sampling.hosts import lost, supervised
 
-    command = [sys.executable, "-m", "unnorm.cli", *sys.argv[1:]]
-    done = subprocess.run(command, env=os.environ | {_CHILD: "1"}, stderr=subprocess.PIPE, text=True)
-    typer.echo(f"Error: {lost(processes)}" if done.returncode < 0 else done.stderr, err=True, nl=done.returncode < 0)
-    raise typer.Exit(1 if done.returncode < 0 else done.returncode)
+    # -P: a file in the current folder must not be taken for a module.
+    command = [sys.executable, "-P", "-m", "unnorm.cli", *sys.argv[1:]]
+    own = str(Path(__file__).resolve().parents[1])
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    environment = os.environ | {_CHILD: "1", "PYTHONPATH": os.pathsep.join([*paths, own])}
+    status, said = supervised(command, environment)
+    typer.echo(f"Error: {lost(processes)}" if status < 0 else said, err=True, nl=status < 0)
+    raise typer.Exit(1 if status < 0 else status)
 
 
 def _report(run, model: str, output: Path | None, process_id: int) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 # Code that stays as it is while a process runs, and whose versions a store records.
 LIBRARIES = frozenset({
-    "blackjax", "builtins", "chex", "distrax", "equinox", "flowjax", "functools", "itertools", "jax", "jaxlib", "jaxopt",
-    "math", "numpy", "numpyro", "operator", "optax", "optimistix", "scipy", "unnorm",
+    "blackjax", "builtins", "chex", "distrax", "equinox", "flowjax", "functools", "itertools", "jax", "jaxlib", "math",
+    "numpy", "numpyro", "operator", "optax", "optimistix", "scipy", "unnorm",
 })  # fmt: skip
-# What looks values up by a name that is not in the code.
-_DYNAMIC = frozenset({"eval", "exec", "globals", "locals", "vars", "getattr", "open", "input", "next", "__import__"})
+# Builtins through which a call may read what its code does not name; the second set reads only what it is handed.
+_HIDDEN = frozenset({"eval", "exec", "globals", "locals", "open", "input", "__import__"})
+_INDIRECT = frozenset({"getattr", "vars", "next"})
 
 
 class Unknowable(Exception):
@@ -43,8 +44,10 @@ def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozen
     return tuple(map(frozenset, found))
 
 
-def used_values(function: types.FunctionType) -> dict[str, Any]:
+def used_values(function: types.FunctionType, indirect: bool = False) -> dict[str, Any]:
     """Every value that a call may read: ``{"closure k": 2.0, "default 0": ..., "global SCALE": ...}``.
+
+    Of a library's function the globals are left out. `indirect` look-ups (getattr) count as known where asked for.
 
     Raises:
         Unknowable: a name that has no value yet, an import of other than a library, or a look-up by a computed name.
@@ -57,7 +60,11 @@ def used_values(function: types.FunctionType) -> dict[str, Any]:
             raise Unknowable(f"{name} has no value yet") from None
     found |= {f"default {i}": value for i, value in enumerate(function.__defaults__ or ())}
     found |= {f"default {name}": value for name, value in (function.__kwdefaults__ or {}).items()}
+    if in_library(function):
+        return found
     names, attributes, imported = _names(code)
+    for name in sorted(names & (_HIDDEN if indirect else _HIDDEN | _INDIRECT)):
+        raise Unknowable(f"it uses {name}")
     for name in sorted(imported):
         if name.partition(".")[0] not in LIBRARIES:
             raise Unknowable(f"it imports {name}")
@@ -69,8 +76,8 @@ def used_values(function: types.FunctionType) -> dict[str, Any]:
 def _global(function: types.FunctionType, name: str, attributes: frozenset[str]) -> dict[str, Any]:
     """What a global name stands for; of a module of the user's, what is read from it."""
     if name not in function.__globals__:
-        if name in _DYNAMIC or not hasattr(builtins, name):
-            raise Unknowable(f"it uses {name}")
+        if not hasattr(builtins, name):
+            raise Unknowable(f"{name} has no value yet")
         return {}
     value = function.__globals__[name]
     if not isinstance(value, types.ModuleType) or in_library(value):

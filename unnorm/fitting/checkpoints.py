@@ -81,7 +81,11 @@ def _optimizer(problem: Problem) -> str:
         return "default"
     vector = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(problem.density.free())])
     state = problem.optimizer.init(vector)
-    return f"{program_of(problem.optimizer.update, vector, state, vector)} {described(fingerprint_of(state))}"
+    try:
+        program = program_of(problem.optimizer.update, vector, state, vector)
+    except Exception:  # an update that asks for more than gradients: by its code and what that closes over
+        program = described(problem.optimizer)
+    return f"{program} {described(fingerprint_of(state))}"
 
 
 def _penalty(problem: Problem) -> str:

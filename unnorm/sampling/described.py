@@ -11,8 +11,8 @@ import numpy as np
 from unnorm.density import Density
 from unnorm.methods import registry_name
 from unnorm.sampling.base import Target
-from unnorm.sampling.fingerprints import described, fingerprint, program_of
 from unnorm.sampling.files import StoreError
+from unnorm.sampling.fingerprints import described, fingerprint, program_of
 from unnorm.sampling.kernels import KERNELS, Blockwise
 from unnorm.sampling.store import FORMAT
 

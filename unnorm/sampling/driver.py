@@ -20,10 +20,10 @@ from unnorm.sampling import chains as compiled
 from unnorm.sampling.base import Target
 from unnorm.sampling.described import asked_again, run_meta
 from unnorm.sampling.hosts import Hosts, over_hosts
-from unnorm.sampling.options import check_counts, chosen_kernel, note_starts, seed_of, tracked_functions
+from unnorm.sampling.options import check_counts, check_memory, chosen_kernel, note_starts, seed_of, tracked_functions
 from unnorm.sampling.run import Plan, Run
-from unnorm.sampling.storage import as_json, provenance, to_datatree
 from unnorm.sampling.sinks import Behind, Memory
+from unnorm.sampling.storage import as_json, provenance, to_datatree
 from unnorm.sampling.store import Store, StoreError, read_meta
 
 KEEP = ("all", "moments", "last")
@@ -97,6 +97,7 @@ def sample(
     hosts = Hosts()
     kernel = chosen_kernel(p, kernel, findings)
     note_starts(p, findings)
+    check_memory(p, draws, warmup, chains, thin, keep, store is not None)
     dtype = np.dtype(dtype or jnp.result_type(float))
     seed = seed_of(seed, store, hosts)
     if chains % hosts.count:

@@ -80,7 +80,10 @@ def _labelled(value: Any, inner: Callable) -> str:
 
 
 def _node(value: Any, inner: Callable) -> str:
-    """A pytree node by its parts (a NumPyro distribution keeps caches among its attributes), else an object."""
+    """A pytree node by its parts, else an object."""
+    if hasattr(type(value), "gather_pytree_data_fields"):  # NumPyro: its parts come in the order of a set, and the
+        names = (*value.gather_pytree_data_fields(), *value.gather_pytree_aux_fields())  # rest of it holds caches
+        return _object(value, {name: vars(value).get(name) for name in names}, inner)
     node = jax.tree.structure(value, is_leaf=lambda one: one is not value).node_data()
     if node is None:
         return _object(value, getattr(value, "__dict__", None), inner)
@@ -107,7 +110,7 @@ def _function(function: types.FunctionType, inner: Callable) -> str:
     """Name, code, and what the code uses."""
     name = function.__qualname__.replace("<locals>.", "")
     try:
-        used = used_values(function)
+        used = used_values(function, indirect=True)
     except Unknowable:
         return f"{name} {_hash(_code(function.__code__))} with {UNKNOWN}"
     text = _code(function.__code__) + "".join(f"{key}: {inner(one)}; " for key, one in used.items())

@@ -1,8 +1,8 @@
 """A run on disk: parts that prove themselves, and a description of the run that they are bound to.
 
-A store is a folder. `meta.json` describes the run; `part-00007.npz` holds what a part kept and the carry after it, under
-a checksum, with the run's identity and its own number inside; `state.json` lists the parts that count; `events`,
-`tracked` and `statistics` hold the gathered draws, which `gathered.json` certifies. No pickle.
+A store is a folder. `meta.json` describes the run; `part-00007.npz` holds what a part kept and the carry after it,
+under a checksum, with the run's identity and its own number inside; `state.json` lists the parts that count;
+`events`, `tracked` and `statistics` hold the gathered draws, which `gathered.json` certifies. No pickle.
 """
 
 import json
@@ -240,7 +240,7 @@ def _is_key(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-# -- the description -----------------------------------------------------------------------------------------------------
+# -- the description -----------------------------------------------------------------------------------------------
 def read_meta(folder: Path) -> dict | None:
     """What a store says of itself; None where there is no store.
 
