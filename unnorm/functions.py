@@ -44,6 +44,17 @@ def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozen
     return tuple(map(frozenset, found))
 
 
+@functools.lru_cache(4096)
+def writes(code: types.CodeType) -> bool:
+    """Whether a call assigns to globals or to names of an enclosing function."""
+    stored = any(
+        one.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")
+        or (one.opname in ("STORE_DEREF", "DELETE_DEREF") and one.argval in code.co_freevars)
+        for one in dis.get_instructions(code)
+    )
+    return stored or any(writes(inner) for inner in code.co_consts if isinstance(inner, types.CodeType))
+
+
 def used_values(function: types.FunctionType, indirect: bool = False) -> dict[str, Any]:
     """Every value that a call may read: ``{"closure k": 2.0, "default 0": ..., "global SCALE": ...}``.
 

@@ -80,8 +80,8 @@ def check_memory(p: Density, draws: int, warmup: int, chains: int, thin: int, ke
     if needed[name] > memory:
         raise ValueError(
             f"{name} asks for {needed[name] / 2**30:,.0f} GiB ({draws:,} draws of {chains:,} chains, {numbers:,} "
-            f"numbers each, thin={thin:,}), and this machine has {memory / 2**30:,.0f} GiB; expected less; ask for fewer, or "
-            "pass keep='moments' or store='run.d'."
+            f"numbers each, thin={thin:,}), and this machine has {memory / 2**30:,.0f} GiB; expected less; ask for "
+            "fewer, or pass keep='moments' or store='run.d'."
         )
 
 
