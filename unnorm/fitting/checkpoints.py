@@ -12,9 +12,10 @@ from unnorm.fitting.problem import Problem
 from unnorm.methods import registry_name
 from unnorm.sampling.described import describe, describe_density, fingerprint_of, settings
 from unnorm.sampling.fingerprints import described, program_of
+from unnorm.sampling.identity import FORMAT
 from unnorm.sampling.sinks import Behind
 from unnorm.sampling.storage import provenance
-from unnorm.sampling.store import FORMAT, Store
+from unnorm.sampling.store import Store
 
 
 class NoStore:
@@ -54,7 +55,7 @@ def fit_meta(problem: Problem, steps: int) -> dict[str, Any]:
         **describe_density(density),
         "program": program_of(lambda p, at: p.log_density(at), density, event) if complete else _function(density),
         "start": fingerprint_of(density.free()),
-        "data": "batches of the user's" if problem.batches is not None else _named(problem.events),
+        "data": ("" if problem.batches is None else "batches of the user's, the first ") + _named(problem.events),
         "weights": fingerprint_of(problem.weights),
         "held_out": _named(problem.held_out or {}),
         "objective": describe(problem.objective) | {"objective": registry_name(type(problem.objective))},

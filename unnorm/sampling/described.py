@@ -13,8 +13,8 @@ from unnorm.methods import registry_name
 from unnorm.sampling.base import Target
 from unnorm.sampling.files import StoreError
 from unnorm.sampling.fingerprints import described, fingerprint, program_of
+from unnorm.sampling.identity import FORMAT
 from unnorm.sampling.kernels import KERNELS, Blockwise
-from unnorm.sampling.store import FORMAT
 
 _OPTIONS = ("draws", "warmup", "chains", "thin", "keep", "seed", "dtype")
 
@@ -90,8 +90,10 @@ def asked_again(store: Path, meta: dict[str, Any], kernel: Any) -> tuple[Any, di
     return kernel, options
 
 
-def run_meta(target: Target, kernel: Any, plan: Any, track: dict, start: Any, versions: dict) -> dict[str, Any]:
-    """All that a run's draws depend on, by name."""
+def run_meta(
+    target: Target, kernel: Any, plan: Any, track: dict, start: Any, versions: dict, devices: int
+) -> dict[str, Any]:
+    """All that a run's draws depend on, by name; the number of devices changes their rounding."""
     position = target.random_position(jax.random.key(0), np.dtype(plan.dtype))
     density = target.density
     return {
@@ -103,7 +105,7 @@ def run_meta(target: Target, kernel: Any, plan: Any, track: dict, start: Any, ve
         "tracked function": {name: _tracked(target, f, position) for name, f in track.items()},
         "start": described(start),
         "version of": versions,
-        "setting": settings(),
+        "setting": settings() | {"devices": devices},
         "rebuild": spec(kernel),
     }
 

@@ -19,12 +19,15 @@ from unnorm.progress import bar
 from unnorm.sampling import chains as compiled
 from unnorm.sampling.base import Target
 from unnorm.sampling.described import asked_again, run_meta
+from unnorm.sampling.devices import devices_for
+from unnorm.sampling.files import StoreError
 from unnorm.sampling.hosts import Hosts, over_hosts
+from unnorm.sampling.identity import read_meta
 from unnorm.sampling.options import check_counts, check_memory, chosen_kernel, note_starts, seed_of, tracked_functions
 from unnorm.sampling.run import Plan, Run
 from unnorm.sampling.sinks import Behind, Memory
 from unnorm.sampling.storage import as_json, provenance, to_datatree
-from unnorm.sampling.store import Store, StoreError, read_meta
+from unnorm.sampling.store import Store
 
 KEEP = ("all", "moments", "last")
 
@@ -77,7 +80,8 @@ def sample(
 
     Raises:
         ValueError: bad options, a support that the kernel does not serve, a start at which the log-density or its
-            gradient is not finite, a log-density of +inf met on the way, or a store of another run.
+            gradient is not finite, a log-density of +inf met on the way, or a run larger than this machine's memory.
+        StoreError: a store of another run, damaged, in use or not writable.
 
     Example:
         >>> import unnorm as un
@@ -108,8 +112,7 @@ def sample(
         versions = provenance()
         where = None if store is None else hosts.own_folder(Path(store))
         ready = cast(kernel.prepared(target), dtype)
-        meta = None if where is None else run_meta(target, kernel, plan, track, start, versions)
-        with Memory(draws) if where is None else Store(where, meta) as sink:
+        with _sink(where, target, kernel, plan, track, start, versions, device) as sink:
             run = Run(target, ready, plan, start, track, device, sink.tried)
             carry, last, finished = _go(run, sink, hosts, progress)
             events, tracked, stats = sink.collected(last)
@@ -170,7 +173,8 @@ def resume(
         What `un.sample` returns.
 
     Raises:
-        ValueError: no store there, or one whose model, options or versions differ, with the difference named.
+        StoreError: no store there, a damaged one, or one whose model, options or versions differ, with the difference
+            named.
 
     Example:
         >>> import tempfile
@@ -192,6 +196,14 @@ def resume(
     return sample(
         p, kernel, **options, start=start, track=track, store=store, progress=progress, device=device, strict=strict
     )
+
+
+def _sink(where: Path | None, target: Target, kernel: Any, plan: Plan, track: dict, start: Any, versions: dict, device):
+    """Where the parts go: memory, or the store of exactly this run."""
+    if where is None:
+        return Memory(plan.draws)
+    devices = devices_for(plan.chains // plan.processes, device)
+    return Store(where, run_meta(target, kernel, plan, track, start, versions, devices))
 
 
 # -- the run -------------------------------------------------------------------------------------------------------

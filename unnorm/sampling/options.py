@@ -13,8 +13,8 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
 from unnorm.methods import look_up
 from unnorm.sampling.hosts import Hosts
+from unnorm.sampling.identity import read_meta
 from unnorm.sampling.kernels import KERNELS, NUTS, Blockwise, Gibbs, RandomWalkMH, kernels_for
-from unnorm.sampling.store import read_meta
 
 _MOST = 2**31 - 1  # what JAX's 32-bit numbers of blocks, draws and chains can count
 _BYTES = 4  # of a number in single precision: a lower bound

@@ -6,8 +6,7 @@ under a checksum, with the run's identity and its own number inside; `state.json
 """
 
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,8 @@ from unnorm.sampling.files import (
     write,
     write_json,
 )
-from unnorm.sampling.fingerprints import UNKNOWN
 from unnorm.sampling.gathering import KINDS
-
-FORMAT = 2
-_PART = re.compile(r"part-(\d{5,9})\.npz")
-_OWN = {"lock", "meta.json", "state.json", "gathered.json", *KINDS}
+from unnorm.sampling.identity import PART, read_meta, refuse_difference, refuse_foreign, refuse_unknown
 
 
 class Store:
@@ -42,42 +37,44 @@ class Store:
     def __init__(self, folder: Path, meta: dict[str, Any]):
         self.folder, self.wanted = folder, json.loads(json.dumps(meta))
         self.run, self.draws = checksum(self.wanted), self.wanted["options"].get("draws", 0)
-        _refuse_unknown(folder, self.wanted)
-        found, damaged = self._found()
+        refuse_unknown(folder, self.wanted)
         with disk_errors(f"store {folder}"):
+            found, damaged = self._found()
             folder.mkdir(parents=True, exist_ok=True)
             self.lock = Lock(folder)
-        try:
-            self.good = self._good_parts()
-            if damaged and not self.good:
-                read_meta(folder)  # raises: nothing proves that the folder is a store of this run
-            if self.lock.writable:
-                self._tidy(found)
-        except BaseException:
-            self.close()
-            raise
+            try:
+                self._open(found, damaged)
+            except BaseException:
+                self.close()
+                raise
+
+    def _open(self, found: dict[str, Any] | None, damaged: bool) -> None:
+        self.good = self._good_parts()
+        if damaged and not self.good:
+            read_meta(self.folder)  # raises: nothing proves that the folder is a store of this run
+        if self.lock.writable:
+            self._tidy(found)
 
     def _found(self) -> tuple[dict[str, Any] | None, bool]:
         """The description that is there, if it is the wanted run's (None where it must be written), and if damaged."""
         try:
             found = read_json(self.folder / "meta.json")
         except Damaged:
-            _refuse_foreign(self.folder)
+            refuse_foreign(self.folder)
             return None, True  # the parts tell whether they are of this run
         if found is not None:
             refuse_difference(self.folder, found, self.wanted)
         elif self.folder.exists():
-            _refuse_foreign(self.folder)
+            refuse_foreign(self.folder)
         return found, False
 
     def _tidy(self, found: dict[str, Any] | None) -> None:
         """Remove what a killed process left behind, and write the description where there is none."""
-        with disk_errors(f"store {self.folder}"):
-            for path in self.folder.iterdir():
-                if LEFTOVER.fullmatch(path.name):
-                    path.unlink()
-            if found is None:
-                write_json(self.folder / "meta.json", self.wanted)
+        for path in self.folder.iterdir():
+            if LEFTOVER.fullmatch(path.name):
+                path.unlink()
+        if found is None:
+            write_json(self.folder / "meta.json", self.wanted)
 
     def __enter__(self) -> "Store":
         return self
@@ -110,7 +107,7 @@ class Store:
         listed, good = self._listed(), {}
         self.trial = None
         for path in sorted(self.folder.iterdir()):
-            place = _PART.fullmatch(path.name)
+            place = PART.fullmatch(path.name)
             header = place and self._header(path)
             if not header:
                 continue
@@ -238,74 +235,3 @@ def _like(array: np.ndarray, was: Any) -> Any:
 
 def _is_key(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-# -- the description -----------------------------------------------------------------------------------------------
-def read_meta(folder: Path) -> dict | None:
-    """What a store says of itself; None where there is no store.
-
-    Raises:
-        StoreError: a damaged description, or one of another format.
-    """
-    try:
-        found = read_json(Path(folder) / "meta.json")
-    except Damaged as error:
-        raise StoreError(
-            f"store {folder} has a damaged meta.json ({error}); expected the file that un.sample wrote; make the same "
-            "call of un.sample again, with its seed: whole parts are used."
-        ) from None
-    if found is not None:
-        _refuse_format(folder, found)
-    return found
-
-
-def _refuse_format(folder: Path, found: dict) -> None:
-    if found.get("format") != FORMAT:
-        raise StoreError(
-            f"store {folder} is of format {found.get('format')}, and this version of unnorm reads format {FORMAT}; "
-            "expected the same; finish it with the version that wrote it, or name another store."
-        )
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that holds anything but a store."""
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name + "/"}
-    foreign = sorted(n for n in names if n not in _OWN and not LEFTOVER.fullmatch(n) and not _PART.fullmatch(n))
-    if foreign:
-        raise StoreError(f"store {folder} holds something else; expected a new or empty folder; name another.")
-
-
-def refuse_difference(folder: Path, found: dict, wanted: dict) -> None:
-    """Say in what a store's run and the wanted one differ, if they do."""
-    _refuse_format(folder, found)
-    old, new = dict(_flat(found)), dict(_flat(json.loads(json.dumps(wanted))))
-    for name in [*new, *old]:
-        if name.startswith("rebuild") or old.get(name) == new.get(name):
-            continue
-        raise StoreError(
-            f"store {folder} holds a run whose {name} is {_short(old.get(name))}, and {_short(new.get(name))} was "
-            "given; expected the same; make them agree, or name another store."
-        )
-
-
-def _refuse_unknown(folder: Path, meta: dict) -> None:
-    """A run that cannot be told from another one must not be continued, and so not be stored."""
-    for name, value in _flat(meta):
-        if isinstance(value, str) and UNKNOWN in value:
-            raise StoreError(
-                f"store {folder} was asked for a run whose {name} is {_short(value)}; expected numbers, NumPyro "
-                "distributions and plain functions; write it as such, or leave store out."
-            )
-
-
-def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict) and tree:
-        for name, value in tree.items():
-            yield from _flat(value, f"{prefix} {name}".strip())
-    elif tree != {}:
-        yield prefix, tree
-
-
-def _short(value: Any) -> str:
-    text = "missing" if value is None else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
