@@ -103,7 +103,7 @@ def test_starts_are_used_and_those_on_a_bound_moved_inside():
 
 def test_a_density_at_its_declared_starts_is_a_finding():
     findings = json.loads(un.sample(gaussian, "mala", **QUICK).attrs["findings"])
-    assert any("declared starts" in what for what, _, _ in findings)
+    assert any("declared starts" in what for what, *_ in findings)
     bound = gaussian.bind(**gaussian.parameters)
     assert not any("declared" in what for what, _, _ in json.loads(un.sample(bound, "mala", **QUICK).attrs["findings"]))
 
@@ -138,6 +138,13 @@ BAD = {
     "gibbs on reals": (gaussian, {"kernel": "gibbs"}, "Gibbs cannot move x"),
     "no draws": (gaussian, {"draws": 0}, "draws is 0; expected a whole number of at least 1"),
     "no chains": (gaussian, {"chains": 0}, "chains is 0"),
+    "chains beyond 32 bits": (gaussian, {"chains": 10**12}, "chains is 1,000,000,000,000; expected at most 2**31 - 1"),
+    "draws beyond 32 bits": (gaussian, {"draws": 10**18}, "draws is 1,000,000,000,000,000,000; expected at most"),
+    "thin beyond 32 bits": (gaussian, {"thin": 10**15}, "thin is 1,000,000,000,000,000; expected at most"),
+    "warmup beyond 32 bits": (gaussian, {"warmup": 10**15}, "warmup is 1,000,000,000,000,000; expected at most"),
+    "chains beyond memory": (gaussian, {"chains": 2**31 - 1, "keep": "last"}, "chains asks for 24 GiB"),
+    "draws beyond memory": (gaussian, {"draws": 2**31 - 1}, "draws asks for 48 GiB"),
+    "thin beyond memory": (gaussian, {"thin": 2**31 - 1}, "thin asks for 24 GiB"),
     "fractional warmup": (gaussian, {"warmup": 2.5}, "warmup is 2.5"),
     "start of a wrong shape": (gaussian, {"start": {"x": np.ones(4)}}, "start of x has the shape (4,)"),
     "start outside": (CONTINUOUS["bounded"].density, {"start": {"x": 1.5}}, "start of x holds 1.5"),
@@ -149,7 +156,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_sentence(case):
+def test_bad_input_is_one_sentence(case, monkeypatch):
+    monkeypatch.setattr("unnorm.sampling.options.machine_memory", lambda: 8.0 * 2**30)
     p, options, words = BAD[case]
     options = QUICK | options
     with pytest.raises(ValueError) as caught:

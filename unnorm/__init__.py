@@ -47,6 +47,7 @@ _LAZY = {
     "simulate": "unnorm.fitting.predictive:simulate",
     "L1": "unnorm.fitting.penalties:L1",
     "L2": "unnorm.fitting.penalties:L2",
+    "StoreError": "unnorm.sampling.files:StoreError",
     "load": "unnorm.fitting.saved:load",
     "log_z": "unnorm.partition.driver:log_z",
     "from_numpyro": "unnorm.numpyro_bridge:from_numpyro",

@@ -1,8 +1,12 @@
-"""The command line: `unnorm demo`, `unnorm sample`, `unnorm resume`."""
+"""The command line: `unnorm demo`, `unnorm sample`, `unnorm resume`.
 
+Exit codes: 0 where the diagnosis passed, 1 where it did not or the run failed, 2 where a value cannot be used.
+"""
+
+import contextlib
 import os
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -36,13 +40,11 @@ def demo(
     seed: Annotated[int, typer.Option(help="A whole number; the same seed gives the same run.")] = 0,
 ) -> None:
     """Fit, normalize, sample and diagnose a truncated Gaussian on Ozone and Wind, and write a report."""
-    if output.is_dir() or not output.resolve().parent.is_dir():
-        raise typer.BadParameter(
-            f"{output} cannot be written; expected a file in an existing folder; give such a path."
-        )
-    from unnorm.demo import run
+    _check_output(output, (".html", ".htm"))
+    with _sentences():
+        from unnorm.demo import run
 
-    run(output, seed)
+        run(output, seed)
 
 
 _CHILD = "UNNORM_WATCHED"  # set in the process that another one watches
@@ -73,6 +75,7 @@ def sample(
     process_id: ProcessId = 0,
 ) -> None:
     """Sample a density declared in a file; print the diagnosis."""
+    _check_output(output, (".nc",))
     _start(devices, coordinator, processes, process_id)
     import unnorm as un
 
@@ -91,6 +94,7 @@ def resume(
     process_id: ProcessId = 0,
 ) -> None:
     """Go on with a stored run, to the draws that it would have had unbroken."""
+    _check_output(output, (".nc",))
     _start(devices, coordinator, processes, process_id)
     import unnorm as un
 
@@ -100,11 +104,18 @@ def resume(
 def _start(devices: int, coordinator: str, processes: int, process_id: int) -> None:
     """Set JAX's devices and hosts up before a model file is imported: an array made there would freeze them."""
     import unnorm as un
-    from unnorm.sampling.hosts import join
+    from unnorm.sampling.hosts import die_with_parent, join
 
     shared = processes > 1 or bool(coordinator)
+    if processes < 1 or not 0 <= process_id < processes:
+        raise typer.BadParameter(
+            f"process {process_id} of {processes} cannot run; expected processes numbered from 0; give --processes and "
+            "--process-id that fit."
+        )
     if shared and _CHILD not in os.environ:
         _watch(processes)
+    if shared:
+        die_with_parent()
     try:
         if devices:
             un.use_devices(devices)
@@ -116,48 +127,82 @@ def _start(devices: int, coordinator: str, processes: int, process_id: int) -> N
 
 def _watch(processes: int) -> None:
     """Run this command in a child: JAX aborts a process whose coordinator dies, and the sentence is left to us."""
-    from unnorm.sampling.hosts import lost
+    from unnorm.sampling.hosts import lost, supervised
 
-    command = [sys.executable, "-m", "unnorm.cli", *sys.argv[1:]]
-    done = subprocess.run(command, env=os.environ | {_CHILD: "1"}, stderr=subprocess.PIPE, text=True)
-    typer.echo(f"Error: {lost(processes)}" if done.returncode < 0 else done.stderr, err=True, nl=done.returncode < 0)
-    raise typer.Exit(1 if done.returncode < 0 else done.returncode)
+    # -P: a file in the current folder must not be taken for a module.
+    command = [sys.executable, "-P", "-m", "unnorm.cli", *sys.argv[1:]]
+    own = str(Path(__file__).resolve().parents[1])
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    environment = os.environ | {_CHILD: "1", "PYTHONPATH": os.pathsep.join([*paths, own])}
+    status, said = supervised(command, environment)
+    typer.echo(f"Error: {lost(processes)}" if status < 0 else said, err=True, nl=status < 0)
+    raise typer.Exit(1 if status < 0 else status)
+
+
+def _check_output(output: Path | None, suffixes: tuple[str, ...]) -> None:
+    """Refuse, before the run, a path that could not be written after it."""
+    if output is None:
+        return
+    if output.suffix.lower() not in suffixes:
+        raise typer.BadParameter(
+            f"{output} ends with {output.suffix!r}; expected {' or '.join(suffixes)}, the format that is written; give "
+            "such a name."
+        )
+    parent = output.resolve().parent
+    if output.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise typer.BadParameter(
+            f"{output} cannot be written; expected a file in an existing folder that you may write to; give such a "
+            "path."
+        )
+
+
+@contextlib.contextmanager
+def _sentences() -> Iterator[None]:
+    """End with one sentence: a value that cannot be used with exit code 2, a run that failed with 1."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except OSError as error:
+        _end(str(error), 1)
+    except (ValueError, RuntimeError) as error:
+        _end(str(error), 2 if isinstance(error, ValueError) else 1)
+    except Exception as error:  # a density's own function may raise anything
+        _end(f"{type(error).__name__}: {error}", 1)
+
+
+def _end(said: str, code: int) -> None:
+    typer.echo(f"Error: {' '.join(said.split())}", err=True)
+    raise typer.Exit(code) from None
 
 
 def _report(run, model: str, output: Path | None, process_id: int) -> None:
-    """Run on the density that a path names; the first process prints and writes. Errors are one sentence."""
-    import unnorm as un
+    """Run on the density that a path names; the first process prints, writes, and fails if the diagnosis does."""
+    with _sentences():
+        import unnorm as un
+        from unnorm.model_file import density_of
 
-    try:
-        p = _density(model)
+        p = density_of(model)
         draws = run(p)
         if process_id:
             return
-        typer.echo(str(un.diagnose(draws, p)))
+        diagnosis = un.diagnose(draws, p)
+        typer.echo(str(diagnosis))
         if output is not None:
-            draws.to_netcdf(output, engine="h5netcdf")
+            _write(draws, output)
             typer.echo(f"Wrote {output}.")
-    except (ValueError, RuntimeError) as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from None
+        if not diagnosis.passed:
+            raise typer.Exit(1)
 
 
-def _density(model: str):
-    """The density NAME of FILE.py."""
-    import importlib.util
-
-    from unnorm import Density
-
-    file, _, name = model.rpartition(":")
-    if not file or not name or not Path(file).is_file():
-        raise ValueError(f"{model} names no density; expected FILE.py:NAME with an existing file; give such a path.")
-    loader = importlib.util.spec_from_file_location(Path(file).stem, file)
-    module = importlib.util.module_from_spec(loader)
-    loader.loader.exec_module(module)
-    found = getattr(module, name, None)
-    if not isinstance(found, Density):
-        raise ValueError(f"{name} in {file} is {found!r}; expected a density; give the name of one.")
-    return found
+def _write(draws, output: Path) -> None:
+    """Write the draws whole or not at all."""
+    temporary = output.with_name(f".{output.stem}.{os.getpid()}.tmp.nc")
+    try:
+        draws.to_netcdf(temporary, engine="h5netcdf")
+        os.replace(temporary, output)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 import importlib
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
 from unnorm import signature
+from unnorm.sharing import shared_key
 from unnorm.signature import CONSTANT, COVARIATE, PARAMETER, VARIABLE, ClosedForm, Slot
 from unnorm.slot_values import expanded, numbers
 from unnorm.supports import Declared, Support
@@ -17,14 +18,29 @@ from unnorm.values import Held, at_rest, hold, join
 
 @dataclass(frozen=True)
 class Structure:
-    """All that is static about a density: two densities of one structure share every compiled program."""
+    """All that is static about a density: two densities of one structure share every compiled program.
 
-    function: Callable | None
+    Functions are compared by `key`: the function itself, or what `sharing.shared_key` makes of it.
+    """
+
+    function: Callable | None = field(compare=False)
     slots: tuple[Slot, ...]
     sizes: tuple[tuple[str, int], ...] = ()
     labels: tuple[tuple[str, tuple], ...] = ()
     bound: frozenset[str] = frozenset()
     log_z: ClosedForm | float | None = None  # declared, never found out
+    key: Any = None
+
+    def __post_init__(self):
+        if self.key is None:
+            object.__setattr__(self, "key", self.function)
+
+    def shared(self) -> Self:
+        """The structure by which densities of equal functions share compiled programs, at their present values."""
+        closed = self.log_z
+        if isinstance(closed, ClosedForm):
+            closed = replace(closed, key=shared_key(closed.function))
+        return replace(self, key=shared_key(self.function), log_z=closed, labels=(), bound=frozenset())
 
 
 class Declaration:
@@ -99,7 +115,7 @@ class Declaration:
                 f"Density {self.name} cannot be pickled, because {place[0]}.{place[1]} is now something else; "
                 "keep the declaration under the name of its function."
             )
-        return _from_pickle, (type(self), place, replace(self._structure, function=None), self._values)
+        return _from_pickle, (type(self), place, replace(self._structure, function=None, key=None), self._values)
 
     # -- what it is ---------------------------------------------------------------------------------------------------
     @property
@@ -189,4 +205,4 @@ def _at_place(place: tuple[str, str]) -> Callable | None:
 
 
 def _from_pickle(kind: type, place: tuple[str, str], structure: Structure, values: dict[str, Any]) -> Declaration:
-    return object.__new__(kind)._build(replace(structure, function=_at_place(place)), values)
+    return object.__new__(kind)._build(replace(structure, function=_at_place(place), key=None), values)

@@ -185,7 +185,7 @@ class Density(Declaration):
                 raise ValueError(f"Parameter {slot.name} has no value; bind one with p.bind({slot.name}=...).")
             if slot.has_shape and slot.role != COVARIATE:
                 self._shape(slot)
-        return object.__new__(type(self))._set(replace(self._structure, labels=(), bound=frozenset()), self._held)
+        return object.__new__(type(self))._set(self._structure.shared(), self._held)
 
     def free(self) -> dict[str, Any]:
         """The unconstrained parameters, as optimisers and gradients see them: ``{name: array}`` (JAX arrays)."""

@@ -1,7 +1,12 @@
-"""The few phrases that error messages share."""
+"""The few phrases that messages share, and numbers as results print them."""
 
 import difflib
+import math
 from collections.abc import Iterable
+from typing import Any
+
+MOST_ROWS = 30  # of a printed table
+_DIGITS = 4  # significant ones of a printed number
 
 
 def choose_from(name: str, known: Iterable[str]) -> str:
@@ -10,3 +15,28 @@ def choose_from(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}Known: {', '.join(known) if known else 'none'}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return "1 row" or "1,200 rows"."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def significant(value: Any) -> str:
+    """Return a number with at least four significant digits, and at least four decimals where it is of order 1."""
+    value = value.item() if hasattr(value, "item") else value
+    if not isinstance(value, float):
+        return str(value)
+    if not math.isfinite(value) or value == 0:
+        return "–" if math.isnan(value) else f"{value:.0f}"
+    exponent = math.floor(math.log10(abs(value)))
+    if exponent < -4 or exponent >= 7:
+        return f"{value:.{_DIGITS - 1}e}"
+    return f"{value:.{_DIGITS if exponent >= -1 else _DIGITS - 1 - exponent}f}"
+
+
+def printed(table: Any, noun: str = "row") -> str:
+    """Return a DataFrame as text, with significant digits and no more than MOST_ROWS rows."""
+    shown = table.head(MOST_ROWS).map(significant).to_string()
+    left = len(table) - MOST_ROWS
+    return shown if left <= 0 else f"{shown}\n... and {counted(left, f'more {noun}')}"

@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args, get_origin
 
 import numpy as np
@@ -78,8 +78,13 @@ def from_mappings(function, variables, parameters, constants, covariates) -> tup
 class ClosedForm:
     """log Z as a density declares it: a function of some of its arguments, but no variable, by their names."""
 
-    function: Callable
+    function: Callable = field(compare=False)
     arguments: tuple[str, ...]
+    key: Any = None  # by which the function is compared
+
+    def __post_init__(self):
+        if self.key is None:
+            object.__setattr__(self, "key", self.function)
 
 
 def closed_form(owner: str, given: Any, slots: tuple[Slot, ...]) -> ClosedForm | float | None:

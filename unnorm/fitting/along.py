@@ -19,6 +19,7 @@ from unnorm.fitting.optimise import lasso_strengths, mean_loss, parameters_of, s
 from unnorm.fitting.penalised import described
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.result import Fit
+from unnorm.messages import printed
 from unnorm.methods import registry_name
 
 STRENGTHS, SMALLEST = 30, 0.01  # of the default grid; its last strength as a share of the first
@@ -61,10 +62,10 @@ class Path(Result):
 
     def __str__(self) -> str:
         columns = {"nonzero": self._nonzero(), "loss": self.losses, "extended_bic": self.extended_bic}
-        table = pd.DataFrame(columns).round({"loss": 4, "extended_bic": 1})
+        table = pd.DataFrame(columns)
         table = table.set_axis([f"{at:.4g}" for at in self.coefficients.index])
         told = [self._told()] if self.findings else []
-        return "\n".join([repr(self), table.rename_axis("strength").to_string(), *told])
+        return "\n".join([repr(self), printed(table.rename_axis("strength"), "strength"), *told])
 
 
 def along(problem: Problem) -> Path:

@@ -1,18 +1,21 @@
 """Where a training stands, on disk: the stores of sampling, with a fit's own description."""
 
 import contextlib
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from unnorm.fitting.problem import Problem
 from unnorm.methods import registry_name
-from unnorm.sampling.described import describe, fingerprint_of
+from unnorm.sampling.described import describe, describe_density, fingerprint_of, settings
+from unnorm.sampling.fingerprints import described, program_of
+from unnorm.sampling.identity import FORMAT
+from unnorm.sampling.sinks import Behind
 from unnorm.sampling.storage import provenance
-from unnorm.sampling.store import FORMAT, Behind, Store
+from unnorm.sampling.store import Store
 
 
 class NoStore:
@@ -39,30 +42,57 @@ def checkpoints(problem: Problem, steps: int):
     if problem.store is None:
         yield NoStore()
         return
-    store = Store(Path(problem.store), fit_meta(problem, steps))
-    with Behind(store) as behind:
+    with Store(Path(problem.store), fit_meta(problem, steps)) as store, Behind(store) as behind:
         yield Saved(store, behind)
 
 
 def fit_meta(problem: Problem, steps: int) -> dict[str, Any]:
     """All that a training depends on, by name."""
     density, event = problem.density, {name: value[0] for name, value in problem.events.items()}
-    lowered = jax.jit(lambda p, at: p.log_density(at)).lower(density, event).as_text()
-    data = fingerprint_of(jax.tree.map(np.asarray, problem.events))
+    complete = set(density.variables) <= set(event)  # else some are latent, and the objective alone sees the density
     return {
         "format": FORMAT,
-        "density": density.name,
-        "program": hashlib.sha256(lowered.encode()).hexdigest()[:16],
-        "parameter or constant": fingerprint_of((density.free(), density.constants)),
-        "data": "batches of the user's" if problem.batches is not None else data,
+        **describe_density(density),
+        "program": program_of(lambda p, at: p.log_density(at), density, event) if complete else _function(density),
+        "start": fingerprint_of(density.free()),
+        "data": ("" if problem.batches is None else "batches of the user's, the first ") + _named(problem.events),
+        "weights": fingerprint_of(problem.weights),
+        "held_out": _named(problem.held_out or {}),
         "objective": describe(problem.objective) | {"objective": registry_name(type(problem.objective))},
-        "options": {
-            "steps": steps,
-            "batch_size": problem.batch_size,
-            "seed": problem.seed,
-            "optimizer": "default" if problem.optimizer is None else "given",
-            **({} if problem.penalty is None else {"penalty or prior": fingerprint_of(problem.penalty)}),
-        },
+        "optimizer": _optimizer(problem),
+        "penalty or prior": _penalty(problem),
+        "options": {"steps": steps, "batch_size": problem.batch_size, "seed": problem.seed},
         "version of": provenance(),
+        "setting": settings(),
         "rebuild": None,
     }
+
+
+def _function(density: Any) -> str:
+    return described([factor.function for factor in getattr(density, "factors", (density,))])
+
+
+def _named(arrays: dict[str, Any]) -> str:
+    return ", ".join(f"{name}: {fingerprint_of(np.asarray(value))}" for name, value in arrays.items()) or "none"
+
+
+def _optimizer(problem: Problem) -> str:
+    """What its update compiles to, and the numbers that it starts from: closures and schedules leave nothing out."""
+    if problem.optimizer is None:
+        return "default"
+    vector = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(problem.density.free())])
+    state = problem.optimizer.init(vector)
+    try:
+        program = program_of(problem.optimizer.update, vector, state, vector)
+    except Exception:  # an update that asks for more than gradients: by its code and what that closes over
+        program = described(problem.optimizer)
+    return f"{program} {described(fingerprint_of(state))}"
+
+
+def _penalty(problem: Problem) -> str:
+    """What the penalty compiles to, and its numbers."""
+    if problem.penalty is None:
+        return "none"
+    free, penalty = problem.density.free(), problem.penalty
+    program = program_of(lambda one, p, at: one.of_free(p, at), penalty, problem.density, free)
+    return f"{program} {described(fingerprint_of(penalty))}"

@@ -17,6 +17,7 @@ from unnorm.fitting.data import read_data
 from unnorm.fitting.marginal import latent_in
 from unnorm.fitting.objectives import ScoreMatching
 from unnorm.fitting.result import Fit
+from unnorm.messages import counted, printed
 from unnorm.progress import bar
 
 CLEAR = 2.0  # standard errors beyond which a difference is one
@@ -37,14 +38,14 @@ class Comparison(Result):
     findings: list[Finding] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        told = [f"Comparison of {len(self.table)} fits on {self.rows} rows"]
+        told = [f"Comparison of {counted(len(self.table), 'fit')} on {counted(self.rows, 'row')}"]
         for column, words, sign in (("log_likelihood", "log-likelihood", 1), (H_SCORE, "H-score", -1)):
             if column in self.table and self.table[column].notna().any():
                 told.append(f"the {words} is best for {(sign * self.table[column]).idxmax()}")
         return ": ".join([told[0], ", ".join(told[1:])]) if told[1:] else told[0]
 
     def __str__(self) -> str:
-        table = self.table.dropna(axis=1, how="all").T.round(3).to_string()
+        table = printed(self.table.dropna(axis=1, how="all").T)
         return "\n".join([repr(self), table, *([self._told()] if self.findings else [])])
 
 

@@ -20,6 +20,7 @@ from unnorm.fitting.marginal import (
     plan_of_latent,
     plan_of_z,
 )
+from unnorm.messages import counted, significant
 from unnorm.partition.base import LogZ
 from unnorm.partition.driver import log_z as estimated
 from unnorm.partition.exact import Exact, Plan, has_plan, plan_for
@@ -52,6 +53,13 @@ class LogLikelihood(NamedTuple):
     monte_carlo_error: float = 0.0
     sampling_error: float = np.nan
     entries: int = 1
+
+    def __repr__(self) -> str:
+        """One line, however many rows there are."""
+        return (
+            f"log-likelihood = {significant(float(self.value))} (standard error "
+            f"{significant(float(self.standard_error))}, {counted(len(self.pointwise), 'row')})"
+        )
 
     @property
     def bits_per_dimension(self) -> BitsPerDimension:

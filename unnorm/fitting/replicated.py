@@ -11,6 +11,7 @@ from unnorm.fitting.bootstrap import parametric, resampled
 from unnorm.fitting.inference import listed_entries
 from unnorm.fitting.optimise import parameters_of
 from unnorm.fitting.problem import Problem
+from unnorm.messages import printed
 
 _MOSTLY = 0.95  # share of replicates with a finite estimate, below which percentiles are no longer those of all
 
@@ -53,7 +54,7 @@ class Bootstrap(Result):
         return f"Bootstrap {kind}: {len(self.estimates)} replicates, {self.infinite} more without a finite estimate"
 
     def __str__(self) -> str:
-        return "\n".join([repr(self), self.summary().round(4).to_string(), *([self._told()] if self.findings else [])])
+        return "\n".join([repr(self), printed(self.summary()), *([self._told()] if self.findings else [])])
 
 
 def bootstrapped(problem: Problem, density, extra, fit, replicates: int, seed: int) -> Bootstrap:

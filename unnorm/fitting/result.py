@@ -13,6 +13,7 @@ from unnorm.fitting.inference import Covariance, interval
 from unnorm.fitting.likelihood import LogLikelihood, log_likelihood
 from unnorm.fitting.profile import profiled
 from unnorm.fitting.saved import save
+from unnorm.messages import counted, printed
 
 
 class FitLogZ(NamedTuple):
@@ -244,12 +245,12 @@ class Fit(Result):
 
     def __repr__(self) -> str:
         state = "converged" if self.converged else "NOT converged"
-        size = f"{len(self._estimates)} parameters, {self.rows} rows"
+        size = f"{counted(len(self._estimates), 'parameter')}, {counted(self.rows, 'row')}"
         names = [p.name for p in (self.density if isinstance(self.density, list) else [self.density])]
         return f"Fit of {' and '.join(names)} by {self.objective}: {state}, {size}"
 
     def __str__(self) -> str:
-        parts = [repr(self), f"Aims at {self.target}.", self.summary().round(4).to_string()]
+        parts = [repr(self), f"Aims at {self.target}.", printed(self.summary())]
         known = self.log_z if isinstance(self.log_z, list) else [self.log_z]
         parts += [repr(log_z) for log_z in known if log_z is not None]
         return "\n".join(parts + ([self._told()] if self.findings else []))

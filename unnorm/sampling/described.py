@@ -1,36 +1,38 @@
-"""A kernel as words and numbers: what a store compares, and rebuilds the kernel from where it can."""
+"""A run as words and numbers: what a store compares, and rebuilds the kernel from where it can."""
 
 import dataclasses
-import hashlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from unnorm.density import Density
 from unnorm.methods import registry_name
 from unnorm.sampling.base import Target
+from unnorm.sampling.files import StoreError
+from unnorm.sampling.fingerprints import described, fingerprint, program_of
+from unnorm.sampling.identity import FORMAT
 from unnorm.sampling.kernels import KERNELS, Blockwise
-from unnorm.sampling.store import FORMAT, fingerprint
+
+_OPTIONS = ("draws", "warmup", "chains", "thin", "keep", "seed", "dtype")
 
 
-def describe(kernel: Any) -> dict[str, Any]:
-    """Every option by name."""
-    if isinstance(kernel, Blockwise):
-        return {"kernel": "blockwise"} | {label: describe(inner) for label, inner in kernel.kernels.items()}
-    told: dict[str, Any] = {"kernel": registry_name(type(kernel))}
-    for field in dataclasses.fields(kernel) if dataclasses.is_dataclass(kernel) else ():
-        value = getattr(kernel, field.name)
-        told[field.name] = describe(value) if hasattr(value, "build") else _words(value)
+def describe(method: Any) -> dict[str, Any]:
+    """A kernel or an objective: every option by name."""
+    if isinstance(method, Blockwise):
+        inner = {label: describe(one) for label, one in method.kernels.items()}
+        return {"kernel": "blockwise", "blocks": described(method.blocks)} | inner
+    if not dataclasses.is_dataclass(method):
+        return {"kernel": registry_name(type(method)), "content": described(method)}
+    told: dict[str, Any] = {"kernel": registry_name(type(method))}
+    if type(method) not in KERNELS.values():
+        told["class"] = described(type(method))
+    for field in dataclasses.fields(method):
+        value = getattr(method, field.name)
+        told[field.name] = describe(value) if hasattr(value, "build") else described(value)
     return told
-
-
-def _words(value: Any) -> str:
-    if value is None or isinstance(value, str | bool | int):
-        return str(value)
-    if callable(value) and not jax.tree.leaves(value, is_leaf=callable)[0] is not value:
-        return getattr(value, "__qualname__", "function")
-    leaves, structure = jax.tree.flatten(value)
-    return (f"{structure} " if len(leaves) != 1 else "") + " ".join(map(fingerprint, leaves))
 
 
 def spec(kernel: Any) -> Any:
@@ -69,22 +71,71 @@ def rebuilt(told: Any) -> Any:
     return KERNELS[told["name"]](**options)
 
 
-def run_meta(target: Target, kernel: Any, plan: Any, track: dict, start: Any, versions: dict) -> dict[str, Any]:
-    """All that a run's draws depend on, by name."""
+def asked_again(store: Path, meta: dict[str, Any], kernel: Any) -> tuple[Any, dict[str, Any]]:
+    """The kernel and the options of `un.sample` from what a store says of its run."""
+    try:
+        options = {name: meta["options"][name] for name in _OPTIONS}
+        if kernel is None and meta["rebuild"] is not None:
+            kernel = rebuilt(meta["rebuild"])
+    except Exception as error:  # a description that was made by hand may hold anything
+        raise StoreError(
+            f"store {store} describes a run that cannot be made again ({type(error).__name__}); expected what "
+            "un.sample wrote; name another store."
+        ) from None
+    if kernel is None:
+        raise StoreError(
+            f"store {store} cannot rebuild its kernel {meta['kernel']['kernel']}; expected numbers as its options; "
+            "pass kernel= as it was."
+        )
+    return kernel, options
+
+
+def run_meta(
+    target: Target, kernel: Any, plan: Any, track: dict, start: Any, versions: dict, devices: int
+) -> dict[str, Any]:
+    """All that a run's draws depend on, by name; the number of devices changes their rounding."""
     position = target.random_position(jax.random.key(0), np.dtype(plan.dtype))
-    lowered = jax.jit(lambda t, at: t.log_density(at)).lower(target, position).as_text()
     density = target.density
     return {
         "format": FORMAT,
-        "density": density.name,
-        "parameter or constant": {n: fingerprint_of(v) for n, v in (density.parameters | density.constants).items()},
-        "program": hashlib.sha256(lowered.encode()).hexdigest()[:16],
+        **describe_density(density),
+        "program": program_of(lambda t, at: t.log_density(at), target, position),
         "kernel": describe(kernel),
         "options": dataclasses.asdict(plan),
-        "tracked": ", ".join(track),
-        "start": fingerprint_of(start),
+        "tracked function": {name: _tracked(target, f, position) for name, f in track.items()},
+        "start": described(start),
         "version of": versions,
+        "setting": settings() | {"devices": devices},
         "rebuild": spec(kernel),
+    }
+
+
+def describe_density(density: Density) -> dict[str, Any]:
+    """Names, supports and values."""
+    return {
+        "density": density.name,
+        "variable": {name: described(support) for name, support in density.variables.items()},
+        "dimension": {name: str(size) for name, size in density.dimensions.items()},
+        "parameter or constant": {n: fingerprint_of(v) for n, v in (density.parameters | density.constants).items()},
+    }
+
+
+def _tracked(target: Target, function: Callable, position: dict) -> str:
+    """What a tracked function compiles to at one event."""
+
+    def at(target: Target, position: dict):
+        event = target.constrain(position)
+        return function(*(event[name] for name in target.density.variables))
+
+    return program_of(at, target, position)
+
+
+def settings() -> dict[str, str]:
+    """Of JAX: those that change bits."""
+    return {
+        "platform": jax.default_backend(),
+        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "threefry_partitionable": str(jax.config.jax_threefry_partitionable),
     }
 
 

@@ -18,12 +18,16 @@ from unnorm.methods import registry_name
 from unnorm.progress import bar
 from unnorm.sampling import chains as compiled
 from unnorm.sampling.base import Target
-from unnorm.sampling.described import rebuilt, run_meta
+from unnorm.sampling.described import asked_again, run_meta
+from unnorm.sampling.devices import devices_for
+from unnorm.sampling.files import StoreError
 from unnorm.sampling.hosts import Hosts, over_hosts
-from unnorm.sampling.options import check_counts, chosen_kernel, note_starts, seed_of, tracked_functions
+from unnorm.sampling.identity import read_meta
+from unnorm.sampling.options import check_counts, check_memory, chosen_kernel, note_starts, seed_of, tracked_functions
 from unnorm.sampling.run import Plan, Run
+from unnorm.sampling.sinks import Behind, Memory
 from unnorm.sampling.storage import as_json, provenance, to_datatree
-from unnorm.sampling.store import Behind, Memory, Store, read_meta
+from unnorm.sampling.store import Store
 
 KEEP = ("all", "moments", "last")
 
@@ -76,7 +80,8 @@ def sample(
 
     Raises:
         ValueError: bad options, a support that the kernel does not serve, a start at which the log-density or its
-            gradient is not finite, a log-density of +inf met on the way, or a store of another run.
+            gradient is not finite, a log-density of +inf met on the way, or a run larger than this machine's memory.
+        StoreError: a store of another run, damaged, in use or not writable.
 
     Example:
         >>> import unnorm as un
@@ -96,6 +101,7 @@ def sample(
     hosts = Hosts()
     kernel = chosen_kernel(p, kernel, findings)
     note_starts(p, findings)
+    check_memory(p, draws, warmup, chains, thin, keep, store is not None)
     dtype = np.dtype(dtype or jnp.result_type(float))
     seed = seed_of(seed, store, hosts)
     if chains % hosts.count:
@@ -106,10 +112,10 @@ def sample(
         versions = provenance()
         where = None if store is None else hosts.own_folder(Path(store))
         ready = cast(kernel.prepared(target), dtype)
-        sink = Memory(draws) if where is None else Store(where, run_meta(target, kernel, plan, track, start, versions))
-        run = Run(target, ready, plan, start, track, device, sink.tried)
-        carry, finished = _go(run, sink, hosts, progress)
-        events, tracked, stats = sink.collected()
+        with _sink(where, target, kernel, plan, track, start, versions, device) as sink:
+            run = Run(target, ready, plan, start, track, device, sink.tried)
+            carry, last, finished = _go(run, sink, hosts, progress)
+            events, tracked, stats = sink.collected(last)
         if keep != "all":
             events = {name: np.asarray(value)[:, None] for name, value in _last(target, carry).items()}
         moments = jax.tree.map(np.asarray, carry.moments)
@@ -167,7 +173,8 @@ def resume(
         What `un.sample` returns.
 
     Raises:
-        ValueError: no store there, or one whose model, options or versions differ, with the difference named.
+        StoreError: no store there, a damaged one, or one whose model, options or versions differ, with the difference
+            named.
 
     Example:
         >>> import tempfile
@@ -184,26 +191,30 @@ def resume(
     store = Path(store)
     meta = read_meta(Hosts().own_folder(store))
     if meta is None:
-        raise ValueError(f"store {store} holds no run; expected a folder that un.sample wrote; name that one.")
-    if kernel is None:
-        if meta["rebuild"] is None:
-            raise ValueError(
-                f"store {store} cannot rebuild its kernel {meta['kernel']['kernel']}; expected numbers as its options; "
-                "pass kernel= as it was."
-            )
-        kernel = rebuilt(meta["rebuild"])
-    options = {k: v for k, v in meta["options"].items() if k not in ("processes", "process")}
+        raise StoreError(f"store {store} holds no run; expected a folder that un.sample wrote; name that one.")
+    kernel, options = asked_again(store, meta, kernel)
     return sample(
         p, kernel, **options, start=start, track=track, store=store, progress=progress, device=device, strict=strict
     )
 
 
+def _sink(where: Path | None, target: Target, kernel: Any, plan: Plan, track: dict, start: Any, versions: dict, device):
+    """Where the parts go: memory, or the store of exactly this run."""
+    if where is None:
+        return Memory(plan.draws)
+    devices = devices_for(plan.chains // plan.processes, device)
+    return Store(where, run_meta(target, kernel, plan, track, start, versions, devices))
+
+
 # -- the run -------------------------------------------------------------------------------------------------------
-def _go(run: Run, sink: Any, hosts: Hosts, progress: bool) -> tuple[Any, int]:
-    """Every part that the sink does not hold; returns the last carry, and how many draws there are."""
+def _go(run: Run, sink: Any, hosts: Hosts, progress: bool) -> tuple[Any, int, int]:
+    """Every part that the sink does not hold; returns a carry, the part that it is of, and the draws up to there.
+
+    That part is the last one, or after an interrupt the last before the first gap.
+    """
     parts, plan = run.parts(), run.plan
-    start = carry = run.begin()
-    at, done = -1, 0  # the part whose carry is at hand, and the draws made so far
+    start = run.begin()
+    at, passed = (-1, start), -1  # the carry at hand and its part; the last part behind which there is no gap
     label = f"{type(run.kernel).__name__}, {plan.chains} chains"
     with (
         Behind(sink) as behind,
@@ -214,17 +225,19 @@ def _go(run: Run, sink: Any, hosts: Hosts, progress: bool) -> tuple[Any, int]:
             if sink.has(i):
                 shown.step(run.steps(part), "from the store")
             else:
-                carry = carry if at == i - 1 else sink.carry(i - 1, run.template(i - 1, start))
-                reached, out = run.advance(i, carry, shown)
+                sink.claim()
+                before = at[1] if at[0] == i - 1 else sink.carry(i - 1, run.template(i - 1, start))
+                reached, out = run.advance(i, before, shown)
                 behind.save(i, reached, out)
-                carry, at = reached, i
+                at = (i, reached)
             hosts.agree(i)  # also after a part of the store: another process may have to make it again
-            done += run.steps(part) // plan.thin if part.phase == compiled.SAMPLING else 0
+            passed = i
+    last = max(passed, at[0])
+    done = sum(run.steps(part) // plan.thin for part in parts[: last + 1] if part.phase == compiled.SAMPLING)
     if not done:
         raise KeyboardInterrupt
-    last = max(i for i in range(len(parts)) if sink.has(i) or i == at)
-    carry = carry if at == last else sink.carry(last, run.template(last, start))
-    return carry, min(done, plan.draws)
+    carry = at[1] if at[0] == last else sink.carry(last, run.template(last, start))
+    return carry, last, min(done, plan.draws)
 
 
 @jax.jit

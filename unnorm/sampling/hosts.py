@@ -1,6 +1,11 @@
 """Many hosts: processes that share nothing but a coordinator, which passes small messages between their chunks."""
 
 import io
+import os
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +13,13 @@ import jax
 import numpy as np
 
 from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
+from unnorm.sampling.files import StoreError
 
 PATIENCE = 120_000  # milliseconds that a process waits for the others between two parts
 _PIECE = 2**20  # bytes of one message
+GRACE = 5.0  # seconds for a child to end after SIGTERM
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+_OF = re.compile(r"process-\d+-of-\d+$")
 
 
 def lost(processes: int) -> str:
@@ -37,6 +46,46 @@ def join(coordinator: str, processes: int, process: int) -> None:
     jax.distributed.initialize(coordinator, processes, process, initialization_timeout=PATIENCE // 1000)
 
 
+def supervised(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Run a command to its end and return its exit status and what it wrote to stderr; end it if this process ends.
+
+    A SIGTERM or SIGHUP to this process is passed on; a child that outlives it by `GRACE` seconds is killed (JAX's
+    coordination service takes a SIGTERM for notice of a preemption, and goes on). A SIGKILL of this process ends the
+    child on Linux, by `die_with_parent`.
+    """
+    child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def end(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        _, said = child.communicate()
+        return child.returncode, said
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies, however that comes about."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:  # it died in between
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Hosts:
     """The processes of `jax.distributed`, or this one alone. No collective runs on a device."""
 
@@ -49,7 +98,18 @@ class Hosts:
         self.own = 0 if state.client is None else state.process_id
 
     def own_folder(self, store: Path) -> Path:
-        """Each process keeps its own chains in its own store."""
+        """Each process keeps its own chains in its own store.
+
+        Raises:
+            StoreError: the store is of another number of processes.
+        """
+        found = {int(path.name.rpartition("-")[2]) for path in store.glob("process-*-of-*") if _OF.match(path.name)}
+        found |= {1} if (store / "meta.json").exists() else set()
+        if found - {self.count}:
+            raise StoreError(
+                f"store {store} holds a run of {max(found - {self.count})} processes, and {self.count} was given; "
+                "expected the same; start as many processes, or name another store."
+            )
         return store if self.count == 1 else store / f"process-{self.own}-of-{self.count}"
 
     def agree(self, part: int) -> None:

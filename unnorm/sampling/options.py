@@ -1,5 +1,8 @@
 """What `un.sample` was asked for, checked and completed: the kernel, the counts, what is tracked, and the seed."""
 
+import contextlib
+import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,12 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
 from unnorm.methods import look_up
 from unnorm.sampling.hosts import Hosts
+from unnorm.sampling.identity import read_meta
 from unnorm.sampling.kernels import KERNELS, NUTS, Blockwise, Gibbs, RandomWalkMH, kernels_for
-from unnorm.sampling.store import read_meta
+
+_MOST = 2**31 - 1  # what JAX's 32-bit numbers of blocks, draws and chains can count
+_BYTES = 4  # of a number in single precision: a lower bound
+_KEPT_NAMES = ("chain", "draw", ".", "..")  # of the draws' own axes and nodes
 
 
 def seed_of(seed: int | None, store: Any, hosts: Hosts) -> int:
@@ -29,6 +36,11 @@ def seed_of(seed: int | None, store: Any, hosts: Hosts) -> int:
 def tracked_functions(p: Density, track: Mapping[str, Callable] | None) -> dict[str, Callable]:
     track = dict(track or {})
     for name, function in track.items():
+        if not isinstance(name, str) or not name or "/" in name or name in _KEPT_NAMES:
+            raise ValueError(
+                f"track was given the name {name!r}; expected a text without '/' that is none of "
+                f"{', '.join(map(repr, _KEPT_NAMES))}; rename it."
+            )
         if name in p.variables or not callable(function):
             found = "a variable's name" if name in p.variables else f"{function!r}"
             raise ValueError(
@@ -42,6 +54,46 @@ def check_counts(**counts: tuple[Any, int]) -> None:
     for name, (value, least) in counts.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}; pass such a one.")
+
+
+def check_memory(p: Density, draws: int, warmup: int, chains: int, thin: int, keep: str, stored: bool) -> None:
+    """Refuse a run that cannot fit into this machine's memory, before anything of its size is made.
+
+    The estimate is a lower bound: one state per chain, one chain's noise for one draw, the schedule of warm-up, and the
+    draws where they are kept in memory.
+    """
+    for name, value in {"draws": draws, "warmup": warmup, "chains": chains, "thin": thin}.items():
+        if value > _MOST:
+            raise ValueError(
+                f"{name} is {value:,}; expected at most 2**31 - 1, for steps and chains are numbered by 32-bit whole "
+                "numbers; ask for fewer."
+            )
+    numbers = sum(math.prod(shape) for shape in p.shapes().values())
+    needed = {
+        "chains": chains * numbers * _BYTES,
+        "thin": thin * numbers * _BYTES,
+        "warmup": warmup * _BYTES,
+        "draws": draws * chains * numbers * _BYTES if keep == "all" and not stored else 0,
+    }
+    name = max(needed, key=needed.get)
+    memory = machine_memory()
+    if needed[name] > memory:
+        raise ValueError(
+            f"{name} asks for {needed[name] / 2**30:,.0f} GiB ({draws:,} draws of {chains:,} chains, {numbers:,} "
+            f"numbers each, thin={thin:,}), and this machine has {memory / 2**30:,.0f} GiB; expected less; ask for "
+            "fewer, or pass keep='moments' or store='run.d'."
+        )
+
+
+def machine_memory() -> float:
+    """Bytes of memory of this machine, or of this container; infinity where it cannot be known."""
+    found = [math.inf]
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(ValueError, OSError):
+            found.append(int(Path(path).read_text()))
+    return min(found)
 
 
 def chosen_kernel(p: Density, kernel: Any, findings: list[Finding]) -> Any:

@@ -16,6 +16,7 @@ from unnorm.sampling.base import Target
 from unnorm.sampling.blocks import chain_block
 from unnorm.sampling.devices import devices_for
 from unnorm.sampling.starts import find_starts
+from unnorm.sharing import Shared
 
 _FEWEST, _MOST = 10, 200  # how often a phase comes up for air
 _WORK = 2**22  # numbers moved between two of these times, in a long run
@@ -67,7 +68,7 @@ class Run:
         self.target, self.kernel, self.plan, self.start, self.device = target, kernel, plan, start, device
         self.tried = tried
         self.keys = chains.chain_keys(jax.random.key(plan.seed, impl="threefry2x32"), plan.chains)
-        self.track = tuple(track.items())
+        self.track = tuple((name, Shared(function)) for name, function in track.items())
         self.size = adaptation.size_of(target.random_position(jax.random.key(0), jnp.dtype(plan.dtype)))
 
         self._parts = self.parts()

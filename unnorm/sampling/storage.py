@@ -1,8 +1,10 @@
 """Draws as ArviZ's own DataTree, with all that is needed to know where they came from."""
 
+import contextlib
 import functools
 import json
-from importlib.metadata import version
+import sys
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import jax
@@ -126,7 +128,11 @@ def axis_names(name: str, axes: tuple) -> list[str]:
 @functools.cache
 def provenance() -> dict[str, str]:
     """The versions that a result depends on."""
-    return {name: version(name) for name in ("jax", "jaxlib", "blackjax", "numpyro", "numpy")}
+    names = ("unnorm", "jax", "jaxlib", "blackjax", "numpyro", "optax", "numpy")
+    python = {"python": ".".join(map(str, sys.version_info[:2]))}
+    with contextlib.suppress(PackageNotFoundError):  # unnorm run from a folder that was never installed
+        return {name: version(name) for name in names} | python
+    return {name: version(name) for name in names[1:]} | python
 
 
 def as_json(tree: Any) -> str:

@@ -1,87 +1,227 @@
-"""A run on disk: every part by temporary file, fsync and rename, found whole by its checksum or made again.
+"""A run on disk: parts that prove themselves, and a description of the run that they are bound to.
 
-A store is a folder: `meta.json` says what was run, `part-00007.npz` holds what a part kept and the carry after it, and
-`state.json`, written last, lists the checksums of the parts that count; `trial.json` what was tried out. No pickle.
+A store is a folder. `meta.json` describes the run; `part-00007.npz` holds what a part kept and the carry after it,
+under a checksum, with the run's identity and its own number inside; `state.json` lists the parts that count;
+`events`, `tracked` and `statistics` hold the gathered draws, which `gathered.json` certifies. No pickle.
 """
 
-import hashlib
-import io
 import json
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-FORMAT = 1
-KINDS = ("events", "tracked", "statistics")
+from unnorm.sampling import archive, gathering
+from unnorm.sampling.files import (
+    LEFTOVER,
+    Damaged,
+    Lock,
+    StoreError,
+    checksum,
+    disk_errors,
+    parsed,
+    read,
+    read_json,
+    write,
+    write_json,
+)
+from unnorm.sampling.gathering import KINDS
+from unnorm.sampling.identity import PART, read_meta, refuse_difference, refuse_foreign, refuse_unknown
 
 
 class Store:
-    """Parts of a run in a folder."""
+    """Parts of a run in a folder, which this process alone may write to until it is closed."""
 
     def __init__(self, folder: Path, meta: dict[str, Any]):
-        self.folder, self.draws = folder, meta["options"].get("draws", 0)
-        found = read_meta(folder)
-        if found is None:
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise ValueError(f"store {folder} holds something else; expected a new or empty folder; name another.")
+        self.folder, self.wanted = folder, json.loads(json.dumps(meta))
+        self.run, self.draws = checksum(self.wanted), self.wanted["options"].get("draws", 0)
+        refuse_unknown(folder, self.wanted)
+        with disk_errors(f"store {folder}"):
+            found, damaged = self._found()
             folder.mkdir(parents=True, exist_ok=True)
-            write(folder / "meta.json", json.dumps(meta, indent=1).encode())
-        else:
-            refuse_difference(folder, found, meta)
-        self.sums = {int(part): value for part, value in _read_json(folder / "state.json").items()}
-        self.good = {part for part in self.sums if self._whole(part)}
+            self.lock = Lock(folder)
+            try:
+                self._open(found, damaged)
+            except BaseException:
+                self.close()
+                raise
 
+    def _open(self, found: dict[str, Any] | None, damaged: bool) -> None:
+        self.good = self._good_parts()
+        if damaged and not self.good:
+            read_meta(self.folder)  # raises: nothing proves that the folder is a store of this run
+        if self.lock.writable:
+            self._tidy(found)
+
+    def _found(self) -> tuple[dict[str, Any] | None, bool]:
+        """The description that is there, if it is the wanted run's (None where it must be written), and if damaged."""
+        try:
+            found = read_json(self.folder / "meta.json")
+        except Damaged:
+            refuse_foreign(self.folder)
+            return None, True  # the parts tell whether they are of this run
+        if found is not None:
+            refuse_difference(self.folder, found, self.wanted)
+        elif self.folder.exists():
+            refuse_foreign(self.folder)
+        return found, False
+
+    def _tidy(self, found: dict[str, Any] | None) -> None:
+        """Remove what a killed process left behind, and write the description where there is none."""
+        for path in self.folder.iterdir():
+            if LEFTOVER.fullmatch(path.name):
+                path.unlink()
+        if found is None:
+            write_json(self.folder / "meta.json", self.wanted)
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.lock.release()
+
+    def claim(self) -> None:
+        """Raise unless this process may write."""
+        if self.lock.busy:
+            raise StoreError(
+                f"store {self.folder} is in use by another process; expected one process at a time until the run is "
+                "complete; wait until the other one has ended, or name another store."
+            )
+        if self.lock.read_only:
+            raise StoreError(
+                f"store {self.folder} cannot be written, and its run is not complete; expected a writable folder; "
+                "change its permissions, or copy it to another place."
+            )
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
     def _path(self, part: int) -> Path:
         return self.folder / f"part-{part:05d}.npz"
 
-    def _whole(self, part: int) -> bool:
+    def _good_parts(self) -> dict[int, dict[str, Any]]:
+        """The header of every part that is whole, of this run, in its place, and listed (where there is a list)."""
+        listed, good = self._listed(), {}
+        self.trial = None
+        for path in sorted(self.folder.iterdir()):
+            place = PART.fullmatch(path.name)
+            header = place and self._header(path)
+            if not header:
+                continue
+            part = int(place[1])
+            if header["run"] != self.run:
+                raise StoreError(
+                    f"store {self.folder} holds {path.name} of another run; expected parts of one run; remove that "
+                    "file, or name another store."
+                )
+            self.trial = header["trial"] if self.trial is None else self.trial
+            alike = header["trial"] in (None, self.trial)
+            if alike and header["part"] == part and (listed is None or part in listed):
+                good[part] = header
+        return good
+
+    def _listed(self) -> set[int] | None:
+        """The parts that count, and the one after them: its name may have come before its place in the list.
+
+        None where the list is missing or damaged, for each part proves itself.
+        """
         try:
-            return hashlib.sha256(self._path(part).read_bytes()).hexdigest() == self.sums[part]
-        except OSError:
-            return False
+            found = {int(part) for part in parsed(read(self.folder / "state.json"))}
+        except (OSError, Damaged, ValueError, TypeError):
+            return None
+        return found | {max(found, default=-1) + 1}
+
+    @staticmethod
+    def _header(path: Path) -> dict[str, Any] | None:
+        try:
+            content = read(path)
+            header = parsed(archive.unpacked(content, only="header")["header"].tobytes())
+            return {name: header[name] for name in ("run", "part", "trial", "rows")} | {"sum": content[-32:].hex()}
+        except (OSError, Damaged, KeyError, TypeError):
+            return None
 
     def has(self, part: int) -> bool:
         return part in self.good
 
     def save(self, part: int, carry: Any, out: Any) -> None:
-        buffer = io.BytesIO()
+        self.claim()
         leaves = {f"carry_{i}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(carry))}
         kept = {f"{kind}/{n}": v for kind, group in zip(KINDS, out, strict=bool(out)) for n, v in group.items()}
-        np.savez(buffer, **leaves, **kept)
-        content = buffer.getvalue()
-        write(self._path(part), content)
-        self.sums[part] = hashlib.sha256(content).hexdigest()
-        write(self.folder / "state.json", json.dumps(self.sums).encode())
-        self.good.add(part)
+        rows = {kind: gathering.rows_of(group) for kind, group in zip(KINDS, out, strict=bool(out))}
+        header = {"run": self.run, "part": part, "trial": self.trial, "rows": rows}
+        content = archive.packed({"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **leaves, **kept})
+        with disk_errors(f"part {part} of store {self.folder}"):
+            write(self._path(part), content)
+            self.good[part] = header | {"sum": content[-32:].hex()}
+            sums = {str(i): self.good[i]["sum"] for i in sorted(self.good)}
+            write(self.folder / "state.json", json.dumps(sums).encode())
 
     def tried(self, trial: Callable[[], int]) -> int:
-        """What a trial found when the run began: a run that goes on must not find something else."""
-        path = self.folder / "trial.json"
-        if not path.exists():
-            write(path, json.dumps({"chain_block": trial()}).encode())
-        return _read_json(path)["chain_block"]
+        """What a trial found when the run began, which its parts remember: a run that goes on must not try again."""
+        if self.trial is None:
+            self.trial = trial()
+        return self.trial
+
+    def _arrays(self, part: int) -> dict[str, np.ndarray]:
+        try:
+            return archive.unpacked(read(self._path(part)))
+        except (OSError, Damaged) as error:
+            raise StoreError(
+                f"store {self.folder} has lost part {part} while it was open ({error}); expected that nothing else "
+                "changes the folder; run again, to make that part again."
+            ) from None
 
     def carry(self, part: int, template: Any) -> Any:
         """The carry after a part, in the structure of `template`."""
-        with np.load(self._path(part)) as held:
-            leaves = [held[f"carry_{i}"] for i in range(sum(name.startswith("carry_") for name in held.files))]
+        arrays = self._arrays(part)
         old, structure = jax.tree.flatten(template)
-        return jax.tree.unflatten(structure, [_like(new, was) for new, was in zip(leaves, old, strict=True)])
+        held = [arrays.get(f"carry_{i}") for i in range(len(old))]
+        if any(new is None or np.shape(new) != np.shape(_plain(was)) for new, was in zip(held, old, strict=True)):
+            raise StoreError(
+                f"store {self.folder} holds a part {part} whose state does not fit this run; expected parts of one "
+                "run; name another store."
+            )
+        return jax.tree.unflatten(structure, [_like(new, was) for new, was in zip(held, old, strict=True)])
 
-    def collected(self) -> tuple[dict, ...]:
-        """Events, tracked functions and statistics, as (chain, draw, ...) memory maps."""
-        groups = {kind: Filling(self.draws, self.folder / kind) for kind in KINDS}
-        for part in sorted(self.good):
-            with np.load(self._path(part)) as held:
-                for kind, group in groups.items():
-                    names = [name for name in held.files if name.startswith(kind + "/")]
-                    group.add({name.split("/", 1)[1]: held[name] for name in names})
-        return tuple(group.arrays() for group in groups.values())
+    # -- draws ---------------------------------------------------------------------------------------------------------
+    def collected(self, last: int) -> tuple[dict, ...]:
+        """Events, tracked functions and statistics of the parts up to `last`, (chain, draw, ...), as private maps."""
+        found = gathering.certified(self.folder, self.run, last)
+        if found is None:
+            found = self._gathered(last)
+        return found
+
+    def _gathered(self, last: int) -> tuple[dict, ...]:
+        parts = [part for part in range(last + 1) if self.good[part]["rows"]]
+        rows = {k: min(sum(self.good[p]["rows"][k] for p in parts), self.draws) for k in KINDS}
+        groups = (self._kept(part) for part in parts)
+        if self.lock.read_only:
+            return gathering.in_memory(groups, self.draws)
+        self.claim()
+        with disk_errors(f"the draws in store {self.folder}"):
+            gathering.gather(self.folder, self.run, last, groups, rows)
+        found = gathering.certified(self.folder, self.run, last)
+        if found is None:
+            raise StoreError(
+                f"store {self.folder} changed while its draws were gathered; expected one process at a time; run again."
+            )
+        return found
+
+    def _kept(self, part: int) -> tuple[dict[str, np.ndarray], ...]:
+        """What a part kept, by kind and name; other names than the run's are refused."""
+        arrays = self._arrays(part)
+        groups = tuple({n.split("/", 1)[1]: v for n, v in arrays.items() if n.startswith(k + "/")} for k in KINDS)
+        declared = set(self.wanted["variable"]), set(self.wanted["tracked function"])
+        for kind, group, names in zip(KINDS, groups, declared, strict=False):
+            if not set(group) <= names or any(len(v) != self.good[part]["rows"][kind] for v in group.values()):
+                raise StoreError(
+                    f"store {self.folder} holds a part {part} whose {kind} are {', '.join(sorted(group))[:80]}; "
+                    f"expected {', '.join(sorted(names)) or 'none'}; name another store."
+                )
+        return groups
 
 
 def _plain(leaf: Any) -> np.ndarray:
@@ -95,138 +235,3 @@ def _like(array: np.ndarray, was: Any) -> Any:
 
 def _is_key(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-
-
-def read_meta(folder: Path) -> dict | None:
-    """What a store says of itself; None where there is no store."""
-    return _read_json(Path(folder) / "meta.json") or None
-
-
-def refuse_difference(folder: Path, found: dict, wanted: dict) -> None:
-    """Say in what a store's run and the wanted one differ, if they do."""
-    old, new = dict(_flat(found)), dict(_flat(json.loads(json.dumps(wanted))))
-    for name in [*new, *old]:
-        if name.startswith("rebuild") or old.get(name) == new.get(name):
-            continue
-        raise ValueError(
-            f"store {folder} holds a run whose {name} is {_short(old.get(name))}, and {_short(new.get(name))} was "
-            "given; expected the same; make them agree, or name another store."
-        )
-
-
-def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict):
-        for name, value in tree.items():
-            yield from _flat(value, f"{prefix} {name}".strip())
-    else:
-        yield prefix, tree
-
-
-def _short(value: Any) -> str:
-    text = "missing" if value is None else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def fingerprint(array: Any) -> str:
-    """Numbers by their content: short ones as they are, long ones by hash."""
-    array = np.asarray(array)
-    if array.size <= 4:
-        return str(array.tolist())
-    return f"array {hashlib.sha256(array.tobytes() + str((array.shape, array.dtype)).encode()).hexdigest()[:12]}"
-
-
-class Memory:
-    """What parts keep, when there is no store."""
-
-    def __init__(self, draws: int):
-        self.draws = draws
-        self.groups: tuple[Filling, ...] = ()
-
-    def has(self, part: int) -> bool:
-        return False
-
-    def tried(self, trial: Callable[[], int]) -> int:
-        return trial()
-
-    def save(self, part: int, carry: Any, out: Any) -> None:
-        self.groups = self.groups or tuple(Filling(self.draws) for _ in out)
-        for group, arrays in zip(self.groups, out, strict=bool(out)):
-            group.add(arrays)
-
-    def collected(self) -> tuple[dict, ...]:
-        """Events, tracked functions and statistics, as (chain, draw, ...)."""
-        return tuple(group.arrays() for group in self.groups)
-
-
-class Behind:
-    """Saves parts into a sink while the next one is computed: one at a time, in order."""
-
-    def __init__(self, sink: Any):
-        self.sink, self.pool = sink, ThreadPoolExecutor(1)
-        self.writing: Future | None = None
-
-    def __enter__(self) -> "Behind":
-        return self
-
-    def save(self, part: int, carry: Any, out: Any) -> None:
-        self.wait()
-        self.writing = self.pool.submit(self.sink.save, part, carry, out)
-
-    def wait(self) -> None:
-        """Until the sink holds all that it was given."""
-        if self.writing is not None:
-            self.writing.result()
-
-    def __exit__(self, *_) -> None:
-        self.pool.shutdown()
-        self.wait()
-
-
-class Filling:
-    """Arrays that parts fill in turn, in memory or as memory maps; made once, for fresh memory costs like a copy."""
-
-    def __init__(self, draws: int, folder: Path | None = None):
-        self.draws, self.folder, self.at = draws, folder, 0
-        self.held: dict[str, np.ndarray] = {}
-
-    def add(self, part: dict[str, np.ndarray]) -> None:
-        """Take (draw, chain, ...) arrays; draws beyond the last are left out."""
-        count = 0
-        for name, value in part.items():
-            if name not in self.held:
-                self.held[name] = self._empty(name, (self.draws, *value.shape[1:]), value.dtype)
-            count = min(len(value), self.draws - self.at)
-            self.held[name][self.at : self.at + count] = value[:count]
-        self.at += count
-
-    def _empty(self, name: str, shape: tuple, dtype: Any) -> np.ndarray:
-        if self.folder is None:
-            return np.empty(shape, dtype)
-        self.folder.mkdir(exist_ok=True)
-        return np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", dtype, shape)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """What was filled, as (chain, draw, ...)."""
-        return {name: value[: self.at].swapaxes(0, 1) for name, value in self.held.items()}

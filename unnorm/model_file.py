@@ -1,0 +1,73 @@
+"""The density NAME of FILE.py, imported as Python imports a script: with the modules beside it."""
+
+import importlib.machinery
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+_LONGEST = 200  # characters of an error that the file raised
+
+
+def density_of(model: str):
+    """The density that "FILE.py:NAME" names.
+
+    Raises:
+        ValueError: no such file or name, a file that is no Python or raises while it is imported, no density.
+    """
+    from unnorm import Density
+
+    file, _, name = model.rpartition(":")
+    if not file or not name or not Path(file).is_file():
+        raise ValueError(f"{model} names no density; expected FILE.py:NAME with an existing file; give such a path.")
+    module = _imported(Path(file).resolve())
+    if not hasattr(module, name):
+        known = sorted(n for n, value in vars(module).items() if isinstance(value, Density))
+        raise ValueError(
+            f"{name} in {file} is absent; expected one of its densities ({', '.join(known) or 'it has none'}); give "
+            "such a name."
+        )
+    found = getattr(module, name)
+    if not isinstance(found, Density):
+        raise ValueError(f"{name} in {file} is {found!r:.{_LONGEST}}; expected a density; give the name of one.")
+    return found
+
+
+def _imported(path: Path) -> ModuleType:
+    """The file as a module of its own name, unless another module has that name."""
+    name = path.stem if path.stem not in sys.modules else f"model_file_{path.stem}"
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    sys.modules[name] = module  # dataclasses look their own module up
+    sys.path.insert(0, str(path.parent))
+    try:
+        _run(loader, module, name)
+    except SyntaxError as error:
+        raise ValueError(
+            f"{error.filename or path}, line {error.lineno}, is no Python ({error.msg}); expected a Python file; mend "
+            "that line."
+        ) from None
+    except (Exception, SystemExit) as error:  # whatever a file does when it is imported
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
+        raise ValueError(
+            f"{path}, line {_line(error, path)}, raised {said}; expected a file that can be imported; mend that line."
+        ) from error
+    return module
+
+
+def _run(loader: importlib.machinery.SourceFileLoader, module: ModuleType, name: str) -> None:
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _line(error: BaseException, path: Path) -> int | str:
+    """Where in the file the error began."""
+    found, trace = "?", error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            found = trace.tb_lineno
+        trace = trace.tb_next
+    return found
