@@ -1,8 +1,8 @@
 """Warm-up: what a kernel adapts, one update a step inside the driver's own scan.
 
 In a first buffer every chain searches and adapts a step size of its own, so that one chain that accepts nothing cannot
-shrink the step of the others. Then acceptance and metric are pooled over the chains that move, and a stuck chain goes on
-from one of these. Options that the user gave stay as given.
+shrink the step of the others. Then acceptance and metric are pooled over the chains that move, and a stuck chain goes
+on from one of these. Options that the user gave stay as given.
 
 A strategy has six functions: `begin` makes its state, `current` the tuning of one chain's next step, `restart` moves
 stuck chains and `restarts` counts them, `advance` learns from one step of all chains, `finish` gives the final tuning.
