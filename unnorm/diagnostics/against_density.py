@@ -3,16 +3,21 @@
 import numpy as np
 
 from unnorm.density import Density
+from unnorm.diagnostics.discrete import discrete_check
 from unnorm.diagnostics.draws import Drawn
 from unnorm.diagnostics.stein import SteinCheck, stein_check
-from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, listed
+from unnorm.diagnostics.stein_jumps import explained_by_jumps
+from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCode, listed
+
+SURE_MISMATCH = 5.0  # standard errors: above, no chance over all coordinates explains it
+EXACT_KERNEL = "use an exact kernel"
 
 
 def density_findings(drawn: Drawn, p: Density | None) -> list[Finding]:
     """Return what a comparison with the density gives rise to, and what a biased kernel's draws lack without one.
 
-    Draws of a kernel that leaves its density invariant are held against Stein's identity as well; there a mismatch is a
-    warning, for it may as well be a jump of the density, where the identity does not hold.
+    All draws are held against Stein's identity, or its kin for discrete variables. A mismatch is an error, but for one
+    that is not sure, and for a density with jumps whose draws keep an identity that allows for them.
 
     Args:
         drawn: the draws; their attribute `biased` holds the kernel's own sentence, empty for an exact one.
@@ -58,23 +63,34 @@ def _outside(drawn: Drawn, p: Density):
 
 
 def _stein(drawn: Drawn, p: Density, bias: str):
-    continuous = any(not support.discrete for support in p.variables.values())
-    if p.covariates or not continuous:
+    if p.covariates:
         if bias:
-            what = "a density with covariates" if p.covariates else "discrete variables"
-            yield Finding(f"{bias}; no check of that bias is known here for {what}", "use an exact kernel")
+            yield Finding(f"{bias}; no check of that bias is known here for a density with covariates", EXACT_KERNEL)
         return
-    check = stein_check(p, drawn.values, drawn.labels())
+    continuous = any(not support.discrete for support in p.variables.values())
+    if continuous:
+        yield from _judged(stein_check(p, drawn.values, drawn.labels()), drawn, p, bias)
+    if any(support.discrete for support in p.variables.values()):
+        check = discrete_check(p, drawn.values, drawn.labels())
+        yield from _judged(check, drawn, p, bias if continuous else "", smooth=False)
+        if bias and not continuous:
+            what = "no check here sees all of that bias for discrete variables"
+            yield Finding(f"{bias}; {what}", EXACT_KERNEL)
+
+
+def _judged(check: SteinCheck, drawn: Drawn, p: Density, bias: str, smooth: bool = True):
     if check.failed and bias:
         advice = "take a smaller step_size, or an adjusted kernel such as MALA"
-        yield Finding(f"{bias}; {_mismatch(check)}", advice, ERROR)
+        yield Finding(f"{bias}; {_mismatch(check)}", advice, ERROR, FindingCode.STEIN_MISMATCH)
     elif check.failed:
-        yield Finding(
-            f"The draws do not fit {p.name}: {_mismatch(check)}",
-            "check that it is the density that was sampled, or sample longer (a jump inside the support looks alike)",
-            WARNING,
-        )
-    elif bias:
+        what = f"The draws do not fit {p.name}: {_mismatch(check)}"
+        sure = check.surest > SURE_MISMATCH
+        if sure and smooth and explained_by_jumps(p, drawn.values):
+            what += f"; {p.name} has a wall or a jump near the draws, where the identity does not hold"
+            sure = False
+        advice = "check that it is the density that was sampled, or sample longer"
+        yield Finding(what, advice, ERROR if sure else WARNING, FindingCode.STEIN_MISMATCH)
+    elif bias and smooth:
         yield Finding(
             f"{bias}; Stein's identity finds none, so that it is below what these draws can see "
             f"(about {check.resolution:.2g} of a standard deviation or of a variance)",

@@ -9,6 +9,7 @@ import numpy as np
 from unnorm.density import Density
 from unnorm.diagnostics.against_density import density_findings
 from unnorm.diagnostics.chains import chain_findings
+from unnorm.diagnostics.copies import copy_findings
 from unnorm.diagnostics.draws import Drawn, group_of, read
 from unnorm.diagnostics.moments import moment_findings, moment_table
 from unnorm.diagnostics.sample_stats import sampler_findings
@@ -88,8 +89,13 @@ def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> D
         findings = moment_findings(drawn, table)
     else:
         table, constant = _table(drawn)
-        findings = [*chain_findings(drawn, table, constant, _discrete(drawn, p)), *density_findings(drawn, p)]
-    findings += sampler_findings(drawn.stats, drawn.attrs)
+        discrete = _discrete(drawn, p)
+        findings = [
+            *chain_findings(drawn, table, constant, discrete),
+            *copy_findings(drawn, discrete),
+            *density_findings(drawn, p),
+        ]
+    findings += sampler_findings(drawn)
     order = {ERROR: 0, WARNING: 1, NOTE: 2}
     diagnosis = Diagnosis(table, sorted(findings, key=lambda finding: order[finding.severity]))
     if strict:

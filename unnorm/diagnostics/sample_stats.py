@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, listed
+from unnorm.diagnostics.draws import Drawn
+from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCode, listed
 
 STUCK_ACCEPTANCE = 0.01  # below this a chain is as good as not moving
 LOW_ACCEPTANCE = 0.05
@@ -14,16 +15,18 @@ HIGH_ACCEPTANCE = 0.95  # of a random walk: its steps are too short to get anywh
 LOW_BFMI = 0.3  # Betancourt (2016), arXiv:1604.00695
 MAX_TREE_DEPTH = 10  # the usual limit, where the draws do not tell theirs
 SATURATED_SHARE = 0.01
+FEW_DIVERGENCES = 1e-3  # a share of the trajectories that is told as a warning: 10 in 10,000
+PLACES = 2  # entries by which the place of divergences is told
 
 Stats = Mapping[str, np.ndarray]
 
 
-def sampler_findings(stats: Stats, attrs: Mapping[str, Any]) -> list[Finding]:
+def sampler_findings(drawn: Drawn) -> list[Finding]:
     """Return what the statistics of the steps, arrays (chain, draw) by ArviZ's names, give rise to.
 
     Args:
-        stats: any of acceptance_rate, is_accepted, diverging, energy, tree_depth, nan_proposal, inf_proposal.
-        attrs: the draws' attributes; `kernel`, `tuning`, `findings` and `incomplete` are read where they are.
+        drawn: the draws; of their statistics acceptance_rate, is_accepted, diverging, energy, tree_depth, nan_proposal
+            and inf_proposal, of their attributes `kernel`, `tuning`, `findings` and `incomplete` are read.
 
     Returns:
         The findings, errors and warnings mixed.
@@ -31,10 +34,11 @@ def sampler_findings(stats: Stats, attrs: Mapping[str, Any]) -> list[Finding]:
     References:
         Betancourt (2017), A conceptual introduction to Hamiltonian Monte Carlo, arXiv:1701.02434.
     """
+    stats, attrs = drawn.stats, drawn.attrs
     return [
         *_told_by_sampling(attrs),
         *_bad_proposals(stats),
-        *_divergences(stats),
+        *_divergences(drawn),
         *_acceptance(stats, str(attrs.get("kernel", ""))),
         *_tree_depth(stats, attrs),
         *_energy(stats),
@@ -52,13 +56,18 @@ def _json(attrs: Mapping[str, Any], name: str, kind: type) -> Any:
 
 def _told_by_sampling(attrs):
     for told in _json(attrs, "findings", list):
-        if isinstance(told, list) and len(told) == 3 and told[2] in (ERROR, WARNING, NOTE):
-            yield Finding(*map(str, told))
+        if isinstance(told, list) and len(told) in (3, 4) and told[2] in (ERROR, WARNING, NOTE):
+            yield Finding(*map(str, told[:3]), _code(*told[3:]))
     if attrs.get("incomplete"):
         yield Finding(
             "The run did not come to its end, so that these are only its first draws",
             "resume it from its store, or judge the draws as the short run that they are",
         )
+
+
+def _code(name: Any = FindingCode.OTHER) -> FindingCode:
+    """A code that was saved; drawn by another version it may be unknown here."""
+    return FindingCode(name) if name in list(FindingCode) else FindingCode.OTHER
 
 
 def _count(stats: Stats, name: str) -> tuple[int, int]:
@@ -82,14 +91,33 @@ def _bad_proposals(stats):
         )
 
 
-def _divergences(stats):
-    count, total = _count(stats, "diverging")
+def _divergences(drawn: Drawn):
+    count, total = _count(drawn.stats, "diverging")
     if count:
+        few = count / total <= FEW_DIVERGENCES
+        consequence = "too few to matter by themselves" if few else "so the draws may miss a region of strong curvature"
         yield Finding(
-            f"{count:,} of {total:,} trajectories diverged ({count / total:.2%}), so the draws may miss a region of "
-            "strong curvature",
+            f"{count:,} of {total:,} trajectories diverged ({count / total:.2%}){_place(drawn)}, {consequence}",
             "raise target_acceptance_rate (to .95 or .99), or reparametrise the density",
+            WARNING if few else ERROR,
+            FindingCode.DIVERGENCES,
         )
+
+
+def _place(drawn: Drawn) -> str:
+    """The entries in which the draws at the divergences are least typical, with their values there."""
+    at = np.asarray(drawn.stats["diverging"], bool)
+    found = []
+    for label, values in drawn.columns().items():
+        if values.shape != at.shape or not np.isfinite(values).all():
+            continue
+        middle = float(np.median(values[at]))
+        below = float((values < middle).mean() + (values == middle).mean() / 2)
+        found.append((abs(below - 0.5), f"{label} near {middle:.3g} (above {below:.0%} of its draws)"))
+    if not found:
+        return ""
+    worst = sorted(found, key=lambda one: -one[0])[:PLACES]
+    return " around " + " and ".join(words for _, words in worst)
 
 
 def _acceptance(stats, kernel):

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from unnorm.density import Density, cast
+from unnorm.diagnostics.coordinates import flat, log_density_at, named, positions_of
 
 Z_LIMIT = 4.0  # standard errors that a mean may lie off zero
 FAMILY_LEVEL = 1e-3  # chance of a false alarm over all coordinates (Bonferroni); Z_LIMIT rises where this asks for it
@@ -45,6 +46,12 @@ class SteinCheck:
         ]
 
     @property
+    def surest(self) -> float:
+        """How many standard errors the surest mismatch lies off zero; infinite where there is no error to judge by."""
+        off = [abs(mean) / error if error > 0 else np.inf for _, _, mean, error in self.failed]
+        return max((one if np.isfinite(one) else np.inf for one in off), default=0.0)
+
+    @property
     def resolution(self) -> float:
         """The largest relative mismatch that could have passed."""
         return float(self.limit * max(self.location_error.max(), self.spread_error.max()))
@@ -78,23 +85,21 @@ def stein_check(p: Density, values: Mapping[str, np.ndarray], labels: Mapping[st
             f"Density {p.name} has discrete variables only; expected a continuous one; check it by enumeration."
         )
     free, gradient = _gradients(p, values)
-    u, g = (np.concatenate([_flat(part[name]) for name in continuous], -1) for part in (free, gradient))
+    u, g = (np.concatenate([flat(part[name]) for name in continuous], -1) for part in (free, gradient))
     spread = u.std((0, 1))
-    names = [label for name in continuous for label in _coordinates(name, free[name].shape[2:], labels[name])]
+    names = [label for name in continuous for label in named(name, free[name].shape[2:], labels[name])]
     apart, slope = (
-        np.concatenate([_flat(part) for part in parts], -1)
+        np.concatenate([flat(part) for part in parts], -1)
         for parts in zip(*(_deviations(p.variables[name], free[name]) for name in continuous), strict=True)
     )
     location, about = spread * g, slope + apart * g
-    tests = 2 * len(names)
-    return SteinCheck(
-        names,
-        location.mean((0, 1)),
-        _mcse(location),
-        about.mean((0, 1)),
-        _mcse(about),
-        max(Z_LIMIT, NormalDist().inv_cdf(1 - FAMILY_LEVEL / 2 / tests)),
-    )
+    return check_of(names, location, about)
+
+
+def check_of(labels: list[str], location: np.ndarray, spread: np.ndarray) -> SteinCheck:
+    """The check of two sequences (chain, draw, coordinate) whose means are zero under the density."""
+    limit = max(Z_LIMIT, NormalDist().inv_cdf(1 - FAMILY_LEVEL / 4 / len(labels)))
+    return SteinCheck(labels, location.mean((0, 1)), mcse(location), spread.mean((0, 1)), mcse(spread), limit)
 
 
 def _deviations(support: Any, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,17 +108,7 @@ def _deviations(support: Any, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         return tuple(map(np.asarray, support.deviation(free, free.mean((0, 1)))))
 
 
-def _flat(value: np.ndarray) -> np.ndarray:
-    return value.reshape(*value.shape[:2], -1)
-
-
-def _coordinates(name: str, shape: tuple[int, ...], labels: list[str]) -> list[str]:
-    """Names of unconstrained coordinates; those of the entries where there are as many of one as of the other."""
-    size = int(np.prod(shape))
-    return labels if len(labels) == size else [f"{name} (unconstrained {i})" for i in range(size)]
-
-
-def _mcse(sequence: np.ndarray) -> np.ndarray:
+def mcse(sequence: np.ndarray) -> np.ndarray:
     from arviz_stats.base import array_stats
 
     with np.errstate(all="ignore"):
@@ -122,24 +117,12 @@ def _mcse(sequence: np.ndarray) -> np.ndarray:
 
 def _gradients(p: Density, values: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Unconstrained draws and the gradients of log p there, both with the axes (chain, draw, ...)."""
-    leading = next(iter(values.values())).shape[:2]
     with jax.enable_x64(True):
-        events = {name: np.asarray(values[name], float).reshape((-1, *values[name].shape[2:])) for name in p.variables}
-        free = {name: _unconstrained(support, events[name]) for name, support in p.variables.items()}
-        gradient = _free_gradient(cast(p.bare(), float), free)
-    free, gradient = jax.tree.map(lambda part: np.asarray(part).reshape(*leading, *part.shape[1:]), (free, gradient))
-    return free, gradient
-
-
-def _unconstrained(support: Any, value: np.ndarray) -> np.ndarray:
-    """Unconstrained coordinates; a value that rounding put onto the boundary is first moved just inside."""
-    keys = jax.random.split(jax.random.key(0), len(value))
-    free = np.asarray(jax.vmap(support.lifted)(value, keys))
-    bad = ~np.isfinite(free).reshape(len(free), -1).all(1)
-    if bad.any():
-        free = free.copy()
-        free[bad] = np.asarray(jax.vmap(support.unconstrain)(support.inward(value[bad])))
-    return free
+        free = positions_of(p, values)
+        leading = next(iter(free.values())).shape[:2]
+        events = {name: value.reshape(-1, *value.shape[2:]) for name, value in free.items()}
+        gradient = _free_gradient(cast(p.bare(), float), events)
+    return free, jax.tree.map(lambda part: np.asarray(part).reshape(*leading, *part.shape[1:]), gradient)
 
 
 @jax.jit
@@ -147,14 +130,9 @@ def _free_gradient(p: Density, free: dict[str, jax.Array]) -> dict[str, jax.Arra
     """∂ log p of every continuous coordinate, event by event."""
     discrete = {name for name, support in p.variables.items() if support.discrete}
 
-    def log_density(moving, held):
-        position = moving | held
-        event = {name: support.constrain(position[name]) for name, support in p.variables.items()}
-        return p.log_density(event) + sum(support.log_det(position[name]) for name, support in p.variables.items())
-
     def one(position):
         held = {name: value for name, value in position.items() if name in discrete}
         moving = {name: value for name, value in position.items() if name not in discrete}
-        return jax.grad(log_density)(moving, held)
+        return jax.grad(lambda moving: log_density_at(p, moving | held))(moving)
 
     return jax.lax.map(one, free, batch_size=BATCH)

@@ -1,99 +1,235 @@
-"""Warm-up: what a kernel adapts, pooled over chains, one update a step inside the driver's own scan.
+"""Warm-up: what a kernel adapts, one update a step inside the driver's own scan.
 
-A strategy has four functions: `begin` makes its state, `current` the tuning to step with now, `advance` learns from one
-step of all chains, and `finish` gives the tuning for sampling. Options that the user gave stay as given.
+In a first buffer every chain searches and adapts a step size of its own, so that one chain that accepts nothing cannot
+shrink the step of the others. Then acceptance and metric are pooled over the chains that move, and a stuck chain goes
+on from one of these. Options that the user gave stay as given.
+
+A strategy has six functions: `begin` makes its state, `current` the tuning of one chain's next step, `restart` moves
+stuck chains and `restarts` counts them, `advance` learns from one step of all chains, `finish` gives the final tuning.
 """
 
 import functools
-import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
-import blackjax.adaptation.window_adaptation as window_adaptation
 import jax
 import jax.numpy as jnp
 import numpy as np
-from blackjax.adaptation.mass_matrix import welford_algorithm
-from blackjax.adaptation.step_size import dual_averaging_adaptation
+from blackjax.adaptation.step_size import DualAveragingAdaptationState, dual_averaging_adaptation
+from blackjax.adaptation.window_adaptation import build_schedule
 from jax.flatten_util import ravel_pytree
+
+from unnorm.sampling.metric import Moments, metric_of, no_moments, updated
+
+BUFFER_ENDS, WINDOW_ENDS = 1, 2  # what may happen at a step of the schedule
+SETTLED = 2  # the direction of a search that is over
+LONGEST_SEARCH = 60  # doublings or halvings
+FORGETTING = 0.05  # weight of a step in a chain's running acceptance: the last 20 or so count
+STUCK_ACCEPTANCE = 0.1  # of the target rate: a chain that accepts less does not move
+TINY_STEP = 1e-3  # of the median step: a chain there whose log-density is the lowest, too, is lost in a tail
+MIN_UPDATES = 3  # of dual averaging, before its average is worth more than its last value
 
 
 class Fixed:
     """Nothing is adapted."""
 
-    windows = False  # whether it learns in Stan's windows
+    windows = False  # whether it follows Stan's windows
 
-    def begin(self, kernel: Any, tuning: dict, position: dict) -> Any:
-        """The state before the first step; `position` is one chain's."""
+    def begin(self, kernel: Any, tuning: dict, positions: dict) -> Any:
+        """The state before the first step of the chains at `positions`."""
         return ()
 
-    def current(self, kernel: Any, state: Any, tuning: dict) -> dict:
+    def current(self, kernel: Any, state: Any, tuning: dict, chain: jax.Array) -> dict:
+        """The tuning of the next step of the chain of this number."""
         return tuning
 
+    def restart(self, state: Any, states: Any, stage: tuple) -> tuple[Any, Any]:
+        """Move chains that are stuck; returns the adaptation's state and the chains'."""
+        return state, states
+
+    def restarts(self, state: Any, chains: int) -> jax.Array:
+        """How often each chain was restarted."""
+        return jnp.zeros(chains, jnp.int32)
+
     def advance(self, kernel: Any, state: Any, positions: dict, info: Any, stage: tuple) -> Any:
-        """One step of adaptation from the positions of all chains and what their steps told."""
+        """One step of adaptation from the positions of all chains and the info of their steps."""
         return state
 
     def finish(self, kernel: Any, state: Any, tuning: dict) -> dict:
         return tuning
 
 
+class Steps(NamedTuple):
+    """The step sizes of all chains; each leaf (chains,), but for `pooled`.
+
+    `direction` is 0 before a search for a reasonable step, ±1 in it, and SETTLED once dual averaging runs.
+    """
+
+    averaging: DualAveragingAdaptationState
+    direction: jax.Array
+    searched: jax.Array
+    acceptance: jax.Array  # a running mean
+    target: jax.Array
+    restarts: jax.Array
+    pooled: jax.Array
+
+
 class StepSize(Fixed):
-    """Nesterov's dual averaging of the step size, towards the kernel's acceptance rate pooled over chains."""
-
-    def begin(self, kernel, tuning, position):
-        return self._averaging(kernel, size_of(position))[0](tuning["step_size"])
-
-    def current(self, kernel, state, tuning):
-        return unless_given(kernel, tuning, {"step_size": jnp.exp(state.log_step_size)})
-
-    def advance(self, kernel, state, positions, info, stage):
-        return self._averaging(kernel, size_of(first(positions)))[1](state, pooled_acceptance(kernel, info))
-
-    def finish(self, kernel, state, tuning):
-        return unless_given(kernel, tuning, {"step_size": jnp.exp(state.log_step_size_avg)})
-
-    def _averaging(self, kernel, size):
-        return dual_averaging_adaptation(kernel.target_acceptance(size))
-
-
-class Window(Fixed):
-    """Stan's windows (BlackJAX's): the step size, and the mass matrix or covariance from the draws of all chains."""
+    """A search for a reasonable step, then dual averaging (Hoffman and Gelman, 2014, arXiv:1111.4246)."""
 
     windows = True
 
-    def begin(self, kernel, tuning, position):
-        return self._base(kernel, size_of(position))[0](position, tuning["step_size"])
+    def begin(self, kernel, tuning, positions):
+        chains = len(jax.tree.leaves(positions)[0])
+        target = jnp.full(chains, kernel.target_acceptance(size_of(first(positions))), float)
+        step_size = jnp.broadcast_to(jnp.asarray(tuning["step_size"], float), (chains,))
+        whole = jnp.zeros(chains, jnp.int32)
+        return Steps(_begun(step_size), whole, whole, target, target, whole, jnp.zeros((), bool))
 
-    def current(self, kernel, state, tuning):
-        return unless_given(kernel, tuning, {"step_size": state.step_size, kernel.metric: state.inverse_mass_matrix})
+    def current(self, kernel, state, tuning, chain):
+        return unless_given(kernel, tuning, {"step_size": jnp.exp(state.averaging.log_step_size[chain])})
+
+    def restart(self, state, states, stage):
+        """At the end of the first buffer and of each window, a stuck chain goes on from a chain that moves."""
+
+        def look(steps, states):
+            source = _sources(stuck(steps, getattr(states, "logdensity", None)))
+            moved, states = jax.tree.map(lambda leaf: leaf[source], (steps._replace(pooled=()), states))
+            changed = source != jnp.arange(len(source))
+            return moved._replace(restarts=steps.restarts + changed, pooled=steps.pooled), states
+
+        return jax.lax.cond(stage[1] > 0, look, lambda *same: same, state, states)
+
+    def restarts(self, state, chains):
+        return state.restarts
 
     def advance(self, kernel, state, positions, info, stage):
-        state = self._with_other_chains(kernel, state, positions, stage[0])
-        one = first(positions)
-        return self._base(kernel, size_of(one))[1](state, stage, one, pooled_acceptance(kernel, info))
+        state = _stepped(state, jnp.nan_to_num(jax.vmap(kernel.stats)(info)["acceptance_rate"]))
+        return _one_step_for_all(state, stage[1] == BUFFER_ENDS)
 
     def finish(self, kernel, state, tuning):
-        adapted = {
-            "step_size": jnp.exp(state.ss_state.log_step_size_avg),
-            kernel.metric: state.inverse_mass_matrix,
-        }
+        return unless_given(kernel, tuning, {"step_size": common_step(state)})
+
+
+class WindowState(NamedTuple):
+    steps: Steps
+    moments: Moments
+    metric: jax.Array
+
+
+class Window(StepSize):
+    """Stan's windows: steps as in `StepSize`, and a metric from the draws of all chains that move."""
+
+    def begin(self, kernel, tuning, positions):
+        moments = no_moments(size_of(first(positions)), kernel.dense)
+        return WindowState(super().begin(kernel, tuning, positions), moments, jnp.asarray(tuning[kernel.metric], float))
+
+    def current(self, kernel, state, tuning, chain):
+        return unless_given(kernel, super().current(kernel, state.steps, tuning, chain), {kernel.metric: state.metric})
+
+    def restart(self, state, states, stage):
+        steps, states = super().restart(state.steps, states, stage)
+        return state._replace(steps=steps), states
+
+    def restarts(self, state, chains):
+        return state.steps.restarts
+
+    def advance(self, kernel, state, positions, info, stage):
+        slow, event = stage
+        steps = super().advance(kernel, state.steps, positions, info, stage)
+        flat = jax.vmap(lambda one: ravel_pytree(one)[0])(positions)
+        seen = updated(state.moments, flat, moves(steps))
+        moments = jax.tree.map(lambda new, old: jnp.where(slow == 1, new, old), seen, state.moments)
+        ends = event == WINDOW_ENDS
+        metric = jnp.where(ends, metric_of(moments, state.metric), state.metric)
+        moments = jax.tree.map(lambda leaf: jnp.where(ends, 0, leaf), moments)
+        return WindowState(_one_step_for_all(steps, ends), moments, metric)
+
+    def finish(self, kernel, state, tuning):
+        adapted = {"step_size": common_step(state.steps), kernel.metric: state.metric}
         return unless_given(kernel, tuning, adapted)
 
-    def _base(self, kernel, size):
-        with warnings.catch_warnings():  # BlackJAX means to retire the name; the pin keeps it until we follow
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return window_adaptation.base(not kernel.dense, kernel.target_acceptance(size))
 
-    def _with_other_chains(self, kernel, state, positions, stage):
-        """BlackJAX's update takes one position a step; the other chains' go into its Welford moments here."""
-        others = jax.vmap(lambda one: ravel_pytree(one)[0])(jax.tree.map(lambda leaf: leaf[1:], positions))
-        update = welford_algorithm(not kernel.dense)[1]
-        moments = state.imm_state.wc_state
-        seen, _ = jax.lax.scan(lambda carry, one: (update(carry, one), None), moments, others)
-        moments = jax.tree.map(lambda new, old: jnp.where(stage == 1, new, old), seen, moments)
-        return state._replace(imm_state=state.imm_state._replace(wc_state=moments))
+# -- step sizes ----------------------------------------------------------------------------------------------------
+def _begun(step_size: jax.Array) -> DualAveragingAdaptationState:
+    init, _, _ = dual_averaging_adaptation(0.0)  # the target matters in updates alone
+    return jax.vmap(init)(step_size)
 
 
+def _stepped(state: Steps, acceptance: jax.Array) -> Steps:
+    """One update of each chain's search or averaging, by its own acceptance or by that of all chains that move."""
+    running = state.acceptance + FORGETTING * (acceptance - state.acceptance)
+    state = state._replace(acceptance=running)
+    counted = jnp.where(moves(state).any(), moves(state), True).astype(acceptance.dtype)
+    heard = jnp.where(state.pooled, counted @ acceptance / counted.sum(), acceptance)
+    found, settled = _searched(state, heard), state.direction == SETTLED
+    averaged = jax.vmap(lambda target, one, rate: dual_averaging_adaptation(target)[1](one, rate))(
+        state.target, state.averaging, heard
+    )
+    averaging = jax.tree.map(lambda new, old: jnp.where(settled, new, old), averaged, found.averaging)
+    return found._replace(averaging=averaging)
+
+
+def _searched(state: Steps, acceptance: jax.Array) -> Steps:
+    """One step of the search: double while the chain accepts enough, halve while it does not, settle at the turn.
+
+    It tries the steps on the chain's own way, so that it costs no second compiled program.
+    """
+    good = acceptance > state.target
+    way = jnp.where(good, 1, -1)
+    log_step = state.averaging.log_step_size
+    turned = (state.direction == -way) | (state.searched >= LONGEST_SEARCH)
+    # A search upwards ends one doubling too far; one downwards ends at the first step that is good.
+    settled_at = jnp.where(good, log_step, log_step - np.log(2.0))
+    averaging = _begun(jnp.exp(jnp.where(turned, settled_at, log_step + way * np.log(2.0))))
+    settled = state.direction == SETTLED
+    direction = jnp.where(settled | turned, SETTLED, way)
+    return state._replace(averaging=averaging, direction=direction, searched=state.searched + ~settled)
+
+
+def _one_step_for_all(state: Steps, now: jax.Array) -> Steps:
+    """Where it is time, every chain searches again from the common step, and pools its acceptance with the others'."""
+    fresh = _begun(jnp.full_like(state.averaging.log_step_size, common_step(state)))
+    averaging = jax.tree.map(lambda new, old: jnp.where(now, new, old), fresh, state.averaging)
+    direction, searched = (jnp.where(now, 0, leaf) for leaf in (state.direction, state.searched))
+    return state._replace(averaging=averaging, direction=direction, searched=searched, pooled=state.pooled | now)
+
+
+def common_step(state: Steps) -> jax.Array:
+    """The geometric mean of the steps of the chains that move."""
+    averaging, moving = state.averaging, moves(state)
+    learned = (state.direction == SETTLED) & (averaging.step > MIN_UPDATES)
+    logs = jnp.where(learned, averaging.log_step_size_avg, averaging.log_step_size)
+    weights = jnp.where(moving.any(), moving, True).astype(logs.dtype)
+    return jnp.exp(weights @ logs / weights.sum())
+
+
+def moves(state: Steps) -> jax.Array:
+    """Which chains accept enough to move."""
+    return state.acceptance >= STUCK_ACCEPTANCE * state.target
+
+
+def stuck(steps: Steps, log_density: jax.Array | None) -> jax.Array:
+    """Chains that accept next to nothing, or creep where the log-density is below that of all others.
+
+    A small step alone is no sign: the chain may follow a narrow mode, whose log-density is high.
+    """
+    still = ~moves(steps)
+    if log_density is None:
+        return still
+    logs = steps.averaging.log_step_size
+    creeps = logs < jnp.median(logs) + np.log(TINY_STEP)
+    lowest = jnp.where(still | creeps, jnp.inf, log_density).min()
+    return still | (creeps & (log_density < lowest))
+
+
+def _sources(lost: jax.Array) -> jax.Array:
+    """For each chain the one whose state it takes: its own, unless it is lost and another is not."""
+    order, moving = jnp.argsort(lost, stable=True), jnp.sum(~lost)
+    index = jnp.arange(len(lost))
+    return jnp.where(lost & (moving > 0), order[index % jnp.maximum(moving, 1)], index)
+
+
+# -- which, and when -----------------------------------------------------------------------------------------------
 STRATEGIES = {None: Fixed(), "step_size": StepSize(), "window": Window(), "microcanonical": Fixed()}
 
 
@@ -104,27 +240,25 @@ def strategy(kernel: Any) -> Fixed:
 
 
 def schedule(kernel: Any, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each warm-up step its stage (1: the mass matrix learns) and whether a window ends."""
+    """For each warm-up step its stage (1: the metric learns) and what ends with it."""
     if not strategy(kernel).windows:
-        return np.zeros(steps, np.int32), np.zeros(steps, bool)
-    stages, ends = _windows(steps).T
-    return stages, ends.astype(bool)
+        return np.zeros(steps, np.int32), np.zeros(steps, np.int32)
+    return _windows(steps)
 
 
 @functools.cache
-def _windows(steps: int) -> np.ndarray:
-    """Stan's windows as BlackJAX cuts them, (steps, 2)."""
-    return np.asarray(window_adaptation.build_schedule(steps), np.int32).reshape(steps, 2)
+def _windows(steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Stan's windows as BlackJAX cuts them."""
+    stages, ends = np.asarray(build_schedule(steps), np.int32).reshape(steps, 2).T
+    events = WINDOW_ENDS * ends
+    begins = np.flatnonzero(np.diff(stages) == 1)  # the last steps before a first slow window
+    events[begins] = BUFFER_ENDS
+    return stages, events
 
 
 def unless_given(kernel: Any, tuning: dict, adapted: dict) -> dict:
     """The tuning with what was adapted, but for the options that the user gave."""
     return tuning | {name: value for name, value in adapted.items() if getattr(kernel, name) is None}
-
-
-def pooled_acceptance(kernel: Any, info: Any) -> jax.Array:
-    """The mean acceptance rate of all chains; a NaN is a rejection."""
-    return jnp.nan_to_num(jax.vmap(kernel.stats)(info)["acceptance_rate"]).mean()
 
 
 def first(positions: dict) -> dict:

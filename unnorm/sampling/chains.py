@@ -70,13 +70,14 @@ def _of_step(noise: Any, step: jax.Array) -> Any:
 def _stepper(kernel: Any, target: Target, tuning: dict):
     """One step of every chain: (states, info). Built outside the loop, so that what does not change stays outside."""
     step = jax.vmap(kernel.build(target, tuning).step)
-    wraps = any(type(support).canonical is not Support.canonical for support in target.supports.values())
+    return lambda states, noise: _wrapped(target, *step(noise, states))
 
-    def stepped(states, noise):
-        states, info = step(noise, states)
-        return (states._replace(position=target.canonical(states.position)) if wraps else states), info
 
-    return stepped
+def _wrapped(target: Target, states: Any, info: Any):
+    """The states with equivalent positions made one (angles), and the info."""
+    if all(type(support).canonical is Support.canonical for support in target.supports.values()):
+        return states, info
+    return states._replace(position=target.canonical(states.position)), info
 
 
 def _stats(kernel: Any, states: Any, info: Any) -> dict:
@@ -94,7 +95,7 @@ def initialise(kernel: Any, target: Target, tuning: dict, positions: dict, keys:
 # -- warm-up -------------------------------------------------------------------------------------------------------
 @jax.jit
 def begin_adaptation(kernel: Any, tuning: dict, positions: dict):
-    begun = adaptation.strategy(kernel).begin(kernel, tuning, adaptation.first(positions))
+    begun = adaptation.strategy(kernel).begin(kernel, tuning, positions)
     return jax.tree.map(lambda leaf: _strong(leaf, tuning), begun)
 
 
@@ -105,6 +106,13 @@ def _strong(leaf: Any, tuning: dict) -> Any:
     return jnp.asarray(leaf, dtype)
 
 
+@functools.partial(jax.jit, static_argnames="chains")
+def restarts(kernel: Any, adapting: Any, *, chains: int) -> jax.Array:
+    """How often warm-up restarted each chain; none before it has begun."""
+    begun = jax.tree.leaves(adapting)
+    return jnp.zeros(chains, jnp.int32) if not begun else adaptation.strategy(kernel).restarts(adapting, chains)
+
+
 @jax.jit
 def finish_adaptation(kernel: Any, adapting: Any, tuning: dict):
     return adaptation.strategy(kernel).finish(kernel, adapting, tuning)
@@ -112,16 +120,21 @@ def finish_adaptation(kernel: Any, adapting: Any, tuning: dict):
 
 @functools.partial(jax.jit, static_argnames="block_size")
 def warm_chunk(kernel, target, tuning, states, adapting, keys, blocks, stages, *, block_size: int):
-    """Run whole blocks of warm-up steps; `stages` holds (stage, window end) of each step of each block."""
+    """Run whole blocks of warm-up steps; `stages` holds (stage, event) of each step of each block."""
     strategy = adaptation.strategy(kernel)
 
     def one_step(noise, carry, given):
         states, adapting = carry
         index, stage = given
-        step = _stepper(kernel, target, strategy.current(kernel, adapting, tuning))
-        states, info = step(states, _of_step(noise, index))
+
+        def one_chain(chain, noise, state):
+            return kernel.build(target, strategy.current(kernel, adapting, tuning, chain)).step(noise, state)
+
+        chain_numbers = jnp.arange(keys.shape[0])
+        states, info = _wrapped(target, *jax.vmap(one_chain)(chain_numbers, _of_step(noise, index), states))
         stats = _stats(kernel, states, info)
-        new = strategy.advance(kernel, adapting, states.position, info, stage)
+        moved, states = strategy.restart(adapting, states, stage)
+        new = strategy.advance(kernel, moved, states.position, info, stage)
         new = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), new, adapting)
         acceptance = stats.get("acceptance_rate", jnp.ones(1))
         return (states, new), (jnp.mean(acceptance), stats.get("inf_proposal", jnp.zeros(1, bool)).any())

@@ -13,7 +13,7 @@ import numpy as np
 
 import unnorm
 from unnorm.density import Density, cast
-from unnorm.diagnostics.verdict import WARNING, Finding
+from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCode, listed
 from unnorm.methods import registry_name
 from unnorm.progress import bar
 from unnorm.sampling import chains as compiled
@@ -24,6 +24,7 @@ from unnorm.sampling.files import StoreError
 from unnorm.sampling.hosts import Hosts, over_hosts
 from unnorm.sampling.identity import read_meta
 from unnorm.sampling.options import check_counts, check_memory, chosen_kernel, note_starts, seed_of, tracked_functions
+from unnorm.sampling.resolution import unresolved_at, unresolved_at_starts
 from unnorm.sampling.run import Plan, Run
 from unnorm.sampling.sinks import Behind, Memory
 from unnorm.sampling.storage import as_json, provenance, to_datatree
@@ -69,7 +70,8 @@ def sample(
         store: a folder to which draws are written part by part, in bounded memory. A run that was stopped goes on from
             there, by the same call or by `un.resume`, to the same bits.
         seed: a whole number; None draws one and records it.
-        dtype: float32 (the default, unless JAX's x64 mode is on) or float64.
+        dtype: float32 or float64; None: float32 (unless JAX's x64 mode is on), but float64 where float32 does not
+            resolve the density's differences (a large constant), which is then a finding.
         device: a JAX device; None: the chains are spread evenly over all devices of the host (see `un.use_devices`).
         strict: raise where `un.diagnose` of the draws does not pass.
 
@@ -102,23 +104,36 @@ def sample(
     kernel = chosen_kernel(p, kernel, findings)
     note_starts(p, findings)
     check_memory(p, draws, warmup, chains, thin, keep, store is not None)
-    dtype = np.dtype(dtype or jnp.result_type(float))
+    named, dtype = dtype is not None, np.dtype(dtype or jnp.result_type(float))
     seed = seed_of(seed, store, hosts)
     if chains % hosts.count:
         raise ValueError(f"chains is {chains}; expected a multiple of the {hosts.count} processes; pass such a number.")
-    plan = Plan(draws, warmup, chains, thin, keep, seed, dtype.name, hosts.count, hosts.own)
-    with jax.enable_x64(dtype == np.float64), _on(device):
-        target = Target(cast(p.bare(), dtype))
-        versions = provenance()
-        where = None if store is None else hosts.own_folder(Path(store))
-        ready = cast(kernel.prepared(target), dtype)
-        with _sink(where, target, kernel, plan, track, start, versions, device) as sink:
-            run = Run(target, ready, plan, start, track, device, sink.tried)
-            carry, last, finished = _go(run, sink, hosts, progress)
-            events, tracked, stats = sink.collected(last)
-        if keep != "all":
-            events = {name: np.asarray(value)[:, None] for name, value in _last(target, carry).items()}
-        moments = jax.tree.map(np.asarray, carry.moments)
+    versions, where = provenance(), None if store is None else hosts.own_folder(Path(store))
+    if dtype == np.float32 and not named and (lost := unresolved_at_starts(p, start, seed, chains)):
+        dtype = _in_float64(findings, lost)
+
+    def ran(dtype):
+        plan = Plan(draws, warmup, chains, thin, keep, seed, dtype.name, hosts.count, hosts.own)
+        with jax.enable_x64(dtype == np.float64), _on(device):
+            target = Target(cast(p.bare(), dtype))
+            ready = cast(kernel.prepared(target), dtype)
+            with _sink(where, target, kernel, plan, track, start, versions, device) as sink:
+                run = Run(target, ready, plan, start, track, device, sink.tried)
+                carry, last, finished = _go(run, sink, hosts, progress)
+                events, tracked, stats = sink.collected(last)
+            if keep != "all":
+                events = {name: np.asarray(value)[:, None] for name, value in _last(target, carry).items()}
+            return plan, carry, finished, events, tracked, stats
+
+    plan, carry, finished, events, tracked, stats = ran(dtype)
+    lost = unresolved_at(p, carry.states.position, dtype)
+    if lost and dtype == np.float32 and not named and where is None and hosts.count == 1:
+        dtype = _in_float64(findings, lost)
+        plan, carry, finished, events, tracked, stats = ran(dtype)
+        lost = unresolved_at(p, carry.states.position, dtype)
+    if lost:
+        findings.append(_unresolved(dtype, lost))
+    findings += _restarted(carry)
     if finished < draws:
         findings.append(
             Finding(
@@ -143,7 +158,7 @@ def sample(
     }
     if where is None:
         events, tracked, stats = (hosts.gathered(f"{i}", group) for i, group in enumerate((events, tracked, stats)))
-    tree = to_datatree(p, events, stats, attributes, tracked, moments)
+    tree = to_datatree(p, events, stats, attributes, tracked, jax.tree.map(np.asarray, carry.moments))
     if strict:
         unnorm.diagnose(tree, p).raise_unless_passed()
     return tree
@@ -238,6 +253,28 @@ def _go(run: Run, sink: Any, hosts: Hosts, progress: bool) -> tuple[Any, int, in
         raise KeyboardInterrupt
     carry = at[1] if at[0] == last else sink.carry(last, run.template(last, start))
     return carry, last, min(done, plan.draws)
+
+
+def _in_float64(findings: list[Finding], lost: str) -> np.dtype:
+    advice = "leave the constant out of the density, or pass dtype='float64'"
+    findings.append(Finding(f"float64 was used, because in float32 {lost}", advice, NOTE, FindingCode.PRECISION))
+    return np.dtype(np.float64)
+
+
+def _unresolved(dtype: np.dtype, lost: str) -> Finding:
+    advice = "leave the constant out of the density" + (", or pass dtype='float64'" * (dtype == np.float32))
+    what = f"{dtype.name} does not resolve the density's differences: {lost}"
+    return Finding(what, advice, ERROR, FindingCode.PRECISION)
+
+
+def _restarted(carry: Any) -> list[Finding]:
+    """Which chains warm-up had to start again."""
+    lost = [f"chain {i}" for i in np.flatnonzero(np.asarray(carry.adapting))]
+    if not lost:
+        return []
+    what = f"{listed(lost)} stood still in warm-up and went on from where another chain was"
+    advice = "look for a second mode at their starts: sample from other starts, or with start='pathfinder'"
+    return [Finding(what, advice, WARNING, FindingCode.NOT_MIXED)]
 
 
 @jax.jit

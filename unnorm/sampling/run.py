@@ -48,7 +48,7 @@ class Carry(NamedTuple):
     """All that the next part of a run needs."""
 
     states: Any
-    adapting: Any
+    adapting: Any  # in warm-up its state, then how often warm-up restarted each chain
     tuning: Any
     moments: Any
 
@@ -112,7 +112,8 @@ class Run:
         """From warm-up to draws: this process's chains, the tuning as it is, the moments of no draws."""
         states = jax.tree.map(lambda leaf: leaf[self.plan.own_chains], carry.states)
         moments = chains.no_moments(self.target, states.position) if self.plan.keep == "moments" else ()
-        return Carry(states, (), carry.tuning, moments)
+        restarts = chains.restarts(self.kernel, carry.adapting, chains=self.plan.chains)
+        return Carry(states, restarts, carry.tuning, moments)
 
     # -- running them ----------------------------------------------------------------------------------------------
     def _ends_warmup(self, i: int) -> bool:
@@ -150,7 +151,7 @@ class Run:
         _refuse_infinite(self.target, self.kernel, out[2])
         seconds = time.perf_counter() - began
         shown.step(self.steps(part), lambda: self._words(out, seconds))
-        return Carry(states, (), carry.tuning, moments), out
+        return Carry(states, carry.adapting, carry.tuning, moments), out
 
     def _warm(self, part: Part, carry: Carry) -> tuple[Carry, str]:
         if self.whole_warmup:

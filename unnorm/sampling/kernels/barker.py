@@ -1,22 +1,27 @@
 """The Barker proposal."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from unnorm.methods import method
 from unnorm.sampling.base import Options, SamplingAlgorithm, WalkNoise, metropolis, normals_like, total, tree_where
+from unnorm.sampling.kernels.diagonal import diagonal_window, refuse_matrix, steps_of, with_diagonal
 from unnorm.sampling.kernels.langevin import initialise
 
 
 @method
 class Barker(WalkNoise, Options):
-    """Barker's proposal: y = x ± z, z ~ N(0, step_size² I), each sign + with probability σ(z ∂log p(x)), then M-H.
+    """Barker's proposal: y = x ± z, z ~ N(0, step_size² M), each sign + with probability σ(z ∂log p(x)), then M-H.
 
     Its acceptance degrades slowly where the step size is wrong or scales differ, unlike MALA's.
 
     Args:
         step_size: the proposal's standard deviation in unconstrained coordinates; None: adapted during warm-up to an
             acceptance rate of .4.
+        inverse_mass_matrix: M, a vector (diagonal) over the unconstrained coordinates; None: the variances of the
+            warm-up draws where the step size is adapted, too, else the identity.
 
     Example:
         >>> import unnorm as un
@@ -29,11 +34,18 @@ class Barker(WalkNoise, Options):
     """
 
     step_size: float | None = None
+    inverse_mass_matrix: Any = None
     needs_gradient = True
-    adapts = "step_size"
+
+    def __post_init__(self):
+        refuse_matrix(self)
+
+    @property
+    def adapts(self):
+        return diagonal_window(self)
 
     def initial_tuning(self, size):
-        return {"step_size": 1.5 / size ** (1 / 3) if self.step_size is None else self.step_size}
+        return with_diagonal(self, size, 1.5 / size ** (1 / 3))
 
     def target_acceptance(self, size):
         return 0.4
@@ -44,15 +56,16 @@ class Barker(WalkNoise, Options):
         return *super().noise(walk, position, leading), signs
 
     def build(self, target, tuning):
-        init, scale = initialise(target), tuning["step_size"]
+        init = initialise(target)
 
         def step(noise, state):
             walk, log_uniform, uniforms = noise
             moves = jax.tree.map(
-                lambda z, u, g: scale * z * jnp.where(u < jax.nn.sigmoid(scale * z * g), 1, -1),
+                lambda z, u, g, scale: scale * z * jnp.where(u < jax.nn.sigmoid(scale * z * g), 1, -1),
                 walk,
                 uniforms,
                 state.gradient,
+                steps_of(tuning, state.position, power=0.5),
             )
             proposal = init(jax.tree.map(jnp.add, state.position, moves))
 

@@ -21,14 +21,15 @@ class _EachBlock(Fixed):
 
     windows = True
 
-    def begin(self, kernel, tuning, position):
+    def begin(self, kernel, tuning, positions):
         return {
-            label: strategy(inner).begin(inner, tuning[label], part) for label, inner, part in kernel.parts_of(position)
+            label: strategy(inner).begin(inner, tuning[label], part)
+            for label, inner, part in kernel.parts_of(positions)
         }
 
-    def current(self, kernel, state, tuning):
+    def current(self, kernel, state, tuning, chain):
         return {
-            label: strategy(inner).current(inner, state[label], tuning[label])
+            label: strategy(inner).current(inner, state[label], tuning[label], chain)
             for label, inner in kernel.kernels.items()
         }
 

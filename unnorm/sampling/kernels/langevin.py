@@ -1,6 +1,6 @@
 """Langevin kernels: unadjusted (ULA) and Metropolis-adjusted (MALA)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from unnorm.sampling.base import (
     total,
     tree_where,
 )
+from unnorm.sampling.kernels.diagonal import diagonal_window, refuse_matrix, steps_of, with_diagonal
 
 
 class LangevinState(NamedTuple):
@@ -31,10 +32,17 @@ def initialise(target):
     return init
 
 
-def _move(state: LangevinState, step_size, noise):
-    """x + ε ∇log p + √(2ε) z."""
-    spread = jnp.sqrt(2 * step_size)
-    return jax.tree.map(lambda x, g, z: x + step_size * g + spread * z, state.position, state.gradient, noise)
+def _move(state: LangevinState, step_sizes, noise):
+    """x + ε ∇log p + √(2ε) z, with a step size ε or one for each coordinate."""
+    spreads = jax.tree.map(lambda step: jnp.sqrt(2 * step), step_sizes)
+    return jax.tree.map(
+        lambda x, g, z, step, spread: x + step * g + spread * z,
+        state.position,
+        state.gradient,
+        noise,
+        step_sizes,
+        spreads,
+    )
 
 
 @method
@@ -76,7 +84,7 @@ class ULA(Options):
         init = initialise(target)
 
         def step(noise, state):
-            proposal = init(_move(state, tuning["step_size"], noise))
+            proposal = init(_move(state, steps_of(tuning, state.position), noise))
             value = proposal.logdensity
             return proposal, Proposed(jnp.ones_like(value), jnp.array(True), jnp.isnan(value), jnp.isposinf(value))
 
@@ -85,11 +93,12 @@ class ULA(Options):
 
 @method
 class MALA(WalkNoise, Options):
-    """Metropolis-adjusted Langevin: propose x + ε∇log p(x) + √(2ε) z, accept by the Metropolis-Hastings ratio.
+    """Metropolis-adjusted Langevin: propose x + εM∇log p(x) + √(2εM) z, accept by the Metropolis-Hastings ratio.
 
     Args:
-        step_size: ε in unconstrained coordinates; None: adapted during warm-up by dual averaging pooled over chains, to
-            an acceptance rate of .574.
+        step_size: ε in unconstrained coordinates; None: adapted during warm-up, to an acceptance rate of .574.
+        inverse_mass_matrix: M, a vector (diagonal) over the unconstrained coordinates; None: the variances of the
+            warm-up draws where the step size is adapted, too, else the identity.
 
     Example:
         >>> import unnorm as un
@@ -102,26 +111,34 @@ class MALA(WalkNoise, Options):
     """
 
     step_size: float | None = None
+    inverse_mass_matrix: Any = None
     needs_gradient = True
-    adapts = "step_size"
+
+    def __post_init__(self):
+        refuse_matrix(self)
+
+    @property
+    def adapts(self):
+        return diagonal_window(self)
 
     def initial_tuning(self, size):
-        return {"step_size": 0.5 / size ** (1 / 3) if self.step_size is None else self.step_size}
+        return with_diagonal(self, size, 0.5 / size ** (1 / 3))
 
     def target_acceptance(self, size):
         return 0.574
 
     def build(self, target, tuning):
-        init, step_size = initialise(target), tuning["step_size"]
+        init = initialise(target)
 
-        def log_transitions(x, y, g, z):
+        def log_transitions(x, y, g, z, step_size):
             """log q(x | y) − log q(y | x): the way there is the noise z itself, and one sum serves both ways."""
             return total(0.5 * z**2 - (x - y - step_size * g) ** 2 / (4 * step_size))
 
         def step(noise, state):
             walk, log_uniform = noise
-            proposal = init(_move(state, step_size, walk))
-            ways = jax.tree.map(log_transitions, state.position, proposal.position, proposal.gradient, walk)
+            steps = steps_of(tuning, state.position)
+            proposal = init(_move(state, steps, walk))
+            ways = jax.tree.map(log_transitions, state.position, proposal.position, proposal.gradient, walk, steps)
             ratio = proposal.logdensity - state.logdensity + sum(jax.tree.leaves(ways))
             info = metropolis(ratio, log_uniform, proposal.logdensity)
             return tree_where(info.is_accepted, proposal, state), info

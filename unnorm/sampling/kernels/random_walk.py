@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.methods import method, static
 from unnorm.sampling.base import Options, SamplingAlgorithm, WalkNoise, metropolis, tree_where
+from unnorm.sampling.kernels.diagonal import diagonal_window, with_diagonal
 
 
 class RandomWalkState(NamedTuple):
@@ -23,11 +24,11 @@ class RandomWalkMH(WalkNoise, Options):
     Count takes whole steps of at least one.
 
     Args:
-        step_size: the proposal's standard deviation in unconstrained coordinates; None: adapted during warm-up by dual
-            averaging pooled over chains, to an acceptance rate of .44 in one dimension, .35 in two, .234 above.
-        covariance: L Lᵀ, a vector (diagonal) or a matrix over the unconstrained coordinates; None: the identity, or
-            learned.
-        learn_covariance: learn L Lᵀ from the warm-up draws of all chains.
+        step_size: the proposal's standard deviation in unconstrained coordinates; None: adapted during warm-up, to an
+            acceptance rate of .44 in one dimension, .35 in two, .234 above.
+        covariance: L Lᵀ, a vector (diagonal) or a matrix over the unconstrained coordinates; None: the variances of the
+            warm-up draws where the step size is adapted, too, else the identity.
+        learn_covariance: learn the whole matrix L Lᵀ from the warm-up draws of all chains.
 
     Example:
         >>> import unnorm as un
@@ -43,33 +44,36 @@ class RandomWalkMH(WalkNoise, Options):
     covariance: Any = None
     learn_covariance: bool = static(False)
     metric = "covariance"
-    dense = True
+
+    @property
+    def dense(self):
+        return self.learn_covariance
 
     @property
     def adapts(self):
-        return "window" if self.learn_covariance else "step_size"
+        return "window" if self.learn_covariance else diagonal_window(self)
 
     def serves(self, support):
         return not support.discrete or support.states is None
 
     def initial_tuning(self, size):
-        tuning = {"step_size": 2.38 / size**0.5 if self.step_size is None else self.step_size}
-        if self.covariance is not None:
-            return tuning | {"covariance": self.covariance}
-        return tuning | {"covariance": jnp.eye(size)} if self.learn_covariance else tuning
+        tuning = with_diagonal(self, size, 2.38 / size**0.5)
+        learns = self.learn_covariance and self.covariance is None
+        return tuning | {"covariance": jnp.eye(size)} if learns else tuning
 
     def target_acceptance(self, size):
         return {1: 0.44, 2: 0.35}.get(size, 0.234)
 
     def build(self, target, tuning):
-        displaced = _displacement(tuning)
+        geodesic = self.covariance is None and not self.learn_covariance
+        displaced = _displacement(tuning, target.supports if geodesic else {})
 
         def init(position, key=None):
             return RandomWalkState(position, target.log_density(position))
 
         def along(support):
             # a geodesic is as likely as its reverse only where all directions are alike
-            return support.walk if support.bijective or "covariance" not in tuning else jnp.add
+            return support.walk if support.bijective or geodesic else jnp.add
 
         def step(noise, state):
             walk, log_uniform = noise
@@ -81,15 +85,24 @@ class RandomWalkMH(WalkNoise, Options):
         return SamplingAlgorithm(init, step)
 
 
-def _displacement(tuning: dict):
-    """step_size · L z as a function of z."""
+def _displacement(tuning: dict, isotropic: dict):
+    """step_size · L z as a function of z; L is 1 for what moves along geodesics, among the `isotropic` supports."""
     scale, covariance = tuning["step_size"], tuning.get("covariance")
     if covariance is None:
         return lambda walk: jax.tree.map(lambda z: scale * z, walk)
-    factor = jnp.linalg.cholesky(covariance) if jnp.ndim(covariance) == 2 else jnp.sqrt(covariance)
+    if jnp.ndim(covariance) < 2:
+        return lambda walk: _scaled(walk, scale * jnp.sqrt(covariance), scale, isotropic)
+    factor = jnp.linalg.cholesky(covariance)
 
     def displaced(walk):
         flat, unravel = ravel_pytree(walk)
-        return unravel(scale * (factor @ flat if factor.ndim == 2 else factor * flat))
+        return unravel(scale * (factor @ flat))
 
     return displaced
+
+
+def _scaled(walk: dict, scales: jax.Array, scale: jax.Array, isotropic: dict) -> dict:
+    flat, unravel = ravel_pytree(walk)
+    by_variable = unravel((scales * jnp.ones_like(flat)).astype(flat.dtype))
+    alike = {name for name, support in isotropic.items() if not support.bijective}
+    return {name: z * (scale if name in alike else by_variable[name]) for name, z in walk.items()}

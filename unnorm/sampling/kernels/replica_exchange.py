@@ -41,15 +41,15 @@ class _Ladder(Fixed):
 
     windows = True
 
-    def begin(self, kernel, tuning, position):
+    def begin(self, kernel, tuning, positions):
         inner = kernel.inner
-        begun = self._each(kernel, lambda given: strategy(inner).begin(inner, given, position))(tuning["inner"])
+        begun = self._each(kernel, lambda given: strategy(inner).begin(inner, given, positions))(tuning["inner"])
         logs = tuning["log_powers"]
         return LadderState(begun, logs, jnp.zeros(logs.size - 1, logs.dtype), 0, FIRST_ROUND)
 
-    def current(self, kernel, state, tuning):
+    def current(self, kernel, state, tuning, chain):
         inner = kernel.inner
-        now = self._each(kernel, lambda s, t: strategy(inner).current(inner, s, t))(state.inner, tuning["inner"])
+        now = self._each(kernel, lambda s, t: strategy(inner).current(inner, s, t, chain))(state.inner, tuning["inner"])
         return {"log_powers": state.log_powers, "inner": now}
 
     def advance(self, kernel, state, positions, info, stage):
