@@ -32,7 +32,8 @@ ROUNDS = 16  # of STARTS more where a few modes were found: then there may be na
 FURTHER = 3.0  # the half side of the box where every other round starts, in units of how far the modes found reach
 FAR_ROUNDS = 3  # of STARTS climbs from starts at every scale about the modes found
 SPARE = 4  # as many points as starts are drawn, for log p̃ is not finite everywhere
-SCANNED = 8192  # points at which a mode may show that no climb has come to; the best STARTS of them climb
+SCANNED, FEW = 8192, 5  # points at which a mode may show that no climb has come to; the best STARTS of them climb
+DENSELY = 4  # times as many in up to FEW dimensions, where they fill a box that a narrow mode is seen in
 RAN = 16  # climbs at most whose direction is looked at where they left all bounds
 LOOKS = 4096  # draws of the first base, the heaviest of which climb too: a narrow mode may hold most of the mass
 
@@ -196,7 +197,8 @@ class Climbs:
             self._add(self._climbed(self._positions(chosen), self._factor()))
         if self._mixed or len(self.modes) >= SIZES[-1]:
             return
-        points = scanned_points(self.modes, generator, SCANNED)
+        count = SCANNED * (DENSELY if free_size(self._density) <= FEW else 1)
+        points = scanned_points(self.modes, generator, count)
         excess = self._heights(points) - log_mixture(base_over(self._density, self.modes, counts), points)
         excess = np.where(np.isfinite(excess), excess, -np.inf)
         self._add(self._climbed(self._positions(points[np.argsort(-excess)[:STARTS]]), self._factor()))

@@ -10,7 +10,7 @@ from unnorm.partition.bases import Base
 from unnorm.partition.frame import Mode
 
 FARTHEST = 1e4  # widths of a mode: how far starts reach
-NEAR = 10.0  # widths: within these half of the points of a scan lie
+NEAR, NEARER = 10.0, 0.75  # widths, and the share of the boxes of a scan that do not reach farther
 RADII = 1.15  # ratio of successive radii along a ray
 RAYS = 24  # of a scan at most: the coordinate axes, the main diagonal, and other diagonals
 
@@ -31,16 +31,16 @@ def far_points(modes: list[Mode], generator: np.random.Generator, count: int) ->
 def scanned_points(modes: list[Mode], generator: np.random.Generator, count: int) -> np.ndarray:
     """Points (count, D) at which to look for narrow modes: along rays from the modes, and in boxes about them.
 
-    Half of the boxes reach from 2 to 10 widths, the others to 10⁴. A mode that is narrow and far is found where it lies
+    Most boxes reach from 2 to 10 widths, the others to 10⁴. A mode that is narrow and far is found where it lies
     near an axis or a diagonal, or where its basin holds a share of such a box that is not small against 1 / count.
     """
     rays = np.concatenate([_along_rays(mode, generator) for mode in modes[: max(1, len(modes) // 2)]])
     rays = rays[generator.permutation(len(rays))[: count // 3]]
     rest, size = count - len(rays), len(modes[0].place)
-    half = rest // 2
+    near = int(NEARER * rest)
     sides = np.concatenate([
-        2.0 * (NEAR / 2.0) ** generator.uniform(size=half),
-        NEAR * (FARTHEST / NEAR) ** generator.uniform(size=rest - half),
+        2.0 * (NEAR / 2.0) ** generator.uniform(size=near),
+        NEAR * (FARTHEST / NEAR) ** generator.uniform(size=rest - near),
     ])  # fmt: skip
     steps = sides[:, None] * generator.uniform(-1.0, 1.0, size=(rest, size))
     which = generator.integers(len(modes), size=rest)
