@@ -32,8 +32,8 @@ ROUNDS = 16  # of STARTS more where a few modes were found: then there may be na
 FURTHER = 3.0  # the half side of the box where every other round starts, in units of how far the modes found reach
 FAR_ROUNDS = 3  # of STARTS climbs from starts at every scale about the modes found
 SPARE = 4  # as many points as starts are drawn, for log p̃ is not finite everywhere
-SCANNED, FEW = 8192, 5  # points at which a mode may show that no climb has come to; the best STARTS of them climb
-DENSELY = 4  # times as many in up to FEW dimensions, where they fill a box that a narrow mode is seen in
+SCANNED, FEW = 4096, 5  # points at which a mode may show that no climb has come to; the best STARTS of them climb
+DENSELY = 8  # times as many in up to FEW dimensions, where they fill a box that a narrow mode is seen in
 RAN = 16  # climbs at most whose direction is looked at where they left all bounds
 LOOKS = 4096  # draws of the first base, the heaviest of which climb too: a narrow mode may hold most of the mass
 

@@ -16,6 +16,7 @@ from unnorm.density import Density, cast
 from unnorm.diagnostics.verdict import WARNING, Finding
 from unnorm.methods import registry_name
 from unnorm.progress import bar
+from unnorm.purity import refuse_impure
 from unnorm.sampling import chains as compiled
 from unnorm.sampling.base import Target
 from unnorm.sampling.described import rebuilt, run_meta
@@ -96,6 +97,7 @@ def sample(
     hosts = Hosts()
     kernel = chosen_kernel(p, kernel, findings)
     note_starts(p, findings)
+    refuse_impure(p)
     dtype = np.dtype(dtype or jnp.result_type(float))
     seed = seed_of(seed, store, hosts)
     if chains % hosts.count:
