@@ -13,7 +13,7 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 
 # The helper modules know no density.
 HELPERS = {"supports", "messages", "values", "methods", "signature", "slot_values", "functions", "sharing"}
-DECLARATION = HELPERS | {"declaration", "batches", "density"}
+DECLARATION = HELPERS | {"declaration", "batches", "density", "purity"}
 ALGEBRA = DECLARATION | {"agreement", "algebra"}
 # What every verb may use besides.
 VERB = ALGEBRA | {"progress", "diagnostics.verdict"}
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "declaration": HELPERS,
     "batches": {"declaration"},
     "density": HELPERS | {"declaration", "batches"},
+    "purity": HELPERS | {"declaration", "batches", "density"},
     "agreement": DECLARATION,
     "algebra": DECLARATION | {"agreement"},
     "numpyro_bridge": ALGEBRA,

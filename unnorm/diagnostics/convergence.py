@@ -15,6 +15,7 @@ from unnorm.diagnostics.moments import moment_findings, moment_table
 from unnorm.diagnostics.sample_stats import sampler_findings
 from unnorm.diagnostics.tables import formatted
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result, listed
+from unnorm.purity import refuse_impure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +84,7 @@ def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> D
     drawn = read(draws)
     if p is not None:
         p = _matched(drawn, p)
+        refuse_impure(p)
     moments = group_of(draws, "moments")
     if moments is not None:
         table = moment_table(drawn, moments, COLUMNS)

@@ -9,6 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.density import Density
+from unnorm.purity import refuse_impure
 from unnorm.signature import refuse_unknown
 from unnorm.supports import _PyTree
 
@@ -68,6 +69,7 @@ def probe(density: Density, events: dict) -> None:
 
     Of latent variables only some value is tried, at which the density may be zero: the loss tells more.
     """
+    refuse_impure(density, {name: event[0] for name, event in events.items()})
     latent = {name: support for name, support in density.variables.items() if name not in events}
     if latent:
         rows, shapes, dtype = len(next(iter(events.values()))), density.shapes(), jnp.result_type(*events.values())

@@ -8,6 +8,7 @@ from unnorm.partition.base import LogZ
 
 CLASH = 3.3  # standard errors of the difference of two routes, beyond which they disagree (1 in 1,000)
 ROUNDING = 1e-3  # nats: a difference that is no disagreement, whatever the errors
+WEIGHED = ("importance_sampling", "smc")  # means of weights: unbiased for Z, so that few of them lie far above it
 
 
 def healthy(routes: list[LogZ]) -> list[LogZ]:
@@ -38,22 +39,50 @@ def _variances(routes: list[LogZ]) -> np.ndarray:
 
 def settled_by(routes: list[LogZ], target_error: float) -> list[LogZ] | None:
     """The healthy routes if there are two or more that agree, all of them, within the target; None: go on."""
-    good = healthy(routes)
-    outside = _outlier(good)
-    if outside is not None and len(good) > 2:
-        good = [route for route in good if route is not outside]
+    good = _without_low(healthy(routes))
     if len(good) < 2 or combined(good)[1] > target_error:
         return None
-    return good if all(agree(a, b) for a in good for b in good) else None
+    return None if contradicting(good) else good
 
 
-def _outlier(good: list[LogZ]) -> LogZ | None:
-    """A bridge below all others, which agree: chains that miss a mode find just less mass; no other is left out."""
-    local = next((route for route in good if route.estimator == "bridge"), None)
-    others = [route for route in good if route is not local]
-    if local is None or all(agree(local, other) for other in others):
-        return None
-    return local if all(local.value < other.value for other in others) else None
+def contradicting(routes: list[LogZ]) -> bool:
+    """Whether two healthy ones of these do not agree."""
+    good = healthy(routes)
+    return not all(agree(one, other) for one in good for other in good)
+
+
+def _without_low(good: list[LogZ]) -> list[LogZ]:
+    """Healthy routes without those that missed mass which two others found.
+
+    A bridge below all others, which agree: chains that miss a mode find just less mass. Annealed routes below two
+    others of which one is nested sampling: temperatures do not cross a transition of first order. No other is left out.
+    """
+    others = [route for route in good if route.estimator != "bridge"]
+    if len(others) > 1 and len(others) < len(good) and all(_below(r, others) for r in good if r not in others):
+        good = others
+    others = [route for route in good if route.estimator != "smc"]
+    low = [route for route in good if _below(route, others)]
+    nested = any(route.estimator == "nested_sampling" for route in others)
+    if nested and len(others) > 1 and not contradicting(others) and all(r.estimator == "smc" for r in low):
+        return [route for route in good if route not in low]
+    return good
+
+
+def _below(route: LogZ, others: list[LogZ]) -> bool:
+    """Whether a route lies below all others, and does not agree with one of them."""
+    return all(route.value < other.value for other in others) and not all(agree(route, other) for other in others)
+
+
+def above(routes: list[LogZ], good: list[LogZ]) -> LogZ | None:
+    """The highest of the unreliable means of weights that lies well above what the healthy routes say; or None.
+
+    By Markov's inequality such a mean exceeds a Z with probability Z / mean at most, and mostly with an error to match.
+    Where it does so by many of its errors, the healthy routes may all have missed the same mass.
+    """
+    value, error = combined(good)
+    seen = (r for r in routes if r.estimator in WEIGHED and r.verdict != "ok" and math.isfinite(r.standard_error))
+    over = [r for r in seen if r.value - value > CLASH * math.hypot(r.standard_error, error) + ROUNDING]
+    return max(over, key=lambda route: route.value, default=None)
 
 
 def best_of(routes: list[LogZ]) -> tuple[float, float]:
@@ -65,4 +94,4 @@ def best_of(routes: list[LogZ]) -> tuple[float, float]:
     return best.value, best.standard_error
 
 
-__all__ = ["agree", "best_of", "combined", "healthy", "settled_by"]
+__all__ = ["above", "agree", "contradicting", "best_of", "combined", "healthy", "settled_by"]

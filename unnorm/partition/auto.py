@@ -7,15 +7,16 @@ from typing import NamedTuple
 import jax
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed
-from unnorm.partition.agreement import agree, best_of, combined, healthy, settled_by
+from unnorm.partition.agreement import above, contradicting, healthy, settled_by
 from unnorm.partition.annealing import annealed
-from unnorm.partition.base import LogZ, added, measures
+from unnorm.partition.base import LogZ, added
 from unnorm.partition.bases import Base
 from unnorm.partition.bridge import Bridge, bridged
+from unnorm.partition.consensus import line_of, told
 from unnorm.partition.importance import weighed
 from unnorm.partition.moves import cost_of
+from unnorm.partition.nested import NestedSampling, nested_cost
 from unnorm.partition.nodes import free_size
 from unnorm.partition.path import Path, path_findings, path_from
 from unnorm.partition.pilot import base_for
@@ -33,7 +34,11 @@ SPREAD = 1.5  # relative variance of a walker's weight, at most: the spread of h
 MARGIN = 0.5  # of the target: the error that a size is chosen for, for walkers do not mix at once
 OF_CLUSTERS = 0.7  # the same where clusters move, for these nearly do
 SECOND = 1.5  # target errors: what is enough to confirm a healthy route
-WORST = 2.0  # target errors: a standard error above is not called ok
+REDRAWN = 160_000  # draws of importance sampling where it stands against routes that agree
+PATIENCE = 3  # annealed routes that are repeated at more expense while healthy routes contradict each other
+NESTED = NestedSampling()
+NESTED_SHARE = 0.5  # of what is left, at most
+STAGE_NATS = 0.5 * math.log(2)  # KL divergence of base and density by the squared number of the pilot's stages
 WIDER = 1.5  # the base of the second annealed route is so much wider
 
 
@@ -86,6 +91,9 @@ class Auto:
 def two_routes(density: Density, key: jax.Array, target_error: float, max_evaluations: int) -> LogZ:
     """log Z from two routes: importance sampling or annealing from a base, and a bridge from chains or annealing again.
 
+    Where these contradict each other, or fewer than two are healthy, nested sampling is a third. An unreliable mean of
+    weights far above the routes that agree is a veto: it is drawn again, and then no answer is called ok against it.
+
     Args:
         density: bare.
         key: of the noise.
@@ -99,21 +107,54 @@ def two_routes(density: Density, key: jax.Array, target_error: float, max_evalua
         return infinite(density, "auto", cost, endless)
     budget, none = Budget(cost, max_evaluations), {"values": 0, "gradients": 0}
     routes = [weighed(density, base, weigh_key, DRAWS, none)]
-    if free_size(density) and not any(support.discrete for support in density.variables.values()):
+    continuous = free_size(density) and not any(support.discrete for support in density.variables.values())
+    if continuous:
         routes.append(bridged(LOCAL, density, base, bridge_key, none))
     for route in routes:
-        budget.spend(route.evaluations, _line(route))
-    paths: list[Annealed] = []
-    while (done := settled_by(routes, target_error)) is None:
+        budget.spend(route.evaluations, line_of(route))
+    paths, redrawn, patience = [], False, PATIENCE
+    while True:
+        done = settled_by(routes, target_error)
+        veto = above(routes, done) if done else None
+        if (done and not veto) or redrawn and veto or not patience:
+            break
+        if veto is routes[0] and budget.allows({"values": REDRAWN, "gradients": 0}):
+            routes[0], redrawn = weighed(density, base, jax.random.fold_in(weigh_key, 1), REDRAWN, none), True
+            budget.spend(routes[0].evaluations, line_of(routes[0]))
+            continue
+        if continuous and not done and (nested := _nested(density, base, paths, routes, key, budget)):
+            routes.append(nested)
+            continue
         # two routes from one base may miss the same; later rounds repeat the routes that there are
         start = _wider(base) if len(paths) < 2 and (paths or routes[0].passed) else base
         aim = SECOND * target_error if len(healthy(routes)) == 1 and not paths else target_error
+        patience -= len(paths) == 2 and contradicting(routes)
         grown = _grown(density, start, paths, jax.random.fold_in(key, 10 * len(paths)), budget, aim)
         if grown is None:
             break
         paths = grown
         routes = [r for r in routes if r.estimator != "smc"] + [path.answer for path in paths]
-    return _told(density, routes, done, budget, target_error)
+    return told(density, routes, done, veto, budget.cost, target_error)
+
+
+def _nested(
+    density: Density, base: Base, paths: list[Annealed], routes: list[LogZ], key: jax.Array, budget: Budget
+) -> LogZ | None:
+    """Nested sampling where two annealed routes settled nothing; once more, from a wider base, where it is healthy.
+
+    A path of temperatures does not cross a transition of first order; contours do. None: not wanted, or no money left.
+    """
+    before = [route for route in routes if route.estimator == "nested_sampling"]
+    if len(paths) < 2 or len(before) > 1 or (before and not before[0].passed):
+        return None
+    nats = max(STAGE_NATS * len(path.path.stages) ** 2 for path in paths)
+    if not budget.allows({"values": nested_cost(density, NESTED, nats), "gradients": 0}, NESTED_SHARE):
+        return None
+    one = jax.random.fold_in(key, 7 + len(before))
+    none = {"values": 0, "gradients": 0}
+    found = NESTED.from_base(density, _wider(base) if before else base, *jax.random.split(one), none)
+    budget.spend(found.evaluations, line_of(found))
+    return found
 
 
 # -- annealing, again and with more walkers ---------------------------------------------
@@ -197,7 +238,7 @@ def _run(density: Density, path: Path, key: jax.Array, size: Size, budget: Budge
     findings = tuple(path_findings(density, path, run))
     shape, least_share = pareto_smoothed(logs)[1], LEAST_SHARE if trusted else SHARE_OF_WALKS
     answer = judged(density, "smc", value, error, cost, logs, shape, findings, least_share=least_share)
-    budget.spend(cost, _line(answer))
+    budget.spend(cost, line_of(answer))
     return Annealed(path, answer, size, trusted and answer.passed)
 
 
@@ -209,38 +250,6 @@ def _wider(base: Base) -> Base:
         whiteners=base.whiteners / WIDER,
         log_dets=base.log_dets + base.centres.shape[1] * math.log(WIDER),
     )
-
-
-def _line(route: LogZ) -> str:
-    return f"{route.estimator}: {route.value:.6g} ± {route.standard_error:.2g}, {route.verdict}"
-
-
-# -- telling ---------------------------------------------------------------------------
-def _told(density: Density, routes: list[LogZ], done: list[LogZ] | None, budget: Budget, target_error: float) -> LogZ:
-    good = done or healthy(routes)
-    findings = [Finding(_line(route), "nothing is to be done", NOTE) for route in routes]
-    verdict = "ok"
-    value, error = combined(good) if good else best_of(routes)
-    if done is None and len(good) >= 2 and all(agree(a, b) for a in good for b in good):
-        what = (
-            f"the standard error is {error:.2g} after {sum(budget.cost.values()):,} evaluations, target {target_error}"
-        )
-        late = error > WORST * target_error
-        findings.append(Finding(what, "raise max_evaluations", ERROR if late else WARNING))
-        verdict = "unreliable" if late else "ok"
-    elif done is None and len(good) >= 2:
-        findings.append(Finding("healthy routes contradict each other", "raise max_evaluations, or reparametrize"))
-        verdict = "disagree"
-    elif done is None:
-        found = good[0].estimator if good else "none"
-        what = f"two healthy routes are needed, and there is {found}" + (" alone" if good else "")
-        findings.append(Finding(what, "raise max_evaluations, or reparametrize"))
-        findings += [f for r in routes if r not in good for f in r.findings if f.severity == ERROR]
-        verdict = "unreliable"
-    elif len(done) < len(healthy(routes)):
-        what = "the chains of the bridge missed a part of the mass that two other routes found"
-        findings.append(Finding(what, "nothing is to be done", NOTE))
-    return LogZ(value, error, budget.cost, verdict, measures(density), "auto", findings=findings)
 
 
 __all__ = ["Auto", "two_routes"]

@@ -1,6 +1,7 @@
-"""Climbs to the modes of a density, from starts at random and from the heaviest draws of a base."""
+"""Climbs to the modes of a density: from random starts, starts at every scale, and the heaviest draws of a base."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from jax.scipy.optimize import minimize
 from unnorm.density import Density
 from unnorm.partition.bases import DENSE, SIZES, Base, base_over, blank, draw, log_base, parts
 from unnorm.partition.frame import FAR, Mode, distinct_modes, endless_line
+from unnorm.partition.nodes import free_size
+from unnorm.partition.scales import far_points, log_mixture, scanned_points
 from unnorm.sampling.base import Target
 
 STARTS = 64
@@ -27,13 +30,31 @@ MOST_FALL = 8.0  # nats: beyond, the step went over the edge of the support
 BLOCK = 1024  # points that are looked at together, so that few shapes are compiled
 ROUNDS = 16  # of STARTS more where a few modes were found: then there may be narrower ones
 FURTHER = 3.0  # the half side of the box where every other round starts, in units of how far the modes found reach
+FAR_ROUNDS = 3  # of STARTS climbs from starts at every scale about the modes found
+SPARE = 4  # as many points as starts are drawn, for log p̃ is not finite everywhere
+SCANNED, FEW = 4096, 5  # points at which a mode may show that no climb has come to; the best STARTS of them climb
+DENSELY = 8  # times as many in up to FEW dimensions, where they fill a box that a narrow mode is seen in
+RAN = 16  # climbs at most whose direction is looked at where they left all bounds
 LOOKS = 4096  # draws of the first base, the heaviest of which climb too: a narrow mode may hold most of the mass
 
 
+class Ends(NamedTuple):
+    """Where climbs ended, (K, ...) of each."""
+
+    places: np.ndarray  # (K, D)
+    heights: np.ndarray
+    curves: np.ndarray  # (K, D, D), minus the Hessians
+    at_rest: np.ndarray
+    rose: np.ndarray  # beyond all bounds
+    ways: np.ndarray  # (K, D), by how much BFGS moved
+
+
 @jax.jit
-def climb(density: Density, positions: dict):
-    """BFGS ascents from positions: ends, heights, minus the Hessians, runaways, those at rest, steps of each method."""
+def climb(density: Density, positions: dict, factor: jax.Array):
+    """BFGS ascents from positions, in coordinates z with u = factor · z: `Ends`, and the steps of each method."""
     target = Target(density)
+    scaled = (lambda z: factor @ z) if factor.ndim == 2 else (lambda z: factor * z)
+    inverse = jnp.linalg.inv(factor) if factor.ndim == 2 else 1 / factor
 
     def one(position):
         continuous, discrete = parts(density, position)
@@ -42,13 +63,16 @@ def climb(density: Density, positions: dict):
         def loss(flat):
             return -target.log_density(unravel(flat) | discrete)
 
-        found = minimize(loss, start, method="BFGS", options={"maxiter": ITERATIONS})
-        rose = jnp.isneginf(found.fun) | jnp.any(jnp.abs(found.x) > FAR) & (found.fun < loss(start))
-        end = jnp.where(jnp.isfinite(found.fun), found.x, start)
+        first = inverse @ start if inverse.ndim == 2 else inverse * start
+        found = minimize(lambda z: loss(scaled(z)), first, method="BFGS", options={"maxiter": ITERATIONS})
+        reached = scaled(found.x)
+        rose = jnp.isneginf(found.fun) | jnp.any(jnp.abs(reached) > FAR) & (found.fun < loss(start))
+        end = jnp.where(jnp.isfinite(found.fun), reached, start)
         if end.size > DENSE:
-            return end, -loss(end), jnp.diag(1 / jnp.diag(found.hess_inv)), rose, jnp.asarray(True), found.nfev, 0
+            curve = jnp.diag(1 / (factor**2 * jnp.diag(found.hess_inv)))
+            return Ends(end, -loss(end), curve, jnp.asarray(True), rose, reached - start), found.nfev, 0
         end, at_rest, steps = _polished(loss, end)
-        return end, -loss(end), jax.hessian(loss)(end), rose, at_rest, found.nfev, steps
+        return Ends(end, -loss(end), jax.hessian(loss)(end), at_rest, rose, reached - start), found.nfev, steps
 
     return jax.vmap(one)(positions)
 
@@ -69,7 +93,8 @@ def _polished(loss, end: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     def going(carry):
         return (carry[2] < POLISH) & ~(carry[1] < AT_REST)
 
-    end, gain, count = jax.lax.while_loop(going, step, (end, jnp.asarray(jnp.inf, end.dtype), 0))
+    hope = jnp.where(jnp.isfinite(loss(end)), jnp.inf, -jnp.inf).astype(end.dtype)  # of a gain: none outside
+    end, gain, count = jax.lax.while_loop(going, step, (end, hope, 0))
     return end, gain < ON_RIDGE, count
 
 
@@ -105,6 +130,18 @@ def _heaviest(density: Density, base: Base, key: jax.Array) -> dict:
 
 
 @jax.jit
+def _completed(density: Density, key: jax.Array, points: jax.Array) -> dict:
+    """Positions with these continuous coordinates (N, D), the discrete variables at random states."""
+    target = Target(density)
+
+    def one(point, key):
+        continuous, discrete = parts(density, target.random_position(key, point.dtype))
+        return ravel_pytree(continuous)[1](point) | discrete
+
+    return jax.vmap(one)(points, jax.random.split(key, len(points)))
+
+
+@jax.jit
 def heights_at(density: Density, key: jax.Array, points: jax.Array):
     """log p̃ in unconstrained coordinates at the points (S, D), the discrete variables at one random state."""
     target = Target(density)
@@ -116,32 +153,74 @@ def heights_at(density: Density, key: jax.Array, points: jax.Array):
 class Climbs:
     """The base that climbs suggest, the modes they found, and what they cost.
 
-    Climbs start at random, and then at the heaviest of many draws from the base that these suggest; where that finds a
+    Climbs start at random, then at the heaviest of many draws from the base that these suggest, then as far as 10⁴
+    widths from the modes found, and where a scan of as many scales shows more than the base holds; where that finds a
     few modes, many more follow.
+
+    Attributes:
+        base: over the modes.
+        modes: the distinct ones.
+        endless: a direction along which p̃ provably does not fall, so that Z is infinite; or None.
+        evaluations, gradients: of log p̃.
     """
 
     def __init__(self, density: Density, key: jax.Array, counts: dict | None = None):
-        self.evaluations, self.gradients, self.ridge = 0, 0, None
+        self.evaluations, self.gradients = 0, 0
         start, again, further = jax.random.split(key, 3)
-        found = self._climbed(density, _scattered(density, start))
-        ends, heights, curves, _, rose = found
-        self.modes = self._modes(density, key, *found[:4])
-        best = max((mode.height for mode in self.modes), default=-np.inf)
-        self.ran_away = bool(np.any(rose & ~(heights < best)))
-        if not self.ran_away:
-            order = np.argsort(-np.nan_to_num(heights, nan=-np.inf), kind="stable")
-            self.ridge = endless_line(self._heights(density, key), ends[order], curves[order])
+        self._density, self._key = density, key
+        self._found = self._climbed(_scattered(density, start))
+        self.modes = self._distinct()
+        self.endless = self._endless()
         self.base = base_over(density, self.modes, counts)
-        if not self.ran_away and self.ridge is None:
-            heavy = _heaviest(density, self.base, again)
-            found = _joined(found, self._climbed(density, heavy))
-            self.modes = self._modes(density, key, *found[:4])
-            if 1 < len(self.modes) < SIZES[-1] and not any(s.discrete for s in density.variables.values()):
-                found = _joined(found, *self._more(density, further))
-                self.modes = self._modes(density, key, *found[:4])
-            flat = jax.vmap(lambda position: ravel_pytree(parts(density, position)[0])[0])(heavy)
-            self.base = base_over(density, self.modes, counts, np.asarray(flat, float))
-            self.evaluations += LOOKS
+        if self.endless is not None:
+            return
+        heavy = _heaviest(density, self.base, again)
+        self.evaluations += LOOKS
+        self._add(self._climbed(heavy))
+        flat = np.asarray(jax.vmap(lambda place: ravel_pytree(parts(density, place)[0])[0])(heavy), float)
+        if 0 < len(self.modes) < SIZES[-1]:
+            self._explore(np.random.default_rng(np.asarray(jax.random.key_data(further))), counts)
+        if 1 < len(self.modes) < SIZES[-1] and not self._mixed:
+            self._add(*self._more(density, further))
+        self.base = base_over(density, self.modes, counts, flat)
+
+    @property
+    def _mixed(self) -> bool:
+        return any(support.discrete for support in self._density.variables.values())
+
+    def _explore(self, generator: np.random.Generator, counts: dict | None) -> None:
+        """Climbs from starts at every scale, then from where a scan shows more than the base does."""
+        for _ in range(FAR_ROUNDS):
+            points = far_points(self.modes, generator, SPARE * STARTS)
+            finite = np.isfinite(self._heights(points))
+            chosen = points[np.argsort(~finite, kind="stable")[:STARTS]]
+            self._add(self._climbed(self._positions(chosen), self._factor()))
+        if self._mixed or len(self.modes) >= SIZES[-1]:
+            return
+        count = SCANNED * (DENSELY if free_size(self._density) <= FEW else 1)
+        points = scanned_points(self.modes, generator, count)
+        excess = self._heights(points) - log_mixture(base_over(self._density, self.modes, counts), points)
+        excess = np.where(np.isfinite(excess), excess, -np.inf)
+        self._add(self._climbed(self._positions(points[np.argsort(-excess)[:STARTS]]), self._factor()))
+
+    def _factor(self) -> np.ndarray:
+        """The scale of the heaviest mode: climbs in its units take few steps."""
+        covariance = max(self.modes, key=lambda mode: mode.log_mass).covariance
+        return np.linalg.cholesky(covariance) if len(covariance) <= DENSE else np.sqrt(np.diag(covariance))
+
+    def _positions(self, points: np.ndarray) -> dict:
+        """Positions with these continuous coordinates, and random discrete variables."""
+        dtype = jnp.result_type(float)
+        return _completed(self._density, self._key, jnp.asarray(points, dtype))
+
+    def _endless(self) -> np.ndarray | None:
+        """A proof that Z is infinite: along axes from the highest ends, and where climbs left all bounds."""
+        found = self._found
+        order = np.argsort(-np.nan_to_num(found.heights, nan=-np.inf), kind="stable")
+        lengths = np.linalg.norm(found.ways, axis=1)
+        ran = np.flatnonzero(found.rose & (lengths > 0) & np.isfinite(lengths))[:RAN]
+        ways = found.ways[ran] / lengths[ran, None]
+        return endless_line(self._heights, found.places[order], found.curves[order], ways)
 
     def _more(self, density: Density, key: jax.Array) -> Iterator[tuple[np.ndarray, ...]]:
         """Climbs from near and far, and from a box about the modes found, in turn."""
@@ -151,34 +230,37 @@ class Climbs:
         reach = jnp.asarray(FURTHER * (np.ptp(places, 0) / 2 + widths), centre.dtype)
         for i, one in enumerate(jax.random.split(key, ROUNDS)):
             starts = _around(density, one, centre, reach) if i % 2 else _scattered(density, one)
-            yield self._climbed(density, starts)
+            yield self._climbed(starts)
 
-    def _climbed(self, density: Density, positions: dict) -> tuple[np.ndarray, ...]:
-        ends, heights, curves, rose, at_rest, climbing, polishing = map(np.asarray, climb(density, positions))
+    def _climbed(self, positions: dict, factor: np.ndarray | None = None) -> Ends:
+        if factor is None:
+            size = free_size(self._density)
+            factor = np.eye(size) if size <= DENSE else np.ones(size)
+        found = climb(self._density, positions, jnp.asarray(factor, jnp.result_type(float)))
+        ends, climbing, polishing = jax.tree.map(np.asarray, found)
+        size = ends.places.shape[1]
         self.evaluations += int(climbing.sum()) + len(TRIES) * int(polishing.sum())
-        self.gradients += int(climbing.sum()) + int(polishing.sum()) * (ends.shape[1] + 1)
-        self.gradients += STARTS * ends.shape[1] * (ends.shape[1] <= DENSE)
-        return ends, heights, curves, at_rest, rose
+        self.gradients += int(climbing.sum()) + int(polishing.sum()) * (size + 1) + STARTS * size * (size <= DENSE)
+        return ends
 
-    def _modes(self, density: Density, key: jax.Array, ends, heights, curves, at_rest) -> list[Mode]:
+    def _add(self, *found: Ends) -> None:
+        self._found = Ends(*(np.concatenate(kind) for kind in zip(self._found, *found, strict=True)))
+        self.modes = self._distinct()
+
+    def _distinct(self) -> list[Mode]:
         """The modes among the ends of climbs; one that still climbs is on none, and would widen the base."""
+        ends, heights, curves, at_rest = self._found[:4]
         if ends.shape[1] <= DENSE:
-            curves = bent(self._heights(density, key), ends, heights, curves)
+            curves = bent(self._heights, ends, heights, curves)
         return distinct_modes(ends, np.where(at_rest, heights, -np.inf), curves)
 
-    def _heights(self, density: Density, key: jax.Array):
-        def value(points):
-            self.evaluations += len(points)
-            padded = np.resize(points, (-(-len(points) // BLOCK) * BLOCK, points.shape[1]))
-            blocks = jnp.asarray(padded, jnp.result_type(float)).reshape(-1, BLOCK, points.shape[1])
-            found = [np.asarray(heights_at(density, key, block), float) for block in blocks]
-            return np.concatenate(found)[: len(points)]
-
-        return value
-
-
-def _joined(*found: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    return [np.concatenate(kind) for kind in zip(*found, strict=True)]
+    def _heights(self, points: np.ndarray) -> np.ndarray:
+        """log p̃ in unconstrained coordinates at points (S, D)."""
+        self.evaluations += len(points)
+        padded = np.resize(points, (-(-len(points) // BLOCK) * BLOCK, points.shape[1]))
+        blocks = jnp.asarray(padded, jnp.result_type(float)).reshape(-1, BLOCK, points.shape[1])
+        found = [np.asarray(heights_at(self._density, self._key, block), float) for block in blocks]
+        return np.concatenate(found)[: len(points)]
 
 
 def bent(value, ends: np.ndarray, heights: np.ndarray, curves: np.ndarray) -> np.ndarray:

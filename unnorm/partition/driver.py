@@ -18,6 +18,7 @@ from unnorm.partition.estimators import ESTIMATORS, Exact
 from unnorm.partition.exact import has_exact
 from unnorm.partition.over import as_dataset, log_z_over, read_over
 from unnorm.progress import bar
+from unnorm.purity import refuse_impure
 from unnorm.supports import _PyTree
 
 MOST, LEAST, SMALL = 3_000_000, 500_000, 200  # evaluations by "auto": to so many numbers in an event, and ever
@@ -79,6 +80,7 @@ def log_z(
         )
     p, name, values = (p, None, None) if over is None else read_over(p, over)
     p.shapes()
+    refuse_impure(p)
     bare, findings = p.charted().bare(), []
     most = most_evaluations(bare) if max_evaluations is None else max_evaluations
     _check(target_error=target_error, max_evaluations=most)

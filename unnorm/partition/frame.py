@@ -23,6 +23,8 @@ FAR = 1e6  # a climb that ends beyond this, on no mode and higher than all modes
 WIDEST = 0.25  # step of t while a range is looked for
 COUNTS = 25.0  # a mode this many nats below the heaviest is left to the refinement
 DEEP = 1e4  # nats below a mode, where a rise is none of the mass: a line askew through a funnel, before it falls
+DECADES = 10.0 ** np.arange(0.0, 13.5, 0.5)  # widths; farther out the rounding of an oblique direction matters
+LEAST_RISE = 5  # of these with finite values, before numbers overflow
 FLAT = 100.0  # the scale along a direction without curvature, in units of the others'
 
 
@@ -169,29 +171,51 @@ def _mixture(modes: list[Mode]) -> Frame:
     return Frame(centre, np.linalg.cholesky(whole))
 
 
-def endless_line(value, places: np.ndarray, precisions: np.ndarray) -> np.ndarray | None:
-    """A direction from one of the places along which p̃ does not fall, so that its mass is infinite; or None.
+def endless_line(value, places: np.ndarray, precisions: np.ndarray, ways: np.ndarray | None = None):
+    """A direction from one of the places along which p̃ provably does not fall, so that its mass is infinite; or None.
 
-    Looked at: the coordinate axes and the principal axes of the curvature, both ways.
+    Looked at: the coordinate axes, the principal axes of the curvature, both ways, and `ways`. A direction that does
+    not fall at three distances is followed over thirteen decades, see `_never_falls`.
 
     Args:
         value: log p̃ in unconstrained coordinates at points (S, D).
         places: (K, D), the highest first.
         precisions: minus the Hessians there (K, D, D).
+        ways: (M, D), further directions, those in which climbs left all bounds.
     """
-    size, distances = np.shape(places)[1], 10.0 ** np.array([0, 6, 8])
+    size, distances = np.shape(places)[1], np.array([0.0, 6.0, 8.0])
     for place, precision in list(zip(places, precisions, strict=True))[:4]:
-        directions = np.concatenate([np.linalg.eigh(np.nan_to_num(precision))[1].T, np.eye(size)])
-        directions = np.concatenate([directions, -directions])
-        points = place + distances[:, None] * directions[:, None, :]
-        near, far, farther = value(points.reshape(-1, size)).reshape(-1, 3).T + np.log(distances)[:, None]
+        curves, axes = np.linalg.eigh(np.nan_to_num(precision))
+        directions = np.concatenate([axes.T, np.eye(size)])
+        directions = np.concatenate([directions, -directions, np.zeros((0, size)) if ways is None else ways])
+        unit = 1 / math.sqrt(curves[-1]) if curves[-1] > 0 else 1.0
+        here = value(place[None])[0]
+        found = _along(value, place, directions, unit * 10**distances)
         with np.errstate(invalid="ignore"):
-            rising = (farther > far - 1) & (farther > near - 1)
-            rising &= np.minimum(far, farther) > value(place[None])[0] - DEEP
-        endless = (rising | np.isposinf(far) & np.isposinf(farther)) & np.isfinite(near)
-        if endless.any():
-            return directions[np.argmax(endless)]
+            suspect = (found[:, 1:] > found[:, :1] - 1).all(1) & (found[:, 2] > found[:, 1] - 1)
+        for direction in directions[suspect | np.isposinf(found[:, 1:]).all(1)]:
+            if _never_falls(_along(value, place, direction[None], unit * DECADES)[0], here):
+                return direction
     return None
+
+
+def _along(value, place: np.ndarray, directions: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """log (distance × p̃) at the distances along each direction (M, K): constant where p̃ falls as 1 / distance."""
+    points = place + distances[:, None] * directions[:, None, :]
+    return value(points.reshape(-1, len(place))).reshape(len(directions), -1) + np.log(distances)
+
+
+def _never_falls(found: np.ndarray, here: float) -> bool:
+    """Whether log (distance × p̃) over growing distances proves an infinite mass.
+
+    Numbers beyond floating point prove nothing by themselves: a NaN, or an infinity that no finite rise leads to (a
+    value that was rounded onto a bound), is no proof; a fall at any distance is a disproof.
+    """
+    finite = np.isfinite(found)
+    rise = found[: int(np.argmin(finite))] if not finite.all() else found
+    if len(rise) < LEAST_RISE or np.isnan(found).any() or not np.isposinf(found[len(rise) :]).all():
+        return False
+    return bool((rise > np.maximum.accumulate(rise) - 1).all() and rise.min() > here - DEEP)
 
 
 # -- correcting ------------------------------------------------------------------------

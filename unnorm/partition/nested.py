@@ -12,6 +12,7 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import ERROR, NOTE, Finding
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ, added, measures
+from unnorm.partition.bases import Base
 from unnorm.partition.contours import REST, Explored, explored, flattened, pulls
 from unnorm.partition.identities import points_off_balance
 from unnorm.partition.moves import OUTSIDE
@@ -24,6 +25,7 @@ SHRINKAGES = 200  # simulated courses of the shrinking mass, whose spread is a p
 UNEVEN = 1e-4  # level of the test that new points are drawn evenly above their contour
 LEAST_MOVED = 0.9  # of the slices
 NEGLIGIBLE = 1e-8  # weight of a point, relative to the heaviest
+LOOKS = 5.5  # values that a slice takes, about
 LEAST_WORTH = 50  # live points that the estimate is worth, below which its error tells little
 
 
@@ -63,15 +65,29 @@ class NestedSampling:
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_small("NestedSampling", live=(self.live, 50))
         refuse_discrete("NestedSampling", density)
-        steps = max(5, 3 * free_size(density)) if self.steps is None else self.steps
-        refuse_small("NestedSampling", steps=(steps, 1))
+        refuse_small("NestedSampling", steps=(self.slices(density), 1))
         pilot_key, run_key, shrink_key = jax.random.split(key, 3)
         base, cost, endless = base_for(density, pilot_key)
         if endless:
             return infinite(density, "nested_sampling", cost, endless)
-        run = jax.tree.map(np.asarray, explored(density, base, run_key, self.live, steps))
+        return self.from_base(density, base, run_key, shrink_key, cost)
+
+    def slices(self, density: Density) -> int:
+        """For every new point."""
+        return max(5, 3 * free_size(density)) if self.steps is None else self.steps
+
+    def from_base(
+        self, density: Density, base: Base, run_key: jax.Array, shrink_key: jax.Array, cost: dict[str, int]
+    ) -> LogZ:
+        """The run from a base that is given, at a cost so far."""
+        run = jax.tree.map(np.asarray, explored(density, base, run_key, self.live, self.slices(density)))
         cost = {"values": cost["values"] + self.live + int(run.slices), "gradients": cost["gradients"]}
         return _judged(density, run, cost, shrink_key)
+
+
+def nested_cost(density: Density, options: NestedSampling, nats: float) -> int:
+    """About how many values a run takes whose base is so many nats of KL divergence away from the density."""
+    return int(LOOKS * options.live * options.slices(density) * (nats - REST))
 
 
 # -- the answer --------------------------------------------------------------------------------------------------------
@@ -177,4 +193,4 @@ def _findings(run: Explored, done: int, error: float):
     yield Finding(f"{ranks.size:,} points died", "nothing is to be done", NOTE)
 
 
-__all__ = ["NestedSampling", "of_families", "simulated"]
+__all__ = ["NestedSampling", "nested_cost", "of_families", "simulated"]

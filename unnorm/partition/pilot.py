@@ -10,7 +10,7 @@ import numpy as np
 from unnorm.density import Density
 from unnorm.diagnostics.verdict import Finding
 from unnorm.partition.base import added
-from unnorm.partition.bases import Base, flat_states, mixture
+from unnorm.partition.bases import Base, base_over, flat_states, mixture
 from unnorm.partition.climbs import STARTS, Climbs
 from unnorm.partition.clusters import couplings_of, states_of
 from unnorm.partition.given import PATHFINDER, base_of_draws, base_of_laws, base_of_pathfinder, laws_in
@@ -96,8 +96,8 @@ def base_for(density: Density, key: jax.Array, given: Any = None) -> tuple[Base,
     Args:
         density: bare.
         key: of the pilot.
-        given: None, "pathfinder", distributions or draws that the base is made of; the pilot still looks whether Z is
-            infinite.
+        given: None, "pathfinder", distributions or draws that the base is made of. Distributions and draws are taken
+            as they are: nothing that climbs would say overrides them.
     """
     couplings, found = couplings_of(density)
     thin = None if couplings is None or given is not None else thinned(couplings)
@@ -123,26 +123,21 @@ def _sought(density: Density, key: jax.Array, given: Any) -> tuple[Base, dict[st
         gradients += TRIALS * linear
     cost = {"values": values, "gradients": gradients}
     laws = laws_in(given)
-    if given is not None and given != PATHFINDER and laws is None:
-        looked = Climbs(density, climb_key, counts) if free_size(density) else None
-        return base_of_draws(density, given, _negative_binomials), *_seen(density, looked, cost)
+    if laws is not None:
+        return base_of_laws(base_over(density, [], counts)._replace(states=states), laws), cost, None
+    if given is not None and given != PATHFINDER:
+        return base_of_draws(density, given, _negative_binomials), cost, None
     if not free_size(density):
         return mixture([1.0], [np.zeros(0)], [np.zeros((0, 0))], states, counts), cost, None
     pilot = Climbs(density, climb_key, counts)
-    base, (cost, endless) = pilot.base, _seen(density, pilot, cost)
-    if given == PATHFINDER and not endless:
+    cost = added(cost, {"values": pilot.evaluations, "gradients": pilot.gradients})
+    if pilot.endless is not None:
+        return pilot.base, cost, improper(density, [], pilot.endless)
+    base = pilot.base
+    if given == PATHFINDER:
         base, spent = base_of_pathfinder(density, path_key, counts)
         cost = added(cost, spent)
-    base = base._replace(states=states)
-    return base if laws is None else base_of_laws(base, laws), cost, endless
-
-
-def _seen(density: Density, pilot: Climbs | None, cost: dict[str, int]) -> tuple[dict[str, int], Finding | None]:
-    """The cost with that of climbs, and a finding where they ran away or found a direction of no fall."""
-    if pilot is None:
-        return cost, None
-    endless = improper(density, [], pilot.ridge) if pilot.ran_away or pilot.ridge is not None else None
-    return added(cost, {"values": pilot.evaluations, "gradients": pilot.gradients}), endless
+    return base._replace(states=states), cost, None
 
 
 __all__ = ["base_for"]

@@ -16,6 +16,7 @@ from unnorm.density import Density, cast
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCode, listed
 from unnorm.methods import registry_name
 from unnorm.progress import bar
+from unnorm.purity import refuse_impure
 from unnorm.sampling import chains as compiled
 from unnorm.sampling.base import Target
 from unnorm.sampling.described import asked_again, run_meta
@@ -103,6 +104,7 @@ def sample(
     hosts = Hosts()
     kernel = chosen_kernel(p, kernel, findings)
     note_starts(p, findings)
+    refuse_impure(p)
     check_memory(p, draws, warmup, chains, thin, keep, store is not None)
     named, dtype = dtype is not None, np.dtype(dtype or jnp.result_type(float))
     seed = seed_of(seed, store, hosts)
