@@ -146,4 +146,6 @@ def strided(windows: Windows, most: int) -> Windows:
     return windows._replace(stride=-(-windows.states // most) | 1) if windows.states > most else windows
 
 
-__all__ = ["Look", "Windows", "as_events", "from_zero", "joined", "lone_count", "look", "strided", "terms", "windows_of"]
+__all__ = [
+    "Look", "Windows", "as_events", "from_zero", "joined", "lone_count", "look", "strided", "terms", "windows_of",
+]  # fmt: skip

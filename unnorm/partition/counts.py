@@ -116,7 +116,7 @@ def _rounding(values: np.ndarray) -> float:
 
 
 def _stands_for_all(density: Density, windows: Windows, values: np.ndarray) -> bool:
-    """Whether neighbouring counts follow each other smoothly where the terms are large, so that strides may be taken."""
+    """Whether neighbouring counts follow each other smoothly where the terms are large: then strides may be taken."""
     if windows.stride == 1:
         return True
     counts = windows.counts()
@@ -176,7 +176,7 @@ def plan_on(density: Density, windows: Windows) -> Plan:
 
 
 def finer(windows: Windows, doublings: int) -> Windows:
-    """Windows that reach twice as far, so often, with strides of a third; downwards too where they do not begin at 0."""
+    """Windows that reach twice as far, so often, with strides of a third."""
     for _ in range(doublings):
         halves = [(stop - start) // 2 for start, stop in windows.stretches]
         moved = [

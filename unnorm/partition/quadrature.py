@@ -59,8 +59,8 @@ class Quadrature:
         ridge = None
         if size > 1 and found.modes:
             places, precisions = [m.place for m in found.modes], [m.precision for m in found.modes]
-            ridge = endless_line(lambda u: integrand(u)[0], np.array(places), np.array(precisions))
-        ends = leaks(first, tolerance)
+            ridge = endless_line(integrand.resolved_values, np.array(places), np.array(precisions))
+        ends = leaks(first, tolerance, rounded=False)
         if found.ran_away or ridge is not None or _endless(ends):
             return self._result(integrand, math.inf, math.nan, [improper(density, ends, ridge)])
         level, error = integrate(integrand, found.frame, found.steps, range_of(first), tolerance, self.max_nodes)
@@ -74,13 +74,15 @@ class Quadrature:
             return self._result(integrand, math.nan, math.nan, [finding])
         if level.log_mass.max() >= 1e299 or _endless(ends):
             return self._result(integrand, math.inf, math.nan, [improper(density, ends)])
-        findings = [_heavy(density, end) for end in ends]
-        error += sum(end.beyond for end in ends)
+        findings, apart = [_heavy(density, end) for end in ends], error
+        error += sum(end.beyond for end in ends) + level.beyond.error
+        if level.beyond.added:
+            findings.append(_added(density, level))
         shape = " x ".join(str(len(axis)) for axis in level.axes)
-        if not error <= tolerance and not ends:
+        if not apart <= max(tolerance, level.beyond.error) and not ends:
             findings.append(
                 Finding(
-                    f"levels of quadrature still differ by {error:.1e} at {shape} nodes; asked for: {tolerance:.0e}",
+                    f"levels of quadrature still differ by {apart:.1e} at {shape} nodes; asked for: {tolerance:.0e}",
                     "raise max_nodes, rescale or smooth the density, or use un.estimators.SMC",
                 )
             )
@@ -93,7 +95,7 @@ class Quadrature:
                 )
             )
         findings.append(
-            Finding(f"{shape} nodes; the last two levels differ by {error:.1e}", "nothing is to be done", NOTE)
+            Finding(f"{shape} nodes; the last two levels differ by {apart:.1e}", "nothing is to be done", NOTE)
         )
         return self._result(integrand, level.total, error, findings)
 
@@ -136,7 +138,7 @@ def refine(
     points = np.maximum(COARSEST[size], np.ceil(widths / steps).astype(int) | 1)
     points = np.minimum(points, int(room / 2) | 1)  # two levels must fit
     level = cells(integrand, frame, _axes(sides, points), power)
-    while not error <= tolerance and math.prod((2 * points - 1).tolist()) * integrand.count <= most:
+    while not error <= max(tolerance, level.beyond.error) and math.prod((2 * points - 1).tolist()) * integrand.count <= most:
         points, before = 2 * points - 1, level.total
         level = cells(integrand, frame, _axes(sides, points), power)
         error = abs(level.total - before)
@@ -179,6 +181,17 @@ def _heavy(density: Density, end: Leak) -> Finding:
         f"{_direction(density, end)}",
         "use lighter tails or another parametrization",
     )
+
+
+def _added(density: Density, level: Cells) -> Finding:
+    share = -math.expm1(-level.beyond.added)
+    names = coordinate_names(density)
+    at = " and ".join(sorted({names[tail.axis] for tail in level.beyond.tails}))
+    what = (
+        f"{share:.1e} of the mass lies where values of {at} round onto their bound; it was added by the power law of "
+        f"the density there, with an error of {level.beyond.error:.1e}"
+    )
+    return Finding(what, "write the density in the logarithm of the distance to its bound for more digits", NOTE)
 
 
 def _nothing(density: Density, found: Cells) -> Finding:
