@@ -100,10 +100,12 @@ def cells(integrand: Integrand, frame: Frame, axes: list[np.ndarray], power: flo
     return Cells(axes, log_mass, resolved, nan.reshape(shape), beyond)
 
 
-def reach(integrand: Integrand, frame: Frame, steps: np.ndarray, power: float = 1.0) -> Cells:
-    """Widen the range of t on every side until the mass of its outermost slab is negligible."""
+def reach(
+    integrand: Integrand, frame: Frame, steps: np.ndarray, sides: np.ndarray | None = None, power: float = 1.0
+) -> Cells:
+    """Widen the range of t, from `sides` (D, 2) on, until the mass of its outermost slabs is negligible."""
     size = len(frame.centre)
-    sides = np.array([[-4.0, 4.0]] * size)
+    sides = np.array([[-4.0, 4.0]] * size) if sides is None else sides
     for _ in range(16):
         axes = [_axis(*side, step, MOST_POINTS[size]) for side, step in zip(sides, steps, strict=True)]
         found = cells(integrand, frame, axes, power)
