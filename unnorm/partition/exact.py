@@ -204,7 +204,7 @@ def plan_for(density: Density, centre: dict | None = None, scale: dict | None = 
             np.full(size, 0.25),
         )
     else:
-        frame, steps, _, _ = find_frame(integrand)
+        frame, steps, *_ = find_frame(integrand, far=True)
     sides = plan_sides(integrand, frame, steps, known)
     points = _plan_points(integrand, frame, steps, sides, tolerance)
     return nodes_on(density, frame, [np.linspace(*side, n) for side, n in zip(sides, points, strict=True)])
@@ -215,7 +215,7 @@ def plan_sides(integrand: Integrand, frame: Frame, steps: np.ndarray, known: boo
     least = np.arcsinh(WIDE if known else 1.0)
     sides = np.array([[-least, least]] * len(frame.centre))
     for power in (1.0, 0.5):
-        found = reach(integrand, frame, steps, power)
+        found = reach(integrand, frame, steps, power=power)
         if np.isfinite(found.total) and not leaks(found, 1e-6):
             wanted = range_of(found)
             sides = np.stack([np.minimum(sides[:, 0], wanted[:, 0]), np.maximum(sides[:, 1], wanted[:, 1])], 1)

@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 from unnorm.density import Density
 from unnorm.partition.grid import Cells, Integrand, leaks, log_mass_at, reach
+from unnorm.partition.looks import Look, look_about, tops
 from unnorm.partition.nodes import Frame, free_size
 
 LADDERS = {  # starting values on each coordinate, near and far
@@ -21,6 +22,8 @@ LADDERS = {  # starting values on each coordinate, near and far
 CLIMBERS, STEPS = 24, 40
 FAR = 1e6  # a climb that ends beyond this, on no mode and higher than all modes, shows an infinite mass
 WIDEST = 0.25  # step of t while a range is looked for
+LOOKS = 3  # modes about which points are spread
+FURTHER = 48  # climbs from each look at most
 COUNTS = 25.0  # a mode this many nats below the heaviest is left to the refinement
 DEEP = 1e4  # nats below a mode, where a rise is none of the mass: a line askew through a funnel, before it falls
 DECADES = 10.0 ** np.arange(0.0, 13.5, 0.5)  # widths; farther out the rounding of an oblique direction matters
@@ -45,25 +48,61 @@ class Found(NamedTuple):
     steps: np.ndarray
     modes: list[Mode]
     ran_away: bool
+    looks: list[Look]
 
 
-def find_frame(integrand: Integrand) -> Found:
+def find_frame(integrand: Integrand, far: bool = False) -> Found:
     """Centre and scale a rule, and the steps in t that do not miss a mode: Newton climbs, then quantiles by quadrature.
 
     Quantiles and not moments, for those of a Cauchy density do not exist. The scale is only ever narrowed: with sinh
     in front of it, a scale that is too small costs a logarithm of nodes, and one that is too large hides the peak.
+
+    Args:
+        integrand: log p̃ in unconstrained coordinates.
+        far: whether to look for modes at all scales from those that the first climbs find.
     """
     starts = starting_points(free_size(integrand.density))
-    modes, ran_away = _modes(integrand, starts)
+    ends = _climbed(integrand, _chosen(integrand, starts))
+    looks: list[Look] = []
+    modes, ran_away = _modes(integrand, ends)
+    while far and not ran_away and len(looks) < LOOKS and (frame := _not_looked_about(modes, looks, starts.shape[1])):
+        looks.append(look_about(integrand, frame))
+        ends = _joined(ends, _climbed(integrand, tops(looks[-1])[:FURTHER]))
+        modes, ran_away = _modes(integrand, ends)
     frame = _mixture(modes) if modes else Frame(np.zeros(starts.shape[1]), np.eye(starts.shape[1]))
     for _ in range(10):
-        found = reach(integrand, frame, steps_for(frame, modes))
+        found = reach(integrand, frame, steps_for(frame, modes), span(frame, modes))
         if not np.isfinite(found.total) or leaks(found, 1e-6):
             break
         frame, settled = _recentred(frame, found)
         if settled:
             break
-    return Found(frame, steps_for(frame, modes), modes, ran_away)
+    return Found(frame, steps_for(frame, modes), modes, ran_away, looks)
+
+
+def weighty(modes: list[Mode]) -> list[Mode]:
+    """The modes that may hold a part of the mass that counts, the heaviest first."""
+    modes = sorted(modes, key=lambda mode: -mode.log_mass)
+    return [mode for mode in modes if mode.log_mass > modes[0].log_mass - COUNTS]
+
+
+def _not_looked_about(modes: list[Mode], looks: list[Look], size: int) -> Frame | None:
+    """The heaviest mode about which no points were spread; without a mode the origin, once."""
+    if not modes and not looks:
+        return Frame(np.zeros(size), np.eye(size))
+    for mode in weighty(modes):
+        if not any(np.allclose(mode.place, look.frame.centre) for look in looks):
+            return Frame(mode.place, np.linalg.cholesky(mode.covariance))
+    return None
+
+
+def span(frame: Frame, modes: list[Mode]) -> np.ndarray:
+    """The sides (D, 2) of t within which the modes lie."""
+    sides = np.array([[-4.0, 4.0]] * len(frame.centre))
+    for mode in weighty(modes):
+        t = np.arcsinh(np.linalg.solve(frame.factor, mode.place - frame.centre))
+        sides = np.stack([np.minimum(sides[:, 0], t - 1), np.maximum(sides[:, 1], t + 1)], 1)
+    return sides
 
 
 def starting_points(size: int) -> np.ndarray:
@@ -75,13 +114,12 @@ def starting_points(size: int) -> np.ndarray:
 def steps_for(frame: Frame, modes: list[Mode]) -> np.ndarray:
     """The step of t on each axis that puts a node into every mode of weight: a fraction of its width there."""
     steps = np.full(len(frame.centre), WIDEST)
-    for mode in modes:
+    for mode in weighty(modes):
         z = np.linalg.solve(frame.factor, mode.place - frame.centre)
         curves = np.diag(frame.factor.T @ mode.precision @ frame.factor)
         widths = 1 / np.sqrt(np.maximum(np.nan_to_num(curves), 1e-30))
-        if mode.log_mass > max(other.log_mass for other in modes) - COUNTS:
-            steps = np.minimum(steps, 0.7 * widths / np.sqrt(1 + z**2))
-    return np.maximum(steps, 1e-6)
+        steps = np.minimum(steps, 0.7 * widths / np.sqrt(1 + z**2))
+    return np.maximum(steps, 1e-10)
 
 
 # -- climbing --------------------------------------------------------------------------
@@ -109,22 +147,43 @@ def _climb(density: Density, states: dict, starts: jax.Array):
     return jax.vmap(run)(starts)
 
 
-def _modes(integrand: Integrand, starts: np.ndarray) -> tuple[list[Mode], bool]:
-    """The modes that climbs reach from the highest of the starts and from some others, and whether one ran away."""
-    heights, resolved = integrand(starts)
-    heights = np.where(resolved & np.isfinite(heights), heights, -np.inf)
+def _chosen(integrand: Integrand, starts: np.ndarray) -> np.ndarray:
+    """The highest of the starts and some others."""
+    heights = integrand.resolved_values(starts)
     order = np.argsort(-heights, kind="stable")
     order = order[np.isfinite(heights[order])]
     if not len(order):
-        return [], False
+        return starts[:0]
     top = order[: CLIMBERS // 2]
     rest = order[np.linspace(0, len(order) - 1, CLIMBERS - len(top)).astype(int)]
-    chosen = np.resize(np.concatenate([top, rest]), CLIMBERS)
-    ends = _climb(integrand.density, integrand.states, jnp.asarray(starts[chosen], jnp.result_type(float)))
-    integrand.evaluations += CLIMBERS * integrand.count * (1 + 6 * STEPS)
-    integrand.gradients += CLIMBERS * integrand.count * (1 + STEPS) * (1 + starts.shape[1])
-    ends, heights, precisions = (np.asarray(part, float) for part in ends)
-    modes = distinct_modes(ends, heights, precisions)
+    return starts[np.concatenate([top, rest])]
+
+
+def _climbed(integrand: Integrand, starts: np.ndarray) -> list[np.ndarray]:
+    """The ends of the climbs from any number of starts, the values there, and minus the Hessians."""
+    size, cost = starts.shape[1], CLIMBERS * integrand.count * (1 + STEPS)
+    found = [np.zeros((0, size)), np.zeros(0), np.zeros((0, size, size))]
+    for first in range(0, len(starts), CLIMBERS):
+        some = starts[first : first + CLIMBERS]
+        chosen = jnp.asarray(np.resize(some, (CLIMBERS, size)), jnp.result_type(float))
+        ends = _climb(integrand.density, integrand.states, chosen)
+        found = _joined(found, [np.asarray(part, float)[: len(some)] for part in ends])
+        integrand.evaluations += CLIMBERS * integrand.count * (1 + 6 * STEPS)
+        integrand.gradients += cost * (1 + size)
+    return found
+
+
+def _joined(*found: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
+
+def _modes(integrand: Integrand, climbed: list[np.ndarray]) -> tuple[list[Mode], bool]:
+    """The modes among the ends of climbs, and whether a climb ran away."""
+    ends, heights, precisions = climbed
+    if not len(ends):
+        return [], False
+    resolved = np.isfinite(integrand.resolved_values(ends))
+    modes = distinct_modes(ends, np.where(resolved, heights, -np.inf), precisions)
     best = max((mode.height for mode in modes), default=-np.inf)
     far = np.linalg.norm(ends, axis=1) > FAR
     return modes, bool(np.any(far & (np.nan_to_num(heights, nan=-np.inf) > best + 1)))

@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from unnorm.density import Density
 from unnorm.partition.nodes import Frame, constrained, grid_points, listed_states, resolved_by_rounding, states_at
+from unnorm.partition.tails import NOTHING, Completion, completed
 
 ROWS = 4096  # every call of the compiled integrand has this many points: one program, whatever the grid
 FARTHEST = math.asinh(1e150)  # squares still fit into float64
@@ -49,6 +50,13 @@ class Integrand:
         return np.asarray(values, float)[: len(free)], np.asarray(resolved)[: len(free)]
 
 
+    def resolved_values(self, free: np.ndarray) -> np.ndarray:
+        """Values at any number of points, minus infinity where they are not resolved or no number."""
+        blocks = [self(free[start : start + ROWS]) for start in range(0, len(free), ROWS)]
+        values, resolved = (np.concatenate(part) for part in zip(*blocks, strict=True))
+        return np.where(resolved & ~np.isnan(values), values, -np.inf)
+
+
 class Cells(NamedTuple):
     """The log mass of every node of a tensor grid, and what could not be had there."""
 
@@ -56,10 +64,12 @@ class Cells(NamedTuple):
     log_mass: np.ndarray
     resolved: np.ndarray
     nan: np.ndarray
+    beyond: Completion = NOTHING
 
     @property
     def total(self) -> float:
-        return float(logsumexp(self.log_mass))
+        """log Z: the nodes, and what lies beyond the last that is resolved."""
+        return float(logsumexp(self.log_mass)) + self.beyond.added
 
     def margin(self, axis: int) -> np.ndarray:
         """The log mass of every slab across an axis."""
@@ -85,13 +95,17 @@ def cells(integrand: Integrand, frame: Frame, axes: list[np.ndarray], power: flo
         nan[block] = np.isnan(values) & resolved[block]
         values = np.where(resolved[block] & ~np.isnan(values), np.minimum(values, 1e300), -np.inf)
         log_mass[block] = power * values + log_weights
-    return Cells(axes, log_mass.reshape(shape), resolved.reshape(shape), nan.reshape(shape))
+    log_mass, resolved = log_mass.reshape(shape), resolved.reshape(shape)
+    beyond = completed(axes, log_mass, resolved, np.linalg.norm(frame.factor, axis=0))
+    return Cells(axes, log_mass, resolved, nan.reshape(shape), beyond)
 
 
-def reach(integrand: Integrand, frame: Frame, steps: np.ndarray, power: float = 1.0) -> Cells:
-    """Widen the range of t on every side until the mass of its outermost slab is negligible."""
+def reach(
+    integrand: Integrand, frame: Frame, steps: np.ndarray, sides: np.ndarray | None = None, power: float = 1.0
+) -> Cells:
+    """Widen the range of t, from `sides` (D, 2) on, until the mass of its outermost slabs is negligible."""
     size = len(frame.centre)
-    sides = np.array([[-4.0, 4.0]] * size)
+    sides = np.array([[-4.0, 4.0]] * size) if sides is None else sides
     for _ in range(16):
         axes = [_axis(*side, step, MOST_POINTS[size]) for side, step in zip(sides, steps, strict=True)]
         found = cells(integrand, frame, axes, power)
@@ -136,8 +150,10 @@ class Leak(NamedTuple):
     beyond: float  # what lies beyond if it goes on falling so, as a fraction of the whole
 
 
-def leaks(found: Cells, tolerance: float) -> list[Leak]:
+def leaks(found: Cells, tolerance: float, rounded: bool = True) -> list[Leak]:
     """The sides where a finite range cannot be told from a part of an infinite mass.
+
+    Without `rounded`, sides where values round onto a bound are left out: few nodes do not show what lies beyond.
 
     A density whose integral diverges has mass in the outermost slab however far the range goes; a wall that the user
     set (minus infinity) is no leak.
@@ -149,6 +165,15 @@ def leaks(found: Cells, tolerance: float) -> list[Leak]:
             order = slice(None, None, -1) if upwards else slice(None)
             masses, lost, t = margin[order], blank[order], axis[order]
             out = int(np.argmin(lost))
+            tail = next((one for one in found.beyond.tails if (one.axis, one.upwards) == (i, upwards)), None)
+            if tail is not None:
+                if tail.endless:
+                    result.append(Leak(i, upwards, 0.0, math.inf))
+                elif not tail.follows_power_law:
+                    result.append(Leak(i, upwards, math.inf, tail.share))
+                continue  # what lies beyond is in the total
+            if out > 0 and not rounded:
+                continue
             at_the_end = out > 0 or abs(t[0]) > FARTHEST - step
             if not at_the_end or not np.isfinite(masses[out]):
                 continue

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding
+from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ, measures
-from unnorm.partition.frame import Found, endless_line, find_frame
+from unnorm.partition.frame import Found, endless_line, find_frame, weighty
 from unnorm.partition.grid import FARTHEST, Cells, Integrand, Leak, cells, leaks, open_sides, range_of, reach
+from unnorm.partition.looks import concave, sampled
 from unnorm.partition.nodes import Frame, constrained, coordinate_names, dimensions_within_reach
+from unnorm.partition.parts import Part, parts_of
 
 COARSEST = {1: 65, 2: 33, 3: 33}  # points on an axis at the first level
 VANISHING = 2.0  # e-folds: a slab that falls less over the outer half of the range belongs to no finite integral
@@ -51,37 +53,54 @@ class Quadrature:
                 f"Density {density.name} has no continuous variable to integrate over; use un.estimators.Exact."
             )
         integrand = Integrand(density, self.max_nodes // 2 ** (5 * size))
-        found = find_frame(integrand)
-        first = reach(integrand, found.frame, found.steps)
-        if not np.isfinite(first.total):
-            return self._result(integrand, math.nan, math.nan, [_nothing(density, first)])
+        found = find_frame(integrand, far=True)
+        parts = parts_of(integrand, found, self.max_nodes)
+        firsts = [reach(part.integrand, part.frame, part.steps, part.sides) for part in parts]
+        parts = [(part, first) for part, first in zip(parts, firsts, strict=True) if np.isfinite(first.total)]
+        if not parts:
+            return self._result(integrand, math.nan, math.nan, [_nothing(density, firsts[0])])
         tolerance = max(self.tolerance, ROUNDING * float(jnp.finfo(jnp.result_type(float)).eps))
         ridge = None
         if size > 1 and found.modes:
             places, precisions = [m.place for m in found.modes], [m.precision for m in found.modes]
-            ridge = endless_line(lambda u: integrand(u)[0], np.array(places), np.array(precisions))
-        ends = leaks(first, tolerance)
+            ridge = endless_line(integrand.resolved_values, np.array(places), np.array(precisions))
+        ends = [end for _, first in parts for end in leaks(first, tolerance, rounded=False)]
         if found.ran_away or ridge is not None or _endless(ends):
             return self._result(integrand, math.inf, math.nan, [improper(density, ends, ridge)])
-        level, error = integrate(integrand, found.frame, found.steps, range_of(first), tolerance, self.max_nodes)
-        return self._judged(integrand, found, level, error, tolerance)
+        most = self.max_nodes // len(parts)
+        done = [
+            (part, *integrate(part.integrand, part.frame, part.steps, _range(part, first), tolerance, most))
+            for part, first in parts
+        ]
+        return self._judged(integrand, found, done, tolerance)
 
-    def _judged(self, integrand: Integrand, found: Found, level: Cells, error: float, tolerance: float) -> LogZ:
-        density, ends = integrand.density, leaks(level, tolerance)
-        if level.nan.any():
-            where = _place(density, found.frame, level, np.argwhere(level.nan)[0])
-            finding = Finding(f"the log-density of {density.name} is NaN at {where}", "correct the function there")
-            return self._result(integrand, math.nan, math.nan, [finding])
-        if level.log_mass.max() >= 1e299 or _endless(ends):
+    def _judged(
+        self, integrand: Integrand, found: Found, done: list[tuple[Part, Cells, float]], tolerance: float
+    ) -> LogZ:
+        density, levels = integrand.density, [level for _, level, _ in done]
+        ends = [end for level in levels for end in leaks(level, tolerance)]
+        for part, level, _ in done:
+            if level.nan.any():
+                where = _place(density, part.frame, level, np.argwhere(level.nan)[0])
+                finding = Finding(f"the log-density of {density.name} is NaN at {where}", "correct the function there")
+                return self._result(integrand, math.nan, math.nan, [finding])
+        if max(level.log_mass.max() for level in levels) >= 1e299 or _endless(ends):
             return self._result(integrand, math.inf, math.nan, [improper(density, ends)])
+        totals = np.array([level.total for level in levels])
+        value = float(np.logaddexp.reduce(totals))
+        shares = np.exp(totals - value)
+        apart = float(shares @ [error for *_, error in done])
+        beyond = float(shares @ [level.beyond.error for level in levels])
+        error = apart + beyond + sum(end.beyond for end in ends)
         findings = [_heavy(density, end) for end in ends]
-        error += sum(end.beyond for end in ends)
-        shape = " x ".join(str(len(axis)) for axis in level.axes)
-        if not error <= tolerance and not ends:
+        findings += [_added(density, level) for level in levels if level.beyond.added]
+        shape = " and ".join(" x ".join(str(len(axis)) for axis in level.axes) for level in levels)
+        if not apart <= max(tolerance, beyond) and not ends:
             findings.append(
                 Finding(
-                    f"levels of quadrature still differ by {error:.1e} at {shape} nodes; asked for: {tolerance:.0e}",
+                    f"levels of quadrature still differ by {apart:.1e} at {shape} nodes; asked for: {tolerance:.0e}",
                     "raise max_nodes, rescale or smooth the density, or use un.estimators.SMC",
+                    code=FindingCode.NOT_CONVERGED,
                 )
             )
         if tolerance > self.tolerance:
@@ -92,17 +111,21 @@ class Quadrature:
                     WARNING,
                 )
             )
+        findings += _missed(density, found, value)
         findings.append(
-            Finding(f"{shape} nodes; the last two levels differ by {error:.1e}", "nothing is to be done", NOTE)
+            Finding(f"{shape} nodes; the last two levels differ by {apart:.1e}", "nothing is to be done", NOTE)
         )
-        return self._result(integrand, level.total, error, findings)
+        bounded = not ends and len(weighty(found.modes)) == 1 and concave(integrand, found.looks[0])
+        return self._result(integrand, value, error, findings, "exact" if bounded else "ok")
 
-    def _result(self, integrand: Integrand, value: float, error: float, findings: list[Finding]) -> LogZ:
+    def _result(
+        self, integrand: Integrand, value: float, error: float, findings: list[Finding], verdict: str = "ok"
+    ) -> LogZ:
         return LogZ(
             value=value,
             standard_error=error,
             evaluations={"values": integrand.evaluations, "gradients": integrand.gradients},
-            verdict="unreliable" if any(f.severity == ERROR for f in findings) else "exact",
+            verdict="unreliable" if any(f.severity == ERROR for f in findings) else verdict,
             measure=measures(integrand.density),
             estimator="quadrature",
             findings=findings,
@@ -136,11 +159,15 @@ def refine(
     points = np.maximum(COARSEST[size], np.ceil(widths / steps).astype(int) | 1)
     points = np.minimum(points, int(room / 2) | 1)  # two levels must fit
     level = cells(integrand, frame, _axes(sides, points), power)
-    while not error <= tolerance and math.prod((2 * points - 1).tolist()) * integrand.count <= most:
+    while not error <= max(tolerance, level.beyond.error) and _nodes(2 * points - 1) * integrand.count <= most:
         points, before = 2 * points - 1, level.total
         level = cells(integrand, frame, _axes(sides, points), power)
         error = abs(level.total - before)
     return level, error
+
+
+def _nodes(points: np.ndarray) -> int:
+    return math.prod(points.tolist())
 
 
 def _axes(sides: np.ndarray, points: np.ndarray) -> list[np.ndarray]:
@@ -149,6 +176,12 @@ def _axes(sides: np.ndarray, points: np.ndarray) -> list[np.ndarray]:
 
 def _endless(ends: list[Leak]) -> bool:
     return any(end.fall < VANISHING for end in ends)
+
+
+def _range(part: Part, first: Cells) -> np.ndarray:
+    """What holds all but a negligible mass, and every mode: a narrow one may have slipped through the first grid."""
+    wanted = range_of(first)
+    return np.stack([np.minimum(wanted[:, 0], part.modes[:, 0]), np.maximum(wanted[:, 1], part.modes[:, 1])], 1)
 
 
 # -- what is said ----------------------------------------------------------------------
@@ -179,6 +212,31 @@ def _heavy(density: Density, end: Leak) -> Finding:
         f"{_direction(density, end)}",
         "use lighter tails or another parametrization",
     )
+
+
+def _added(density: Density, level: Cells) -> Finding:
+    share = -math.expm1(-level.beyond.added)
+    names = coordinate_names(density)
+    at = " and ".join(sorted({names[tail.axis] for tail in level.beyond.tails}))
+    what = (
+        f"{share:.1e} of the mass lies where values of {at} round onto their bound; it was added by the power law of "
+        f"the density there, with an error of {level.beyond.error:.1e}"
+    )
+    return Finding(what, "write the density in the logarithm of the distance to its bound for more digits", NOTE)
+
+
+def _missed(density: Density, found: Found, value: float) -> list[Finding]:
+    """Whether points over all scales hold more mass than the rule."""
+    if not found.looks:
+        return []
+    points = sampled(found.looks)
+    if not points.exceeds(value):
+        return []
+    what = (
+        f"points spread over five orders of magnitude about the modes of {density.name} hold {points.value:.4g} ± "
+        f"{points.error:.2g}, more than the {value:.4g} of the nodes: these miss a part of the mass"
+    )
+    return [Finding(what, "use un.estimators.SMC, or rescale the density", code=FindingCode.MASS_NOT_SEEN)]
 
 
 def _nothing(density: Density, found: Cells) -> Finding:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.density import Density
-from unnorm.partition.counts import count_plan, lone_count
+from unnorm.partition.counts import finer, lone_count, plan_on, plan_windows
 from unnorm.partition.exact import (
     MOST_NODES,
     PLENTY,
@@ -98,9 +98,9 @@ def plan_for_rows(
         events = enumerate_states(density)
         return Plan(events, jnp.zeros(len(next(iter(events.values())))))
     if counts:
-        plans = [count_plan(one, centre, scale, WIDE) for one in at_rows(density, rows)]
-        longest = max(plans, key=lambda plan: len(plan.log_weights))
-        return _refined(density, rows, longest, _twice_as_many_counts(counts), tolerance)
+        windows = plan_windows(at_rows(density, rows), centre, scale, WIDE)
+        first = plan_on(density, windows)
+        return _refined(density, rows, first, lambda _, times: plan_on(density, finer(windows, times)), tolerance)
     if centre is None or scale is None:
         centre, scale = location_of_rows(density, rows)
     frame = Frame(as_flat(density, centre, "centre"), np.diag(as_flat(density, scale, "scale")))
@@ -113,15 +113,6 @@ def plan_for_rows(
         return nodes_on(density, frame, [np.linspace(*side, points) for side in zip(low, high, strict=True)])
 
     return _refined(density, rows, on_grid(0), lambda plan, doublings: on_grid(doublings), tolerance)
-
-
-def _twice_as_many_counts(name: str) -> Callable[[Plan, int], Plan]:
-    def doubled(plan: Plan, _) -> Plan:
-        counts = plan.events[name]
-        more = jnp.arange(2 * len(counts), dtype=counts.dtype).reshape(-1, *counts.shape[1:])
-        return Plan({name: more}, jnp.zeros(len(more)))
-
-    return doubled
 
 
 def _refined(density: Density, rows: dict, plan: Plan, finer: Callable, tolerance: float) -> Plan:

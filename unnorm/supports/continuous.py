@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -126,6 +127,35 @@ class _Simplex(Support):
         from numpyro.distributions import constraints
 
         return constraints.simplex
+
+    def constrain(self, free):
+        """Break the stick in logarithms: no part is a difference from 1, so that the smallest keep all their digits."""
+        tiny = jnp.finfo(jnp.result_type(free)).tiny
+        return jnp.maximum(jnp.exp(self._log_parts(free)[0]), tiny)
+
+    def unconstrain(self, value):
+        """The logits of each part among what was left of the stick, by sums of the parts after it."""
+        value = jnp.asarray(value)
+        after = jnp.cumsum(value[..., ::-1], axis=-1)[..., ::-1][..., 1:]
+        return jnp.log(value[..., :-1]) - jnp.log(after) - self._balance(after.shape[-1])
+
+    def log_det(self, free):
+        log_parts, log_rests = self._log_parts(free)
+        return jnp.sum(log_parts[..., :-1] + log_rests)
+
+    def _log_parts(self, free):
+        """The logs of all parts, and of the share 1 - z that each break leaves of what there was."""
+        logits = jnp.asarray(free) + self._balance(jnp.shape(free)[-1])
+        log_rests = jax.nn.log_sigmoid(-logits)
+        left = jnp.cumsum(log_rests, axis=-1)
+        left = jnp.concatenate([jnp.zeros_like(left[..., :1]), left], -1)
+        log_breaks = jnp.concatenate([jax.nn.log_sigmoid(logits), jnp.zeros_like(left[..., :1])], -1)
+        return log_breaks + left, log_rests
+
+    @staticmethod
+    def _balance(size: int):
+        """What makes 0 the centre of the simplex."""
+        return -jnp.log(size - jnp.arange(size))
 
     def free_shape(self, shape):
         return (*shape[:-1], shape[-1] - 1)
