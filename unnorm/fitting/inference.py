@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import norm
 
+from unnorm.fitting import scaling
 from unnorm.fitting.optimise import hessian, losses, mean_loss, parameters_of
 
 _SINGULAR = 1e-11  # smallest eigenvalue of the scaled H below which a direction is not identified
@@ -111,34 +112,30 @@ def bread_and_meat(curvature: np.ndarray, meat: np.ndarray, n: int, drawn: np.nd
             "the scores or their derivatives are not finite at the estimate, so there are no standard errors",
             "mend the density there, or keep its parameters off that place",
         )
-    scale = np.sqrt(np.abs(np.diagonal(curvature)))
-    scale = np.where(scale > 0, scale, 1.0)
-    smallest = np.linalg.svd(curvature / np.outer(scale, scale), compute_uv=False).min()
+    smallest = scaling.smallest_singular_value(curvature)
     if not smallest > _SINGULAR:
         raise NoCovariance(
             f"the information matrix is singular (smallest scaled singular value {smallest:.1e}): some parameters are "
             "not identified by these data, so there are no standard errors"
         )
-    half = np.linalg.solve(curvature, np.linalg.cholesky(_positive(meat)))
-    total, inverse = half @ half.T / n, np.linalg.inv((curvature + curvature.T) / 2) / n
+    half = scaling.solve(curvature, _root(meat))
+    total, inverse = half @ half.T / n, scaling.inverse(curvature) / n
     if drawn is None:
         return Covariance(total, np.zeros_like(total), inverse)
-    half = np.linalg.solve(curvature, np.linalg.cholesky(_positive(drawn)))
+    half = scaling.solve(curvature, _root(drawn))
     return Covariance(total, half @ half.T / n, inverse)
 
 
-def _positive(matrix: np.ndarray) -> np.ndarray:
-    """Symmetrise; rounding may leave an eigenvalue at -1e-18, which a Cholesky factor does not forgive."""
-    matrix = (matrix + matrix.T) / 2
-    values, vectors = np.linalg.eigh(matrix)
-    floor = 1e-14 * max(values.max(), 1e-300)
-    if values.min() < -1e-6 * max(values.max(), 1e-300):
+def _root(matrix: np.ndarray) -> np.ndarray:
+    """R with R R' = M."""
+    root = scaling.covariance_root(matrix)
+    if root is None:
         raise NoCovariance(
             "the estimated covariance of the scores is not positive semi-definite: its Monte Carlo noise is too large, "
             "so there are no standard errors",
             "pass more rows, raise k, or use the bootstrap",
         )
-    return (vectors * np.maximum(values, floor)) @ vectors.T
+    return root
 
 
 def opened(value, bounds: tuple[float, float]):

@@ -12,9 +12,11 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.fitting import proximal
 from unnorm.fitting.base import Extra
+from unnorm.fitting.scaling import scaled
 
 NEWTON_LIMIT = 300  # parameters beyond which a Hessian costs more than it saves
-_STEPS = {"newton": 200, "lbfgs": 5000}
+_STEPS = {"newton": 400, "lbfgs": 5000}
+_MOST_DAMPING = 1e40  # in units of the curvature: steps that leap over forty orders of magnitude are still shortened
 _BATCH = 8  # Hessian columns at once
 _ROUNDS = 10  # how often an objective may renew what it prepared (quadrature nodes)
 
@@ -86,9 +88,8 @@ def newton(objective, density, extra: Extra, events: dict) -> Minimum:
 
     def solve(gradient, curvature, damping):
         """The step, and whether the loss is convex here: where it is not, |eigenvalues| point downhill all the same."""
-        scale = jnp.sqrt(jnp.abs(jnp.diagonal(curvature)))
-        scale = jnp.maximum(scale, 1e-8 * jnp.max(scale))
-        values, vectors = jnp.linalg.eigh(curvature / jnp.outer(scale, scale))
+        inside, scale = scaled(curvature)
+        values, vectors = jnp.linalg.eigh(inside)
         rounding = x.size * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(values))
         lengths = jnp.maximum(jnp.abs(values), rounding) + damping
         return -(vectors @ (vectors.T @ (gradient / scale) / lengths)) / scale, values[0] > -rounding
@@ -96,7 +97,7 @@ def newton(objective, density, extra: Extra, events: dict) -> Minimum:
     def go_on(carry):
         _, value, _, _, _, decrement, damping, step, _ = carry
         # written so that a NaN decrement goes on with more damping
-        return ~(decrement < tolerance * unit(value)) & (step < _STEPS["newton"]) & (damping < 1e12)
+        return ~(decrement < tolerance * unit(value)) & (step < _STEPS["newton"]) & (damping < _MOST_DAMPING)
 
     def iterate(carry):
         x, value, gradient, curvature, _, _, damping, step, history = carry
@@ -106,7 +107,8 @@ def newton(objective, density, extra: Extra, events: dict) -> Minimum:
         decrement = jnp.where(convex & (damping == 0), -gradient @ move, jnp.inf)
         slack = 1e-14 * objective.rounding * unit(value)
         better = jnp.isfinite(trial_value) & (trial_value <= value + slack) & jnp.all(jnp.isfinite(move))
-        damping = jnp.where(better, jnp.where(damping <= 1e-7, 0.0, damping / 10), jnp.maximum(10 * damping, 1e-4))
+        leap = jnp.where(damping < 1e6, 10.0, 1e3)
+        damping = jnp.where(better, jnp.where(damping <= 1e-7, 0.0, damping / leap), jnp.maximum(leap * damping, 1e-4))
         fresh = jax.lax.cond(better, lambda: derivatives(trial), lambda: (value, gradient, curvature))
         x = jnp.where(better, trial, x)
         decrement = jnp.where(better, decrement, jnp.inf)
