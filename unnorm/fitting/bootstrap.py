@@ -12,9 +12,10 @@ import numpy as np
 from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
 from unnorm.fitting.existence import runaways
 from unnorm.fitting.inference import Covariance, NoCovariance, scores_and_curvature
-from unnorm.fitting.optimise import few, parameters_of, settled
+from unnorm.fitting.optimise import few, parameters_of
 from unnorm.fitting.replicates import data_sets
 from unnorm.fitting.scaling import pseudo_inverse
+from unnorm.fitting.settle import settled
 
 REPLICATES = 200
 _FEWEST, _MOSTLY = 0.5, 0.95  # shares of replicates with a finite estimate: fewer give no covariance, a warning

@@ -15,6 +15,8 @@ from scipy.stats import norm
 from unnorm.fitting import scaling
 from unnorm.fitting.optimise import hessian, losses, mean_loss, parameters_of
 
+RESOLVED = 1e-12  # singular values of the scaled scores, of the largest, that are told from rounding
+_ILL_CONDITIONED = 1e-6  # smallest eigenvalue of the scaled H below which it has lost digits that the scores still have
 _SINGULAR = 1e-11  # smallest eigenvalue of the scaled H below which a direction is not identified
 
 
@@ -71,17 +73,38 @@ def sandwich(objective, density, extra, events, clusters: np.ndarray | None = No
     vector = parameters_of(density, extra)[0]
     psi, curvature = scores_and_curvature(objective, density, extra, events, vector)
     correction = objective.score_correction(density, extra, events)
-    psi = np.asarray(psi if correction is None else psi + correction)
-    drawn, shared = objective.noise_variance(density, extra, events), objective.shared_noise(density, extra, events)
-    curvature = np.asarray(curvature)
+    curvature, basis = _well_conditioned(objective, density, extra, events, np.asarray(psi), np.asarray(curvature))
+    psi = np.asarray(psi if correction is None else psi + correction) @ basis
+    drawn, shared = (
+        None if part is None else basis.T @ np.asarray(part) @ basis
+        for part in (objective.noise_variance(density, extra, events), objective.shared_noise(density, extra, events))
+    )
     if objective.information_identity and len(psi) == 1:  # a graph: only the model tells the spread of its score
         found = bread_and_meat(curvature, curvature, 1)
     else:
-        found = sandwich_of(psi, curvature, None if drawn is None else np.asarray(drawn), clusters)
-    if shared is None:
-        return found
-    noise = bread_and_meat(curvature, np.asarray(shared), 1).total
-    return found._replace(total=found.total + noise, simulation=found.simulation + noise)
+        found = sandwich_of(psi, curvature, drawn, clusters)
+    if shared is not None:
+        noise = bread_and_meat(curvature, shared, 1).total
+        found = found._replace(total=found.total + noise, simulation=found.simulation + noise)
+    return Covariance(*(basis @ part @ basis.T for part in found))
+
+
+def _well_conditioned(objective, density, extra, events, psi, curvature) -> tuple[np.ndarray, np.ndarray]:
+    """W'HW and W: the identity, or where H is ill-conditioned a basis in which the rows' scores are uncorrelated."""
+    basis = None
+    if len(psi) > 1 and np.isfinite(curvature).all() and np.isfinite(psi).all():
+        if scaling.smallest_singular_value(curvature) < _ILL_CONDITIONED:
+            basis = scaling.whitening(psi, RESOLVED)
+    if basis is None:
+        return curvature, np.eye(psi.shape[1])
+    return np.asarray(_curvature_in(objective, density, extra, events, jnp.asarray(basis, psi.dtype))), basis
+
+
+@jax.jit
+def _curvature_in(objective, density, extra, events, basis: jax.Array) -> jax.Array:
+    """W'HW, by derivatives along the columns of W."""
+    vector = parameters_of(density, extra)[0]
+    return hessian(lambda y: mean_loss(objective, density, extra, events, vector + basis @ y), jnp.zeros_like(vector))
 
 
 def sandwich_of(

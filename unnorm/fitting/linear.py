@@ -61,7 +61,7 @@ def _solved(objective, density, extra: Extra, rows: Rows) -> Minimum | None:
 
 
 def _within_bounds(density, without_bounds, extra: Extra, found: Minimum) -> Minimum | None:
-    """A minimum over all values of the parameters, in the coordinates of the bounded ones; None where it breaks them."""
+    """A minimum found without bounds, in the coordinates of the bounded parameters; None where it breaks them."""
     free, learned = parameters_of(without_bounds, extra)[1](found.vector)
     inside = back_inside(density, without_bounds.at(free).parameters)
     if inside is None:

@@ -73,7 +73,7 @@ def location(density: Density, events: dict) -> tuple[dict | None, dict | None]:
 
 
 def _spread(values: jax.Array) -> jax.Array:
-    """The standard deviation of every column, in its own units; a column that rounding alone moves has 1 or its size."""
+    """The standard deviation of every column, without absolute floor; of one that is constant its size, or 1."""
     spread, size = jnp.std(values, 0), jnp.max(jnp.abs(values), 0)
     resolved = spread > 1e-13 * size
     return jnp.where(resolved, spread, jnp.where(size > 0, size, 1.0))

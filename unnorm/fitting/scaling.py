@@ -68,6 +68,20 @@ def covariance_root(matrix: np.ndarray) -> np.ndarray | None:
     return units[:, None] * vectors * np.sqrt(np.maximum(values, _FLOOR * largest))
 
 
+def whitening(scores: np.ndarray, floor: float) -> np.ndarray | None:
+    """W with Cov(scores W) = 1, by singular values: of nearly collinear scores it keeps twice the digits that the
+    covariance does. None where a singular value of the scaled scores is below `floor` times the largest.
+    """
+    centred = scores - scores.mean(0)
+    units = np.sqrt((centred**2).mean(0))
+    if not (np.all(np.isfinite(units)) and np.all(units > 0)):
+        return None
+    _, sizes, axes = np.linalg.svd(centred / units, full_matrices=False)
+    if len(sizes) < scores.shape[1] or not sizes.min() > floor * sizes.max():
+        return None
+    return axes.T * np.sqrt(len(scores)) / sizes / units[:, None]
+
+
 def ridged(metric: jax.Array) -> jax.Array:
     """The metric with a thousandth of its diagonal added; 1 where a coordinate has not been seen to vary."""
     diagonal = jnp.diagonal(metric)

@@ -1,0 +1,48 @@
+"""From a start to the minimum of a deterministic objective, what it prepared renewed until it holds there."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from unnorm.fitting.base import Extra
+from unnorm.fitting.optimise import few, lasso_strengths, lbfgs, newton, parameters_of, sparse
+from unnorm.fitting.whitened import newton_again
+
+_ROUNDS = 10  # how often an objective may renew what it prepared (quadrature nodes)
+
+
+class Settled(NamedTuple):
+    """A minimum, and whether it was reached and what the objective prepared holds there."""
+
+    loss: jax.Array
+    vector: jax.Array
+    density: Any
+    extra: Extra
+    steps: int
+    history: np.ndarray
+    settled: bool
+
+
+def settled(
+    objective, density, extra: Extra, events: dict, tell: Callable[[float], None] = lambda loss: None
+) -> Settled:
+    """Solve or minimise, and renew what was prepared until it holds at the minimum."""
+    minimise = newton if few(density, extra) else lbfgs
+    if lasso_strengths(density, extra) is not None:
+        minimise = sparse
+    for _ in range(_ROUNDS):
+        found = objective.solved(density, extra, events)
+        found = found or minimise(objective, density, extra, events)
+        if minimise is newton and not np.isfinite(found.decrement):
+            found = newton_again(objective, density, extra, events, found)
+        tell(float(found.loss))
+        free, learned = parameters_of(density, extra)[1](found.vector)
+        density, extra = density.at(free), extra._replace(learned=learned)
+        renewed = objective.refreshed(density, extra, events) if np.isfinite(found.loss) else None
+        if renewed is None:
+            break
+        extra = renewed
+    reached = bool(np.isfinite(found.decrement)) and renewed is None
+    return Settled(found.loss, found.vector, density, extra, int(found.steps), np.asarray(found.history), reached)
