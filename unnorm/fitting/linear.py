@@ -23,6 +23,7 @@ from unnorm.supports import _PyTree
 _TRIALS = 6  # random directions in which the loss is tried
 _ENTRIES, _MOST = 2**23, 2**26  # of ∂r/∂θ at once; at all the points
 _LARGEST, _CORRECTIONS = 4000, 3  # parameters of a lasso by H; solves of one
+_REFINEMENTS = 10  # of a solution: each gains the digits of one solve, and a start may be off by 10^80
 
 
 class Rows(NamedTuple):
@@ -172,7 +173,7 @@ def _minimum(objective, density, extra: Extra, points: Rows, rows: Rows) -> Mini
     """Solve on the points, then check the gradient on the rows and take what it says as corrections."""
     normal = _normal_by_rows if points is rows else _normal_by_points
     vector, factor = _solution(parameters_of(density, extra)[0], *normal(objective, density, extra, points))
-    for _ in range(_CORRECTIONS):
+    for _ in range(_REFINEMENTS):
         loss, gradient = _loss_and_gradient(objective, density, extra, points, rows, vector)
         correction = jax.scipy.linalg.cho_solve((factor, True), gradient)
         decrement, vector = gradient @ correction, vector - correction

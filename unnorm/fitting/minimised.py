@@ -26,9 +26,7 @@ from unnorm.fitting.settle import Settled, settled
 def minimised(problem: Problem, finish: Callable = finished) -> Fit:
     """Minimise, from several starts if asked; then the sandwich; `finish` puts them into the user's terms."""
     objective, events = problem.objective, problem.events
-    found, signs = _minimum_from(problem, problem.density)
-    if not found.settled or signs.any():
-        found, signs = _from_the_data(problem) or (found, signs)
+    found, signs = _minimum(problem)
     if not np.isfinite(found.loss):
         raise ValueError(
             f"The loss of {type(objective).__name__} is {float(found.loss)} at the start of the fit of "
@@ -59,28 +57,37 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
     return fit
 
 
-def _minimum_from(problem: Problem, density) -> tuple[Settled, np.ndarray]:
+def _minimum(problem: Problem) -> tuple[Settled, np.ndarray]:
+    """The minimum from the user's start; where there is none, from the data's; at last in whitened coordinates."""
+    found, signs = _minimum_from(problem, problem.density)
+    if found.settled and not signs.any():
+        return found, signs
+    start = matched(problem.density, problem.events)
+    if start is not None:
+        again, other = _minimum_from(problem, start, whiten=True)
+        if again.settled and not other.any():
+            return again, other
+    if found.settled or not np.isfinite(found.loss):
+        return found, signs
+    return _minimum_from(problem, found.density, whiten=True)
+
+
+def _minimum_from(problem: Problem, density, whiten: bool = False) -> tuple[Settled, np.ndarray]:
     """The lowest minimum from a start, and the directions in which parameters run away from it (`runaways`)."""
     objective, events, key = problem.objective, problem.events, jax.random.key(problem.seed)
     extra = replace(problem, density=density).prepared(key)
     start = density.at(extra.shared.get("start", density.free()))  # where the objective brought the parameters near
 
     def minimum(density):
-        return settled(objective, density, extra, events, lambda loss: problem.shown.step(0.1, f"loss {loss:.6g}"))
+        def tell(loss):
+            problem.shown.step(0.1, f"loss {loss:.6g}")
+
+        return settled(objective, density, extra, events, tell, whiten)
 
     found = best_of(minimum, start, problem.restarts, jax.random.fold_in(key, 2), problem.findings)
     if not np.isfinite(found.loss) or not few(found.density, found.extra):
         return found, np.zeros(len(found.vector))
     return found, runaways(objective, found.density, found.extra, events)
-
-
-def _from_the_data(problem: Problem) -> tuple[Settled, np.ndarray] | None:
-    """The minimum from a start in the units of the data, if there is such a start and it leads to one."""
-    start = matched(problem.density, problem.events)
-    if start is None:
-        return None
-    found, signs = _minimum_from(problem, start)
-    return (found, signs) if found.settled and not signs.any() else None
 
 
 def _refuse_infinite(objective, density) -> None:
