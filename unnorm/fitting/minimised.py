@@ -38,12 +38,15 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
     problem.findings += objective.findings(density, extra, events)
     covariance = None
     if few(density, extra) or lasso_strengths(density, extra) is not None:
-        covariance = problem.covariance_or_finding(lambda: _covariance(problem, density, extra, signs.any()))
+        covariance = problem.covariance_or_finding(
+            lambda: _covariance(problem, density, extra, signs.any(), converged)
+        )
+        converged = converged and all(told.code != FindingCode.NOT_CONVERGED for told in problem.findings)
     else:
         problem.findings.append(
             Finding("there are too many parameters for a covariance", "use the bootstrap for errors", NOTE)
         )
-    if not converged and not signs.any():
+    if not found.settled and not signs.any():
         problem.findings.append(
             Finding(
                 f"the optimiser stopped after {found.steps} steps without reaching a minimum",
@@ -100,7 +103,7 @@ def _refuse_infinite(objective, density) -> None:
             )
 
 
-def _covariance(problem: Problem, density, extra, runs_away: bool) -> Covariance:
+def _covariance(problem: Problem, density, extra, runs_away: bool, at_minimum: bool) -> Covariance:
     """The sandwich; the parametric bootstrap where one lattice or graph was observed."""
     objective, events = problem.objective, problem.events
     if problem.penalty is not None:
@@ -108,7 +111,7 @@ def _covariance(problem: Problem, density, extra, runs_away: bool) -> Covariance
         if problem.penalty.lasso or problem.penalty.priors and objective.information_identity:
             return posterior_covariance(objective, density, extra, events)
     if runs_away or not isinstance(objective, PseudoLikelihood) or problem.rows > 1:
-        return sandwich(objective, density, extra, events, problem.clusters)
+        return sandwich(objective, density, extra, events, problem.clusters, at_minimum)
     key = jax.random.fold_in(jax.random.key(problem.seed), 1)
     covariance, told = parametric_covariance(objective, density, extra, events, key)
     problem.findings.append(told)

@@ -51,6 +51,15 @@ def mean_loss(objective, density, extra: Extra, events: dict, vector: jax.Array)
     return mean + extra.penalty.of_free(density, parameters_of(density, extra)[1](vector)[0])
 
 
+@jax.jit
+def slope_at(density, extra: Extra) -> jax.Array:
+    """The gradient of the penalties' smooth part along the vector of all that is estimated."""
+    vector, unravel = parameters_of(density, extra)
+    if extra.penalty is None:
+        return jnp.zeros_like(vector)
+    return jax.grad(lambda v: extra.penalty.of_free(density, unravel(v)[0]))(vector)
+
+
 def lasso_strengths(density, extra: Extra) -> jax.Array | None:
     """The lasso's strengths along the vector of all that is estimated; None without one."""
     if extra.penalty is None or not extra.penalty.lasso:

@@ -73,7 +73,8 @@ def whitening(scores: np.ndarray, floor: float) -> np.ndarray | None:
     covariance does. None where a singular value of the scaled scores is below `floor` times the largest.
     """
     centred = scores - scores.mean(0)
-    units = np.sqrt((centred**2).mean(0))
+    with np.errstate(over="ignore"):
+        units = np.sqrt((centred**2).mean(0))
     if not (np.all(np.isfinite(units)) and np.all(units > 0)):
         return None
     _, sizes, axes = np.linalg.svd(centred / units, full_matrices=False)
