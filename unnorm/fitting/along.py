@@ -15,11 +15,12 @@ from unnorm.fitting.inference import entries
 from unnorm.fitting.linear import quadratic
 from unnorm.fitting.minimised import minimised
 from unnorm.fitting.objectives import MaximumLikelihood, PseudoLikelihood, ScoreMatching
-from unnorm.fitting.optimise import lasso_strengths, mean_loss, parameters_of, settled
+from unnorm.fitting.optimise import lasso_strengths, mean_loss, parameters_of
 from unnorm.fitting.penalised import described
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.result import Fit
 from unnorm.messages import printed
+from unnorm.fitting.settle import settled
 from unnorm.methods import registry_name
 
 STRENGTHS, SMALLEST = 30, 0.01  # of the default grid; its last strength as a share of the first

@@ -21,6 +21,7 @@ from unnorm.fitting.penalised import told_of
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.replicated import Bootstrap, of_vectors
 from unnorm.fitting.result import Fit
+from unnorm.fitting.scaling import pseudo_inverse
 from unnorm.progress import Bar
 
 
@@ -47,7 +48,7 @@ def averaged(problem: Problem) -> Fit:
             information = information_of_rows(at(vector), extra, events, check_key)
         else:
             information = simulated.run_long(at(vector), events, check_key).information
-        return np.sqrt(np.diagonal(np.linalg.pinv(information, hermitian=True)) / rows)
+        return np.sqrt(np.diagonal(pseudo_inverse(information)) / rows)
 
     settled = settle(problem, errors_at)
     covariance = problem.covariance_or_finding(lambda: covariance_at(settled.vector, settled.extra))

@@ -12,8 +12,10 @@ import numpy as np
 from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
 from unnorm.fitting.existence import runaways
 from unnorm.fitting.inference import Covariance, NoCovariance, scores_and_curvature
-from unnorm.fitting.optimise import few, parameters_of, settled
+from unnorm.fitting.optimise import few, parameters_of
 from unnorm.fitting.replicates import data_sets
+from unnorm.fitting.scaling import pseudo_inverse
+from unnorm.fitting.settle import settled
 
 REPLICATES = 200
 _FEWEST, _MOSTLY = 0.5, 0.95  # shares of replicates with a finite estimate: fewer give no covariance, a warning
@@ -114,4 +116,4 @@ def parametric_covariance(objective, density, extra, events, key) -> tuple[Covar
         "read it as a parametric bootstrap: it holds if the model is true",
         NOTE if kept.mean() >= _MOSTLY else WARNING,
     )
-    return Covariance(total, np.zeros_like(total), np.linalg.pinv(curvature) / rows), told
+    return Covariance(total, np.zeros_like(total), pseudo_inverse(curvature) / rows), told

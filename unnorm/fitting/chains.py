@@ -95,7 +95,7 @@ def starting_tuning(kernel: Any, positions: dict) -> dict:
     else:
         tuning = dict(kernel.initial_tuning(flat.shape[1]))
     if "inverse_mass_matrix" in tuning and kernel.inverse_mass_matrix is None:
-        tuning["inverse_mass_matrix"] = jnp.var(flat, 0) + 1e-3
+        tuning["inverse_mass_matrix"] = jnp.where(jnp.var(flat, 0) > 0, jnp.var(flat, 0), 1.0)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, flat.dtype), tuning)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from unnorm.fitting.inference import scores_and_curvature
 from unnorm.fitting.optimise import few, mean_loss, parameters_of
+from unnorm.fitting.scaling import solve
 
 CRITERIA = {"score_matching": "smic (lower is better)", "nce": "ncic (lower is better)"}  # by objective
 
@@ -33,7 +34,7 @@ def information_criterion(fit) -> float:
         psi, curvature = scores_and_curvature(problem.objective, density, extra, events, vector)
         loss = float(mean_loss(problem.objective, density, extra, events, vector))
     meat = np.atleast_2d(np.cov(np.asarray(psi).T, ddof=0))
-    return float(problem.rows * loss + np.trace(np.linalg.solve(np.asarray(curvature), meat)))
+    return float(problem.rows * loss + np.trace(solve(np.asarray(curvature), meat)))
 
 
 def same_scale(one, other) -> bool:

@@ -12,8 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import norm
 
-from unnorm.fitting.optimise import hessian, losses, mean_loss, parameters_of
+from unnorm.diagnostics.verdict import ERROR, WARNING, Finding, FindingCode
+from unnorm.fitting import scaling
+from unnorm.fitting.optimise import hessian, losses, mean_loss, parameters_of, slope_at
 
+RESOLVED = 1e-12  # singular values of the scaled scores, of the largest, that are told from rounding
+_ILL_CONDITIONED = 1e-6  # smallest eigenvalue of the scaled H below which it has lost digits that the scores still have
+_OFF_MINIMUM = 0.1  # standard errors of the mean score by which it may be off zero at a minimum
+_LEAST_SQUARE = 1e-280  # of a score: below, sums of squares lose digits to underflow
 _SINGULAR = 1e-11  # smallest eigenvalue of the scaled H below which a direction is not identified
 
 
@@ -31,9 +37,15 @@ class Covariance(NamedTuple):
 class NoCovariance(ValueError):
     """Why there is no covariance, as a sentence, and what to do about it."""
 
-    def __init__(self, what: str, advice: str = "fix or penalise what the data do not identify, or use the bootstrap"):
+    def __init__(
+        self,
+        what: str,
+        advice: str = "fix or penalise what the data do not identify, or use the bootstrap",
+        severity: str = WARNING,
+        code: FindingCode = FindingCode.NO_STANDARD_ERRORS,
+    ):
         super().__init__(what)
-        self.advice = advice
+        self.finding = Finding(what, advice, severity, code)
 
 
 def row_scores(objective, density, extra, events, vector) -> jax.Array:
@@ -62,25 +74,80 @@ def scores_and_curvature(objective, density, extra, events, vector):
     return psi, hessian(lambda v: mean_loss(objective, density, extra, events, v), vector)
 
 
-def sandwich(objective, density, extra, events, clusters: np.ndarray | None = None) -> Covariance:
+def sandwich(
+    objective, density, extra, events, clusters: np.ndarray | None = None, at_minimum: bool = True
+) -> Covariance:
     """The robust covariance of a per-example objective at its minimum, everything that was estimated counted.
+
+    `at_minimum`: the optimiser says so, which the rows' scores must confirm.
 
     Rows of one cluster (numbered from 0) may depend on each other: their scores are summed before they are squared.
     """
     vector = parameters_of(density, extra)[0]
     psi, curvature = scores_and_curvature(objective, density, extra, events, vector)
+    if at_minimum and len(psi) > 1:
+        _refuse_slope(np.asarray(psi), np.asarray(slope_at(density, extra)))
     correction = objective.score_correction(density, extra, events)
-    psi = np.asarray(psi if correction is None else psi + correction)
-    drawn, shared = objective.noise_variance(density, extra, events), objective.shared_noise(density, extra, events)
-    curvature = np.asarray(curvature)
+    curvature, basis = _well_conditioned(objective, density, extra, events, np.asarray(psi), np.asarray(curvature))
+    psi = np.asarray(psi if correction is None else psi + correction) @ basis
+    drawn, shared = (
+        None if part is None else basis.T @ np.asarray(part) @ basis
+        for part in (objective.noise_variance(density, extra, events), objective.shared_noise(density, extra, events))
+    )
     if objective.information_identity and len(psi) == 1:  # a graph: only the model tells the spread of its score
         found = bread_and_meat(curvature, curvature, 1)
     else:
-        found = sandwich_of(psi, curvature, None if drawn is None else np.asarray(drawn), clusters)
-    if shared is None:
-        return found
-    noise = bread_and_meat(curvature, np.asarray(shared), 1).total
-    return found._replace(total=found.total + noise, simulation=found.simulation + noise)
+        found = sandwich_of(psi, curvature, drawn, clusters)
+    if shared is not None:
+        noise = bread_and_meat(curvature, shared, 1).total
+        found = found._replace(total=found.total + noise, simulation=found.simulation + noise)
+    return Covariance(*(basis @ part @ basis.T for part in found))
+
+
+def _well_conditioned(objective, density, extra, events, psi, curvature) -> tuple[np.ndarray, np.ndarray]:
+    """W'HW and W: the identity, or where H is ill-conditioned a basis in which the rows' scores are uncorrelated."""
+    basis, told = None, len(psi) > 1 and np.isfinite(curvature).all() and np.isfinite(psi).all()
+    if told and scaling.smallest_singular_value(curvature) < _ILL_CONDITIONED:
+        basis = scaling.whitening(psi, RESOLVED)
+    if basis is None:
+        return curvature, np.eye(psi.shape[1])
+    return np.asarray(_curvature_in(objective, density, extra, events, jnp.asarray(basis, psi.dtype))), basis
+
+
+@jax.jit
+def _curvature_in(objective, density, extra, events, basis: jax.Array) -> jax.Array:
+    """W'HW, by derivatives along the columns of W."""
+    vector = parameters_of(density, extra)[0]
+    return hessian(lambda y: mean_loss(objective, density, extra, events, vector + basis @ y), jnp.zeros_like(vector))
+
+
+def _refuse_slope(psi: np.ndarray, added: np.ndarray) -> None:
+    """Refuse an estimate at which the mean score, the penalty's slope `added`, is not zero beside its own error.
+
+    Rounding, overflow and underflow may stop an optimiser at any place; the scores tell in their own units.
+    """
+    size = np.abs(psi).max(0)
+    unit = np.where(size > 0, size, 1.0)
+    with np.errstate(all="ignore"):
+        mean, spread = (psi / unit).mean(0) + added / unit, (psi / unit).std(0)
+        off = np.sqrt(len(psi)) * np.abs(mean) / np.where(spread > 0, spread, 1.0)
+        squares = size**2
+    if not np.all(np.isfinite(squares)) or np.any((size > 0) & (squares < _LEAST_SQUARE)):
+        raise NoCovariance(
+            f"the scores of the rows reach {size.max():.1e} and {size.min():.1e}, whose squares leave the range of "
+            "floating-point numbers, so that neither the estimate nor its errors can be trusted",
+            "rescale the data and covariates to numbers around 1",
+            ERROR,
+            FindingCode.OVERFLOW,
+        )
+    if not np.all(off <= _OFF_MINIMUM):
+        raise NoCovariance(
+            f"the mean score at the estimate is {np.nanmax(off):.1e} of its standard errors away from zero: rounding "
+            "or overflow stopped the optimiser short of a minimum",
+            "centre and rescale the data and covariates to numbers around 1, or pass another start",
+            ERROR,
+            FindingCode.NOT_CONVERGED,
+        )
 
 
 def sandwich_of(
@@ -109,36 +176,35 @@ def bread_and_meat(curvature: np.ndarray, meat: np.ndarray, n: int, drawn: np.nd
     if not (np.isfinite(curvature).all() and np.isfinite(meat).all()):
         raise NoCovariance(
             "the scores or their derivatives are not finite at the estimate, so there are no standard errors",
-            "mend the density there, or keep its parameters off that place",
+            "correct the density there, rescale the data, or keep its parameters off that place",
+            ERROR,
+            FindingCode.OVERFLOW,
         )
-    scale = np.sqrt(np.abs(np.diagonal(curvature)))
-    scale = np.where(scale > 0, scale, 1.0)
-    smallest = np.linalg.svd(curvature / np.outer(scale, scale), compute_uv=False).min()
+    smallest = scaling.smallest_singular_value(curvature)
     if not smallest > _SINGULAR:
         raise NoCovariance(
             f"the information matrix is singular (smallest scaled singular value {smallest:.1e}): some parameters are "
-            "not identified by these data, so there are no standard errors"
+            "not identified by these data, so there are no standard errors",
+            code=FindingCode.NOT_IDENTIFIED,
         )
-    half = np.linalg.solve(curvature, np.linalg.cholesky(_positive(meat)))
-    total, inverse = half @ half.T / n, np.linalg.inv((curvature + curvature.T) / 2) / n
+    half = scaling.solve(curvature, _root(meat))
+    total, inverse = half @ half.T / n, scaling.inverse(curvature) / n
     if drawn is None:
         return Covariance(total, np.zeros_like(total), inverse)
-    half = np.linalg.solve(curvature, np.linalg.cholesky(_positive(drawn)))
+    half = scaling.solve(curvature, _root(drawn))
     return Covariance(total, half @ half.T / n, inverse)
 
 
-def _positive(matrix: np.ndarray) -> np.ndarray:
-    """Symmetrise; rounding may leave an eigenvalue at -1e-18, which a Cholesky factor does not forgive."""
-    matrix = (matrix + matrix.T) / 2
-    values, vectors = np.linalg.eigh(matrix)
-    floor = 1e-14 * max(values.max(), 1e-300)
-    if values.min() < -1e-6 * max(values.max(), 1e-300):
+def _root(matrix: np.ndarray) -> np.ndarray:
+    """R with R R' = M."""
+    root = scaling.covariance_root(matrix)
+    if root is None:
         raise NoCovariance(
             "the estimated covariance of the scores is not positive semi-definite: its Monte Carlo noise is too large, "
             "so there are no standard errors",
             "pass more rows, raise k, or use the bootstrap",
         )
-    return (vectors * np.maximum(values, floor)) @ vectors.T
+    return root
 
 
 def opened(value, bounds: tuple[float, float]):

@@ -21,6 +21,7 @@ from unnorm.fitting.marginal import (
     plan_of_z,
 )
 from unnorm.messages import counted, significant
+from unnorm.fitting.proper import vanishes_from
 from unnorm.partition.base import LogZ
 from unnorm.partition.driver import log_z as estimated
 from unnorm.partition.exact import Exact, Plan, has_plan, plan_for
@@ -82,9 +83,9 @@ def exact_log_z(
         return None, *_declared(density, vector, unravel, findings)
     if not has_plan(density):
         return None, None, None
-    why = _improper(density)
+    where = location(density, events)
+    why = _improper(density, where)
     if why is None:
-        where = location(density, events)
         plan = plan_for(density, *where)
         value, gradient = jax.value_and_grad(lambda v: log_z_on(density.at(unravel(v)[0]), plan))(vector)
         if np.isfinite(value):
@@ -140,12 +141,15 @@ def _declared(density, vector, unravel, findings: list[Finding]) -> tuple[np.nda
     return None, None
 
 
-def _improper(density) -> str | None:
-    """Why Z is infinite or no number; the nodes of a plan end somewhere, and a rising density looks finite on them."""
+def _improper(density, where: tuple) -> str | None:
+    """Why Z is infinite or no number; the nodes of a plan end somewhere, and a rising density looks finite on them.
+
+    What `Exact` says of distances in the density's own units is held against a look in the units of the data.
+    """
     if all(support.states is not None for support in density.variables.values()):
         return None
     found = Exact()(density, jax.random.key(0))
-    if np.isfinite(found.value):
+    if np.isfinite(found.value) or vanishes_from(density, *where):
         return None
     what = next(finding.what for finding in found.findings if finding.severity == ERROR)
     return what.partition("normalized: ")[2] or what

@@ -16,11 +16,14 @@ from unnorm.fitting import proximal
 from unnorm.fitting.base import Extra
 from unnorm.fitting.drawn import size_of
 from unnorm.fitting.optimise import NEWTON_LIMIT, Minimum, lasso_strengths, parameters_of
+from unnorm.fitting.relaxed import back_inside, relaxed
+from unnorm.fitting.scaling import scaled
 from unnorm.supports import _PyTree
 
 _TRIALS = 6  # random directions in which the loss is tried
 _ENTRIES, _MOST = 2**23, 2**26  # of ∂r/∂θ at once; at all the points
 _LARGEST, _CORRECTIONS = 4000, 3  # parameters of a lasso by H; solves of one
+_REFINEMENTS = 10  # of a solution: each gains the digits of one solve, and a start may be off by 10^80
 
 
 class Rows(NamedTuple):
@@ -42,13 +45,29 @@ def solved(objective, density, extra: Extra, events: dict) -> Minimum | None:
     if extra.penalty is not None:
         return _sparse(objective, density, extra, events)
     rows = _rows(objective, density, extra, events)
-    if rows is None:
-        return None
+    if rows is not None:
+        return _solved(objective, density, extra, rows)
+    without_bounds = relaxed(density)
+    rows = None if without_bounds is None else _rows(objective, without_bounds, extra, events)
+    found = None if rows is None else _solved(objective, without_bounds, extra, rows)
+    return found and _within_bounds(density, without_bounds, extra, found)
+
+
+def _solved(objective, density, extra: Extra, rows: Rows) -> Minimum | None:
     points = _points_for(density, rows)
     found = None if points is None else _minimum(objective, density, extra, points, rows)
     if found is None and parameters_of(density, extra)[0].size <= NEWTON_LIMIT:
         found = _minimum(objective, density, extra, rows, rows)
     return found
+
+
+def _within_bounds(density, without_bounds, extra: Extra, found: Minimum) -> Minimum | None:
+    """A minimum found without bounds, in the coordinates of the bounded parameters; None where it breaks them."""
+    free, learned = parameters_of(without_bounds, extra)[1](found.vector)
+    inside = back_inside(density, without_bounds.at(free).parameters)
+    if inside is None:
+        return None
+    return found._replace(vector=parameters_of(inside, extra._replace(learned=learned))[0])
 
 
 def quadratic(objective, density, extra: Extra, events: dict) -> Quadratic | None:
@@ -77,7 +96,7 @@ def _sparse(objective, density, extra: Extra, events: dict) -> Minimum | None:
         smooth, gradient = _loss_and_gradient(objective, density, extra, rows, rows, x)
         left = jnp.sum(proximal.least_slopes(x, gradient, strengths) ** 2 / jnp.diagonal(held.normal))
         loss = smooth + strengths @ jnp.abs(x)
-        if bool(left <= (1e-18 if x.dtype == jnp.float64 else 1e-9) * (1 + jnp.abs(loss))):
+        if bool(left <= _tolerance(x) * jnp.abs(loss)):
             return Minimum(x, loss, left, jnp.asarray(1), loss[None])
         slope = gradient - held.normal @ x
     return None
@@ -122,15 +141,17 @@ def _equal_in_moments(rows: Rows) -> dict:
     flat = jnp.concatenate([value.reshape(len(value), -1) for value in jax.tree.leaves(rows.events)], 1)
     mean, size = rows.weights @ flat / len(flat), flat.shape[1]
     centred = jnp.sqrt(rows.weights)[:, None] * (flat - mean)
-    variances, axes = jnp.linalg.eigh(centred.T @ centred / len(flat))
+    inside, units = scaled(centred.T @ centred / len(flat))
+    variances, axes = jnp.linalg.eigh(inside)
     # the corners of a regular simplex around 0 have mean 0 and equal variances
     corners = jnp.asarray(np.sqrt(size + 1) * scipy.linalg.helmert(size + 1).T, flat.dtype)
-    return jax.vmap(unravel)(mean + corners @ (axes * jnp.sqrt(jnp.maximum(variances, 0.0))).T)
+    roots = units[:, None] * axes * jnp.sqrt(jnp.maximum(variances, 0.0))
+    return jax.vmap(unravel)(mean + corners @ roots.T)
 
 
 @jax.jit
 def _is_affine(objective, density, extra: Extra, events: dict) -> jax.Array:
-    """Whether t(θ + 2u) + 2 t(θ − u) − 3 t(θ) vanishes for a and r, at random u of two lengths."""
+    """Whether t(θ + 2u) + 2 t(θ − u) − 3 t(θ) vanishes for a and every entry of r, at random u of two lengths."""
     start = parameters_of(density, extra)[0]
     lengths = jnp.where(jnp.arange(_TRIALS) % 2 == 0, 1.0, 10.0).astype(start.dtype)
     steps = lengths[:, None] * jax.random.normal(jax.random.key(0), (_TRIALS, start.size), start.dtype)
@@ -141,23 +162,31 @@ def _is_affine(objective, density, extra: Extra, events: dict) -> jax.Array:
             return ravel_pytree(_terms_at(objective, density, extra, event, start + place * step))[0]
 
         parts = jax.lax.map(at, places) * signs[:, None]
-        # written so that a NaN does not hold
-        return jnp.max(jnp.abs(parts.sum(0))) <= jnp.sqrt(jnp.finfo(start.dtype).eps) * jnp.max(jnp.abs(parts))
+        # entry by entry, for each has its own units; written so that a NaN does not hold
+        largest = jnp.max(jnp.abs(parts), 0)
+        return jnp.all(jnp.abs(parts.sum(0)) <= jnp.sqrt(jnp.finfo(start.dtype).eps) * largest)
 
     return jnp.all(jax.lax.map(lambda step: jax.vmap(lambda event: holds(event, step))(events), steps))
 
 
 def _minimum(objective, density, extra: Extra, points: Rows, rows: Rows) -> Minimum | None:
-    """Solve on the points, then check the gradient on the rows and take what it says as one more correction."""
+    """Solve on the points, then check the gradient on the rows and take what it says as corrections."""
     normal = _normal_by_rows if points is rows else _normal_by_points
     vector, factor = _solution(parameters_of(density, extra)[0], *normal(objective, density, extra, points))
-    loss, gradient = _loss_and_gradient(objective, density, extra, points, rows, vector)
-    correction = jax.scipy.linalg.cho_solve((factor, True), gradient)
-    decrement = gradient @ correction
-    tolerance = (1e-18 if vector.dtype == jnp.float64 else 1e-9) * (1 + jnp.abs(loss))
-    if not bool(decrement <= tolerance):  # also where there is no Cholesky factor
-        return None
-    return Minimum(vector - correction, loss, decrement, jnp.asarray(1), loss[None])
+    for _ in range(_REFINEMENTS):
+        loss, gradient = _loss_and_gradient(objective, density, extra, points, rows, vector)
+        correction = jax.scipy.linalg.cho_solve((factor, True), gradient)
+        decrement, vector = gradient @ correction, vector - correction
+        if bool(decrement <= _tolerance(vector) * jnp.abs(loss)):
+            return Minimum(vector, loss, decrement, jnp.asarray(1), loss[None])
+        if not bool(jnp.isfinite(decrement)):  # there is no Cholesky factor
+            return None
+    return None
+
+
+def _tolerance(vector: jax.Array) -> float:
+    """Of g'H⁻¹g over the loss, whose units it has: those of 1/x²."""
+    return 1e-18 if vector.dtype == jnp.float64 else 1e-9
 
 
 @jax.jit

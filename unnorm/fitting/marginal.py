@@ -65,11 +65,18 @@ def location(density: Density, events: dict) -> tuple[dict | None, dict | None]:
     charted, latent = density.charted(), latent_in(density, events)
     free = unconstrained(charted, events)
     centre = {name: jnp.mean(value, 0) for name, value in free.items()}
-    scale = {name: jnp.std(value, 0) + 1e-3 for name, value in free.items()}
+    scale = {name: _spread(value) for name, value in free.items()}
     if any(not density.variables[name].discrete for name in latent):
         found = location_of_rows(of_latent(density, events), events)
         centre, scale = centre | found[0], scale | found[1]
     return centre, scale
+
+
+def _spread(values: jax.Array) -> jax.Array:
+    """The standard deviation of every column, without absolute floor; of one that is constant its size, or 1."""
+    spread, size = jnp.std(values, 0), jnp.max(jnp.abs(values), 0)
+    resolved = spread > 1e-13 * size
+    return jnp.where(resolved, spread, jnp.where(size > 0, size, 1.0))
 
 
 def plan_of_z(density: Density, events: dict, where: tuple | None = None) -> Plan | None:

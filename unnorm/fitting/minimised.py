@@ -2,66 +2,95 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import numpy as np
 
-from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.diagnostics.verdict import NOTE, Finding, FindingCode
 from unnorm.fitting.bootstrap import parametric_covariance
 from unnorm.fitting.existence import runaways, tell_runaways
 from unnorm.fitting.finished import finished
 from unnorm.fitting.inference import Covariance, sandwich
+from unnorm.fitting.matched import matched
 from unnorm.fitting.objectives import PseudoLikelihood
-from unnorm.fitting.optimise import few, lasso_strengths, settled
+from unnorm.fitting.optimise import few, lasso_strengths
 from unnorm.fitting.penalised import posterior_covariance, told_of
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.replicated import bootstrapped
 from unnorm.fitting.restarts import best_of
 from unnorm.fitting.result import Fit
+from unnorm.fitting.settle import Settled, settled
 
 
 def minimised(problem: Problem, finish: Callable = finished) -> Fit:
     """Minimise, from several starts if asked; then the sandwich; `finish` puts them into the user's terms."""
-    objective, density, events = problem.objective, problem.density, problem.events
-    key = jax.random.key(problem.seed)
-    extra = problem.prepared(key)
-    density = density.at(extra.shared.get("start", density.free()))  # where the objective brought the parameters near
-
-    def minimum(density):
-        return settled(objective, density, extra, events, lambda loss: problem.shown.step(0.1, f"loss {loss:.6g}"))
-
-    found = best_of(minimum, density, problem.restarts, jax.random.fold_in(key, 2), problem.findings)
+    objective, events = problem.objective, problem.events
+    found, signs = _minimum(problem)
     if not np.isfinite(found.loss):
         raise ValueError(
             f"The loss of {type(objective).__name__} is {float(found.loss)} at the start of the fit of "
             f"{problem.p.name}; expected a finite number; pass start= parameters at which the density and its "
             "derivatives are finite on the data."
         )
-    density, extra, converged = found.density, found.extra, found.settled
+    density, extra, converged = found.density, found.extra, found.settled and not signs.any()
     _refuse_infinite(objective, density)
     problem.findings += objective.findings(density, extra, events)
-    covariance, signs = None, np.zeros(len(found.vector))
-    enough = few(density, extra)
-    if enough:
-        signs = runaways(objective, density, extra, events)
-        converged = converged and not signs.any()
-    if enough or lasso_strengths(density, extra) is not None:
-        covariance = problem.covariance_or_finding(lambda: _covariance(problem, density, extra, signs.any()))
+    covariance = None
+    if few(density, extra) or lasso_strengths(density, extra) is not None:
+        covariance = problem.covariance_or_finding(
+            lambda: _covariance(problem, density, extra, signs.any(), converged)
+        )
+        converged = converged and all(told.code != FindingCode.NOT_CONVERGED for told in problem.findings)
     else:
         problem.findings.append(
             Finding("there are too many parameters for a covariance", "use the bootstrap for errors", NOTE)
         )
-    if not converged and not signs.any():
+    if not found.settled and not signs.any():
         problem.findings.append(
             Finding(
                 f"the optimiser stopped after {found.steps} steps without reaching a minimum",
                 "look for parameters that run away (an empty cell, a flat direction), fix them or pass another start",
+                code=FindingCode.NOT_CONVERGED,
             )
         )
     fit = finish(problem, density, extra, covariance, converged, found.history)
     tell_runaways(fit, density, extra, signs)
     fit._again = functools.partial(bootstrapped, problem, density, extra)
     return fit
+
+
+def _minimum(problem: Problem) -> tuple[Settled, np.ndarray]:
+    """The minimum from the user's start; where there is none, from the data's; at last in whitened coordinates."""
+    found, signs = _minimum_from(problem, problem.density)
+    if found.settled and not signs.any():
+        return found, signs
+    start = matched(problem.density, problem.events)
+    if start is not None:
+        again, other = _minimum_from(problem, start, whiten=True)
+        if again.settled and not other.any():
+            return again, other
+    if found.settled or not np.isfinite(found.loss):
+        return found, signs
+    return _minimum_from(problem, found.density, whiten=True)
+
+
+def _minimum_from(problem: Problem, density, whiten: bool = False) -> tuple[Settled, np.ndarray]:
+    """The lowest minimum from a start, and the directions in which parameters run away from it (`runaways`)."""
+    objective, events, key = problem.objective, problem.events, jax.random.key(problem.seed)
+    extra = replace(problem, density=density).prepared(key)
+    start = density.at(extra.shared.get("start", density.free()))  # where the objective brought the parameters near
+
+    def minimum(density):
+        def tell(loss):
+            problem.shown.step(0.1, f"loss {loss:.6g}")
+
+        return settled(objective, density, extra, events, tell, whiten)
+
+    found = best_of(minimum, start, problem.restarts, jax.random.fold_in(key, 2), problem.findings)
+    if not np.isfinite(found.loss) or not few(found.density, found.extra):
+        return found, np.zeros(len(found.vector))
+    return found, runaways(objective, found.density, found.extra, events)
 
 
 def _refuse_infinite(objective, density) -> None:
@@ -74,7 +103,7 @@ def _refuse_infinite(objective, density) -> None:
             )
 
 
-def _covariance(problem: Problem, density, extra, runs_away: bool) -> Covariance:
+def _covariance(problem: Problem, density, extra, runs_away: bool, at_minimum: bool) -> Covariance:
     """The sandwich; the parametric bootstrap where one lattice or graph was observed."""
     objective, events = problem.objective, problem.events
     if problem.penalty is not None:
@@ -82,7 +111,7 @@ def _covariance(problem: Problem, density, extra, runs_away: bool) -> Covariance
         if problem.penalty.lasso or problem.penalty.priors and objective.information_identity:
             return posterior_covariance(objective, density, extra, events)
     if runs_away or not isinstance(objective, PseudoLikelihood) or problem.rows > 1:
-        return sandwich(objective, density, extra, events, problem.clusters)
+        return sandwich(objective, density, extra, events, problem.clusters, at_minimum)
     key = jax.random.fold_in(jax.random.key(problem.seed), 1)
     covariance, told = parametric_covariance(objective, density, extra, events, key)
     problem.findings.append(told)

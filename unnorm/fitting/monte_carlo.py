@@ -20,6 +20,7 @@ from jax.scipy.special import logsumexp
 
 from unnorm.diagnostics.verdict import ERROR, Finding
 from unnorm.fitting.chains import prepared_kernel, r_hat, starting_tuning, stretch, unconstrained
+from unnorm.fitting.scaling import ridged, solve
 from unnorm.partition.nodes import Plan
 
 ENOUGH = 0.9  # effective share of the draws at which they need not be drawn anew
@@ -77,7 +78,7 @@ def scoring_step(density, events: dict, reached: dict) -> tuple[jax.Array, jax.A
     scores = score(vector, late)
     gradient, centred = score(vector, events).mean(0) - scores.mean(0), scores - scores.mean(0)
     metric = centred.T @ centred / len(scores)
-    step = jnp.linalg.solve(metric + jnp.diag(1e-3 * jnp.diagonal(metric) + 1e-10), gradient)
+    step = solve(ridged(metric), gradient)
     length = jnp.sqrt(jnp.maximum(gradient @ step, 0.0))
     held, step = Plan(late, -energies(density, late)), step / jnp.maximum(1.0, length)
 
@@ -162,7 +163,7 @@ def recession(density, events: dict, plan: Plan) -> jax.Array:
     vector, unravel = ravel_pytree(density.free())
     score = jax.vmap(jax.grad(lambda v, event: density.at(unravel(v)).log_density(event)), (None, 0))
     drawn, mean = score(vector, plan.events), score(vector, events).mean(0)
-    slack = 1e-9 * (1 + jnp.abs(mean))
+    slack = 1e-9 * (jnp.abs(mean) + drawn.std(0))
     upwards, downwards = mean >= drawn.max(0) - slack, mean <= drawn.min(0) + slack
     return jnp.where(upwards & downwards, jnp.sign(vector), upwards.astype(int) - downwards.astype(int)).astype(int)
 

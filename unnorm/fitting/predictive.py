@@ -60,7 +60,7 @@ def simulate(
         try:
             drawn = data_sets(density, problem.events, jax.random.key(seed), replicates, rows, progress)
         except NoCovariance as reason:
-            raise ValueError(f"{str(reason)[0].upper()}{str(reason)[1:]}; {reason.advice}.") from None
+            raise ValueError(f"{str(reason)[0].upper()}{str(reason)[1:]}; {reason.finding.advice}.") from None
         drawn, observed = jax.tree.map(np.asarray, (drawn, problem.events))
     attributes = {
         "density": fit.density.name,

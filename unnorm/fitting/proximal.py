@@ -13,6 +13,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from unnorm.fitting.scaling import scaled
+
 NEWTON_STEPS, GRADIENT_STEPS = 200, 20_000
 _SWEEPS, _ROUNDS = 10, 50  # coordinate sweeps between two solves on the support; such rounds
 
@@ -47,8 +49,8 @@ def newton_steps(
 
     def gap(x, gradient, curvature):
         diagonal = jnp.abs(jnp.diagonal(curvature))
-        floor = jnp.finfo(x.dtype).eps * jnp.max(diagonal) + jnp.finfo(x.dtype).tiny
-        return jnp.sum(least_slopes(x, gradient, strengths) ** 2 / jnp.maximum(diagonal, floor))
+        flat = jnp.max(diagonal) + jnp.finfo(x.dtype).tiny  # the unit of a coordinate without curvature
+        return jnp.sum(least_slopes(x, gradient, strengths) ** 2 / jnp.where(diagonal > 0, diagonal, flat))
 
     def go_on(carry):
         _, _, left, damping, step, _ = carry
@@ -78,9 +80,8 @@ def newton_steps(
 
 def _made_convex(curvature: jax.Array) -> jax.Array:
     """|eigenvalues| in units of the diagonal, none smaller than rounding: downhill all the same."""
-    scale = jnp.sqrt(jnp.abs(jnp.diagonal(curvature)))
-    scale = jnp.maximum(scale, 1e-8 * jnp.max(scale))
-    values, vectors = jnp.linalg.eigh(curvature / jnp.outer(scale, scale))
+    inside, scale = scaled(curvature)
+    values, vectors = jnp.linalg.eigh(inside)
     floor = len(values) * jnp.finfo(curvature.dtype).eps * jnp.max(jnp.abs(values))
     convex = (vectors * jnp.maximum(jnp.abs(values), floor)) @ vectors.T * jnp.outer(scale, scale)
     return jnp.where(values[0] > floor, curvature, convex)

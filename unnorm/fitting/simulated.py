@@ -33,6 +33,7 @@ from unnorm.fitting.optimise import NEWTON_LIMIT, hessian, lasso_strengths
 from unnorm.fitting.penalised import refuse_lassos_errors
 from unnorm.fitting.penalties import slope_and_curvature
 from unnorm.fitting.proximal import least_slopes
+from unnorm.fitting.scaling import solve
 from unnorm.partition.rows import count_of
 
 _REPLICATES = 100  # negatives per datum behind J and H of CD-k
@@ -219,7 +220,7 @@ def fixed_point_finding(objective, density, extra, events, key) -> list[Finding]
     uphill, strengths = data.mean(0) - slope - run.batches, lasso_strengths(density, extra)
     if strengths is not None:
         uphill = -np.asarray(least_slopes(ravel_pytree(density.free())[0], -uphill, strengths))
-    shifts = np.linalg.solve(information, uphill.T) / errors[:, None]
+    shifts = solve(information, uphill.T) / errors[:, None]
     shift, noise = np.abs(shifts.mean(1)), shifts.std(1, ddof=1) / np.sqrt(len(run.batches))
     worst = int(np.argmax(shift))
     if shift[worst] <= 0.25 or shift[worst] <= 4 * noise[worst]:

@@ -20,6 +20,7 @@ from jax.flatten_util import ravel_pytree
 from unnorm.fitting import proximal
 from unnorm.fitting.optimise import NEWTON_LIMIT, lasso_strengths
 from unnorm.fitting.penalties import slope_and_curvature
+from unnorm.fitting.scaling import inverse, ridged, solve
 from unnorm.partition.rows import count_of
 
 APPROACH_GAIN, AVERAGE_GAIN = 0.5, 0.2
@@ -118,18 +119,14 @@ def _metric_step(
 
     It ends at the minimum of g'z + (z − x)'M(z − x) / (2 gain) + Σ strength |z|.
     """
-    ridged = _ridged(metric)
+    regular = ridged(metric)
     if strengths is None:
-        step = jnp.linalg.solve(ridged, gradient)
+        step = solve(regular, gradient)
         length = jnp.sqrt(jnp.maximum(gradient @ step, 0.0))
         return vector - gain * step / jnp.maximum(1.0, length), length
-    end = proximal.of_quadratic(ridged / gain, gradient - ridged @ vector / gain, vector, strengths)
-    length = jnp.sqrt((end - vector) @ ridged @ (end - vector)) / gain
+    end = proximal.of_quadratic(regular / gain, gradient - regular @ vector / gain, vector, strengths)
+    length = jnp.sqrt((end - vector) @ regular @ (end - vector)) / gain
     return jnp.where(length > 1, vector + (end - vector) / length, end), length  # a zero stays one
-
-
-def _ridged(metric):
-    return metric + jnp.diag(1e-3 * jnp.diagonal(metric) + 1e-10)
 
 
 def settle(objective, density, extra, events, key, standard_errors: Callable, shown, steps, batch_size) -> Settled:
@@ -165,13 +162,13 @@ def settle(objective, density, extra, events, key, standard_errors: Callable, sh
     while not converged and done < last:
         vectors, gradients, acceptance = advance(AVERAGE_GAIN)
         if strengths is not None:  # where the loss alone, as these steps see it, has its minimum
-            vectors = vectors - np.linalg.solve(_ridged(walk.metric), gradients.T).T
+            vectors = vectors - np.asarray(solve(ridged(walk.metric), jnp.asarray(gradients.T))).T
         kept.append(vectors)
         if len(kept) % AVERAGED and done < last:
             continue
         average, error = _average(np.concatenate(kept))
         if strengths is not None:
-            average, error = _shrunk(average, error, _ridged(walk.metric), strengths)
+            average, error = _shrunk(average, error, ridged(walk.metric), strengths)
         errors = standard_errors(average, walk.extra) if errors is None else errors
         worst = np.inf if errors is None else np.max(error / errors)
         converged = bool(len(kept) >= 2 * AVERAGED and worst <= ENOUGH)
@@ -184,7 +181,7 @@ def _near(change: np.ndarray, metric: np.ndarray, rows: int) -> bool:
     """Whether the iterates' mean has stopped moving, against the standard error that the metric stands for."""
     if not metric.size:
         return False
-    return bool(np.all(np.abs(change) <= np.sqrt(np.diagonal(np.linalg.inv(_ridged(metric))) / rows)))
+    return bool(np.all(np.abs(change) <= np.sqrt(np.diagonal(inverse(np.asarray(ridged(metric)))) / rows)))
 
 
 def _average(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

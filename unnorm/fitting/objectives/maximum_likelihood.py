@@ -26,6 +26,7 @@ from unnorm.fitting.marginal import (
 from unnorm.fitting.optimise import NEWTON_LIMIT, parameters_of
 from unnorm.methods import method, static
 from unnorm.partition.exact import has_plan
+from unnorm.partition.nodes import Plan, log_integral
 from unnorm.partition.rows import AT_ONCE, count_of, log_z_of_rows
 
 _TOLERANCE = 1e-9  # nats by which log Z may change on new nodes before the fit goes on with them
@@ -126,6 +127,8 @@ class MaximumLikelihood(PerExample):
 
     def _with_plans(self, density, events) -> Extra:
         shared = {"plan": plan_of_z(density, events), "latent": plan_of_latent(density, events)}
+        if not density.covariates and shared["plan"] is not None and not latent_in(density, events):
+            shared["reference"] = _middle(events)
         found = distinct(covariates_of(density, events)) if density.covariates else None
         if found is None:
             return Extra(shared=shared)
@@ -162,6 +165,8 @@ class MaximumLikelihood(PerExample):
         return bool(np.all(np.abs(moved) <= _STILL * np.sqrt(variance)))
 
     def losses(self, density, extra, events):
+        if "reference" in extra.shared:
+            return _beside(density, extra.shared["reference"], extra.shared["plan"], events)
         return self._log_z(density, extra, events) - log_evidence(density, events, extra.shared.get("latent"))
 
     def _log_z(self, density, extra, events) -> jax.Array:
@@ -188,3 +193,23 @@ class MaximumLikelihood(PerExample):
             what = "one row of data has no spread, so that the standard errors are those of the inverse information"
             found.append(Finding(what, "believe them as far as the model is true", NOTE))
         return found
+
+
+def _middle(events: dict) -> dict:
+    """The row that is nearest to the mean of all, in standard deviations."""
+    flat = jnp.concatenate([jnp.reshape(value, (len(value), -1)) for value in jax.tree.leaves(events)], 1)
+    spread = jnp.std(flat, 0)
+    distance = jnp.sum(((flat - flat.mean(0)) / jnp.where(spread > 0, spread, 1.0)) ** 2, 1)
+    row = int(jnp.argmin(jnp.nan_to_num(distance, nan=jnp.inf)))
+    return {name: jnp.asarray(value)[row] for name, value in events.items()}
+
+
+def _beside(density, reference: dict, plan: Plan, events: dict) -> jax.Array:
+    """log Z - log p̃(x_i), both with log p̃ of a reference event taken off.
+
+    It is the same number. The derivatives of log p̃ - log p̃(reference) are small where the data are far from 0, and
+    the Hessian of log Z, which is their covariance, is not a difference of large squares.
+    """
+    height = density.log_density(reference)
+    log_z = log_integral(density, plan.events, plan.log_weights - height)
+    return log_z - (jax.vmap(density.log_density)(events) - height)

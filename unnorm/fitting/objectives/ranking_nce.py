@@ -11,6 +11,7 @@ from unnorm.fitting.inference import row_scores, scores_and_curvature
 from unnorm.fitting.noise import WithNoise, noise_log_ratios, point_at, total_of
 from unnorm.fitting.optimise import parameters_of
 from unnorm.fitting.result import FitLogZ
+from unnorm.fitting.scaling import solve
 from unnorm.methods import method
 
 _DRAWN = ("noise", "on_noise")
@@ -80,7 +81,7 @@ def _log_z_variances(objective: RankingNCE, density, extra: Extra, events: dict,
     def log_z(vector):
         return jax.nn.logsumexp(noise_log_ratios(objective, density.at(unravel(vector)[0]), extra, events))
 
-    pull = jnp.linalg.solve(curvature.T, jax.grad(log_z)(vector))
+    pull = solve(curvature.T, jax.grad(log_z)(vector))
     influence = weights - (psi if correction is None else psi + correction) @ pull
     difference = weights - jnp.roll(weights, 1) - (psi - other) @ pull
     n = len(weights)

@@ -1,0 +1,40 @@
+"""Whether a fitted density has a finite integral, looked at in the units of the data."""
+
+import numpy as np
+
+from unnorm.partition.counts import lone_count
+from unnorm.partition.exact import most_states
+from unnorm.partition.frame import WIDEST, endless_line
+from unnorm.partition.grid import Integrand, leaks, reach
+from unnorm.partition.nodes import Frame, as_flat, free_size
+from unnorm.partition.quadrature import VANISHING
+
+_TOLERANCE, _HUGE = 1e-8, 1e299  # of the mass that may lie beyond all numbers; a log mass that stands for infinity
+
+
+def vanishes_from(density, centre: dict | None, scale: dict | None) -> bool:
+    """Whether the mass of p̃ vanishes in every direction away from the data, in distances of the data's spread.
+
+    A direction along which a density falls over 10^12 looks endless at the distances 1 and 10^8.
+
+    Args:
+        density: bare; at most three continuous dimensions.
+        centre: ``{name: array of the free shape}``, the data's mean in unconstrained coordinates; None: False.
+        scale: as `centre`, the data's standard deviation.
+    """
+    density = density.charted()
+    size = free_size(density)
+    if centre is None or scale is None or not size or lone_count(density):
+        return False
+    place, spread = as_flat(density, centre, "centre"), as_flat(density, scale, "scale")
+    integrand = Integrand(density, most_states(size))
+    found = reach(integrand, Frame(place, np.diag(spread)), np.full(size, WIDEST))
+    if not abs(found.total) < _HUGE or found.nan.any():
+        return False
+    if any(end.fall < VANISHING for end in leaks(found, _TOLERANCE)):
+        return False
+
+    def standardised(points):
+        return integrand(place + spread * points)[0]
+
+    return size == 1 or endless_line(standardised, np.zeros((1, size)), np.eye(size)[None]) is None
