@@ -101,6 +101,13 @@ class PerExample:
         """Return ±1 for each coordinate that is known to run off to infinity, 0 for others; None: look at the loss."""
         return None
 
+    def margins(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
+        """Return differences of log p̃ in each of which the loss falls for ever (`margins`); None: they are not known.
+
+        Where they are affine in all that is estimated, directions of recession are found from them exactly.
+        """
+        return None
+
     def findings(self, density: Density, extra: Extra, events: dict) -> list[Finding]:
         """Return what the user should know of how well this objective serves these data, at the fit."""
         return []

@@ -8,9 +8,10 @@ import numpy as np
 
 from unnorm.diagnostics.verdict import NOTE, Finding
 from unnorm.fitting.bootstrap import parametric_covariance
-from unnorm.fitting.existence import runaways, tell_runaways
+from unnorm.fitting.existence import runaways
 from unnorm.fitting.finished import finished
 from unnorm.fitting.inference import Covariance, sandwich
+from unnorm.fitting.no_estimate import tell_runaways
 from unnorm.fitting.objectives import PseudoLikelihood
 from unnorm.fitting.optimise import few, lasso_strengths, settled
 from unnorm.fitting.penalised import posterior_covariance, told_of

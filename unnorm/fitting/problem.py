@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import WARNING, Finding
+from unnorm.diagnostics.verdict import WARNING, Finding, FindingCode
 from unnorm.fitting.base import Extra
 from unnorm.fitting.inference import Covariance, NoCovariance
 from unnorm.progress import Bar
@@ -65,5 +65,5 @@ class Problem:
         try:
             return compute()
         except NoCovariance as reason:
-            self.findings.append(Finding(str(reason), reason.advice, WARNING))
+            self.findings.append(Finding(str(reason), reason.advice, WARNING, FindingCode.NO_STANDARD_ERRORS))
             return None
