@@ -66,6 +66,8 @@ class PerExample:
     in_pairs: ClassVar[bool] = False  # a row's loss needs all rows: derivatives are taken of all rows together
     in_units_of_data: ClassVar[bool] = False  # data in other units change the loss, not by a constant alone
 
+    smooths_data: ClassVar[bool] = False  # noise is added to the data: columns without spread do no harm
+
     def refuse(self, density: Density) -> str | None:
         return None
 

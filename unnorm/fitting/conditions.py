@@ -22,6 +22,7 @@ _MASS = 1e-3  # of the largest density on a line: a wall below it takes no mass 
 _JUMP = 1e-3  # of a slope times the data's standard deviation: a smaller jump is rounding
 _STAYS = 0.3  # share of a jump that must be left when it has been narrowed down: a steep slope is none
 _STEP = 0.1  # of the parameters, to see whether a kink moves with them
+_AWAY = 20.0  # unconstrained parameters beyond this have run away: e^20 is 5e8
 _NEAR = (1e-2, 1e-4, 1e-6)  # distances to a wall, in standard deviations, at which the density is looked at
 _ADVICE = (
     "declare the support (un.Positive, un.Interval, or un.truncate), or use un.objectives.MaximumLikelihood or NCE",
@@ -92,8 +93,9 @@ def _line(density, sample: dict, points: jax.Array, *, name: str, column) -> tup
             value = event[name]
             return density.log_density(event | {name: value.reshape(-1).at[column].set(x).reshape(value.shape)})
 
-        first = jax.grad(f)
-        return f(point), *jax.jvp(first, (point,), (jnp.ones_like(point),))
+        one = (jnp.ones_like(point),)
+        (value, slope), (_, bend) = jax.jvp(lambda x: jax.jvp(f, (x,), one), (point,), one)
+        return value, slope, bend
 
     return jax.vmap(lambda event: jax.vmap(lambda point: at(event, point))(points))(sample)
 
@@ -125,10 +127,10 @@ def _jump(line, kind: str, grid, upper, lower, unit: float, dtype) -> float | No
         steps = np.diff(grid)
         excess = np.abs(np.diff(upper, axis=1) - steps * (lower[:, 1:] + lower[:, :-1]) / 2) * unit
     excess = np.where(np.isfinite(excess), excess, 0.0)
-    level = np.nanmax(np.where(np.isfinite(upper), np.abs(upper), 0.0)) if kind == "kink" else 1.0
+    level = np.max(np.where(np.isfinite(upper), np.abs(upper), 0.0)) if kind == "kink" else 1.0
     row, place = np.unravel_index(excess.argmax(), excess.shape)
     first = excess[row, place]
-    if not first > _JUMP * (1 + level * unit):
+    if not first > max(_JUMP * level * unit, np.finfo(dtype).eps ** 0.75):
         return None
     ends, rounding = [grid[place], grid[place + 1]], np.sqrt(np.finfo(dtype).eps) * np.ptp(grid)
     pick = {"jump": (0, 1), "kink": (1, 2)}[kind]
@@ -154,25 +156,39 @@ def _seam(line, entry: str, dtype) -> list[Break]:
     ][:1]
 
 
-def told_of_breaks(density, events: dict, objective: str, kinks: bool = True) -> list[Finding]:
+def told_of_breaks(density, events: dict, objective: str, kinks: str = "all") -> list[Finding]:
     """Findings for walls, jumps and kinks, by which an objective's integration by parts loses a term.
 
-    Without `kinks` those are left out that stay where they are when the parameters move: the slope alone is used there,
-    but its derivative in the parameters still misses a jump that moves.
+    An objective of first derivatives minds only the `kinks` that are "moving" with the parameters, for the derivative
+    of its loss misses them; one of values alone minds none ("none").
     """
-    found = breaks(density, events)
-    if not kinks and any(one.kind == "kink" for one in found):
+    seen = breaks(density, events)
+    if not seen and any(bool(jnp.any(jnp.abs(leaf) > _AWAY)) for leaf in jax.tree.leaves(density.free())):
+        seen = breaks(_called_back(density), events)
+    found = [one for one in seen if kinks != "none" or one.kind != "kink"]
+    if kinks == "moving" and any(one.kind == "kink" for one in found):
         moved = {(one.kind, one.entry): one.place for one in breaks(_moved(density), events)}
         still = {one for one in found if one.kind == "kink" and _is_near(one.place, moved.get(one[:2]))}
         found = [one for one in found if one not in still]
     return [
         Finding(
-            _WHAT[one.kind].format(entry=one.entry, place=one.place, objective=objective),
+            _words(one, objective, kinks),
             _ADVICE[one.kind == "kink"],
             code=FindingCode.OBJECTIVE_CONDITIONS,
         )
         for one in found
     ]
+
+
+def _words(one: Break, objective: str, kinks: str) -> str:
+    what = _WHAT["moving kink" if one.kind == "kink" and kinks == "moving" else one.kind]
+    return what.format(entry=one.entry, place=one.place, objective=objective)
+
+
+def _called_back(density):
+    """The density with parameters that ran far away, and made it flat, near their starts."""
+    free, unravel = ravel_pytree(density.free())
+    return density.at(unravel(jnp.where(jnp.abs(free) > _AWAY, jnp.sign(free), free)))
 
 
 def _moved(density):
@@ -198,5 +214,9 @@ _WHAT = {
     "kink": (
         "the slope of log p̃ jumps at {entry} = {place:.4g}, where its second derivative has an atom that no row sees: "
         "the estimate of {objective} is not consistent"
+    ),
+    "moving kink": (
+        "the slope of log p̃ jumps at {entry} = {place:.4g}, a place that moves with the parameters: the gradient of "
+        "{objective} misses what that does to the loss, and its estimate is not consistent"
     ),
 }

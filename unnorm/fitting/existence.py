@@ -28,6 +28,7 @@ _AT_REST = 1e-12  # g'H⁻¹g of a minimum
 _LARGEST = 2**24  # entries of the margins' matrix
 _TRIALS, _AFFINE = 4, 1e-7  # random directions in which the margins are tried, and their relative curvature there
 _PART = 1e-4  # of a direction of length 1: less is rounding
+_OPEN, _STEPS = 30.0, 50  # a margin that leaves 1e-13 of its weight; Newton steps in its limit
 _FOLLOWED = (1.0, 8.0, 64.0)  # by how much the margins are opened, to see the loss fall
 
 
@@ -37,10 +38,19 @@ class Runaways(NamedTuple):
     signs: np.ndarray
     cone: Cone | None = None
     unidentified: np.ndarray | None = None  # bool: the loss does not change in some direction that moves it
+    vector: np.ndarray | None = None  # all that is estimated, near the limit in place of far out
 
     def any(self) -> bool:
         """Whether there is no finite estimate."""
         return bool(self.signs.any()) or (self.cone is not None and self.cone.any())
+
+    def near_limit(self, density, extra):
+        """The density and what was learned, brought back from where the optimiser went to where the limit is seen."""
+        if self.vector is None:
+            return density, extra
+        vector, unravel = parameters_of(density, extra)
+        free, learned = unravel(jnp.asarray(self.vector, vector.dtype))
+        return density.at(free), extra._replace(learned=learned)
 
 
 def runaways(objective, density, extra, events) -> Runaways:
@@ -56,10 +66,13 @@ def runaways(objective, density, extra, events) -> Runaways:
     psi, curvature = scores_and_curvature(objective, density, extra, events, vector)
     if extra.penalty is None:
         found = by_margins(objective, density, extra, events, _is_minimum(np.asarray(psi), np.asarray(curvature)))
-        if found is not None and (found.any() or found.unidentified.any()):
-            if not found.any() or _falls(objective, density, extra, events, found):
-                return Runaways(found.signs, found, found.unidentified)
-            return Runaways(none)
+        if found is not None and found.cone.any():
+            near = _in_the_limit(objective, density, extra, events, found)
+            if not _falls(objective, density, extra, events, found, near):
+                return Runaways(none)
+            return Runaways(found.cone.signs, found.cone, found.cone.unidentified, near)
+        if found is not None and found.cone.unidentified.any():
+            return Runaways(none, found.cone, found.cone.unidentified)
     signs = np.asarray(_flat_on_one_side(objective, density, extra, events, psi, curvature))
     return Runaways(signs, unidentified=None if signs.any() else _level(np.asarray(curvature)))
 
@@ -70,11 +83,19 @@ def runaways_of_chains(objective, density, extra, events) -> Runaways:
     if extra.penalty is not None or not few(density, extra) or latent_in(density, events):
         return none
     found = by_margins(objective, density, Extra(), distinct_rows(events))
-    return none if found is None else Runaways(found.signs, found, found.unidentified)
+    return none if found is None else Runaways(found.cone.signs, found.cone, found.cone.unidentified)
 
 
 # -- by the margins ----------------------------------------------------------------------------------------------------
-def by_margins(objective, density, extra, events, is_minimum: bool = False) -> Cone | None:
+class Found(NamedTuple):
+    """The margins A θ + b of an objective, and the directions of recession."""
+
+    cone: Cone
+    matrix: np.ndarray
+    offsets: np.ndarray
+
+
+def by_margins(objective, density, extra, events, is_minimum: bool = False) -> Found | None:
     """The cone of recession; None where the objective has no margins, or they are not affine in the parameters."""
     density_rows, extra_rows = _with_weight(extra, events)
     margins = _margins(objective, density, extra_rows, density_rows)
@@ -83,12 +104,13 @@ def by_margins(objective, density, extra, events, is_minimum: bool = False) -> C
     margins, size = np.asarray(margins), parameters_of(density, extra)[0].size
     if is_minimum and not (np.abs(margins) > _WIDE).any() or margins.size * size > _LARGEST:
         return None
-    matrix, affine = map(np.asarray, _slopes(objective, density, extra_rows, density_rows))
-    finite = np.isfinite(margins)  # where the density is 0 whatever its parameters, nothing is asked of them
-    if not affine[finite].all() or not np.isfinite(matrix[:, finite]).all():
+    base, values, matrix, affine = map(np.asarray, _slopes(objective, density, extra_rows, density_rows))
+    finite = np.isfinite(values)  # where the density is 0 whatever its parameters, nothing is asked of them
+    matrix = matrix[:, finite].T
+    if not affine[finite].all() or not np.isfinite(matrix).all():
         return None
     tight = np.abs(margins[finite]) <= _WIDE if is_minimum else np.zeros(finite.sum(), bool)
-    return cone(matrix[:, finite].T, tight)
+    return Found(cone(matrix, tight), matrix, values[finite] - matrix @ base)
 
 
 def _with_weight(extra, events: dict) -> tuple[dict, object]:
@@ -106,9 +128,13 @@ def _margins(objective, density, extra, events) -> jax.Array | None:
 
 
 @jax.jit
-def _slopes(objective, density, extra, events) -> tuple[jax.Array, jax.Array]:
-    """∂ margins / ∂θ as (p, m), and whether each margin is affine: m(θ + 2u) + 2 m(θ − u) − 3 m(θ) = 0."""
-    start, unravel = parameters_of(density, extra)
+def _slopes(objective, density, extra, events) -> tuple[jax.Array, ...]:
+    """θ, the margins there, their derivatives as (p, m), and whether each is affine: m(θ + 2u) + 2 m(θ − u) = 3 m(θ).
+
+    θ is near 0 where the estimate is far from it, for an affine function has one slope, which rounding hides far out.
+    """
+    vector, unravel = parameters_of(density, extra)
+    start = jnp.where(jnp.abs(vector) < _WIDE, vector, jnp.where(vector < 0, -1.0, 1.0))
 
     def at(vector):
         free, learned = unravel(vector)
@@ -121,9 +147,9 @@ def _slopes(objective, density, extra, events) -> tuple[jax.Array, jax.Array]:
 
     lengths = jnp.where(jnp.arange(_TRIALS) % 2 == 0, 1.0, 10.0).astype(start.dtype)
     steps = lengths[:, None] * jax.random.normal(jax.random.key(0), (_TRIALS, start.size), start.dtype)
-    push = jax.linearize(at, start)[1]
+    values, push = jax.linearize(at, start)
     matrix = jax.lax.map(push, jnp.eye(start.size, dtype=start.dtype), batch_size=8)
-    return matrix, jnp.all(jax.lax.map(bend, steps), 0)
+    return start, values, matrix, jnp.all(jax.lax.map(bend, steps), 0)
 
 
 def _is_minimum(psi: np.ndarray, curvature: np.ndarray) -> bool:
@@ -150,11 +176,34 @@ def _level(curvature: np.ndarray) -> np.ndarray | None:
     return np.abs(vectors[:, flat]).max(1, initial=0.0) > _PART
 
 
-def _falls(objective, density, extra, events, found: Cone) -> bool:
+def _in_the_limit(objective, density, extra, events, found: Found) -> np.ndarray:
+    """Where the margins of recession are open, and what is determined all the same is at its minimum."""
+    vector, unravel = parameters_of(density, extra)
+    cone = found.cone
+    basis = cone.limit @ np.linalg.inv(cone.limit.T @ cone.limit)
+    at = np.nan_to_num(np.asarray(vector))
+    at = basis @ (cone.limit.T @ at)
+    opened, margins = (found.matrix @ cone.direction)[cone.separated], found.matrix @ at + found.offsets
+    at = at + cone.direction * max(0.0, np.max((_OPEN - margins[cone.separated]) / opened))
+    for _ in range(_STEPS if basis.shape[1] else 0):
+        free, learned = unravel(jnp.asarray(at, vector.dtype))
+        there = density.at(free), extra._replace(learned=learned)
+        psi, curvature = scores_and_curvature(objective, *there, events, jnp.asarray(at, vector.dtype))
+        gradient, curvature = basis.T @ np.asarray(psi).mean(0), basis.T @ np.asarray(curvature) @ basis
+        step = np.linalg.lstsq(curvature, gradient, rcond=None)[0]
+        if not np.isfinite(step).all():
+            break
+        at = at - basis @ step / max(1.0, np.abs(step).max())
+        if gradient @ step < _AT_REST**2:
+            break
+    return at
+
+
+def _falls(objective, density, extra, events, found: Found, near: np.ndarray) -> bool:
     """Whether the loss never rises along the direction, as far as it is a number."""
-    vector = parameters_of(density, extra)[0]
-    along = jnp.asarray(found.direction, vector.dtype)
-    places = [vector + by * along for by in (0.0, *_FOLLOWED)]
+    dtype, step = parameters_of(density, extra)[0].dtype, found.cone.direction
+    step = step / (found.matrix @ step)[found.cone.separated].max()
+    places = [jnp.asarray(near + by * step, dtype) for by in (0.0, *_FOLLOWED)]
     values = np.asarray(_losses_at(objective, density, extra, events, places))
     values = values[np.isfinite(values)]
     return len(values) < 2 or bool(np.all(values[1:] <= values[0] + 1e-7 * (1 + abs(values[0]))))

@@ -46,6 +46,7 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
     if enough:
         signs = runaways(objective, density, extra, events)
         converged = converged and not signs.any()
+        density, extra = signs.near_limit(density, extra)
     if enough or lasso_strengths(density, extra) is not None:
         covariance = problem.covariance_or_finding(lambda: _covariance(problem, density, extra, signs.any()))
     else:

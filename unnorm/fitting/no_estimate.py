@@ -41,7 +41,7 @@ def tell_runaways(fit, density, extra, gone: Runaways) -> None:
         _hide_errors(fit, found, limit)
     labels = np.array(fit._labels())
     if found.unidentified.any():
-        fit.findings.insert(0, unidentified(labels[found.unidentified]))
+        fit.findings.insert(0, unidentified(fit, labels[found.unidentified], np.flatnonzero(gone.unidentified)))
     if gone.any():
         told = [f"{a} runs away to {b:g}" for a, b in zip(labels[found.away], limits[found.away], strict=True)]
         sums = [] if gone.cone is None else _sums(labels, estimates, gone.cone, found, limit)

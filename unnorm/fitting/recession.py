@@ -58,7 +58,8 @@ def cone(matrix: np.ndarray, tight: np.ndarray) -> Cone:
     signs, undetermined = _signs(limit, rows[separated], direction)
     unidentified = np.abs(_null_space(rows)).max(1, initial=0.0) > 1e-6
     basis = _null_space(limit.T) if limit.shape[1] else np.eye(size)
-    return Cone(direction / scale, signs, undetermined & ~unidentified, unidentified, basis * scale[:, None], separated)
+    unidentified &= ~undetermined & (signs == 0)
+    return Cone(direction / scale, signs, undetermined, unidentified, basis * scale[:, None], separated)
 
 
 def _null_space(rows: np.ndarray) -> np.ndarray:

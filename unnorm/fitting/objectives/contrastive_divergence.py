@@ -87,6 +87,10 @@ class ContrastiveDivergence:
             point += f", for the data smoothed by normal noise of standard deviation {last:.4g}"
         return point
 
+    @property
+    def smooths_data(self) -> bool:
+        return self.noise is not None
+
     def refuse(self, density):
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
             return f"k is {self.k!r}; expected a whole number of at least 1; pass such a one"

@@ -39,6 +39,7 @@ class DenoisingScoreMatching(PerExample):
     sigma: Any
     corruptions: int = static(10)
     in_units_of_data = True
+    smooths_data = True
 
     @property
     def target(self) -> str:
@@ -87,4 +88,4 @@ class DenoisingScoreMatching(PerExample):
         return drawn_variance(self, density, extra, events, ("noise",))
 
     def findings(self, density, extra, events):
-        return told_of_breaks(density, events, type(self).__name__, kinks=False)
+        return told_of_breaks(density, events, type(self).__name__, kinks="moving")

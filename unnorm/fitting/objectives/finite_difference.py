@@ -91,4 +91,4 @@ class FiniteDifferenceScoreMatching(PerExample):
         return drawn_variance(self, density, extra, events, ("projections",))
 
     def findings(self, density, extra, events):
-        return told_of_breaks(density, events, type(self).__name__, kinks=False)
+        return told_of_breaks(density, events, type(self).__name__, kinks="none")

@@ -103,7 +103,7 @@ class SteinDiscrepancy(PerExample):
         return (both + first - second + traces) / (len(there) - 1)
 
     def findings(self, density, extra, events):
-        return told_of_breaks(density, events, type(self).__name__, kinks=False)
+        return told_of_breaks(density, events, type(self).__name__, kinks="moving")
 
     def score_correction(self, density, extra, events):
         """A row has its part in the losses of all the others too: by symmetry as much as in its own."""
