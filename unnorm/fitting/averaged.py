@@ -12,10 +12,12 @@ from jax.flatten_util import ravel_pytree
 from unnorm.diagnostics.verdict import WARNING, Finding
 from unnorm.fitting import simulated, stochastic
 from unnorm.fitting.base import Extra
+from unnorm.fitting.existence import runaways_of_chains
 from unnorm.fitting.finished import finished
 from unnorm.fitting.inference import NoCovariance
 from unnorm.fitting.latent_scores import information_of_rows
 from unnorm.fitting.marginal import latent_in
+from unnorm.fitting.no_estimate import tell_runaways
 from unnorm.fitting.optimise import NEWTON_LIMIT
 from unnorm.fitting.penalised import told_of
 from unnorm.fitting.problem import Problem
@@ -63,7 +65,10 @@ def averaged(problem: Problem) -> Fit:
     if settled.vector.size <= NEWTON_LIMIT:
         problem.findings += simulated.fixed_point_finding(objective, density, settled.extra, events, check_key)
     converged = settled.approached and (settled.converged or problem.steps is not None and covariance is None)
-    fit = finished(problem, density, settled.extra._replace(learned={}), covariance, converged, settled.history)
+    extra = settled.extra._replace(learned={})
+    gone = runaways_of_chains(objective, density, extra, events)
+    fit = finished(problem, density, extra, covariance, converged and not gone.any(), settled.history)
+    tell_runaways(fit, density, extra, gone)
     if problem.batch_size is None and settled.errors is not None:
         fit._again = functools.partial(refitted, dataclasses.replace(problem, density=density), settled.errors)
     return fit

@@ -66,6 +66,8 @@ class PerExample:
     in_pairs: ClassVar[bool] = False  # a row's loss needs all rows: derivatives are taken of all rows together
     in_units_of_data: ClassVar[bool] = False  # data in other units change the loss, not by a constant alone
 
+    smooths_data: ClassVar[bool] = False  # noise is added to the data: columns without spread do no harm
+
     def refuse(self, density: Density) -> str | None:
         return None
 
@@ -99,6 +101,13 @@ class PerExample:
 
     def recession(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
         """Return ±1 for each coordinate that is known to run off to infinity, 0 for others; None: look at the loss."""
+        return None
+
+    def margins(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
+        """Return differences of log p̃ in each of which the loss falls for ever (`margins`); None: they are not known.
+
+        Where they are affine in all that is estimated, directions of recession are found from them exactly.
+        """
         return None
 
     def findings(self, density: Density, extra: Extra, events: dict) -> list[Finding]:

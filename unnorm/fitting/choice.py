@@ -15,6 +15,7 @@ from unnorm.fitting.objectives import (
     RankingNCE,
     ScoreMatching,
 )
+from unnorm.fitting.spread import without_spread
 from unnorm.methods import look_up
 
 Fitted = list[tuple[Density, dict[str, Any]]]  # densities, each with its data
@@ -35,6 +36,8 @@ def chosen(fitted: Fitted, objective: Any, weighted: bool, findings: list[Findin
         refusal = _refusal(objective, p, events)
         if refusal:
             raise ValueError(f"{refusal}.")
+    smoothed = getattr(objective, "smooths_data", False)
+    findings += [told for p, events in fitted for told in without_spread(p, events, smoothed)]
     if weighted and not getattr(objective, "takes_weights", False):
         raise ValueError(
             f"{type(objective).__name__} takes no sampling weights or clusters; expected an objective that does; use "

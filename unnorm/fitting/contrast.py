@@ -33,6 +33,16 @@ class Contrast(WithNoise):
         on_data, on_noise = self.log_ratios(density, extra, events)
         return self.data_term(on_data) + jnp.sum(extra.shared.get("weights", 1.0) * self.noise_term(on_noise), -1)
 
+    def margins(self, density, extra, events):
+        if any(not support.discrete for support in density.variables.values()):
+            return None
+        on_data, on_noise = self.log_ratios(density, extra, events)
+        return jnp.concatenate([self.data_margins(on_data), -on_noise.ravel()])
+
+    def data_margins(self, log_ratios: jax.Array) -> jax.Array:
+        """What of the log ratios at the data can make the loss fall for ever."""
+        return log_ratios
+
     def noise_slope(self, density, extra, events):
         return _noise_slope(self, density, extra, events)
 

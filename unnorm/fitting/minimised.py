@@ -9,10 +9,11 @@ import numpy as np
 
 from unnorm.diagnostics.verdict import NOTE, Finding, FindingCode
 from unnorm.fitting.bootstrap import parametric_covariance
-from unnorm.fitting.existence import runaways, tell_runaways
+from unnorm.fitting.existence import Runaways, runaways
 from unnorm.fitting.finished import finished
 from unnorm.fitting.inference import Covariance, sandwich
 from unnorm.fitting.matched import matched
+from unnorm.fitting.no_estimate import tell_runaways
 from unnorm.fitting.objectives import PseudoLikelihood
 from unnorm.fitting.optimise import few, lasso_strengths
 from unnorm.fitting.penalised import posterior_covariance, told_of
@@ -33,7 +34,8 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
             f"{problem.p.name}; expected a finite number; pass start= parameters at which the density and its "
             "derivatives are finite on the data."
         )
-    density, extra, converged = found.density, found.extra, found.settled and not signs.any()
+    density, extra = signs.near_limit(found.density, found.extra)
+    converged = found.settled and not signs.any()
     _refuse_infinite(objective, density)
     problem.findings += objective.findings(density, extra, events)
     covariance = None
@@ -60,7 +62,7 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
     return fit
 
 
-def _minimum(problem: Problem) -> tuple[Settled, np.ndarray]:
+def _minimum(problem: Problem) -> tuple[Settled, Runaways]:
     """The minimum from the user's start; where there is none, from the data's; at last in whitened coordinates."""
     found, signs = _minimum_from(problem, problem.density)
     if found.settled and not signs.any():
@@ -75,7 +77,7 @@ def _minimum(problem: Problem) -> tuple[Settled, np.ndarray]:
     return _minimum_from(problem, found.density, whiten=True)
 
 
-def _minimum_from(problem: Problem, density, whiten: bool = False) -> tuple[Settled, np.ndarray]:
+def _minimum_from(problem: Problem, density, whiten: bool = False) -> tuple[Settled, Runaways]:
     """The lowest minimum from a start, and the directions in which parameters run away from it (`runaways`)."""
     objective, events, key = problem.objective, problem.events, jax.random.key(problem.seed)
     extra = replace(problem, density=density).prepared(key)
@@ -89,7 +91,7 @@ def _minimum_from(problem: Problem, density, whiten: bool = False) -> tuple[Sett
 
     found = best_of(minimum, start, problem.restarts, jax.random.fold_in(key, 2), problem.findings)
     if not np.isfinite(found.loss) or not few(found.density, found.extra):
-        return found, np.zeros(len(found.vector))
+        return found, Runaways(np.zeros(len(found.vector), int))
     return found, runaways(objective, found.density, found.extra, events)
 
 

@@ -60,6 +60,10 @@ class Together(PerExample):
         return extra._replace(rows={k: one.rows for k, one in enumerate(new)},
                               shared={k: one.shared for k, one in enumerate(new)})  # fmt: skip
 
+    def margins(self, density, extra, events):
+        parts = [self.each.margins(*one) for one in self._sets(density, extra, events)]
+        return None if any(part is None for part in parts) else jnp.concatenate(parts)
+
     def findings(self, density, extra, events):
         return [told for one in self._sets(density, extra, events) for told in self.each.findings(*one)]
 

@@ -115,6 +115,9 @@ class ConditionalNCE(PerExample):
     def losses(self, density, extra, events):
         return 2 * jax.nn.softplus(-self._log_odds(density, extra, events)).mean(1)
 
+    def margins(self, density, extra, events):
+        return None if _on_a_scale(density) else self._log_odds(density, extra, events).ravel()
+
     # -- errors and findings -------------------------------------------------------------------------------------------
     def noise_variance(self, density, extra, events):
         return drawn_variance(self, density, extra, events, tuple(extra.rows))

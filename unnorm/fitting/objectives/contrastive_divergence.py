@@ -20,6 +20,7 @@ from unnorm.fitting.chains import (
     unserved,
 )
 from unnorm.fitting.marginal import covariates_of, latent_in, of_latent
+from unnorm.fitting.margins import of_likelihood
 from unnorm.methods import method, static
 from unnorm.partition.rows import count_of
 from unnorm.sampling.base import Target
@@ -85,6 +86,10 @@ class ContrastiveDivergence:
             last = float(np.asarray(jax.tree.leaves(self.noise)[-1]))
             point += f", for the data smoothed by normal noise of standard deviation {last:.4g}"
         return point
+
+    @property
+    def smooths_data(self) -> bool:
+        return self.noise is not None
 
     def refuse(self, density):
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
@@ -215,6 +220,9 @@ class ContrastiveDivergence:
     def _deviation(self, share: jax.Array) -> jax.Array:
         first, last = (jax.tree.leaves(self.noise) * 2)[:2]
         return first * (last / first) ** jnp.minimum(share, 1.0)
+
+    def margins(self, density, extra, events):
+        return of_likelihood(density, events)
 
     def refuse_lost(self, density, extra) -> None:
         """Raise where negatives had a NaN energy at finite parameters: not the parameters, the density is at fault."""

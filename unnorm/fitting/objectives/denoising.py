@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.conditions import told_of_breaks
 from unnorm.fitting.drawn import at_draws, drawn_variance, not_real, not_whole, point_of, refuse_one_row, size_of
 from unnorm.methods import method, static
 
@@ -38,6 +39,7 @@ class DenoisingScoreMatching(PerExample):
     sigma: Any
     corruptions: int = static(10)
     in_units_of_data = True
+    smooths_data = True
 
     @property
     def target(self) -> str:
@@ -84,3 +86,6 @@ class DenoisingScoreMatching(PerExample):
 
     def noise_variance(self, density, extra, events):
         return drawn_variance(self, density, extra, events, ("noise",))
+
+    def findings(self, density, extra, events):
+        return told_of_breaks(density, events, type(self).__name__, kinks="moving")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.conditions import told_of_breaks
 from unnorm.fitting.drawn import at_draws, draw, drawn_variance, not_positive, not_real, not_whole, point_of
 from unnorm.methods import method, static
 
@@ -88,3 +89,6 @@ class FiniteDifferenceScoreMatching(PerExample):
 
     def noise_variance(self, density, extra, events):
         return drawn_variance(self, density, extra, events, ("projections",))
+
+    def findings(self, density, extra, events):
+        return told_of_breaks(density, events, type(self).__name__, kinks="none")

@@ -23,6 +23,7 @@ from unnorm.fitting.marginal import (
     plan_of_latent,
     plan_of_z,
 )
+from unnorm.fitting.margins import of_likelihood
 from unnorm.fitting.optimise import NEWTON_LIMIT, parameters_of
 from unnorm.methods import method, static
 from unnorm.partition.exact import has_plan
@@ -186,6 +187,9 @@ class MaximumLikelihood(PerExample):
 
     def recession(self, density, extra, events):
         return None if self.draws is None else monte_carlo.recession(density, events, extra.shared["plan"])
+
+    def margins(self, density, extra, events):
+        return of_likelihood(density, events)
 
     def findings(self, density, extra, events):
         found = [] if self.draws is None else monte_carlo.findings(extra.shared)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from unnorm.fitting.base import Extra, PerExample
 from unnorm.fitting.conditionals import groups_of, log_odds, not_enumerable
+from unnorm.fitting.margins import of_conditionals
 from unnorm.methods import method
 
 
@@ -46,3 +47,6 @@ class ProbabilityFlow(PerExample):
 
     def loss_i(self, density, extra, event, key):
         return sum(jnp.sum(jnp.exp(0.5 * odds)) for odds in log_odds(density, event, groups_of(density)))
+
+    def margins(self, density, extra, events):
+        return of_conditionals(density, events)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from unnorm.fitting.base import Extra, PerExample
 from unnorm.fitting.conditionals import groups_of, log_odds, not_enumerable, wrong_blocks
 from unnorm.fitting.counts import TAIL, has_counts, largest_tail, states_needed, states_of_data
+from unnorm.fitting.margins import of_conditionals
 from unnorm.methods import method, static
 
 
@@ -77,6 +78,9 @@ class PseudoLikelihood(PerExample):
         # −log p(x_b | x_−b) = log Σ_s p̃(x with state s at b) / p̃(x), the own state's term being 1
         padded = (jnp.pad(odds, ((0, 0), (1, 0))) for odds in log_odds(density, event, groups))
         return sum(jnp.sum(jax.nn.logsumexp(odds, axis=1)) for odds in padded)
+
+    def margins(self, density, extra, events):
+        return of_conditionals(density, events, self.blocks)
 
 
 def _summed_over(count: int) -> Extra:

@@ -47,6 +47,12 @@ class RankingNCE(WithNoise):
         on_data, on_noise = self.log_ratios(density, extra, events)
         return jnp.logaddexp(on_data, jax.nn.logsumexp(on_noise, -1)) - on_data
 
+    def margins(self, density, extra, events):
+        if any(not support.discrete for support in density.variables.values()):
+            return None
+        on_data, on_noise = self.log_ratios(density, extra, events)
+        return (on_data[:, None] - on_noise).ravel()
+
     def noise_slope(self, density, extra, events):
         return _noise_slope(self, density, extra, events)
 

@@ -2,6 +2,7 @@
 
 from unnorm.fitting.base import Extra, PerExample
 from unnorm.fitting.conditionals import groups_of, log_odds, not_enumerable
+from unnorm.fitting.margins import of_conditionals
 from unnorm.fitting.score_forms.ratio import squared_error
 from unnorm.methods import method
 
@@ -33,3 +34,6 @@ class RatioMatching(PerExample):
 
     def loss_i(self, density, extra, event, key):
         return sum(squared_error(odds) for odds in log_odds(density, event, groups_of(density)))
+
+    def margins(self, density, extra, events):
+        return of_conditionals(density, events)

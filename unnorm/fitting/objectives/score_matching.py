@@ -9,8 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.boundary import boundary_findings, bounded, can_have_powers, least_power, order_of
+from unnorm.fitting.conditions import told_of_breaks
 from unnorm.fitting.drawn import refuse_one_row
 from unnorm.fitting.linear import solved
+from unnorm.fitting.margins import of_conditionals
 from unnorm.fitting.optimise import Minimum
 from unnorm.fitting.score_forms import FORMS
 from unnorm.fitting.score_forms.traces import TRACES
@@ -38,7 +41,10 @@ class ScoreMatching(PerExample):
     variables add up. A density whose score is linear in its parameters is found out, and fitted by one linear solve.
 
     Args:
-        h: "min" (min(u, 1), the default), "linear", "square", "log1p", or a function of the scaled distance u.
+        h: "min" (min(u, 1)), "linear", "square", "log1p", or a function of the scaled distance u; None: "min", or
+            "square" where the data speak for a density that is infinite, or nearly so, at a bound (a gamma density with
+            a shape below 1), for then the boundary condition h p ∂ log p̃ → 0 fails for "min". One that is named is not
+            replaced, and a finding says where it fails.
         trace: how second derivatives are taken, exactly in every case: "auto", "jacobian" (the gradient linearised),
             "forward_laplacian" (one forward pass for several directions), "low_memory" (one direction after the other).
         states: "ratio" or "concrete": what is matched where entries have finitely many states.
@@ -57,14 +63,14 @@ class ScoreMatching(PerExample):
         arXiv:1205.2629 (categories); Meng, Choi, Song and Ermon (2022), arXiv:2211.00802 (the concrete form).
     """
 
-    h: Any = static("min")
+    h: Any = static(None)
     trace: str = static("auto")
     states: str = static("ratio")
     in_units_of_data = True
     target = "the minimum of the Fisher divergence (the maximum likelihood estimate only if the model is true)"
 
     def refuse(self, density):
-        if not callable(self.h) and self.h not in WEIGHTS:
+        if self.h is not None and not callable(self.h) and self.h not in WEIGHTS:
             return f"h is {self.h!r}, which is no weight function; {choose_from(str(self.h), WEIGHTS)}"
         if self.trace not in ("auto", *TRACES):
             return f"trace is {self.trace!r}, which is not known; {choose_from(str(self.trace), ('auto', *TRACES))}"
@@ -81,7 +87,7 @@ class ScoreMatching(PerExample):
     @property
     def weight(self) -> Callable:
         """h as a function."""
-        return self.h if callable(self.h) else WEIGHTS[self.h]
+        return self.h if callable(self.h) else WEIGHTS["min" if self.h is None else self.h]
 
     def _form(self, support):
         name = support.score_matching
@@ -93,20 +99,40 @@ class ScoreMatching(PerExample):
             name: self._form(support).prepare(name, support, jnp.asarray(events[name]), self)
             for name, support in density.variables.items()
         }
-        return Extra(shared={"scales": scales})
+        extra = Extra(shared={"scales": scales})
+        if self.h is not None or not bounded(density) or not can_have_powers(density, events):
+            return extra
+        power = least_power(dataclasses.replace(self, h="square"), density, events, key)
+        squared = power is None or power.is_doubtful(order_of(WEIGHTS["min"]))
+        return extra._replace(shared=extra.shared | {"squared": jnp.asarray(squared)})
+
+    def _weighing(self, extra: Extra) -> "ScoreMatching":
+        """This objective with the h that was chosen."""
+        squared = extra.shared.get("squared")
+        if squared is None:
+            return self
+        return dataclasses.replace(self, h=lambda u: jnp.where(squared, u**2, jnp.minimum(u, 1.0)))
 
     def terms(self, density, extra: Extra, event: dict) -> tuple[jax.Array, jax.Array]:
         """The loss of one row as a pair (a, r): it is a + r'r/2."""
-        parts = []
+        parts, options = [], self._weighing(extra)
         for name, support in density.variables.items():
             scales, form = extra.shared["scales"][name], self._form(support)
             of_variable = partial(_with_value, density, event, name)
-            parts.append(form.terms(of_variable, event[name], support, scales, self))
+            parts.append(form.terms(of_variable, event[name], support, scales, options))
         return sum(affine for affine, _ in parts), jnp.concatenate([residual for _, residual in parts])
 
     def loss_i(self, density, extra, event, key):
         affine, residual = self.terms(density, extra, event)
         return affine + 0.5 * residual @ residual
+
+    def margins(self, density, extra, events):
+        return of_conditionals(density, events)
+
+    def findings(self, density, extra, events):
+        return boundary_findings(self, density, extra, events) + told_of_breaks(
+            density, events, type(self).__name__
+        )
 
     def solved(self, density, extra, events) -> Minimum | None:
         # the slopes are asked for more often than the trace: by the gradient, none of them needs the others

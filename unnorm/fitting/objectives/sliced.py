@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.conditions import told_of_breaks
 from unnorm.fitting.drawn import draw, drawn_variance, not_real, not_whole, point_of, refuse_one_row, size_of
 from unnorm.fitting.score_forms.traces import TOGETHER, Field, by_forward_laplacian
 from unnorm.messages import choose_from
@@ -77,3 +78,6 @@ class SlicedScoreMatching(PerExample):
 
     def noise_variance(self, density, extra, events):
         return drawn_variance(self, density, extra, events, ("projections",))
+
+    def findings(self, density, extra, events):
+        return told_of_breaks(density, events, type(self).__name__)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.conditions import told_of_breaks
 from unnorm.fitting.drawn import point_of, refuse_one_row
 from unnorm.fitting.inference import row_scores
 from unnorm.fitting.optimise import parameters_of
@@ -100,6 +101,9 @@ class SteinDiscrepancy(PerExample):
         first = jnp.sum(own * (here * cubes.sum(1)[:, None] - cubes @ there), 1)
         second = jnp.sum(here * (cubes @ others), 1) - cubes @ jnp.sum(there * others, 1)
         return (both + first - second + traces) / (len(there) - 1)
+
+    def findings(self, density, extra, events):
+        return told_of_breaks(density, events, type(self).__name__, kinks="moving")
 
     def score_correction(self, density, extra, events):
         """A row has its part in the losses of all the others too: by symmetry as much as in its own."""
