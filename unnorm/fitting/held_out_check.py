@@ -1,10 +1,10 @@
 """Draws of a fitted network compared with rows of data: whether training arrived, whatever its loss says.
 
-Two kinds of draws, one from each of many chains, because they see different faults. Chains that start at data rows leave
-them where log p̃ rises elsewhere nearby; if the fit is right they are draws of it from the first step on, so that the
-test has its nominal size. A population annealed from a wide base finds mass that no chain from the data reaches, but may
-itself miss narrow modes. Where only the second kind differs, and lies where log p̃ is lower than at the data, the fit is
-called unverified and not wrong.
+Two kinds of draws, one from each of many chains, because they see different faults. Chains that start at data rows
+leave them where the density has its mass nearby; if the fit is right they are draws of it from the first step on, so
+that the test has its nominal size. A population annealed from a wide base finds mass that no chain from the data
+reaches, but may itself miss narrow modes: beyond three dimensions, where it alone differs and lies where log p̃ is lower
+than at the data, the fit is called unverified and not wrong.
 """
 
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.fitting.chains import (
@@ -26,6 +27,7 @@ from unnorm.fitting.marginal import covariates_of, latent_in
 from unnorm.fitting.replicates import data_sets, is_listed
 from unnorm.fitting.two_sample import TwoSample, two_sample
 from unnorm.partition.annealing import piloted
+from unnorm.partition.bases import mixture
 from unnorm.partition.given import base_of_draws
 from unnorm.partition.moves import moves_for
 from unnorm.partition.nodes import free_size
@@ -37,7 +39,8 @@ TOLERANCE = 0.6  # AUC above which a fit is refused: total variation of at least
 LEVEL = 0.005  # of each of the two tests
 _ROWS, _STEPS = 400, 30  # rows and draws compared at most; steps of adaptation, and then of the chains from the data
 _SITES = 64  # discrete sites beyond which chains take fewer sweeps, which cost an evaluation for each state of each
-_MOVES = 4  # of the annealed population at each temperature
+_WALKERS, _MOVES = 1_600, 4  # of the annealed population, and their moves at each temperature
+_SCALES, _SHARES = (1.0, 3.0, 10.0, 30.0), (0.4, 0.2, 0.2, 0.2)  # of the base, in units of the data's spread
 _BASE_ROWS = 5_000  # that the wide base is fitted to
 _FEW = 3  # coordinates, in which a wide base sees every mode and annealing is believed
 
@@ -92,9 +95,7 @@ def draws_findings(objective, density, training: Rows, compared: Rows, kept: boo
     levels = getattr(objective, "smoothing", ())
     starts = _smoothed(density, training.drawn(_ROWS, rng), levels[:1], keys[0])
     near = _from_data(density, starts, keys[1])
-    far = None if density.covariates else _from_noise(
-        density, training.drawn(_BASE_ROWS, rng), _count(starts), keys[2]
-    )
+    far = None if density.covariates else _from_noise(density, training.drawn(_BASE_ROWS, rng), _count(starts), keys[2])
     rows = compared.drawn(_ROWS, rng)
     targets = [_smoothed(density, rows, (level,), keys[3]) for level in levels] or [rows]
     local = _most_alike(density, targets, near, rng)
@@ -124,13 +125,27 @@ def _rounds(density) -> int:
 
 
 def _from_noise(density, rows: dict, count: int, key: jax.Array) -> dict:
-    """Draws from the list of all states, or a population annealed from a wide Student's t around the data."""
+    """Draws from the list of all states, or of a population annealed from a wide base around the data."""
     if is_listed(density):
         return {name: value[0] for name, value in data_sets(density, rows, key, 1, count).items()}
-    given = {name: np.asarray(value) for name, value in rows.items()}
-    base = base_of_draws(density, given, _negative_binomials)
-    _, cloud, _ = piloted(density, base, moves_for(density), key, count, _MOVES)
-    return constrained(density, cloud.walkers.position)
+    base = _wide_base(density, rows)
+    pilot_key, key = jax.random.split(key)
+    _, cloud, _ = piloted(density, base, moves_for(density), pilot_key, _WALKERS, _MOVES)
+    chosen = jax.random.choice(key, _WALKERS, (count,), replace=False)
+    return constrained(density, jax.tree.map(lambda leaf: leaf[chosen], cloud.walkers.position))
+
+
+def _wide_base(density, rows: dict):
+    """Student's t of the data's mean and covariance at several scales; discrete variables by their frequencies."""
+    base = base_of_draws(density, {name: np.asarray(value) for name, value in rows.items()}, _negative_binomials)
+    if not free_size(density):
+        return base
+    positions = {n: v for n, v in unconstrained(density, rows).items() if not density.variables[n].discrete}
+    flat = np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(positions), float)
+    covariance = np.atleast_2d(np.cov(flat.T))
+    covariance += (1e-6 * np.trace(covariance) / len(covariance) + 1e-12) * np.eye(len(covariance))
+    centres, covariances = [flat.mean(0)] * len(_SCALES), [scale**2 * covariance for scale in _SCALES]
+    return mixture(_SHARES, centres, covariances, base.states, base.counts)
 
 
 def _negative_binomials(counts: dict) -> dict:
@@ -226,6 +241,7 @@ def _unlike(what: str, advice: str, severity: str) -> Finding:
 
 def _words(found: Compared, against: str) -> str:
     return (
-        f"{against}: a classifier tells them apart with AUC {found.test.auc:.2f} (0.5 is chance, p = "
-        f"{found.test.p_value:.2g}); mean log p̃ is {found.at_rows:.4g} at the rows and {found.at_draws:.4g} at the draws"
+        f"{against}: a classifier tells them apart with AUC {found.test.auc:.2f} (0.5 is chance; p = "
+        f"{found.test.p_value:.2g}), and mean log p̃ is {found.at_rows:.4g} at the rows, {found.at_draws:.4g} at the "
+        "draws"
     )

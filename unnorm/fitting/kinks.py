@@ -37,8 +37,8 @@ def kink_findings(objective, density, events: dict, key: jax.Array) -> list[Find
     if not (missed > _MISSED and missed > _SMOOTH * coarse):
         return []
     what = (
-        f"{missed:.0%} of the change of the slope of log p̃ between data rows lies in kinks, where the second derivative "
-        f"that {type(objective).__name__} takes is not defined: its loss does not see them, as of a ReLU network"
+        f"{missed:.0%} of the variation of the slope of log p̃ between data rows is in kinks, as of a ReLU network, "
+        f"which the second derivatives that {type(objective).__name__} takes do not see"
     )
     advice = "use softplus, silu or tanh in the network, or un.objectives.DenoisingScoreMatching or NCE"
     return [Finding(what, advice, ERROR, FindingCode.OBJECTIVE_CONDITIONS)]

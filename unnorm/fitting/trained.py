@@ -22,10 +22,11 @@ _PATIENCE = 10  # chunks without a better held-out loss before training stops
 
 
 class _Looks:
-    """What is seen between two chunks of training: losses, the held-out loss, the best average so far."""
+    """What is seen between chunks of training: losses, the held-out loss and its best vector, how far each went."""
 
-    def __init__(self, problem: Problem, extra: Extra, key: jax.Array):
-        self.problem = problem
+    def __init__(self, problem: Problem, extra: Extra, key: jax.Array, start: jax.Array):
+        self.problem, self.vector = problem, start
+        self.lengths: list[float] = []
         self.losses: list[np.ndarray] = []
         self.drift = training.Drift(problem.steps or training.STEPS)
         self.best: tuple[float, int, jax.Array | None] = (np.inf, 0, None)
@@ -48,17 +49,32 @@ class _Looks:
             )
         self.losses.append(losses)
         self.drift.add(walk, step, len(losses))
+        self.lengths.append(float(jnp.linalg.norm(walk.vector - self.vector)))
+        self.vector = walk.vector
         seen = {"step": step, "loss": float(losses.mean())}
         if problem.held_out is not None:
-            extra = walk.extra._replace(rows=self.held_rows)
-            loss = training.held_out_loss(problem.objective, problem.density, extra, problem.held_out, walk.average)
-            seen["held_out"] = float(loss)
+            seen["held_out"], vector = self._held_out(walk)
             if seen["held_out"] < self.best[0]:
-                self.best = seen["held_out"], step, walk.average
+                self.best = seen["held_out"], step, vector
         words = "" if np.isnan(seen["loss"]) else f", loss {seen['loss']:.4g}"
         problem.shown.step(1 / training.CHUNKS, f"step {step}{words}")
         asked = problem.callback is not None and problem.callback(seen) is True
         return asked or step - self.best[1] > _PATIENCE * max(1, len(losses)) and self.best[2] is not None
+
+    def _held_out(self, walk: training.Walk) -> tuple[float, jax.Array]:
+        """The lower held-out loss of the last iterate and of the average, and which vector it is."""
+        problem, extra = self.problem, walk.extra._replace(rows=self.held_rows)
+        losses = [
+            float(training.held_out_loss(problem.objective, problem.density, extra, problem.held_out, vector))
+            for vector in (walk.vector, walk.average)
+        ]
+        return (losses[0], walk.vector) if losses[0] < losses[1] else (losses[1], walk.average)
+
+    def estimate(self, walk: training.Walk) -> jax.Array:
+        """Where training ended: the best by held-out loss, the last iterate if the steps died out, else the average."""
+        if self.best[2] is not None:
+            return self.best[2]
+        return walk.vector if training.died_out(self.lengths) else walk.average
 
 
 def trained(problem: Problem) -> Fit:
@@ -72,7 +88,8 @@ def trained(problem: Problem) -> Fit:
         extra.shared["iterations"] = jnp.asarray(float(steps))  # what is annealed over the run
     optimizer = problem.optimizer or training.default_optimizer(steps)
     chunk = -(-steps // training.CHUNKS)
-    walk, done, looks, ended = training.begin(optimizer, density, extra), 0, _Looks(problem, extra, look_key), ""
+    walk, done, ended = training.begin(optimizer, density, extra), 0, ""
+    looks = _Looks(problem, extra, look_key, walk.vector)
     with checkpoints(whole, steps) as saved:
         try:
             for part in range(-(-steps // chunk)):
@@ -90,8 +107,7 @@ def trained(problem: Problem) -> Fit:
             ended = "interrupt"
         except StopIteration:
             ended = "batches"
-    vector = walk.average if looks.best[2] is None else looks.best[2]
-    free, learned = parameters_of(density, extra)[1](vector)
+    free, learned = parameters_of(density, extra)[1](looks.estimate(walk))
     density, extra = density.at(free), walk.extra._replace(learned=learned, weights=extra.weights)
     converged = _told(problem, done, ended, looks)
     asked = (density, extra, problem.events)

@@ -3,8 +3,8 @@
 The statistic is the area under the ROC curve (AUC), the probability that a classifier ranks a draw and a data row
 correctly: 1/2 if both have the same distribution, at most 1/2 + V where V is their total variation distance. Some
 classifiers are fixed scores (log p̃, the distance from the centre), others kernel regressions of the label on the
-point, at several bandwidths, evaluated on folds that they were not fitted to. Labels are permuted within folds, which is
-exact for exchangeable rows, and the p-value is that of the largest standardised AUC.
+point, at several bandwidths, evaluated on folds that they were not fitted to. Labels are permuted within folds, which
+is exact for exchangeable rows, and the p-value is that of the largest standardised AUC.
 
 References: Lopez-Paz and Oquab (2017), arXiv:1610.06545; Kim, Ramdas, Singh and Wasserman (2021),
 doi:10.1214/20-AOS1962.
@@ -43,10 +43,11 @@ def two_sample(data: np.ndarray, draws: np.ndarray, scores: list[np.ndarray], rn
 
 
 def _standardised(data: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """The pooled points, centred and scaled by the data's columns."""
-    spread = data.std(0)
+    """The pooled points, centred and scaled by column; labels play no part, or they would not be exchangeable."""
     pooled = np.concatenate([data, draws]).astype(float)
-    return (pooled - data.mean(0)) / np.where(spread > 0, spread, 1.0)
+    apart = pooled - np.median(pooled, 0)
+    spread = np.abs(apart).mean(0)
+    return apart / np.where(spread > 0, spread, 1.0)
 
 
 def _folds(rows: int, draws: int, rng: np.random.Generator) -> np.ndarray:
