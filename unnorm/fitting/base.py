@@ -64,6 +64,8 @@ class PerExample:
     rounding: ClassVar[float] = 1.0  # by how much the loss magnifies the rounding of log p̃
     information_identity: ClassVar[bool] = False  # Cov(ψ) = H where the model is true: a likelihood
     in_pairs: ClassVar[bool] = False  # a row's loss needs all rows: derivatives are taken of all rows together
+    second_derivatives: ClassVar[bool] = False  # of log p̃ in x, which kinks hide from the loss
+    smoothing: ClassVar[tuple[float, ...]] = ()  # standard deviations of the noise in the data that the fit aims at
     in_units_of_data: ClassVar[bool] = False  # data in other units change the loss, not by a constant alone
 
     smooths_data: ClassVar[bool] = False  # noise is added to the data: columns without spread do no harm

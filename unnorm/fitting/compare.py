@@ -153,7 +153,8 @@ def _known(fits: Mapping[str, Fit], read: dict) -> list[Finding]:
 
 
 def _are_rows_of(fit: Fit, events: dict) -> bool:
-    rows = fit._origin.problem.events
+    problem = fit._origin.problem
+    rows = problem.events if problem.given is None else problem.given
     return all(np.array_equal(rows[variable], values) for variable, values in events.items())
 
 

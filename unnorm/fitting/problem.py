@@ -45,6 +45,7 @@ class Problem:
     restarts: int = 0
     penalty: Any = None  # `penalties.Penalties`, or what a path asks for
     findings: list[Finding] = field(default_factory=list)
+    given: dict[str, Any] | None = None  # all rows, where `events` leaves some out that draws are compared with
 
     @property
     def rows(self) -> int:

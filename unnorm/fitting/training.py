@@ -1,7 +1,13 @@
-"""Training by first-order steps: mini-batches, an Optax optimizer, averaged iterates, an honest end.
+"""Training by first-order steps: mini-batches, an Optax optimizer, the last or an averaged iterate, an honest end.
 
-Where training stands is judged by its gradients, not by the loss (contrastive divergence has none): over the last
-stretch of W steps, W ‖mean g‖² / tr Cov(g) is about 1 at a stationary point, whose gradients are noise alone.
+A schedule that falls to zero averages by itself, and the fit is its last iterate; the average is for steps that do not
+die out.
+
+Where training stands is judged by its gradients, not by the loss (contrastive divergence has none): over W steps,
+W ‖mean g‖² / tr Cov(g) is about 1 at a stationary point, whose gradients are noise alone. W is the last third of all
+steps: a schedule that falls to zero has stopped moving by its end, where a few gradients cannot be told from noise. The
+ratio is then 1 + W r², r the norm of the true gradient over that of the noise of one batch: `AT_REST` is crossed where
+r = 0.05 in 5,000 steps.
 
 References: Kingma and Ba (2015), arXiv:1412.6980; Shamir and Zhang (2013), arXiv:1212.1824 (the average).
 """
@@ -21,6 +27,7 @@ from unnorm.fitting.optimise import mean_loss, parameters_of
 STEPS, BATCH_SIZE, LEARNING_RATE = 5_000, 256, 1e-3
 CHUNKS = 50  # looks at the clock in one training
 AT_REST = 5.0  # of the ratio above, whose expectation is 1 for noise alone
+_DIED_OUT = 0.1  # of the median chunk's length: a last chunk shorter than this ends a schedule that falls to zero
 _RECENT = 8.0  # the average weighs the last ninth of the steps most
 
 
@@ -101,8 +108,29 @@ def held_out_loss(objective, density, extra: Extra, events, vector) -> jax.Array
     return mean_loss(objective, density, extra._replace(weights=None, penalty=None), events, vector)
 
 
-def unrest(walk: Walk, steps: int) -> float:
-    """W ‖mean g‖² / tr Cov(g) over the last chunk: about 1 at rest."""
-    mean = np.asarray(walk.gradient_sum, float) / steps
-    noise = float(walk.gradient_squares) / steps - mean @ mean
-    return steps * float(mean @ mean) / max(noise, 1e-300)
+def died_out(lengths: list[float]) -> bool:
+    """Whether the last chunk moved much less than the others; `lengths` are the distances that chunks went."""
+    return bool(lengths) and lengths[-1] <= _DIED_OUT * float(np.median(lengths))
+
+
+class Drift:
+    """The gradients of the last third of training: their mean against their noise."""
+
+    def __init__(self, steps: int):
+        self.first = steps - max(steps // 3, 2)
+        self.steps, self.sum, self.squares = 0, 0.0, 0.0
+
+    def add(self, walk: Walk, done: int, steps: int) -> None:
+        """Count the chunk of steps that ended at `done`, if it lies in the last third."""
+        if done > self.first:
+            self.steps += steps
+            self.sum = self.sum + np.asarray(walk.gradient_sum, float)
+            self.squares += float(walk.gradient_squares)
+
+    @property
+    def ratio(self) -> float:
+        """W ‖mean g‖² / tr Cov(g): about 1 at rest, infinite without noise."""
+        mean = self.sum / self.steps
+        squared = float(mean @ mean)
+        noise = self.squares / self.steps - squared
+        return self.steps * squared / noise if noise > 1e-12 * squared else np.inf

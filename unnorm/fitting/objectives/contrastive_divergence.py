@@ -91,6 +91,11 @@ class ContrastiveDivergence:
     def smooths_data(self) -> bool:
         return self.noise is not None
 
+    @property
+    def smoothing(self) -> tuple[float, ...]:
+        """The standard deviation of the noise in the data that the fit aims at, in unconstrained coordinates."""
+        return () if self.noise is None else (float(np.asarray(jax.tree.leaves(self.noise)[-1])),)
+
     def refuse(self, density):
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
             return f"k is {self.k!r}; expected a whole number of at least 1; pass such a one"

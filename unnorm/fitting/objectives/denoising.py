@@ -60,6 +60,11 @@ class DenoisingScoreMatching(PerExample):
             "DenoisingScoreMatching", "adds noise that leaves any bounds", density
         )
 
+    @property
+    def smoothing(self) -> tuple[float, ...]:
+        """The standard deviations of the noise in the data that the fit aims at."""
+        return tuple(float(level) for level in np.ravel([np.asarray(leaf) for leaf in jax.tree.leaves(self.sigma)]))
+
     def _levels(self) -> jax.Array:
         return jnp.stack(jax.tree.leaves(self.sigma)).reshape(-1)
 

@@ -67,6 +67,7 @@ class ScoreMatching(PerExample):
     trace: str = static("auto")
     states: str = static("ratio")
     in_units_of_data = True
+    second_derivatives = True
     target = "the minimum of the Fisher divergence (the maximum likelihood estimate only if the model is true)"
 
     def refuse(self, density):

@@ -43,6 +43,7 @@ class SlicedScoreMatching(PerExample):
     variance_reduction: bool = static(True)
     directions: str = static("rademacher")
     in_units_of_data = True
+    second_derivatives = True
     target = "the minimum of the sliced Fisher divergence (the maximum likelihood estimate only if the model is true)"
 
     def refuse(self, density):
