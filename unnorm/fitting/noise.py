@@ -61,7 +61,7 @@ class WithNoise(PerExample):
         if self.noise is None:
             return {name: s.noise(statistics[name], shapes[name]) for name, s in density.variables.items()}
         given = self.noise if isinstance(self.noise, Mapping) else {next(iter(shapes)): self.noise}
-        check_given(given, shapes)
+        check_given(given, shapes, density.variables)
         return {name: given[name] for name in shapes}
 
     def log_model(self, density) -> Callable:
