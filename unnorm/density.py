@@ -20,6 +20,7 @@ from unnorm.declaration import Declaration, Structure
 from unnorm.signature import CONSTANT, COVARIATE, PARAMETER, VARIABLE, ClosedForm, refuse_unknown
 from unnorm.slot_values import accepted
 from unnorm.supports import Declared, Support, _PyTree
+from unnorm.tracing import differentiated, evaluated
 from unnorm.values import Held, hold, join
 
 
@@ -154,7 +155,7 @@ class Density(Declaration):
                 )
             sizes[name] = int(size)
             if not whole:
-                labels[name] = tuple(str(label) for label in given)
+                labels[name] = signature.dimension_labels(name, given)
         structure = replace(self._structure, sizes=tuple(sorted(sizes.items())), labels=tuple(sorted(labels.items())))
         return self._rebuilt(structure)
 
@@ -226,7 +227,7 @@ class Density(Declaration):
                 positional.append(value)
             else:
                 named[slot.argument] = value
-        value = self._structure.function(*positional, **named)
+        value = evaluated(self._structure.function, self.name, positional, named)
         if not (hasattr(value, "dtype") or isinstance(value, int | float)):
             raise ValueError(
                 f"Density {self.name} returned {value!r} for one event; expected a scalar; return the log-density."
@@ -281,7 +282,8 @@ class Density(Declaration):
             raise ValueError(
                 f"Variable {discrete[0]} is discrete, so that {self.name} has no score; use p.given(...) first."
             )
-        gradient = over_events(_score, density, batch)
+        with differentiated(self.name):
+            gradient = over_events(_score, density, batch)
         return gradient if len(gradient) > 1 else next(iter(gradient.values()))
 
     @staticmethod

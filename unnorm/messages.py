@@ -17,3 +17,14 @@ def listed(names: Iterable[str], most: int = 4) -> str:
     names = [str(name) for name in names]
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def shown(value: object, most: int = 60) -> str:
+    """The value as one short line of a message."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def printable(text: object) -> str:
+    """The text with question marks for lone surrogates, which no file and no font can hold."""
+    return str(text).encode("utf-8", "replace").decode("utf-8")

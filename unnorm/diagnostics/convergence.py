@@ -15,6 +15,7 @@ from unnorm.diagnostics.moments import moment_findings, moment_table
 from unnorm.diagnostics.sample_stats import sampler_findings
 from unnorm.diagnostics.tables import formatted
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result, listed
+from unnorm.validation import verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,7 @@ class Diagnosis(Result):
         return "\n".join(filter(None, [table, "", self._told() or "No findings: the draws passed every check."]))
 
 
+@verb
 def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> Diagnosis:
     """Judge whether draws may be used.
 

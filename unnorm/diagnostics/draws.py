@@ -56,6 +56,7 @@ def _labels(name: str, array: "xr.DataArray") -> list[str]:
     if not dims:
         return [name]
     names = [array[dim].values if dim in array.coords else range(array.sizes[dim]) for dim in dims]
+    names = [axis if len(set(map(str, axis))) == len(axis) else range(len(axis)) for axis in names]
     return [
         f"{name}[{', '.join(str(axis[i]) for axis, i in zip(names, index, strict=True))}]"
         for index in np.ndindex(array.shape[2:])

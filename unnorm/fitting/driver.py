@@ -27,10 +27,12 @@ from unnorm.fitting.several import several
 from unnorm.fitting.trained import trained
 from unnorm.progress import bar
 from unnorm.supports import _PyTree
+from unnorm.validation import verb
 
 
+@verb
 def fit(
-    p: Density,
+    p: Density | list[Density],
     data: Any,
     objective: Any = None,
     *,

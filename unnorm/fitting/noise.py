@@ -44,7 +44,7 @@ class WithNoise(PerExample):
     """What objectives share that draw ν noise points for every row, once; `extra.rows` holds them."""
 
     noise: Any = static(None)
-    noise_ratio: int = static(10)
+    noise_ratio: int = static(10, at_least=1)
     takes_weights = False  # the fitted noise's part in the errors is unweighted
 
     def __post_init__(self):

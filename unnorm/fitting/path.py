@@ -6,8 +6,10 @@ from unnorm.density import Density
 from unnorm.fitting.along import Path
 from unnorm.fitting.driver import fit
 from unnorm.fitting.penalties import Along
+from unnorm.validation import verb
 
 
+@verb
 def path(
     p: Density,
     data: Any,

@@ -60,7 +60,7 @@ def _deprecated(values: np.ndarray, findings: list[Finding]) -> str:
     name = "frequency_weights" if whole else "sampling_weights"
     why = "whole numbers: so many equal rows" if whole else "floating numbers: rows of unequal probability"
     what, advice = f"weights were read as {name} ({why})", f"pass {name}=, or the other kind, in place of weights="
-    warnings.warn(f"`weights` is deprecated: {what}; {advice}.", FutureWarning, stacklevel=4)
+    warnings.warn(f"`weights` is deprecated: {what}; {advice}.", FutureWarning, stacklevel=6)
     findings.append(Finding(what, advice, WARNING, FindingCode.KIND_OF_WEIGHTS))
     return name
 

@@ -20,14 +20,16 @@ from unnorm.sampling import chains as compiled
 from unnorm.sampling.base import Target
 from unnorm.sampling.described import rebuilt, run_meta
 from unnorm.sampling.hosts import Hosts, over_hosts
-from unnorm.sampling.options import check_counts, chosen_kernel, note_starts, seed_of, tracked_functions
+from unnorm.sampling.options import chosen_kernel, note_starts, refuse_too_large_run, seed_of, tracked_functions
 from unnorm.sampling.run import Plan, Run
 from unnorm.sampling.storage import as_json, provenance, to_datatree
 from unnorm.sampling.store import Behind, Memory, Store, read_meta
+from unnorm.validation import verb
 
 KEEP = ("all", "moments", "last")
 
 
+@verb
 def sample(
     p: Density,
     kernel: Any = None,
@@ -88,7 +90,6 @@ def sample(
     References:
         Robert and Casella (2004), Monte Carlo Statistical Methods, doi:10.1007/978-1-4757-4145-2.
     """
-    check_counts(draws=(draws, 1), warmup=(warmup, 0), chains=(chains, 1), thin=(thin, 1))
     if keep not in KEEP:
         raise ValueError(f"keep is {keep!r}; expected one of {', '.join(map(repr, KEEP))}; pass one of them.")
     track = tracked_functions(p, track)
@@ -100,6 +101,7 @@ def sample(
     seed = seed_of(seed, store, hosts)
     if chains % hosts.count:
         raise ValueError(f"chains is {chains}; expected a multiple of the {hosts.count} processes; pass such a number.")
+    refuse_too_large_run(p, draws, chains // hosts.count, keep, store)
     plan = Plan(draws, warmup, chains, thin, keep, seed, dtype.name, hosts.count, hosts.own)
     with jax.enable_x64(dtype == np.float64), _on(device):
         target = Target(cast(p.bare(), dtype))
@@ -143,6 +145,7 @@ def sample(
     return tree
 
 
+@verb
 def resume(
     store: str | Path,
     p: Density,

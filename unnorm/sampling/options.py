@@ -1,5 +1,6 @@
 """What `un.sample` was asked for, checked and completed: the kernel, the counts, what is tracked, and the seed."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from unnorm.methods import look_up
 from unnorm.sampling.hosts import Hosts
 from unnorm.sampling.kernels import KERNELS, NUTS, Blockwise, Gibbs, RandomWalkMH, kernels_for
 from unnorm.sampling.store import read_meta
+from unnorm.validation import check_argument, refuse_too_large
+
+STATE_COPIES = 8  # of an event in the state of a chain, with gradients, momenta and the noise of a block
 
 
 def seed_of(seed: int | None, store: Any, hosts: Hosts) -> int:
     """The seed given, that of a store that goes on, or a new one that all processes share."""
     if seed is not None:
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
-            raise ValueError(f"seed is {seed!r}; expected a whole number from 0 to 2**31 - 1; pass such a one.")
+        check_argument("seed", seed, (int,))
         return int(seed)
     meta = None if store is None else read_meta(hosts.own_folder(Path(store)))
     if meta is not None:
@@ -38,10 +41,13 @@ def tracked_functions(p: Density, track: Mapping[str, Callable] | None) -> dict[
     return track
 
 
-def check_counts(**counts: tuple[Any, int]) -> None:
-    for name, (value, least) in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}; pass such a one.")
+def refuse_too_large_run(p: Density, draws: int, chains: int, keep: str, store: Any) -> None:
+    """Refuse a run whose chains, or whose draws where these are kept in memory, do not fit into it."""
+    numbers = sum(math.prod(shape) for shape in p.shapes().values())
+    refuse_too_large("The states of the chains", (chains, STATE_COPIES * numbers), 4, "ask for fewer chains")
+    if keep == "all" and store is None:
+        advice = "ask for fewer draws, write them to a store=, or pass keep='moments'"
+        refuse_too_large("The draws", (chains, draws, numbers), 4, advice)
 
 
 def chosen_kernel(p: Density, kernel: Any, findings: list[Finding]) -> Any:

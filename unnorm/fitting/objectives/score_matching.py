@@ -58,8 +58,8 @@ class ScoreMatching(PerExample):
     """
 
     h: Any = static("min")
-    trace: str = static("auto")
-    states: str = static("ratio")
+    trace: str = static("auto", choices=("auto", *TRACES))
+    states: str = static("ratio", choices=tuple(STATES))
     in_units_of_data = True
     target = "the minimum of the Fisher divergence (the maximum likelihood estimate only if the model is true)"
 

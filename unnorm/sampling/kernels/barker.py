@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from unnorm.methods import method
+from unnorm.methods import method, option
 from unnorm.sampling.base import Options, SamplingAlgorithm, WalkNoise, metropolis, normals_like, total, tree_where
 from unnorm.sampling.kernels.langevin import initialise
 
@@ -28,7 +28,7 @@ class Barker(WalkNoise, Options):
         Livingstone and Zanella (2022), doi:10.1111/rssb.12482.
     """
 
-    step_size: float | None = None
+    step_size: float | None = option(None, above=0)
     needs_gradient = True
     adapts = "step_size"
 

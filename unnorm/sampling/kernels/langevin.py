@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from unnorm.methods import method
+from unnorm.methods import method, option
 from unnorm.sampling.base import (
     Options,
     Proposed,
@@ -55,7 +55,7 @@ class ULA(Options):
         Roberts and Tweedie (1996), Bernoulli 2, 341-363, doi:10.2307/3318418.
     """
 
-    step_size: float = 0.01
+    step_size: float = option(0.01, above=0)
     needs_gradient = True
     exact = False
     bias = (
@@ -101,7 +101,7 @@ class MALA(WalkNoise, Options):
         Roberts and Rosenthal (1998), doi:10.1111/1467-9868.00123.
     """
 
-    step_size: float | None = None
+    step_size: float | None = option(None, above=0)
     needs_gradient = True
     adapts = "step_size"
 
