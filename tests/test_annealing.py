@@ -376,14 +376,14 @@ def test_no_draw_inside_is_said():
 @pytest.mark.parametrize(
     ("estimator", "words"),
     [
-        (AIS(chains=1), "AIS was given chains=1; expected a whole number of at least 10"),
-        (AIS(temperatures=0), "AIS was given temperatures=0"),
-        (ImportanceSampling(draws=5), "ImportanceSampling was given draws=5"),
+        (lambda: AIS(chains=1), "chains is 1 in AIS; expected a whole number of at least 10"),
+        (lambda: AIS(temperatures=0), "temperatures is 0 in AIS"),
+        (lambda: ImportanceSampling(draws=5), "draws is 5 in ImportanceSampling"),
     ],
 )
 def test_options_are_checked(estimator, words):
     with pytest.raises(ValueError, match=words):
-        log_z(gaussian, estimator)
+        log_z(gaussian, estimator())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "unnorm"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 # The helper modules know no density.
-HELPERS = {"supports", "messages", "values", "methods", "signature", "slot_values", "functions", "sharing"}
+HELPERS = {"containers", "supports", "messages", "values", "methods", "signature", "slot_values"}
+HELPERS |= {"functions", "settings", "sharing", "tracing", "validation"}
 DECLARATION = HELPERS | {"declaration", "batches", "density", "purity"}
 ALGEBRA = DECLARATION | {"agreement", "algebra"}
 # What every verb may use besides.

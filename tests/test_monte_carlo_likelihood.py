@@ -141,16 +141,16 @@ def test_a_likelihood_without_a_maximum_is_said():
 @pytest.mark.parametrize(
     ("objective", "words"),
     [
-        (MaximumLikelihood(draws=10), ["draws is 10", "at least 1000"]),
-        (MaximumLikelihood(draws=2.5), ["draws is 2.5", "whole number"]),
-        (MaximumLikelihood(kernel="hmc"), ["has a kernel and no draws", "pass draws"]),
-        (MaximumLikelihood(draws=1000, kernel="gibbs"), ["Gibbs cannot move x", "HMC"]),
-        (MaximumLikelihood(draws=1000, kernel="ula"), ["kernel is ULA", "exact kernel"]),
+        (lambda: MaximumLikelihood(draws=10), ["draws is 10", "at least 1000"]),
+        (lambda: MaximumLikelihood(draws=2.5), ["draws is 2.5", "whole number"]),
+        (lambda: MaximumLikelihood(kernel="hmc"), ["has a kernel and no draws", "pass draws"]),
+        (lambda: MaximumLikelihood(draws=1000, kernel="gibbs"), ["Gibbs cannot move x", "HMC"]),
+        (lambda: MaximumLikelihood(draws=1000, kernel="ula"), ["kernel is ULA", "exact kernel"]),
     ],
 )
 def test_bad_options_are_one_sentence(objective, words):
     with pytest.raises(ValueError) as error:
-        normal_with(objective, np.ones(5))
+        normal_with(objective(), np.ones(5))
     assert all(word in str(error.value) for word in words), error.value
 
 

@@ -111,15 +111,15 @@ def test_what_has_no_log_z_gets_none(what):
     [
         (
             lambda x: 0.0,
-            NestedSampling(live=10),
-            "NestedSampling was given live=10; expected a whole number of at least 50",
+            lambda: NestedSampling(live=10),
+            "live is 10 in NestedSampling; expected a whole number of at least 50",
         ),
-        (lambda x: 0.0, NestedSampling(steps=0), "NestedSampling was given steps=0"),
+        (lambda x: 0.0, lambda: NestedSampling(steps=0), "steps is 0 in NestedSampling"),
     ],
 )
 def test_options_are_checked(p, estimator, words):
     with pytest.raises(ValueError, match=words):
-        log_z(un.Density(p, {"x": un.Real}), estimator)
+        log_z(un.Density(p, {"x": un.Real}), estimator())
 
 
 @pytest.mark.parametrize("estimator", [NestedSampling(), FlowImportance()])

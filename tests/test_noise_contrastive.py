@@ -395,18 +395,18 @@ BITS = np.random.default_rng(11).integers(0, 2, (30, 3))
 @pytest.mark.parametrize(
     ("p", "data", "objective", "words"),
     [
-        (quadratic, np.arange(4.0), NCE(exact="yes"), "exact is 'yes'; expected True or False"),
-        (quadratic, np.arange(4.0), RankingNCE(noise_ratio=0), "noise_ratio is 0"),
-        (quadratic, np.arange(4.0), SelfNormalized(noise_ratio=1.5), "noise_ratio is 1.5"),
-        (quadratic, np.arange(4.0), ConditionalNCE(noise_ratio=0), "noise_ratio is 0"),
-        (quadratic, np.arange(4.0), ConditionalNCE(scale=-1.0), "scale is -1.0; expected a finite number above 0"),
-        (quadratic, np.ones(4), ConditionalNCE(), "x has a column that never changes"),
-        (ising, BITS, ConditionalNCE(scale=0.5), "scale is 0.5.*finitely many states.*leave scale out"),
-        (quadratic, np.arange(4.0), RankingNCE(noise="normal"), "noise for x is 'normal'"),
-        (quadratic, np.arange(4.0), SelfNormalized(noise=dist.Uniform(0.0, 1.0)), "noise has the log-density -inf"),
+        (quadratic, np.arange(4.0), lambda: NCE(exact="yes"), "exact is 'yes' in NCE; expected True or False"),
+        (quadratic, np.arange(4.0), lambda: RankingNCE(noise_ratio=0), "noise_ratio is 0"),
+        (quadratic, np.arange(4.0), lambda: SelfNormalized(noise_ratio=1.5), "noise_ratio is 1.5"),
+        (quadratic, np.arange(4.0), lambda: ConditionalNCE(noise_ratio=0), "noise_ratio is 0"),
+        (quadratic, np.arange(4.0), lambda: ConditionalNCE(scale=-1.0), "scale is -1.0 .*a finite number above 0"),
+        (quadratic, np.ones(4), lambda: ConditionalNCE(), "x has a column that never changes"),
+        (ising, BITS, lambda: ConditionalNCE(scale=0.5), "scale is 0.5.*finitely many states.*leave scale out"),
+        (quadratic, np.arange(4.0), lambda: RankingNCE(noise="normal"), "noise for x is 'normal'"),
+        (quadratic, np.arange(4.0), lambda: SelfNormalized(noise=dist.Uniform(0.0, 1.0)), "noise has the log-d"),
     ],
 )
 def test_bad_options_are_one_sentence(p, data, objective, words):
     with pytest.raises(ValueError, match=words) as caught:
-        fitted(p, data, objective)
+        fitted(p, data, objective())
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")

@@ -150,7 +150,7 @@ def test_frequencies_are_rows_repeated(objective):
     rows = un.models.load("rochdale").to_numpy()[:, :4]
     states, counts = np.unique(rows, axis=0, return_counts=True)
     plain, counted = (
-        un.fit(ising, data, objective, weights=weights, seed=0, progress=False)
+        un.fit(ising, data, objective, frequency_weights=weights, seed=0, progress=False)
         for data, weights in ((rows, None), (states, counts))
     )
     np.testing.assert_allclose(counted.summary(), plain.summary(), atol=1e-8)
@@ -161,7 +161,7 @@ def test_sampling_weights_move_the_estimate_and_scale_away():
     """The weighted mean and Horvitz and Thompson's error of it: Σ w²(x − m)² / (Σ w)²."""
     weights = np.random.default_rng(2).uniform(0.2, 2.0, len(LENGTHS))
     fits = [
-        un.fit(normal, LENGTHS, "maximum_likelihood", weights=c * weights, seed=0, progress=False) for c in (1.0, 7.0)
+        un.fit(normal, LENGTHS, "maximum_likelihood", sampling_weights=c * weights, seed=0, progress=False) for c in (1.0, 7.0)
     ]
     np.testing.assert_allclose(fits[0].summary(), fits[1].summary(), atol=1e-8)
     row = fits[0].summary().loc["centre"]
@@ -185,7 +185,7 @@ def test_clusters_widen_the_errors_of_repeated_rows():
     ("options", "words"),
     [
         ({"weights": [1.0, 2.0]}, r"weights has the shape \(2,\)"),
-        ({"weights": -np.ones(300)}, "weights hold a value"),
+        ({"weights": -np.ones(300)}, "weights holds -1.0 at row 0"),
         ({"cluster": np.zeros(3)}, r"cluster has the shape \(3,\)"),
         ({"weights": np.full(300, 0.5), "objective": "contrastive_divergence"}, "takes no sampling weights"),
     ],

@@ -15,10 +15,12 @@ import numpy as np
 
 from unnorm import signature
 from unnorm.batches import over_events
+from unnorm.containers import oriented, to_numbers
 from unnorm.declaration import Declaration, Structure
 from unnorm.signature import CONSTANT, COVARIATE, PARAMETER, VARIABLE, ClosedForm, refuse_unknown
 from unnorm.slot_values import accepted
 from unnorm.supports import Declared, Support, _PyTree
+from unnorm.tracing import differentiated, evaluated
 from unnorm.values import Held, hold, join
 
 
@@ -75,7 +77,7 @@ class Density(Declaration):
         """
         slots = self._slots(PARAMETER)
         refuse_unknown("bind", "parameter", values, slots)
-        checked = {name: accepted(slots[name], value) for name, value in values.items()}
+        checked = {name: accepted(slots[name], value, self.labels) for name, value in values.items()}
         structure = replace(self._structure, bound=self._structure.bound | set(values))
         return self._rebuilt(structure, self._values | checked)
 
@@ -83,7 +85,7 @@ class Density(Declaration):
         """Return the density in which these parameters are constants with the given values."""
         slots = self._slots(PARAMETER)
         refuse_unknown("fix", "parameter", values, slots)
-        checked = {name: accepted(slots[name], value) for name, value in values.items()}
+        checked = {name: accepted(slots[name], value, self.labels) for name, value in values.items()}
         return self._rebuilt(self._with_role(values, CONSTANT), self._values | checked)
 
     def given(self, **values: Any) -> "Density":
@@ -104,7 +106,7 @@ class Density(Declaration):
             )
         for name, value in values.items():  # an event is given in full; only a default may be one number for all
             signature.unify(dict(self._structure.sizes), slots[name], np.shape(value))
-        checked = {name: accepted(slots[name], value) for name, value in values.items()}
+        checked = {name: accepted(slots[name], value, self.labels) for name, value in values.items()}
         structure = self._with_role(values, CONSTANT)
         if set(values) & set(sampled):
             structure = replace(structure, log_z=None)  # it was that of all variables
@@ -153,7 +155,7 @@ class Density(Declaration):
                 )
             sizes[name] = int(size)
             if not whole:
-                labels[name] = tuple(str(label) for label in given)
+                labels[name] = signature.dimension_labels(name, given)
         structure = replace(self._structure, sizes=tuple(sorted(sizes.items())), labels=tuple(sorted(labels.items())))
         return self._rebuilt(structure)
 
@@ -225,7 +227,7 @@ class Density(Declaration):
                 positional.append(value)
             else:
                 named[slot.argument] = value
-        value = self._structure.function(*positional, **named)
+        value = evaluated(self._structure.function, self.name, positional, named)
         if not (hasattr(value, "dtype") or isinstance(value, int | float)):
             raise ValueError(
                 f"Density {self.name} returned {value!r} for one event; expected a scalar; return the log-density."
@@ -234,6 +236,11 @@ class Density(Declaration):
             raise ValueError(
                 f"Density {self.name} returned the shape {jnp.shape(value)} for one event; expected a scalar; "
                 "sum over the axes."
+            )
+        if jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
+            raise ValueError(
+                f"Density {self.name} returned a complex number; expected a real log-density; return its real part, "
+                "such as by jnp.real, if the imaginary one is zero."
             )
         return value if jnp.issubdtype(jnp.result_type(value), jnp.floating) else jnp.asarray(value, float)
 
@@ -275,8 +282,17 @@ class Density(Declaration):
             raise ValueError(
                 f"Variable {discrete[0]} is discrete, so that {self.name} has no score; use p.given(...) first."
             )
-        gradient = over_events(_score, density, batch)
+        with differentiated(self.name):
+            gradient = over_events(_score, density, batch)
         return gradient if len(gradient) > 1 else next(iter(gradient.values()))
+
+    @staticmethod
+    def _event(slot: signature.Slot, value: Any) -> jax.Array:
+        """What a call was given for a variable or covariate, as floating numbers; traced values as they are."""
+        if not isinstance(value, jax.Array):
+            value = to_numbers(oriented(value, slot.name, slot.support.shape_axes), slot.name)
+        value = jnp.asarray(value)
+        return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(float)
 
     def _overridden(self, values: Mapping[str, Any]) -> "Density":
         return self._rebuilt(values=self._values | dict(values)) if values else self
@@ -296,8 +312,7 @@ class Density(Declaration):
         missing = [name for name in per_event if name not in given]
         if missing:
             raise ValueError(f"{self.name} was called without {missing[0]}; pass a value for it.")
-        events = {name: jnp.asarray(given[name]) for name in per_event}
-        events = {n: e if jnp.issubdtype(e.dtype, jnp.floating) else e.astype(float) for n, e in events.items()}
+        events = {name: self._event(slot, given[name]) for name, slot in per_event.items()}
         density = self._overridden({name: value for name, value in given.items() if name not in per_event})
         shapes = {}
         for name, slot in per_event.items():

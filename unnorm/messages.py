@@ -40,3 +40,19 @@ def printed(table: Any, noun: str = "row") -> str:
     shown = table.head(MOST_ROWS).map(significant).to_string()
     left = len(table) - MOST_ROWS
     return shown if left <= 0 else f"{shown}\n... and {counted(left, f'more {noun}')}"
+def listed(names: Iterable[str], most: int = 4) -> str:
+    """Return "a, b and 3 more"."""
+    names = [str(name) for name in names]
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def shown(value: object, most: int = 60) -> str:
+    """The value as one short line of a message."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def printable(text: object) -> str:
+    """The text with question marks for lone surrogates, which no file and no font can hold."""
+    return str(text).encode("utf-8", "replace").decode("utf-8")

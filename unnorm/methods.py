@@ -8,15 +8,39 @@ from typing import Any
 import jax
 
 from unnorm.messages import choose_from
+from unnorm.validation import Range, check_fields
 
 
-def static(default: Any = dataclasses.MISSING) -> Any:
-    """Mark an option of a method as structure: changing it compiles anew, and it is never traced."""
-    return dataclasses.field(default=default, metadata={"static": True})
+def static(default: Any = dataclasses.MISSING, **range_: Any) -> Any:
+    """Mark an option of a method as structure: changing it compiles anew, and it is never traced.
+
+    The rest are the arguments of `validation.Range`, such as ``at_least=1``: where its values may lie.
+    """
+    return dataclasses.field(default=default, metadata={"static": True, **_range(range_)})
+
+
+def option(default: Any = dataclasses.MISSING, **range_: Any) -> Any:
+    """Declare an option of a method that is a pytree leaf, and where its values may lie: ``option(1.0, above=0)``."""
+    return dataclasses.field(default=default, metadata=_range(range_))
+
+
+def _range(given: dict[str, Any]) -> dict[str, Range]:
+    return {"range": Range(**given)} if given else {}
 
 
 def method(cls: type) -> type:
-    """Make a class of options a frozen dataclass and a pytree, whose numbers and arrays are leaves."""
+    """Make a class of options a frozen dataclass and a pytree, whose numbers and arrays are leaves.
+
+    Options are held against their declared types and ranges when a user makes the method, never when JAX rebuilds it.
+    """
+    further = getattr(cls, "__post_init__", None)
+
+    def __post_init__(self):
+        check_fields(self)
+        if further is not None:
+            further(self)
+
+    cls.__post_init__ = __post_init__
     cls = dataclasses.dataclass(frozen=True)(cls)
     leaves = [f.name for f in dataclasses.fields(cls) if not f.metadata.get("static")]
     structure = [f.name for f in dataclasses.fields(cls) if f.metadata.get("static")]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 import numpy as np
 
-from unnorm.messages import choose_from
+from unnorm.messages import choose_from, printable
 from unnorm.supports import Covariate, Declared, Support, _Constant, _Covariate, _PyTree
 
 VARIABLE, PARAMETER, CONSTANT, COVARIATE = "variable", "parameter", "constant", "covariate"
@@ -222,6 +222,23 @@ def refuse_unknown(where: str, kind: str, given: Iterable[str], known: Iterable[
             raise ValueError(
                 f"{where} was given {name!r}, which is no {kind} of the density; {choose_from(name, known)}."
             )
+
+
+def dimension_labels(dimension: str, given: Iterable) -> tuple[str, ...]:
+    """The labels of a dimension as words, each once."""
+    labels = tuple(str(label) for label in given)
+    if len(set(labels)) < len(labels):
+        twice = next(label for i, label in enumerate(labels) if label in labels[:i])
+        raise ValueError(
+            f"Dimension {dimension!r} was given the label {twice!r} twice; expected each once; rename one."
+        )
+    broken = next((label for label in labels if printable(label) != label), None)
+    if broken is not None:
+        raise ValueError(
+            f"Dimension {dimension!r} was given the label {broken!r}, which holds a lone surrogate; expected text; "
+            "decode it first."
+        )
+    return labels
 
 
 def by_name(owner: str, variables: list[str], events: tuple, named: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What was given for a slot of a declaration: an array of numbers, inside its support, in full."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,15 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm import signature
+from unnorm.containers import axis_labels, oriented, to_numbers
+from unnorm.messages import listed
 from unnorm.signature import COVARIATE, PARAMETER, Slot
 from unnorm.supports import Support
 from unnorm.values import at_rest
 
 
-def accepted(slot: Slot, value: Any) -> Any:
+def accepted(slot: Slot, value: Any, labels: Mapping[str, tuple]) -> Any:
     """A value given for a slot, at rest and inside its support; traced values are taken as they are."""
     if not slot.has_shape or isinstance(value, jax.core.Tracer):
         return value
+    value = oriented(value, slot.name, slot.support.shape_axes)
+    _refuse_other_labels(slot, value, labels)
     value = numbers(slot, at_rest(value, slot.name))
     if slot.role == COVARIATE:
         if not np.isfinite(value).all():
@@ -28,19 +33,29 @@ def accepted(slot: Slot, value: Any) -> Any:
     return value
 
 
+def _refuse_other_labels(slot: Slot, value: Any, labels: Mapping[str, tuple]) -> None:
+    """Refuse a container whose labels are not those of the dimension, or stand in another order."""
+    for place, axis in enumerate(slot.support.shape_axes):
+        known, found = labels.get(axis), axis_labels(value, place)
+        if known is not None and found is not None and list(known) != found:
+            raise ValueError(
+                f"{slot.name} has the labels {listed(found)} along {axis!r}; expected {listed(list(known))}; "
+                "reindex it, or pass its values alone."
+            )
+
+
 def numbers(slot: Slot, value: Any) -> Any:
     """The value as one array, of floating numbers unless it is a declared constant."""
     if isinstance(value, jax.core.Tracer):
         return value
-    try:
-        value = np.asarray(value)
-    except ValueError:
-        value = np.asarray(None)  # rows of different lengths
-    if value.dtype.kind not in "fiub":
-        found = "no array of numbers" if value.dtype.kind == "O" else f"{value}"
+    if isinstance(value, str):
         raise ValueError(
-            f"{slot.name} was given {found}; expected numbers for {slot.support!r}; pass a number or an array."
+            f"{slot.name} was given {value}; expected numbers for {slot.support!r}; pass a number or an array."
         )
+    try:
+        value = to_numbers(value, slot.name)
+    except ValueError as reason:
+        raise ValueError(f"{slot.name} was given no array of numbers for {slot.support!r}: {reason}") from None
     return value.astype(float) if isinstance(slot.support, Support) and value.dtype.kind != "f" else value
 
 

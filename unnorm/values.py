@@ -6,6 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from unnorm.containers import stacked, to_numbers
+
+_INT32 = np.iinfo(np.int32)
+
 
 class StaticArray:
     """An array of whole numbers or booleans, compared and hashed by content so that it may be static."""
@@ -49,21 +53,32 @@ def at_rest(value: Any, name: str = "a value", floats: bool = True) -> Any:
             return leaf
         if isinstance(leaf, float) and floats:
             return _frozen(np.asarray(leaf))
-        if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
-            leaf = _frozen(np.asarray(leaf))
-            if leaf.dtype.kind not in "fiubc":
+        if _is_large(leaf):
+            return _frozen(np.asarray(float(leaf)))
+        if hasattr(leaf, "to_numpy") or hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
+            if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "US":
                 raise ValueError(
-                    f"{name} holds an array of dtype {leaf.dtype}; expected numbers; "
-                    "code the labels as whole numbers first."
+                    f"{name} holds an array of dtype {leaf.dtype}; expected numbers; code the labels as whole numbers "
+                    "first."
                 )
+            return _frozen(_in_range(to_numbers(leaf, name, allow_complex=True)))
         return leaf
 
-    if hasattr(value, "to_numpy"):  # pandas and xarray, before jax takes them for opaque leaves
-        value = np.array(value.to_numpy())
     if isinstance(value, list):
         with contextlib.suppress(ValueError):  # rows of different lengths stay a list of them
-            value = np.asarray(value)
+            value = stacked(value)
     return jax.tree.map(settle, value)
+
+
+def _is_large(leaf: Any) -> bool:
+    """Whether a Python integer is beyond JAX's 32-bit ones."""
+    return isinstance(leaf, int) and not isinstance(leaf, bool) and not _INT32.min <= leaf <= _INT32.max
+
+
+def _in_range(array: np.ndarray) -> np.ndarray:
+    """Whole numbers beyond 32 bits as floating ones: in single precision JAX would keep their lowest bits alone."""
+    outside = array.dtype.kind in "iu" and array.size and not _INT32.min <= array.min() <= array.max() <= _INT32.max
+    return array.astype(float) if outside else array
 
 
 def hold(value: Any) -> Held:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unnorm.containers import oriented
 from unnorm.density import Density
 from unnorm.diagnostics.against_density import density_findings
 from unnorm.diagnostics.chains import chain_findings
@@ -16,6 +17,7 @@ from unnorm.diagnostics.sample_stats import sampler_findings
 from unnorm.diagnostics.tables import formatted
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result, listed
 from unnorm.purity import refuse_impure
+from unnorm.validation import verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +52,7 @@ class Diagnosis(Result):
         return "\n".join(filter(None, [table, "", self._told() or "No findings: the draws passed every check."]))
 
 
+@verb
 def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> Diagnosis:
     """Judge whether draws may be used.
 
@@ -83,7 +86,7 @@ def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> D
     """
     drawn = read(draws)
     if p is not None:
-        p = _matched(drawn, p)
+        drawn, p = _matched(drawn, p)
         refuse_impure(p)
     moments = group_of(draws, "moments")
     if moments is not None:
@@ -105,18 +108,22 @@ def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> D
     return diagnosis
 
 
-def _matched(drawn: Drawn, p: Density) -> Density:
-    """The density with its open dimensions taken from the draws."""
+def _matched(drawn: Drawn, p: Density) -> tuple[Drawn, Density]:
+    """The draws with their dimensions in the declared order, and the density with its open ones taken from them."""
     if not isinstance(p, Density):
         raise TypeError(f"p is a {type(p).__name__}; expected the density that was sampled; pass an un.Density.")
-    values = drawn.values
-    missing = [name for name in p.variables if name not in values]
+    posterior = drawn.posterior
+    held = [str(name) for name in posterior.data_vars]
+    missing = [name for name in p.variables if name not in held]
     if missing:
         raise ValueError(
-            f"draws lack {listed(missing)}, and hold {listed(list(values))}; expected every variable of {p.name}; pass "
+            f"draws lack {listed(missing)}, and hold {listed(held)}; expected every variable of {p.name}; pass "
             "the density that was sampled."
         )
-    return p.resolved({name: values[name].shape[2:] for name in p.variables})
+    axes = {name: support.shape_axes for name, support in p.variables.items()}
+    turned = {name: oriented(posterior[name], f"draws of {name}", axes[name]) for name in axes}
+    drawn = drawn._replace(posterior=posterior.assign(turned))
+    return drawn, p.resolved({name: array.shape[2:] for name, array in turned.items()})
 
 
 def _table(drawn: Drawn) -> tuple["pd.DataFrame", set[str]]:

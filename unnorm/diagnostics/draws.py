@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from unnorm.containers import to_numbers
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -54,6 +56,7 @@ def _labels(name: str, array: "xr.DataArray") -> list[str]:
     if not dims:
         return [name]
     names = [array[dim].values if dim in array.coords else range(array.sizes[dim]) for dim in dims]
+    names = [axis if len(set(map(str, axis))) == len(axis) else range(len(axis)) for axis in names]
     return [
         f"{name}[{', '.join(str(axis[i]) for axis, i in zip(names, index, strict=True))}]"
         for index in np.ndindex(array.shape[2:])
@@ -101,6 +104,10 @@ def _from_mapping(draws: Mapping) -> Any:
     import arviz_base
 
     groups = dict(draws) if isinstance(draws.get("posterior"), Mapping) else {"posterior": dict(draws)}
+    groups = {
+        group: {name: to_numbers(value, f"draws of {name}") for name, value in held.items()}
+        for group, held in groups.items()
+    }
     for name, value in groups["posterior"].items():
         if np.ndim(value) < 2:
             raise ValueError(
@@ -113,7 +120,6 @@ def _from_mapping(draws: Mapping) -> Any:
             f"draws have the leading shapes {sorted(shapes)}; expected one (chain, draw) for all variables; make them "
             "agree."
         )
-    groups = {group: {name: np.asarray(v) for name, v in held.items()} for group, held in groups.items()}
     return arviz_base.from_dict(groups)
 
 

@@ -1,11 +1,12 @@
 """Figures of draws and of fitted densities: plain Matplotlib Figures, without pyplot and its global state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unnorm.diagnostics.draws import read
+from unnorm.messages import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def plot_trace(draws: Any, names: Sequence[str] | None = None) -> "Figure":
     figure, axes = _grid(len(columns), {"width_ratios": [5, 1]}, 2)
     for (trace, side), (label, value) in zip(axes, columns.items(), strict=True):
         two_valued = len(np.unique(value)) == 2
-        trace.set_ylabel(f"{label}\n(running mean)" if two_valued else label)
+        _name(trace.set_ylabel, f"{label}\n(running mean)" if two_valued else label)
         trace.tick_params(labelbottom=trace is axes[-1, 0])
         if two_valued:  # its trace would be a block of ink
             _trace(trace, np.cumsum(value, 1) / np.arange(1, value.shape[1] + 1), 1.2)
@@ -86,7 +87,7 @@ def plot_rank(draws: Any, names: Sequence[str] | None = None) -> "Figure":
             ax.stairs(heights * bins / chain.size, edges, baseline=None, color=color, linewidth=1.5, zorder=2)
         ax.set_xlim(0, 1)
         ax.set_ylim(0, max(2.0, ax.get_ylim()[1]))
-        ax.set_ylabel(label)
+        _name(ax.set_ylabel, label)
         ax.tick_params(labelbottom=ax is axes[-1, 0])
     axes[-1, 0].set_xlabel(_more("rank among all draws (1: the largest); dashed: chains that agree", left))
     _chain_legend(figure, len(value))
@@ -131,8 +132,8 @@ def scatter_with_contours(
     if draws is not None:
         ax.plot(*_pairs(draws, "draws").T, ".", color=COLORS[1], markersize=5, alpha=0.45, label="draws", mew=0)
     ax.plot(*data.T, "o", color=INK, markersize=4, alpha=0.75, mec="white", mew=0.5, label="data", zorder=3)
-    ax.set_xlabel(names[0])
-    ax.set_ylabel(names[1])
+    _name(ax.set_xlabel, names[0])
+    _name(ax.set_ylabel, names[1])
     ax.set_title(title, loc="left", color=INK)
     ax.legend(frameon=False, loc="best", markerscale=1.5)
     return figure
@@ -179,6 +180,11 @@ def _chosen(draws: Any, names: Sequence[str] | None) -> tuple[dict[str, np.ndarr
             raise ValueError(f"names holds {name!r}, which the draws do not; choose from {', '.join(columns)}.")
         wanted += labels.get(name, [name])
     return {label: columns[label] for label in wanted}, 0
+
+
+def _name(set_label: Callable, text: str) -> None:
+    """Label an axis with a name of the user's, in which a dollar sign is no formula."""
+    set_label(printable(text), parse_math=False)
 
 
 def _more(label: str, left: int) -> str:

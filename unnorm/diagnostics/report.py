@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from unnorm.diagnostics.tables import formatted
 from unnorm.diagnostics.verdict import Finding
+from unnorm.messages import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +113,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def _text(value: object) -> str:
-    return html.escape(str(value))
+    return html.escape(printable(value))
 
 
 def _section(section: Section) -> str:

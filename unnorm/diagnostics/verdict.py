@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from unnorm.messages import listed as listed
+
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
 
@@ -31,6 +33,7 @@ class FindingCode(StrEnum):
     SMALL_SAMPLE = "small_sample"
     FEW_CLUSTERS = "few_clusters"
     OBJECTIVE_CONDITIONS = "objective_conditions"
+    KIND_OF_WEIGHTS = "kind_of_weights"
     DRAWS_UNLIKE_DATA = "draws_unlike_data"
 
     # draws
@@ -75,9 +78,3 @@ class Result:
     def _told(self) -> str:
         """The findings as lines, for `str`."""
         return "\n".join(str(finding) for finding in self.findings)
-
-
-def listed(names: list[str], most: int = 4) -> str:
-    """Return "a, b and 3 more"."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

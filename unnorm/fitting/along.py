@@ -19,8 +19,8 @@ from unnorm.fitting.optimise import lasso_strengths, mean_loss, parameters_of
 from unnorm.fitting.penalised import described
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.result import Fit
-from unnorm.messages import printed
 from unnorm.fitting.settle import settled
+from unnorm.messages import printed
 from unnorm.methods import registry_name
 
 STRENGTHS, SMALLEST = 30, 0.01  # of the default grid; its last strength as a share of the first

@@ -19,6 +19,7 @@ from unnorm.fitting.objectives import ScoreMatching
 from unnorm.fitting.result import Fit
 from unnorm.messages import counted, printed
 from unnorm.progress import bar
+from unnorm.validation import verb
 
 CLEAR = 2.0  # standard errors beyond which a difference is one
 H_SCORE = "h_score (lower is better)"
@@ -49,6 +50,7 @@ class Comparison(Result):
         return "\n".join([repr(self), table, *([self._told()] if self.findings else [])])
 
 
+@verb
 def compare(fits: Mapping[str, Fit], held_out: Any, *, progress: bool = True) -> Comparison:
     """Hold fits against each other on data that none of them has seen.
 

@@ -1,23 +1,26 @@
 """Data at the door: arrays, DataFrames, xarray or dicts become events by name, checked against the declaration."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from unnorm.containers import is_frame, is_labelled_array, is_series, oriented, to_numbers
 from unnorm.density import Density
 from unnorm.diagnostics.verdict import listed
 from unnorm.signature import refuse_unknown
 
 
-def read_data(p: Density, data: Any) -> tuple[Density, dict[str, np.ndarray]]:
+def read_data(p: Density, data: Any, apart: Sequence[str] = ()) -> tuple[Density, dict[str, np.ndarray]]:
     """Return the density with its dimensions (and labels) taken from the data, and the data as ``{name: (n, ...)}``.
 
-    Variables that the data do not bring are latent; covariates must be there.
+    Variables that the data do not bring are latent; covariates must be there. The columns `apart` are no variables.
     """
     declared = p.variables | p.covariates
+    data = _without(data, [name for name in apart if name not in declared])
     columns, labels = _by_name(p, data, declared)
     _refuse_absent(p, columns, [str(name) for name in getattr(data, "columns", columns)])
+    _refuse_other_rows({name: (declared[name], column) for name, column in columns.items()})
     events = {name: _column(name, declared[name], columns[name]) for name in declared if name in columns}
     sizes = {name: len(event) for name, event in events.items()}
     if len(set(sizes.values())) > 1:
@@ -99,29 +102,59 @@ def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np
     return p, first, checked()
 
 
-def read_weights(weights: Any, cluster: Any, events: dict[str, np.ndarray]):
-    """Return the events, their weights of mean 1 (or None) and the clusters as numbers from 0 (or None).
+def columns_of(data: Any) -> Mapping[str, Any]:
+    """The named columns of data; none of an array."""
+    if is_labelled_array(data):
+        return {str(name): data.coords[name] for name in data.coords}
+    if hasattr(data, "data_vars"):  # an xarray.Dataset
+        return {str(name): data[name] for name in data.variables}
+    if hasattr(data, "columns"):
+        return {str(name): data[name] for name in data.columns}
+    return data if isinstance(data, Mapping) else {}
 
-    Whole numbers are frequencies: each row stands for so many equal ones, and is repeated. Others are sampling weights.
-    """
-    rows = len(next(iter(events.values())))
-    weights, cluster = (None if v is None else np.asarray(v) for v in (weights, cluster))
-    for name, value in (("weights", weights), ("cluster", cluster)):
-        if value is not None and value.shape != (rows,):
-            raise ValueError(
-                f"{name} has the shape {value.shape}; expected one value for each of {rows} rows; align it."
-            )
-    codes = None if cluster is None else np.unique(cluster, return_inverse=True)[1]
-    if weights is None:
-        return events, None, codes
-    if weights.dtype.kind not in "fiu" or not np.all(np.isfinite(weights) & (weights >= 0)) or not weights.any():
-        raise ValueError(
-            "weights hold a value that is no number of at least 0, or only zeros; expected such; mend them."
-        )
-    if weights.dtype.kind == "f":
-        return events, weights / weights.mean(), codes
-    repeated = {name: np.repeat(value, weights, 0) for name, value in events.items()}
-    return repeated, None, None if codes is None else np.repeat(codes, weights)
+
+def row_index(data: Any) -> Any:
+    """The labels of the rows as a pandas index; None where there are none."""
+    if is_frame(data) or is_series(data):
+        return data.index
+    if is_labelled_array(data) and np.ndim(data) == 1:
+        return data.indexes.get(data.dims[0])
+    if isinstance(data, Mapping):
+        return next((found for found in map(row_index, data.values()) if found is not None), None)
+    return None
+
+
+def _without(data: Any, names: list[str]) -> Any:
+    """The data without these columns, where it has them."""
+    names = [name for name in names if name in columns_of(data)]
+    if not names or is_labelled_array(data):
+        return data
+    if hasattr(data, "drop_vars"):
+        return data.drop_vars(names)
+    if is_frame(data):
+        return data.drop(columns=names)
+    return data.drop(names) if hasattr(data, "columns") else {k: v for k, v in data.items() if k not in names}
+
+
+def _refuse_other_rows(columns: dict[str, tuple[Any, Any]]) -> None:
+    """Refuse variables whose rows carry different labels: taken by position they would be misaligned."""
+    first: dict[str, tuple[str, Any]] = {}
+    for name, (support, column) in columns.items():
+        for kind, found in (("index", row_index(column)), ("dimension of rows", _row_dimension(column, support))):
+            known, expected = first.setdefault(kind, (name, found)) if found is not None else (name, None)
+            if known != name and not (expected.equals(found) if kind == "index" else expected == found):
+                raise ValueError(
+                    f"{known} and {name} have rows with a different {kind}; expected the same, for row i is one event; "
+                    "align them first, or pass their values alone."
+                )
+
+
+def _row_dimension(column: Any, support: Any) -> str | None:
+    """The name of an xarray object's dimension of rows; None where it has none of its own."""
+    if not is_labelled_array(column):
+        return None
+    others = [str(dim) for dim in column.dims if str(dim).removesuffix("_2") not in support.shape_axes]
+    return others[0] if len(others) == 1 and not others[0].startswith("dim_") else None
 
 
 def _by_name(p: Density, data: Any, declared: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list]]:
@@ -129,7 +162,7 @@ def _by_name(p: Density, data: Any, declared: Mapping[str, Any]) -> tuple[dict[s
     if hasattr(data, "data_vars"):  # an xarray.Dataset
         data = {str(name): data[name] for name in data.data_vars}
     if hasattr(data, "columns") and (len(declared) > 1 or set(declared) <= set(data.columns)):
-        return {name: data[name].to_numpy() for name in declared if name in data.columns}, {}
+        return {name: data[name] for name in declared if name in data.columns}, {}
     if not isinstance(data, Mapping):
         if len(declared) > 1:
             raise ValueError(
@@ -150,12 +183,8 @@ def _by_name(p: Density, data: Any, declared: Mapping[str, Any]) -> tuple[dict[s
 
 
 def _column(name: str, support: Any, value: Any) -> np.ndarray:
-    try:
-        value = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
-    except ValueError:
-        raise ValueError(f"{name} has rows of different lengths; expected one array of numbers; align them.") from None
-    if value.dtype.kind not in "fiub":
-        raise ValueError(f"{name} has dtype {value.dtype}; expected numbers; code it as numbers first.")
+    value = oriented(value, name, support.shape_axes)
+    value = to_numbers(value, name, getattr(support, "categories", None))
     value = value.astype(value.dtype if value.dtype.kind == "f" else float)
     rank = len(support.shape_axes)
     if value.ndim == rank:

@@ -13,7 +13,7 @@ from unnorm.diagnostics.verdict import Finding
 from unnorm.fitting.along import along
 from unnorm.fitting.averaged import averaged
 from unnorm.fitting.choice import chosen
-from unnorm.fitting.data import first_of, read_data, read_weights
+from unnorm.fitting.data import first_of, read_data
 from unnorm.fitting.door import check_options, probe, started
 from unnorm.fitting.given_penalties import read_penalties
 from unnorm.fitting.marginal import latent_in
@@ -22,17 +22,22 @@ from unnorm.fitting.optimise import NEWTON_LIMIT
 from unnorm.fitting.penalised import described, refuse_lasso
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.result import Fit
+from unnorm.fitting.row_weights import Rows, read_rows
 from unnorm.fitting.several import several
 from unnorm.fitting.trained import trained
 from unnorm.progress import bar
 from unnorm.supports import _PyTree
+from unnorm.validation import verb
 
 
+@verb
 def fit(
-    p: Density,
+    p: Density | list[Density],
     data: Any,
     objective: Any = None,
     *,
+    frequency_weights: Any = None,
+    sampling_weights: Any = None,
     weights: Any = None,
     cluster: Any = None,
     penalty: Any = None,
@@ -65,8 +70,13 @@ def fit(
             are latent.
         objective: an object of `un.objectives`, its registry name, or None: maximum likelihood where Z is at hand
             exactly, else score matching where the supports have a form of it, else noise contrastive estimation.
-        weights: one number for each row: whole numbers are frequencies (so many equal rows), others sampling weights.
-        cluster: one label for each row: rows of one cluster may depend on each other, and the standard errors allow it.
+        frequency_weights: how many equal rows each row stands for: whole numbers, or the name of a column of `data`
+            (a pandas Series is aligned by its index). The fit is that of the repeated rows.
+        sampling_weights: one over each row's probability to be in the data, up to a constant, given likewise. They are
+            scaled to mean 1, and the standard errors are robust to them.
+        weights: deprecated; whole numbers are read as `frequency_weights`, floating ones as `sampling_weights`.
+        cluster: one label for each row, or a column's name: rows of one cluster may depend on each other, and the
+            standard errors allow it.
         penalty: ``{parameter: un.L1(0.1)}`` or ``un.L2``, added to the mean loss.
         prior: ``{parameter: NumPyro distribution}`` over the constrained values: −log prior / n is added, and the fit
             is the maximum a posteriori estimate (MAP).
@@ -107,8 +117,9 @@ def fit(
     """
     if isinstance(p, list | tuple):
         asked = {
-            "weights": weights, "cluster": cluster, "penalty": penalty, "prior": prior, "optimizer": optimizer,
-            "steps": steps, "batch_size": batch_size, "held_out": held_out, "callback": callback, "store": store,
+            "frequency_weights": frequency_weights, "sampling_weights": sampling_weights, "weights": weights,
+            "cluster": cluster, "penalty": penalty, "prior": prior, "optimizer": optimizer, "steps": steps,
+            "batch_size": batch_size, "held_out": held_out, "callback": callback, "store": store,
         }  # fmt: skip
         found = several(list(p), data, objective, asked, start, restarts, seed, progress, dtype)
         return _finished(found, strict)
@@ -116,16 +127,18 @@ def fit(
         p, steps=steps, batch_size=batch_size, seed=seed, restarts=restarts, dtype=dtype, optimizer=optimizer,
         callback=callback,
     )  # fmt: skip
+    findings: list[Finding] = []
+    rows = Rows(frequency_weights, sampling_weights, weights, cluster)
     p, data, batches = first_of(started(p, start), data)
-    p, events = read_data(p, data)
-    events, weights, clusters = read_weights(weights, cluster, events)
-    held_out = None if held_out is None else read_data(p, held_out)[1]
+    _refuse_weighted_batches(rows, batches)
+    p, events = read_data(p, data, rows.columns)
+    events, weights, clusters = read_rows(rows, data, events, findings)
+    held_out = None if held_out is None else read_data(p, held_out, rows.columns)[1]
     if held_out is not None and set(held_out) != set(events):
         raise ValueError(
             f"held_out has values for {', '.join(held_out)} and data for {', '.join(events)}; expected the same; pass "
             "the same variables in both."
         )
-    findings: list[Finding] = []
     objective = chosen([(p, events)], objective, weights is not None or clusters is not None, findings)
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
     has_tree = any(isinstance(support, _PyTree) for support in p.supports.values())
@@ -144,6 +157,16 @@ def fit(
             batches, callback, store, restarts, penalties, findings,
         )  # fmt: skip
         return _finished(described(_way(problem, has_tree)(problem), penalties), strict)
+
+
+def _refuse_weighted_batches(rows: Rows, batches: Any) -> None:
+    """Weights are of rows that are at hand; those of later batches are not."""
+    given = [name for name, value in rows._asdict().items() if value is not None]
+    if given and batches is not None:
+        raise ValueError(
+            f"{given[0]} was given to a fit on an iterable of batches, whose rows are not all at hand; expected none; "
+            "pass all rows at once, with batch_size=."
+        )
 
 
 def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:

@@ -12,6 +12,7 @@ from unnorm.density import Density
 from unnorm.fitting.penalties import L1, L2, Along, Penalties, listed, log_prior
 from unnorm.signature import refuse_unknown
 from unnorm.supports import Support, _PyTree
+from unnorm.validation import refuse_other_measure
 
 
 def read_penalties(p: Density, penalty: Any, prior: Any, rows: int) -> Penalties | None:
@@ -123,6 +124,7 @@ def check_prior(name: str, support: Support, value: Any, prior: Any) -> None:
             f"The prior of {name} is {prior!r}; expected a NumPyro distribution; pass such as "
             "numpyro.distributions.Normal(0, 1)."
         )
+    refuse_other_measure("prior of", name, support, prior)
     event, batch = tuple(prior.event_shape), tuple(prior.batch_shape)
     if isinstance(support, _PyTree):
         good, shape = event == () and batch == (), "one number"

@@ -20,8 +20,8 @@ from unnorm.fitting.marginal import (
     plan_of_latent,
     plan_of_z,
 )
-from unnorm.messages import counted, significant
 from unnorm.fitting.proper import vanishes_from
+from unnorm.messages import counted, significant
 from unnorm.partition.base import LogZ
 from unnorm.partition.driver import log_z as estimated
 from unnorm.partition.exact import Exact, Plan, has_plan, plan_for

@@ -44,7 +44,7 @@ class WithNoise(PerExample):
     """What objectives share that draw ν noise points for every row, once; `extra.rows` holds them."""
 
     noise: Any = static(None)
-    noise_ratio: int = static(10)
+    noise_ratio: int = static(10, at_least=1)
     takes_weights = False  # the fitted noise's part in the errors is unweighted
 
     def __post_init__(self):
@@ -61,7 +61,7 @@ class WithNoise(PerExample):
         if self.noise is None:
             return {name: s.noise(statistics[name], shapes[name]) for name, s in density.variables.items()}
         given = self.noise if isinstance(self.noise, Mapping) else {next(iter(shapes)): self.noise}
-        check_given(given, shapes)
+        check_given(given, shapes, density.variables)
         return {name: given[name] for name in shapes}
 
     def log_model(self, density) -> Callable:

@@ -6,12 +6,14 @@ import jax
 import numpy as np
 
 from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
+from unnorm.supports import Support
+from unnorm.validation import refuse_other_measure
 
 _LEAST_INFORMATION = 0.1  # below it the standard errors are some three times those of maximum likelihood
 _DRAWS_PER_PARAMETER = 3  # effective noise points, below which sums over them are no expectations
 
 
-def check_given(given: Mapping, shapes: dict[str, tuple[int, ...]]) -> None:
+def check_given(given: Mapping, shapes: dict[str, tuple[int, ...]], variables: dict[str, Support]) -> None:
     from numpyro.distributions import Distribution
 
     if set(given) != set(shapes):
@@ -25,6 +27,7 @@ def check_given(given: Mapping, shapes: dict[str, tuple[int, ...]]) -> None:
                 f"noise for {name} is {distribution!r}; expected an object of numpyro.distributions over one event; "
                 "pass such a one."
             )
+        refuse_other_measure("noise for", name, variables[name], distribution)
         found = tuple(distribution.batch_shape) + tuple(distribution.event_shape)
         if found != shapes[name]:
             raise ValueError(

@@ -6,14 +6,18 @@ from unnorm.density import Density
 from unnorm.fitting.along import Path
 from unnorm.fitting.driver import fit
 from unnorm.fitting.penalties import Along
+from unnorm.validation import verb
 
 
+@verb
 def path(
     p: Density,
     data: Any,
     objective: Any = None,
     *,
     penalty: Any,
+    frequency_weights: Any = None,
+    sampling_weights: Any = None,
     weights: Any = None,
     cluster: Any = None,
     prior: Any = None,
@@ -36,7 +40,8 @@ def path(
         penalty: ``{"coupling": un.L1()}``: 30 strengths from the smallest at which all entries of these parameters are
             zero down to a hundredth of it; or ``un.L1(strengths)`` with a 1-D array. Others may have ``un.L2``
             or an ``un.L1`` of one number, which stay as they are.
-        weights, cluster, prior, start, seed, progress, dtype, strict: as in `un.fit`.
+        frequency_weights, sampling_weights, weights, cluster, prior, start, seed, progress, dtype, strict: as in
+            `un.fit`.
 
     Returns:
         `Path`: `coefficients` (strength by labelled entries), `extended_bic`, `best` (the `Fit` at its minimum),
@@ -59,6 +64,7 @@ def path(
         (pseudo-likelihood); Lin, Drton and Shojaie (2016), doi:10.1214/16-EJS1126 (score matching).
     """
     return fit(
-        p, data, objective, penalty=Along(penalty), weights=weights, cluster=cluster, prior=prior, start=start,
-        seed=seed, progress=progress, dtype=dtype, strict=strict,
+        p, data, objective, penalty=Along(penalty), frequency_weights=frequency_weights,
+        sampling_weights=sampling_weights, weights=weights, cluster=cluster, prior=prior, start=start, seed=seed,
+        progress=progress, dtype=dtype, strict=strict,
     )  # fmt: skip

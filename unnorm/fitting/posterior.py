@@ -18,10 +18,12 @@ from unnorm.fitting.penalties import log_prior
 from unnorm.partition.exact import has_plan, plan_for
 from unnorm.partition.nodes import Plan
 from unnorm.signature import refuse_unknown
+from unnorm.validation import verb
 
 _FAR, _CLOSE = 3.0, 0.01  # posterior standard deviations at which the nodes are tried; nats by which they may be off
 
 
+@verb
 def posterior(p: Density, data: Any, *, prior: dict[str, Any]) -> Density:
     """Return the posterior of a density's parameters: p̃(θ | data) = prior(θ) Π_i p̃(x_i; θ) / Z(θ).
 

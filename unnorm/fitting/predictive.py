@@ -11,8 +11,10 @@ from unnorm.fitting.inference import NoCovariance
 from unnorm.fitting.replicates import data_sets, is_listed
 from unnorm.fitting.result import Fit
 from unnorm.sampling.storage import predictive_tree, provenance
+from unnorm.validation import verb
 
 
+@verb
 def simulate(
     fit: Fit, rows: int | None = None, replicates: int = 100, seed: int | None = None, *, progress: bool = True
 ):

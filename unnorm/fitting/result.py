@@ -14,6 +14,7 @@ from unnorm.fitting.likelihood import LogLikelihood, log_likelihood
 from unnorm.fitting.profile import profiled
 from unnorm.fitting.saved import save
 from unnorm.messages import counted, printed
+from unnorm.validation import verb
 
 
 class FitLogZ(NamedTuple):
@@ -105,6 +106,7 @@ class Fit(Result):
     def _bounds(self) -> list[tuple[float, float]]:
         return [s.entry_bounds(place) for _, s, shape, _ in self._listed() for place in s.entries(shape)]
 
+    @verb
     def summary(self, level: float = 0.95) -> pd.DataFrame:
         """Estimates, standard errors and intervals, each free entry once; intervals respect the parameters' bounds."""
         errors = self._errors(None if self._covariance is None else self._covariance.total)
@@ -138,6 +140,7 @@ class Fit(Result):
         simulation = None if self._covariance is None else self._covariance.simulation
         return pd.Series(self._errors(simulation), index=self._labels(), name="monte_carlo_error")
 
+    @verb
     def log_likelihood(self, data: Any, log_z: Any = None) -> LogLikelihood:
         """The log-likelihood of held-out data, with its error.
 
@@ -173,6 +176,7 @@ class Fit(Result):
         given = log_z if isinstance(log_z, list | tuple) else [log_z] * len(data)
         return [log_likelihood(part, *one) for part, *one in zip(self._parts, data, given, strict=True)]
 
+    @verb
     def profile(self, level: float = 0.95, *, progress: bool = True) -> pd.DataFrame:
         """Profile likelihood intervals, which need no normal approximation: all θ_j with 2 (ℓ̂ − ℓ(θ_j)) ≤ χ²₁(level).
 
@@ -204,6 +208,7 @@ class Fit(Result):
         """
         return profiled(self, level, progress)
 
+    @verb
     def bootstrap(self, n: int = 200, *, seed: int = 0) -> Any:
         """Refit n replicates: rows (or clusters) redrawn with replacement; drawn from the fit if one row was observed.
 

@@ -54,9 +54,9 @@ class AIS:
         Neal (2001), doi:10.1023/A:1008923215028; Grosse, Ghahramani and Adams (2015), arXiv:1511.02543 (the bound).
     """
 
-    chains: int = static(1000)
-    temperatures: int = static(100)
-    pilot: int = static(500)
+    chains: int = static(1000, at_least=10)
+    temperatures: int = static(100, at_least=1)
+    pilot: int = static(500, at_least=10)
     base: Any = None
     reverse: Any = None
 

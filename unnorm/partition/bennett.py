@@ -52,9 +52,9 @@ class Bennett:
         doi:10.1103/PhysRevLett.91.140601; Grosse, Ghahramani and Adams (2015), arXiv:1511.02543.
     """
 
-    chains: int = static(1000)
-    temperatures: int = static(100)
-    pilot: int = static(500)
+    chains: int = static(1000, at_least=10)
+    temperatures: int = static(100, at_least=1)
+    pilot: int = static(500, at_least=10)
     base: Any = None
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:

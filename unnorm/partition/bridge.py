@@ -58,9 +58,9 @@ class Bridge:
         III); Frühwirth-Schnatter (2004), doi:10.1111/j.1368-423X.2004.00125.x (the standard error).
     """
 
-    chains: int = static(8)
-    draws: int = static(1000)
-    proposal: str = static("warp3")
+    chains: int = static(8, at_least=2)
+    draws: int = static(1000, at_least=100)
+    proposal: str = static("warp3", choices=("warp3", "normal"))
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_small("Bridge", chains=(self.chains, 2), draws=(self.draws, 100))

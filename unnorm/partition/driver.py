@@ -20,17 +20,19 @@ from unnorm.partition.over import as_dataset, log_z_over, read_over
 from unnorm.progress import bar
 from unnorm.purity import refuse_impure
 from unnorm.supports import _PyTree
+from unnorm.validation import verb
 
 MOST, LEAST, SMALL = 3_000_000, 500_000, 200  # evaluations by "auto": to so many numbers in an event, and ever
 
 
+@verb
 def log_z(
     p: Density,
     estimator: Any = None,
     *,
     over: Mapping[str, Any] | None = None,
     target_error: float = 0.05,
-    max_evaluations: int | None = None,
+    max_evaluations: float | None = None,
     seed: int | None = None,
     progress: bool = True,
     dtype: Any = None,

@@ -46,9 +46,9 @@ class FlowImportance:
         arXiv:1906.04032 (the splines); Hesterberg (1995), doi:10.2307/1269620 (the defensive mixture).
     """
 
-    draws: int = static(10_000)
-    training: int = static(5_000)
-    layers: int = static(4)
+    draws: int = static(10_000, at_least=100)
+    training: int = static(5_000, at_least=100)
+    layers: int = static(4, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         who = "FlowImportance"

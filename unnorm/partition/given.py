@@ -11,12 +11,14 @@ from blackjax.vi import pathfinder
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import Distribution
 
+from unnorm.containers import oriented, to_numbers
 from unnorm.density import Density
 from unnorm.diagnostics.verdict import listed
 from unnorm.partition.bases import DENSE, Base, base_over, flat_states, parts
 from unnorm.partition.frame import Mode, distinct_modes
 from unnorm.partition.nodes import free_size
 from unnorm.sampling.base import Target
+from unnorm.validation import refuse_other_measure
 
 PATHFINDER, FLOW = "pathfinder", "flow"
 PATHS, DRAWS = 8, 200  # of Pathfinder, from random starts; draws of each, whose spread is taken
@@ -45,7 +47,7 @@ def check_base(who: str, density: Density, base: Any) -> None:
     if (laws := laws_in(base)) is not None:
         _check_laws(who, density, laws)
         return
-    if _draws(base) is None:
+    if _draws(density, base) is None:
         raise ValueError(
             f"{who} was given base={base!r}; expected None, 'pathfinder', 'flow', NumPyro distributions by variable, "
             "or draws: a dict by variable or what un.sample returns; pass one of these."
@@ -73,6 +75,7 @@ def _check_laws(who: str, density: Density, laws: dict[str, Distribution]) -> No
                 f"{who} was given a base of {name} with {found}; expected a distribution of the shape {shapes[name]}; "
                 "use expand or to_event."
             )
+        refuse_other_measure("base of", name, density.variables[name], law)
         density.variables[name].check(np.asarray(law.sample(jax.random.key(0), (LOOKS,)), float), f"base of {name}")
 
 
@@ -88,7 +91,7 @@ def base_of_laws(base: Base, laws: dict[str, Distribution]) -> Base:
 
 def check_draws(who: str, what: str, density: Density, given: Any, least: int) -> None:
     """Refuse what are no draws of every variable, or too few."""
-    draws = _draws(given)
+    draws = _draws(density, given)
     if draws is None:
         raise ValueError(
             f"{who} was given {what} of {type(given).__name__}; expected draws: a dict by variable or what un.sample "
@@ -125,29 +128,31 @@ def chains_in(given: Any) -> int | None:
 def positions_of(density: Density, given: Any, dtype) -> dict[str, jax.Array]:
     """Draws that were checked as positions, (n, *free shape) by variable; those on a bound are just inside."""
     positions = {}
-    for name, value in _rows(density, _draws(given)).items():
+    for name, value in _rows(density, _draws(density, given)).items():
         support = density.variables[name]
         inside = jnp.asarray(value if support.discrete else support.inward(value), dtype)
         positions[name] = inside if support.discrete else jax.vmap(support.unconstrain)(inside)
     return positions
 
 
-def _draws(base: Any) -> Mapping | None:
-    if hasattr(base, "posterior"):
-        posterior = base.posterior
-        return {str(name): posterior[name].to_numpy() for name in posterior.data_vars}
-    return base if isinstance(base, Mapping) else None
+def _draws(density: Density, given: Any) -> Mapping | None:
+    """Draws by variable, (chain, draw, ...) or (n, ...); None where there are none."""
+    if not hasattr(given, "posterior"):
+        return given if isinstance(given, Mapping) else None
+    posterior = given.posterior.transpose("chain", "draw", ..., missing_dims="ignore")
+    axes = {str(n): density.variables[n].shape_axes if n in density.variables else () for n in posterior.data_vars}
+    return {name: oriented(posterior[name], f"draws of {name}", axes[name]).to_numpy() for name in axes}
 
 
 def _rows(density: Density, draws: Mapping) -> dict[str, np.ndarray]:
     """Draws (n, *shape) by variable, chains one after the other."""
     shapes = density.shapes()
-    return {name: np.asarray(draws[name], float).reshape(-1, *shapes[name]) for name in density.variables}
+    return {n: to_numbers(draws[n], f"draws of {n}").astype(float).reshape(-1, *shapes[n]) for n in density.variables}
 
 
 def base_of_draws(density: Density, base: Any, negative_binomials: Any) -> Base:
     """A Student's t with the draws' mean and covariance, one more for each part of them that lies apart."""
-    rows = _rows(density, _draws(base))
+    rows = _rows(density, _draws(density, base))
     states, counts = flat_states(density), {}
     for name in states:
         codes = jax.vmap(density.variables[name].encode)(jnp.asarray(rows[name]))

@@ -59,8 +59,8 @@ class NestedSampling:
         Fowlie, Handley and Su (2020), arXiv:2006.03371 (the ranks).
     """
 
-    live: int = static(500)
-    steps: int | None = static(None)
+    live: int = static(500, at_least=50)
+    steps: int | None = static(None, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_small("NestedSampling", live=(self.live, 50))

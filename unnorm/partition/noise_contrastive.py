@@ -48,9 +48,9 @@ class NCE:
         mixtures", University of Minnesota (the same by reverse logistic regression).
     """
 
-    chains: int = static(8)
-    draws: int = static(1000)
-    noise_ratio: int = static(5)
+    chains: int = static(8, at_least=2)
+    draws: int = static(1000, at_least=100)
+    noise_ratio: int = static(5, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_small("NCE", chains=(self.chains, 2), draws=(self.draws, 100), noise_ratio=(self.noise_ratio, 1))

@@ -43,8 +43,8 @@ class Quadrature:
         Takahasi and Mori (1974), doi:10.2977/prims/1195192451; Trefethen and Weideman (2014), doi:10.1137/130932132.
     """
 
-    tolerance: float = static(1e-8)
-    max_nodes: int = static(2**22)
+    tolerance: float = static(1e-8, above=0)
+    max_nodes: int = static(2**22, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         size = dimensions_within_reach(density)

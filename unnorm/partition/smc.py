@@ -61,11 +61,11 @@ class SMC:
         Chopin (2022), doi:10.1111/rssb.12475 (waste-free); Karamanis and Seljak (2024), arXiv:2407.20722 (persistent).
     """
 
-    particles: int = static(2000)
-    temperatures: int = static(100)
-    pilot: int = static(500)
-    variant: str = static("standard")
-    populations: int = static(8)
+    particles: int = static(2000, at_least=10)
+    temperatures: int = static(100, at_least=1)
+    pilot: int = static(500, at_least=10)
+    variant: str = static("standard", choices=("standard", "waste_free", "persistent"))
+    populations: int = static(8, at_least=4)
     base: Any = None
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:

@@ -50,11 +50,11 @@ class ThermodynamicIntegration:
         order); Xie, Lewis, Fan, Kuo and Chen (2011), doi:10.1093/sysbio/syq085 (stepping stones).
     """
 
-    particles: int = static(125)
-    populations: int = static(16)
-    temperatures: int = static(100)
-    rule: str = static("trapezoid")
-    pilot: int = static(500)
+    particles: int = static(125, at_least=10)
+    populations: int = static(16, at_least=3)
+    temperatures: int = static(100, at_least=2)
+    rule: str = static("trapezoid", choices=("trapezoid", "stepping_stones"))
+    pilot: int = static(500, at_least=10)
     base: Any = None
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:

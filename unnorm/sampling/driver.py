@@ -24,16 +24,18 @@ from unnorm.sampling.devices import devices_for
 from unnorm.sampling.files import StoreError
 from unnorm.sampling.hosts import Hosts, over_hosts
 from unnorm.sampling.identity import read_meta
-from unnorm.sampling.options import check_counts, check_memory, chosen_kernel, note_starts, seed_of, tracked_functions
+from unnorm.sampling.options import check_memory, chosen_kernel, note_starts, seed_of, tracked_functions
 from unnorm.sampling.resolution import unresolved_at, unresolved_at_starts
 from unnorm.sampling.run import Plan, Run
 from unnorm.sampling.sinks import Behind, Memory
 from unnorm.sampling.storage import as_json, provenance, to_datatree
 from unnorm.sampling.store import Store
+from unnorm.validation import verb
 
 KEEP = ("all", "moments", "last")
 
 
+@verb
 def sample(
     p: Density,
     kernel: Any = None,
@@ -96,7 +98,6 @@ def sample(
     References:
         Robert and Casella (2004), Monte Carlo Statistical Methods, doi:10.1007/978-1-4757-4145-2.
     """
-    check_counts(draws=(draws, 1), warmup=(warmup, 0), chains=(chains, 1), thin=(thin, 1))
     if keep not in KEEP:
         raise ValueError(f"keep is {keep!r}; expected one of {', '.join(map(repr, KEEP))}; pass one of them.")
     track = tracked_functions(p, track)
@@ -166,6 +167,7 @@ def sample(
     return tree
 
 
+@verb
 def resume(
     store: str | Path,
     p: Density,

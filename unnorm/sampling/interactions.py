@@ -9,6 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.density import cast
+from unnorm.tracing import about_derivatives
 
 MOST_SITES = 4096  # the probe holds a matrix of sites by sites
 STATES, SUBSETS = 3, 64  # random states at which interactions are looked for, random joint moves that check them
@@ -94,10 +95,16 @@ def find_colouring(target: Any, groups: str | None = None) -> Colouring | None:
         sizes = {name: positions[0][name].size for name in names}
         if sum(sizes.values()) > MOST_SITES:
             return None
-        if groups == "variables":
+        try:
+            apart = None if groups == "variables" else _interactions(target, positions)
+        except Exception as error:
+            if about_derivatives(error):  # it is sampled site by site
+                return None
+            raise
+        if apart is None:
             flat = np.concatenate([np.full(size, i) for i, size in enumerate(sizes.values())])
         else:
-            flat = greedy_colours(_interactions(target, positions))
+            flat = greedy_colours(apart)
             if flat.max() + 1 > 0.5 * len(flat):
                 return None
         cuts = np.cumsum(list(sizes.values()))[:-1]

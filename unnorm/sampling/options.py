@@ -15,6 +15,7 @@ from unnorm.methods import look_up
 from unnorm.sampling.hosts import Hosts
 from unnorm.sampling.identity import read_meta
 from unnorm.sampling.kernels import KERNELS, NUTS, Blockwise, Gibbs, RandomWalkMH, kernels_for
+from unnorm.validation import check_argument
 
 _MOST = 2**31 - 1  # what JAX's 32-bit numbers of blocks, draws and chains can count
 _BYTES = 4  # of a number in single precision: a lower bound
@@ -24,8 +25,7 @@ _KEPT_NAMES = ("chain", "draw", ".", "..")  # of the draws' own axes and nodes
 def seed_of(seed: int | None, store: Any, hosts: Hosts) -> int:
     """The seed given, that of a store that goes on, or a new one that all processes share."""
     if seed is not None:
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
-            raise ValueError(f"seed is {seed!r}; expected a whole number from 0 to 2**31 - 1; pass such a one.")
+        check_argument("seed", seed, (int,))
         return int(seed)
     meta = None if store is None else read_meta(hosts.own_folder(Path(store)))
     if meta is not None:
@@ -48,12 +48,6 @@ def tracked_functions(p: Density, track: Mapping[str, Callable] | None) -> dict[
                 "pass a function."
             )
     return track
-
-
-def check_counts(**counts: tuple[Any, int]) -> None:
-    for name, (value, least) in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}; pass such a one.")
 
 
 def check_memory(p: Density, draws: int, warmup: int, chains: int, thin: int, keep: str, stored: bool) -> None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.containers import oriented, to_numbers
 from unnorm.sampling import chains
 from unnorm.sampling.base import Target
 from unnorm.signature import refuse_unknown, unify
@@ -39,7 +40,8 @@ def given_starts(target: Target, start: Any, count: int, dtype) -> dict:
         raise ValueError(f"start has no value for {missing[0]}; pass a dict with one for each of {', '.join(shapes)}.")
     positions = {}
     for name, support in target.supports.items():
-        value = np.asarray(start[name], float)
+        value = oriented(start[name], f"start of {name}", support.shape_axes)
+        value = to_numbers(value, f"start of {name}").astype(float)
         if value.ndim == len(shapes[name]) + 1 and len(value) != count:
             raise ValueError(
                 f"start of {name} holds {len(value)} chains; expected {count} or a single event; make them agree."

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from unnorm.diagnostics.verdict import WARNING, Finding
 from unnorm.fitting.base import Extra, PerExample
 from unnorm.fitting.drawn import at_draws, drawn_variance, not_positive, not_whole
-from unnorm.methods import method, static
+from unnorm.methods import method, option, static
 
 _LEAST_DOUBT, _MOST_DOUBT = 0.1, 0.95  # of 4h(1−h): outside of it the errors are twice what a better scale gives
 
@@ -43,8 +43,8 @@ class ConditionalNCE(PerExample):
         Ceylan and Gutmann (2018), arXiv:1806.03664.
     """
 
-    noise_ratio: int = static(10)
-    scale: Any = None
+    noise_ratio: int = static(10, at_least=1)
+    scale: Any = option(None, above=0)
     target = "a fixed point of its own (the maximum likelihood estimate only if the model is true)"
 
     def refuse(self, density):

@@ -21,7 +21,7 @@ from unnorm.fitting.chains import (
 )
 from unnorm.fitting.marginal import covariates_of, latent_in, of_latent
 from unnorm.fitting.margins import of_likelihood
-from unnorm.methods import method, static
+from unnorm.methods import method, option, static
 from unnorm.partition.rows import count_of
 from unnorm.sampling.base import Target
 
@@ -64,11 +64,11 @@ class ContrastiveDivergence:
         (2019), arXiv:1903.08689 (chains that start anew, noise).
     """
 
-    k: int = static(1)
+    k: int = static(1, at_least=1)
     persistent: bool = static(False)
     kernel: Any = None
-    chains: int | None = static(None)
-    reinitialise: float = 0.0
+    chains: int | None = static(None, at_least=2)
+    reinitialise: float = option(0.0, at_least=0, below=1)
     noise: Any = None
     stochastic = True
 

@@ -9,7 +9,7 @@ import numpy as np
 from unnorm.fitting.base import Extra, PerExample
 from unnorm.fitting.conditions import told_of_breaks
 from unnorm.fitting.drawn import at_draws, drawn_variance, not_real, not_whole, point_of, refuse_one_row, size_of
-from unnorm.methods import method, static
+from unnorm.methods import method, option, static
 
 
 @method
@@ -36,8 +36,8 @@ class DenoisingScoreMatching(PerExample):
         Vincent (2011), doi:10.1162/NECO_a_00142; Song and Ermon (2019), arXiv:1907.05600 (many levels).
     """
 
-    sigma: Any
-    corruptions: int = static(10)
+    sigma: Any = option(above=0, array=True)
+    corruptions: int = static(10, at_least=1)
     in_units_of_data = True
     smooths_data = True
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from unnorm.fitting.base import Extra, PerExample
 from unnorm.fitting.conditions import told_of_breaks
 from unnorm.fitting.drawn import at_draws, draw, drawn_variance, not_positive, not_real, not_whole, point_of
-from unnorm.methods import method, static
+from unnorm.methods import method, option, static
 
 
 @method
@@ -36,8 +36,8 @@ class FiniteDifferenceScoreMatching(PerExample):
         Pang, Xu, Li, Song, Ermon and Zhu (2020), arXiv:2007.03317.
     """
 
-    step: Any = None
-    projections: int = static(10)
+    step: Any = option(None, above=0)
+    projections: int = static(10, at_least=1)
     target = (
         "the minimum of the sliced Fisher divergence up to the squared step (the maximum likelihood estimate only if "
         "the model is true)"

@@ -68,7 +68,7 @@ class MaximumLikelihood(PerExample):
         doi:10.1198/106186006X133069 (graphs).
     """
 
-    draws: int | None = static(None)
+    draws: int | None = static(None, at_least=1000)
     kernel: Any = None
     target = "the maximum likelihood estimate"
     information_identity = True

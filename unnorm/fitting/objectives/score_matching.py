@@ -64,8 +64,8 @@ class ScoreMatching(PerExample):
     """
 
     h: Any = static(None)
-    trace: str = static("auto")
-    states: str = static("ratio")
+    trace: str = static("auto", choices=("auto", *TRACES))
+    states: str = static("ratio", choices=tuple(STATES))
     in_units_of_data = True
     second_derivatives = True
     target = "the minimum of the Fisher divergence (the maximum likelihood estimate only if the model is true)"

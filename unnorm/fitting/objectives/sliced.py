@@ -39,9 +39,9 @@ class SlicedScoreMatching(PerExample):
         Song, Garg, Shi and Ermon (2019), arXiv:1905.07088.
     """
 
-    projections: int = static(10)
+    projections: int = static(10, at_least=1)
     variance_reduction: bool = static(True)
-    directions: str = static("rademacher")
+    directions: str = static("rademacher", choices=tuple(DIRECTIONS))
     in_units_of_data = True
     second_derivatives = True
     target = "the minimum of the sliced Fisher divergence (the maximum likelihood estimate only if the model is true)"

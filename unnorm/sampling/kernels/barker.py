@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from unnorm.methods import method
+from unnorm.methods import method, option
 from unnorm.sampling.base import Options, SamplingAlgorithm, WalkNoise, metropolis, normals_like, total, tree_where
 from unnorm.sampling.kernels.diagonal import diagonal_window, refuse_matrix, steps_of, with_diagonal
 from unnorm.sampling.kernels.langevin import initialise
@@ -33,8 +33,8 @@ class Barker(WalkNoise, Options):
         Livingstone and Zanella (2022), doi:10.1111/rssb.12482.
     """
 
-    step_size: float | None = None
-    inverse_mass_matrix: Any = None
+    step_size: float | None = option(None, above=0)
+    inverse_mass_matrix: Any = option(None, array=True)
     needs_gradient = True
 
     def __post_init__(self):

@@ -90,7 +90,7 @@ class Gibbs(_Gibbs):
         AISTATS 15, 324-332.
     """
 
-    scan: str = static("systematic")
+    scan: str = static("systematic", choices=("systematic", "random"))
     colouring: Colouring | None = static(None)
 
     def __post_init__(self):
@@ -122,7 +122,7 @@ class BlockGibbs(_Gibbs):
         Smolensky (1986), Information processing in dynamical systems; Hinton (2002), doi:10.1162/089976602760128018.
     """
 
-    scan: str = static("systematic")
+    scan: str = static("systematic", choices=("systematic", "random"))
     colouring: Colouring | None = static(None)
 
     def prepared(self, target):

@@ -6,7 +6,7 @@ import blackjax
 import jax
 import jax.numpy as jnp
 
-from unnorm.methods import method, static
+from unnorm.methods import method, option, static
 from unnorm.sampling.base import Options, SamplingAlgorithm
 
 
@@ -69,12 +69,12 @@ class HMC(_Hamiltonian):
         Duane et al. (1987), doi:10.1016/0370-2693(87)91197-X; Neal (2011), arXiv:1206.1901 (section 3.2: jitter).
     """
 
-    step_size: float | None = None
-    leapfrogs: int = static(8)
-    inverse_mass_matrix: Any = None
-    target_acceptance_rate: float = static(0.8)
+    step_size: float | None = option(None, above=0)
+    leapfrogs: int = static(8, at_least=1)
+    inverse_mass_matrix: Any = option(None, array=True)
+    target_acceptance_rate: float = static(0.8, above=0, below=1)
     dense_mass: bool = static(False)
-    jitter: float = 0.2
+    jitter: float = option(0.2, at_least=0, below=1)
 
     def __post_init__(self):
         if not 0 <= self.jitter < 1:
@@ -120,10 +120,10 @@ class NUTS(_Hamiltonian):
         Hoffman and Gelman (2014), Journal of Machine Learning Research 15, 1593-1623, arXiv:1111.4246.
     """
 
-    step_size: float | None = None
-    inverse_mass_matrix: Any = None
-    max_tree_depth: int = static(10)
-    target_acceptance_rate: float = static(0.88)
+    step_size: float | None = option(None, above=0)
+    inverse_mass_matrix: Any = option(None, array=True)
+    max_tree_depth: int = static(10, at_least=1, at_most=30)
+    target_acceptance_rate: float = static(0.88, above=0, below=1)
     dense_mass: bool = static(False)
 
     def build(self, target, tuning):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from unnorm.methods import method
 from unnorm.sampling.base import Options, SamplingAlgorithm, metropolis, tree_where
+from unnorm.validation import refuse_other_measure
 
 
 class IndependentState(NamedTuple):
@@ -54,6 +55,7 @@ class IndependentMH(Options):
                 f"({', '.join(target.supports)}); pass proposal={{variable: distribution}}."
             )
         for name, shape in target.density.shapes().items():
+            refuse_other_measure("proposal for", name, target.supports[name], laws[name])
             found = jnp.shape(laws[name].sample(jax.random.key(0)))
             if found != shape:
                 raise ValueError(

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from unnorm.methods import method
+from unnorm.methods import method, option
 from unnorm.sampling.base import (
     Options,
     Proposed,
@@ -63,7 +63,7 @@ class ULA(Options):
         Roberts and Tweedie (1996), Bernoulli 2, 341-363, doi:10.2307/3318418.
     """
 
-    step_size: float = 0.01
+    step_size: float = option(0.01, above=0)
     needs_gradient = True
     exact = False
     bias = (
@@ -110,8 +110,8 @@ class MALA(WalkNoise, Options):
         Roberts and Rosenthal (1998), doi:10.1111/1467-9868.00123.
     """
 
-    step_size: float | None = None
-    inverse_mass_matrix: Any = None
+    step_size: float | None = option(None, above=0)
+    inverse_mass_matrix: Any = option(None, array=True)
     needs_gradient = True
 
     def __post_init__(self):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from unnorm.methods import method, static
+from unnorm.methods import method, option, static
 from unnorm.sampling.base import Options, Proposed, SamplingAlgorithm, metropolis, tree_where
 from unnorm.sampling.interactions import changes_by_gradient
 
@@ -61,7 +61,7 @@ class GibbsWithGradients(_Informed):
         Grathwohl et al. (2021), Oops I took a gradient, arXiv:2102.04509.
     """
 
-    changes: int = static(1)
+    changes: int = static(1, at_least=1)
 
     def build(self, target, tuning):
         init = self._init(target)
@@ -131,7 +131,7 @@ class DiscreteLangevin(_Informed):
         Zhang, Liu and Liu (2022), A Langevin-like sampler for discrete distributions, arXiv:2206.09914.
     """
 
-    step_size: float | None = None
+    step_size: float | None = option(None, above=0)
     adjusted: bool = static(True)
     bias = "DiscreteLangevin without adjustment does not reject, so that its draws follow another law"
 

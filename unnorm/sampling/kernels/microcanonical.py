@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from blackjax.mcmc import adjusted_mclmc, mclmc
 
-from unnorm.methods import method, static
+from unnorm.methods import method, option, static
 from unnorm.sampling.base import Options, SamplingAlgorithm
 
 
@@ -36,12 +36,12 @@ class MCLMC(Options):
         Robnik et al. (2023), arXiv:2212.08549; Robnik, Cohn-Gordon and Seljak (2025), arXiv:2503.01707 (adjusted).
     """
 
-    step_size: float | None = None
-    length: float | None = None
-    inverse_mass_matrix: Any = None
+    step_size: float | None = option(None, above=0)
+    length: float | None = option(None, above=0)
+    inverse_mass_matrix: Any = option(None, array=True)
     adjusted: bool = static(False)
-    leapfrogs: int = static(4)
-    target_acceptance_rate: float = static(0.8)
+    leapfrogs: int = static(4, at_least=1)
+    target_acceptance_rate: float = static(0.8, above=0, below=1)
     needs_gradient = True
     bias = (
         "MCLMC without adjustment does not reject, so that its draws are off by the energy error of its steps; "

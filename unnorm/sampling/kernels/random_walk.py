@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from unnorm.methods import method, static
+from unnorm.methods import method, option, static
 from unnorm.sampling.base import Options, SamplingAlgorithm, WalkNoise, metropolis, tree_where
 from unnorm.sampling.kernels.diagonal import diagonal_window, with_diagonal
 
@@ -40,8 +40,8 @@ class RandomWalkMH(WalkNoise, Options):
         rules, Bayesian Statistics 5; Haario, Saksman and Tamminen (2001), doi:10.2307/3318737 (learned covariance).
     """
 
-    step_size: float | None = None
-    covariance: Any = None
+    step_size: float | None = option(None, above=0)
+    covariance: Any = option(None, array=True)
     learn_covariance: bool = static(False)
     metric = "covariance"
 

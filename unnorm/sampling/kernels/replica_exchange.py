@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.density import Density
-from unnorm.methods import look_up, method, static
+from unnorm.methods import look_up, method, option, static
 from unnorm.sampling.adaptation import Fixed, strategy
 from unnorm.sampling.base import Options, SamplingAlgorithm
 
@@ -116,8 +116,8 @@ class ReplicaExchange(Options):
     """
 
     inner: Any
-    temperatures: int = static(8)
-    hottest: float = 0.02
+    temperatures: int = static(8, at_least=2)
+    hottest: float = option(0.02, at_least=0, below=1)
     base: Density | None = None
     adapts = _Ladder()
     composed = True

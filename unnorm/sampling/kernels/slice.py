@@ -10,7 +10,7 @@ from blackjax.mcmc import slice as blackjax_slice
 from jax.flatten_util import ravel_pytree
 
 from unnorm.density import cast
-from unnorm.methods import method, static
+from unnorm.methods import method, option, static
 from unnorm.sampling.base import Options, SamplingAlgorithm
 
 
@@ -32,8 +32,8 @@ class Slice(Options):
         Neal (2003), doi:10.1214/aos/1056562461.
     """
 
-    width: float = 2.0
-    max_expansions: int = static(32)
+    width: float = option(2.0, above=0)
+    max_expansions: int = static(32, at_least=1)
 
     def initial_tuning(self, size):
         return {"width": self.width}
@@ -80,8 +80,8 @@ class EllipticalSlice(Options):
         Murray, Adams and MacKay (2010), arXiv:1001.0175.
     """
 
-    mean: Any = None
-    covariance: Any = None
+    mean: Any = option(None, array=True)
+    covariance: Any = option(None, array=True)
 
     def prepared(self, target):
         if self.covariance is not None:
