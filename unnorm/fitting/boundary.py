@@ -17,7 +17,8 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.diagnostics.verdict import NOTE, WARNING, Finding, FindingCode
 from unnorm.fitting.inference import NoCovariance, sandwich
-from unnorm.fitting.optimise import few, parameters_of, settled
+from unnorm.fitting.optimise import few, parameters_of
+from unnorm.fitting.settle import settled
 
 _ROWS = 8  # rows through which the bounds are looked at
 _POWER = 1e-2  # u ∂f at the bound is 0 where it is less
