@@ -6,6 +6,7 @@ user edits stays in memory.
 
 import contextlib
 import hashlib
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,6 @@ class _Writer:
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
-    import io
-
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         head, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
