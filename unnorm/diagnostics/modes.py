@@ -126,7 +126,9 @@ class Surface:
         reached, candidates = ends[:FROM_DRAWS], []
         for i in np.argsort(-heights[FROM_DRAWS:]) + FROM_DRAWS:
             known = np.concatenate([reached, np.reshape([ends[j] for j in candidates], (-1, ends.shape[1]))])
-            if np.isfinite(heights[i]) and np.abs(ends[i]).max() < LOST and np.linalg.norm(self.offsets(known, ends[i]), axis=1).min() > SAME:
+            if not (np.isfinite(heights[i]) and np.abs(ends[i]).max() < LOST):
+                continue
+            if np.linalg.norm(self.offsets(known, ends[i]), axis=1).min() > SAME:
                 candidates.append(i)
         if not candidates:
             return None
