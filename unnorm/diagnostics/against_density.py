@@ -5,6 +5,7 @@ import numpy as np
 from unnorm.density import Density
 from unnorm.diagnostics.discrete import discrete_check
 from unnorm.diagnostics.draws import Drawn
+from unnorm.diagnostics.modes import mode_findings
 from unnorm.diagnostics.stein import SteinCheck, stein_check
 from unnorm.diagnostics.stein_jumps import explained_by_jumps
 from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCode, listed
@@ -36,7 +37,7 @@ def density_findings(drawn: Drawn, p: Density | None) -> list[Finding]:
     outside = list(_outside(drawn, p))
     if outside:
         return [*_unknown(drawn, p), *outside]
-    return [*_unknown(drawn, p), *_stein(drawn, p, bias)]
+    return [*_unknown(drawn, p), *_stein(drawn, p, bias), *mode_findings(drawn, p)]
 
 
 def _unknown(drawn: Drawn, p: Density):

@@ -22,7 +22,9 @@ RARE = (
 )
 
 
-def chain_findings(drawn: Drawn, table: "pd.DataFrame", constant: set[str], discrete: set[str]) -> list[Finding]:
+def chain_findings(
+    drawn: Drawn, table: "pd.DataFrame", constant: set[str], discrete: set[str], fixed: set[str] = frozenset()
+) -> list[Finding]:
     """Return what the draws by themselves give rise to.
 
     Args:
@@ -30,6 +32,7 @@ def chain_findings(drawn: Drawn, table: "pd.DataFrame", constant: set[str], disc
         table: the diagnostics by scalar entry.
         constant: the entries that never change in any chain.
         discrete: the variables that are discrete.
+        fixed: the entries that their support holds at one value.
 
     Returns:
         The findings, errors and warnings mixed.
@@ -40,7 +43,7 @@ def chain_findings(drawn: Drawn, table: "pd.DataFrame", constant: set[str], disc
     return [
         *_too_few(drawn),
         *_not_finite(drawn),
-        *_never_changing(drawn, constant, discrete),
+        *_never_changing(drawn, constant - fixed, discrete),
         *_stuck(drawn, constant, discrete),
         *_r_hat(drawn, table, constant),
         *_ess(drawn, table),

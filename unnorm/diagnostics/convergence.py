@@ -96,7 +96,7 @@ def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> D
         table, constant = _table(drawn)
         discrete = _discrete(drawn, p)
         findings = [
-            *chain_findings(drawn, table, constant, discrete),
+            *chain_findings(drawn, table, constant, discrete, _fixed_by_support(drawn, p)),
             *copy_findings(drawn, discrete),
             *density_findings(drawn, p),
         ]
@@ -142,6 +142,18 @@ def _table(drawn: Drawn) -> tuple["pd.DataFrame", set[str]]:
     constant = {label for label, value in columns.items() if (value == value[0, 0]).all()}
     table.loc[[label in constant for label in columns], UNDEFINED_FOR_CONSTANTS] = np.nan
     return table, constant
+
+
+def _fixed_by_support(drawn: Drawn, p: Density | None) -> set[str]:
+    """Entries that a support holds at one value, as a graph's diagonal."""
+    fixed = set()
+    for name, support in {} if p is None else p.variables.items():
+        shape = drawn.values[name].shape[2:]
+        if support.discrete and support.free_shape(shape) != shape:
+            x = np.arange(1, int(np.prod(support.free_shape(shape))) + 1)
+            zero = np.asarray(support.constrain(x)).ravel() == 0
+            fixed |= {label for label, still in zip(drawn.labels()[name], zero, strict=True) if still}
+    return fixed
 
 
 def _discrete(drawn: Drawn, p: Density | None) -> set[str]:
