@@ -1,5 +1,6 @@
 """Whether a density is a function of its arguments alone: JAX traces it once, and freezes what else it reads."""
 
+import contextlib
 import random
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -69,10 +70,8 @@ def _seen(function: Callable) -> bool:
 
 
 def _remember(function: Callable) -> None:
-    try:
+    with contextlib.suppress(TypeError):
         _PURE.add(function)
-    except TypeError:
-        pass
 
 
 def _global_states() -> list[Any]:

@@ -44,7 +44,8 @@ class Ends(NamedTuple):
     places: np.ndarray  # (K, D)
     heights: np.ndarray
     curves: np.ndarray  # (K, D, D), minus the Hessians
-    at_rest: np.ndarray
+    gains: np.ndarray  # of the last Newton step, in nats
+    promised: np.ndarray  # gains by the quadratic model; not kept where a step of every length overshoots
     rose: np.ndarray  # beyond all bounds
     ways: np.ndarray  # (K, D), by how much BFGS moved
 
@@ -70,32 +71,37 @@ def climb(density: Density, positions: dict, factor: jax.Array):
         end = jnp.where(jnp.isfinite(found.fun), reached, start)
         if end.size > DENSE:
             curve = jnp.diag(1 / (factor**2 * jnp.diag(found.hess_inv)))
-            return Ends(end, -loss(end), curve, jnp.asarray(True), rose, reached - start), found.nfev, 0
-        end, at_rest, steps = _polished(loss, end)
-        return Ends(end, -loss(end), jax.hessian(loss)(end), at_rest, rose, reached - start), found.nfev, steps
+            return Ends(end, -loss(end), curve, 0.0, 0.0, rose, reached - start), found.nfev, 0
+        end, gain, promised, steps = _polished(loss, end)
+        ends = Ends(end, -loss(end), jax.hessian(loss)(end), gain, promised, rose, reached - start)
+        return ends, found.nfev, steps
 
     return jax.vmap(one)(positions)
 
 
-def _polished(loss, end: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The best shares of Newton steps with |eigenvalues| until one gains next to nothing: the end, whether at rest."""
+def _polished(loss, end: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The best shares of Newton steps with |eigenvalues| until one gains next to nothing.
+
+    Returns:
+        The end, what the last step gained, what it promised, and the number of steps.
+    """
 
     def step(carry):
-        flat, _, count = carry
+        flat, _, _, count = carry
         values, vectors = jnp.linalg.eigh(jax.hessian(loss)(flat))
         lengths = jnp.maximum(jnp.abs(values), 1e-8 * jnp.max(jnp.abs(values)))
-        way = vectors @ (vectors.T @ jax.grad(loss)(flat) / lengths)
+        slope = vectors.T @ jax.grad(loss)(flat)
+        way = vectors @ (slope / lengths)
         tried = (flat - jnp.asarray(TRIES)[:, None] * way).at[-1].set(flat)  # where it stands, were the step NaN
         losses = jax.vmap(loss)(tried)
         best = jnp.nanargmin(jnp.where(jnp.isfinite(losses), losses, jnp.nan))
-        return tried[best], losses[-1] - losses[best], count + 1
+        return tried[best], losses[-1] - losses[best], 0.5 * jnp.sum(slope**2 / lengths), count + 1
 
     def going(carry):
-        return (carry[2] < POLISH) & ~(carry[1] < AT_REST)
+        return (carry[3] < POLISH) & ~(carry[1] < AT_REST)
 
     hope = jnp.where(jnp.isfinite(loss(end)), jnp.inf, -jnp.inf).astype(end.dtype)  # of a gain: none outside
-    end, gain, count = jax.lax.while_loop(going, step, (end, hope, 0))
-    return end, gain < ON_RIDGE, count
+    return jax.lax.while_loop(going, step, (end, hope, hope, 0))
 
 
 @jax.jit
@@ -194,24 +200,23 @@ class Climbs:
             points = far_points(self.modes, generator, SPARE * STARTS)
             finite = np.isfinite(self._heights(points))
             chosen = points[np.argsort(~finite, kind="stable")[:STARTS]]
-            self._add(self._climbed(self._positions(chosen), self._factor()))
+            self._add(self._climbed_in_scale(chosen))
         if self._mixed or len(self.modes) >= SIZES[-1]:
             return
         count = SCANNED * (DENSELY if free_size(self._density) <= FEW else 1)
         points = scanned_points(self.modes, generator, count)
         excess = self._heights(points) - log_mixture(base_over(self._density, self.modes, counts), points)
         excess = np.where(np.isfinite(excess), excess, -np.inf)
-        self._add(self._climbed(self._positions(points[np.argsort(-excess)[:STARTS]]), self._factor()))
+        self._add(self._climbed_in_scale(points[np.argsort(-excess)[:STARTS]]))
 
-    def _factor(self) -> np.ndarray:
-        """The scale of the heaviest mode: climbs in its units take few steps."""
+    def _climbed_in_scale(self, points: np.ndarray) -> Ends:
+        """Climbs in units of the heaviest mode, which take few steps; one that creeps at its end shows no new mode."""
         covariance = max(self.modes, key=lambda mode: mode.log_mass).covariance
-        return np.linalg.cholesky(covariance) if len(covariance) <= DENSE else np.sqrt(np.diag(covariance))
-
-    def _positions(self, points: np.ndarray) -> dict:
-        """Positions with these continuous coordinates, and random discrete variables."""
-        dtype = jnp.result_type(float)
-        return _completed(self._density, self._key, jnp.asarray(points, dtype))
+        factor = np.linalg.cholesky(covariance) if len(covariance) <= DENSE else np.sqrt(np.diag(covariance))
+        positions = _completed(self._density, self._key, jnp.asarray(points, jnp.result_type(float)))
+        found = self._climbed(positions, factor)
+        at_rest = (found.gains < AT_REST) & (found.promised < ON_RIDGE)
+        return found._replace(gains=np.where(at_rest, found.gains, np.inf))
 
     def _endless(self) -> np.ndarray | None:
         """A proof that Z is infinite: along axes from the highest ends, and where climbs left all bounds."""
@@ -249,10 +254,10 @@ class Climbs:
 
     def _distinct(self) -> list[Mode]:
         """The modes among the ends of climbs; one that still climbs is on none, and would widen the base."""
-        ends, heights, curves, at_rest = self._found[:4]
+        ends, heights, curves, gains, *_ = self._found
         if ends.shape[1] <= DENSE:
             curves = bent(self._heights, ends, heights, curves)
-        return distinct_modes(ends, np.where(at_rest, heights, -np.inf), curves)
+        return distinct_modes(ends, np.where(gains < ON_RIDGE, heights, -np.inf), curves)
 
     def _heights(self, points: np.ndarray) -> np.ndarray:
         """log p̃ in unconstrained coordinates at points (S, D)."""
