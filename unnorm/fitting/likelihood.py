@@ -8,7 +8,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.density import cast
-from unnorm.diagnostics.verdict import ERROR, Finding
+from unnorm.diagnostics.verdict import ERROR, Finding, FindingCode
 from unnorm.fitting.data import read_data, refuse_latent
 from unnorm.fitting.marginal import (
     covariates_of,
@@ -83,12 +83,13 @@ def exact_log_z(
         return None, *_declared(density, vector, unravel, findings)
     if not has_plan(density):
         return None, None, None
-    where = location(density, events)
-    why = _improper(density, where)
+    where, other = location(density, events), _another_route(density)
+    why = None if other is None else _improper(density, other, where)
     if why is None:
         plan = plan_for(density, *where)
         value, gradient = jax.value_and_grad(lambda v: log_z_on(density.at(unravel(v)[0]), plan))(vector)
         if np.isfinite(value):
+            findings += _apart(density, float(value), other)
             return where, np.asarray(gradient), float(value)
         why = f"its log Z is {float(value)}"
     findings.append(_no_z(density, why))
@@ -141,18 +142,36 @@ def _declared(density, vector, unravel, findings: list[Finding]) -> tuple[np.nda
     return None, None
 
 
-def _improper(density, where: tuple) -> str | None:
+def _another_route(density) -> LogZ | None:
+    """log Z by nodes that are found anew, without the data; None where every state is summed."""
+    if all(support.states is not None for support in density.variables.values()):
+        return None
+    return Exact()(density, jax.random.key(0))
+
+
+def _improper(density, found: LogZ, where: tuple) -> str | None:
     """Why Z is infinite or no number; the nodes of a plan end somewhere, and a rising density looks finite on them.
 
     What `Exact` says of distances in the density's own units is held against a look in the units of the data.
     """
-    if all(support.states is not None for support in density.variables.values()):
-        return None
-    found = Exact()(density, jax.random.key(0))
     if np.isfinite(found.value) or vanishes_from(density, *where):
         return None
     what = next(finding.what for finding in found.findings if finding.severity == ERROR)
     return what.partition("normalized: ")[2] or what
+
+
+def _apart(density, value: float, other: LogZ | None) -> list[Finding]:
+    """A finding where the nodes of the fit and those found anew give another log Z."""
+    if other is None or not np.isfinite(other.value):
+        return []
+    if abs(value - other.value) <= _APART * (1 + abs(other.value)) + 5 * other.standard_error:
+        return []
+    what = (
+        f"log Z of {density.name} at the estimate is {value:.8g} on the nodes of the fit, and {other.value:.8g} on nodes "
+        "found anew: one of them misses a part of the mass"
+    )
+    advice = "declare log_z=, or use an objective without log Z, such as un.objectives.ScoreMatching or NCE"
+    return [Finding(what, advice, code=FindingCode.MASS_NOT_SEEN)]
 
 
 def log_likelihood(fit, data: Any, log_z: Any = None) -> LogLikelihood:

@@ -48,7 +48,7 @@ def look_about(integrand: Integrand, frame: Frame) -> Look:
 
 @functools.cache
 def _spread(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """asinh of the distances (N,), and the directions (N, D): even over the logarithm of the one, and over the other."""
+    """asinh of the distances (N,), and the directions (N, D)."""
     if len(shape) == 1:
         t = _distances(shape[0] // 2)
         return np.concatenate([t[::-1], t]), np.repeat([[-1.0], [1.0]], len(t), axis=0)
@@ -76,6 +76,7 @@ def tops(look: Look) -> np.ndarray:
     padded = np.pad(values, 1, constant_values=-np.inf)
     if values.ndim > 1:  # around the last angle one comes back to its beginning
         padded[..., 0], padded[..., -1] = padded[..., -2], padded[..., 1]
+        padded[0] = np.inf  # the nearest points lie about the mode itself
     for shift in itertools.product((0, 1, 2), repeat=values.ndim):
         if shift != (1,) * values.ndim:
             here = tuple(slice(first, first + n) for first, n in zip(shift, values.shape, strict=True))

@@ -1,7 +1,8 @@
 """One rule for all modes, or a rule for each: where a narrow mode lies far off, no single grid resolves both.
 
-log p̃ is then split into parts, p̃ = Σ_k p̃ ρ_k with Σ_k ρ_k = 1: ρ_k is near 1 about mode k, and passes to the other
-modes over distances in proportion to those from the modes, which a rule in sinh(t) follows.
+log p̃ is then split into parts, p̃ = Σ_k p̃ ρ_k with Σ_k ρ_k = 1. ρ_k ~ (s_k (1 + d_k²))^-POWER, d_k the distance from
+mode k in its own scale s_k: it passes from a narrow mode to a wide one about the geometric mean of their scales away,
+where neither changes fast, and over a distance that is a fixed share of that.
 """
 
 import math
@@ -14,9 +15,10 @@ from unnorm.partition.frame import WIDEST, Found, Mode, span, weighty
 from unnorm.partition.grid import Integrand
 from unnorm.partition.nodes import Frame
 
-POWER = 10.0  # of the share ρ_k ~ (1 + d_k²)^-POWER, d_k the distance in the mode's own scale: how sharply it passes
+POWER = 6.0
+OVERLAP = 9.0  # scales of a mode within which its part must resolve the places of narrower ones
 MOST_PARTS = 12
-CHEAP = 1 / 8  # of the nodes that may be: a rule for all modes that takes more is split
+CHEAP = {1: 2**16, 2: 2**19, 3: 2**19}  # nodes, by dimension: a rule for all modes that takes more is split
 
 
 class Part(NamedTuple):
@@ -27,6 +29,7 @@ class Part(NamedTuple):
     steps: np.ndarray
     sides: np.ndarray
     modes: np.ndarray
+    hidden: float = 0.0  # the share of the part at narrower modes, which steps above the wanted ones may miss
 
 
 class Share:
@@ -42,13 +45,18 @@ class Share:
 
     def _log_share(self, free: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            logs = np.array([-POWER * np.log1p(self._distance(free, mode)) for mode in self.modes])
+            logs = [-POWER * (np.log1p(_squared(free, mode)) + math.log(_scale(mode))) for mode in self.modes]
         return logs[self.number] - logsumexp(logs, axis=0)
 
-    @staticmethod
-    def _distance(free: np.ndarray, mode: Mode) -> np.ndarray:
-        z = np.linalg.solve(np.linalg.cholesky(mode.covariance), (free - mode.place).T)
-        return np.minimum(np.sum(z**2, 0), 1e300)
+
+def _squared(free: np.ndarray, mode: Mode) -> np.ndarray:
+    """The squared distance of points from a mode, in its own scale."""
+    z = np.linalg.solve(np.linalg.cholesky(mode.covariance), (free - mode.place).T)
+    return np.minimum(np.sum(z**2, 0), 1e300)
+
+
+def _scale(mode: Mode) -> float:
+    return float(np.exp(np.linalg.slogdet(mode.covariance)[1] / (2 * len(mode.place))))
 
 
 def parts_of(integrand: Integrand, found: Found, most: int) -> list[Part]:
@@ -56,14 +64,33 @@ def parts_of(integrand: Integrand, found: Found, most: int) -> list[Part]:
     modes, sides = weighty(found.modes), span(found.frame, found.modes)
     whole = Part(integrand, found.frame, found.steps, sides, _of_modes(found.frame, modes))
     nodes = math.prod(2 * np.ceil((sides[:, 1] - sides[:, 0]) / found.steps)) * integrand.count
-    if nodes <= CHEAP * most or not 1 < len(modes) <= MOST_PARTS:
+    if nodes <= min(CHEAP[len(sides)], most) or not 1 < len(modes) <= MOST_PARTS:
         return [whole]
     parts = []
     for k, mode in enumerate(modes):
         frame = Frame(mode.place, np.linalg.cholesky(mode.covariance))
-        steps = np.full(len(mode.place), WIDEST)
-        parts.append(Part(Share(integrand, modes, k), frame, steps, span(frame, [mode]), _of_modes(frame, [mode])))
+        steps, hidden = _steps_past(frame, mode, modes)
+        sides, room = span(frame, [mode]), most / len(modes) / integrand.count
+        if math.prod(2 * np.ceil((sides[:, 1] - sides[:, 0]) / steps)) <= room:
+            hidden = 0.0
+        own = _of_modes(frame, [mode])
+        parts.append(Part(Share(integrand, modes, k), frame, steps, sides, own, hidden))
     return parts
+
+
+def _steps_past(frame: Frame, mode: Mode, modes: list[Mode]) -> tuple[np.ndarray, float]:
+    """Steps of t that resolve where narrower modes are cut out of a mode's part, and the share that lies there."""
+    size, hidden = len(mode.place), 0.0
+    steps = np.full(size, WIDEST)
+    for other in modes:
+        squared = float(_squared(other.place[None], mode)[0])
+        if other is mode or squared > OVERLAP**2 or _scale(other) >= _scale(mode):
+            continue
+        radius = math.sqrt(_scale(other) / _scale(mode) * (1 + squared))
+        z = np.linalg.solve(frame.factor, other.place - frame.centre)
+        steps = np.minimum(steps, 0.5 * radius / np.sqrt(1 + z**2))
+        hidden += min(1.0, math.exp(-0.5 * squared) * radius**size)
+    return steps, hidden
 
 
 def _of_modes(frame: Frame, modes: list[Mode]) -> np.ndarray:

@@ -91,7 +91,8 @@ class Quadrature:
         shares = np.exp(totals - value)
         apart = float(shares @ [error for *_, error in done])
         beyond = float(shares @ [level.beyond.error for level in levels])
-        error = apart + beyond + sum(end.beyond for end in ends)
+        hidden = float(shares @ [part.hidden for part, *_ in done])
+        error = apart + beyond + hidden + sum(end.beyond for end in ends)
         findings = [_heavy(density, end) for end in ends]
         findings += [_added(density, level) for level in levels if level.beyond.added]
         shape = " and ".join(" x ".join(str(len(axis)) for axis in level.axes) for level in levels)
@@ -115,7 +116,9 @@ class Quadrature:
         findings.append(
             Finding(f"{shape} nodes; the last two levels differ by {apart:.1e}", "nothing is to be done", NOTE)
         )
-        bounded = not ends and len(weighty(found.modes)) == 1 and concave(integrand, found.looks[0])
+        # in more dimensions the points are too far apart to hold a narrow mode off
+        bounded = len(found.frame.centre) == 1 and len(weighty(found.modes)) == 1 and not ends
+        bounded = bounded and concave(integrand, found.looks[0])
         return self._result(integrand, value, error, findings, "exact" if bounded else "ok")
 
     def _result(
