@@ -7,14 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding
+from unnorm.diagnostics.verdict import ERROR, NOTE, Finding
 from unnorm.fitting.inference import Covariance, entries
 from unnorm.fitting.likelihood import exact_log_z
 from unnorm.fitting.objectives import MaximumLikelihood
 from unnorm.fitting.optimise import parameters_of
 from unnorm.fitting.problem import Origin, Problem
 from unnorm.fitting.result import Fit, FitLogZ
+from unnorm.fitting.small_samples import parameters_beside_rows
 from unnorm.methods import registry_name
+from unnorm.supports import _PyTree
 
 
 def finished(problem: Problem, density, extra, covariance, converged, history) -> Fit:
@@ -33,10 +35,8 @@ def finished(problem: Problem, density, extra, covariance, converged, history) -
     improper = any(f.severity == ERROR and "normalized" in f.what for f in findings)
     if log_z is None and not improper:
         findings.append(no_log_z(density))
-    if covariance is not None and 1 < problem.rows <= len(vector):
-        findings.append(
-            Finding("there are no more rows than parameters", "read the standard errors with care", WARNING)
-        )
+    has_tree = any(isinstance(support, _PyTree) for support in density.supports.values())  # networks stop early
+    findings += parameters_beside_rows(problem.rows, free, has_tree or problem.penalty is not None)
     return Fit(
         density=fitted,
         objective=registry_name(type(objective)),
@@ -51,6 +51,7 @@ def finished(problem: Problem, density, extra, covariance, converged, history) -
         _estimates=estimates,
         _covariance=listed,
         _free_covariance=None if covariance is None else covariance.total[:free, :free],
+        _degrees=problem.degrees,
         _location=where,
         _origin=Origin(problem, density, extra),
     )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import t as student
 
 from unnorm.diagnostics.verdict import ERROR, WARNING, Finding, FindingCode
 from unnorm.fitting import scaling
@@ -75,11 +75,13 @@ def scores_and_curvature(objective, density, extra, events, vector):
 
 
 def sandwich(
-    objective, density, extra, events, clusters: np.ndarray | None = None, at_minimum: bool = True
-) -> Covariance:
+    objective, density, extra, events, clusters: np.ndarray | None = None, at_minimum: bool = True,
+    correct: Callable | None = None,
+) -> Covariance:  # fmt: skip
     """The robust covariance of a per-example objective at its minimum, everything that was estimated counted.
 
-    `at_minimum`: the optimiser says so, which the rows' scores must confirm.
+    `at_minimum`: the optimiser says so, which the rows' scores must confirm. `correct` gives the covariance of few rows
+    or clusters in the place of the sandwich's, from the scores and H in the coordinates of a basis, or None.
 
     Rows of one cluster (numbered from 0) may depend on each other: their scores are summed before they are squared.
     """
@@ -98,6 +100,8 @@ def sandwich(
         found = bread_and_meat(curvature, curvature, 1)
     else:
         found = sandwich_of(psi, curvature, drawn, clusters)
+        better = correct and correct(psi, curvature, basis)
+        found = found if better is None else found._replace(total=better)
     if shared is not None:
         noise = bread_and_meat(curvature, shared, 1).total
         found = found._replace(total=found.total + noise, simulation=found.simulation + noise)
@@ -229,11 +233,16 @@ def opened_error(estimate: float, error: float, bounds: tuple[float, float]) -> 
     return error * (sum(sides) if sides else 1.0)
 
 
-def interval(estimate: float, error: float, bounds: tuple[float, float], level: float = 0.95) -> tuple[float, float]:
-    """A normal interval on the scale that has no bounds (log, logit), transformed back so that it respects them."""
+def interval(
+    estimate: float, error: float, bounds: tuple[float, float], level: float = 0.95, degrees: float = np.inf
+) -> tuple[float, float]:
+    """An interval on the scale that has no bounds (log, logit), transformed back so that it respects them.
+
+    It is Student's with these degrees of freedom, and the normal one where they are infinite.
+    """
     with np.errstate(all="ignore"):  # an estimate on its bound has no interval: NaN
         estimate = np.float64(estimate)
-        away = norm.ppf(0.5 + level / 2) * opened_error(estimate, error, bounds) * np.array([-1.0, 1.0])
+        away = student.ppf(0.5 + level / 2, degrees) * opened_error(estimate, error, bounds) * np.array([-1.0, 1.0])
         return tuple(closed(opened(estimate, bounds) + away, bounds))
 
 

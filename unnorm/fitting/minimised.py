@@ -22,6 +22,7 @@ from unnorm.fitting.replicated import bootstrapped
 from unnorm.fitting.restarts import best_of
 from unnorm.fitting.result import Fit
 from unnorm.fitting.settle import Settled, settled
+from unnorm.fitting.small_samples import is_small, jackknife
 
 
 def minimised(problem: Problem, finish: Callable = finished) -> Fit:
@@ -40,9 +41,7 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
     problem.findings += objective.findings(density, extra, events)
     covariance = None
     if few(density, extra) or lasso_strengths(density, extra) is not None:
-        covariance = problem.covariance_or_finding(
-            lambda: _covariance(problem, density, extra, signs.any(), converged)
-        )
+        covariance = problem.covariance_or_finding(lambda: _covariance(problem, density, extra, signs.any(), converged))
         converged = converged and all(told.code != FindingCode.NOT_CONVERGED for told in problem.findings)
     else:
         problem.findings.append(
@@ -113,8 +112,27 @@ def _covariance(problem: Problem, density, extra, runs_away: bool, at_minimum: b
         if problem.penalty.lasso or problem.penalty.priors and objective.information_identity:
             return posterior_covariance(objective, density, extra, events)
     if runs_away or not isinstance(objective, PseudoLikelihood) or problem.rows > 1:
-        return sandwich(objective, density, extra, events, problem.clusters, at_minimum)
+        return _robust(problem, density, extra, at_minimum)
     key = jax.random.fold_in(jax.random.key(problem.seed), 1)
     covariance, told = parametric_covariance(objective, density, extra, events, key)
     problem.findings.append(told)
     return covariance
+
+
+def _robust(problem: Problem, density, extra, at_minimum: bool) -> Covariance:
+    """The sandwich; of few rows or clusters the jackknife."""
+    given = problem.objective, density, extra, problem.events
+
+    def correct(psi, curvature, basis):
+        small = is_small(*psi.shape, problem.clusters)
+        if not small and not problem.objective.in_pairs:  # a sum over pairs has a bias in larger samples too
+            return None
+        found = jackknife(*given, psi, curvature, problem.clusters, basis)
+        if found is None:
+            return None
+        problem.findings += found.findings
+        if small:
+            problem.degrees = found.degrees
+        return found.total if small else None
+
+    return sandwich(*given, problem.clusters, at_minimum, correct)

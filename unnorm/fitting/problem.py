@@ -1,5 +1,6 @@
 """What a fit was asked, as all of its parts see it."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,7 @@ class Problem:
     penalty: Any = None  # `penalties.Penalties`, or what a path asks for
     findings: list[Finding] = field(default_factory=list)
     given: dict[str, Any] | None = None  # all rows, where `events` leaves some out that draws are compared with
+    degrees: float = math.inf  # of freedom of the intervals: few rows or clusters have Student's
 
     @property
     def rows(self) -> int:

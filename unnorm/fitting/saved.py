@@ -44,6 +44,7 @@ def save(fit: Any, path: Path) -> None:
         "program": _program(fit.density),
         "probe": _probe(fit.density),
         "dimensions": {name: fit.density.labels.get(name, size) for name, size in fit.density.dimensions.items()},
+        "degrees": fit._degrees,
         "log_z": None if fit.log_z is None else list(fit.log_z),
         "findings": [astuple(finding) for finding in fit.findings],
         "located": fit._location is not None,
@@ -156,6 +157,7 @@ def _rebuilt(path: Path, told: dict[str, Any], arrays: dict[str, np.ndarray], p:
         log_z=None if told["log_z"] is None else FitLogZ(*told["log_z"]),
         findings=[Finding(*parts, FindingCode(code)) for *parts, code in told["findings"]],
         _covariance=Covariance(**groups["covariance"]) if groups["covariance"] else None,
+        _degrees=told.get("degrees", np.inf),  # files of earlier versions have none
         _location=location,
         **{name: told[name] for name in _PLAIN},
         **{name: arrays.get(name) for name in _ARRAYS},

@@ -12,7 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.density import Density, cast
-from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
+from unnorm.diagnostics.verdict import ERROR, Finding
 from unnorm.fitting.bootstrap import refitted
 from unnorm.fitting.choice import chosen
 from unnorm.fitting.data import read_data
@@ -26,6 +26,7 @@ from unnorm.fitting.problem import Problem
 from unnorm.fitting.replicated import of_vectors
 from unnorm.fitting.result import Fit
 from unnorm.fitting.shared import Densities, sharing
+from unnorm.fitting.small_samples import parameters_beside_rows
 from unnorm.fitting.together import Together
 from unnorm.methods import registry_name
 from unnorm.partition.rows import count_of
@@ -144,9 +145,7 @@ def _finished(problem: Shared, density, extra, covariance, converged, history) -
                 count_of(problem.events[k]), likelihood=likelihood, _free_covariance=free, _location=where)
         )  # fmt: skip
     improper = any(told.severity == ERROR and "normalized" in told.what for told in findings)
-    if covariance is not None and problem.rows <= len(vector):
-        told = Finding("there are no more rows than parameters", "read the standard errors with care", WARNING)
-        findings.append(told)
+    findings += parameters_beside_rows(problem.rows, len(vector), False)
     return Fit(
         [part.density for part in parts], name, objective.target, converged and not improper,
         [part.log_z for part in parts], history[~np.isnan(history)], problem.seed, problem.rows, findings, likelihood,
