@@ -10,7 +10,9 @@ from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
 from unnorm.fitting import training
 from unnorm.fitting.base import Extra
 from unnorm.fitting.checkpoints import checkpoints
+from unnorm.fitting.existence import runaways_by_margins
 from unnorm.fitting.finished import finished
+from unnorm.fitting.no_estimate import tell_runaways
 from unnorm.fitting.optimise import parameters_of
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.result import Fit
@@ -91,7 +93,10 @@ def trained(problem: Problem) -> Fit:
     asked = (density, extra, problem.events)
     problem.findings += objective.findings(*asked, look_key) if objective.stochastic else objective.findings(*asked)
     losses = np.concatenate(looks.losses) if looks.losses else np.zeros(0)
-    return finished(problem, density, extra, None, converged, losses)
+    gone = runaways_by_margins(objective, *asked) if problem.batches is None else None
+    fit = finished(problem, density, extra, None, converged and not (gone and gone.any()), losses)
+    tell_runaways(fit, density, extra, gone)
+    return fit
 
 
 def _chunk(problem: Problem, walk, key, first: int, optimizer, steps: int):
