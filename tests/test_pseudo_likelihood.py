@@ -277,10 +277,9 @@ def test_an_empty_cell_is_found_and_said(seed, runs_away, objective):
     assert not fit.converged and not fit.passed
     assert told(fit, "[error] there is no finite estimate", *(f"{name} runs away to" for name in runs_away))
     assert summary.standard_error[infinite.index].isna().all()
-    # The others stand as they are in the limit; a direction of two entries leaves the information singular.
+    # The others stand as they are in the limit.
     others = summary.drop(index=infinite.index)
-    assert others.estimate.abs().max() < 6
-    assert others.standard_error.max() < 4 if seed != 3 else told(fit, "information matrix is singular")
+    assert others.estimate.abs().max() < 6 and others.standard_error.max() < 4
 
 
 @pytest.mark.parametrize("objective", [PseudoLikelihood(), MaximumLikelihood()], ids=lambda o: type(o).__name__)

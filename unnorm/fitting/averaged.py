@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from unnorm.diagnostics.verdict import WARNING, Finding
 from unnorm.fitting import simulated, stochastic
 from unnorm.fitting.base import Extra
-from unnorm.fitting.existence import runaways_of_chains
+from unnorm.fitting.existence import runaways_by_margins
 from unnorm.fitting.finished import finished
 from unnorm.fitting.inference import NoCovariance
 from unnorm.fitting.latent_scores import information_of_rows
@@ -66,7 +66,7 @@ def averaged(problem: Problem) -> Fit:
         problem.findings += simulated.fixed_point_finding(objective, density, settled.extra, events, check_key)
     converged = settled.approached and (settled.converged or problem.steps is not None and covariance is None)
     extra = settled.extra._replace(learned={})
-    gone = runaways_of_chains(objective, density, extra, events)
+    gone = runaways_by_margins(objective, density, extra, events)
     fit = finished(problem, density, extra, covariance, converged and not gone.any(), settled.history)
     tell_runaways(fit, density, extra, gone)
     if problem.batch_size is None and settled.errors is not None:

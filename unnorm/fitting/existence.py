@@ -24,10 +24,11 @@ _FLAT = 0.01  # of the rise that the curvature foretells there: less than this i
 _INDEFINITE = 1e-6  # scaled eigenvalues below minus this are negative, not rounded
 _FLOOR = 1e-13  # smallest scaled eigenvalue of the curvature that is told from rounding
 _WIDE = 12.0  # a margin of this much has a weight of 6e-6 in the gradient, which a minimum tells from 0
-_AT_REST = 1e-12  # g'H⁻¹g of a minimum
+_AT_REST = 1e-16  # g'H⁻¹g of a minimum
 _LARGEST = 2**24  # entries of the margins' matrix
 _TRIALS, _AFFINE = 4, 1e-7  # random directions in which the margins are tried, and their relative curvature there
 _PART = 1e-4  # of a direction of length 1: less is rounding
+_GONE = 20.0  # of a logarithm or a logit: e^20 is 5e8
 _OPEN, _STEPS = 30.0, 50  # a margin that leaves 1e-13 of its weight; Newton steps in its limit
 _FOLLOWED = (1.0, 8.0, 64.0)  # by how much the margins are opened, to see the loss fall
 
@@ -38,7 +39,7 @@ class Runaways(NamedTuple):
     signs: np.ndarray
     cone: Cone | None = None
     unidentified: np.ndarray | None = None  # bool: the loss does not change in some direction that moves it
-    vector: np.ndarray | None = None  # all that is estimated, near the limit in place of far out
+    vector: np.ndarray | None = None  # all that is estimated, at a minimum: near the limit in place of far out
 
     def any(self) -> bool:
         """Whether there is no finite estimate."""
@@ -72,17 +73,23 @@ def runaways(objective, density, extra, events) -> Runaways:
                 return Runaways(none)
             return Runaways(found.cone.signs, found.cone, found.cone.unidentified, near)
         if found is not None and found.cone.unidentified.any():
-            return Runaways(none, found.cone, found.cone.unidentified)
+            return Runaways(none, found.cone, found.cone.unidentified, np.asarray(vector))
     signs = np.asarray(_flat_on_one_side(objective, density, extra, events, psi, curvature))
-    return Runaways(signs, unidentified=None if signs.any() else _level(np.asarray(curvature)))
+    level = None if signs.any() else _level(np.asarray(curvature))
+    if level is not None:
+        far = level & (np.abs(np.asarray(vector)) > _GONE) & _towards_bounds(density, vector.size)
+        signs = np.where(far, np.sign(np.asarray(vector)), 0).astype(int)
+    return Runaways(signs, unidentified=None if signs.any() else level)
 
 
-def runaways_of_chains(objective, density, extra, events) -> Runaways:
-    """The same of an objective without a loss to follow: by its margins at the distinct rows alone."""
+def runaways_by_margins(objective, density, extra, events) -> Runaways:
+    """The same where there is no minimum to follow the loss from (chains, training): by the margins alone."""
     none = Runaways(np.zeros(parameters_of(density, extra)[0].size, int))
     if extra.penalty is not None or not few(density, extra) or latent_in(density, events):
         return none
-    found = by_margins(objective, density, Extra(), distinct_rows(events))
+    if objective.stochastic:  # its margins are the likelihood's, of which each row is needed once
+        events, extra = distinct_rows(events), Extra()
+    found = by_margins(objective, density, extra, events)
     return none if found is None else Runaways(found.cone.signs, found.cone, found.cone.unidentified)
 
 
@@ -165,6 +172,15 @@ def _is_minimum(psi: np.ndarray, curvature: np.ndarray) -> bool:
     return bool(np.sum(parts[kept] ** 2 / values[kept]) < _AT_REST and np.abs(parts[~kept]).max(initial=0.0) < 1e-8)
 
 
+def _towards_bounds(density, size: int) -> np.ndarray:
+    """The coordinates whose parameters have a bound: there they are logarithms or logits, and 20 of those are far."""
+    free, supports = density.free(), density.supports
+    sizes = {name: sum(np.size(leaf) for leaf in jax.tree.leaves(free[name])) for name in sorted(free)}
+    parts = [np.full(count, supports[name].score_matching == "generalized") for name, count in sizes.items()]
+    found = np.concatenate([*parts, np.zeros(0, bool)])
+    return np.concatenate([found, np.zeros(size - len(found), bool)])
+
+
 def _level(curvature: np.ndarray) -> np.ndarray | None:
     """Which coordinates move in the directions without curvature."""
     scale = np.sqrt(np.abs(np.diagonal(curvature)))
@@ -194,7 +210,7 @@ def _in_the_limit(objective, density, extra, events, found: Found) -> np.ndarray
         if not np.isfinite(step).all():
             break
         at = at - basis @ step / max(1.0, np.abs(step).max())
-        if gradient @ step < _AT_REST**2:
+        if gradient @ step < _AT_REST * 1e-6:
             break
     return at
 

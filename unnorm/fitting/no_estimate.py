@@ -25,7 +25,7 @@ class _Entries(NamedTuple):
     jacobian: np.ndarray
 
 
-def tell_runaways(fit, density, extra, gone: Runaways) -> None:
+def tell_runaways(fit, density, extra, gone: Runaways | None) -> None:
     """Name the parameters without a finite estimate and say why; the table holds their limits in place of numbers."""
     if not isinstance(gone, Runaways) or not gone.any() and (gone.unidentified is None or not gone.unidentified.any()):
         return
@@ -36,7 +36,7 @@ def tell_runaways(fit, density, extra, gone: Runaways) -> None:
     limits = np.array([bounds[int(up)] for bounds, up in zip(fit._bounds(), upwards, strict=True)])
     unknown = found.undetermined | found.unidentified
     fit._estimates = np.where(unknown, np.nan, np.where(found.away, limits, estimates))
-    limit = None if gone.cone is None else _limit(fit, density, extra, gone.cone)
+    limit = None if gone.cone is None or gone.vector is None else _limit(fit, density, extra, gone.cone)
     if gone.any() or limit is not None:
         _hide_errors(fit, found, limit)
     labels = np.array(fit._labels())

@@ -70,7 +70,8 @@ def _constant(problem, moving: np.ndarray) -> list[str]:
 def _separating(problem, moving: np.ndarray) -> list[str]:
     """The covariates on which the statistics of these parameters depend."""
     depends = _depends(problem.density, problem.events)[1]
-    names = [name for name, which in depends.items() if which[moving[moving < len(which)]].any()]
+    moved = {name: which[moving[moving < len(which)]].any() for name, which in depends.items()}
+    names = [name for name in problem.density.covariates if moved[name]]
     if not names:
         return []
     how = f"{_and(names)} together separate" if len(names) > 1 else f"{names[0]} separates"

@@ -12,11 +12,13 @@ References:
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse
 from scipy.optimize import linprog
 
 _NULL = 1e-13  # eigenvalues of a scaled Gram matrix below this share of the largest are 0
 _ZERO = 1e-9  # entries of rows and directions of length 1 below this are 0
 _FARTHEST = 1e6  # most that a direction may be longer than the margins that it opens
+_MOST_ROWS = 20_000  # that a programme is asked of; at a minimum there are few
 _SIGNS = 60  # parameters whose sign is looked for in all of the cone; beyond these, in one direction of it
 
 
@@ -79,9 +81,11 @@ def _opening(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return nothing
     unique, place = np.unique(np.round(rows[matters] / lengths[matters, None], 10), axis=0, return_inverse=True)
     count, size = unique.shape
+    if count > _MOST_ROWS:
+        return nothing
     found = linprog(
         np.concatenate([np.zeros(size), -np.ones(count)]),
-        A_ub=np.hstack([-unique, np.eye(count)]),
+        A_ub=scipy.sparse.hstack([scipy.sparse.csr_array(-unique), scipy.sparse.eye_array(count)]),
         b_ub=np.zeros(count),
         bounds=[(-_FARTHEST, _FARTHEST)] * size + [(0.0, 1.0)] * count,
     )

@@ -11,9 +11,11 @@ from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCod
 from unnorm.fitting import training
 from unnorm.fitting.base import Extra
 from unnorm.fitting.checkpoints import checkpoints
+from unnorm.fitting.existence import runaways_by_margins
 from unnorm.fitting.finished import finished
 from unnorm.fitting.held_out_check import Rows, draws_findings, is_checked, split_rows
 from unnorm.fitting.kinks import kink_findings
+from unnorm.fitting.no_estimate import tell_runaways
 from unnorm.fitting.optimise import parameters_of
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.result import Fit
@@ -117,7 +119,10 @@ def trained(problem: Problem) -> Fit:
     problem.findings += found
     converged = converged and not any(finding.severity == ERROR for finding in found)
     losses = np.concatenate(looks.losses) if looks.losses else np.zeros(0)
-    return finished(problem, density, extra, None, converged, losses)
+    gone = runaways_by_margins(objective, *asked) if problem.batches is None else None
+    fit = finished(problem, density, extra, None, converged and not (gone and gone.any()), losses)
+    tell_runaways(fit, density, extra, gone)
+    return fit
 
 
 def _divided(problem: Problem) -> tuple[Problem, Rows]:
