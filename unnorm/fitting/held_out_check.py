@@ -33,11 +33,12 @@ from unnorm.partition.moves import moves_for
 from unnorm.partition.nodes import free_size
 from unnorm.supports import _PyTree
 
-HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 1_000  # of the rows, which are kept out of training for this check
-HELD_OUT_LEAST = 50  # rows: with fewer the test has no power, and training rows are compared
+_ROWS = 400  # rows and draws compared at most: an AUC of .6 is then four standard errors from chance
+HELD_OUT_SHARE, HELD_OUT_MOST = 0.05, _ROWS  # of the rows, which are kept out of training for this check
+HELD_OUT_LEAST = 50  # rows: with fewer the test has little power, and training rows are compared
 TOLERANCE = 0.6  # AUC above which a fit is refused: total variation of at least .1, as for a KL divergence near .2
 LEVEL = 0.005  # of each of the two tests
-_ROWS, _STEPS = 400, 30  # rows and draws compared at most; steps of adaptation, and then of the chains from the data
+_STEPS = 30  # of adaptation, and then of the chains from the data
 _SITES = 64  # discrete sites beyond which chains take fewer sweeps, which cost an evaluation for each state of each
 _WALKERS, _MOVES = 1_600, 4  # of the annealed population, and their moves at each temperature
 _SCALES, _SHARES = (1.0, 3.0, 10.0, 30.0), (0.4, 0.2, 0.2, 0.2)  # of the base, in units of the data's spread
