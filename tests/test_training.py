@@ -161,7 +161,8 @@ def test_sampling_weights_move_the_estimate_and_scale_away():
     """The weighted mean and Horvitz and Thompson's error of it: Σ w²(x − m)² / (Σ w)²."""
     weights = np.random.default_rng(2).uniform(0.2, 2.0, len(LENGTHS))
     fits = [
-        un.fit(normal, LENGTHS, "maximum_likelihood", sampling_weights=c * weights, seed=0, progress=False) for c in (1.0, 7.0)
+        un.fit(normal, LENGTHS, "maximum_likelihood", sampling_weights=c * weights, seed=0, progress=False)
+        for c in (1.0, 7.0)
     ]
     np.testing.assert_allclose(fits[0].summary(), fits[1].summary(), atol=1e-8)
     row = fits[0].summary().loc["centre"]

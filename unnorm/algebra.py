@@ -11,8 +11,10 @@ import numpy as np
 from unnorm.agreement import agreed
 from unnorm.declaration import Structure
 from unnorm.density import Density
+from unnorm.messages import shown
 from unnorm.signature import CONSTANT, PARAMETER, VARIABLE, refuse_unknown
 from unnorm.supports import Real, Support, _Real
+from unnorm.validation import verb
 
 
 @jax.tree_util.register_pytree_node_class
@@ -189,10 +191,11 @@ def power(p: Density, beta: Any) -> Product:
     traced = isinstance(beta, jax.core.Tracer)
     number = traced or not isinstance(beta, str) and np.asarray(beta).dtype.kind in "fiu"
     if not number or np.shape(beta) != () or not (traced or np.isfinite(beta)):
-        raise ValueError(f"The power of a density is {beta!r}; expected one finite number; pass such a one.")
+        raise ValueError(f"The power of a density is {shown(beta)}; expected one finite number; pass such a one.")
     return Product((p,), (beta,))
 
 
+@verb
 def truncate(p: Density, **supports: Support) -> Density:
     """Return the density restricted to smaller supports: ``un.truncate(p, x=un.Interval(0, 1))``.
 
@@ -213,7 +216,7 @@ def truncate(p: Density, **supports: Support) -> Density:
     for name, support in supports.items():
         if not isinstance(p.variables[name], _Real) or not _entrywise_bounds(support):
             raise ValueError(
-                f"truncate was asked for {name} from {p.variables[name]!r} to {support!r}; "
+                f"truncate was asked for {name} from {p.variables[name]!r} to {shown(support)}; "
                 "expected a Real variable and "
                 "un.Positive or un.Interval; declare the density anew otherwise."
             )

@@ -1,5 +1,6 @@
 """Numbers out of the containers that users hold them in; what a container carries is used or refused, never dropped."""
 
+import math
 import numbers
 import re
 from typing import Any
@@ -100,6 +101,16 @@ def stacked(value: Any) -> Any:
     if any(isinstance(one, np.ma.MaskedArray) for one in value):
         return np.ma.stack([np.ma.asarray(one) for one in value])
     return np.asarray(value)
+
+
+def is_finite_number(value: Any) -> bool:
+    """Whether the value is one real number, neither NaN nor infinite nor beyond float64."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 # -- kinds of containers -----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from unnorm import signature
 from unnorm.batches import over_events
 from unnorm.containers import oriented, to_numbers
 from unnorm.declaration import Declaration, Structure
+from unnorm.messages import shown
 from unnorm.signature import CONSTANT, COVARIATE, PARAMETER, VARIABLE, ClosedForm, refuse_unknown
 from unnorm.slot_values import accepted
 from unnorm.supports import Declared, Support, _PyTree
@@ -130,6 +131,9 @@ class Density(Declaration):
         """Return the density with variables, parameters, constants or covariates renamed: ``p.rename(x="y")``."""
         known = {slot.name for slot in self._structure.slots}
         refuse_unknown("rename", "name", names, known)
+        for name, new in names.items():
+            if not isinstance(new, str) or not new:
+                raise ValueError(f"rename was given {shown(new)} for {name}; expected a name; pass a word.")
         slots = tuple(replace(slot, name=names.get(slot.name, slot.name)) for slot in self._structure.slots)
         signature.refuse_clashes(slots)
         values = {names.get(name, name): value for name, value in self._values.items()}
@@ -142,9 +146,11 @@ class Density(Declaration):
         sizes, labels = dict(self._structure.sizes), dict(self._structure.labels)
         for name, given in dimensions.items():
             whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
-            if isinstance(given, str) or not (whole or hasattr(given, "__len__")):
+            several = isinstance(given, list | tuple | range) or getattr(given, "ndim", 0) == 1
+            if not whole and not several:
                 raise ValueError(
-                    f"Dimension {name!r} was given {given!r}; expected a positive whole number or a list of labels."
+                    f"Dimension {name!r} was given {shown(given)}; expected a positive whole number or a list of "
+                    "labels."
                 )
             size = given if whole else len(given)
             if size < 1:

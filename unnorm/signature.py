@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args, get_origin
 
-import numpy as np
-
-from unnorm.messages import choose_from, printable
+from unnorm.containers import is_finite_number
+from unnorm.messages import choose_from, printable, shown
 from unnorm.supports import Covariate, Declared, Support, _Constant, _Covariate, _PyTree
 
 VARIABLE, PARAMETER, CONSTANT, COVARIATE = "variable", "parameter", "constant", "covariate"
@@ -68,7 +67,7 @@ def from_mappings(function, variables, parameters, constants, covariates) -> tup
     for name, declared in (covariates or {}).items():
         if not isinstance(declared, _Covariate):
             raise ValueError(
-                f"Covariate {name} was declared with {declared!r}; expected un.Covariate or un.Covariate['k']."
+                f"Covariate {name} was declared with {shown(declared)}; expected un.Covariate or un.Covariate['k']."
             )
         slots.append(Slot(name, name, COVARIATE, declared))
     return _complete("density", slots), values
@@ -92,18 +91,17 @@ def closed_form(owner: str, given: Any, slots: tuple[Slot, ...]) -> ClosedForm |
     if given is None:
         return None
     if not callable(given):
-        number = isinstance(given, int | float | np.number) and not isinstance(given, bool)
-        if not number or not np.isfinite(given):
+        if not is_finite_number(given):
             raise ValueError(
-                f"log_z of {owner} is {given!r}; expected a finite number or a function of the density's parameters; "
-                "pass 0.0 for a density that is normalized."
+                f"log_z of {owner} is {shown(given)}; expected a finite number or a function of the density's "
+                "parameters; pass 0.0 for a density that is normalized."
             )
         return float(given)
     try:
         parameters = inspect.signature(given).parameters.values()
     except (TypeError, ValueError):
         raise ValueError(
-            f"log_z of {owner} is {given!r}, whose arguments cannot be read; expected a function that names them; "
+            f"log_z of {owner} is {shown(given)}, whose arguments cannot be read; expected a function that names them; "
             "wrap it in one."
         ) from None
     known = {slot.argument for slot in slots if slot.role != VARIABLE}
@@ -120,7 +118,7 @@ def closed_form(owner: str, given: Any, slots: tuple[Slot, ...]) -> ClosedForm |
 
 def _refuse_uncallable(function: Any) -> None:
     if not callable(function):
-        raise TypeError(f"A density was given {function!r}; expected a function of one event; pass one first.")
+        raise TypeError(f"A density was given {shown(function)}; expected a function of one event; pass one first.")
 
 
 def _signature(function: Callable, local: Mapping[str, Any]) -> inspect.Signature:
@@ -170,23 +168,23 @@ def _slot(owner: str, parameter: inspect.Parameter) -> Slot:
 
 def _support(name: str, role: str, declared: Any) -> Support:
     if not isinstance(declared, Support):
-        found = "no annotation" if declared is inspect.Parameter.empty else repr(declared)
+        found = "no annotation" if declared is inspect.Parameter.empty else shown(declared)
         raise ValueError(
             f"{role.capitalize()} {name} was declared with {found}; "
             "expected a support such as un.Real['d'] or un.Interval(0, 1)."
         )
     if declared.needs_axis and not declared.shape_axes:
         raise ValueError(
-            f"{role.capitalize()} {name} was declared as {declared!r} without a dimension; "
-            f"expected one in brackets, such as {declared!r}['d']."
+            f"{role.capitalize()} {name} was declared as {shown(declared)} without a dimension; "
+            f"expected one in brackets, such as {shown(declared)}['d']."
         )
     if role == VARIABLE and not declared.samplable:
         raise ValueError(
-            f"Variable {name} was declared as {declared!r}, which serves parameters only; use another support."
+            f"Variable {name} was declared as {shown(declared)}, which serves parameters only; use another support."
         )
     if role == PARAMETER and not declared.learnable:
         raise ValueError(
-            f"Parameter {name} was declared as {declared!r}, which serves variables only; use another support."
+            f"Parameter {name} was declared as {shown(declared)}, which serves variables only; use another support."
         )
     return declared
 

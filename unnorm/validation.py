@@ -136,8 +136,9 @@ def _number_problem(value: Any, kind: type, range_: Range, optional: bool) -> st
     except (ValueError, TypeError):
         return expected
     whole = numbers.dtype.kind in "iu" or isinstance(value, int)
-    good = numbers.dtype.kind in "iuf" and (whole or kind is float) and (range_.array and numbers.size or numbers.ndim == 0)
-    return None if bool(good) and range_.holds(np.asarray(numbers, float)) else expected
+    fits = numbers.size > 0 if range_.array else numbers.ndim == 0
+    good = fits and numbers.dtype.kind in "iuf" and (whole or kind is float)
+    return None if good and range_.holds(np.asarray(numbers, float)) else expected
 
 
 # -- the options of a method -------------------------------------------------------------------------------------------
@@ -185,18 +186,20 @@ def _kinds(annotation: Any) -> tuple:
 def verb(function: Callable) -> Callable:
     """Make a function a verb: its arguments are checked by their annotated types and by `SHARED`, JAX runs plainly."""
     signature, hints = inspect.signature(function), _hints(function)
-    kinds = {name: _kinds(hints.get(name, Any)) for name in signature.parameters}
+    single = [n for n, one in signature.parameters.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    kinds = {argument: _kinds(hints.get(argument, Any)) for argument in single}
     name = function.__name__
 
     def run(args: tuple, kwargs: dict[str, Any]) -> Any:
         for given in kwargs:
-            if given not in kinds:
+            if given not in kinds and len(single) == len(signature.parameters):
                 raise TypeError(f"{name} got an unexpected argument {given!r}; {choose_from(given, kinds)}.")
         try:
             arguments = signature.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise TypeError(f"{name} was called with the wrong arguments: {error}; see help(un.{name}).") from None
-        for given, value in arguments.items():
+        for given in kinds.keys() & arguments.keys():
+            value = arguments[given]
             check_argument(given, value, kinds[given], signature.parameters[given].default)
         with plain_jax(), differentiated(getattr(arguments.get("p"), "name", "")):
             return function(*args, **kwargs)

@@ -9,7 +9,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.density import Density
+<<<<<<< HEAD
 from unnorm.purity import refuse_impure
+=======
+from unnorm.messages import shown
+>>>>>>> door
 from unnorm.signature import refuse_unknown
 from unnorm.supports import _PyTree
 
@@ -19,7 +23,9 @@ def check_options(
 ) -> None:
     """Refuse what is no density, and options that are no whole numbers."""
     if not isinstance(p, Density):
-        raise ValueError(f"fit was given {p!r}; expected a density; declare it with @un.density or un.Density(...).")
+        raise ValueError(
+            f"fit was given {shown(p)}; expected a density; declare it with @un.density or un.Density(...)."
+        )
     if restarts is None:
         raise ValueError("restarts is None; expected a whole number of at least 0; pass such a one.")
     numbers = ("steps", steps, 1), ("batch_size", batch_size, 2), ("seed", seed, None), ("restarts", restarts, 0)

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.messages import shown
+
 Axis = int | str
 
 
@@ -21,7 +23,9 @@ def _axes(item: Any) -> tuple[Axis, ...]:
         elif isinstance(one, int | np.integer) and not isinstance(one, bool) and one > 0:
             axes.append(int(one))
         else:
-            raise TypeError(f"A dimension was given as {one!r}; write a positive whole number or a name in quotes.")
+            raise TypeError(
+                f"A dimension was given as {shown(one)}; write a positive whole number or a name in quotes."
+            )
     return tuple(axes)
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.messages import shown
 from unnorm.supports.base import Axis, Support
 from unnorm.supports.noise import Flat, Increasing, Reshaped
 
@@ -75,10 +76,11 @@ class Interval(Support):
     upper: float = 1.0
 
     def __init__(self, lower: float, upper: float, axes: tuple[Axis, ...] = ()):
-        if not (math.isfinite(lower) and math.isfinite(upper) and lower < upper):
+        good = all(np.ndim(bound) == 0 and np.asarray(bound).dtype.kind in "fiu" for bound in (lower, upper))
+        if not (good and math.isfinite(lower) and math.isfinite(upper) and lower < upper):
             raise ValueError(
-                f"Interval was given the bounds {lower}, {upper}; expected two finite numbers, the lower first; "
-                "use un.Positive or un.Real where there is no bound."
+                f"Interval was given the bounds {shown(lower)}, {shown(upper)}; expected two finite numbers, the lower "
+                "first; use un.Positive or un.Real where there is no bound."
             )
         for field, value in (("lower", float(lower)), ("upper", float(upper)), ("axes", axes)):
             object.__setattr__(self, field, value)

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from unnorm.messages import shown
 from unnorm.supports.base import Axis, Support
 from unnorm.supports.matrices import Matrix, _Symmetric
 from unnorm.supports.noise import FreeEntries, Independent, TwoPoint
+
+MOST_CATEGORIES = 2**20  # the function sees a one-hot vector of them
 
 
 class _Discrete(Support):
@@ -67,11 +71,13 @@ class Categorical(_Discrete):
     categories: int = 2
 
     def __init__(self, categories: int, axes: tuple[Axis, ...] = ()):
-        if isinstance(categories, bool) or not isinstance(categories, int) or categories < 2:
+        whole = isinstance(categories, int | np.integer) and not isinstance(categories, bool)
+        if not whole or not 2 <= categories <= MOST_CATEGORIES:
             raise ValueError(
-                f"Categorical was given {categories!r}; expected a whole number of categories, at least 2; "
-                "give such a one."
+                f"Categorical was given {shown(categories)}; expected a whole number of categories, at least 2 and at "
+                f"most {MOST_CATEGORIES:,}; pass one such as un.Categorical(3)."
             )
+        categories = int(categories)
         object.__setattr__(self, "categories", categories)
         object.__setattr__(self, "axes", axes)
 

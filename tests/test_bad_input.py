@@ -1,0 +1,169 @@
+"""Bad input to every public function ends in one sentence of ours or in a right answer: a table, and random values."""
+
+import math
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from bad_inputs import GROUPS, METHODS, VERBS, bits, kinds_of, line, plane, table, verdict
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import unnorm as un
+from unnorm.fitting.data import read_data
+from unnorm.tracing import is_ours
+from unnorm.validation import _declared
+
+QUICK = settings(deadline=None, max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
+def test_every_row_ends_in_a_sentence(group):
+    wrong = {name: found for name, call in group() if (found := verdict(call)) != "sentence"}
+    assert not wrong, "\n".join(f"{name}: {found}" for name, found in wrong.items())
+
+
+def test_the_table_is_large_and_covers_every_method_and_verb():
+    rows = table()
+    assert len(rows) >= 600 and len({(group, name) for group, name, _ in rows}) > 0.9 * len(rows)
+    told = " ".join(name for _, name, _ in rows)
+    assert not [verb for verb in VERBS if f"{verb}(" not in told]
+    with_options = [name for name, cls in METHODS.items() if hasattr(cls, "__dataclass_fields__")]
+    checked = [name for name in with_options if f"{name}(" in told]
+    assert len(checked) > 0.7 * len(with_options)  # the others have options of other types, or none
+
+
+def test_what_is_right_is_taken():
+    """The same judge calls right input an answer: it does not pass because everything is refused."""
+    right = {
+        "options": lambda: [cls() for name, cls in METHODS.items() if name in ("nuts", "hmc", "nce", "smc", "ais")],
+        "NumPy's numbers": lambda: un.kernels.HMC(step_size=np.float32(0.1), leapfrogs=np.int64(3), jitter=0),
+        "an array": lambda: un.kernels.NUTS(inverse_mass_matrix=np.ones(3)),
+        "bind": lambda: line.bind(m=np.int8(3)),
+        "a call": lambda: line(1.0),
+    }
+    assert {name: verdict(call) for name, call in right.items()} == dict.fromkeys(right, "answer")
+
+
+# -- random values -----------------------------------------------------------------------------------------------------
+numbers = st.one_of(
+    st.integers(-(2**70), 2**70), st.floats(allow_nan=True, allow_infinity=True), st.complex_numbers(), st.booleans()
+)
+arrays = hnp.arrays(
+    st.sampled_from([np.float64, np.float32, np.float16, np.int64, np.uint64, np.bool_, np.complex128, "U3", object]),
+    hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+)
+anything = st.one_of(
+    st.none(), numbers, st.text(max_size=5), st.binary(max_size=3), arrays,
+    st.lists(numbers, max_size=3), st.dictionaries(st.text(max_size=2), numbers, max_size=2), st.just(un.Real),
+)  # fmt: skip
+
+
+def is_number(value):
+    return np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf" and math.isfinite(value)
+
+
+def of_type(value, kinds):
+    """Whether a value is what a declared type says, by other means than the library's."""
+    if value is None:
+        return type(None) in kinds
+    if bool in kinds:
+        return isinstance(value, bool | np.bool_)
+    if str in kinds:
+        return isinstance(value, str)
+    whole = is_number(value) and (isinstance(value, int) or np.asarray(value).dtype.kind in "iu")
+    return is_number(value) if float in kinds else whole
+
+
+def simple_options():
+    for cls in METHODS.values():
+        if hasattr(cls, "__dataclass_fields__"):
+            for name, (kinds, range_, _) in _declared(cls).items():
+                if set(kinds) <= {bool, int, float, str, type(None)}:
+                    yield cls, name, kinds, range_
+
+
+@QUICK
+@given(st.data())
+def test_options_are_what_they_are_declared_to_be(data):
+    from bad_inputs import REQUIRED
+
+    cls, name, kinds, range_ = data.draw(st.sampled_from(list(simple_options())))
+    value = data.draw(anything)
+    made = []
+    found = verdict(lambda: made.append(cls(**REQUIRED.get(cls.__name__, {}) | {name: value})))
+    assert found in ("sentence", "answer"), (cls, name, value, found)
+    if made:
+        assert of_type(value, kinds), (cls, name, value)
+        assert range_ is None or range_.above is None or value is None or value > range_.above
+        assert range_ is None or range_.at_least is None or value is None or value >= range_.at_least
+
+
+@QUICK
+@given(anything)
+def test_values_of_parameters(value):
+    bound = []
+    found = verdict(lambda: bound.append(line.bind(m=value)))
+    assert found in ("sentence", "answer"), (value, found)
+    if bound:
+        kept = bound[0].parameters["m"]
+        assert np.shape(kept) == () and float(kept) == float(value)
+
+
+@QUICK
+@given(anything)
+def test_values_of_dimensions_and_supports(value):
+    for call in (
+        lambda: plane.with_dimensions(d=value),
+        lambda: un.Categorical(value),
+        lambda: un.Interval(value, 3.0),
+        lambda: un.Real[value],
+        lambda: line**value,
+        lambda: un.Density(lambda x: x, {"x": value}),
+        lambda: un.Density(lambda x, *, c: x, {"x": un.Real}, constants={"c": (un.Constant["d"], value)}),
+        lambda: un.Density(lambda x: x, {"x": un.Real}, log_z=value),
+        lambda: un.truncate(line, x=value),
+        lambda: line.rename(x=value),
+    ):
+        found = verdict(call)
+        assert found in ("sentence", "answer"), (value, found)
+
+
+@QUICK
+@given(st.one_of(arrays, anything), st.sampled_from([line, plane, bits]))
+def test_data(value, p):
+    """What is taken as data has the numbers of the input, all of them finite and in the support."""
+    try:
+        _, events = read_data(p, value)
+    except (ValueError, TypeError) as error:
+        assert is_ours(error), (value, error)
+        assert "\n" not in str(error) and str(error).endswith((".", "?"))
+        return
+    (kept,) = events.values()
+    assert kept.dtype == np.float64 or kept.dtype.kind == "f"
+    np.testing.assert_array_equal(kept, np.asarray(next(iter(value.values())) if isinstance(value, dict) else value))
+    assert np.isfinite(kept).all() and (p is not bits or np.isin(kept, [0, 1]).all())
+
+
+@QUICK
+@given(st.data())
+def test_arguments_of_verbs(data):
+    """A verb refuses every value of another type before it starts; of the right type none is tried here."""
+    import inspect
+    import typing
+
+    name = data.draw(st.sampled_from(sorted(VERBS)))
+    function, positional, options = VERBS[name]
+    hints = typing.get_type_hints(function)
+    simple = {
+        argument: kinds_of(hints[argument])
+        for argument in list(inspect.signature(function).parameters)[len(positional) :]
+        if set(kinds_of(hints.get(argument))) <= {bool, int, float, str, type(None)}
+    }
+    argument = data.draw(st.sampled_from(sorted(simple)))
+    value = data.draw(anything)
+    if of_type(value, simple[argument]) or argument == "keep":
+        return
+    found = verdict(lambda: function(*positional, **options | {argument: value}))
+    assert found == "sentence", (name, argument, value, found)
