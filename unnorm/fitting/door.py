@@ -9,11 +9,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.density import Density
-<<<<<<< HEAD
-from unnorm.purity import refuse_impure
-=======
 from unnorm.messages import shown
->>>>>>> door
+from unnorm.purity import refuse_impure
 from unnorm.signature import refuse_unknown
 from unnorm.supports import _PyTree
 
