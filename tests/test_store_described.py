@@ -46,7 +46,9 @@ OTHER_RUNS = {
         {"track": {"f": (lambda k: lambda x: k * x)(1.0)}}, {"track": {"f": (lambda k: lambda x: k * x)(2.0)}},
         "tracked function f",
     ),
-    "family": ({"kernel": proposal(2.0)}, {"kernel": proposal(2.0, dist.Cauchy)}, "kernel proposal is Normal(loc=0.0, scale=2.0"),
+    "family": (
+        {"kernel": proposal(2.0)}, {"kernel": proposal(2.0, dist.Cauchy)}, "kernel proposal is Normal(loc=0.0, scale=2",
+    ),
     "scale": ({"kernel": proposal(2.0)}, {"kernel": proposal(3.0)}, "kernel proposal is Normal(loc=0.0, scale=2.0"),
     "start": ({"start": {"x": 0.5}}, {"start": {"x": 0.75}}, "start is"),
     "kind of start": ({}, {"start": "pathfinder"}, "start is None"),

@@ -44,10 +44,10 @@ def described(value: Any) -> str:
     return f"{text[:36]}... ({_hash(text)})" + (f", with {UNKNOWN}" if UNKNOWN in text else "")
 
 
-def program_of(function: Callable, *arguments: Any) -> str:
-    """A hash of what a function compiles to, its constants included; a call back into Python adds that function."""
+def program_of(function: Callable, *arguments: Any, source: Any = None) -> str:
+    """A hash of what a function compiles to, its constants included; where it calls back into Python, `source` too."""
     lowered = jax.jit(function).lower(*arguments).as_text()
-    return _hash(lowered) if "callback" not in lowered else _hash(lowered + _described(function, 0, ()))
+    return _hash(lowered) if "callback" not in lowered else _hash(lowered + described(source))
 
 
 def _hash(content: str | bytes) -> str:
