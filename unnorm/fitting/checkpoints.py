@@ -10,7 +10,7 @@ import numpy as np
 
 from unnorm.fitting.problem import Problem
 from unnorm.methods import registry_name
-from unnorm.sampling.described import describe, describe_density, fingerprint_of, settings
+from unnorm.sampling.described import describe, describe_density, fingerprint_of, functions_of, settings
 from unnorm.sampling.fingerprints import described, program_of
 from unnorm.sampling.identity import FORMAT
 from unnorm.sampling.sinks import Behind
@@ -53,7 +53,7 @@ def fit_meta(problem: Problem, steps: int) -> dict[str, Any]:
     return {
         "format": FORMAT,
         **describe_density(density),
-        "program": program_of(lambda p, at: p.log_density(at), density, event) if complete else _function(density),
+        "program": _program(density, event) if complete else described(functions_of(density)),
         "start": fingerprint_of(density.free()),
         "data": ("" if problem.batches is None else "batches of the user's, the first ") + _named(problem.events),
         "weights": fingerprint_of(problem.weights),
@@ -68,8 +68,8 @@ def fit_meta(problem: Problem, steps: int) -> dict[str, Any]:
     }
 
 
-def _function(density: Any) -> str:
-    return described([factor.function for factor in getattr(density, "factors", (density,))])
+def _program(density: Any, event: dict[str, Any]) -> str:
+    return program_of(lambda p, at: p.log_density(at), density, event, source=functions_of(density))
 
 
 def _named(arrays: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from unnorm.density import Density, cast
 from unnorm.diagnostics.verdict import Finding, FindingCode
 from unnorm.fitting.inference import Covariance
 from unnorm.sampling import archive
-from unnorm.sampling.described import fingerprint_of
+from unnorm.sampling.described import fingerprint_of, functions_of
 from unnorm.sampling.files import Damaged, StoreError, disk_errors, parsed, read, write
 from unnorm.sampling.fingerprints import described, program_of
 from unnorm.sampling.storage import provenance
@@ -88,7 +88,8 @@ def _compiled(p: Density) -> Iterator[tuple[Density, np.dtype]]:
 
 def _program(p: Density) -> str:
     with _compiled(p) as (bare, dtype):
-        return program_of(lambda q, at: q.log_density(at), bare, _example(bare, jax.random.key(0), dtype))
+        event = _example(bare, jax.random.key(0), dtype)
+        return program_of(lambda q, at: q.log_density(at), bare, event, source=functions_of(p))
 
 
 def _probe(p: Density) -> list[float]:

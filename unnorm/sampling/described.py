@@ -99,7 +99,7 @@ def run_meta(
     return {
         "format": FORMAT,
         **describe_density(density),
-        "program": program_of(lambda t, at: t.log_density(at), target, position),
+        "program": program_of(lambda t, at: t.log_density(at), target, position, source=functions_of(density)),
         "kernel": describe(kernel),
         "options": dataclasses.asdict(plan),
         "tracked function": {name: _tracked(target, f, position) for name, f in track.items()},
@@ -120,6 +120,10 @@ def describe_density(density: Density) -> dict[str, Any]:
     }
 
 
+def functions_of(density: Density) -> list[Callable | None]:
+    return [factor.function for factor in getattr(density, "factors", (density,))]
+
+
 def _tracked(target: Target, function: Callable, position: dict) -> str:
     """What a tracked function compiles to at one event."""
 
@@ -127,7 +131,7 @@ def _tracked(target: Target, function: Callable, position: dict) -> str:
         event = target.constrain(position)
         return function(*(event[name] for name in target.density.variables))
 
-    return program_of(at, target, position)
+    return program_of(at, target, position, source=function)
 
 
 def settings() -> dict[str, str]:

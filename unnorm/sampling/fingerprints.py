@@ -22,7 +22,7 @@ from unnorm.supports import Declared
 
 UNKNOWN = "something that cannot be compared"
 _DEEPEST = 12  # of values inside values
-_LONGEST = 120  # characters of a description, before all but its beginning becomes a hash
+_LONGEST = 56  # characters of a description, before all but its beginning becomes a hash
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -41,13 +41,13 @@ def described(value: Any) -> str:
     text = _described(value, 0, ())
     if len(text) <= _LONGEST:
         return text
-    return f"{text[:40]}... ({_hash(text)})" + (f", with {UNKNOWN}" if UNKNOWN in text else "")
+    return f"{text[:36]}... ({_hash(text)})" + (f", with {UNKNOWN}" if UNKNOWN in text else "")
 
 
-def program_of(function: Callable, *arguments: Any) -> str:
-    """A hash of what a function compiles to, its constants included; a call back into Python adds that function."""
+def program_of(function: Callable, *arguments: Any, source: Any = None) -> str:
+    """A hash of what a function compiles to, its constants included; where it calls back into Python, `source` too."""
     lowered = jax.jit(function).lower(*arguments).as_text()
-    return _hash(lowered) if "callback" not in lowered else _hash(lowered + _described(function, 0, ()))
+    return _hash(lowered) if "callback" not in lowered else _hash(lowered + described(source))
 
 
 def _hash(content: str | bytes) -> str:
@@ -82,11 +82,13 @@ def _labelled(value: Any, inner: Callable) -> str:
 def _node(value: Any, inner: Callable) -> str:
     """A pytree node by its parts, else an object."""
     if hasattr(type(value), "gather_pytree_data_fields"):  # NumPyro: its parts come in the order of a set, and the
-        names = (*value.gather_pytree_data_fields(), *value.gather_pytree_aux_fields())  # rest of it holds caches
+        kinds = value.gather_pytree_data_fields(), value.gather_pytree_aux_fields()  # rest of it holds caches
+        names = [name for kind in kinds for name in sorted(kind)]
         return _object(value, {name: vars(value).get(name) for name in names}, inner)
     node = jax.tree.structure(value, is_leaf=lambda one: one is not value).node_data()
     if node is None:
-        return _object(value, getattr(value, "__dict__", None), inner)
+        fields = getattr(value, "__dict__", None)
+        return _object(value, fields and dict(sorted(fields.items())), inner)
     children = jax.tree.leaves(value, is_leaf=lambda one: one is not value)
     return f"{_class(type(value), inner)}({', '.join(map(inner, children))}; {inner(node[1])})"
 
@@ -95,7 +97,7 @@ def _object(value: Any, fields: Mapping[str, Any] | None, inner: Callable) -> st
     if fields is None:
         text = repr(value)
         return UNKNOWN if _ADDRESS.search(text) else f"{type(value).__name__} {text}"
-    return f"{_class(type(value), inner)}({', '.join(f'{name}={inner(one)}' for name, one in sorted(fields.items()))})"
+    return f"{_class(type(value), inner)}({', '.join(f'{name}={inner(one)}' for name, one in fields.items())})"
 
 
 def _class(cls: type, inner: Callable) -> str:

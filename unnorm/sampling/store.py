@@ -39,16 +39,17 @@ class Store:
         self.run, self.draws = checksum(self.wanted), self.wanted["options"].get("draws", 0)
         refuse_unknown(folder, self.wanted)
         with disk_errors(f"store {folder}"):
-            found, damaged = self._found()
+            self._found()  # refuses what is no store, before a file is made in it
             folder.mkdir(parents=True, exist_ok=True)
             self.lock = Lock(folder)
             try:
-                self._open(found, damaged)
+                self._open()
             except BaseException:
                 self.close()
                 raise
 
-    def _open(self, found: dict[str, Any] | None, damaged: bool) -> None:
+    def _open(self) -> None:
+        found, damaged = self._found()  # again, under the lock
         self.good = self._good_parts()
         if damaged and not self.good:
             read_meta(self.folder)  # raises: nothing proves that the folder is a store of this run
