@@ -31,7 +31,8 @@ def test_a_large_constant_is_sampled_in_float64_and_told(offset):
 
 
 def test_a_constant_that_cancels_inside_is_seen_too():
-    p = un.Density(lambda x: (1e9 - 0.5 * x @ x) - 1e9, {"x": un.Real[3]})
+    up_and_down = {"up": 1e9, "down": -1e9}  # two arguments, which the compiler cannot cancel
+    p = un.Density(lambda x, *, up, down: (up - 0.5 * x @ x) + down, {"x": un.Real[3]}, constants=up_and_down)
     draws = un.sample(p, "random_walk_mh", **RUN)
     assert draws.posterior["x"].dtype == np.float64
 

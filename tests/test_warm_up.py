@@ -69,6 +69,7 @@ def test_a_chain_that_is_stuck_goes_on_from_one_that_moves_and_this_is_told():
     assert [(f.code, "chain 3 stood still" in f.what) for f in check.findings] == [(FindingCode.NOT_MIXED, True)]
 
 
+@pytest.mark.slow
 def test_a_chain_in_a_narrow_mode_of_weight_is_not_taken_away():
     """Its steps are small, too, and its mode is where half of the mass is: the chains must go on to disagree."""
     p = un.Density(

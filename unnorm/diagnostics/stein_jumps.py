@@ -11,7 +11,7 @@ from unnorm.density import Density, cast
 from unnorm.diagnostics.coordinates import flat, log_density_at, positions_of
 from unnorm.diagnostics.stein import BATCH, Z_LIMIT, check_of
 
-MAX_EVENTS = 4000
+EVALUATIONS = 200_000  # of the density: draws are thinned to it
 PATHS, POINTS = 256, 65  # of the look for jumps: segments one standard deviation long, and points on each
 TOLERANCE = 0.1  # by which the integral of the slope along a segment may miss the rise
 
@@ -26,7 +26,8 @@ def explained_by_jumps(p: Density, values: Mapping[str, np.ndarray]) -> bool:
 
 def _thinned(free: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     chains, draws = next(iter(free.values())).shape[:2]
-    every = max(1, chains * draws // MAX_EVENTS)
+    size = sum(int(np.prod(value.shape[2:])) for value in free.values())
+    every = int(np.clip(2 * size * chains * draws // EVALUATIONS, 1, max(1, draws // 4)))
     return {name: value[:, ::every] for name, value in free.items()}
 
 

@@ -130,7 +130,8 @@ def sample(
 
     plan, carry, finished, events, tracked, stats = ran(dtype)
     lost = unresolved_at(p, carry.states.position, dtype)
-    if lost and dtype == np.float32 and not named and where is None and hosts.count == 1:
+    whole = finished == draws and where is None and hosts.count == 1
+    if lost and dtype == np.float32 and not named and whole:
         dtype = _in_float64(findings, lost)
         plan, carry, finished, events, tracked, stats = ran(dtype)
         lost = unresolved_at(p, carry.states.position, dtype)
