@@ -42,14 +42,23 @@ def of_pair(size, apart, share):
     return p.bind(apart=apart, share=share)
 
 
-@pytest.mark.parametrize("size", [2, 5, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("apart", [20.0, 1000.0])
+def test_climbs_find_both_modes(apart, x64):
+    p = cast(of_pair(5, apart, 0.1).bare(), jnp.float64)
+    assert len(Climbs(p, jax.random.key(0)).modes) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 5, 20])
 def test_climbs_find_both_modes_at_every_distance(size, x64):
     for apart in (5.0, 20.0, 100.0, 1000.0):
         for share in (0.5, 0.1, 0.9):
             p = cast(of_pair(size, apart, share).bare(), jnp.float64)
-            assert len(Climbs(p, jax.random.key(0)).modes) == 2, (apart, share)
+            found = [len(Climbs(p, jax.random.key(seed)).modes) for seed in range(20)]
+            assert found == [2] * 20, (apart, share)
 
 
+@pytest.mark.slow
 def test_climbs_find_far_modes_in_other_units_and_directions(x64):
     """Of widths 10⁻³ and 10⁵, apart in one coordinate of six alone, and both away from the origin."""
     for width in (1e-3, 1e5):
@@ -63,6 +72,7 @@ def test_climbs_find_far_modes_in_other_units_and_directions(x64):
         assert pilot.endless is None and len(pilot.modes) == 2, width
 
 
+@pytest.mark.slow
 def test_two_normals_twenty_apart_in_five_dimensions():
     """Had been 4.5949 ± .0029 and ok."""
     truth = 5 * HALF_LOG_2_PI + math.log(2)
@@ -97,7 +107,7 @@ def of_narrow(place):
 @pytest.mark.parametrize("place", [[4, 4, 4, 4], [-4, 4, 4, -4], [0, 0, 6, 0]])
 def test_a_narrow_mode_on_a_diagonal_or_an_axis_is_seen(place, x64):
     p = cast(of_narrow(place).bare(), jnp.float64)
-    assert [len(Climbs(p, jax.random.key(seed)).modes) for seed in range(3)] == [2] * 3
+    assert len(Climbs(p, jax.random.key(0)).modes) == 2
 
 
 @pytest.mark.slow
@@ -145,12 +155,15 @@ def log_z_of_bonus_chain():
     return math.log(free + held * math.expm1(8.0))
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
 def test_a_bonus_that_moves_do_not_see_is_not_called_ok(seed):
     """Had been 28.65 ± .011 and ok; the truth is 32.36."""
     z = log_z(un.Density(bonus_chain, {"x": un.Spin[40]}), seed=seed)
     assert right_or_not_ok(z, log_z_of_bonus_chain())
     assert any(f.code == FindingCode.ESTIMATES_DISAGREE for f in z.findings) and not z.passed, z
+    assert not any(f.what.endswith(", ok") for f in z.findings)  # no route is called ok inside of such an answer
+    assert any(f.what.endswith("not confirmed") for f in z.findings)
 
 
 # -- a transition of first order, and a plateau ------------------------------------------
@@ -176,12 +189,6 @@ def test_a_plateau_is_right_or_not_ok_in_every_line(seed):
     z = log_z(p, seed=seed)
     assert right_or_not_ok(z, math.log(8 * math.pi**2 / 15)), z
     assert z.verdict == "ok" or not any(f.what.endswith(", ok") for f in z.findings)
-
-
-def test_a_route_is_never_called_ok_inside_an_answer_that_is_not():
-    z = log_z(un.Density(bonus_chain, {"x": un.Spin[40]}))
-    assert not z.passed and not any(f.what.endswith(", ok") for f in z.findings)
-    assert any(f.what.endswith("not confirmed") for f in z.findings)
 
 
 # -- Z is infinite only where that is proved -----------------------------------------------
@@ -242,9 +249,10 @@ def test_draws_as_a_base_are_not_overridden_by_a_climb():
     assert_within(z.value, truth, z.standard_error)
 
 
+@pytest.mark.slow
 def test_no_climb_proves_that_the_pine_is_endless(x64):
     p = cast(PINE.bare(), jnp.float64)
-    assert all(base_for(p, jax.random.key(seed))[2] is None for seed in range(5))
+    assert all(base_for(p, jax.random.key(seed))[2] is None for seed in range(2))
 
 
 def numbers_of(function):
@@ -277,7 +285,9 @@ def test_a_direction_without_fall_is_a_proof(name):
     assert numbers_of(ENDLESS[name]) is not None
 
 
-@pytest.mark.parametrize("estimator", [un.estimators.ImportanceSampling, un.estimators.SMC])
+@pytest.mark.parametrize(
+    "estimator", [un.estimators.ImportanceSampling, pytest.param(un.estimators.SMC, marks=pytest.mark.slow)]
+)
 def test_a_flat_density_is_not_ok_with_a_given_base(estimator):
     draws = {"x": np.random.default_rng(0).normal(size=(500, 4))}
     z = log_z(un.Density(lambda x: -0.5 * jnp.sum(x[1:] ** 2), {"x": un.Real[4]}), estimator(base=draws))

@@ -11,6 +11,7 @@ from jax.scipy.optimize import minimize
 
 from unnorm.density import Density
 from unnorm.partition.bases import DENSE, SIZES, Base, base_over, blank, draw, log_base, parts
+from unnorm.partition.bending import bent
 from unnorm.partition.frame import FAR, Mode, distinct_modes, endless_line
 from unnorm.partition.nodes import free_size
 from unnorm.partition.scales import far_points, log_mixture, scanned_points
@@ -23,10 +24,6 @@ POLISH = 20  # Newton steps at most after a climb, for BFGS may stop short of th
 AT_REST = 1e-4  # nats: what one of them gains where a climb has ended
 ON_RIDGE = 0.05  # nats: what the last may gain where a climb creeps along a ridge, and shows where the mass is
 TRIES = (1.0, 0.3, 0.03, 0.001, 0.0)  # shares of a Newton step
-LEVEL = 1e-4  # of the largest curvature: one below tells nothing of how far the mass reaches (a shell, a quartic)
-LADDER = 2.0 ** np.arange(15)  # in units of the widest curved direction: how far a level one is followed
-BLIND = 1e-4 * 4.0 ** np.arange(15)  # the same where no direction is curved (a Laplace density)
-MOST_FALL = 8.0  # nats: beyond, the step went over the edge of the support
 BLOCK = 1024  # points that are looked at together, so that few shapes are compiled
 ROUNDS = 16  # of STARTS more where a few modes were found: then there may be narrower ones
 FURTHER = 3.0  # the half side of the box where every other round starts, in units of how far the modes found reach
@@ -266,36 +263,6 @@ class Climbs:
         blocks = jnp.asarray(padded, jnp.result_type(float)).reshape(-1, BLOCK, points.shape[1])
         found = [np.asarray(heights_at(self._density, self._key, block), float) for block in blocks]
         return np.concatenate(found)[: len(points)]
-
-
-def bent(value, ends: np.ndarray, heights: np.ndarray, curves: np.ndarray) -> np.ndarray:
-    """The curvatures (K, D, D) with level directions bent as the fall of half a nat or more along them says.
-
-    Args:
-        value: log p̃ at points (S, D).
-        ends: (K, D), with their heights (K,).
-        curves: minus the Hessians there.
-    """
-    curves, level = np.array(curves), []
-    for k in np.flatnonzero(np.isfinite(heights) & np.isfinite(curves).all((1, 2))):
-        sizes, axes = np.linalg.eigh(curves[k])
-        curved = sizes[sizes > LEVEL * sizes[-1]]
-        ladder = curved.min() ** -0.5 * LADDER if curved.size else BLIND
-        level += [(k, axes[:, i], ladder) for i in np.flatnonzero(np.abs(sizes) <= LEVEL * sizes[-1])]
-    if not level:
-        return curves
-    steps = np.array([ladder for *_, ladder in level])
-    moves = steps[..., None] * np.array([axis for _, axis, _ in level])[:, None]
-    tops = np.array([k for k, *_ in level])
-    points = np.stack([ends[tops, None] + moves, ends[tops, None] - moves])
-    found = value(points.reshape(-1, ends.shape[1])).reshape(points.shape[:-1])
-    falls = heights[tops, None] - np.where(np.isfinite(found), found, -np.inf).max(0)
-    for (k, axis, _), fall, step in zip(level, falls, steps, strict=True):
-        if (fall >= 0.5).any():
-            first = np.argmax(fall >= 0.5)
-            at = min(fall[first], MOST_FALL)
-            curves[k] += 2 * at / step[first] ** 2 * np.outer(axis, axis)
-    return curves
 
 
 __all__ = ["FAR_OUT", "STARTS", "Climbs"]

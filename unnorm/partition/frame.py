@@ -251,7 +251,7 @@ def endless_line(value, places: np.ndarray, precisions: np.ndarray, ways: np.nda
         here = value(place[None])[0]
         found = _along(value, place, directions, unit * 10**distances)
         with np.errstate(invalid="ignore"):
-            suspect = (found[:, 1:] > found[:, :1] - 1).all(1) & (found[:, 2] > found[:, 1] - 1)
+            suspect = (found[:, 1:] >= found[:, :1] - 1).all(1) & (found[:, 2] >= found[:, 1] - 1)
         for direction in directions[suspect | np.isposinf(found[:, 1:]).all(1)]:
             if _never_falls(_along(value, place, direction[None], unit * DECADES)[0], here):
                 return direction
@@ -274,7 +274,7 @@ def _never_falls(found: np.ndarray, here: float) -> bool:
     rise = found[: int(np.argmin(finite))] if not finite.all() else found
     if len(rise) < LEAST_RISE or np.isnan(found).any() or not np.isposinf(found[len(rise) :]).all():
         return False
-    return bool((rise > np.maximum.accumulate(rise) - 1).all() and rise.min() > here - DEEP)
+    return bool((rise >= np.maximum.accumulate(rise) - 1).all() and rise.min() > here - DEEP)
 
 
 # -- correcting ------------------------------------------------------------------------
