@@ -212,7 +212,7 @@ BOUNDED = {
     "gamma of .05": (on(un.Positive, lambda x: -0.95 * jnp.log(x) - x), math.lgamma(0.05)),
     "gamma of .001": (on(un.Positive, lambda x: -0.999 * jnp.log(x) - x), math.lgamma(0.001)),
     "truncated": (
-        un.truncate(on(un.Positive, lambda x: -0.95 * jnp.log(x) - x), x=un.Interval(0, 2)),
+        un.truncate(on(un.Real, lambda x: -0.95 * jnp.log(x) - x), x=un.Interval(0, 2)),
         math.lgamma(0.05) + math.log(special.gammainc(0.05, 2)),
     ),
 }
