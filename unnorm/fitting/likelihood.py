@@ -167,8 +167,8 @@ def _apart(density, value: float, other: LogZ | None) -> list[Finding]:
     if abs(value - other.value) <= _APART * (1 + abs(other.value)) + 5 * other.standard_error:
         return []
     what = (
-        f"log Z of {density.name} at the estimate is {value:.8g} on the nodes of the fit, and {other.value:.8g} on nodes "
-        "found anew: one of them misses a part of the mass"
+        f"log Z of {density.name} at the estimate is {value:.8g} on the nodes of the fit, and {other.value:.8g} on "
+        "nodes found anew: one of them misses a part of the mass"
     )
     advice = "declare log_z=, or use an objective without log Z, such as un.objectives.ScoreMatching or NCE"
     return [Finding(what, advice, code=FindingCode.MASS_NOT_SEEN)]

@@ -19,7 +19,8 @@ class LogZ(Result):
 
     Attributes:
         value: log Z, in nats.
-        standard_error: of `value`; 0 for an enumeration, the difference of the last two levels for quadrature.
+        standard_error: of `value`; 0 for an enumeration, for quadrature the difference of the last two levels and what
+            had to be extrapolated.
         evaluations: ``{"values": n, "gradients": n}``, of the log-density; all are counted, a pilot's too.
         verdict: "exact", "ok", "disagree" (two parts of one run contradict each other) or "unreliable".
         measure: the reference measure that Z is taken against, per variable.

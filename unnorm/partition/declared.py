@@ -32,7 +32,7 @@ def declared(density: Density, computed: Callable[[], LogZ] | None) -> LogZ:
             )
             told = Finding(what, "correct log_z= of the declaration, or the function: they are not of one density")
             return dataclasses.replace(other, verdict="disagree", estimator="exact", findings=[told, *other.findings])
-    checked = other is not None and other.verdict == "exact"
+    checked = other is not None and other.passed
     how = f"{other.estimator} agrees" if checked else "it was not checked"
     findings.append(Finding(f"declared closed form; {how}", "nothing is to be done", NOTE))
     if not math.isfinite(value):
@@ -50,7 +50,7 @@ def declared(density: Density, computed: Callable[[], LogZ] | None) -> LogZ:
 
 def _contradicts(value: float, other: LogZ) -> bool:
     """Whether another exact route gives another value; one that has not come to an end says nothing."""
-    if other.verdict != "exact" and not math.isinf(other.value):
+    if not other.passed and not math.isinf(other.value):
         return False
     if math.isinf(other.value) or not math.isfinite(value):
         return value != other.value
