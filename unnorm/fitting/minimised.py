@@ -11,13 +11,14 @@ from unnorm.diagnostics.verdict import NOTE, Finding, FindingCode
 from unnorm.fitting.bootstrap import parametric_covariance
 from unnorm.fitting.existence import Runaways, runaways
 from unnorm.fitting.finished import finished
-from unnorm.fitting.inference import Covariance, sandwich
+from unnorm.fitting.inference import Covariance, NoCovariance, sandwich
 from unnorm.fitting.matched import matched
 from unnorm.fitting.no_estimate import tell_runaways
 from unnorm.fitting.objectives import PseudoLikelihood
 from unnorm.fitting.optimise import few, lasso_strengths
 from unnorm.fitting.penalised import posterior_covariance, told_of
 from unnorm.fitting.problem import Problem
+from unnorm.fitting.relaxed import into_free, relaxed
 from unnorm.fitting.replicated import bootstrapped
 from unnorm.fitting.restarts import best_of
 from unnorm.fitting.result import Fit
@@ -120,6 +121,20 @@ def _covariance(problem: Problem, density, extra, runs_away: bool, at_minimum: b
 
 
 def _robust(problem: Problem, density, extra, at_minimum: bool) -> Covariance:
+    """The sandwich; where it is singular in the unconstrained coordinates, that of the parameters themselves.
+
+    A Cholesky factor mixes entries of a matrix whose units differ by many orders of magnitude.
+    """
+    try:
+        return _sandwich(problem, density, extra, at_minimum)
+    except NoCovariance as singular:
+        without_bounds = relaxed(density)
+        if singular.finding.code != FindingCode.NOT_IDENTIFIED or without_bounds is None:
+            raise
+    return into_free(_sandwich(problem, without_bounds, extra, at_minimum), density, without_bounds, extra)
+
+
+def _sandwich(problem: Problem, density, extra, at_minimum: bool) -> Covariance:
     """The sandwich; of few rows or clusters the jackknife."""
     given = problem.objective, density, extra, problem.events
 

@@ -5,10 +5,11 @@ import numpy as np
 from unnorm.partition.counts import lone_count
 from unnorm.partition.exact import most_states
 from unnorm.partition.frame import WIDEST, endless_line
-from unnorm.partition.grid import Integrand, leaks, reach
+from unnorm.partition.grid import NEGLIGIBLE, Integrand, leaks, reach
 from unnorm.partition.nodes import Frame, as_flat, free_size
 from unnorm.partition.quadrature import VANISHING
 
+_DISTANCES = 10.0 ** np.arange(3.0, 61.0)  # standard deviations of the data at which a rise is looked for
 _TOLERANCE, _HUGE = 1e-8, 1e299  # of the mass that may lie beyond all numbers; a log mass that stands for infinity
 
 
@@ -37,4 +38,15 @@ def vanishes_from(density, centre: dict | None, scale: dict | None) -> bool:
     def standardised(points):
         return integrand(place + spread * points)[0]
 
+    if _rises_far_out(standardised, size):
+        return False
     return size == 1 or endless_line(standardised, np.zeros((1, size)), np.eye(size)[None]) is None
+
+
+def _rises_far_out(standardised, size: int) -> bool:
+    """Whether log p̃ comes back, on rays along the axes and between them, behind a valley in which it vanished."""
+    between = np.random.default_rng(0).normal(size=(8, size))
+    rays = np.concatenate([np.eye(size), between / np.linalg.norm(between, axis=1, keepdims=True)])
+    points = np.concatenate([rays, -rays])[:, None] * _DISTANCES[:, None]
+    heights = standardised(points.reshape(-1, size)) + np.tile(size * np.log(_DISTANCES), len(points))
+    return not np.all(heights < standardised(np.zeros((1, size)))[0] - NEGLIGIBLE)  # also where one is NaN

@@ -6,9 +6,12 @@ for θ at once, and the solution counts where it keeps the bounds.
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from unnorm.fitting.optimise import parameters_of
 from unnorm.supports import Interval, Ordered, Positive, PositiveDefinite, Real, Symmetric
 
 _BOUNDED = (type(Positive), type(Interval(0, 1)), type(Ordered))
@@ -40,3 +43,16 @@ def back_inside(density, values: dict):
     """The density at values found without bounds; None where a value is not strictly within them."""
     free = {name: support.unconstrain(jnp.asarray(values[name])) for name, support in density.supports.items()}
     return density.at(free) if bool(jnp.all(jnp.isfinite(ravel_pytree(free)[0]))) else None
+
+
+def into_free(covariance, density, without_bounds, extra):
+    """A covariance of the parameters without bounds as one of the unconstrained coordinates, by the delta method."""
+    vector, unravel = parameters_of(without_bounds, extra)
+
+    def free(vector):
+        values, learned = unravel(vector)
+        values = without_bounds.at(values).parameters
+        return ravel_pytree(({name: s.unconstrain(values[name]) for name, s in density.supports.items()}, learned))[0]
+
+    slope = np.asarray(jax.jacobian(free)(vector))
+    return type(covariance)(*(slope @ part @ slope.T for part in covariance))

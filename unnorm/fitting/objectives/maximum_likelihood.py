@@ -128,7 +128,8 @@ class MaximumLikelihood(PerExample):
 
     def _with_plans(self, density, events) -> Extra:
         shared = {"plan": plan_of_z(density, events), "latent": plan_of_latent(density, events)}
-        if not density.covariates and shared["plan"] is not None and not latent_in(density, events):
+        listed = any(support.discrete for support in density.variables.values())  # near 0, and few
+        if not (listed or density.covariates or shared["plan"] is None or latent_in(density, events)):
             shared["reference"] = _middle(events)
         found = distinct(covariates_of(density, events)) if density.covariates else None
         if found is None:
