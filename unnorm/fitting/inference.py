@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from unnorm.fitting.optimise import hessian, losses, mean_loss, parameters_of
 
-SINGULAR = 1e-11  # smallest eigenvalue of the scaled H below which a direction is not identified
+_SINGULAR = 1e-11  # smallest eigenvalue of the scaled H below which a direction is not identified
 
 
 class Covariance(NamedTuple):
@@ -114,7 +114,7 @@ def bread_and_meat(curvature: np.ndarray, meat: np.ndarray, n: int, drawn: np.nd
     scale = np.sqrt(np.abs(np.diagonal(curvature)))
     scale = np.where(scale > 0, scale, 1.0)
     smallest = np.linalg.svd(curvature / np.outer(scale, scale), compute_uv=False).min()
-    if not smallest > SINGULAR:
+    if not smallest > _SINGULAR:
         raise NoCovariance(
             f"the information matrix is singular (smallest scaled singular value {smallest:.1e}): some parameters are "
             "not identified by these data, so there are no standard errors"
