@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.fitting.base import Extra
-from unnorm.fitting.inference import SINGULAR, scores_and_curvature
+from unnorm.fitting.inference import scores_and_curvature
 from unnorm.fitting.marginal import latent_in
 from unnorm.fitting.margins import distinct_rows
 from unnorm.fitting.optimise import few, parameters_of, whole_loss
@@ -27,6 +27,7 @@ _WIDE = 12.0  # a margin of this much has a weight of 6e-6 in the gradient, whic
 _AT_REST = 1e-16  # g'H⁻¹g of a minimum
 _LARGEST = 2**24  # entries of the margins' matrix
 _TRIALS, _AFFINE = 4, 1e-7  # random directions in which the margins are tried, and their relative curvature there
+_SINGULAR = 1e-11  # scaled eigenvalues of the curvature below it are 0: the covariance is refused there too
 _PART = 1e-4  # of a direction of length 1: less is rounding
 _GONE = 20.0  # of a logarithm or a logit: e^20 is 5e8
 _OPEN, _STEPS = 30.0, 50  # a margin that leaves 1e-13 of its weight; Newton steps in its limit
@@ -69,10 +70,9 @@ def runaways(objective, density, extra, events) -> Runaways:
         found = by_margins(objective, density, extra, events, _is_minimum(np.asarray(psi), np.asarray(curvature)))
         if found is not None and found.cone.any():
             near = _in_the_limit(objective, density, extra, events, found)
-            if not _falls(objective, density, extra, events, found, near):
-                return Runaways(none)
-            return Runaways(found.cone.signs, found.cone, found.cone.unidentified, near)
-        if found is not None and found.cone.unidentified.any():
+            if _falls(objective, density, extra, events, found, near):
+                return Runaways(found.cone.signs, found.cone, found.cone.unidentified, near)
+        elif found is not None and found.cone.unidentified.any():
             return Runaways(none, found.cone, found.cone.unidentified, np.asarray(vector))
     signs = np.asarray(_flat_on_one_side(objective, density, extra, events, psi, curvature))
     level = None if signs.any() else _level(np.asarray(curvature))
@@ -104,14 +104,16 @@ class Found(NamedTuple):
 
 def by_margins(objective, density, extra, events, is_minimum: bool = False) -> Found | None:
     """The cone of recession; None where the objective has no margins, or they are not affine in the parameters."""
-    density_rows, extra_rows = _with_weight(extra, events)
-    margins = _margins(objective, density, extra_rows, density_rows)
+    if not hasattr(objective, "margins"):  # an objective of the user's
+        return None
+    rows, of_rows = _with_weight(extra, events)
+    margins = _margins(objective, density, of_rows, rows)
     if margins is None:
         return None
     margins, size = np.asarray(margins), parameters_of(density, extra)[0].size
     if is_minimum and not (np.abs(margins) > _WIDE).any() or margins.size * size > _LARGEST:
         return None
-    base, values, matrix, affine = map(np.asarray, _slopes(objective, density, extra_rows, density_rows))
+    base, values, matrix, affine = map(np.asarray, _slopes(objective, density, of_rows, rows))
     finite = np.isfinite(values)  # where the density is 0 whatever its parameters, nothing is asked of them
     matrix = matrix[:, finite].T
     if not affine[finite].all() or not np.isfinite(matrix).all():
@@ -188,7 +190,7 @@ def _level(curvature: np.ndarray) -> np.ndarray | None:
         return None
     scale = np.where(scale > 0, scale, 1.0)
     values, vectors = np.linalg.eigh(curvature / np.outer(scale, scale))
-    flat = np.abs(values) <= SINGULAR * max(abs(values[-1]), 1e-300)
+    flat = np.abs(values) <= _SINGULAR * max(abs(values[-1]), 1e-300)
     return np.abs(vectors[:, flat]).max(1, initial=0.0) > _PART
 
 

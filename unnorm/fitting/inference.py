@@ -20,7 +20,7 @@ RESOLVED = 1e-12  # singular values of the scaled scores, of the largest, that a
 _ILL_CONDITIONED = 1e-6  # smallest eigenvalue of the scaled H below which it has lost digits that the scores still have
 _OFF_MINIMUM = 0.1  # standard errors of the mean score by which it may be off zero at a minimum
 _LEAST_SQUARE = 1e-280  # of a score: below, sums of squares lose digits to underflow
-SINGULAR = 1e-11  # smallest eigenvalue of the scaled H below which a direction is not identified
+_SINGULAR = 1e-11  # smallest eigenvalue of the scaled H below which a direction is not identified
 
 
 class Covariance(NamedTuple):
@@ -185,7 +185,7 @@ def bread_and_meat(curvature: np.ndarray, meat: np.ndarray, n: int, drawn: np.nd
             FindingCode.OVERFLOW,
         )
     smallest = scaling.smallest_singular_value(curvature)
-    if not smallest > SINGULAR:
+    if not smallest > _SINGULAR:
         raise NoCovariance(
             f"the information matrix is singular (smallest scaled singular value {smallest:.1e}): some parameters are "
             "not identified by these data, so there are no standard errors",

@@ -9,6 +9,7 @@ from unnorm.density import Density
 from unnorm.diagnostics.verdict import Finding, FindingCode, listed
 
 _ROUNDING = 1e-12  # of a column's size: less spread than this is rounding
+_ROWS, _WIDEST = 10, 500  # rows for each column that are looked at first; most columns
 _SINGULAR = 1e-9  # smallest singular value of the standardised columns, relative to the largest
 
 
@@ -30,19 +31,29 @@ def without_spread(p: Density, events: dict, smoothed: bool) -> list[Finding]:
         return [_finding(words)]
     given = given[:, ~_is_still(given)]
     size = len(names) + given.shape[1]
-    if size < 2 or rows <= size + 1:
+    if not 2 <= size <= _WIDEST or rows <= size + 1:
         return []  # so few rows always lie in a plane
-    parts = _standardised(columns)
+    axis = _still_axis(columns, given, np.unique(np.linspace(0, rows - 1, _ROWS * size).astype(int)))
+    if axis is None or rows > _ROWS * size and _still_axis(columns[:, axis != 0], given, slice(None)) is None:
+        return []
+    inside = axis != 0
+    others = f" and {', '.join(p.covariates)}" if given.shape[1] else ""
+    return [_finding(f"a linear combination of {listed(list(np.array(names)[inside]))}{others} is equal in all rows")]
+
+
+def _still_axis(columns: np.ndarray, given: np.ndarray, rows) -> np.ndarray | None:
+    """The combination of columns that is equal in these rows, given other columns; None where all combinations vary."""
+    if _is_still(columns[rows]).any() or _is_still(given[rows]).any():
+        return None
+    parts = _standardised(columns[rows])
     if given.shape[1]:
-        basis = np.linalg.svd(_standardised(given), full_matrices=False)
+        basis = np.linalg.svd(_standardised(given[rows]), full_matrices=False)
         basis = basis[0][:, basis[1] > _SINGULAR * basis[1][0]]
         parts = parts - basis @ (basis.T @ parts)
     _, values, axes = np.linalg.svd(parts, full_matrices=False)
-    if values[-1] > _SINGULAR * np.sqrt(rows):
-        return []
-    inside = np.abs(axes[-1]) > 1e-6
-    others = f" and {', '.join(p.covariates)}" if given.shape[1] else ""
-    return [_finding(f"a linear combination of {listed(list(np.array(names)[inside]))}{others} is equal in all rows")]
+    if values[-1] > _SINGULAR * np.sqrt(len(parts)):
+        return None
+    return np.where(np.abs(axes[-1]) > 1e-6, axes[-1], 0.0)
 
 
 def _finding(what: str) -> Finding:
