@@ -203,7 +203,8 @@ def _compared(density, rows: dict, draws: dict, rng: np.random.Generator) -> Com
     values = [np.asarray(_log_densities(density, events), float) for events in (rows, draws)]
     values = [np.where(np.isnan(value), -np.inf, value) for value in values]
     test = two_sample(_flat(rows), _flat({name: draws[name] for name in rows}), [np.concatenate(values)], rng)
-    return Compared(test, *(float(value[np.isfinite(value)].mean()) for value in values))
+    return Compared(test, *(float(value[np.isfinite(value)].mean()) if np.isfinite(value).any() else -np.inf
+                            for value in values))  # fmt: skip
 
 
 def _flat(events: dict) -> np.ndarray:
@@ -216,7 +217,7 @@ def _count(events: dict) -> int:
 
 def _told(rows: int, kept: bool, local: Compared, everywhere: Compared | None, reliable: bool) -> list[Finding]:
     """The verdict as a finding: an error where the draws are others than the data, else what was seen."""
-    against = f"{rows:,} {'held-out' if kept else 'training'} rows"
+    against = f"against {rows:,} {'held-out' if kept else 'training'} rows"
     train_on = "raise steps, or give another learning rate by optimizer= or a larger network"
     if local.refused:
         return [_unlike(f"chains that start at the data leave them: {_words(local, against)}", train_on, ERROR)]
@@ -230,7 +231,7 @@ def _told(rows: int, kept: bool, local: Compared, everywhere: Compared | None, r
     if rows < HELD_OUT_LEAST:
         what = f"{rows} rows are too few to compare draws of the fit with: it could not be verified"
         return [_unlike(what, "pass held_out=, or more rows", WARNING)]
-    what = f"draws of the fit were compared with {_words(worst, against)}"
+    what = f"draws of the fit were compared with data: {_words(worst, against)}"
     if local.differs or everywhere is not None and everywhere.differs:
         return [_unlike(what, "train longer where this matters", WARNING)]
     return [Finding(what, "nothing is to be done", NOTE)]
@@ -242,7 +243,7 @@ def _unlike(what: str, advice: str, severity: str) -> Finding:
 
 def _words(found: Compared, against: str) -> str:
     return (
-        f"{against}: a classifier tells them apart with AUC {found.test.auc:.2f} (0.5 is chance; p = "
+        f"{against} a classifier has AUC {found.test.auc:.2f} (0.5 is chance; p = "
         f"{found.test.p_value:.2g}), and mean log p̃ is {found.at_rows:.4g} at the rows, {found.at_draws:.4g} at the "
         "draws"
     )

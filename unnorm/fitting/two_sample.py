@@ -17,6 +17,7 @@ from scipy.stats import rankdata
 
 PERMUTATIONS = 199  # the smallest p-value is then 1/200
 _FOLDS = 5
+_FAR = 1e30  # in place of coordinates that are no numbers, as of chains that ran away
 _BANDWIDTHS = (1.0, 1 / 4, 1 / 16)  # of the median distance: overall shape, separate modes, shapes of modes
 
 
@@ -44,7 +45,7 @@ def two_sample(data: np.ndarray, draws: np.ndarray, scores: list[np.ndarray], rn
 
 def _standardised(data: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """The pooled points, centred and scaled by column; labels play no part, or they would not be exchangeable."""
-    pooled = np.concatenate([data, draws]).astype(float)
+    pooled = np.nan_to_num(np.concatenate([data, draws]).astype(float), nan=_FAR, posinf=_FAR, neginf=-_FAR)
     apart = pooled - np.median(pooled, 0)
     spread = np.abs(apart).mean(0)
     return apart / np.where(spread > 0, spread, 1.0)
