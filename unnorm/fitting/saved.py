@@ -13,6 +13,7 @@ from unnorm.diagnostics.verdict import Finding, FindingCode
 from unnorm.fitting.inference import Covariance
 from unnorm.sampling.storage import provenance
 from unnorm.sampling.store import write
+from unnorm.validation import verb
 
 FORMAT = 2
 _PLAIN = ("objective", "target", "converged", "seed", "rows", "likelihood")
@@ -45,6 +46,7 @@ def save(fit: Any, path: Path) -> None:
     write(path, buffer.getvalue())
 
 
+@verb
 def load(path: str | Path, p: Density):
     """Read a fit that `Fit.save` wrote.
 
