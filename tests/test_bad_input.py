@@ -63,6 +63,8 @@ anything = st.one_of(
 
 
 def is_number(value):
+    if isinstance(value, int):
+        return not isinstance(value, bool)
     return np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf" and math.isfinite(value)
 
 
