@@ -44,6 +44,7 @@ def test_what_is_right_is_taken():
         "an array": lambda: un.kernels.NUTS(inverse_mass_matrix=np.ones(3)),
         "bind": lambda: line.bind(m=np.int8(3)),
         "a call": lambda: line(1.0),
+        "draws": lambda: un.diagnose({"x": np.random.default_rng(0).normal(size=(4, 200))}, strict=True),
     }
     assert {name: verdict(call) for name, call in right.items()} == dict.fromkeys(right, "answer")
 

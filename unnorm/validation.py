@@ -223,7 +223,8 @@ def check_argument(name: str, value: Any, kinds: tuple, default: Any = None) -> 
     if own and all(isinstance(kind, type) for kind in kinds) and not isinstance(value, kinds):
         made = MADE_BY.get(own[0].__name__, "pass one")
         raise TypeError(f"{name} is {shown(value)}; expected a {own[0].__name__}; {made}.")
-    expected = problem(value, kinds, SHARED.get(name))
+    # An argument of any type that shares a name, such as the draws of `diagnose`, is another thing.
+    expected = None if Any in kinds else problem(value, kinds, SHARED.get(name))
     if expected is not None:
         default = dataclasses.MISSING if default is inspect.Parameter.empty else default
         raise ValueError(f"{name} is {shown(value)}; expected {expected}; {_example(name, default)}.")
