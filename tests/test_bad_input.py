@@ -1,11 +1,13 @@
 """Bad input to every public function ends in one sentence of ours or in a right answer: a table, and random values."""
 
+import inspect
 import math
+import typing
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from bad_inputs import GROUPS, METHODS, VERBS, bits, kinds_of, line, plane, table, verdict
+from bad_inputs import GROUPS, METHODS, REQUIRED, VERBS, bits, kinds_of, line, plane, table, verdict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +44,7 @@ def test_what_is_right_is_taken():
         "an array": lambda: un.kernels.NUTS(inverse_mass_matrix=np.ones(3)),
         "bind": lambda: line.bind(m=np.int8(3)),
         "a call": lambda: line(1.0),
+        "draws": lambda: un.diagnose({"x": np.random.default_rng(0).normal(size=(4, 200))}, strict=True),
     }
     assert {name: verdict(call) for name, call in right.items()} == dict.fromkeys(right, "answer")
 
@@ -61,6 +64,8 @@ anything = st.one_of(
 
 
 def is_number(value):
+    if isinstance(value, int):
+        return not isinstance(value, bool)
     return np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf" and math.isfinite(value)
 
 
@@ -87,8 +92,6 @@ def simple_options():
 @QUICK
 @given(st.data())
 def test_options_are_what_they_are_declared_to_be(data):
-    from bad_inputs import REQUIRED
-
     cls, name, kinds, range_ = data.draw(st.sampled_from(list(simple_options())))
     value = data.draw(anything)
     made = []
@@ -111,23 +114,57 @@ def test_values_of_parameters(value):
         assert np.shape(kept) == () and float(kept) == float(value)
 
 
-@QUICK
-@given(anything)
-def test_values_of_dimensions_and_supports(value):
-    for call in (
-        lambda: plane.with_dimensions(d=value),
-        lambda: un.Categorical(value),
-        lambda: un.Interval(value, 3.0),
-        lambda: un.Real[value],
-        lambda: line**value,
-        lambda: un.Density(lambda x: x, {"x": value}),
-        lambda: un.Density(lambda x, *, c: x, {"x": un.Real}, constants={"c": (un.Constant["d"], value)}),
-        lambda: un.Density(lambda x: x, {"x": un.Real}, log_z=value),
-        lambda: un.truncate(line, x=value),
-        lambda: line.rename(x=value),
-    ):
-        found = verdict(call)
-        assert found in ("sentence", "answer"), (value, found)
+def half(x, **_):
+    return -0.5 * x**2
+
+
+REAL = {"x": un.Real}
+CALLS = {
+    "with_dimensions": lambda v: plane.with_dimensions(d=v),
+    "Categorical": un.Categorical,
+    "Interval, lower": lambda v: un.Interval(v, 3.0),
+    "Interval, upper": lambda v: un.Interval(-1.0, v),
+    "an axis": lambda v: un.Real[v],
+    "a power": lambda v: line**v,
+    "a product": lambda v: line * v,
+    "density": un.density,
+    "a function": lambda v: un.Density(v, REAL),
+    "variables": lambda v: un.Density(half, v),
+    "a variable": lambda v: un.Density(half, {"x": v}),
+    "parameters": lambda v: un.Density(half, REAL, v),
+    "a parameter": lambda v: un.Density(half, REAL, {"a": v}),
+    "a start": lambda v: un.Density(half, REAL, {"a": (un.Positive["k"], v)}),
+    "constants": lambda v: un.Density(half, REAL, constants=v),
+    "a constant": lambda v: un.Density(half, REAL, constants={"c": v}),
+    "a declared constant": lambda v: un.Density(half, REAL, constants={"c": (un.Constant["d"], v)}),
+    "a covariate": lambda v: un.Density(half, REAL, covariates={"z": v}),
+    "log_z": lambda v: un.Density(half, REAL, log_z=v),
+    "bind": lambda v: plane.bind(m=v),
+    "fix": lambda v: line.fix(m=v),
+    "given": lambda v: line.given(x=v),
+    "rename": lambda v: line.rename(x=v),
+    "at": line.at,
+    "a call": line,
+    "truncate": lambda v: un.truncate(line, x=v),
+    "normalized": lambda v: line.normalized("z" if v is None else v),
+    "diagnose": un.diagnose,
+    "diagnose a variable": lambda v: un.diagnose({"x": v}),
+    "load": lambda v: un.load(v, line),
+    "resume": lambda v: un.resume(v, line, progress=False),
+    "compare": lambda v: un.compare(v, [1.0]),
+    "simulate": un.simulate,
+    "from_numpyro": un.from_numpyro,
+    "a data set": un.models.load,
+    "potts": un.models.potts,
+}
+
+
+@settings(QUICK, max_examples=40)
+@given(st.one_of(anything, arrays))
+def test_values_of_everything_else(value):
+    ends = {name: verdict(lambda call=call: call(value)) for name, call in CALLS.items()}
+    wrong = {name: found for name, found in ends.items() if found not in ("sentence", "answer")}
+    assert not wrong, (value, wrong)
 
 
 @QUICK
@@ -150,9 +187,6 @@ def test_data(value, p):
 @given(st.data())
 def test_arguments_of_verbs(data):
     """A verb refuses every value of another type before it starts; of the right type none is tried here."""
-    import inspect
-    import typing
-
     name = data.draw(st.sampled_from(sorted(VERBS)))
     function, positional, options = VERBS[name]
     hints = typing.get_type_hints(function)

@@ -137,8 +137,10 @@ WRONG = {
     "complex data": (X + 1j, "x holds complex numbers"),
     "dates": (pd.DataFrame({"a": pd.date_range("2020", periods=40)}), "x has a column 'a' of dtype datetime64"),
     "numbers as text": (np.char.mod("%.3f", X), "x has dtype <U"),
-    "text in a frame": (pd.DataFrame(X, columns=list("abc")).assign(b="1.5"),
-        "column 'b'|b has dtype object and holds"),
+    "text in a frame": (
+        pd.DataFrame(X, columns=list("abc")).assign(b="1.5"),
+        "column 'b'|b has dtype object and holds",
+    ),
     "decimals": (np.array([[decimal.Decimal("1.5")] * 3] * 40), "x has dtype object and holds Decimal"),
     "durations": (X.astype("timedelta64[s]"), "x has dtype timedelta64"),
     "records": (np.zeros(40, [("a", float), ("b", float)]), "x has dtype"),

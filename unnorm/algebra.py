@@ -182,7 +182,9 @@ class Product(Density):
 def multiply(p: Density, q: Density) -> Product:
     """`p * q`: the product of experts."""
     if not isinstance(q, Density):
-        raise TypeError(f"A density was multiplied by {q!r}; expected another density; for a power write p ** beta.")
+        raise TypeError(
+            f"A density was multiplied by {shown(q)}; expected another density; for a power write p ** beta."
+        )
     return Product((p, q), (1.0, 1.0))
 
 

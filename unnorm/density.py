@@ -211,6 +211,8 @@ class Density(Declaration):
 
     def at(self, free: Mapping[str, Any]) -> "Density":
         """Return the density at these unconstrained parameters, the inverse of `free`; traceable."""
+        if not isinstance(free, Mapping):
+            raise TypeError(f"at was given {shown(free)}; expected a dict by parameter; pass what p.free() returns.")
         refuse_unknown("at", "parameter", free, self.supports)
         held, supports = dict(self._held), self.supports
         for name, value in free.items():

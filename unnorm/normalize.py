@@ -9,6 +9,7 @@ import numpy as np
 
 import unnorm
 from unnorm.density import Density
+from unnorm.messages import shown
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def normalized(p: Density, z: Any = None) -> Density:
     except (TypeError, ValueError):
         value = np.nan
     if not np.isfinite(value):
-        raise ValueError(f"z is {z!r}; expected a finite LogZ or number; pass un.log_z(p, ...).")
+        raise ValueError(f"z is {shown(z)}; expected a finite LogZ or number; pass un.log_z(p, ...).")
     fixed = p.fix(**p.parameters).bare()
     names = tuple(_unlike(name, p.variables) for name in ("unnormalized", "log_z"))
     function = _Normalized(p.name, tuple(p.variables), names)

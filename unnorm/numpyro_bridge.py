@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.density import Density
+from unnorm.messages import shown
 from unnorm.supports import Interval, Ordered, Positive, Real, Simplex, Support
 
 
@@ -50,7 +51,7 @@ def from_numpyro(model: Callable, *args: Any, **kwargs: Any) -> Density:
         NumPyro, arXiv:1912.11554.
     """
     if not callable(model):
-        raise TypeError(f"from_numpyro was given {model!r}; expected a NumPyro model; pass the model's function.")
+        raise TypeError(f"from_numpyro was given {shown(model)}; expected a NumPyro model; pass the model's function.")
     _refuse_tables(args, kwargs)
     arguments = dict(inspect.signature(model).bind(*args, **kwargs).arguments)
     # Twice, at other values: what differs (a bound) depends on other sites.

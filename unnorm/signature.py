@@ -51,6 +51,10 @@ def called(function: Callable) -> str:
 def from_mappings(function, variables, parameters, constants, covariates) -> tuple[tuple[Slot, ...], dict[str, Any]]:
     """Read the slots and values from the mappings of the plain form."""
     _refuse_uncallable(function)
+    mappings = {"variables": variables, "parameters": parameters, "constants": constants, "covariates": covariates}
+    for role, given in mappings.items():
+        if given is not None and not (isinstance(given, Mapping) and all(isinstance(name, str) for name in given)):
+            raise TypeError(f"{role} is {shown(given)}; expected a dict by name; pass one such as {{'x': un.Real}}.")
     slots, values = [], {}
     for name, support in (variables or {}).items():
         slots.append(Slot(name, name, VARIABLE, _support(name, VARIABLE, support), positional=True))

@@ -13,6 +13,7 @@ import os
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -102,6 +103,8 @@ def problem(value: Any, kinds: tuple, range_: Range | None) -> str | None:
     """
     if isinstance(value, jax.core.Tracer) or value is None and type(None) in kinds:
         return None
+    if Path in kinds:
+        return None if isinstance(value, str | Path) else "a path"
     known = [kind for kind in kinds if kind in (bool, int, float, str)]
     if not known or any(kind is Any or kind not in (bool, int, float, str, type(None)) for kind in kinds):
         return None if range_ is None or value is None else _number_problem(value, float, range_, True)
@@ -149,8 +152,7 @@ def check_fields(method: Any) -> None:
         expected = problem(value, kinds, range_)
         if expected is not None:
             raise ValueError(
-                f"{name} is {shown(value)} in {type(method).__name__}; expected {expected}; "
-                f"{_example(name, default)}."
+                f"{name} is {shown(value)} in {type(method).__name__}; expected {expected}; {_example(name, default)}."
             )
 
 
@@ -221,7 +223,8 @@ def check_argument(name: str, value: Any, kinds: tuple, default: Any = None) -> 
     if own and all(isinstance(kind, type) for kind in kinds) and not isinstance(value, kinds):
         made = MADE_BY.get(own[0].__name__, "pass one")
         raise TypeError(f"{name} is {shown(value)}; expected a {own[0].__name__}; {made}.")
-    expected = problem(value, kinds, SHARED.get(name))
+    # An argument of any type that shares a name, such as the draws of `diagnose`, is another thing.
+    expected = None if Any in kinds else problem(value, kinds, SHARED.get(name))
     if expected is not None:
         default = dataclasses.MISSING if default is inspect.Parameter.empty else default
         raise ValueError(f"{name} is {shown(value)}; expected {expected}; {_example(name, default)}.")

@@ -18,6 +18,7 @@ from unnorm.sampling.described import fingerprint_of, functions_of
 from unnorm.sampling.files import Damaged, StoreError, disk_errors, parsed, read, write
 from unnorm.sampling.fingerprints import described, program_of
 from unnorm.sampling.storage import provenance
+from unnorm.validation import verb
 
 FORMAT = 3
 _PLAIN = ("objective", "target", "converged", "seed", "rows", "likelihood")
@@ -99,6 +100,7 @@ def _probe(p: Density) -> list[float]:
         return np.asarray(jax.vmap(bare.log_density)(events), float).tolist()
 
 
+@verb
 def load(path: str | Path, p: Density):
     """Read a fit that `Fit.save` wrote.
 

@@ -5,6 +5,8 @@ from importlib.resources import as_file, files
 
 import pandas as pd
 
+from unnorm.messages import shown
+
 __all__ = ["load"]
 
 
@@ -48,10 +50,10 @@ def load(name: str) -> pd.DataFrame:
     """
     folder = files("unnorm.models") / "data"
     known = sorted(f.name.removesuffix(".csv") for f in folder.iterdir() if f.name.endswith(".csv"))
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         near = get_close_matches(str(name).lower(), known, n=1, cutoff=0)[0]
         raise ValueError(
-            f"name is {name!r}, but it must be one of {', '.join(map(repr, known))}: did you mean {near!r}?"
+            f"name is {shown(name)}, but it must be one of {', '.join(map(repr, known))}: did you mean {near!r}?"
         )
     with as_file(folder / f"{name}.csv") as path:
         frame = pd.read_csv(path, dtype={"pixels": str})
