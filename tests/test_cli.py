@@ -166,4 +166,4 @@ def test_draws_that_do_not_pass_end_with_1_and_are_written(model, tmp_path):
 def test_a_function_that_raises_is_one_sentence(tmp_path):
     (tmp_path / "model.py").write_text(MODEL.replace("return -0.5 * x @ x", "return x + 'a'"))
     done = run("sample", f"{tmp_path / 'model.py'}:normal", *QUICK)
-    assert done.exit_code == 1 and done.output.startswith("Error: ") and done.output.count("\n") == 1
+    assert done.exit_code == 2 and done.output.startswith("Error: ") and done.output.count("\n") == 1

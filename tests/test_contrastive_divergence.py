@@ -236,8 +236,8 @@ def test_an_energy_that_is_nan_is_a_sentence():
     ("options", "words"),
     [
         ({"reinitialise": 0.1}, ["reinitialise is 0.1", "persistent=True"]),
-        ({"reinitialise": 1.5, "persistent": True}, ["reinitialise is 1.5", "from 0 to below 1"]),
-        ({"reinitialise": "a", "persistent": True}, ["reinitialise is 'a'", "share"]),
+        ({"reinitialise": 1.5, "persistent": True}, ["reinitialise is 1.5", "at least 0 and below 1"]),
+        ({"reinitialise": "a", "persistent": True}, ["reinitialise is 'a'", "at least 0 and below 1"]),
         ({"noise": -1.0}, ["noise is -1.0", "above 0"]),
         ({"noise": (1.0, 0.5, 0.1)}, ["noise is (1.0, 0.5, 0.1)", "(start, end)"]),
         ({"kernel": "gibbs"}, ["Gibbs cannot move x", "HMC"]),

@@ -156,7 +156,7 @@ def test_what_has_no_profile_is_refused_in_a_sentence(tmp_path):
         "with a penalty or prior": asked(penalty=un.L2(0.1)),
     }
     calls = {words: lambda one=one: one.profile() for words, one in cases.items()}
-    calls["level is 95; expected a number between 0 and 1"] = lambda: fit.profile(95)
+    calls["level is 95; expected a finite number above 0 and below 1"] = lambda: fit.profile(95)
     for words, call in calls.items():
         with pytest.raises(ValueError, match=words) as caught:
             call()

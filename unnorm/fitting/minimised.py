@@ -7,7 +7,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from unnorm.diagnostics.verdict import NOTE, Finding, FindingCode
+from unnorm.diagnostics.verdict import NOTE, WARNING, Finding, FindingCode
 from unnorm.fitting.bootstrap import parametric_covariance
 from unnorm.fitting.existence import Runaways, runaways
 from unnorm.fitting.finished import finished
@@ -56,6 +56,9 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
                 code=FindingCode.NOT_CONVERGED,
             )
         )
+    if signs.any() or np.any(signs.unidentified):  # `tell_runaways` names the parameters
+        unnamed = (FindingCode.NOT_IDENTIFIED, WARNING)
+        problem.findings[:] = [told for told in problem.findings if (told.code, told.severity) != unnamed]
     fit = finish(problem, density, extra, covariance, converged, found.history)
     tell_runaways(fit, density, extra, signs)
     fit._again = functools.partial(bootstrapped, problem, density, extra)

@@ -19,6 +19,7 @@ from unnorm.validation import check_argument
 
 _MOST = 2**31 - 1  # what JAX's 32-bit numbers of blocks, draws and chains can count
 _BYTES = 4  # of a number in single precision: a lower bound
+_STATE_COPIES = 8  # of an event in the state of a chain, with gradients, momenta and the noise of a block
 _KEPT_NAMES = ("chain", "draw", ".", "..")  # of the draws' own axes and nodes
 
 
@@ -64,7 +65,7 @@ def check_memory(p: Density, draws: int, warmup: int, chains: int, thin: int, ke
             )
     numbers = sum(math.prod(shape) for shape in p.shapes().values())
     needed = {
-        "chains": chains * numbers * _BYTES,
+        "chains": chains * numbers * _STATE_COPIES * _BYTES,
         "thin": thin * numbers * _BYTES,
         "warmup": warmup * _BYTES,
         "draws": draws * chains * numbers * _BYTES if keep == "all" and not stored else 0,
