@@ -20,6 +20,7 @@ CLIMB, NEWTON = 200, 20  # iterations at most
 CANDIDATES = 4  # ends of climbs that are looked at closely, the highest first
 SAME = 0.3  # standard deviations of the draws within which two climbs end at one place
 LEAST_SHARE = 0.01  # of the draws' mass, for a mode to matter
+FLATTEST = 1e-12  # of a mode's largest curvature: below, it is singular in double precision
 LOST = 1e8  # standard deviations: a climb that far out runs away
 VISITED = 0.05  # of the draws that a mode of its mass should hold: with more it counts as visited
 
@@ -156,7 +157,10 @@ class Surface:
             height, slope, hessian = map(
                 np.asarray, _local(self.p, self.centre, self.factor, place, shapes=self.shapes)
             )
-            if not (np.isfinite(height) and np.isfinite(hessian).all() and np.linalg.eigvalsh(hessian).max() < 0):
+            if not (np.isfinite(height) and np.isfinite(hessian).all() and np.isfinite(slope).all()):
+                return None
+            curvatures = np.linalg.eigvalsh(-hessian)
+            if curvatures.min() <= FLATTEST * curvatures.max():  # no maximum, or flat but for rounding
                 return None
             step = np.linalg.solve(-hessian, slope)
             if slope @ step < 1e-6:
