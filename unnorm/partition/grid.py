@@ -179,7 +179,8 @@ def leaks(found: Cells, tolerance: float, rounded: bool = True) -> list[Leak]:
                 continue
             half = int(np.argmin(np.abs(t - t[out] / 2)))
             fall = float(masses[half] - masses[out]) if half != out else 0.0
-            if out > 0 and not rounded and fall > LEAST_FALL:
+            spread = float(np.log(np.cosh(t[out])) - np.log(np.cosh(t[half])))  # nodes are farther apart there
+            if out > 0 and not rounded and fall + spread > LEAST_FALL:
                 continue
             rate = max(fall, 1e-300) / max(abs(t[half] - t[out]), step)
             beyond = math.exp(min(masses[out] - math.log(step * rate), 700.0))
