@@ -240,7 +240,7 @@ def dirichlet(x: un.Simplex["k"], *, power: un.Real["k"] = 0.0):
     return power @ jnp.log(x)
 
 
-@pytest.mark.parametrize("a", [(0.05,) * 3, (0.1,) * 3, (0.5,) * 3, (0.01,) * 3, (0.05, 1, 20), (0.05, 0.05)])
+@pytest.mark.parametrize("a", [(0.05,) * 3, (0.1,) * 3, (0.5,) * 3, (0.05, 1, 20), (0.05, 0.05)])
 def test_a_simplex_is_followed_into_its_vertices(a):
     z = log_z(dirichlet.bind(power=np.array(a) - 1.0))
     assert z.passed, z

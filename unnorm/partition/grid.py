@@ -14,6 +14,7 @@ from unnorm.partition.tails import NOTHING, Completion, completed
 
 ROWS = 4096  # every call of the compiled integrand has this many points: one program, whatever the grid
 FARTHEST = math.asinh(1e150)  # squares still fit into float64
+LEAST_FALL = 0.02  # e-folds over the outer half of the range: below, mass towards a bound does not fall
 NEGLIGIBLE = 41.0  # e^-41 of the whole is below the rounding of float64
 MOST_POINTS = {1: 4096, 2: 512, 3: 96}  # on one axis while the range is looked for
 
@@ -153,7 +154,8 @@ class Leak(NamedTuple):
 def leaks(found: Cells, tolerance: float, rounded: bool = True) -> list[Leak]:
     """The sides where a finite range cannot be told from a part of an infinite mass.
 
-    Without `rounded`, sides where values round onto a bound are left out: few nodes do not show what lies beyond.
+    Without `rounded`, sides where values round onto a bound are left out if the mass falls towards it at all: few nodes
+    do not show what lies beyond.
 
     A density whose integral diverges has mass in the outermost slab however far the range goes; a wall that the user
     set (minus infinity) is no leak.
@@ -172,13 +174,14 @@ def leaks(found: Cells, tolerance: float, rounded: bool = True) -> list[Leak]:
                 elif not tail.follows_power_law:
                     result.append(Leak(i, upwards, math.inf, tail.share))
                 continue  # what lies beyond is in the total
-            if out > 0 and not rounded:
-                continue
             at_the_end = out > 0 or abs(t[0]) > FARTHEST - step
             if not at_the_end or not np.isfinite(masses[out]):
                 continue
             half = int(np.argmin(np.abs(t - t[out] / 2)))
             fall = float(masses[half] - masses[out]) if half != out else 0.0
+            spread = float(np.log(np.cosh(t[out])) - np.log(np.cosh(t[half])))  # nodes are farther apart there
+            if out > 0 and not rounded and fall + spread > LEAST_FALL:
+                continue
             rate = max(fall, 1e-300) / max(abs(t[half] - t[out]), step)
             beyond = math.exp(min(masses[out] - math.log(step * rate), 700.0))
             if beyond > tolerance / 10:

@@ -24,7 +24,7 @@ MOST = 2**22  # evaluations
 NEAR, FAR = 4.0, math.asinh(1e5)  # half of the points lie within sinh(4) = 27 scales
 CHORDS = 4096
 ABOVE = 5.0  # standard errors of the importance sample by which it may exceed the rule
-SLACK = 0.02  # nats, besides
+SLACK = 0.02  # nats besides, for values that round onto a bound are off by as much
 
 
 class Look(NamedTuple):
@@ -134,7 +134,7 @@ def concave(integrand: Integrand, look: Look) -> bool:
     middles = integrand.resolved_values(look.points[ends].mean(1))
     chords = look.values[ends].mean(1)
     rounding = 64 * float(jnp.finfo(jnp.result_type(float)).eps) * np.abs(look.values[ends]).max(1)
-    return bool(np.all(middles >= chords - 1e-9 - rounding))
+    return bool(np.all(middles >= chords - SLACK - rounding))
 
 
 __all__ = ["Look", "Sampled", "concave", "log_spread", "look_about", "sampled", "tops"]

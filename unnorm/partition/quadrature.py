@@ -163,6 +163,8 @@ def refine(
     points = np.minimum(points, int(room / 2) | 1)  # two levels must fit
     level = cells(integrand, frame, _axes(sides, points), power)
     while not error <= max(tolerance, level.beyond.error) and _nodes(2 * points - 1) * integrand.count <= most:
+        if any(tail.endless for tail in level.beyond.tails):
+            break
         points, before = 2 * points - 1, level.total
         level = cells(integrand, frame, _axes(sides, points), power)
         error = abs(level.total - before)
