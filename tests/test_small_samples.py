@@ -89,7 +89,7 @@ def test_an_interval_of_few_rows_survives_a_file(tmp_path):
 
 
 def test_more_parameters_than_rows_is_an_error():
-    data = np.random.default_rng(0).normal(size=(4, 3))
+    data = np.random.default_rng(0).normal(size=(4, 2))
     fit = un.fit(un.models.gaussian_graphical, data, o.ScoreMatching(), seed=0, progress=False)
     assert FindingCode.MORE_PARAMETERS_THAN_ROWS in codes(fit, ERROR) and not fit.passed
 
