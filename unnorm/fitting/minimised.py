@@ -68,7 +68,8 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
 def _minimum(problem: Problem) -> tuple[Settled, Runaways]:
     """The minimum from the user's start; where there is none, from the data's; at last in whitened coordinates."""
     found, signs = _minimum_from(problem, problem.density)
-    if found.settled and not signs.any():
+    undetermined = problem.penalty is None and 1 < problem.rows < len(found.vector)  # another start helps nothing
+    if found.settled and not signs.any() or undetermined:
         return found, signs
     start = matched(problem.density, problem.events)
     if start is not None:
