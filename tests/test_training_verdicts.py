@@ -265,3 +265,15 @@ def test_formats_of_large_ratios_are_short():
     fit = trained("score_matching", NORMAL, data, optimizer=optax.sgd(1e-6), steps=50)
     told = [finding for finding in fit.findings if finding.code == FindingCode.NOT_CONVERGED]
     assert told and not fit.converged and all(len(finding.what) < 250 for finding in told)
+
+
+def test_copies_of_rows_and_weights_do_not_refuse_a_right_density():
+    """Rows of the density itself, four copies each, or weighted: draws are not told from them."""
+    p = un.Density(
+        lambda x, *, rate: -0.5 * rate[0] * x @ x, {"x": un.Real[8]}, {"rate": (un.PyTree, np.ones(1, np.float32))}
+    ).bare()
+    x = np.random.default_rng(0).normal(size=(800, 8)).astype(np.float32)
+    weights = np.random.default_rng(1).uniform(size=800)
+    for rows in (Rows({"x": np.repeat(x[:100], 4, 0)}, None), Rows({"x": x}, weights)):
+        (found,) = draws_findings(o.NCE(), p, Rows({"x": x}, None), rows, True, 0)
+        assert found.severity == "note", found

@@ -56,11 +56,12 @@ class Rows(NamedTuple):
         return len(next(iter(self.events.values())))
 
     def drawn(self, count: int, rng: np.random.Generator) -> dict[str, Any]:
-        """At most `count` different rows; with replacement by their weights where there are any."""
+        """At most `count` different rows; where there are weights about in proportion to them, and at most half."""
         if self.weights is None:
             chosen = rng.permutation(len(self))[:count]
         else:
-            chosen = rng.choice(len(self), min(count, len(self)), p=self.weights / self.weights.sum())
+            count = max(1, min(count, len(self) // 2, np.count_nonzero(self.weights)))
+            chosen = rng.choice(len(self), count, replace=False, p=self.weights / self.weights.sum())
         return {name: jnp.asarray(value)[chosen] for name, value in self.events.items()}
 
 
@@ -97,7 +98,7 @@ def draws_findings(objective, density, training: Rows, compared: Rows, kept: boo
     starts = _smoothed(density, training.drawn(_ROWS, rng), levels[:1], keys[0])
     near = _from_data(density, starts, keys[1])
     far = None if density.covariates else _from_noise(density, training.drawn(_BASE_ROWS, rng), _count(starts), keys[2])
-    rows = compared.drawn(_ROWS, rng)
+    rows = _without_copies(density, compared.drawn(_ROWS, rng))
     targets = [_smoothed(density, rows, (level,), keys[3]) for level in levels] or [rows]
     local = _most_alike(density, targets, near, rng)
     everywhere = None if far is None else _most_alike(density, targets, far, rng)
@@ -207,6 +208,14 @@ def _compared(density, rows: dict, draws: dict, rng: np.random.Generator) -> Com
                             for value in values))  # fmt: skip
 
 
+def _without_copies(density, rows: dict) -> dict:
+    """Each row once where a variable is continuous: copies, as of frequencies, would be told from any draws."""
+    if not free_size(density):
+        return rows
+    first = np.sort(np.unique(_flat(rows), axis=0, return_index=True)[1])
+    return {name: value[first] for name, value in rows.items()}
+
+
 def _flat(events: dict) -> np.ndarray:
     return np.concatenate([np.asarray(value, float).reshape(len(value), -1) for value in events.values()], 1)
 
@@ -227,12 +236,13 @@ def _told(rows: int, kept: bool, local: Compared, everywhere: Compared | None, r
             return [_unlike(what, train_on, ERROR)]
         advice = "the density has mass away from the data, or annealing missed some: compare un.sample(fit.density)"
         return [_unlike(f"the fit could not be verified: {what}", advice, WARNING)]
-    worst = max((one for one in (local, everywhere) if one is not None), key=lambda one: one.test.auc)
+    found = [one for one in (local, everywhere) if one is not None]
+    worst = max(found, key=lambda one: (one.differs, one.test.auc))
     if rows < HELD_OUT_LEAST:
         what = f"{rows} rows are too few to compare draws of the fit with: it could not be verified"
         return [_unlike(what, "pass held_out=, or more rows", WARNING)]
     what = f"draws of the fit were compared with data: {_words(worst, against)}"
-    if local.differs or everywhere is not None and everywhere.differs:
+    if worst.differs:
         return [_unlike(what, "train longer where this matters", WARNING)]
     return [Finding(what, "nothing is to be done", NOTE)]
 
