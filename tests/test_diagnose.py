@@ -277,7 +277,7 @@ def test_draws_outside_the_support_and_unknown_variables_are_told():
         ({}, None, ValueError, "no variables"),
         ({"y": iid(4, 500)}, gaussian, ValueError, "draws lack x"),
         ({"x": iid(4, 500)}, gaussian, ValueError, "declared"),
-        ({"x": iid(4, 500)}, "gaussian", TypeError, "expected the density"),
+        ({"x": iid(4, 500)}, "gaussian", TypeError, "expected a Density"),
     ],
 )
 def test_bad_input_is_one_sentence(draws, p, kind, part):
