@@ -86,10 +86,7 @@ SHARED = {
 }
 
 
-MADE_BY = {
-    "Density": "declare one with @un.density or un.Density(...)",
-    "Fit": "pass what un.fit returns",
-}
+MADE_BY = {"Density": "declare one with @un.density or un.Density(...)"}  # classes that every verb knows, by name
 
 
 # -- one value ---------------------------------------------------------------------------------------------------------
@@ -219,7 +216,7 @@ def check_argument(name: str, value: Any, kinds: tuple, default: Any = None) -> 
     if name == "dtype":
         check_dtype(value)
         return
-    own = [kind for kind in kinds if isinstance(kind, type) and kind.__module__.startswith("unnorm.")]
+    own = [kind for kind in kinds if isinstance(kind, type) and kind.__name__ in MADE_BY]
     if own and all(isinstance(kind, type) for kind in kinds) and not isinstance(value, kinds):
         made = MADE_BY.get(own[0].__name__, "pass one")
         raise TypeError(f"{name} is {shown(value)}; expected a {own[0].__name__}; {made}.")
