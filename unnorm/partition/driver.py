@@ -14,9 +14,11 @@ from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
 from unnorm.methods import look_up
 from unnorm.partition.auto import Auto
 from unnorm.partition.base import LogZ
+from unnorm.partition.bounds import with_bounds
 from unnorm.partition.estimators import ESTIMATORS, Exact
 from unnorm.partition.exact import has_exact
 from unnorm.partition.over import as_dataset, log_z_over, read_over
+from unnorm.partition.quadrature import Quadrature
 from unnorm.progress import bar
 from unnorm.purity import refuse_impure
 from unnorm.supports import _PyTree
@@ -103,7 +105,10 @@ def log_z(
         estimator, why = chosen(bare, target_error, most)
         findings.append(Finding(why, "name an estimator to change it", NOTE))
     with jax.enable_x64(dtype == np.float64), bar(type(estimator).__name__, 1.0, progress):
-        found = estimator(cast(bare, dtype), jax.random.key(seed))
+        density = cast(bare, dtype)
+        found = estimator(density, jax.random.key(seed))
+        if not isinstance(estimator, Exact | Quadrature):  # quadrature follows the mass at bounds itself
+            found = with_bounds(density, found)
     result = dataclasses.replace(found, seed=seed, findings=[*found.findings, *findings])
     if strict:
         result.raise_unless_passed()
