@@ -107,7 +107,7 @@ def test_positive_data_in_other_units(objective, unit):
     assert here.passed and there.passed, there
     columns = ["estimate", "standard_error", "lower", "upper"]
     rtol = 1e-6 if objective != o.NCE() else 1e-4  # log p̃ of the noise points is rounded otherwise
-    np.testing.assert_allclose(there.summary()[columns] * [[1], [unit]], here.summary()[columns], rtol=rtol)
+    np.testing.assert_allclose(there.summary()[columns].to_numpy() * [[1], [unit]], here.summary()[columns], rtol=rtol)
 
 
 # -- the scale and the place of the data -------------------------------------------------------------------------------

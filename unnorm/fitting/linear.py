@@ -173,7 +173,8 @@ def _minimum(objective, density, extra: Extra, points: Rows, rows: Rows) -> Mini
     """Solve on the points, then check the gradient on the rows and take what it says as corrections."""
     normal = _normal_by_rows if points is rows else _normal_by_points
     vector, factor = _solution(parameters_of(density, extra)[0], *normal(objective, density, extra, points))
-    for _ in range(_REFINEMENTS):
+    # Points that stand for the rows give the solution at once, or the score is not affine and they do not.
+    for _ in range(_REFINEMENTS if points is rows else 2):
         loss, gradient = _loss_and_gradient(objective, density, extra, points, rows, vector)
         correction = jax.scipy.linalg.cho_solve((factor, True), gradient)
         decrement, vector = gradient @ correction, vector - correction

@@ -56,6 +56,8 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
                 code=FindingCode.NOT_CONVERGED,
             )
         )
+    if covariance is not None and signs.cone is None:  # of some rounding: the covariance tells every direction
+        signs = signs._replace(unidentified=None)
     if signs.any() or np.any(signs.unidentified):  # `tell_runaways` names the parameters
         unnamed = (FindingCode.NOT_IDENTIFIED, WARNING)
         problem.findings[:] = [told for told in problem.findings if (told.code, told.severity) != unnamed]

@@ -16,6 +16,7 @@ from unnorm.fitting.scaling import scaled
 
 NEWTON_LIMIT = 300  # parameters beyond which a Hessian costs more than it saves
 _STEPS = {"newton": 400, "lbfgs": 5000}
+_LEAST_UNIT = 1e-8  # of the largest: whitened coordinates serve where units lie farther apart
 _MOST_DAMPING = 1e40  # in units of the curvature: steps that leap over forty orders of magnitude are still shortened
 _ILL_CONDITIONED = 1e4  # by how much rounding may raise the decrement of an ill-conditioned problem
 _BATCH = 8  # Hessian columns at once
@@ -109,6 +110,9 @@ def newton(objective, density, extra: Extra, events: dict, basis: jax.Array | No
     def solve(gradient, curvature, damping):
         """The step, and whether the loss is convex here: where it is not, |eigenvalues| point downhill all the same."""
         inside, scale = scaled(curvature)
+        if basis is None:  # a coordinate that is flat here is not left for another end of the numbers
+            scale = jnp.maximum(scale, _LEAST_UNIT * jnp.max(scale))
+            inside = curvature / scale[:, None] / scale[None, :]
         values, vectors = jnp.linalg.eigh(inside)
         rounding = x.size * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(values))
         lengths = jnp.maximum(jnp.abs(values), rounding) + damping

@@ -17,7 +17,6 @@ from unnorm.sampling.identity import read_meta
 from unnorm.sampling.kernels import KERNELS, NUTS, Blockwise, Gibbs, RandomWalkMH, kernels_for
 from unnorm.validation import check_argument
 
-_MOST = 2**31 - 1  # what JAX's 32-bit numbers of blocks, draws and chains can count
 _BYTES = 4  # of a number in single precision: a lower bound
 _STATE_COPIES = 8  # of an event in the state of a chain, with gradients, momenta and the noise of a block
 _KEPT_NAMES = ("chain", "draw", ".", "..")  # of the draws' own axes and nodes
@@ -57,12 +56,6 @@ def check_memory(p: Density, draws: int, warmup: int, chains: int, thin: int, ke
     The estimate is a lower bound: one state per chain, one chain's noise for one draw, the schedule of warm-up, and the
     draws where they are kept in memory.
     """
-    for name, value in {"draws": draws, "warmup": warmup, "chains": chains, "thin": thin}.items():
-        if value > _MOST:
-            raise ValueError(
-                f"{name} is {value:,}; expected at most 2**31 - 1, for steps and chains are numbered by 32-bit whole "
-                "numbers; ask for fewer."
-            )
     numbers = sum(math.prod(shape) for shape in p.shapes().values())
     needed = {
         "chains": chains * numbers * _STATE_COPIES * _BYTES,
