@@ -138,7 +138,7 @@ BAD = {
     "gibbs on reals": (gaussian, {"kernel": "gibbs"}, "Gibbs cannot move x"),
     "no draws": (gaussian, {"draws": 0}, "draws is 0; expected a whole number of at least 1"),
     "no chains": (gaussian, {"chains": 0}, "chains is 0"),
-    "chains beyond 32 bits": (gaussian, {"chains": 10**12}, "chains is 1000000000000; expected a whole number from 1 to 2147483647"),
+    "chains beyond 32 bits": (gaussian, {"chains": 10**12}, "chains is 1000000000000; expected a whole"),
     "draws beyond 32 bits": (gaussian, {"draws": 10**18}, "draws is 1000000000000000000; expected a whole number"),
     "thin beyond 32 bits": (gaussian, {"thin": 10**15}, "thin is 1000000000000000; expected a whole number"),
     "warmup beyond 32 bits": (gaussian, {"warmup": 10**15}, "warmup is 1000000000000000; expected a whole number"),

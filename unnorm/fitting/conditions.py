@@ -20,6 +20,7 @@ _ROWS, _COLUMNS, _POINTS = 8, 24, 65  # what is looked at: rows, axes through ea
 _BEYOND = 1.0  # how far past the data the lines go, in the data's ranges
 _MASS = 1e-3  # of the largest density on a line: a wall below it takes no mass off the density
 _JUMP = 1e-3  # of a slope times the data's standard deviation: a smaller jump is rounding
+_ROUNDED = 64  # units in the last place of the largest value: a difference of so many is rounding
 _STAYS = 0.3  # share of a jump that must be left when it has been narrowed down: a steep slope is none
 _STEP = 0.1  # of the parameters, to see whether a kink moves with them
 _AWAY = 20.0  # unconstrained parameters beyond this have run away: e^20 is 5e8
@@ -127,12 +128,13 @@ def _jump(line, kind: str, grid, upper, lower, unit: float, dtype) -> float | No
         steps = np.diff(grid)
         excess = np.abs(np.diff(upper, axis=1) - steps * (lower[:, 1:] + lower[:, :-1]) / 2) * unit
     excess = np.where(np.isfinite(excess), excess, 0.0)
-    level = np.max(np.where(np.isfinite(upper), np.abs(upper), 0.0)) if kind == "kink" else 1.0
+    largest, eps = np.max(np.where(np.isfinite(upper), np.abs(upper), 0.0)), np.finfo(dtype).eps
+    level = largest if kind == "kink" else 1.0
     row, place = np.unravel_index(excess.argmax(), excess.shape)
     first = excess[row, place]
-    if not first > max(_JUMP * level * unit, np.finfo(dtype).eps ** 0.75):
+    if not first > max(_JUMP * level * unit, eps**0.75, _ROUNDED * eps * largest * unit):
         return None
-    ends, rounding = [grid[place], grid[place + 1]], np.sqrt(np.finfo(dtype).eps) * np.ptp(grid)
+    ends, rounding = [grid[place], grid[place + 1]], np.sqrt(eps) * np.ptp(grid)
     pick = {"jump": (0, 1), "kink": (1, 2)}[kind]
     while ends[1] - ends[0] > rounding:
         three = np.array([ends[0], sum(ends) / 2, ends[1]])
