@@ -33,7 +33,7 @@ def density_findings(drawn: Drawn, p: Density | None) -> list[Finding]:
     bias = str(drawn.attrs.get("biased", "")).strip().rstrip(".")
     if p is None:
         advice = "pass the density, diagnose(draws, p): biased draws never pass without p"
-        return [Finding(bias, advice)] if bias else []
+        return [Finding(bias, advice, code=FindingCode.BIASED_KERNEL)] if bias else []
     outside = list(_outside(drawn, p))
     if outside:
         return [*_unknown(drawn, p), *outside]
@@ -60,13 +60,18 @@ def _outside(drawn: Drawn, p: Density):
             yield Finding(
                 f"{(~good).sum():,} of {len(good):,} draws of {name} lie outside {support!r}, such as {worst}",
                 "pass the density that was sampled, or declare the support that was meant",
+                code=FindingCode.OUTSIDE_SUPPORT,
             )
 
 
 def _stein(drawn: Drawn, p: Density, bias: str):
     if p.covariates:
         if bias:
-            yield Finding(f"{bias}; no check of that bias is known here for a density with covariates", EXACT_KERNEL)
+            yield Finding(
+                f"{bias}; no check of that bias is known here for a density with covariates",
+                EXACT_KERNEL,
+                code=FindingCode.BIASED_KERNEL,
+            )
         return
     continuous = any(not support.discrete for support in p.variables.values())
     if continuous:
@@ -76,7 +81,7 @@ def _stein(drawn: Drawn, p: Density, bias: str):
         yield from _judged(check, drawn, p, bias if continuous else "", smooth=False)
         if bias and not continuous:
             what = "no check here sees all of that bias for discrete variables"
-            yield Finding(f"{bias}; {what}", EXACT_KERNEL)
+            yield Finding(f"{bias}; {what}", EXACT_KERNEL, code=FindingCode.BIASED_KERNEL)
 
 
 def _judged(check: SteinCheck, drawn: Drawn, p: Density, bias: str, smooth: bool = True):
@@ -97,6 +102,7 @@ def _judged(check: SteinCheck, drawn: Drawn, p: Density, bias: str, smooth: bool
             f"(about {check.resolution:.2g} of a standard deviation or of a variance)",
             "sample more to see less of it, or use an adjusted kernel such as MALA",
             WARNING,
+            code=FindingCode.BIASED_KERNEL,
         )
 
 

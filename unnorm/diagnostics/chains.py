@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unnorm.diagnostics.draws import Drawn
-from unnorm.diagnostics.verdict import ERROR, WARNING, Finding, listed
+from unnorm.diagnostics.verdict import ERROR, WARNING, Finding, FindingCode, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,10 +55,13 @@ def _too_few(drawn: Drawn):
         yield Finding(
             f"There is {drawn.chains} chain, and R-hat needs at least two",
             "sample with chains=4, from different starts",
+            code=FindingCode.TOO_FEW_DRAWS,
         )
     if drawn.draws < MIN_DRAWS:
         yield Finding(
-            f"There are {drawn.draws} draws a chain, too few to judge (fewer than {MIN_DRAWS})", "sample more draws"
+            f"There are {drawn.draws} draws a chain, too few to judge (fewer than {MIN_DRAWS})",
+            "sample more draws",
+            code=FindingCode.TOO_FEW_DRAWS,
         )
 
 
@@ -69,6 +72,7 @@ def _not_finite(drawn: Drawn):
         yield Finding(
             f"Draws are NaN or infinite in {listed(named)}",
             "take a smaller step_size if the chain ran away, and check the density and its support",
+            code=FindingCode.NOT_FINITE,
         )
 
 
@@ -81,6 +85,7 @@ def _never_changing(drawn: Drawn, constant: set[str], discrete: set[str]):
             yield Finding(
                 f"{listed(named)} never change{'s' * (len(named) == 1)} in any chain, so R-hat is undefined (NaN)",
                 RARE if kind else "check that the kernel moves it, and that the density depends on it",
+                code=FindingCode.STUCK_CHAIN,
             )
 
 
@@ -98,6 +103,7 @@ def _stuck(drawn: Drawn, constant: set[str], discrete: set[str]):
             yield Finding(
                 f"{name} never moves in {listed([f'chain {c}' for c in stuck])}",
                 "start these chains elsewhere, or take a smaller step_size or a longer warm-up",
+                code=FindingCode.STUCK_CHAIN,
             )
 
 
@@ -109,13 +115,18 @@ def _r_hat(drawn: Drawn, table: "pd.DataFrame", constant: set[str]):
     r_hat = table["r_hat"][expected]
     lost = list(r_hat.index[r_hat.isna()])
     if lost:
-        yield Finding(f"R-hat is NaN in {listed(lost)}", "its draws are degenerate: look at the trace and sample again")
+        yield Finding(
+            f"R-hat is NaN in {listed(lost)}",
+            "its draws are degenerate: look at the trace and sample again",
+            code=FindingCode.NOT_MIXED,
+        )
     high = r_hat[r_hat > MAX_R_HAT].sort_values(ascending=False)
     if len(high):
         named = [f"{label} ({value:.3g})" if value > 2 else f"{label} ({value:.3f})" for label, value in high.items()]
         yield Finding(
             f"R-hat is above {MAX_R_HAT} in {len(high)} of {len(table)} entries: {listed(named)}",
             "the chains disagree: sample and warm up longer, or use a kernel that crosses between modes",
+            code=FindingCode.NOT_MIXED,
         )
 
 
@@ -133,6 +144,7 @@ def _ess(drawn: Drawn, table: "pd.DataFrame"):
             f"{len(table)} entries: {listed(named)}",
             f"about {enough:,} draws a chain would do (now {drawn.draws:,}), or a kernel that mixes faster",
             ERROR if low.iloc[0] < min(wanted, MIN_ESS) else WARNING,
+            code=FindingCode.LOW_ESS,
         )
 
 

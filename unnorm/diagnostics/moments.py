@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unnorm.diagnostics.draws import Drawn
-from unnorm.diagnostics.verdict import ERROR, NOTE, Finding, listed
+from unnorm.diagnostics.verdict import ERROR, NOTE, Finding, FindingCode, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,8 +52,16 @@ def moment_findings(drawn: Drawn, table: "pd.DataFrame") -> list[Finding]:
                 f"(worst {worst:.3f})",
                 "sample and warm up longer, or use a kernel that mixes faster",
                 ERROR,
+                code=FindingCode.NOT_MIXED,
             )
         )
     if drawn.attrs.get("biased"):
-        findings.append(Finding(str(drawn.attrs["biased"]), "use a kernel that is exact, or keep draws", ERROR))
+        findings.append(
+            Finding(
+                str(drawn.attrs["biased"]),
+                "use a kernel that is exact, or keep draws",
+                ERROR,
+                code=FindingCode.BIASED_KERNEL,
+            )
+        )
     return findings

@@ -62,6 +62,7 @@ def _told_by_sampling(attrs):
         yield Finding(
             "The run did not come to its end, so that these are only its first draws",
             "resume it from its store, or judge the draws as the short run that they are",
+            code=FindingCode.INTERRUPTED,
         )
 
 
@@ -82,12 +83,14 @@ def _bad_proposals(stats):
             f"The log-density was NaN at {count:,} of {total:,} proposals; a NaN is treated as a rejection, so the "
             "draws are restricted to where it is defined",
             "mend the density where it is NaN (the log or root of a negative number, 0 · inf), or narrow its support",
+            code=FindingCode.NOT_FINITE,
         )
     count, total = _count(stats, "inf_proposal")
     if count:
         yield Finding(
             f"The log-density was +inf at {count:,} of {total:,} proposals, where a chain never leaves again",
             "mend the density: an infinite peak cannot be sampled; bound it, or narrow the support",
+            code=FindingCode.NOT_FINITE,
         )
 
 
@@ -131,17 +134,22 @@ def _acceptance(stats, kernel):
         yield Finding(
             f"Hardly any proposal was accepted in {listed(named)}",
             "take a smaller step_size or a longer warm-up, and check the density at the chain's start",
+            code=FindingCode.STUCK_CHAIN,
         )
     mean = by_chain[~stuck].mean() if not stuck.all() else np.nan
     if mean < LOW_ACCEPTANCE:
         yield Finding(
-            f"Only {mean:.1%} of the proposals were accepted", "take a smaller step_size or a longer warm-up", WARNING
+            f"Only {mean:.1%} of the proposals were accepted",
+            "take a smaller step_size or a longer warm-up",
+            WARNING,
+            code=FindingCode.LOW_ACCEPTANCE,
         )
     if kernel == "random_walk_mh" and mean > HIGH_ACCEPTANCE:
         yield Finding(
             f"{mean:.1%} of the random walk's proposals were accepted, because its steps are short",
             "take a larger step_size (about a quarter of the proposals accepted is best)",
             WARNING,
+            code=FindingCode.LOW_ACCEPTANCE,
         )
 
 
@@ -155,6 +163,7 @@ def _tree_depth(stats, attrs):
             f"{share:.1%} of the trajectories were cut off at the tree depth {limit}",
             "warm up longer, rescale the variables to similar spreads, or raise max_tree_depth",
             WARNING,
+            code=FindingCode.TREE_DEPTH,
         )
 
 
@@ -171,4 +180,5 @@ def _energy(stats):
             f"The energy hardly changes between draws: E-BFMI is below {LOW_BFMI} in {listed(named)}",
             "reparametrise the density (heavy tails, or a funnel), or warm up longer",
             WARNING,
+            code=FindingCode.LOW_ENERGY,
         )

@@ -14,6 +14,9 @@ class FindingCode(StrEnum):
     OTHER = "other"
 
     # any verb
+    CHOSEN_METHOD = "chosen_method"
+    DECLARED_STARTS = "declared_starts"
+    INTERRUPTED = "interrupted"
     NOT_FINITE = "not_finite"
     OVERFLOW = "overflow"
     PRECISION = "precision"
@@ -23,6 +26,9 @@ class FindingCode(StrEnum):
     NOT_NORMALIZABLE = "not_normalizable"
     MASS_NOT_SEEN = "mass_not_seen"
     ESTIMATES_DISAGREE = "estimates_disagree"
+    TOO_FEW_ESTIMATES = "too_few_estimates"
+    UNRELIABLE_WEIGHTS = "unreliable_weights"
+    LARGE_ERROR = "large_error"
 
     # fits
     NO_FINITE_ESTIMATE = "no_finite_estimate"
@@ -35,6 +41,14 @@ class FindingCode(StrEnum):
     OBJECTIVE_CONDITIONS = "objective_conditions"
     KIND_OF_WEIGHTS = "kind_of_weights"
     DRAWS_UNLIKE_DATA = "draws_unlike_data"
+    FAR_FROM_MAXIMUM_LIKELIHOOD = "far_from_maximum_likelihood"
+    SEVERAL_OPTIMA = "several_optima"
+    UNSUITABLE_NOISE = "unsuitable_noise"
+    NO_LOG_Z = "no_log_z"
+    GRID_END = "grid_end"
+    FIT_DID_NOT_PASS = "fit_did_not_pass"
+    ROWS_SEEN_IN_FIT = "rows_seen_in_fit"
+    CRITERIA_DISAGREE = "criteria_disagree"
 
     # draws
     DIVERGENCES = "divergences"
@@ -42,6 +56,15 @@ class FindingCode(StrEnum):
     STEIN_MISMATCH = "stein_mismatch"
     EQUAL_CHAINS = "equal_chains"
     OTHER_MODES = "other_modes"
+    STUCK_CHAIN = "stuck_chain"
+    LOW_ESS = "low_ess"
+    LOW_ACCEPTANCE = "low_acceptance"
+    TREE_DEPTH = "tree_depth"
+    LOW_ENERGY = "low_energy"
+    TOO_FEW_DRAWS = "too_few_draws"
+    OUTSIDE_SUPPORT = "outside_support"
+    BIASED_KERNEL = "biased_kernel"
+    NO_WARMUP = "no_warmup"
 
 
 @dataclass(frozen=True)

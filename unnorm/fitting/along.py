@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result
+from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCode, Result
 from unnorm.fitting.drawn import size_of
 from unnorm.fitting.inference import entries
 from unnorm.fitting.linear import quadratic
@@ -152,13 +152,20 @@ def _told(problem: Problem, grid: np.ndarray, ends: list) -> Path:
     stopped = [f"{strength:.4g}" for strength, end in zip(grid, ends, strict=True) if not end.settled]
     if stopped:
         what = f"the optimiser did not reach a minimum at {len(stopped)} strengths ({stopped[0]} first)"
-        findings.append(Finding(what, "look for parameters that run away, or raise the smallest strength", ERROR))
+        findings.append(
+            Finding(
+                what,
+                "look for parameters that run away, or raise the smallest strength",
+                ERROR,
+                code=FindingCode.NOT_CONVERGED,
+            )
+        )
     if _is_likelihood(objective):
         at = int(np.argmin(bic))
         best = _best(problem, ends[at], grid[at])
         if at == len(grid) - 1 and len(grid) > 1:
             what = f"the extended BIC is smallest at the smallest strength, {grid[at]:.4g}"
-            findings.append(Finding(what, "pass smaller strengths too", WARNING))
+            findings.append(Finding(what, "pass smaller strengths too", WARNING, code=FindingCode.GRID_END))
     else:
         bic = bic * np.nan
         what = f"{type(objective).__name__} has no likelihood whose values compare, so there is no extended BIC"

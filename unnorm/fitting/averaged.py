@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unnorm.diagnostics.verdict import WARNING, Finding
+from unnorm.diagnostics.verdict import WARNING, Finding, FindingCode
 from unnorm.fitting import simulated, stochastic
 from unnorm.fitting.base import Extra
 from unnorm.fitting.existence import runaways_by_margins
@@ -101,11 +101,21 @@ def refitted(problem: Problem, errors: np.ndarray, fit: Fit, replicates: int, se
 def _told_of(settled: stochastic.Settled) -> list[Finding]:
     findings = []
     if not settled.approached:
-        findings.append(Finding(f"the parameters were still moving after {settled.steps} steps", "raise steps"))
+        findings.append(
+            Finding(
+                f"the parameters were still moving after {settled.steps} steps",
+                "raise steps",
+                code=FindingCode.NOT_CONVERGED,
+            )
+        )
     elif not settled.converged:
         what = f"after {settled.steps} steps the Monte Carlo error is above {stochastic.ENOUGH} standard errors"
-        findings.append(Finding(what, "raise steps, or use a kernel that mixes faster", WARNING))
+        findings.append(
+            Finding(what, "raise steps, or use a kernel that mixes faster", WARNING, code=FindingCode.NOT_CONVERGED)
+        )
     if settled.acceptance and settled.acceptance < 0.1:
         what = f"the negative chains accept {settled.acceptance:.0%} of their proposals"
-        findings.append(Finding(what, "give a smaller step_size to the kernel", WARNING))
+        findings.append(
+            Finding(what, "give a smaller step_size to the kernel", WARNING, code=FindingCode.LOW_ACCEPTANCE)
+        )
     return findings

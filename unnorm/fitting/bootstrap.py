@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
+from unnorm.diagnostics.verdict import NOTE, WARNING, Finding, FindingCode
 from unnorm.fitting.existence import runaways
 from unnorm.fitting.inference import Covariance, NoCovariance, scores_and_curvature
 from unnorm.fitting.optimise import few, parameters_of
@@ -115,5 +115,6 @@ def parametric_covariance(objective, density, extra, events, key) -> tuple[Covar
         what,
         "read it as a parametric bootstrap: it holds if the model is true",
         NOTE if kept.mean() >= _MOSTLY else WARNING,
+        code=FindingCode.NO_FINITE_ESTIMATE,
     )
     return Covariance(total, np.zeros_like(total), pseudo_inverse(curvature) / rows), told

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
+from unnorm.diagnostics.verdict import ERROR, WARNING, Finding, FindingCode
 from unnorm.fitting.chains import constrained, r_hat, stretch
 from unnorm.fitting.marginal import covariates_of
 
@@ -39,7 +39,9 @@ def health(objective, density, extra, events: dict, key: jax.Array) -> list[Find
         found += _drift(energies, of_data)
     if run.rejected > 0:
         what = f"the log-density was NaN at {float(run.rejected):.1%} of the chains' proposals, which were rejected"
-        found.append(Finding(what, "mend the function there (-inf is a wall, NaN is none)", ERROR))
+        found.append(
+            Finding(what, "mend the function there (-inf is a wall, NaN is none)", ERROR, code=FindingCode.NOT_FINITE)
+        )
     return found
 
 
@@ -61,7 +63,7 @@ def _mixing(energies: np.ndarray, k: int) -> list[Finding]:
         f"the persistent chains do not mix: R-hat of their energies is {ratio:.2f} over {energies.shape[1] * k} steps"
     )
     advice = "raise k, use a kernel that mixes faster, or let a share of the chains start anew (reinitialise=0.05)"
-    return [Finding(what, advice, WARNING if ratio <= _STUCK else ERROR)]
+    return [Finding(what, advice, WARNING if ratio <= _STUCK else ERROR, code=FindingCode.NOT_MIXED)]
 
 
 def _drift(energies: np.ndarray, of_data: np.ndarray) -> list[Finding]:
@@ -74,7 +76,11 @@ def _drift(energies: np.ndarray, of_data: np.ndarray) -> list[Finding]:
         f"from the negatives the chains drift on to a log-density {'above' if gap > 0 else 'below'} the data's "
         f"by {abs(gap) / spread if spread else np.inf:.1f} of its standard deviations: the negatives are not draws"
     )
-    return [Finding(what, "raise k, use a kernel that mixes faster, or persistent=True", WARNING)]
+    return [
+        Finding(
+            what, "raise k, use a kernel that mixes faster, or persistent=True", WARNING, code=FindingCode.NOT_MIXED
+        )
+    ]
 
 
 __all__ = ["health"]

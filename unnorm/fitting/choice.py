@@ -3,7 +3,7 @@
 from typing import Any
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.diagnostics.verdict import NOTE, Finding, FindingCode
 from unnorm.fitting.base import no_latent
 from unnorm.fitting.marginal import latent_in, too_many_rows
 from unnorm.fitting.objectives import (
@@ -25,11 +25,16 @@ def chosen(fitted: Fitted, objective: Any, weighted: bool, findings: list[Findin
     """The objective as an object that serves all densities and data, and what is to be said of the choice."""
     for name in dict.fromkeys(name for p, events in fitted for name in latent_in(p, events)):
         what = f"variable {name} is absent from the data and is taken as latent"
-        findings.append(Finding(what, "pass it by name if it was observed", NOTE))
+        findings.append(Finding(what, "pass it by name if it was observed", NOTE, code=FindingCode.CHOSEN_METHOD))
     if objective is None:
         objective, why = _by_default(fitted)
         findings.append(
-            Finding(f"{type(objective).__name__} was chosen, {why}", "name an objective to change it", NOTE)
+            Finding(
+                f"{type(objective).__name__} was chosen, {why}",
+                "name an objective to change it",
+                NOTE,
+                code=FindingCode.CHOSEN_METHOD,
+            )
         )
     objective = look_up(objective, OBJECTIVES, "objective", "losses|gradient")
     for p, events in fitted:

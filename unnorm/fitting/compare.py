@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from unnorm.density import cast
-from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result, listed
+from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCode, Result, listed
 from unnorm.fitting.criteria import CRITERIA, information_criterion, same_scale
 from unnorm.fitting.data import read_data
 from unnorm.fitting.marginal import latent_in
@@ -146,11 +146,25 @@ def _known(fits: Mapping[str, Fit], read: dict) -> list[Finding]:
     told = []
     failed = [repr(name) for name, fit in fits.items() if not fit.passed]
     if failed:
-        told.append(Finding(f"{listed(failed)} did not pass as a fit", "print the fit, and read its findings", WARNING))
+        told.append(
+            Finding(
+                f"{listed(failed)} did not pass as a fit",
+                "print the fit, and read its findings",
+                WARNING,
+                code=FindingCode.FIT_DID_NOT_PASS,
+            )
+        )
     seen = [repr(name) for name, fit in fits.items() if fit._origin and _are_rows_of(fit, read[name][1])]
     if seen:
         what = f"the held-out rows are those that {listed(seen)} {'were' if len(seen) > 1 else 'was'} fitted to"
-        told.append(Finding(what, "read the differences as flattery of the fit with more parameters", WARNING))
+        told.append(
+            Finding(
+                what,
+                "read the differences as flattery of the fit with more parameters",
+                WARNING,
+                code=FindingCode.ROWS_SEEN_IN_FIT,
+            )
+        )
     return told
 
 
@@ -166,7 +180,11 @@ def _likelihood(name: str, fit: Fit, held_out: Any, findings: list[Finding], sho
         found = fit.log_likelihood(held_out)
     except ValueError as reason:  # the data fit: it is log Z that is not at hand
         what = f"{name!r} has no log-likelihood: {str(reason).rstrip('.')}"
-        findings.append(Finding(what, "compare it by its H-score alone, or estimate its log Z by hand", ERROR))
+        findings.append(
+            Finding(
+                what, "compare it by its H-score alone, or estimate its log Z by hand", ERROR, code=FindingCode.NO_LOG_Z
+            )
+        )
         return dict.fromkeys(("log_likelihood", "monte_carlo_error", "sampling_error", "pointwise"), np.nan)
     finally:
         shown.step(1, name)
@@ -247,7 +265,7 @@ def _blind_spots(table: pd.DataFrame, h_scores: dict[str, np.ndarray]) -> list[F
             "weights of separated modes, and has less power elsewhere"
         )
         advice = "believe the log-likelihood, and compare the modes' shares in un.simulate with those in the data"
-        told.append(Finding(what, advice, WARNING))
+        told.append(Finding(what, advice, WARNING, code=FindingCode.CRITERIA_DISAGREE))
     return told
 
 
@@ -256,4 +274,6 @@ def _on_other_scales(column: str, fits: dict[str, Fit]) -> list[Finding]:
     if not apart:
         return []
     what = f"the {column.split()[0].upper()} of {listed(apart)} are of other rows or other options, and do not compare"
-    return [Finding(what, "fit them to the same rows with the same options", WARNING)]
+    return [
+        Finding(what, "fit them to the same rows with the same options", WARNING, code=FindingCode.CRITERIA_DISAGREE)
+    ]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unnorm.diagnostics.verdict import ERROR, NOTE, Finding
+from unnorm.diagnostics.verdict import NOTE, Finding, FindingCode
 from unnorm.fitting.inference import Covariance, entries
 from unnorm.fitting.likelihood import exact_log_z
 from unnorm.fitting.objectives import MaximumLikelihood
@@ -32,7 +32,7 @@ def finished(problem: Problem, density, extra, covariance, converged, history) -
     values = {name: jax.tree.map(at_rest, value) for name, value in density.parameters.items()}
     fitted = p.bind(**values)
     log_z, where = log_z_and_place(objective, density, extra, events, vector, unravel, covariance, findings)
-    improper = any(f.severity == ERROR and "normalized" in f.what for f in findings)
+    improper = any(f.code == FindingCode.NOT_NORMALIZABLE for f in findings)
     if log_z is None and not improper:
         findings.append(no_log_z(density))
     has_tree = any(isinstance(support, _PyTree) for support in density.supports.values())  # networks stop early
@@ -78,10 +78,12 @@ def log_z_and_place(objective, density, extra, events, vector, unravel, covarian
 def no_log_z(density) -> Finding:
     """What is to be done where a fit gives no log Z."""
     if not density.covariates:
-        return Finding("the method gives no log Z here", "run un.log_z(fit.density) for it", NOTE)
+        return Finding(
+            "the method gives no log Z here", "run un.log_z(fit.density) for it", NOTE, code=FindingCode.NO_LOG_Z
+        )
     what = f"each row has its own log Z, by its {', '.join(density.covariates)}"
     given = ", ".join(f"{name}=..." for name in density.covariates)
-    return Finding(what, f"run un.log_z(fit.density.given({given})) for one of them", NOTE)
+    return Finding(what, f"run un.log_z(fit.density.given({given})) for one of them", NOTE, code=FindingCode.NO_LOG_Z)
 
 
 def _position_of_log_z(unravel, vector) -> int:

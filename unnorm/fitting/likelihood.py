@@ -118,7 +118,7 @@ def _of_some_rows(density, events, findings: list[Finding], plan: Plan | None) -
                 "on nodes of its own"
             )
             advice = "pass a start= nearer to the data, or another objective: a row's density is narrow beside all data"
-            findings.append(Finding(what, advice))
+            findings.append(Finding(what, advice, code=FindingCode.MASS_NOT_SEEN))
     return where
 
 
@@ -126,6 +126,7 @@ def _no_z(density, why: str) -> Finding:
     return Finding(
         f"{density.name} cannot be normalized at the estimate: {why}",
         "restrict the parameters (a support such as un.PositiveDefinite or un.Positive), or use another objective",
+        code=FindingCode.NOT_NORMALIZABLE,
     )
 
 

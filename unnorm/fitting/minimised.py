@@ -46,7 +46,12 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
         converged = converged and all(told.code != FindingCode.NOT_CONVERGED for told in problem.findings)
     else:
         problem.findings.append(
-            Finding("there are too many parameters for a covariance", "use the bootstrap for errors", NOTE)
+            Finding(
+                "there are too many parameters for a covariance",
+                "use the bootstrap for errors",
+                NOTE,
+                code=FindingCode.NO_STANDARD_ERRORS,
+            )
         )
     if not found.settled and not signs.any():
         problem.findings.append(

@@ -18,7 +18,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
 
-from unnorm.diagnostics.verdict import ERROR, Finding
+from unnorm.diagnostics.verdict import ERROR, Finding, FindingCode
 from unnorm.fitting.chains import prepared_kernel, r_hat, starting_tuning, stretch, unconstrained
 from unnorm.fitting.scaling import ridged, solve
 from unnorm.partition.nodes import Plan
@@ -174,15 +174,17 @@ def findings(shared: dict) -> list[Finding]:
     if not shared["near"]:
         what = f"the parameters were still moving after {_MOVES} steps of limited length: there may be no maximum"
         advice = "look for parameters that run away (statistics at the end of their range), or pass another start"
-        found.append(Finding(what, advice, ERROR))
+        found.append(Finding(what, advice, ERROR, code=FindingCode.NOT_CONVERGED))
     if not shared["r_hat"] <= MIXED:
         what = f"the chains behind the draws have not mixed: R-hat of their energies is {float(shared['r_hat']):.2f}"
-        found.append(Finding(what, "give more draws, or a kernel that mixes faster", ERROR))
+        found.append(Finding(what, "give more draws, or a kernel that mixes faster", ERROR, code=FindingCode.NOT_MIXED))
     if shared["rejected"] > 0:
         what = (
             f"the log-density was NaN at {float(shared['rejected']):.1%} of the chains' proposals, which were rejected"
         )
-        found.append(Finding(what, "mend the function there (-inf is a wall, NaN is none)", ERROR))
+        found.append(
+            Finding(what, "mend the function there (-inf is a wall, NaN is none)", ERROR, code=FindingCode.NOT_FINITE)
+        )
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
+from unnorm.diagnostics.verdict import ERROR, WARNING, Finding, FindingCode
 from unnorm.supports import Support
 from unnorm.validation import refuse_other_measure
 
@@ -83,4 +83,8 @@ def too_easy(density, share: float, log_weights: np.ndarray | None, parameters: 
     if not told:
         return []
     what = f"the noise is too easy to tell from the data: {' and '.join(told)}"
-    return [Finding(what, "pass noise= nearer to the data, or raise noise_ratio", severity)]
+    return [
+        Finding(
+            what, "pass noise= nearer to the data, or raise noise_ratio", severity, code=FindingCode.UNSUITABLE_NOISE
+        )
+    ]

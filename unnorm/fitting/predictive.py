@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from unnorm.diagnostics.verdict import ERROR
+from unnorm.diagnostics.verdict import FindingCode
 from unnorm.fitting.inference import NoCovariance
 from unnorm.fitting.replicates import data_sets, is_listed
 from unnorm.fitting.result import Fit
@@ -89,7 +89,7 @@ def _check(fit: Any, rows: Any, replicates: Any, seed: Any) -> None:
             "expected one that was made in this process on data in one piece; fit again, or use "
             "un.sample(fit.density)."
         )
-    improper = next((f.what for f in fit.findings if f.severity == ERROR and "normalized" in f.what), None)
+    improper = next((f.what for f in fit.findings if f.code == FindingCode.NOT_NORMALIZABLE), None)
     if improper:
         raise ValueError(
             f"simulate was given a fit that is no density: {improper}; expected one with a finite Z; mend that first."

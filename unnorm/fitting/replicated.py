@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result
+from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCode, Result
 from unnorm.fitting.bootstrap import parametric, resampled
 from unnorm.fitting.inference import listed_entries
 from unnorm.fitting.optimise import parameters_of
@@ -85,4 +85,11 @@ def _told(kept: np.ndarray) -> list[Finding]:
         return []
     what = f"{(~kept).sum()} of {len(kept)} replicates have no finite estimate and are left out"
     level = NOTE if kept.mean() >= _MOSTLY else WARNING if kept.any() else ERROR
-    return [Finding(what, "read the intervals as conditional on a finite estimate, or penalise the parameters", level)]
+    return [
+        Finding(
+            what,
+            "read the intervals as conditional on a finite estimate, or penalise the parameters",
+            level,
+            code=FindingCode.NO_FINITE_ESTIMATE,
+        )
+    ]

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
+from unnorm.diagnostics.verdict import NOTE, WARNING, Finding, FindingCode
 
 _AROUND = 2.0  # half the width of the box of starts around the first, in unconstrained coordinates (as Stan's)
 _SAME_LOSS, _SAME_PLACE = 1e-8, 1e-4  # relative
@@ -38,13 +38,20 @@ def _told(best, found: list, starts: int) -> list[Finding]:
     told = [Finding(lowest, "nothing is to be done", NOTE)]
     if higher.any():
         what = f"there are several optima: {higher.sum()} of {starts} starts ended at a higher loss"
-        told.append(Finding(what, "raise restarts until the lowest loss is found often", NOTE))
+        told.append(
+            Finding(what, "raise restarts until the lowest loss is found often", NOTE, code=FindingCode.SEVERAL_OPTIMA)
+        )
     if twins.any():
         what = (
             f"{twins.sum()} of {starts} starts came to the same loss at other parameters: labels that may be switched, "
             "or parameters that the density does not tell apart"
         )
         told.append(
-            Finding(what, "fix an order of the parameters, and read the errors as those of one optimum", WARNING)
+            Finding(
+                what,
+                "fix an order of the parameters, and read the errors as those of one optimum",
+                WARNING,
+                code=FindingCode.SEVERAL_OPTIMA,
+            )
         )
     return told

@@ -12,7 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.density import Density, cast
-from unnorm.diagnostics.verdict import ERROR, Finding
+from unnorm.diagnostics.verdict import Finding, FindingCode
 from unnorm.fitting.bootstrap import refitted
 from unnorm.fitting.choice import chosen
 from unnorm.fitting.data import read_data
@@ -144,7 +144,7 @@ def _finished(problem: Shared, density, extra, covariance, converged, history) -
             Fit(fitted, name, objective.each.target, converged, log_z, history, problem.seed,
                 count_of(problem.events[k]), likelihood=likelihood, _free_covariance=free, _location=where)
         )  # fmt: skip
-    improper = any(told.severity == ERROR and "normalized" in told.what for told in findings)
+    improper = any(told.code == FindingCode.NOT_NORMALIZABLE for told in findings)
     findings += parameters_beside_rows(problem.rows, len(vector), False)
     return Fit(
         [part.density for part in parts], name, objective.target, converged and not improper,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unnorm.diagnostics.verdict import ERROR, WARNING, Finding
+from unnorm.diagnostics.verdict import ERROR, WARNING, Finding, FindingCode
 from unnorm.fitting.chains import (
     adapted,
     advance,
@@ -238,4 +238,6 @@ def fixed_point_finding(objective, density, extra, events, key) -> list[Finding]
         f"{type(kernel).__name__} lies about {shift[worst]:.2f} standard errors from the maximum likelihood estimate: "
         f"{why}"
     )
-    return [Finding(what, advice, ERROR if shift[worst] > 0.5 else WARNING)]
+    return [
+        Finding(what, advice, ERROR if shift[worst] > 0.5 else WARNING, code=FindingCode.FAR_FROM_MAXIMUM_LIKELIHOOD)
+    ]

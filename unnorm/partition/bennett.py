@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.diagnostics.verdict import NOTE, Finding, FindingCode
 from unnorm.diagnostics.weights import pareto_smoothed
 from unnorm.methods import method, static
 from unnorm.partition.annealing import annealed, reversed_from
@@ -75,12 +75,14 @@ class Bennett:
         ancestors = np.asarray(seeds.ancestors)[chosen]
         findings = path_findings(density, path, seeds) + not_numbers(density, out)
         if not (np.isfinite(forward).all() and np.isfinite(reverse).all()):
-            findings.append(Finding("works along the path are no numbers", "correct the function"))
+            findings.append(
+                Finding("works along the path are no numbers", "correct the function", code=FindingCode.NOT_FINITE)
+            )
             return settled(density, "bennett", math.nan, math.nan, cost, findings)
         value, error, overlap = bennett(forward, reverse, ancestors)
         if not overlap >= LEAST_OVERLAP:
             what = f"forward and reverse works overlap by {overlap:.1%}"
-            findings.append(Finding(what, ADVICE))
+            findings.append(Finding(what, ADVICE, code=FindingCode.UNRELIABLE_WEIGHTS))
         findings.append(Finding(f"forward and reverse works overlap by {overlap:.0%}", "nothing is to be done", NOTE))
         families = by_ancestor(seeds)  # what the way back starts from
         shape = pareto_smoothed(families)[1]

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 from unnorm.density import Density
 from unnorm.diagnostics.mixing import effective_size, r_hat
-from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.diagnostics.verdict import NOTE, Finding, FindingCode
 from unnorm.methods import method, static
 from unnorm.partition.agreement import agree
 from unnorm.partition.base import LogZ, added
@@ -81,7 +81,9 @@ def held_against(look: LogZ, found: LogZ) -> LogZ:
     if not look.passed or look.value < found.value or agree(look, found):
         return found
     what = f"the chains missed mass: draws from the pilot's base find log Z = {look.value:.6g}"
-    return replace(found, verdict="unreliable", findings=[*found.findings, Finding(what, MISSED)])
+    return replace(
+        found, verdict="unreliable", findings=[*found.findings, Finding(what, MISSED, code=FindingCode.MASS_NOT_SEEN)]
+    )
 
 
 def bridged(options: Bridge, density: Density, base: Base, key: jax.Array, cost: dict[str, int]) -> LogZ:
@@ -96,7 +98,13 @@ def bridged(options: Bridge, density: Density, base: Base, key: jax.Array, cost:
     factor = _root(np.atleast_2d(np.cov(fitting.reshape(-1, fitting.shape[-1]).T)))
     findings = health(density, chains)
     if factor is None or not np.isfinite(chains.log_target).all():
-        findings.append(Finding("the chains' draws have no covariance of full rank", "use un.estimators.SMC"))
+        findings.append(
+            Finding(
+                "the chains' draws have no covariance of full rank",
+                "use un.estimators.SMC",
+                code=FindingCode.STUCK_CHAIN,
+            )
+        )
         return settled(density, "bridge", math.nan, math.nan, cost, findings)
     count = bridging.shape[0] * bridging.shape[1]
     proposals = np.asarray(jax.random.normal(draw_key, (count, len(centre)), jnp.result_type(float)))
@@ -112,7 +120,9 @@ def bridged(options: Bridge, density: Density, base: Base, key: jax.Array, cost:
     at_draws, at_proposals = (np.where(ratios < np.inf, ratios, -np.inf) for ratios in (at_draws, at_proposals))
     value, error, effective = _bridge(at_draws.reshape(bridging.shape[:2]), at_proposals)
     if not effective >= MIN_ESS / 4:
-        findings.append(Finding(f"the bridge function's draws are worth {effective:.0f}", "raise draws"))
+        findings.append(
+            Finding(f"the bridge function's draws are worth {effective:.0f}", "raise draws", code=FindingCode.LOW_ESS)
+        )
     else:
         what = f"the bridge function's {count:,} draws are worth {effective:,.0f} independent ones"
         findings.append(Finding(what, "nothing is to be done", NOTE))
@@ -172,11 +182,19 @@ def health(density: Density, chains: Chains) -> list[Finding]:
     worst, effective = np.max([r_hat(one) for one in columns]), np.min([effective_size(one) for one in columns])
     if not worst <= MAX_R_HAT:
         what = f"the chains disagree: R-hat is {worst:.3g}"
-        findings.append(Finding(what, "there may be modes apart: use un.estimators.SMC"))
+        findings.append(Finding(what, "there may be modes apart: use un.estimators.SMC", code=FindingCode.NOT_MIXED))
     if not effective >= MIN_ESS:
-        findings.append(Finding(f"the chains are worth {effective:.0f} independent draws", "raise draws"))
+        findings.append(
+            Finding(f"the chains are worth {effective:.0f} independent draws", "raise draws", code=FindingCode.LOW_ESS)
+        )
     if chains.draws.shape[-1] and (level := chains_off_balance(chains.draws, chains.pulls)) < OF_CHAINS:
-        findings.append(Finding(f"the chains do not balance (Stein's identities, p = {level:.1e})", "reparametrize"))
+        findings.append(
+            Finding(
+                f"the chains do not balance (Stein's identities, p = {level:.1e})",
+                "reparametrize",
+                code=FindingCode.STEIN_MISMATCH,
+            )
+        )
     return findings + numberless(density, chains.bad, chains.log_target.size)
 
 

@@ -39,7 +39,7 @@ def _judged(routes, good, done, veto, spent: int, error: float, target_error: fl
     if done is None and len(good) >= 2 and not contradicting(good):
         late = error > WORST * target_error
         what = f"the standard error is {error:.2g} after {spent:,} evaluations, target {target_error}"
-        found = Finding(what, "raise max_evaluations", ERROR if late else WARNING)
+        found = Finding(what, "raise max_evaluations", ERROR if late else WARNING, code=FindingCode.LARGE_ERROR)
         return [found], "unreliable" if late else "ok"
     if done is None and len(good) >= 2:
         return [Finding("healthy routes contradict each other", MORE, code=DISAGREE)], "disagree"
@@ -47,7 +47,7 @@ def _judged(routes, good, done, veto, spent: int, error: float, target_error: fl
         found = good[0].estimator if good else "none"
         what = f"two healthy routes are needed, and there is {found}" + (" alone" if good else "")
         errors = [f for r in routes if r not in good for f in r.findings if f.severity == ERROR]
-        return [Finding(what, MORE), *errors], "unreliable"
+        return [Finding(what, MORE, code=FindingCode.TOO_FEW_ESTIMATES), *errors], "unreliable"
     if veto is not None:
         value, error = combined(done)
         what = (

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.diagnostics.verdict import NOTE, Finding, FindingCode
 from unnorm.partition.base import LogZ, measures
 
 CHEAP = 2**16  # states, up to which a declared log Z is checked
@@ -30,13 +30,24 @@ def declared(density: Density, computed: Callable[[], LogZ] | None) -> LogZ:
                 f"the closed form that {density.name} declares is {value:.10g}, and {other.estimator} gives "
                 f"{other.value:.10g}"
             )
-            told = Finding(what, "correct log_z= of the declaration, or the function: they are not of one density")
+            told = Finding(
+                what,
+                "correct log_z= of the declaration, or the function: they are not of one density",
+                code=FindingCode.ESTIMATES_DISAGREE,
+            )
             return dataclasses.replace(other, verdict="disagree", estimator="exact", findings=[told, *other.findings])
     checked = other is not None and other.passed
     how = f"{other.estimator} agrees" if checked else "it was not checked"
     findings.append(Finding(f"declared closed form; {how}", "nothing is to be done", NOTE))
     if not math.isfinite(value):
-        findings.insert(0, Finding(f"the closed form that {density.name} declares is {value}", "correct log_z="))
+        findings.insert(
+            0,
+            Finding(
+                f"the closed form that {density.name} declares is {value}",
+                "correct log_z=",
+                code=FindingCode.NOT_FINITE,
+            ),
+        )
     return LogZ(
         value=value,
         standard_error=0.0 if math.isfinite(value) else math.nan,

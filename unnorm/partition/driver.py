@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.density import Density, cast
-from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
+from unnorm.diagnostics.verdict import NOTE, WARNING, Finding, FindingCode
 from unnorm.methods import look_up
 from unnorm.partition.auto import Auto
 from unnorm.partition.base import LogZ
@@ -94,7 +94,7 @@ def log_z(
     loose = sorted(set(p.supports) - p.bound)
     if loose:
         what = f"{', '.join(loose)} stood at the declared starts, which no fit and no bind has set"
-        findings.append(Finding(what, "bind values or fit first", WARNING))
+        findings.append(Finding(what, "bind values or fit first", WARNING, code=FindingCode.DECLARED_STARTS))
     estimator = None if estimator == "auto" else estimator and look_up(estimator, ESTIMATORS, "estimator", "__call__")
     if over is not None:
         with jax.enable_x64(dtype == np.float64), bar(f"log Z over {name}", 1.0, progress):
@@ -103,7 +103,7 @@ def log_z(
         return as_dataset(p, name, values, arrays, told, seed, strict)
     if estimator is None:
         estimator, why = chosen(bare, target_error, most)
-        findings.append(Finding(why, "name an estimator to change it", NOTE))
+        findings.append(Finding(why, "name an estimator to change it", NOTE, code=FindingCode.CHOSEN_METHOD))
     with jax.enable_x64(dtype == np.float64), bar(type(estimator).__name__, 1.0, progress):
         density = cast(bare, dtype)
         found = estimator(density, jax.random.key(seed))

@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.diagnostics.verdict import NOTE, Finding, FindingCode
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ, measures
 from unnorm.partition.counts import count_plan, lone_count, summed
@@ -100,7 +100,9 @@ def _summed_states(density: Density, count: int) -> LogZ:
     findings = []
     if bad or not np.isfinite(value):
         what = f"NaN or +infinity at {int(bad):,} of {count:,} states" if bad else "minus infinity at every state"
-        findings = [Finding(f"the log-density of {density.name} is {what}", "correct the function")]
+        findings = [
+            Finding(f"the log-density of {density.name} is {what}", "correct the function", code=FindingCode.NOT_FINITE)
+        ]
     return LogZ(
         value=float("nan") if bad else float(value),
         standard_error=0.0 if not findings else float("nan"),
@@ -120,7 +122,14 @@ def _eliminated(density: Density, found: Pairwise) -> LogZ:
     )
     findings = [Finding(what, "nothing is to be done", NOTE)]
     if not math.isfinite(value):
-        findings.insert(0, Finding(f"the sum of {density.name} over its states is {value}", "correct the function"))
+        findings.insert(
+            0,
+            Finding(
+                f"the sum of {density.name} over its states is {value}",
+                "correct the function",
+                code=FindingCode.NOT_FINITE,
+            ),
+        )
     return LogZ(
         value=value,
         standard_error=0.0 if math.isfinite(value) else math.nan,

@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.special import logsumexp, softmax
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import ERROR, NOTE, Finding
+from unnorm.diagnostics.verdict import ERROR, NOTE, Finding, FindingCode
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ, added, measures
 from unnorm.partition.bases import Base
@@ -162,34 +162,46 @@ def _unbalanced(density: Density, run: Explored, order: np.ndarray, weights: np.
     if not level < OF_CHAINS:
         return [], len(points)
     what = f"the points do not balance (Stein's identities, p = {level:.1e})"
-    return [Finding(what, "some of the mass was not reached: raise steps, or reparametrize")], len(points)
+    return [
+        Finding(
+            what, "some of the mass was not reached: raise steps, or reparametrize", code=FindingCode.STEIN_MISMATCH
+        )
+    ], len(points)
 
 
 def _lost(density: Density, heights: np.ndarray) -> Finding | None:
     if not np.all(heights < np.inf):
         what = f"the log-density of {density.name} was NaN or +infinity at a live point"
-        return Finding(what, "correct the function where it overflows or leaves its domain")
+        return Finding(
+            what, "correct the function where it overflows or leaves its domain", code=FindingCode.NOT_FINITE
+        )
     if heights.max() < OUTSIDE / 2:
         what = f"the log-density of {density.name} was minus infinity at every live point"
-        return Finding(what, "declare the variables with the supports that the density has")
+        return Finding(
+            what, "declare the variables with the supports that the density has", code=FindingCode.NOT_FINITE
+        )
     return None
 
 
 def _findings(run: Explored, done: int, error: float):
     if not run.rest <= REST:
         share = math.exp(float(run.rest))
-        yield Finding(f"the run ended at its bound with {share:.1%} of Z in the live points", "rescale the variables")
+        yield Finding(
+            f"the run ended at its bound with {share:.1%} of Z in the live points",
+            "rescale the variables",
+            code=FindingCode.NOT_CONVERGED,
+        )
     if done and not run.moved >= LEAST_MOVED:
         what = f"only {run.moved:.1%} of the slices found a new point"
-        yield Finding(what, "rescale or smooth the density")
+        yield Finding(what, "rescale or smooth the density", code=FindingCode.STUCK_CHAIN)
     ranks = run.ranks[:done].ravel()
     chance = stats.kstest(ranks, "uniform").pvalue if done else 1.0
     if not chance > UNEVEN:
         what = f"new points were not drawn evenly above their contours (p = {chance:.1e} of their ranks)"
-        yield Finding(what, "raise steps or live")
+        yield Finding(what, "raise steps or live", code=FindingCode.NOT_MIXED)
     if not error**2 * LEAST_WORTH <= 1:
         what = f"log Z is worth {error**-2:.0f} live points: few families hold its mass, or it lies deep"
-        yield Finding(what, "raise live")
+        yield Finding(what, "raise live", code=FindingCode.LARGE_ERROR)
     yield Finding(f"{ranks.size:,} points died", "nothing is to be done", NOTE)
 
 

@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from unnorm.density import Density
 from unnorm.diagnostics.mixing import effective_size
-from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.diagnostics.verdict import NOTE, Finding, FindingCode
 from unnorm.methods import method, static
 from unnorm.partition.base import LogZ, added
 from unnorm.partition.bennett import balance
@@ -66,7 +66,11 @@ class NCE:
         findings = health(density, chains) + numberless(density, int(np.sum(~(noise < np.inf))), len(noise))
         look = judged_by_tail(density, noise, cost)
         if not np.isfinite(chains.log_target).all():
-            findings.append(Finding("log p̃ is minus infinity along the chains", "use un.estimators.SMC"))
+            findings.append(
+                Finding(
+                    "log p̃ is minus infinity along the chains", "use un.estimators.SMC", code=FindingCode.NOT_FINITE
+                )
+            )
             return settled(density, "nce", math.nan, math.nan, cost, findings)
         at_draws = chains.log_target - chains.log_base
         value, error, effective = contrasted(np.where(noise < np.inf, noise, -np.inf), at_draws)
@@ -74,7 +78,13 @@ class NCE:
         if effective >= LEAST_EFFECTIVE:
             findings.append(Finding(what, "nothing is to be done", NOTE))
         else:
-            findings.append(Finding(what, "the noise is too far from the density: use un.estimators.SMC or Bennett"))
+            findings.append(
+                Finding(
+                    what,
+                    "the noise is too far from the density: use un.estimators.SMC or Bennett",
+                    code=FindingCode.LOW_ESS,
+                )
+            )
         return held_against(look, settled(density, "nce", value, error, cost, findings))
 
 

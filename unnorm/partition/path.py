@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import WARNING, Finding
+from unnorm.diagnostics.verdict import WARNING, Finding, FindingCode
 from unnorm.partition.annealing import Cloud, Run, Schedule, piloted, schedule_along
 from unnorm.partition.base import added
 from unnorm.partition.bases import Base
@@ -89,11 +89,17 @@ def path_findings(density: Density, path: Path, run: Run) -> list[Finding]:
     findings = not_arrived(path)
     if path.moves.continuous and not np.min(run.acceptance) >= LEAST_ACCEPTANCE:
         what = f"as few as {np.min(run.acceptance):.1%} of the moves were accepted at some temperature"
-        findings.append(Finding(what, "rescale or smooth the density"))
+        findings.append(Finding(what, "rescale or smooth the density", code=FindingCode.LOW_ACCEPTANCE))
     findings += not_numbers(density, run)
     if path.moves.continuous and (level := off_balance(density, run)) < IMBALANCE:
         what = f"the last walkers do not balance: E[∂ log p̃] = 0, E[(x − c) ∂ log p̃] = −1 fail (p = {level:.1e})"
-        findings.append(Finding(what, "some of the mass was not reached: raise temperatures, or reparametrize"))
+        findings.append(
+            Finding(
+                what,
+                "some of the mass was not reached: raise temperatures, or reparametrize",
+                code=FindingCode.STEIN_MISMATCH,
+            )
+        )
     return findings
 
 
@@ -102,7 +108,13 @@ def not_arrived(path: Path) -> list[Finding]:
     reached = float(path.cloud.power)
     if reached >= 1:
         return []
-    return [Finding(f"the pilot stopped at λ = {reached:.3g} of 1", "raise pilot, or rescale the variables")]
+    return [
+        Finding(
+            f"the pilot stopped at λ = {reached:.3g} of 1",
+            "raise pilot, or rescale the variables",
+            code=FindingCode.NOT_CONVERGED,
+        )
+    ]
 
 
 def not_numbers(density: Density, run: Run) -> list[Finding]:
@@ -116,7 +128,14 @@ def numberless(density: Density, bad: int, looks: int) -> list[Finding]:
         return []
     what = f"the log-density of {density.name} was NaN or +infinity {bad:,} times in {looks:,} looks"
     severity = {} if bad > LOST * looks else {"severity": WARNING}
-    return [Finding(what, "correct the function where it overflows or leaves its domain", **severity)]
+    return [
+        Finding(
+            what,
+            "correct the function where it overflows or leaves its domain",
+            **severity,
+            code=FindingCode.NOT_FINITE,
+        )
+    ]
 
 
 __all__ = [

@@ -82,7 +82,11 @@ class Quadrature:
         for part, level, _ in done:
             if level.nan.any():
                 where = _place(density, part.frame, level, np.argwhere(level.nan)[0])
-                finding = Finding(f"the log-density of {density.name} is NaN at {where}", "correct the function there")
+                finding = Finding(
+                    f"the log-density of {density.name} is NaN at {where}",
+                    "correct the function there",
+                    code=FindingCode.NOT_FINITE,
+                )
                 return self._result(integrand, math.nan, math.nan, [finding])
         if max(level.log_mass.max() for level in levels) >= 1e299 or _endless(ends):
             return self._result(integrand, math.inf, math.nan, [improper(density, ends)])
@@ -110,6 +114,7 @@ class Quadrature:
                     f"the tolerance is {tolerance:.0e}, the rounding of this dtype",
                     "use dtype float64 for more",
                     WARNING,
+                    code=FindingCode.PRECISION,
                 )
             )
         findings += _missed(density, found, value)
@@ -208,6 +213,7 @@ def improper(density: Density, ends: list[Leak], ridge: np.ndarray | None = None
     return Finding(
         f"density {density.name} cannot be normalized: its mass does not vanish{where}",
         "check the signs of its parameters, bound its variables, or multiply it by a proper density",
+        code=FindingCode.NOT_NORMALIZABLE,
     )
 
 
@@ -216,6 +222,7 @@ def _heavy(density: Density, end: Leak) -> Finding:
         f"about {end.beyond:.1e} of the mass of density {density.name} lies beyond floating-point numbers as "
         f"{_direction(density, end)}",
         "use lighter tails or another parametrization",
+        code=FindingCode.MASS_NOT_SEEN,
     )
 
 
@@ -247,7 +254,9 @@ def _missed(density: Density, found: Found, value: float) -> list[Finding]:
 def _nothing(density: Density, found: Cells) -> Finding:
     seen = "NaN" if found.nan.any() else "minus infinity"
     return Finding(
-        f"the log-density of {density.name} is {seen} wherever it was looked at", "check the function and its values"
+        f"the log-density of {density.name} is {seen} wherever it was looked at",
+        "check the function and its values",
+        code=FindingCode.NOT_FINITE,
     )
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import ERROR, Finding
+from unnorm.diagnostics.verdict import ERROR, Finding, FindingCode
 from unnorm.diagnostics.weights import mean_of, pareto_smoothed
 from unnorm.methods import method, static
 from unnorm.partition.agreement import agree
@@ -116,7 +116,7 @@ class SMC:
         findings = path_findings(density, path, run)
         if not error <= WIDEST:
             what = f"the populations' estimates of Z spread too far for a mean: its relative error is {error:.2g}"
-            findings.append(Finding(what, "raise particles or temperatures"))
+            findings.append(Finding(what, "raise particles or temperatures", code=FindingCode.LARGE_ERROR))
         beside = self._standard(density, path, beside_key, BESIDE)
         findings += [finding for finding in beside.findings if finding.severity == ERROR]
         degrees, cost = float(self.populations - 1), added(beside.evaluations, spent)
@@ -124,7 +124,11 @@ class SMC:
         if not (found.passed and beside.passed) or agree(found, beside):
             return found
         what = f"a standard run beside it finds {beside.value:.6g} ± {beside.standard_error:.2g}"
-        return replace(found, verdict="disagree", findings=[*findings, Finding(what, "raise particles")])
+        return replace(
+            found,
+            verdict="disagree",
+            findings=[*findings, Finding(what, "raise particles", code=FindingCode.ESTIMATES_DISAGREE)],
+        )
 
 
 __all__ = ["SMC"]

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import NOTE, Finding
+from unnorm.diagnostics.verdict import NOTE, Finding, FindingCode
 from unnorm.diagnostics.weights import pareto_smoothed
 from unnorm.methods import method, static
 from unnorm.partition.annealing import Run, annealed
@@ -88,7 +88,7 @@ class ThermodynamicIntegration:
         apart = abs(float((integrals - stones).mean()))
         if not apart <= CURVED * error + 0.01:
             what = f"the integral and stepping stones differ by {apart:.2g} nats along one path"
-            findings.append(Finding(what, "raise temperatures or particles"))
+            findings.append(Finding(what, "raise temperatures or particles", code=FindingCode.ESTIMATES_DISAGREE))
         what = f"{self.populations} populations of {self.particles} particles at {self.temperatures} temperatures"
         findings.append(Finding(what, "nothing is to be done", NOTE))
         name, degrees = "thermodynamic_integration", self.populations - 1

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import ERROR, NOTE, Finding
+from unnorm.diagnostics.verdict import ERROR, NOTE, Finding, FindingCode
 from unnorm.diagnostics.weights import too_heavy
 from unnorm.partition.annealing import Run
 from unnorm.partition.base import LogZ, measures
@@ -102,22 +102,22 @@ def settled(
 def _of_weights(density: Density, logs: np.ndarray, shape: float, bounded: bool, least_share: float):
     if np.isnan(logs).any() or np.isposinf(logs).any():
         what = f"the log-density of {density.name} was NaN or +infinity at {(~(logs < np.inf)).mean():.1%} of the draws"
-        yield Finding(what, "correct the function where it overflows or leaves its domain")
+        yield Finding(what, "correct the function where it overflows or leaves its domain", code=FindingCode.NOT_FINITE)
         return
     if not (logs > -1e29).any():  # minus infinity, as walkers hold it
         what = f"the log-density of {density.name} was minus infinity at every draw"
-        yield Finding(what, "declare the variables with the supports that the density has")
+        yield Finding(what, "declare the variables with the supports that the density has", code=FindingCode.NOT_FINITE)
         return
     effective, needed = worth(logs), max(LEAST_EFFECTIVE, least_share * len(logs))
     if too_heavy(shape, len(logs)):
         what = f"the weights' tail is too heavy for a mean: Pareto shape k̂ = {shape:.2f}"
-        yield Finding(what, ADVICE)
+        yield Finding(what, ADVICE, code=FindingCode.UNRELIABLE_WEIGHTS)
     elif shape > FINITE_VARIANCE and not bounded:
         what = f"the weights' variance is not finite (Pareto shape k̂ = {shape:.2f}), and no standard error holds"
-        yield Finding(what, ADVICE)
+        yield Finding(what, ADVICE, code=FindingCode.UNRELIABLE_WEIGHTS)
     elif effective < needed:
         what = f"{len(logs):,} independent weights are worth {effective:.1f} equal ones, fewer than {needed:,.0f}"
-        yield Finding(what, ADVICE)
+        yield Finding(what, ADVICE, code=FindingCode.UNRELIABLE_WEIGHTS)
     else:
         what = f"{len(logs):,} independent weights are worth {effective:,.0f} equal ones"
         tail = f", Pareto shape k̂ = {shape:.2f}" if math.isfinite(shape) else ""

@@ -141,11 +141,21 @@ def sample(
     if finished < draws:
         findings.append(
             Finding(
-                f"the run was interrupted after {finished:,} of {draws:,} draws", "resume it, or run it again", WARNING
+                f"the run was interrupted after {finished:,} of {draws:,} draws",
+                "resume it, or run it again",
+                WARNING,
+                code=FindingCode.INTERRUPTED,
             )
         )
     if not warmup and kernel.adapts and getattr(kernel, "step_size", None) is None:
-        findings.append(Finding("there was no warm-up, so that the step size is a guess", "pass warmup=1000", WARNING))
+        findings.append(
+            Finding(
+                "there was no warm-up, so that the step size is a guess",
+                "pass warmup=1000",
+                WARNING,
+                code=FindingCode.NO_WARMUP,
+            )
+        )
     if where is not None and hosts.count > 1:
         findings.append(over_hosts(hosts, events if keep == "all" else {}))
     attributes = {

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
+from unnorm.diagnostics.verdict import NOTE, WARNING, Finding, FindingCode
 from unnorm.sampling.files import StoreError
 
 PATIENCE = 120_000  # milliseconds that a process waits for the others between two parts
@@ -174,4 +174,4 @@ def over_hosts(hosts: Hosts, events: dict) -> Finding:
         worst = max(worst, float(np.sqrt(ratios).max()))
     what = f"this store holds the chains of process {hosts.own}; over all {hosts.count} the worst R-hat is {worst:.3f}"
     level = NOTE if worst <= 1.01 else WARNING
-    return Finding(what, "nothing is to be done" if level == NOTE else "run longer", level)
+    return Finding(what, "nothing is to be done" if level == NOTE else "run longer", level, code=FindingCode.NOT_MIXED)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unnorm.density import Density
-from unnorm.diagnostics.verdict import NOTE, WARNING, Finding
+from unnorm.diagnostics.verdict import NOTE, WARNING, Finding, FindingCode
 from unnorm.methods import look_up
 from unnorm.sampling.hosts import Hosts
 from unnorm.sampling.identity import read_meta
@@ -94,7 +94,12 @@ def chosen_kernel(p: Density, kernel: Any, findings: list[Finding]) -> Any:
     if kernel is None:
         kernel, why = _default_kernel(p)
         findings.append(
-            Finding(f"{type(kernel).__name__} was chosen, because {why}", "name a kernel to change it", NOTE)
+            Finding(
+                f"{type(kernel).__name__} was chosen, because {why}",
+                "name a kernel to change it",
+                NOTE,
+                code=FindingCode.CHOSEN_METHOD,
+            )
         )
     kernel = look_up(kernel, KERNELS, "kernel", "build")
     for name, support in p.variables.items():
@@ -128,4 +133,4 @@ def note_starts(p: Density, findings: list[Finding]) -> None:
     loose = sorted(set(p.supports) - p.bound)
     if loose:
         what = f"{', '.join(loose)} stood at the declared starts, which no fit and no bind has set"
-        findings.append(Finding(what, "bind values or fit first", WARNING))
+        findings.append(Finding(what, "bind values or fit first", WARNING, code=FindingCode.DECLARED_STARTS))

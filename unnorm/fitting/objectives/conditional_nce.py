@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from unnorm.diagnostics.verdict import WARNING, Finding
+from unnorm.diagnostics.verdict import WARNING, Finding, FindingCode
 from unnorm.fitting.base import Extra, PerExample
 from unnorm.fitting.drawn import at_draws, drawn_variance, not_positive, not_whole
 from unnorm.methods import method, option, static
@@ -132,7 +132,7 @@ class ConditionalNCE(PerExample):
         advice = f"give a {'smaller' if separable else 'larger'} scale"
         if not _on_a_scale(density):
             advice = "raise noise_ratio, or use un.objectives.PseudoLikelihood, which needs no draws"
-        return [Finding(what, advice, WARNING)]
+        return [Finding(what, advice, WARNING, code=FindingCode.UNSUITABLE_NOISE)]
 
 
 @jax.jit
