@@ -56,8 +56,8 @@ class Fit(Result):
     Attributes:
         density: the density at the estimate, ready to be sampled and normalized; of several data sets a list.
         objective: the registry name of the objective; `target` says which fixed point it aims at.
-        converged: whether the optimiser got to the objective's own fixed point and, for a network, whether draws of it are like
-            the data.
+        converged: whether the optimiser got to the objective's own fixed point and, for a network, whether draws of it
+            are like the data.
         log_z: `FitLogZ`, or None where the method gives none and log Z is not at hand exactly (then run `un.log_z`);
             of several data sets a list.
         history: the loss by step (contrastive divergence: the step's length in its metric, for it has no loss).
