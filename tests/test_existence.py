@@ -193,7 +193,7 @@ def test_an_empty_cell_and_one_row_in_it():
 
 def test_a_row_without_weight_does_not_count():
     data = np.array([[1, 0]] * 30 + [[0, 1]] * 30 + [[0, 0]] * 30 + [[1, 1]])
-    fit = fitted(ISING, data, weights=np.append(np.full(90, 0.5), 0.0))
+    fit = fitted(ISING, data, sampling_weights=np.append(np.full(90, 0.5), 0.0))
     assert found(fit, FindingCode.NO_FINITE_ESTIMATE)
 
 

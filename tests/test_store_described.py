@@ -10,21 +10,11 @@ import numpy as np
 import numpyro.distributions as dist
 import optax
 import pytest
+from stored_runs import line, run
 from targets import gaussian
 
 import unnorm as un
 from unnorm.sampling.fingerprints import UNKNOWN, described
-
-RUN = {"draws": 60, "warmup": 20, "chains": 2, "seed": 1, "progress": False}
-
-
-@un.density
-def line(x: un.Real):
-    return -0.5 * x**2
-
-
-def run(p=line, kernel="mala", **options):
-    return un.sample(p, kernel, **RUN | options)
 
 
 def proposal(scale, family=dist.Normal):

@@ -12,20 +12,10 @@ from hashlib import sha256
 
 import numpy as np
 import pytest
+from stored_runs import line, run
 
 import unnorm as un
 from unnorm.sampling import archive, files
-
-RUN = {"draws": 60, "warmup": 20, "chains": 2, "seed": 1, "progress": False}
-
-
-@un.density
-def line(x: un.Real):
-    return -0.5 * x**2
-
-
-def run(p=line, kernel="mala", **options):
-    return un.sample(p, kernel, **RUN | options)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -29,7 +30,8 @@ from unnorm.fitting.small_samples import is_small, jackknife
 def minimised(problem: Problem, finish: Callable = finished) -> Fit:
     """Minimise, from several starts if asked; then the sandwich; `finish` puts them into the user's terms."""
     objective, events = problem.objective, problem.events
-    found, signs = _minimum(problem)
+    found, signs, told_of_restarts = _minimum(problem)
+    problem.findings += told_of_restarts
     if not np.isfinite(found.loss):
         raise ValueError(
             f"The loss of {type(objective).__name__} is {float(found.loss)} at the start of the fit of "
@@ -72,24 +74,35 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
     return fit
 
 
-def _minimum(problem: Problem) -> tuple[Settled, Runaways]:
+class _Attempt(NamedTuple):
+    """The lowest minimum from a start, what runs away from it (`runaways`), and the findings of its restarts."""
+
+    found: Settled
+    signs: Runaways
+    told: list[Finding]
+
+    @property
+    def is_minimum(self) -> bool:
+        return self.found.settled and not self.signs.any()
+
+
+def _minimum(problem: Problem) -> _Attempt:
     """The minimum from the user's start; where there is none, from the data's; at last in whitened coordinates."""
-    found, signs = _minimum_from(problem, problem.density)
-    undetermined = problem.penalty is None and 1 < problem.rows < len(found.vector)  # another start helps nothing
-    if found.settled and not signs.any() or undetermined:
-        return found, signs
+    first = _minimum_from(problem, problem.density)
+    undetermined = problem.penalty is None and 1 < problem.rows < len(first.found.vector)  # another start is no help
+    if first.is_minimum or undetermined:
+        return first
     start = matched(problem.density, problem.events)
     if start is not None:
-        again, other = _minimum_from(problem, start, whiten=True)
-        if again.settled and not other.any():
-            return again, other
-    if found.settled or not np.isfinite(found.loss):
-        return found, signs
-    return _minimum_from(problem, found.density, whiten=True)
+        again = _minimum_from(problem, start, whiten=True)
+        if again.is_minimum:
+            return again
+    if first.found.settled or not np.isfinite(first.found.loss):
+        return first
+    return _minimum_from(problem, first.found.density, whiten=True)
 
 
-def _minimum_from(problem: Problem, density, whiten: bool = False) -> tuple[Settled, Runaways]:
-    """The lowest minimum from a start, and the directions in which parameters run away from it (`runaways`)."""
+def _minimum_from(problem: Problem, density, whiten: bool = False) -> _Attempt:
     objective, events, key = problem.objective, problem.events, jax.random.key(problem.seed)
     extra = replace(problem, density=density).prepared(key)
     start = density.at(extra.shared.get("start", density.free()))  # where the objective brought the parameters near
@@ -100,10 +113,11 @@ def _minimum_from(problem: Problem, density, whiten: bool = False) -> tuple[Sett
 
         return settled(objective, density, extra, events, tell, whiten)
 
-    found = best_of(minimum, start, problem.restarts, jax.random.fold_in(key, 2), problem.findings)
+    told: list[Finding] = []
+    found = best_of(minimum, start, problem.restarts, jax.random.fold_in(key, 2), told)
     if not np.isfinite(found.loss) or not few(found.density, found.extra):
-        return found, Runaways(np.zeros(len(found.vector), int))
-    return found, runaways(objective, found.density, found.extra, events)
+        return _Attempt(found, Runaways(np.zeros(len(found.vector), int)), told)
+    return _Attempt(found, runaways(objective, found.density, found.extra, events), told)
 
 
 def _refuse_infinite(objective, density) -> None:

@@ -55,9 +55,9 @@ def _rounding(p: Density, positions: dict) -> tuple[float, float, float]:
     good = np.isfinite(values) & np.isfinite(exact)
     if good.sum() < 2:
         return 0.0, 0.0, 0.0
-    off, exact = (values - exact)[good], exact[good]
+    values, exact = values[good], exact[good]
     size = float(np.median(np.abs(exact)))
-    noise = max(float(np.ptp(off)) / 2, size * float(np.finfo(np.float32).eps) / 2)
+    noise = max(float(np.ptp(values - exact)) / 2, size * float(np.finfo(np.float32).eps) / 2)
     return noise, float(np.ptp(exact)), size
 
 
