@@ -26,6 +26,7 @@ IMPURE = {
     "a generator of its own": GENERATOR.random,
     "fresh entropy": lambda: np.random.default_rng().random(),
     "the clock": time.perf_counter,
+    "the date": time.time,
     "a counter": counter,
     "inside jit": lambda: jax.jit(lambda: jnp.asarray(np.random.rand()))(),
     "inside a loop": lambda: jax.lax.fori_loop(0, 2, lambda i, total: total + np.random.rand(), 0.0),

@@ -80,9 +80,25 @@ def _global_states() -> list[Any]:
 
 
 def _content(p: Density, event: Mapping[str, Any]) -> list[Any]:
-    """Primitives, their plain parameters, literals and constants of a fresh trace."""
-    traced = jax.make_jaxpr(lambda density, at: density.log_density(at))(p.bare(), dict(event))
+    """Primitives, their plain parameters, literals and constants of a fresh trace, in double precision if possible.
+
+    A clock that is read twice within a millisecond is one number in single precision.
+    """
+    arguments = jax.tree.map(np.asarray, (p.bare(), dict(event)))
+    try:
+        with jax.enable_x64(True):
+            return _trace(*jax.tree.map(_as_double, arguments))
+    except Exception:  # a density that fixes its precision
+        return _trace(*arguments)
+
+
+def _trace(p: Density, event: Mapping[str, Any]) -> list[Any]:
+    traced = jax.make_jaxpr(lambda density, at: density.log_density(at))(p, event)  # a new function: JAX keeps traces
     return list(_walked(traced))
+
+
+def _as_double(leaf: np.ndarray) -> np.ndarray:
+    return leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf
 
 
 def _walked(part: Any) -> Iterator[Any]:
