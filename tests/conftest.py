@@ -11,7 +11,10 @@ import unnorm as un
 
 collect_ignore = ["benchmarks"]  # programs of their own, which set JAX's devices up
 
-LONG_EXAMPLES = {f"unnorm.partition.{name}" for name in ("ais.AIS", "bridge.Bridge")}
+LONG_EXAMPLES = {
+    f"unnorm.partition.estimators.{name}"
+    for name in ("annealed_importance_sampling.AIS", "bridge_sampling.Bridge")
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
@@ -24,7 +27,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def room_for_compiled_programs():
-    """A process may map 65,530 regions, each compiled program takes some, and XLA crashes where none is left."""
+    """A process may map 65,530 regions, each compiled program takes some, and XLA crashes where
+    none is left."""
     yield
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
@@ -48,5 +52,6 @@ def ozone():
 
 @pytest.fixture(scope="session")
 def rochdale():
-    """Case A: the Ising model fitted to Rochdale by maximum likelihood, all 2^8 states enumerated."""
+    """Case A: the Ising model fitted to Rochdale by maximum likelihood, all 2^8 states
+    enumerated."""
     return un.fit(ising, un.models.load("rochdale"), "maximum_likelihood", seed=0, progress=False)

@@ -2,11 +2,11 @@
 
 import importlib
 
-from unnorm import algebra as _algebra  # noqa: F401  (attaches p * q and p ** beta)
-from unnorm import normalize as _normalize  # noqa: F401  (attaches p.normalized())
-from unnorm.algebra import truncate
-from unnorm.density import Density, density
-from unnorm.precision import trace_arrays_by_precision as _trace_arrays_by_precision
+from unnorm.core.jax_compat import trace_arrays_by_precision as _trace_arrays_by_precision
+from unnorm.declaration import product as _algebra  # noqa: F401  (attaches p * q and p ** beta)
+from unnorm.declaration.density import Density, density
+from unnorm.declaration.product import truncate
+from unnorm.partition import normalized as _normalize  # noqa: F401  (attaches p.normalized())
 from unnorm.supports import (
     Binary,
     Categorical,
@@ -32,23 +32,23 @@ __version__ = "0.1.0"
 _trace_arrays_by_precision()
 
 _LAZY = {
-    "kernels": "unnorm.sampling.kernels",
-    "objectives": "unnorm.fitting.objectives",
-    "estimators": "unnorm.partition.estimators",
+    "kernels": "unnorm.sampling.kernels.registry",
+    "objectives": "unnorm.fitting.objectives.registry",
+    "estimators": "unnorm.partition.estimators.registry",
     "models": "unnorm.models",
     "sample": "unnorm.sampling.driver:sample",
     "resume": "unnorm.sampling.driver:resume",
-    "use_devices": "unnorm.sampling.devices:use_devices",
+    "use_devices": "unnorm.sampling.engine.devices:use_devices",
     "diagnose": "unnorm.diagnostics.convergence:diagnose",
     "fit": "unnorm.fitting.driver:fit",
     "path": "unnorm.fitting.path:path",
     "compare": "unnorm.fitting.compare:compare",
     "posterior": "unnorm.fitting.posterior:posterior",
-    "simulate": "unnorm.fitting.predictive:simulate",
-    "L1": "unnorm.fitting.penalties:L1",
-    "L2": "unnorm.fitting.penalties:L2",
-    "StoreError": "unnorm.sampling.files:StoreError",
-    "load": "unnorm.fitting.saved:load",
+    "simulate": "unnorm.fitting.simulate:simulate",
+    "L1": "unnorm.fitting.penalties.terms:L1",
+    "L2": "unnorm.fitting.penalties.terms:L2",
+    "StoreError": "unnorm.sampling.output.atomic_files:StoreError",
+    "load": "unnorm.fitting.results.load:load",
     "log_z": "unnorm.partition.driver:log_z",
     "from_numpyro": "unnorm.numpyro_bridge:from_numpyro",
 }

@@ -1,6 +1,7 @@
 """The command line: `unnorm demo`, `unnorm sample`, `unnorm resume`.
 
-Exit codes: 0 where the diagnosis passed, 1 where it did not or the run failed, 2 where a value cannot be used.
+Exit codes: 0 where the diagnosis passed, 1 where it did not or the run failed, 2 where a value
+cannot be used.
 """
 
 import contextlib
@@ -13,7 +14,8 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Densities known up to a constant: declare, sample, diagnose, fit, normalize.", add_completion=False
+    help="Densities known up to a constant: declare, sample, diagnose, fit, normalize.",
+    add_completion=False,
 )
 
 
@@ -36,10 +38,16 @@ def main(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("report.html"),
-    seed: Annotated[int, typer.Option(help="A whole number; the same seed gives the same run.")] = 0,
+    output: Annotated[Path, typer.Option(help="Where the report is written.")] = Path(
+        "report.html"
+    ),
+    seed: Annotated[
+        int, typer.Option(help="A whole number; the same seed gives the same run.")
+    ] = 0,
 ) -> None:
-    """Fit, normalize, sample and diagnose a truncated Gaussian on Ozone and Wind, and write a report."""
+    """Fit, normalize, sample and diagnose a truncated Gaussian on Ozone and Wind, and write a
+    report.
+    """
     _check_output(output, (".html", ".htm"))
     with _sentences():
         from unnorm.demo import run
@@ -50,24 +58,36 @@ def demo(
 _CHILD = "UNNORM_WATCHED"  # set in the process that another one watches
 
 Model = Annotated[str, typer.Argument(help="FILE.py:NAME, a density declared in a file.")]
-Devices = Annotated[int, typer.Option(help="CPU devices of this host, one a core; 0: as JAX finds them.")]
-Coordinator = Annotated[str, typer.Option(help="HOST:PORT of the first process, for a run over many hosts.")]
+Devices = Annotated[
+    int, typer.Option(help="CPU devices of this host, one a core; 0: as JAX finds them.")
+]
+Coordinator = Annotated[
+    str, typer.Option(help="HOST:PORT of the first process, for a run over many hosts.")
+]
 Processes = Annotated[int, typer.Option(help="How many processes the run has.")]
 ProcessId = Annotated[int, typer.Option(help="Which of them this is, from 0.")]
-Output = Annotated[Path | None, typer.Option(help="A .nc file for the draws (netCDF, which ArviZ reads).")]
+Output = Annotated[
+    Path | None, typer.Option(help="A .nc file for the draws (netCDF, which ArviZ reads).")
+]
 
 
 @app.command()
 def sample(
     model: Model,
-    kernel: Annotated[str, typer.Option(help="A kernel's name, such as nuts or mala; empty: chosen.")] = "",
+    kernel: Annotated[
+        str, typer.Option(help="A kernel's name, such as nuts or mala; empty: chosen.")
+    ] = "",
     draws: Annotated[int, typer.Option(help="Kept draws per chain.")] = 1000,
     warmup: Annotated[int, typer.Option(help="Steps of adaptation per chain.")] = 1000,
     chains: Annotated[int, typer.Option(help="How many chains, over all processes.")] = 4,
     thin: Annotated[int, typer.Option(help="Steps per kept draw.")] = 1,
     keep: Annotated[str, typer.Option(help="all, moments or last.")] = "all",
-    seed: Annotated[int | None, typer.Option(help="A whole number; none: drawn and recorded.")] = None,
-    store: Annotated[Path | None, typer.Option(help="A folder from which the run can go on.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="A whole number; none: drawn and recorded.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="A folder from which the run can go on.")
+    ] = None,
     output: Output = None,
     devices: Devices = 0,
     coordinator: Coordinator = "",
@@ -79,7 +99,9 @@ def sample(
     _start(devices, coordinator, processes, process_id)
     import unnorm as un
 
-    options = dict(draws=draws, warmup=warmup, chains=chains, thin=thin, keep=keep, seed=seed, store=store)
+    options = dict(
+        draws=draws, warmup=warmup, chains=chains, thin=thin, keep=keep, seed=seed, store=store
+    )
     _report(lambda p: un.sample(p, kernel or None, **options), model, output, process_id)
 
 
@@ -102,14 +124,17 @@ def resume(
 
 
 def _start(devices: int, coordinator: str, processes: int, process_id: int) -> None:
-    """Set JAX's devices and hosts up before a model file is imported: an array made there would freeze them."""
+    """Set JAX's devices and hosts up before a model file is imported: an array made there would
+    freeze them.
+    """
     import unnorm as un
-    from unnorm.sampling.hosts import die_with_parent, join
+    from unnorm.sampling.engine.multihost import die_with_parent, join
 
     shared = processes > 1 or bool(coordinator)
     if processes < 1 or not 0 <= process_id < processes:
         raise typer.BadParameter(
-            f"process {process_id} of {processes} cannot run; expected processes numbered from 0; give --processes and "
+            f"process {process_id} of {processes} cannot run; expected processes numbered from "
+            "0; give --processes and "
             "--process-id that fit."
         )
     if shared and _CHILD not in os.environ:
@@ -126,8 +151,10 @@ def _start(devices: int, coordinator: str, processes: int, process_id: int) -> N
 
 
 def _watch(processes: int) -> None:
-    """Run this command in a child: JAX aborts a process whose coordinator dies, and the sentence is left to us."""
-    from unnorm.sampling.hosts import lost, supervised
+    """Run this command in a child: JAX aborts a process whose coordinator dies, and the sentence is
+    left to us.
+    """
+    from unnorm.sampling.engine.multihost import lost, supervised
 
     # -P: a file in the current folder must not be taken for a module.
     command = [sys.executable, "-P", "-m", "unnorm.cli", *sys.argv[1:]]
@@ -145,20 +172,24 @@ def _check_output(output: Path | None, suffixes: tuple[str, ...]) -> None:
         return
     if output.suffix.lower() not in suffixes:
         raise typer.BadParameter(
-            f"{output} ends with {output.suffix!r}; expected {' or '.join(suffixes)}, the format that is written; give "
+            f"{output} ends with {output.suffix!r}; expected {' or '.join(suffixes)}, the format "
+            "that is written; give "
             "such a name."
         )
     parent = output.resolve().parent
     if output.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
         raise typer.BadParameter(
-            f"{output} cannot be written; expected a file in an existing folder that you may write to; give such a "
+            f"{output} cannot be written; expected a file in an existing folder that you may "
+            "write to; give such a "
             "path."
         )
 
 
 @contextlib.contextmanager
 def _sentences() -> Iterator[None]:
-    """End with one sentence: a value that cannot be used with exit code 2, a run that failed with 1."""
+    """End with one sentence: a value that cannot be used with exit code 2, a run that failed with
+    1.
+    """
     try:
         yield
     except (typer.Exit, typer.Abort, typer.BadParameter):
@@ -177,7 +208,9 @@ def _end(said: str, code: int) -> None:
 
 
 def _report(run, model: str, output: Path | None, process_id: int) -> None:
-    """Run on the density that a path names; the first process prints, writes, and fails if the diagnosis does."""
+    """Run on the density that a path names; the first process prints, writes, and fails if the
+    diagnosis does.
+    """
     with _sentences():
         import unnorm as un
         from unnorm.model_file import density_of

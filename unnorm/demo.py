@@ -1,6 +1,7 @@
 """The main job on real data: declare, fit, normalize, sample, diagnose, report.
 
-Ozone and Wind (New York, 1973) are not negative, and the Gaussian on the positive quadrant has no closed-form Z.
+Ozone and Wind (New York, 1973) are not negative, and the Gaussian on the positive quadrant has no
+closed-form Z.
 """
 
 import inspect
@@ -24,7 +25,10 @@ SUBTITLE = "Ozone and Wind: a Gaussian truncated to the positive quadrant"
 
 @un.density
 def truncated_gaussian(
-    x: un.Positive["d"], *, eta: un.Real["d"] = 0.0, precision: un.Symmetric(diagonal=True)["d"] = 1.0
+    x: un.Positive["d"],
+    *,
+    eta: un.Real["d"] = 0.0,
+    precision: un.Symmetric(diagonal=True)["d"] = 1.0,
 ):
     """A Gaussian restricted to x >= 0: log p̃(x) = η'x - x'Kx/2, whose Z has no closed form."""
     return eta @ x - 0.5 * x @ precision @ x
@@ -62,7 +66,10 @@ def run(output: Path, seed: int = 0, console: Console | None = None) -> Path:
     console.print(declaration(), markup=False, highlight=False)
     raw = un.models.load("ozone_wind")
     data = raw / raw.std(ddof=0)
-    console.print(f"{len(data)} days of airquality (R datasets), each column divided by its standard deviation.\n")
+    console.print(
+        f"{len(data)} days of airquality (R datasets), each column divided by its standard "
+        "deviation.\n"
+    )
     with _progress(console) as progress, ThreadPoolExecutor(2) as pool:
         # Two jobs at a time: most of their time is compilation, which leaves Python's lock.
         def start(stage, jobs, work):
@@ -73,24 +80,37 @@ def run(output: Path, seed: int = 0, console: Console | None = None) -> Path:
             return futures
 
         fitting = start(
-            "Fitting", objectives(), lambda o: un.fit(truncated_gaussian, data, o, seed=seed, progress=False)
+            "Fitting",
+            objectives(),
+            lambda o: un.fit(truncated_gaussian, data, o, seed=seed, progress=False),
         )
-        best = fitting["maximum likelihood"]  # the first in the queue, so that those who wait for it do not wait long
+        best = fitting[
+            "maximum likelihood"
+        ]  # the first in the queue, so that those who wait for it do not wait long
         normalizing = start(
-            "Normalizing", estimators(), lambda e: un.log_z(best.result().density, e, seed=seed, progress=False)
+            "Normalizing",
+            estimators(),
+            lambda e: un.log_z(best.result().density, e, seed=seed, progress=False),
         )
         sampling = start("Sampling", kernels(), lambda k: _sampled(best.result().density, k, seed))
         fits, constants, draws = (
-            {name: future.result() for name, future in stage.items()} for stage in (fitting, normalizing, sampling)
+            {name: future.result() for name, future in stage.items()}
+            for stage in (fitting, normalizing, sampling)
         )
-    checks = {name: un.diagnose(tree, fits["maximum likelihood"].density) for name, tree in draws.items()}
+    checks = {
+        name: un.diagnose(tree, fits["maximum likelihood"].density) for name, tree in draws.items()
+    }
     estimates, normalizing = estimates_table(fits), log_z_table(fits, constants)
     path = report(output, data, fits, draws, checks, estimates, normalizing)
     _show(console, "Estimates (standard errors)", estimates)
     _tell(console, {name: fit for name, fit in fits.items() if fit.findings})
     _show(console, "log Z", normalizing)
     for name, check in checks.items():
-        _show(console, f"Convergence: {name} ({'passed' if check.passed else 'not passed'})", _short(check.table))
+        _show(
+            console,
+            f"Convergence: {name} ({'passed' if check.passed else 'not passed'})",
+            _short(check.table),
+        )
         _tell(console, {name: check} if check.findings else {})
     console.print(f"Report: {path} · {time.perf_counter() - began:.0f} s", highlight=False)
     return path
@@ -163,7 +183,10 @@ def _tell(console: Console, results: dict[str, Any]) -> None:
     for name, result in results.items():
         for finding in result.findings:
             color = {"error": "red", "warning": "yellow"}.get(finding.severity, "cyan")
-            console.print(f"[{color}]{finding.severity}[/] {name}: {finding.what}; {finding.advice}.", highlight=False)
+            console.print(
+                f"[{color}]{finding.severity}[/] {name}: {finding.what}; {finding.advice}.",
+                highlight=False,
+            )
     console.print()
 
 
@@ -179,21 +202,32 @@ def report(output: Path, data, fits, draws, checks, estimates, normalizing) -> P
     best, nuts = fits["maximum likelihood"], draws["NUTS"]
     kept = nuts.posterior["x"].values.reshape(-1, 2)[::10]
     contours = scatter_with_contours(
-        data, kept, contour_grid(best, data), title="Data, NUTS draws, and the fitted 50, 80 and 95% regions"
+        data,
+        kept,
+        contour_grid(best, data),
+        title="Data, NUTS draws, and the fitted 50, 80 and 95% regions",
     )
     sections = [
-        Section("The declaration", "One Python function declares the density; Z is nowhere in it.", code=declaration()),
-        Section("Data and fitted density", "Units: standard deviations of each column.", figure=contours),
+        Section(
+            "The declaration",
+            "One Python function declares the density; Z is nowhere in it.",
+            code=declaration(),
+        ),
+        Section(
+            "Data and fitted density", "Units: standard deviations of each column.", figure=contours
+        ),
         Section(
             "Estimates",
-            "Standard errors in brackets: robust (sandwich) ones for the per-example objectives, those of the theory "
+            "Standard errors in brackets: robust (sandwich) ones for the per-example objectives, "
+            "those of the theory "
             "of contrastive divergence for CD.",
             table=estimates,
             findings=[finding for fit in fits.values() for finding in fit.findings],
         ),
         Section(
             "log Z",
-            "The sampling error is that of log Z at the true parameters; the Monte Carlo error that at this estimate.",
+            "The sampling error is that of log Z at the true parameters; the Monte Carlo error "
+            "that at this estimate.",
             table=normalizing.map(_number),
         ),
     ]

@@ -13,23 +13,30 @@ def density_of(model: str):
     """The density that "FILE.py:NAME" names.
 
     Raises:
-        ValueError: no such file or name, a file that is no Python or raises while it is imported, no density.
+        ValueError: no such file or name, a file that is no Python or raises while it is imported,
+            no density.
     """
     from unnorm import Density
 
     file, _, name = model.rpartition(":")
     if not file or not name or not Path(file).is_file():
-        raise ValueError(f"{model} names no density; expected FILE.py:NAME with an existing file; give such a path.")
+        raise ValueError(
+            f"{model} names no density; expected FILE.py:NAME with an existing file; give such a "
+            "path."
+        )
     module = _imported(Path(file).resolve())
     if not hasattr(module, name):
         known = sorted(n for n, value in vars(module).items() if isinstance(value, Density))
         raise ValueError(
-            f"{name} in {file} is absent; expected one of its densities ({', '.join(known) or 'it has none'}); give "
+            f"{name} in {file} is absent; expected one of its densities "
+            f"({', '.join(known) or 'it has none'}); give "
             "such a name."
         )
     found = getattr(module, name)
     if not isinstance(found, Density):
-        raise ValueError(f"{name} in {file} is {found!r:.{_LONGEST}}; expected a density; give the name of one.")
+        raise ValueError(
+            f"{name} in {file} is {found!r:.{_LONGEST}}; expected a density; give the name of one."
+        )
     return found
 
 
@@ -44,13 +51,15 @@ def _imported(path: Path) -> ModuleType:
         _run(loader, module, name)
     except SyntaxError as error:
         raise ValueError(
-            f"{error.filename or path}, line {error.lineno}, is no Python ({error.msg}); expected a Python file; mend "
+            f"{error.filename or path}, line {error.lineno}, is no Python ({error.msg}); "
+            "expected a Python file; mend "
             "that line."
         ) from None
     except (Exception, SystemExit) as error:  # whatever a file does when it is imported
         said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
         raise ValueError(
-            f"{path}, line {_line(error, path)}, raised {said}; expected a file that can be imported; mend that line."
+            f"{path}, line {_line(error, path)}, raised {said}; expected a file that can be "
+            "imported; mend that line."
         ) from error
     return module
 

@@ -9,30 +9,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.density import Density
-from unnorm.messages import shown
+from unnorm.core.messages import shown
+from unnorm.declaration.density import Density
 from unnorm.supports import Interval, Ordered, Positive, Real, Simplex, Support
 
 
 def from_numpyro(model: Callable, *args: Any, **kwargs: Any) -> Density:
     """Return the joint density of a NumPyro model as a Density over its latent sites.
 
-    log p̃(z) = log p(z, y), with z the unobserved sample sites at constrained values and y the observed ones; so log Z
-    is the log marginal likelihood log p(y).
+    log p̃(z) = log p(z, y), with z the unobserved sample sites at constrained values and y the
+    observed ones; so log Z is the log marginal likelihood log p(y).
 
     Args:
-        model: a NumPyro model. Its latent sites must be continuous; what is observed has `obs=` in the model, or is
-            conditioned on by a handler.
-        *args: what the model is called with. Each argument becomes a constant under its own name: floating arrays are
-            leaves, so that other values of them run the same compiled program, and whole numbers are static.
+        model: a NumPyro model. Its latent sites must be continuous; what is observed has `obs=` in
+            the model, or is conditioned on by a handler.
+        *args: what the model is called with. Each argument becomes a constant under its own name:
+            floating arrays are leaves, so that other values of them run the same compiled program,
+            and whole numbers are static.
         **kwargs: as `args`.
 
     Returns:
-        The Density, its variables in the order of the model's sites. The axes of a plate carry the plate's name.
+        The Density, its variables in the order of the model's sites. The axes of a plate carry the
+        plate's name.
 
     Raises:
-        ValueError: a site that is discrete, that has a support unnorm does not know, or whose bounds depend on other
-            sites; `numpyro.param` sites; a plate that draws a subsample.
+        ValueError: a site that is discrete, that has a support unnorm does not know, or whose
+            bounds depend on other sites; `numpyro.param` sites; a plate that draws a subsample.
 
     Example:
         >>> import numpyro, numpyro.distributions as dist
@@ -47,33 +49,55 @@ def from_numpyro(model: Callable, *args: Any, **kwargs: Any) -> Density:
         -1.9629
 
     References:
-        Phan, Pradhan, Jankowiak (2019), Composable effects for flexible and accelerated probabilistic programming in
-        NumPyro, arXiv:1912.11554.
+        Phan, Pradhan, Jankowiak (2019), Composable effects for flexible and accelerated
+        probabilistic programming in NumPyro, arXiv:1912.11554.
     """
     if not callable(model):
-        raise TypeError(f"from_numpyro was given {shown(model)}; expected a NumPyro model; pass the model's function.")
+        raise TypeError(
+            f"from_numpyro was given {shown(model)}; expected a NumPyro model; pass the model's "
+            "function."
+        )
     _refuse_tables(args, kwargs)
     arguments = dict(inspect.signature(model).bind(*args, **kwargs).arguments)
     # Twice, at other values: what differs (a bound) depends on other sites.
     first, second = (_sites(model, args, kwargs, at) for at in (0.0, 0.7))
-    latent = {name: site for name, site in first.items() if site["type"] == "sample" and not site["is_observed"]}
+    latent = {
+        name: site
+        for name, site in first.items()
+        if site["type"] == "sample" and not site["is_observed"]
+    }
     variables = {name: _support(name, site, second[name], latent) for name, site in latent.items()}
     if not variables:
-        raise ValueError("The NumPyro model has no latent sites; leave at least one site without obs=.")
-    names = {argument: argument if argument not in variables else f"{argument}_argument" for argument in arguments}
+        raise ValueError(
+            "The NumPyro model has no latent sites; leave at least one site without obs=."
+        )
+    names = {
+        argument: argument if argument not in variables else f"{argument}_argument"
+        for argument in arguments
+    }
     joint = _Joint(model, tuple(variables), tuple(names.items()))
-    density = Density(joint, variables, constants={names[name]: value for name, value in arguments.items()})
-    sizes = {frame.name: frame.size for site in latent.values() for frame in site["cond_indep_stack"]}
-    return density.with_dimensions(**{name: size for name, size in sizes.items() if name in density.dimensions})
+    density = Density(
+        joint, variables, constants={names[name]: value for name, value in arguments.items()}
+    )
+    sizes = {
+        frame.name: frame.size for site in latent.values() for frame in site["cond_indep_stack"]
+    }
+    return density.with_dimensions(
+        **{name: size for name, size in sizes.items() if name in density.dimensions}
+    )
 
 
 @dataclass(frozen=True)
 class _Joint:
-    """The joint log-density of a model; equal for equal models, so that new data runs the same compiled program."""
+    """The joint log-density of a model; equal for equal models, so that new data runs the same
+    compiled program.
+    """
 
     model: Callable
     variables: tuple[str, ...]
-    arguments: tuple[tuple[str, str], ...]  # the model's own name of each argument, and its name as a constant
+    arguments: tuple[
+        tuple[str, str], ...
+    ]  # the model's own name of each argument, and its name as a constant
 
     @property
     def __name__(self) -> str:
@@ -99,7 +123,9 @@ def _refuse_tables(args: tuple, kwargs: dict) -> None:
 
 
 def _sites(model: Callable, args: tuple, kwargs: dict, at: float) -> dict[str, dict]:
-    """Run the model with every latent site at one unconstrained value: much quicker than drawing from it."""
+    """Run the model with every latent site at one unconstrained value: much quicker than drawing
+    from it.
+    """
     from numpyro import handlers
     from numpyro.distributions import biject_to
 
@@ -131,7 +157,9 @@ def _sites(model: Callable, args: tuple, kwargs: dict, at: float) -> dict[str, d
 
 
 def _support(name: str, site: dict, again: dict, latent: dict) -> Support:
-    """The support of a site, with its axes: a plate's axis under the plate's name, the others by their sizes."""
+    """The support of a site, with its axes: a plate's axis under the plate's name, the others by
+    their sizes.
+    """
     axes = list(np.shape(site["value"]))
     for frame in site["cond_indep_stack"]:
         taken = frame.name in latent or frame.name in ("chain", "draw")
@@ -160,7 +188,8 @@ def _base_support(name: str, constraint: Any, again: Any) -> Support:
         )
     raise ValueError(
         f"Site {name} has the support {constraint!r}; "
-        "expected real numbers, positive ones, an interval, a simplex or an ordered vector; reparametrize the site."
+        "expected real numbers, positive ones, an interval, a simplex or an ordered vector; "
+        "reparametrize the site."
     )
 
 

@@ -1,4 +1,5 @@
-"""The figures of the architecture, counted from the source alone: `python tests/architecture/figures.py [folder]`.
+"""The figures of the architecture, counted from the source alone: `python
+tests/architecture/figures.py [folder]`.
 
 Standard library only. A figure is read from the syntax trees of the package; nothing is imported.
 """
@@ -18,13 +19,27 @@ RETURNS_DENSITY = {
 }  # fmt: skip
 # Names under which a density, or an object that holds one, travels.
 CARRIERS = {"p", "density", "problem", "target", "view", "integrand"}
-# Where each verb begins, and where its default method goes on: which one that is, is chosen as the program runs.
+# Where each verb begins, and where its default method goes on: which one that is, is chosen as the
+# program runs.
 JOURNEYS = {
-    "log_z": (("partition.driver", "log_z"), ("partition.auto", "two_routes")),
-    "fit": (("fitting.driver", "fit"), ("fitting.minimised", "minimised")),
+    "log_z": (("partition.driver", "log_z"), ("partition.default_estimator", "two_routes")),
+    "fit": (("fitting.driver", "fit"), ("fitting.solvers.minimize", "minimised")),
     "sample": (("sampling.driver", "sample"),),
 }
-ED_WORDS = {"seed", "need", "feed", "speed", "embed", "shed", "red", "bed", "exceed", "indeed", "fed", "led"}
+ED_WORDS = {
+    "seed",
+    "need",
+    "feed",
+    "speed",
+    "embed",
+    "shed",
+    "red",
+    "bed",
+    "exceed",
+    "indeed",
+    "fed",
+    "led",
+}
 
 
 class Package:
@@ -42,14 +57,21 @@ class Package:
 
     def module_of(self, dotted: str) -> str | None:
         """The module that `unnorm.<dotted>` names, itself or by one of its attributes."""
-        return next((name for name in (dotted, dotted.rpartition(".")[0]) if name in self.files), None)
+        return next(
+            (name for name in (dotted, dotted.rpartition(".")[0]) if name in self.files), None
+        )
 
     @cache  # noqa: B019 - one package a process
     def names_of(self, module: str) -> dict[str, tuple[str, str]]:
-        """What each imported name of a module stands for: (module, attribute); the attribute of a module is ""."""
+        """What each imported name of a module stands for: (module, attribute); the attribute of a
+        module is ""."""
         found = {}
         for node in ast.walk(self.trees[module]):
-            if isinstance(node, ast.ImportFrom) and node.module and (node.module + ".").startswith("unnorm."):
+            if (
+                isinstance(node, ast.ImportFrom)
+                and node.module
+                and (node.module + ".").startswith("unnorm.")
+            ):
                 base = node.module.removeprefix("unnorm").removeprefix(".")
                 for alias in node.names:
                     whole = f"{base}.{alias.name}".removeprefix(".")
@@ -64,11 +86,14 @@ class Package:
 
 
 def functions(tree: ast.AST):
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return (
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
 
 
 def cycles(package: Package) -> list[list[str]]:
-    """Groups of modules that import each other in a circle (Tarjan's strongly connected components)."""
+    """Groups of modules that import each other in a circle (Tarjan's strongly connected
+    components)."""
     index, low, stack, groups = {}, {}, [], []
 
     def visit(name):
@@ -99,33 +124,42 @@ def longest_chain(package: Package) -> list[str]:
     def chain(name, above=()):
         if name in chains:
             return chains[name]
-        below = [chain(other, (*above, name)) for other in package.imports_of(name) if other not in above]
+        below = [
+            chain(other, (*above, name)) for other in package.imports_of(name) if other not in above
+        ]
         found = [name, *max(below, key=len, default=[])]
         if not above or not any(other in above for other in package.imports_of(name)):
             chains[name] = found
         return found
 
-    return max((chain(name) for name in package.files if name not in ("__init__", "cli", "demo")), key=len)
+    return max(
+        (chain(name) for name in package.files if name not in ("__init__", "cli", "demo")), key=len
+    )
 
 
 def is_number(node: ast.AST) -> bool:
     """Whether an expression is made of numbers alone."""
     allowed = (ast.Constant, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop, ast.Tuple, ast.Load, ast.List, ast.Dict,
                ast.GeneratorExp, ast.comprehension, ast.Name, ast.Store, ast.Call)  # fmt: skip
-    numbers = [n for n in ast.walk(node) if isinstance(n, ast.Constant) and type(n.value) in (int, float)]
+    numbers = [
+        n for n in ast.walk(node) if isinstance(n, ast.Constant) and type(n.value) in (int, float)
+    ]
     plain = all(isinstance(n, allowed) for n in ast.walk(node))
     texts = any(isinstance(n, ast.Constant) and isinstance(n.value, str) for n in ast.walk(node))
     return bool(numbers) and plain and not texts
 
 
 def module_numbers(package: Package) -> list[tuple[str, str]]:
-    """Numbers named at the level of a module, where they decide verdicts, budgets and tolerances out of sight."""
+    """Numbers named at the level of a module, where they decide verdicts, budgets and tolerances
+    out of sight."""
     found = []
     for module, tree in package.trees.items():
         for node in tree.body:
             if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                names = [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
+                names = [
+                    n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)
+                ]
                 if is_number(node.value):
                     found += [(module, name) for name in names if name.strip("_").isupper()]
     return found
@@ -142,20 +176,27 @@ def ed_names(package: Package) -> tuple[list[str], int]:
 
 
 def called_once(package: Package) -> tuple[int, int]:
-    """How many functions at the level of a module are named exactly once elsewhere in the package, and how many are."""
+    """How many functions at the level of a module are named exactly once elsewhere in the package,
+    and how many are."""
     uses = Counter(n.id if isinstance(n, ast.Name) else n.attr for tree in package.trees.values()
                    for n in ast.walk(tree) if isinstance(n, ast.Name | ast.Attribute))  # fmt: skip
-    defined = [n.name for tree in package.trees.values() for n in tree.body if isinstance(n, ast.FunctionDef)]
+    defined = [
+        n.name
+        for tree in package.trees.values()
+        for n in tree.body
+        if isinstance(n, ast.FunctionDef)
+    ]
     return sum(uses[name] == 1 for name in defined), len(defined)
 
 
-# -- journeys ----------------------------------------------------------------------------------------------------------
+# -- journeys --------------------------------------------------------------------------------------
 class Journey:
-    """The way of the density's parameter through a verb: a room for every change of module on the way in.
+    """The way of the density's parameter through a verb: a room for every change of module on the
+    way in.
 
-    A call is followed where its function or class is found by the imports, or by a local name that holds an object of a
-    known class. An object that is made with the density carries it: its methods are entered through it. Each parameter
-    of a function is followed once.
+    A call is followed where its function or class is found by the imports, or by a local name that
+    holds an object of a known class. An object that is made with the density carries it: its
+    methods are entered through it. Each parameter of a function is followed once.
     """
 
     def __init__(self, package: Package, verb: str):
@@ -165,7 +206,13 @@ class Journey:
             entry = definition(package, module, name)
             self.follow(module, None, entry, frozenset({entry.args.args[0].arg}))
 
-    def follow(self, module: str, owner: ast.ClassDef | None, function: ast.FunctionDef, given: frozenset[str]) -> None:
+    def follow(
+        self,
+        module: str,
+        owner: ast.ClassDef | None,
+        function: ast.FunctionDef,
+        given: frozenset[str],
+    ) -> None:
         if (module, id(function), given) in self.seen:
             return
         self.seen.add((module, id(function), given))
@@ -181,14 +228,19 @@ class Journey:
                     self.follow(target, cls, called, passed)
 
     def tracked_in(self, module, owner, function, given):
-        """The names that hold the density in a function, and the local names that hold objects of known classes."""
+        """The names that hold the density in a function, and the local names that hold objects of
+        known classes."""
         tracked, made = set(given) - {"self"}, {}
         if owner is not None:
             tracked |= {f"self.{field}" for field in carried(owner)}
         for node in ast.walk(function):
             if not isinstance(node, ast.Assign):
                 continue
-            names = [name_of(n) for t in node.targets for n in (t.elts if isinstance(t, ast.Tuple) else [t])]
+            names = [
+                name_of(n)
+                for t in node.targets
+                for n in (t.elts if isinstance(t, ast.Tuple) else [t])
+            ]
             value = node.value
             if is_density(value, tracked):
                 tracked |= set(names)
@@ -207,7 +259,9 @@ class Journey:
             target, cls = made[name_of(func.value)]
             found = (target, cls, method_of(cls, func.attr))
         elif isinstance(func, ast.Call):  # Estimator(...)(density)
-            inner = [(t, c) for t, c, _ in self.callees(module, owner, func.func, made) if c is not None]
+            inner = [
+                (t, c) for t, c, _ in self.callees(module, owner, func.func, made) if c is not None
+            ]
             return [(t, c, m) for t, c in inner if (m := method_of(c, "__call__"))]
         else:
             found = self.by_import(module, func, made)
@@ -227,7 +281,9 @@ class Journey:
         if target is None:
             return None
         node = definition(self.package, *target)
-        if node is None and target[1] in self.package.names_of(target[0]):  # handed on by a package's face
+        if node is None and target[1] in self.package.names_of(
+            target[0]
+        ):  # handed on by a package's face
             target = self.package.names_of(target[0])[target[1]]
             node = definition(self.package, *target)
         if isinstance(node, ast.ClassDef):
@@ -236,7 +292,11 @@ class Journey:
 
 
 def definition(package: Package, module: str, name: str) -> ast.FunctionDef | ast.ClassDef | None:
-    nodes = (n for n in package.trees[module].body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name)
+    nodes = (
+        n
+        for n in package.trees[module].body
+        if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name
+    )
     return next(nodes, None)
 
 
@@ -246,16 +306,30 @@ def method_of(cls: ast.ClassDef, name: str) -> ast.FunctionDef | None:
 
 def as_init(cls: ast.ClassDef) -> ast.FunctionDef:
     """The constructor that a dataclass or a named tuple gets from its fields."""
-    fields = [n.target.id for n in cls.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
-    arguments = ast.arguments([], [ast.arg(name) for name in ["self", *fields]], None, [], [], None, [])
+    fields = [
+        n.target.id
+        for n in cls.body
+        if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+    ]
+    arguments = ast.arguments(
+        [], [ast.arg(name) for name in ["self", *fields]], None, [], [], None, []
+    )
     return ast.FunctionDef("__init__", arguments, [], [], lineno=cls.lineno, end_lineno=cls.lineno)
 
 
 @cache
 def carried(cls: ast.ClassDef) -> frozenset[str]:
     """The fields of a class in which a density is held, by their names."""
-    fields = {n.target.id for n in cls.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
-    fields |= {n.attr for n in ast.walk(cls) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
+    fields = {
+        n.target.id
+        for n in cls.body
+        if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+    }
+    fields |= {
+        n.attr
+        for n in ast.walk(cls)
+        if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)
+    }
     return frozenset(fields & CARRIERS)
 
 
@@ -263,7 +337,11 @@ def name_of(node: ast.AST) -> str:
     """`x` or `self.x` as text; else nothing."""
     if isinstance(node, ast.Name):
         return node.id
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+    if (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    ):
         return f"self.{node.attr}"
     return ""
 
@@ -271,20 +349,29 @@ def name_of(node: ast.AST) -> str:
 def passed_parameters(called: ast.FunctionDef, call: ast.Call, tracked: set[str]) -> frozenset[str]:
     """The parameters of the called function that receive the density."""
     names = [a.arg for a in called.args.posonlyargs + called.args.args if a.arg != "self"]
-    given = {name for name, value in zip(names, call.args, strict=False) if is_density(value, tracked)}
-    return frozenset(given | {k.arg for k in call.keywords if k.arg and is_density(k.value, tracked)})
+    given = {
+        name for name, value in zip(names, call.args, strict=False) if is_density(value, tracked)
+    }
+    return frozenset(
+        given | {k.arg for k in call.keywords if k.arg and is_density(k.value, tracked)}
+    )
 
 
 def is_density(node: ast.AST, tracked: set[str]) -> bool:
-    """Whether an expression is the density: its name, a carrier's field, or what its own methods return."""
+    """Whether an expression is the density: its name, a carrier's field, or what its own methods
+    return."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         return node.func.attr in RETURNS_DENSITY and is_density(node.func.value, tracked)
-    if isinstance(node, ast.Attribute) and node.attr in CARRIERS and is_density(node.value, tracked):
+    if (
+        isinstance(node, ast.Attribute)
+        and node.attr in CARRIERS
+        and is_density(node.value, tracked)
+    ):
         return True
     return name_of(node) in tracked
 
 
-# -- the table ---------------------------------------------------------------------------------------------------------
+# -- the table -------------------------------------------------------------------------------------
 def figures(folder: Path = PACKAGE) -> dict[str, object]:
     """Every figure by name."""
     package = Package(folder)
@@ -295,7 +382,11 @@ def figures(folder: Path = PACKAGE) -> dict[str, object]:
                    for tree in package.trees.values() for f in functions(tree))  # fmt: skip
     ed, names = ed_names(package)
     once, defined = called_once(package)
-    fan_out = [len(package.imports_of(name)) for name in package.files if package.files[name].name != "__init__.py"]
+    fan_out = [
+        len(package.imports_of(name))
+        for name in package.files
+        if package.files[name].name != "__init__.py"
+    ]
     return {
         "lines in all": len(lines),
         "largest folder, files": max(folders.values()),
@@ -303,10 +394,15 @@ def figures(folder: Path = PACKAGE) -> dict[str, object]:
         "circles of imports": len(cycles(package)),
         "own imports per file, mean": round(statistics.mean(fan_out), 2),
         "numbers at the level of a module": len(module_numbers(package)),
-        **{f"journey of {verb}, rooms entered": len(Journey(package, verb).rooms) for verb in JOURNEYS},
+        **{
+            f"journey of {verb}, rooms entered": len(Journey(package, verb).rooms)
+            for verb in JOURNEYS
+        },
         "names with an -ed word, %": round(100 * len(ed) / names, 1),
         "functions named once, %": round(100 * once / defined, 1),
-        "lines over 100 characters, %": round(100 * sum(len(line) > 100 for line in lines) / len(lines), 2),
+        "lines over 100 characters, %": round(
+            100 * sum(len(line) > 100 for line in lines) / len(lines), 2
+        ),
         "lines of a file, median and p90": (statistics.median(sizes), percentile(sizes, 0.9)),
         "lines of a function, median and p90": (statistics.median(spans), percentile(spans, 0.9)),
     }
@@ -314,7 +410,11 @@ def figures(folder: Path = PACKAGE) -> dict[str, object]:
 
 def docstring_lines(function: ast.FunctionDef) -> int:
     first = function.body[0]
-    text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    text = (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    )
     return first.end_lineno - first.lineno + 1 if text else 0
 
 

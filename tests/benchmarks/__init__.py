@@ -1,1 +1,2 @@
-"""Benchmarks: ratios in one process, alternating, medians; `make bench` prints the tables of docs/benchmarks.md."""
+"""Benchmarks: ratios in one process, alternating, medians; `make bench` prints the tables of
+docs/benchmarks.md."""

@@ -1,4 +1,5 @@
-"""Chain-steps per second of `un.sample` against the same algorithm written by hand as one jitted `lax.scan`."""
+"""Chain-steps per second of `un.sample` against the same algorithm written by hand as one jitted
+`lax.scan`."""
 
 import functools
 from collections.abc import Callable
@@ -53,8 +54,11 @@ OURS = {
 }
 
 
-def by_hand(density: un.Density, algorithm: str, chains: int, steps: int, store: bool) -> Callable[[int], object]:
-    """The loop that a careful user writes: keys split inside the scan, everything jitted, the density an argument."""
+def by_hand(
+    density: un.Density, algorithm: str, chains: int, steps: int, store: bool
+) -> Callable[[int], object]:
+    """The loop that a careful user writes: keys split inside the scan, everything jitted, the
+    density an argument."""
     move, start = HAND[algorithm]
 
     @functools.partial(jax.jit, static_argnums=2)
@@ -66,7 +70,9 @@ def by_hand(density: un.Density, algorithm: str, chains: int, steps: int, store:
         states = jax.vmap(lambda x: start(log_density, x))(positions)
 
         def one(states, key):
-            states = jax.vmap(lambda s, k: move(log_density, STEP, s, k))(states, jax.random.split(key, chains))
+            states = jax.vmap(lambda s, k: move(log_density, STEP, s, k))(
+                states, jax.random.split(key, chains)
+            )
             return states, jax.tree.leaves(states)[0] if store else None
 
         return jax.lax.scan(one, states, jax.random.split(key, steps))
@@ -75,7 +81,9 @@ def by_hand(density: un.Density, algorithm: str, chains: int, steps: int, store:
     return lambda turn: jax.tree.map(np.asarray, run(values, jax.random.key(turn), steps))
 
 
-def ours(density: un.Density, algorithm: str, chains: int, steps: int, store: bool) -> Callable[[int], object]:
+def ours(
+    density: un.Density, algorithm: str, chains: int, steps: int, store: bool
+) -> Callable[[int], object]:
     kernel, keep = OURS[algorithm](), "all" if store else "last"
     return lambda turn: un.sample(
         density, kernel, draws=steps, warmup=0, chains=chains, seed=turn, keep=keep, progress=store
@@ -85,7 +93,9 @@ def ours(density: un.Density, algorithm: str, chains: int, steps: int, store: bo
 def main() -> None:
     with terminal():  # for the progress bar, where draws are stored
         rows = measured()
-    print(table(["target", "kernel", "chains", "stored", "hand, µs a step", "unnorm", "ratio"], rows))
+    print(
+        table(["target", "kernel", "chains", "stored", "hand, µs a step", "unnorm", "ratio"], rows)
+    )
 
 
 def measured() -> list[list]:
@@ -93,7 +103,9 @@ def measured() -> list[list]:
     for name, density in targets().items():
         for algorithm in HAND:
             for chains in (1, 64):
-                steps = STEPS[chains] if name == "2-D mixture" or chains == 1 else STEPS[chains] // 10
+                steps = (
+                    STEPS[chains] if name == "2-D mixture" or chains == 1 else STEPS[chains] // 10
+                )
                 for store in (False, True):
                     found = medians(
                         {
@@ -104,7 +116,11 @@ def measured() -> list[list]:
                     micro = {who: seconds / steps * 1e6 for who, seconds in found.items()}
                     rows.append(
                         [name, algorithm, chains, "draws" if store else "nothing"]
-                        + [f"{micro['hand']:.2f}", f"{micro['ours']:.2f}", f"{found['hand'] / found['ours']:.2f}"]
+                        + [
+                            f"{micro['hand']:.2f}",
+                            f"{micro['ours']:.2f}",
+                            f"{found['hand'] / found['ours']:.2f}",
+                        ]
                     )
                     print(rows[-1], flush=True)
     return rows

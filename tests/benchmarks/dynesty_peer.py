@@ -1,8 +1,9 @@
-"""dynesty (extra `bench`) on the scoreboard's continuous targets, at the defaults of its static sampler.
+"""dynesty (extra `bench`) on the scoreboard's continuous targets, at the defaults of its static
+sampler.
 
-The dynamic one weighs the posterior by .8, the evidence by .2, and is left out. Either wants a normalized prior: a box
-here, its log volume added to what is found. A target that is unbounded gets a box that leaves out less than 1e-4 of its
-mass.
+The dynamic one weighs the posterior by .8, the evidence by .2, and is left out. Either wants a
+normalized prior: a box here, its log volume added to what is found. A target that is unbounded gets
+a box that leaves out less than 1e-4 of its mass.
 """
 
 import math
@@ -49,7 +50,8 @@ def _many_well(event):
     return 0.5 * x.sum() + squares @ (6 - squares) - 0.5 * y @ y
 
 
-# The dear ones as a user of dynesty writes them: it asks for one value at a time, and calling JAX is half of the time.
+# The dear ones as a user of dynesty writes them: it asks for one value at a time, and calling JAX
+# is half of the time.
 BY_HAND = {"gaussian": _gaussian, "funnel": _funnel, "many well": _many_well}
 
 
@@ -62,10 +64,14 @@ def _likelihood(name, density, widths):
     @jax.jit
     def compiled(flat):
         parts = zip(shapes, jnp.split(flat, np.cumsum(sizes)[:-1]), strict=True)
-        return density.log_density({variable: part.reshape(shapes[variable]) for variable, part in parts})
+        return density.log_density(
+            {variable: part.reshape(shapes[variable]) for variable, part in parts}
+        )
 
     if name not in BY_HAND:
-        return lambda flat: float(np.asarray(compiled(flat))), half  # float() of an array of JAX takes twice as long
+        return lambda flat: float(
+            np.asarray(compiled(flat))
+        ), half  # float() of an array of JAX takes twice as long
     inside = half * np.linspace(-0.3, 0.2, len(half))
     np.testing.assert_allclose(BY_HAND[name](inside), compiled(inside), rtol=1e-12)
     return BY_HAND[name], half
@@ -73,12 +79,16 @@ def _likelihood(name, density, widths):
 
 def _run(name: str, target, seed: int) -> dict:
     if name not in BOXES:
-        raise ValueError(f"target {name} has no box in BOXES; dynesty is run on continuous targets of R^n alone.")
+        raise ValueError(
+            f"target {name} has no box in BOXES; dynesty is run on continuous targets of R^n alone."
+        )
     began = time.perf_counter()
     with jax.enable_x64(True):
         value, half = _likelihood(name, target.density, BOXES[name])
         chance = np.random.default_rng(seed)
-        sampler = dynesty.NestedSampler(value, lambda unit: half * (2 * unit - 1), len(half), rstate=chance)
+        sampler = dynesty.NestedSampler(
+            value, lambda unit: half * (2 * unit - 1), len(half), rstate=chance
+        )
         with warnings.catch_warnings(action="ignore"):  # its bounds' advice, at every one of them
             sampler.run_nested(print_progress=False, maxcall=MOST_CALLS)
     found = sampler.results

@@ -87,7 +87,9 @@ def numpyro_by_hand(model):
     def call(turn):
         keys = jax.random.split(jax.random.key(turn), CHAINS)
         starts = jax.vmap(
-            lambda k: jax.tree.map(lambda z: jax.random.uniform(k, z.shape, z.dtype, -2, 2), info.param_info.z)
+            lambda k: jax.tree.map(
+                lambda z: jax.random.uniform(k, z.shape, z.dtype, -2, 2), info.param_info.z
+            )
         )
         draws = run(begin(keys, starts(keys)))
         return jax.tree.map(lambda z: np.asarray(z).swapaxes(0, 1), draws)
@@ -97,7 +99,9 @@ def numpyro_by_hand(model):
 
 def ours(density, kernel):
     def call(turn):
-        draws = un.sample(density, kernel, draws=DRAWS, warmup=WARMUP, chains=CHAINS, seed=turn, progress=False)
+        draws = un.sample(
+            density, kernel, draws=DRAWS, warmup=WARMUP, chains=CHAINS, seed=turn, progress=False
+        )
         return {name: draws.posterior[name].values for name in draws.posterior.data_vars}
 
     return call
@@ -107,7 +111,10 @@ def main(repeats: int = 9) -> None:
     rows = []
     for name, model in MODELS.items():
         density = un.from_numpyro(model)
-        calls = {"NumPyro, MCMC.run": numpyro_run(model), "NumPyro, jitted by hand": numpyro_by_hand(model)}
+        calls = {
+            "NumPyro, MCMC.run": numpyro_run(model),
+            "NumPyro, jitted by hand": numpyro_by_hand(model),
+        }
         calls |= {f"unnorm, {kernel}": ours(density, made) for kernel, made in KERNELS.items()}
         rates = {who: [] for who in calls}
         for call in calls.values():
@@ -123,7 +130,12 @@ def main(repeats: int = 9) -> None:
         for who, rate in middle.items():
             rows.append([name, who, f"{rate:,.0f}", f"{rate / first:.1f}", f"{rate / second:.2f}"])
             print(json.dumps(rows[-1]), flush=True)
-    print(table(["target", "sampler", "effective draws a second", "to MCMC.run", "to NumPyro by hand"], rows))
+    print(
+        table(
+            ["target", "sampler", "effective draws a second", "to MCMC.run", "to NumPyro by hand"],
+            rows,
+        )
+    )
 
 
 if __name__ == "__main__":

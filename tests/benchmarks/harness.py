@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 REPEATS = 9
 
 
-def medians(contenders: dict[str, Callable[[int], object]], repeats: int = REPEATS) -> dict[str, float]:
-    """Median seconds of each contender, called with the number of its turn; a first, compiling turn is left out."""
+def medians(
+    contenders: dict[str, Callable[[int], object]], repeats: int = REPEATS
+) -> dict[str, float]:
+    """Median seconds of each contender, called with the number of its turn; a first, compiling turn
+    is left out."""
     for call in contenders.values():
         call(0)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}

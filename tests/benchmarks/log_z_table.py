@@ -18,9 +18,9 @@ HEADER = (
 def render(lines: list[dict], targets: Mapping) -> str:
     """A row for each pair of target and estimator, the pooled rows, and who refused what.
 
-    rmse, se / rmse (the median standard error's), cover, the worst error and the number missed (off by more than three
-    standard errors, or by more than .3 nats) are of the runs called ok; the evaluations are medians of all runs, the
-    seconds of warm ones.
+    rmse, se / rmse (the median standard error's), cover, the worst error and the number missed (off
+    by more than three standard errors, or by more than .3 nats) are of the runs called ok; the
+    evaluations are medians of all runs, the seconds of warm ones.
     """
     pairs: dict[tuple[str, str], list[dict]] = {}
     for line in lines:
@@ -33,17 +33,37 @@ def render(lines: list[dict], targets: Mapping) -> str:
         for name in names
         if (target, name) in ran
     ]
-    pooled = [_pooled(name, {t: runs for (t, n), runs in ran.items() if n == name}, targets) for name in names]
-    header = ("estimator", "targets", "runs", "called ok", "95% cover", "worst error", f"over {FAR} nats", "missed")
-    refusals = [_refusal(name, {t: runs for (t, n), runs in pairs.items() if n == name}) for name in names]
-    parts = [table(HEADER, rows), table(header, [row for row in pooled if row]), "\n".join(filter(None, refusals))]
+    pooled = [
+        _pooled(name, {t: runs for (t, n), runs in ran.items() if n == name}, targets)
+        for name in names
+    ]
+    header = (
+        "estimator",
+        "targets",
+        "runs",
+        "called ok",
+        "95% cover",
+        "worst error",
+        f"over {FAR} nats",
+        "missed",
+    )
+    refusals = [
+        _refusal(name, {t: runs for (t, n), runs in pairs.items() if n == name}) for name in names
+    ]
+    parts = [
+        table(HEADER, rows),
+        table(header, [row for row in pooled if row]),
+        "\n".join(filter(None, refusals)),
+    ]
     return "\n\n".join(filter(None, parts))
 
 
 def _refusal(name: str, by_target: dict[str, list[dict]]) -> str | None:
     """What an estimator does not serve, and its first reason."""
     said = {t: run["refused"] for t, runs in by_target.items() for run in runs if "refused" in run}
-    return f"- {name} does not serve {', '.join(said)}: {next(iter(said.values()))}" if said else None
+    return (
+        f"- {name} does not serve {', '.join(said)}: {next(iter(said.values()))}" if said else None
+    )
 
 
 def _ok(runs: list[dict]) -> list[dict]:
@@ -99,7 +119,9 @@ def _pooled(name: str, by_target: dict[str, list[dict]], targets: Mapping) -> li
         return None
     ok = {target: _ok(runs) for target, runs in by_target.items()}
     runs, called = sum(map(len, by_target.values())), sum(map(len, ok.values()))
-    worst = np.concatenate([np.abs(_errors(part, targets[t].log_z)) for t, part in ok.items()] or [[]])
+    worst = np.concatenate(
+        [np.abs(_errors(part, targets[t].log_z)) for t, part in ok.items()] or [[]]
+    )
     covered = sum(_covered(part, targets[t].log_z) for t, part in ok.items())
     missed = sum(_missed(part, targets[t].log_z) for t, part in ok.items() if part)
     return [

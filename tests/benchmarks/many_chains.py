@@ -1,4 +1,5 @@
-"""1,024 chains over two devices: `un.sample` against BlackJAX's MALA under vmap, and against a plain torch loop."""
+"""1,024 chains over two devices: `un.sample` against BlackJAX's MALA under vmap, and against a
+plain torch loop."""
 
 import functools
 
@@ -22,7 +23,9 @@ def blackjax_mala(density: un.Density, steps: int):
     @functools.partial(jax.jit, static_argnums=2)
     def run(values, key, steps):
         mala = blackjax.mala(lambda x: density.function(x, **values), STEP)
-        states = jax.vmap(mala.init)(jax.random.normal(key, (CHAINS, density.variables["x"].axes[0])))
+        states = jax.vmap(mala.init)(
+            jax.random.normal(key, (CHAINS, density.variables["x"].axes[0]))
+        )
 
         def one(states, key):
             return jax.vmap(mala.step)(jax.random.split(key, CHAINS), states)[0], None
@@ -35,7 +38,14 @@ def blackjax_mala(density: un.Density, steps: int):
 
 def ours(density: un.Density, steps: int, kernel):
     return lambda turn: un.sample(
-        density, kernel, draws=steps, warmup=0, chains=CHAINS, seed=turn, keep="last", progress=False
+        density,
+        kernel,
+        draws=steps,
+        warmup=0,
+        chains=CHAINS,
+        seed=turn,
+        keep="last",
+        progress=False,
     )
 
 
@@ -61,10 +71,22 @@ def main() -> None:
     for name, density in targets().items():
         steps = STEPS[name]
         found = medians(
-            {"b": blackjax_mala(density, steps), "o": ours(density, steps, un.kernels.MALA(step_size=STEP))}
+            {
+                "b": blackjax_mala(density, steps),
+                "o": ours(density, steps, un.kernels.MALA(step_size=STEP)),
+            }
         )
         micro = [f"{found[who] / steps * 1e6:.0f}" for who in "bo"]
-        rows.append([name, "MALA", "BlackJAX, vmapped", *micro, f"{found['b'] / found['o']:.2f}", CLAIMS[name]])
+        rows.append(
+            [
+                name,
+                "MALA",
+                "BlackJAX, vmapped",
+                *micro,
+                f"{found['b'] / found['o']:.2f}",
+                CLAIMS[name],
+            ]
+        )
         print(rows[-1], flush=True)
     density = targets()["100-D Gaussian"]
     try:
@@ -72,10 +94,21 @@ def main() -> None:
     except ImportError:
         print("torch is not installed (the extra `bench` has it): its row is left out")
     else:
-        found = medians({"t": torch_langevin(density, 2000), "o": ours(density, 2000, un.kernels.ULA(step_size=STEP))})
+        found = medians(
+            {
+                "t": torch_langevin(density, 2000),
+                "o": ours(density, 2000, un.kernels.ULA(step_size=STEP)),
+            }
+        )
         micro = [f"{found[who] / 2000 * 1e6:.0f}" for who in "to"]
-        rows.append(["100-D Gaussian", "ULA", "torch", *micro, f"{found['t'] / found['o']:.2f}", 1.0])
-    print(table(["target", "kernel", "against", "theirs, µs a step", "unnorm", "ratio", "asked"], rows))
+        rows.append(
+            ["100-D Gaussian", "ULA", "torch", *micro, f"{found['t'] / found['o']:.2f}", 1.0]
+        )
+    print(
+        table(
+            ["target", "kernel", "against", "theirs, µs a step", "unnorm", "ratio", "asked"], rows
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -32,11 +32,22 @@ def overhead() -> list[list]:
             for turn in range(10):
                 value = density.constants | {}
                 changed = un.Density(
-                    density.function, density.variables, constants={n: v * (1 + turn / 1e3) for n, v in value.items()}
+                    density.function,
+                    density.variables,
+                    constants={n: v * (1 + turn / 1e3) for n, v in value.items()},
                 )
                 made = un.kernels.KERNELS[kernel](step_size=0.1 + turn / 1e3)
                 began = time.perf_counter()
-                un.sample(changed, made, draws=20, warmup=0, chains=1, seed=turn, keep="last", progress=False)
+                un.sample(
+                    changed,
+                    made,
+                    draws=20,
+                    warmup=0,
+                    chains=1,
+                    seed=turn,
+                    keep="last",
+                    progress=False,
+                )
                 seconds.append(time.perf_counter() - began)
             rows.append([name, kernel, f"{1e3 * np.median(seconds[1:]):.1f}"])
     return rows
@@ -50,7 +61,13 @@ def second_process() -> list[float]:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
         runs = [
-            subprocess.run([sys.executable, "-c", FIRST], env=environment, capture_output=True, text=True, check=True)
+            subprocess.run(
+                [sys.executable, "-c", FIRST],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
             for _ in range(4)
         ]
     return [float(run.stdout) for run in runs]

@@ -1,4 +1,5 @@
-"""The targets of the speed benchmarks: a mixture, a Gaussian of 100 dimensions and a small network."""
+"""The targets of the speed benchmarks: a mixture, a Gaussian of 100 dimensions and a small
+network."""
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,8 @@ def targets() -> dict[str, un.Density]:
     precision = np.linspace(0.5, 2.0, 100).astype(np.float32)
     return {
         "2-D mixture": un.Density(mixture, {"x": un.Real[2]}, constants={"centres": CENTRES}),
-        "100-D Gaussian": un.Density(gaussian, {"x": un.Real[100]}, constants={"precision": precision}),
+        "100-D Gaussian": un.Density(
+            gaussian, {"x": un.Real[100]}, constants={"precision": precision}
+        ),
         "network 2→128→128→1": un.Density(network, {"x": un.Real[2]}, constants=weights),
     }

@@ -1,4 +1,5 @@
-"""Unadjusted Langevin: `un.sample` against torchebm's sampler and a plain torch loop (the extra `bench`)."""
+"""Unadjusted Langevin: `un.sample` against torchebm's sampler and a plain torch loop (the extra
+`bench`)."""
 
 import numpy as np
 
@@ -22,16 +23,22 @@ STEPS = {1: {"unnorm": 200_000, "torch": 1_000}, 1024: {"unnorm": 2_000, "torch"
 
 def energies() -> dict:
     """The targets' energies −log p̃ in torch, with the same numbers."""
-    values = {name: {k: torch.tensor(np.array(v)) for k, v in p.constants.items()} for name, p in targets().items()}
+    values = {
+        name: {k: torch.tensor(np.array(v)) for k, v in p.constants.items()}
+        for name, p in targets().items()
+    }
     mixture, gaussian, network = values.values()
     return dict(
         zip(
             values,
             (
-                lambda x: -torch.logsumexp(-0.5 * ((x[:, None] - mixture["centres"]) ** 2).sum(-1), -1),
+                lambda x: (
+                    -torch.logsumexp(-0.5 * ((x[:, None] - mixture["centres"]) ** 2).sum(-1), -1)
+                ),
                 lambda x: 0.5 * (gaussian["precision"] * x**2).sum(-1),
                 lambda x: (
-                    0.5 * (x**2).sum(-1) - torch.tanh(torch.tanh(x @ network["w1"]) @ network["w2"]) @ network["w3"]
+                    0.5 * (x**2).sum(-1)
+                    - torch.tanh(torch.tanh(x @ network["w1"]) @ network["w2"]) @ network["w3"]
                 ),
             ),
             strict=True,
@@ -70,7 +77,14 @@ def torch_loop(energy, size: int, chains: int, steps: int):
 def ours(density: un.Density, chains: int, steps: int):
     kernel = un.kernels.ULA(step_size=STEP)
     return lambda turn: un.sample(
-        density, kernel, draws=steps, warmup=0, chains=chains, seed=turn, keep="last", progress=False
+        density,
+        kernel,
+        draws=steps,
+        warmup=0,
+        chains=chains,
+        seed=turn,
+        keep="last",
+        progress=False,
     )
 
 
@@ -87,11 +101,27 @@ def main() -> None:
                     "unnorm": ours(density, chains, steps["unnorm"]),
                 }
             )
-            micro = {who: 1e6 * s / steps["unnorm" if who == "unnorm" else "torch"] for who, s in found.items()}
+            micro = {
+                who: 1e6 * s / steps["unnorm" if who == "unnorm" else "torch"]
+                for who, s in found.items()
+            }
             ratios = [f"{micro[who] / micro['unnorm']:.1f}" for who in ("torchebm", "torch")]
             rows.append([name, chains, *(f"{value:.1f}" for value in micro.values()), *ratios])
             print(rows[-1], flush=True)
-    print(table(["target", "chains", "torchebm, µs a step", "torch", "unnorm", "to torchebm", "to torch"], rows))
+    print(
+        table(
+            [
+                "target",
+                "chains",
+                "torchebm, µs a step",
+                "torch",
+                "unnorm",
+                "to torchebm",
+                "to torch",
+            ],
+            rows,
+        )
+    )
 
 
 if __name__ == "__main__":

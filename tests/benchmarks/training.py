@@ -1,9 +1,10 @@
-"""Training a network, steps a second: `un.fit` against the loop written by hand, and against torchebm (extra `bench`).
+"""Training a network, steps a second: `un.fit` against the loop written by hand, and against
+torchebm (extra `bench`).
 
-The same work for all: 256 rows a step, a network 2→128→128→1 with tanh, Adam at 1e-3, float32. Ours are the steps of
-`un.fit` between its first and its last look at the loss; what the call does besides (the chains' health, log Z of the
-fit), which the others do not, is a column of its own. By hand: the objective written out for this network,
-`jax.lax.scan` over Optax steps, compiled once.
+The same work for all: 256 rows a step, a network 2→128→128→1 with tanh, Adam at 1e-3, float32. Ours
+are the steps of `un.fit` between its first and its last look at the loss; what the call does
+besides (the chains' health, log Z of the fit), which the others do not, is a column of its own. By
+hand: the objective written out for this network, `jax.lax.scan` over Optax steps, compiled once.
 """
 
 import functools
@@ -45,12 +46,14 @@ def log_density(parameters, x):
     return eqx.combine(parameters, SHAPE)(x) - 0.5 * x @ x
 
 
-# -- by hand -----------------------------------------------------------------------------------------------------------
+# -- by hand ---------------------------------------------------------------------------------------
 def langevin(parameters, x, key):
     slope = jax.vmap(jax.grad(log_density, 1), (None, 0))
 
     def step(x, key):
-        return x + STEP * slope(parameters, x) + (2 * STEP) ** 0.5 * jax.random.normal(key, x.shape), None
+        return x + STEP * slope(parameters, x) + (2 * STEP) ** 0.5 * jax.random.normal(
+            key, x.shape
+        ), None
 
     return jax.lax.scan(step, x, jax.random.split(key, K))[0]
 
@@ -63,7 +66,9 @@ def contrast(parameters, x, negatives):
 def exact(parameters, x, key):
     def one(x):
         score = jax.grad(log_density, 1)
-        return jnp.trace(jax.jacfwd(score, 1)(parameters, x)) + 0.5 * jnp.sum(score(parameters, x) ** 2)
+        return jnp.trace(jax.jacfwd(score, 1)(parameters, x)) + 0.5 * jnp.sum(
+            score(parameters, x) ** 2
+        )
 
     return jax.vmap(one)(x).mean()
 
@@ -73,7 +78,9 @@ def sliced(projections):
         def one(x, directions):
             score, push = jax.linearize(lambda x: jax.grad(log_density, 1)(parameters, x), x)
             curvature = jnp.sum(directions * jax.vmap(push)(directions), 1)
-            return jnp.mean(curvature + 0.5 * (directions @ score) ** 2)  # as torchebm: the plain square
+            return jnp.mean(
+                curvature + 0.5 * (directions @ score) ** 2
+            )  # as torchebm: the plain square
 
         return jax.vmap(one)(x, jax.random.rademacher(key, (BATCH, projections, 2), x.dtype)).mean()
 
@@ -99,7 +106,9 @@ def nce(parameters, x, key):
     return jax.nn.softplus(-real).mean() + RATIO * jax.nn.softplus(fake).mean()
 
 
-def by_hand(loss, steps: int, persistent: bool | None = None, start=PARAMETERS) -> Callable[[int], object]:
+def by_hand(
+    loss, steps: int, persistent: bool | None = None, start=PARAMETERS
+) -> Callable[[int], object]:
     """Adam on batches; `persistent` is None where the loss needs no chains."""
 
     @jax.jit
@@ -123,7 +132,7 @@ def by_hand(loss, steps: int, persistent: bool | None = None, start=PARAMETERS) 
     return lambda turn: jax.block_until_ready(run(jax.random.key(turn)))
 
 
-# -- torchebm ----------------------------------------------------------------------------------------------------------
+# -- torchebm --------------------------------------------------------------------------------------
 def torch_training(make: Callable, steps: int) -> Callable[[int], object]:
     """A loop over torchebm's loss as its documentation writes it."""
 
@@ -132,7 +141,11 @@ def torch_training(make: Callable, steps: int) -> Callable[[int], object]:
             super().__init__()
             parts = torch.nn.Linear, torch.nn.Tanh
             self.layers = torch.nn.Sequential(
-                parts[0](2, WIDTH), parts[1](), parts[0](WIDTH, WIDTH), parts[1](), parts[0](WIDTH, 1)
+                parts[0](2, WIDTH),
+                parts[1](),
+                parts[0](WIDTH, WIDTH),
+                parts[1](),
+                parts[0](WIDTH, 1),
             )
 
         def forward(self, x):
@@ -158,15 +171,21 @@ def torch_chains(persistent: bool) -> Callable:
     def make(model):
         sampler = torchebm.samplers.LangevinDynamics(model, step_size=STEP, noise_scale=1.0)
         return torchebm.losses.ContrastiveDivergence(
-            model, sampler, k_steps=K, persistent=persistent, buffer_size=CHAINS, energy_reg_weight=0.0
+            model,
+            sampler,
+            k_steps=K,
+            persistent=persistent,
+            buffer_size=CHAINS,
+            energy_reg_weight=0.0,
         )
 
     return make
 
 
-# -- the table ---------------------------------------------------------------------------------------------------------
+# -- the table -------------------------------------------------------------------------------------
 def contenders() -> dict[str, tuple]:
-    """By objective: ours, by hand, torchebm's (None: it has none), and steps a turn of ours and by hand."""
+    """By objective: ours, by hand, torchebm's (None: it has none), and steps a turn of ours and by
+    hand."""
     o, ula = un.objectives, un.kernels.ULA(step_size=STEP)
     start = PARAMETERS, jnp.zeros(())
     noise = un.objectives.NCE(noise=_wide_noise(), noise_ratio=RATIO)
@@ -231,16 +250,36 @@ def main(repeats: int = 5) -> None:
         if torch and peer:
             calls["torchebm"] = torch_training(peer, short)
         found = medians(calls, repeats)
-        speed = {who: (short if who == "torchebm" else steps) / seconds for who, seconds in found.items()}
+        speed = {
+            who: (short if who == "torchebm" else steps) / seconds for who, seconds in found.items()
+        }
         speed["ours"] = statistics.median(ours.speeds)
         peers = speed.get("torchebm")
         rows.append(
-            [name, f"{speed['hand']:.0f}", f"{speed['ours']:.0f}", f"{speed['ours'] / speed['hand']:.2f}"]
+            [
+                name,
+                f"{speed['hand']:.0f}",
+                f"{speed['ours']:.0f}",
+                f"{speed['ours'] / speed['hand']:.2f}",
+            ]
             + ([f"{peers:.0f}", f"{speed['ours'] / peers:.1f}"] if peers else ["", ""])
             + [f"{statistics.median(ours.besides):.1f}"]
         )
         print(rows[-1], flush=True)
-    print(table(["objective", "by hand, steps a second", "unnorm", "ratio", "torchebm", "ratio", "s besides"], rows))
+    print(
+        table(
+            [
+                "objective",
+                "by hand, steps a second",
+                "unnorm",
+                "ratio",
+                "torchebm",
+                "ratio",
+                "s besides",
+            ],
+            rows,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Divergences and effective draws per gradient after warm-up, against NumPyro's NUTS at equal defaults.
+"""Divergences and effective draws per gradient after warm-up, against NumPyro's NUTS at equal
+defaults.
 
-`python -m benchmarks.warm_up [seeds] [density ...]`: both sample the same log-density in the same coordinates from
-starts uniform on (-2, 2); 4 chains, 1,000 + 1,000 steps.
+`python -m benchmarks.warm_up [seeds] [density ...]`: both sample the same log-density in the same
+coordinates from starts uniform on (-2, 2); 4 chains, 1,000 + 1,000 steps.
 """
 
 import json
@@ -17,7 +18,7 @@ from numpyro.infer import NUTS
 import unnorm as un
 from benchmarks.effective_draws import eight_schools
 from benchmarks.harness import table
-from unnorm.density import cast
+from unnorm.declaration.density import cast
 from unnorm.sampling.base import Target
 
 DRAWS, WARMUP, CHAINS = 1000, 1000, 4
@@ -35,10 +36,13 @@ def banana() -> un.Density:
 
 
 def logistic() -> un.Density:
-    """Logistic regression, 20 coefficients with N(0, 1) priors, 200 rows with covariates of different scales."""
+    """Logistic regression, 20 coefficients with N(0, 1) priors, 200 rows with covariates of
+    different scales."""
     rng = np.random.default_rng(0)
     design = rng.normal(size=(200, 20)) * np.geomspace(0.1, 3, 20)
-    signs = np.where(rng.uniform(size=200) < 1 / (1 + np.exp(-design @ rng.normal(size=20))), 1.0, -1.0)
+    signs = np.where(
+        rng.uniform(size=200) < 1 / (1 + np.exp(-design @ rng.normal(size=20))), 1.0, -1.0
+    )
     return un.Density(
         lambda b, *, signed: -0.5 * b @ b - jnp.sum(jnp.logaddexp(0.0, -signed @ b)),
         {"b": un.Real[20]},
@@ -93,7 +97,12 @@ def numpyro_sampler(density: un.Density) -> Any:
 
     def one(states, _):
         states = kernel.sample(states, (), {})
-        return states, (jax.vmap(target.constrain)(states.z), states.num_steps, states.diverging, states.accept_prob)
+        return states, (
+            jax.vmap(target.constrain)(states.z),
+            states.num_steps,
+            states.diverging,
+            states.accept_prob,
+        )
 
     begin = jax.jit(lambda keys, starts: kernel.init(keys, WARMUP, starts, (), {}))
 
@@ -117,13 +126,26 @@ def our_sampler(density: un.Density, kernel: Any = None) -> Any:
 
     def call(seed):
         draws = un.sample(
-            density, kernel, draws=DRAWS, warmup=WARMUP, chains=CHAINS, seed=seed, progress=False, dtype="float32"
+            density,
+            kernel,
+            draws=DRAWS,
+            warmup=WARMUP,
+            chains=CHAINS,
+            seed=seed,
+            progress=False,
+            dtype="float32",
         )
         stats = draws.sample_stats
         kept = {name: draws.posterior[name].values for name in density.variables}
         passed = un.diagnose(draws, density).passed
         rate = float(stats["acceptance_rate"].mean())
-        return worst_ess(kept), int(stats["n_steps"].sum()), int(stats["diverging"].sum()), rate, passed
+        return (
+            worst_ess(kept),
+            int(stats["n_steps"].sum()),
+            int(stats["diverging"].sum()),
+            rate,
+            passed,
+        )
 
     return call
 
@@ -132,15 +154,27 @@ def main(seeds: int = 20, *names: str) -> None:
     rows = []
     for name in names or DENSITIES:
         density = DENSITIES[name]()
-        for who, call in {"NumPyro": numpyro_sampler(density), "unnorm": our_sampler(density)}.items():
+        for who, call in {
+            "NumPyro": numpyro_sampler(density),
+            "unnorm": our_sampler(density),
+        }.items():
             found = [call(seed) for seed in range(seeds)]
-            ess, gradients, diverging, rates = (np.array([one[i] for one in found]) for i in range(4))
+            ess, gradients, diverging, rates = (
+                np.array([one[i] for one in found]) for i in range(4)
+            )
             passed = f"{sum(one[4] for one in found)}" if len(found[0]) > 4 else ""
             per = 1000 * np.median(ess / gradients)
             counts = int(diverging.sum()), int(diverging.max())
             rows.append([name, who, *counts, f"{per:.1f}", f"{rates.mean():.2f}", passed])
             print(json.dumps(rows[-1]), flush=True)
-    head = ["density", "sampler", f"divergences, {seeds} seeds", "most in one", "ESS / 1,000 gradients", "acceptance"]
+    head = [
+        "density",
+        "sampler",
+        f"divergences, {seeds} seeds",
+        "most in one",
+        "ESS / 1,000 gradients",
+        "acceptance",
+    ]
     print(table([*head, "passed"], rows))
 
 

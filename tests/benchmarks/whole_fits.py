@@ -1,4 +1,5 @@
-"""Seconds of a whole fit, its standard errors and log Z included, after a first call that compiles."""
+"""Seconds of a whole fit, its standard errors and log Z included, after a first call that
+compiles."""
 
 import numpy as np
 
@@ -31,7 +32,9 @@ def main() -> None:
     rochdale = un.models.load("rochdale")
     found = medians(
         {
-            f"Gaussian graphical model, {SIZE} variables, {ROWS:,} rows, score matching": lambda turn: sets[turn](),
+            f"Gaussian graphical model, {SIZE} variables, {ROWS:,} rows, score matching": lambda turn: (
+                sets[turn]()
+            ),
             "Rochdale, 36 parameters, pseudo-likelihood": lambda turn: un.fit(
                 ising, rochdale, "pseudo_likelihood", seed=turn, progress=False
             ),
@@ -41,7 +44,9 @@ def main() -> None:
         },
         5,
     )
-    print(table(["fit", "seconds", "asked"], [[name, f"{s:.2f}", "1"] for name, s in found.items()]))
+    print(
+        table(["fit", "seconds", "asked"], [[name, f"{s:.2f}", "1"] for name, s in found.items()])
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Findings from the draws alone: R-hat, effective sample sizes, chains and entries that do not move."""
+"""Findings from the draws alone: R-hat, effective sample sizes, chains and entries that do not
+move.
+"""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode, listed
 from unnorm.diagnostics.draws import Drawn
-from unnorm.diagnostics.verdict import ERROR, WARNING, Finding, FindingCode, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,13 +19,18 @@ MIN_CHAINS = 2
 MIN_DRAWS = 100
 ARVIZ_MIN_DRAWS = 4  # below, ArviZ returns NaN
 RARE = (
-    "its probability may be so near 0 or 1 that these draws cannot see another value: sample more, or average the "
+    "its probability may be so near 0 or 1 that these draws cannot see another value: sample "
+    "more, or average the "
     "conditional probability; else the kernel does not move it"
 )
 
 
 def chain_findings(
-    drawn: Drawn, table: "pd.DataFrame", constant: set[str], discrete: set[str], fixed: set[str] = frozenset()
+    drawn: Drawn,
+    table: "pd.DataFrame",
+    constant: set[str],
+    discrete: set[str],
+    fixed: set[str] = frozenset(),
 ) -> list[Finding]:
     """Return what the draws by themselves give rise to.
 
@@ -66,8 +73,16 @@ def _too_few(drawn: Drawn):
 
 
 def _not_finite(drawn: Drawn):
-    bad = {label: np.size(v) - int(np.isfinite(v).sum()) for label, v in drawn.columns().items() if v.dtype.kind == "f"}
-    named = [f"{label} ({count:,} of {drawn.chains * drawn.draws:,})" for label, count in bad.items() if count]
+    bad = {
+        label: np.size(v) - int(np.isfinite(v).sum())
+        for label, v in drawn.columns().items()
+        if v.dtype.kind == "f"
+    }
+    named = [
+        f"{label} ({count:,} of {drawn.chains * drawn.draws:,})"
+        for label, count in bad.items()
+        if count
+    ]
     if named:
         yield Finding(
             f"Draws are NaN or infinite in {listed(named)}",
@@ -80,17 +95,28 @@ def _never_changing(drawn: Drawn, constant: set[str], discrete: set[str]):
     """Entries that have one value in all chains; a two-valued entry may simply be that likely."""
     labels = drawn.labels()
     for kind in (False, True):
-        named = [label for name in labels if (name in discrete) == kind for label in labels[name] if label in constant]
+        named = [
+            label
+            for name in labels
+            if (name in discrete) == kind
+            for label in labels[name]
+            if label in constant
+        ]
         if named:
             yield Finding(
-                f"{listed(named)} never change{'s' * (len(named) == 1)} in any chain, so R-hat is undefined (NaN)",
-                RARE if kind else "check that the kernel moves it, and that the density depends on it",
+                f"{listed(named)} never change{'s' * (len(named) == 1)} in any chain, so R-hat "
+                "is undefined (NaN)",
+                RARE
+                if kind
+                else "check that the kernel moves it, and that the density depends on it",
                 code=FindingCode.STUCK_CHAIN,
             )
 
 
 def _stuck(drawn: Drawn, constant: set[str], discrete: set[str]):
-    """Chains that stay where others move. A discrete entry may stay, but not a whole discrete variable."""
+    """Chains that stay where others move. A discrete entry may stay, but not a whole discrete
+    variable.
+    """
     labels = drawn.labels()
     for name, value in drawn.values.items():
         still = (value == value[:, :1]).all(1).reshape(drawn.chains, -1)
@@ -111,7 +137,11 @@ def _r_hat(drawn: Drawn, table: "pd.DataFrame", constant: set[str]):
     if drawn.chains < MIN_CHAINS or drawn.draws < ARVIZ_MIN_DRAWS:
         return
     columns = drawn.columns()
-    expected = [label for label in table.index if label not in constant and np.isfinite(columns[label]).all()]
+    expected = [
+        label
+        for label in table.index
+        if label not in constant and np.isfinite(columns[label]).all()
+    ]
     r_hat = table["r_hat"][expected]
     lost = list(r_hat.index[r_hat.isna()])
     if lost:
@@ -122,10 +152,14 @@ def _r_hat(drawn: Drawn, table: "pd.DataFrame", constant: set[str]):
         )
     high = r_hat[r_hat > MAX_R_HAT].sort_values(ascending=False)
     if len(high):
-        named = [f"{label} ({value:.3g})" if value > 2 else f"{label} ({value:.3f})" for label, value in high.items()]
+        named = [
+            f"{label} ({value:.3g})" if value > 2 else f"{label} ({value:.3f})"
+            for label, value in high.items()
+        ]
         yield Finding(
             f"R-hat is above {MAX_R_HAT} in {len(high)} of {len(table)} entries: {listed(named)}",
-            "the chains disagree: sample and warm up longer, or use a kernel that crosses between modes",
+            "the chains disagree: sample and warm up longer, or use a kernel that crosses "
+            "between modes",
             code=FindingCode.NOT_MIXED,
         )
 
@@ -140,9 +174,11 @@ def _ess(drawn: Drawn, table: "pd.DataFrame"):
         named = [f"{label} ({value:,.0f})" for label, value in low.items()]
         enough = _rounded_up(drawn.draws * wanted / max(low.iloc[0], 1.0))
         yield Finding(
-            f"The {part} effective sample size is below {wanted:,} ({MIN_ESS_PER_CHAIN} per chain) in {len(low)} of "
+            f"The {part} effective sample size is below {wanted:,} ({MIN_ESS_PER_CHAIN} per "
+            f"chain) in {len(low)} of "
             f"{len(table)} entries: {listed(named)}",
-            f"about {enough:,} draws a chain would do (now {drawn.draws:,}), or a kernel that mixes faster",
+            f"about {enough:,} draws a chain would do (now {drawn.draws:,}), or a kernel that "
+            "mixes faster",
             ERROR if low.iloc[0] < min(wanted, MIN_ESS) else WARNING,
             code=FindingCode.LOW_ESS,
         )

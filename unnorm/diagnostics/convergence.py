@@ -1,4 +1,6 @@
-"""Judge draws: convergence, effective sample size, the sampler's own signals, and the bias that a kernel names."""
+"""Judge draws: convergence, effective sample size, the sampler's own signals, and the bias that a
+kernel names.
+"""
 
 import warnings
 from dataclasses import dataclass
@@ -6,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unnorm.containers import oriented
-from unnorm.density import Density
-from unnorm.diagnostics.against_density import density_findings
+from unnorm.core.containers import oriented
+from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, Result, listed
+from unnorm.core.number_format import formatted
+from unnorm.core.validation import verb
+from unnorm.declaration.density import Density
+from unnorm.declaration.purity import refuse_impure
+from unnorm.diagnostics.against_density.findings import density_findings
 from unnorm.diagnostics.chains import chain_findings
-from unnorm.diagnostics.copies import copy_findings
 from unnorm.diagnostics.draws import Drawn, group_of, read
+from unnorm.diagnostics.duplicate_chains import copy_findings
 from unnorm.diagnostics.moments import moment_findings, moment_table
 from unnorm.diagnostics.sample_stats import sampler_findings
-from unnorm.diagnostics.tables import formatted
-from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, Result, listed
-from unnorm.purity import refuse_impure
-from unnorm.validation import verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +33,10 @@ class Diagnosis(Result):
     """What `diagnose` found.
 
     Attributes:
-        table: one row per scalar entry, labelled ``x[Ozone]``: mean, sd, mcse_mean, mcse_sd, ess_bulk, ess_tail, r_hat.
-        findings: what was noticed, each with advice and severity; the draws passed when none is an error.
+        table: one row per scalar entry, labelled ``x[Ozone]``: mean, sd, mcse_mean, mcse_sd,
+            ess_bulk, ess_tail, r_hat.
+        findings: what was noticed, each with advice and severity; the draws passed when none is an
+            error.
     """
 
     table: "pd.DataFrame"
@@ -49,21 +53,25 @@ class Diagnosis(Result):
 
     def __str__(self) -> str:
         table = formatted(self.table).to_string(max_rows=60)
-        return "\n".join(filter(None, [table, "", self._told() or "No findings: the draws passed every check."]))
+        return "\n".join(
+            filter(None, [table, "", self._told() or "No findings: the draws passed every check."])
+        )
 
 
 @verb
 def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> Diagnosis:
     """Judge whether draws may be used.
 
-    R-hat is the rank-normalised split one, at most 1.01, and a NaN fails; bulk and tail effective sample sizes should
-    reach 100 per chain. Divergences, acceptance, tree depth, energy and non-finite log-densities are read where the
-    sampler kept them. Draws of a kernel that names its own bias never pass without `p`; with it, they are held against
-    Stein's identity.
+    R-hat is the rank-normalised split one, at most 1.01, and a NaN fails; bulk and tail effective
+    sample sizes should reach 100 per chain. Divergences, acceptance, tree depth, energy and
+    non-finite log-densities are read where the sampler kept them. Draws of a kernel that names its
+    own bias never pass without `p`; with it, they are held against Stein's identity.
 
     Args:
-        draws: what `un.sample` returns, any ArviZ data with a posterior group, or a dict of arrays (chain, draw, ...).
-        p: the density that the draws are meant to follow; then they are checked to lie in its support, too.
+        draws: what `un.sample` returns, any ArviZ data with a posterior group, or a dict of arrays
+            (chain, draw, ...).
+        p: the density that the draws are meant to follow; then they are checked to lie in its
+            support, too.
         strict: raise where the draws do not pass.
 
     Returns:
@@ -81,8 +89,8 @@ def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> D
         True
 
     References:
-        Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16, 667-718, arXiv:1903.08008; Gorham
-        and Mackey (2015), arXiv:1506.03039.
+        Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16, 667-718,
+        arXiv:1903.08008; Gorham and Mackey (2015), arXiv:1506.03039.
     """
     drawn = read(draws)
     if p is not None:
@@ -109,15 +117,20 @@ def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> D
 
 
 def _matched(drawn: Drawn, p: Density) -> tuple[Drawn, Density]:
-    """The draws with their dimensions in the declared order, and the density with its open ones taken from them."""
+    """The draws with their dimensions in the declared order, and the density with its open ones
+    taken from them.
+    """
     if not isinstance(p, Density):
-        raise TypeError(f"p is a {type(p).__name__}; expected the density that was sampled; pass an un.Density.")
+        raise TypeError(
+            f"p is a {type(p).__name__}; expected the density that was sampled; pass an un.Density."
+        )
     posterior = drawn.posterior
     held = [str(name) for name in posterior.data_vars]
     missing = [name for name in p.variables if name not in held]
     if missing:
         raise ValueError(
-            f"draws lack {listed(missing)}, and hold {listed(held)}; expected every variable of {p.name}; pass "
+            f"draws lack {listed(missing)}, and hold {listed(held)}; expected every variable of "
+            f"{p.name}; pass "
             "the density that was sampled."
         )
     axes = {name: support.shape_axes for name, support in p.variables.items()}
@@ -127,7 +140,9 @@ def _matched(drawn: Drawn, p: Density) -> tuple[Drawn, Density]:
 
 
 def _table(drawn: Drawn) -> tuple["pd.DataFrame", set[str]]:
-    """The table, and the entries that never change, for which ArviZ's effective sample size would mislead."""
+    """The table, and the entries that never change, for which ArviZ's effective sample size would
+    mislead.
+    """
     import arviz_stats
     import xarray as xr
 
@@ -152,13 +167,17 @@ def _fixed_by_support(drawn: Drawn, p: Density | None) -> set[str]:
         if support.discrete and support.free_shape(shape) != shape:
             x = np.arange(1, int(np.prod(support.free_shape(shape))) + 1)
             zero = np.asarray(support.constrain(x)).ravel() == 0
-            fixed |= {label for label, still in zip(drawn.labels()[name], zero, strict=True) if still}
+            fixed |= {
+                label for label, still in zip(drawn.labels()[name], zero, strict=True) if still
+            }
     return fixed
 
 
 def _discrete(drawn: Drawn, p: Density | None) -> set[str]:
     """The discrete variables: by declaration, else those whose draws are all whole numbers."""
-    declared = {} if p is None else {name: support.discrete for name, support in p.variables.items()}
+    declared = (
+        {} if p is None else {name: support.discrete for name, support in p.variables.items()}
+    )
     return {
         name
         for name, value in drawn.values.items()

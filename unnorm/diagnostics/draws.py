@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from unnorm.containers import to_numbers
+from unnorm.core.containers import to_numbers
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,7 +35,9 @@ class Drawn(NamedTuple):
 
     def labels(self) -> dict[str, list[str]]:
         """The names of the scalar entries of each variable, in C order: ``x[Ozone]``."""
-        return {str(name): _labels(str(name), array) for name, array in self.posterior.data_vars.items()}
+        return {
+            str(name): _labels(str(name), array) for name, array in self.posterior.data_vars.items()
+        }
 
     def columns(self) -> dict[str, np.ndarray]:
         """Every scalar entry by its name, with the axes (chain, draw)."""
@@ -83,11 +85,16 @@ def read(draws: Any) -> Drawn:
     if posterior is None:
         groups = list(draws.children) if isinstance(draws, xr.DataTree) else type(draws).__name__
         raise (ValueError if isinstance(draws, xr.DataTree) else TypeError)(
-            f"draws hold no posterior group, and {groups!r} was found; expected what un.sample returns; pass that, "
+            f"draws hold no posterior group, and {groups!r} was found; expected what un.sample "
+            "returns; pass that, "
             "or a dict of arrays with the axes (chain, draw, ...)."
         )
     stats = group_of(draws, "sample_stats")
-    return Drawn(_checked(posterior, "posterior"), _scalar_stats(stats), dict(getattr(draws, "attrs", None) or {}))
+    return Drawn(
+        _checked(posterior, "posterior"),
+        _scalar_stats(stats),
+        dict(getattr(draws, "attrs", None) or {}),
+    )
 
 
 def group_of(draws: Any, name: str) -> "xr.Dataset | None":
@@ -103,7 +110,9 @@ def group_of(draws: Any, name: str) -> "xr.Dataset | None":
 def _from_mapping(draws: Mapping) -> Any:
     import arviz_base
 
-    groups = dict(draws) if isinstance(draws.get("posterior"), Mapping) else {"posterior": dict(draws)}
+    groups = (
+        dict(draws) if isinstance(draws.get("posterior"), Mapping) else {"posterior": dict(draws)}
+    )
     groups = {
         group: {name: to_numbers(value, f"draws of {name}") for name, value in held.items()}
         for group, held in groups.items()
@@ -111,13 +120,15 @@ def _from_mapping(draws: Mapping) -> Any:
     for name, value in groups["posterior"].items():
         if np.ndim(value) < 2:
             raise ValueError(
-                f"draws of {name} have the shape {np.shape(value)}; expected the axes (chain, draw, ...); pass "
+                f"draws of {name} have the shape {np.shape(value)}; expected the axes (chain, "
+                "draw, ...); pass "
                 f"{name}[None] if this is one chain."
             )
     shapes = {np.shape(value)[:2] for value in groups["posterior"].values()}
     if len(shapes) > 1:
         raise ValueError(
-            f"draws have the leading shapes {sorted(shapes)}; expected one (chain, draw) for all variables; make them "
+            f"draws have the leading shapes {sorted(shapes)}; expected one (chain, draw) for all "
+            "variables; make them "
             "agree."
         )
     return arviz_base.from_dict(groups)
@@ -125,16 +136,25 @@ def _from_mapping(draws: Mapping) -> Any:
 
 def _checked(posterior: "xr.Dataset", group: str) -> "xr.Dataset":
     if not posterior.data_vars:
-        raise ValueError(f"The {group} group holds no variables; expected draws; pass what un.sample returned.")
+        raise ValueError(
+            f"The {group} group holds no variables; expected draws; pass what un.sample returned."
+        )
     for name, array in posterior.data_vars.items():
         if not set(AXES) <= set(array.dims):
             raise ValueError(
-                f"draws of {name} have the axes {array.dims}; expected chain and draw among them; rename or add them."
+                f"draws of {name} have the axes {array.dims}; expected chain and draw among "
+                "them; rename or add them."
             )
         if array.dtype.kind not in "fiub":
-            raise ValueError(f"draws of {name} have the dtype {array.dtype}; expected numbers; convert or drop {name}.")
+            raise ValueError(
+                f"draws of {name} have the dtype {array.dtype}; expected numbers; convert or "
+                f"drop {name}."
+            )
         if 0 in array.shape:
-            raise ValueError(f"draws of {name} have the shape {array.shape}; expected at least one draw; sample again.")
+            raise ValueError(
+                f"draws of {name} have the shape {array.shape}; expected at least one draw; "
+                "sample again."
+            )
     return posterior.transpose(*AXES, ...)
 
 
@@ -142,5 +162,7 @@ def _scalar_stats(stats: "xr.Dataset | None") -> dict[str, np.ndarray]:
     """What was kept of each step, one scalar a draw; statistics with other axes are left out."""
     if stats is None:
         return {}
-    scalar = {str(name): array for name, array in stats.data_vars.items() if set(array.dims) == set(AXES)}
+    scalar = {
+        str(name): array for name, array in stats.data_vars.items() if set(array.dims) == set(AXES)
+    }
     return {name: array.transpose(*AXES).values for name, array in scalar.items()}

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unnorm.core.findings import ERROR, NOTE, Finding, FindingCode, listed
 from unnorm.diagnostics.draws import Drawn
-from unnorm.diagnostics.verdict import ERROR, NOTE, Finding, FindingCode, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +15,9 @@ LIMIT = 1.01
 
 
 def moment_table(drawn: Drawn, moments: "xr.Dataset", columns: list[str]) -> "pd.DataFrame":
-    """The diagnosis's table, by what moments can tell: the Monte Carlo error from the chains' own means."""
+    """The diagnosis's table, by what moments can tell: the Monte Carlo error from the chains' own
+    means.
+    """
     import pandas as pd
 
     rows = {}
@@ -39,7 +41,8 @@ def moment_findings(drawn: Drawn, table: "pd.DataFrame") -> list[Finding]:
     bad = table.index[~(table["r_hat"] <= LIMIT)]
     findings = [
         Finding(
-            "moments were kept and no draws, so that effective sample sizes, tails and Stein's identity were not seen",
+            "moments were kept and no draws, so that effective sample sizes, tails and Stein's "
+            "identity were not seen",
             "keep the draws of a short run to see them",
             NOTE,
         )
@@ -48,7 +51,8 @@ def moment_findings(drawn: Drawn, table: "pd.DataFrame") -> list[Finding]:
         worst = table["r_hat"].reindex(bad).max()
         findings.append(
             Finding(
-                f"R-hat of the running moments is above {LIMIT} or undefined in {listed(list(bad))} "
+                f"R-hat of the running moments is above {LIMIT} or undefined in "
+                f"{listed(list(bad))} "
                 f"(worst {worst:.3f})",
                 "sample and warm up longer, or use a kernel that mixes faster",
                 ERROR,

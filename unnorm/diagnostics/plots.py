@@ -1,18 +1,21 @@
-"""Figures of draws and of fitted densities: plain Matplotlib Figures, without pyplot and its global state."""
+"""Figures of draws and of fitted densities: plain Matplotlib Figures, without pyplot and its global
+state.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unnorm.core.messages import printable
 from unnorm.diagnostics.draws import read
-from unnorm.messages import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which the colour-blind can tell apart, without the yellow that is lost on white.
+# Okabe and Ito's colours, which the colour-blind can tell apart, without the yellow that is lost on
+# white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, PALE = "#222222", "#8a8a8a"
 MOST_POINTS = 1000  # of one trace: more cannot be told apart on a page
@@ -24,7 +27,8 @@ def plot_trace(draws: Any, names: Sequence[str] | None = None) -> "Figure":
 
     Args:
         draws: what `un.sample` returns, or anything that `un.diagnose` takes.
-        names: entries by label (``x[Ozone]``) or whole variables (``x``); left out, the first 12 entries.
+        names: entries by label (``x[Ozone]``) or whole variables (``x``); left out, the first 12
+            entries.
 
     Returns:
         A Figure; save it with ``figure.savefig(path)``.
@@ -60,11 +64,13 @@ def plot_trace(draws: Any, names: Sequence[str] | None = None) -> "Figure":
 
 
 def plot_rank(draws: Any, names: Sequence[str] | None = None) -> "Figure":
-    """Draw the histogram of each chain's ranks among the draws of all chains: flat where the chains agree.
+    """Draw the histogram of each chain's ranks among the draws of all chains: flat where the chains
+    agree.
 
     Args:
         draws: what `un.sample` returns, or anything that `un.diagnose` takes.
-        names: entries by label (``x[Ozone]``) or whole variables (``x``); left out, the first 12 entries.
+        names: entries by label (``x[Ozone]``) or whole variables (``x``); left out, the first 12
+            entries.
 
     Returns:
         A Figure; save it with ``figure.savefig(path)``.
@@ -84,12 +90,21 @@ def plot_rank(draws: Any, names: Sequence[str] | None = None) -> "Figure":
         ax.axhline(1, color=PALE, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         for color, chain in zip(_colors(len(value)), ranks, strict=True):
             heights, edges = np.histogram(chain, bins, range=(0, 1))
-            ax.stairs(heights * bins / chain.size, edges, baseline=None, color=color, linewidth=1.5, zorder=2)
+            ax.stairs(
+                heights * bins / chain.size,
+                edges,
+                baseline=None,
+                color=color,
+                linewidth=1.5,
+                zorder=2,
+            )
         ax.set_xlim(0, 1)
         ax.set_ylim(0, max(2.0, ax.get_ylim()[1]))
         _name(ax.set_ylabel, label)
         ax.tick_params(labelbottom=ax is axes[-1, 0])
-    axes[-1, 0].set_xlabel(_more("rank among all draws (1: the largest); dashed: chains that agree", left))
+    axes[-1, 0].set_xlabel(
+        _more("rank among all draws (1: the largest); dashed: chains that agree", left)
+    )
     _chain_legend(figure, len(value))
     return figure
 
@@ -103,13 +118,14 @@ def scatter_with_contours(
     title: str = "",
     masses: Sequence[float] = (0.5, 0.8, 0.95),
 ) -> "Figure":
-    """Draw two-dimensional data, draws beside them, and the regions of highest density that hold the given masses.
+    """Draw two-dimensional data, draws beside them, and the regions of highest density that hold
+    the given masses.
 
     Args:
         data: an array (n, 2), or a DataFrame of two columns, whose names become the axes'.
         draws: an array (m, 2), or None.
-        log_density_grid: ``(x, y, values)``, evenly spaced axes and the normalized log-density, values[i, j] at
-            (x[i], y[j]).
+        log_density_grid: ``(x, y, values)``, evenly spaced axes and the normalized log-density,
+            values[i, j] at (x[i], y[j]).
         names: names of the two axes.
         title: stands above.
         masses: the probability inside each contour.
@@ -130,8 +146,26 @@ def scatter_with_contours(
     if log_density_grid is not None:
         _contours(ax, *map(np.asarray, log_density_grid), sorted(masses))
     if draws is not None:
-        ax.plot(*_pairs(draws, "draws").T, ".", color=COLORS[1], markersize=5, alpha=0.45, label="draws", mew=0)
-    ax.plot(*data.T, "o", color=INK, markersize=4, alpha=0.75, mec="white", mew=0.5, label="data", zorder=3)
+        ax.plot(
+            *_pairs(draws, "draws").T,
+            ".",
+            color=COLORS[1],
+            markersize=5,
+            alpha=0.45,
+            label="draws",
+            mew=0,
+        )
+    ax.plot(
+        *data.T,
+        "o",
+        color=INK,
+        markersize=4,
+        alpha=0.75,
+        mec="white",
+        mew=0.5,
+        label="data",
+        zorder=3,
+    )
     _name(ax.set_xlabel, names[0])
     _name(ax.set_ylabel, names[1])
     ax.set_title(title, loc="left", color=INK)
@@ -146,11 +180,14 @@ def _pairs(value: Any, name: str) -> np.ndarray:
     return value
 
 
-def _contours(ax: "Axes", x: np.ndarray, y: np.ndarray, values: np.ndarray, masses: Sequence[float]) -> None:
+def _contours(
+    ax: "Axes", x: np.ndarray, y: np.ndarray, values: np.ndarray, masses: Sequence[float]
+) -> None:
     """Contours at the levels above which the density holds each mass."""
     if values.shape != (len(x), len(y)):
         raise ValueError(
-            f"log_density_grid has values of shape {values.shape}; expected {(len(x), len(y))}; transpose?"
+            f"log_density_grid has values of shape {values.shape}; expected {(len(x), len(y))}; "
+            "transpose?"
         )
     density = np.exp(values)
     descending = np.sort(density, axis=None)[::-1]
@@ -158,13 +195,18 @@ def _contours(ax: "Axes", x: np.ndarray, y: np.ndarray, values: np.ndarray, mass
     shown = [mass for mass in masses if mass < held[-1]]
     if not shown or not held[-1] < 1.05:
         raise ValueError(
-            f"log_density_grid holds the mass {held[-1]:.3g}; expected about 1; subtract log Z, or widen the grid."
+            f"log_density_grid holds the mass {held[-1]:.3g}; expected about 1; subtract log Z, "
+            "or widen the grid."
         )
-    levels = {float(descending[np.searchsorted(held, mass)]): f"{mass:.0%}" for mass in reversed(shown)}
+    levels = {
+        float(descending[np.searchsorted(held, mass)]): f"{mass:.0%}" for mass in reversed(shown)
+    }
     filled = [*levels, float(density.max()) * 1.001]
     blues = ("#e3eef7", "#c3dbee", "#9dc4e2", "#78acd3", "#5594c4")
     ax.contourf(x, y, density.T, levels=filled, colors=blues[: len(levels)], zorder=0)
-    lines = ax.contour(x, y, density.T, levels=list(levels), colors=COLORS[0], linewidths=1.1, zorder=1)
+    lines = ax.contour(
+        x, y, density.T, levels=list(levels), colors=COLORS[0], linewidths=1.1, zorder=1
+    )
     ax.clabel(lines, fmt=levels, fontsize=8)
 
 
@@ -177,7 +219,9 @@ def _chosen(draws: Any, names: Sequence[str] | None) -> tuple[dict[str, np.ndarr
     wanted = []
     for name in [names] if isinstance(names, str) else names:
         if name not in columns and name not in labels:
-            raise ValueError(f"names holds {name!r}, which the draws do not; choose from {', '.join(columns)}.")
+            raise ValueError(
+                f"names holds {name!r}, which the draws do not; choose from {', '.join(columns)}."
+            )
         wanted += labels.get(name, [name])
     return {label: columns[label] for label in wanted}, 0
 
@@ -232,7 +276,11 @@ def _margin(ax: "Axes", value: np.ndarray) -> None:
         return
     low, high = float(finite.min()), float(finite.max())
     whole = bool((finite == np.round(finite)).all()) and high - low <= 60
-    edges = np.arange(low - 0.5, high + 1) if whole else np.linspace(low, high if high > low else low + 1, 31)
+    edges = (
+        np.arange(low - 0.5, high + 1)
+        if whole
+        else np.linspace(low, high if high > low else low + 1, 31)
+    )
     for color, chain in zip(_colors(len(value)), value, strict=True):
         heights, _ = np.histogram(chain[np.isfinite(chain)], edges, density=True)
         ax.stairs(heights, edges, orientation="horizontal", color=color, linewidth=1.1)
@@ -240,7 +288,9 @@ def _margin(ax: "Axes", value: np.ndarray) -> None:
 
 
 def _ranks(value: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Ranks in (0, 1) among all draws; ties, as between binary draws, are broken at random, which keeps them flat."""
+    """Ranks in (0, 1) among all draws; ties, as between binary draws, are broken at random, which
+    keeps them flat.
+    """
     order = np.lexsort((rng.random(value.size), value.ravel()))
     ranks = np.empty(value.size)
     ranks[order] = (np.arange(value.size) + 0.5) / value.size
@@ -252,5 +302,10 @@ def _chain_legend(figure: "Figure", chains: int) -> None:
         return
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=color, linewidth=2, label=f"chain {c}") for c, color in enumerate(_colors(chains))]
-    figure.legend(handles=handles, loc="outside upper right", ncols=chains, frameon=False, fontsize=8)
+    handles = [
+        Line2D([], [], color=color, linewidth=2, label=f"chain {c}")
+        for c, color in enumerate(_colors(chains))
+    ]
+    figure.legend(
+        handles=handles, loc="outside upper right", ncols=chains, frameon=False, fontsize=8
+    )

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unnorm.diagnostics.tables import formatted
-from unnorm.diagnostics.verdict import Finding
-from unnorm.messages import printable
+from unnorm.core.findings import Finding
+from unnorm.core.messages import printable
+from unnorm.core.number_format import formatted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,8 @@ class Section:
 def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section]) -> Path:
     """Write one HTML file that needs nothing beside it: figures and styles stand inside.
 
-    The file appears whole or not at all: it is written under another name in the same folder and then moved.
+    The file appears whole or not at all: it is written under another name in the same folder and
+        then moved.
 
     Args:
         path: where to write; an older file is replaced.
@@ -89,12 +90,16 @@ def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section
     """
     path = Path(path)
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"path is {path}, and there is no folder {path.parent}; create it first.")
+        raise FileNotFoundError(
+            f"path is {path}, and there is no folder {path.parent}; create it first."
+        )
     body = "\n".join(_section(section) for section in sections)
     _write_whole(
         path,
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_text(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta '
+        f'charset="utf-8">\n<title>{_text(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, '
+        f'initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'
         f"<body>\n<h1>{_text(title)}</h1>\n{body}\n</body>\n</html>\n",
     )
     return path
@@ -118,9 +123,16 @@ def _text(value: object) -> str:
 
 def _section(section: Section) -> str:
     if not isinstance(section, Section):
-        raise TypeError(f"sections hold a {type(section).__name__}; expected Section; wrap it: Section(heading, ...).")
+        raise TypeError(
+            f"sections hold a {type(section).__name__}; expected Section; wrap it: "
+            "Section(heading, ...)."
+        )
     parts = [f"<section>\n<h2>{_text(section.heading)}</h2>"]
-    parts += [f"<p>{_text(part.strip())}</p>" for part in (section.text or "").split("\n\n") if part.strip()]
+    parts += [
+        f"<p>{_text(part.strip())}</p>"
+        for part in (section.text or "").split("\n\n")
+        if part.strip()
+    ]
     if section.code is not None:
         parts.append(f"<pre><code>{_text(section.code.strip(chr(10)))}</code></pre>")
     if section.table is not None:
@@ -135,22 +147,26 @@ def _section(section: Section) -> str:
 def _table(table: "pd.DataFrame", heading: str) -> str:
     if not hasattr(table, "columns"):
         raise TypeError(
-            f"table of {heading!r} is a {type(table).__name__}; expected a DataFrame; wrap it: pd.DataFrame(...)."
+            f"table of {heading!r} is a {type(table).__name__}; expected a DataFrame; wrap it: "
+            "pd.DataFrame(...)."
         )
     shown = formatted(table)
     head = "".join(f'<th scope="col">{_text(name)}</th>' for name in shown.columns)
     rows = "\n".join(
-        f'<tr><th scope="row">{_text(label)}</th>' + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>"
+        f'<tr><th scope="row">{_text(label)}</th>'
+        + "".join(f"<td>{_text(cell)}</td>" for cell in row)
+        + "</tr>"
         for label, row in zip(shown.index, shown.to_numpy(), strict=True)
     )
-    return (
-        f'<div class="wide"><table>\n<thead><tr><th></th>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
-    )
+    return f'<div class="wide"><table>\n<thead><tr><th></th>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
 
 
 def _figure(figure: "Figure", heading: str) -> str:
     if not hasattr(figure, "savefig"):
-        raise TypeError(f"figure of {heading!r} is a {type(figure).__name__}; expected a Matplotlib Figure; pass one.")
+        raise TypeError(
+            f"figure of {heading!r} is a {type(figure).__name__}; expected a Matplotlib Figure; "
+            "pass one."
+        )
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=DOTS_PER_INCH, facecolor="white")
     inline = base64.b64encode(picture.getvalue()).decode()
@@ -160,7 +176,8 @@ def _figure(figure: "Figure", heading: str) -> str:
 
 def _findings(findings: Sequence[Finding]) -> str:
     items = "\n".join(
-        f'<li class="{_text(f.severity)}"><b>{_text(f.severity.capitalize())}.</b> {_text(_sentence(f.what))}'
+        f'<li class="{_text(f.severity)}"><b>{_text(f.severity.capitalize())}.</b> '
+        f"{_text(_sentence(f.what))}"
         f"<span>{_text(_sentence(f.advice))}</span></li>"
         for f in findings
     )

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, listed
 from unnorm.diagnostics.draws import Drawn
-from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCode, listed
 
 STUCK_ACCEPTANCE = 0.01  # below this a chain is as good as not moving
 LOW_ACCEPTANCE = 0.05
@@ -25,8 +25,9 @@ def sampler_findings(drawn: Drawn) -> list[Finding]:
     """Return what the statistics of the steps, arrays (chain, draw) by ArviZ's names, give rise to.
 
     Args:
-        drawn: the draws; of their statistics acceptance_rate, is_accepted, diverging, energy, tree_depth, nan_proposal
-            and inf_proposal, of their attributes `kernel`, `tuning`, `findings` and `incomplete` are read.
+        drawn: the draws; of their statistics acceptance_rate, is_accepted, diverging, energy,
+            tree_depth, nan_proposal and inf_proposal, of their attributes `kernel`, `tuning`,
+            `findings` and `incomplete` are read.
 
     Returns:
         The findings, errors and warnings mixed.
@@ -80,15 +81,18 @@ def _bad_proposals(stats):
     count, total = _count(stats, "nan_proposal")
     if count:
         yield Finding(
-            f"The log-density was NaN at {count:,} of {total:,} proposals; a NaN is treated as a rejection, so the "
+            f"The log-density was NaN at {count:,} of {total:,} proposals; a NaN is treated as a "
+            "rejection, so the "
             "draws are restricted to where it is defined",
-            "mend the density where it is NaN (the log or root of a negative number, 0 · inf), or narrow its support",
+            "mend the density where it is NaN (the log or root of a negative number, 0 · inf), "
+            "or narrow its support",
             code=FindingCode.NOT_FINITE,
         )
     count, total = _count(stats, "inf_proposal")
     if count:
         yield Finding(
-            f"The log-density was +inf at {count:,} of {total:,} proposals, where a chain never leaves again",
+            f"The log-density was +inf at {count:,} of {total:,} proposals, where a chain never "
+            "leaves again",
             "mend the density: an infinite peak cannot be sampled; bound it, or narrow the support",
             code=FindingCode.NOT_FINITE,
         )
@@ -98,9 +102,14 @@ def _divergences(drawn: Drawn):
     count, total = _count(drawn.stats, "diverging")
     if count:
         few = count / total <= FEW_DIVERGENCES
-        consequence = "too few to matter by themselves" if few else "so the draws may miss a region of strong curvature"
+        consequence = (
+            "too few to matter by themselves"
+            if few
+            else "so the draws may miss a region of strong curvature"
+        )
         yield Finding(
-            f"{count:,} of {total:,} trajectories diverged ({count / total:.2%}){_place(drawn)}, {consequence}",
+            f"{count:,} of {total:,} trajectories diverged ({count / total:.2%}){_place(drawn)}, "
+            f"{consequence}",
             "raise target_acceptance_rate (to .95 or .99), or reparametrise the density",
             WARNING if few else ERROR,
             FindingCode.DIVERGENCES,
@@ -108,7 +117,9 @@ def _divergences(drawn: Drawn):
 
 
 def _place(drawn: Drawn) -> str:
-    """The entries in which the draws at the divergences are least typical, with their values there."""
+    """The entries in which the draws at the divergences are least typical, with their values
+    there.
+    """
     at = np.asarray(drawn.stats["diverging"], bool)
     found = []
     for label, values in drawn.columns().items():
@@ -116,7 +127,9 @@ def _place(drawn: Drawn) -> str:
             continue
         middle = float(np.median(values[at]))
         below = float((values < middle).mean() + (values == middle).mean() / 2)
-        found.append((abs(below - 0.5), f"{label} near {middle:.3g} (above {below:.0%} of its draws)"))
+        found.append(
+            (abs(below - 0.5), f"{label} near {middle:.3g} (above {below:.0%} of its draws)")
+        )
     if not found:
         return ""
     worst = sorted(found, key=lambda one: -one[0])[:PLACES]
@@ -124,7 +137,9 @@ def _place(drawn: Drawn) -> str:
 
 
 def _acceptance(stats, kernel):
-    rate = stats.get("acceptance_rate", stats.get("is_accepted"))  # the flag of a thinned draw is that of any step
+    rate = stats.get(
+        "acceptance_rate", stats.get("is_accepted")
+    )  # the flag of a thinned draw is that of any step
     if rate is None:
         return
     by_chain = np.asarray(rate, float).mean(1)
@@ -133,7 +148,8 @@ def _acceptance(stats, kernel):
         named = [f"chain {c} ({by_chain[c]:.2%})" for c in np.flatnonzero(stuck)]
         yield Finding(
             f"Hardly any proposal was accepted in {listed(named)}",
-            "take a smaller step_size or a longer warm-up, and check the density at the chain's start",
+            "take a smaller step_size or a longer warm-up, and check the density at the chain's "
+            "start",
             code=FindingCode.STUCK_CHAIN,
         )
     mean = by_chain[~stuck].mean() if not stuck.all() else np.nan
@@ -172,12 +188,15 @@ def _energy(stats):
     if energy.size == 0 or energy.shape[1] < 2:
         return
     spread = energy.var(1)
-    bfmi = np.divide((np.diff(energy, axis=1) ** 2).mean(1), spread, out=np.ones(len(energy)), where=spread > 0)
+    bfmi = np.divide(
+        (np.diff(energy, axis=1) ** 2).mean(1), spread, out=np.ones(len(energy)), where=spread > 0
+    )
     low = np.flatnonzero(bfmi < LOW_BFMI)
     if len(low):
         named = [f"chain {c} ({bfmi[c]:.2f})" for c in low]
         yield Finding(
-            f"The energy hardly changes between draws: E-BFMI is below {LOW_BFMI} in {listed(named)}",
+            f"The energy hardly changes between draws: E-BFMI is below {LOW_BFMI} in "
+            f"{listed(named)}",
             "reparametrise the density (heavy tails, or a funnel), or warm up longer",
             WARNING,
             code=FindingCode.LOW_ENERGY,

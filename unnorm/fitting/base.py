@@ -4,16 +4,17 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 
-from unnorm.density import Density
-from unnorm.diagnostics.verdict import Finding
+from unnorm.core.findings import Finding
+from unnorm.declaration.density import Density
 
 
 class Extra(NamedTuple):
     """What an objective prepares once: a pytree that goes along into the compiled loss.
 
-    `learned` is estimated jointly with the parameters (NCE's log Z), `rows` belongs to the data row by row (its noise),
-    `shared` is the same for all rows (the nodes of a quadrature, scales); `weights`, of mean 1, and `penalty`
-    (`penalties.Penalties`, which is added to the mean loss) are the user's.
+    `learned` is estimated jointly with the parameters (NCE's log Z), `rows` belongs to the data row
+    by row (its noise), `shared` is the same for all rows (the nodes of a quadrature, scales);
+    `weights`, of mean 1, and `penalty` (`penalties.Penalties`, which is added to the mean loss) are
+    the user's.
     """
 
     learned: dict[str, Any] = {}
@@ -26,9 +27,10 @@ class Extra(NamedTuple):
 class Objective(Protocol):
     """The contract: how to add an objective.
 
-    Write a class of options with the decorator `@method`, give it `prepare`, and either `loss_i` (a per-example loss:
-    an M-estimator, whose standard errors come for free; or `losses`, of all rows together) or `gradient` (stochastic: a
-    sampler inside), and put it into `OBJECTIVES`.
+    Write a class of options with the decorator `@method`, give it `prepare`, and either `loss_i` (a
+    per-example loss:
+    an M-estimator, whose standard errors come for free; or `losses`, of all rows together) or
+    `gradient` (stochastic: a sampler inside), and put it into `OBJECTIVES`.
     """
 
     target: ClassVar[str]  # which fixed point it aims at, in a phrase
@@ -37,21 +39,31 @@ class Objective(Protocol):
         """Return why this objective does not serve the density, as a sentence, or None."""
 
     def prepare(self, density: Density, events: dict[str, Any], key: jax.Array) -> Extra:
-        """Return what stays fixed while the parameters move; `events` are the data, (n, ...) by name."""
+        """Return what stays fixed while the parameters move; `events` are the data, (n, ...) by
+        name.
+        """
 
-    def loss_i(self, density: Density, extra: Extra, event: dict[str, Any], key: jax.Array | None) -> jax.Array:
+    def loss_i(
+        self, density: Density, extra: Extra, event: dict[str, Any], key: jax.Array | None
+    ) -> jax.Array:
         """Return the loss of one row; `extra.rows` holds that row's part."""
 
-    def gradient(self, density: Density, extra: Extra, events: dict, key: jax.Array) -> tuple[dict, Extra]:
-        """Return an unbiased estimate of the gradient in `density.free()` whose root is the fit, and the new extra."""
+    def gradient(
+        self, density: Density, extra: Extra, events: dict, key: jax.Array
+    ) -> tuple[dict, Extra]:
+        """Return an unbiased estimate of the gradient in `density.free()` whose root is the fit,
+        and the new extra.
+        """
 
 
 def no_latent(objective: Any, density: Density, events: dict) -> str:
     """The refusal of an objective that needs every variable in the data."""
     name = next(name for name in density.variables if name not in events)
     return (
-        f"{type(objective).__name__} does not serve latent variables, and data has no values for {name}; found "
-        f"{', '.join(events)}; expected {', '.join(density.variables | density.covariates)} (look for a mistyped "
+        f"{type(objective).__name__} does not serve latent variables, and data has no values for "
+        f"{name}; found "
+        f"{', '.join(events)}; expected {', '.join(density.variables | density.covariates)} "
+        "(look for a mistyped "
         "name); use un.objectives.MaximumLikelihood or ContrastiveDivergence"
     )
 
@@ -63,18 +75,28 @@ class PerExample:
     takes_weights: ClassVar[bool] = True  # sampling weights
     rounding: ClassVar[float] = 1.0  # by how much the loss magnifies the rounding of log p̃
     information_identity: ClassVar[bool] = False  # Cov(ψ) = H where the model is true: a likelihood
-    in_pairs: ClassVar[bool] = False  # a row's loss needs all rows: derivatives are taken of all rows together
+    in_pairs: ClassVar[bool] = (
+        False  # a row's loss needs all rows: derivatives are taken of all rows together
+    )
     second_derivatives: ClassVar[bool] = False  # of log p̃ in x, which kinks hide from the loss
-    smoothing: ClassVar[tuple[float, ...]] = ()  # standard deviations of the noise in the data that the fit aims at
-    in_units_of_data: ClassVar[bool] = False  # data in other units change the loss, not by a constant alone
+    smoothing: ClassVar[
+        tuple[float, ...]
+    ] = ()  # standard deviations of the noise in the data that the fit aims at
+    in_units_of_data: ClassVar[bool] = (
+        False  # data in other units change the loss, not by a constant alone
+    )
 
-    smooths_data: ClassVar[bool] = False  # noise is added to the data: columns without spread do no harm
+    smooths_data: ClassVar[bool] = (
+        False  # noise is added to the data: columns without spread do no harm
+    )
 
     def refuse(self, density: Density) -> str | None:
         return None
 
     def refuse_latent(self, density: Density, events: dict) -> str | None:
-        """Return why this objective does not serve variables that are not among the events, as a sentence, or None."""
+        """Return why this objective does not serve variables that are not among the events, as a
+        sentence, or None.
+        """
         return no_latent(self, density, events)
 
     def rows_at_once(self, density: Density, extra: Extra) -> int:
@@ -82,7 +104,9 @@ class PerExample:
         return 512
 
     def losses(self, density: Density, extra: Extra, events: dict) -> jax.Array:
-        """Return the loss of every row (n,); written anew in place of `loss_i` where rows together are quicker."""
+        """Return the loss of every row (n,); written anew in place of `loss_i` where rows together
+        are quicker.
+        """
 
         def one(row, event):
             return self.loss_i(density, extra._replace(rows=row), event, None)
@@ -90,7 +114,9 @@ class PerExample:
         return jax.vmap(one)(extra.rows, events)
 
     def solved(self, density: Density, extra: Extra, events: dict) -> Any:
-        """Return the minimum (`optimise.Minimum`) where it is at hand without iterations, or None."""
+        """Return the minimum (`optimise.Minimum`) where it is at hand without iterations, or
+        None.
+        """
         return None
 
     def refreshed(self, density: Density, extra: Extra, events: dict) -> Extra | None:
@@ -98,36 +124,52 @@ class PerExample:
         return None
 
     def redrawn(self, density: Density, extra: Extra, events: dict, key: jax.Array) -> dict | None:
-        """Return `extra.rows` drawn anew for these rows, traceably, for training on batches; None: they stay."""
+        """Return `extra.rows` drawn anew for these rows, traceably, for training on batches; None:
+        they stay.
+        """
         return None
 
     def recession(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
-        """Return ±1 for each coordinate that is known to run off to infinity, 0 for others; None: look at the loss."""
+        """Return ±1 for each coordinate that is known to run off to infinity, 0 for others; None:
+        look at the loss.
+        """
         return None
 
     def margins(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
-        """Return differences of log p̃ in each of which the loss falls for ever (`margins`); None: they are not known.
+        """Return differences of log p̃ in each of which the loss falls for ever (`margins`); None:
+        they are not known.
 
-        Where they are affine in all that is estimated, directions of recession are found from them exactly.
+        Where they are affine in all that is estimated, directions of recession are found from them
+        exactly.
         """
         return None
 
     def findings(self, density: Density, extra: Extra, events: dict) -> list[Finding]:
-        """Return what the user should know of how well this objective serves these data, at the fit."""
+        """Return what the user should know of how well this objective serves these data, at the
+        fit.
+        """
         return []
 
     def score_correction(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
-        """Return what is added to each row's score for what was estimated beforehand (a fitted noise)."""
+        """Return what is added to each row's score for what was estimated beforehand (a fitted
+        noise).
+        """
         return None
 
     def noise_variance(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
-        """Return the part of the scores' covariance that is drawn noise, which another seed would change."""
+        """Return the part of the scores' covariance that is drawn noise, which another seed would
+        change.
+        """
         return None
 
     def estimated_log_z(self, density: Density, extra: Extra, events: dict, covariance: Any) -> Any:
-        """Return log Z with its errors (`FitLogZ`) where this objective estimates it without learning it, or None."""
+        """Return log Z with its errors (`FitLogZ`) where this objective estimates it without
+        learning it, or None.
+        """
         return None
 
     def shared_noise(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
-        """Return the covariance of the mean score that comes from what was drawn for all rows together."""
+        """Return the covariance of the mean score that comes from what was drawn for all rows
+        together.
+        """
         return None

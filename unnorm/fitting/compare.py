@@ -1,4 +1,6 @@
-"""`un.compare`: fits held against each other on held-out data, by likelihood and by score matching."""
+"""`un.compare`: fits held against each other on held-out data, by likelihood and by score
+matching.
+"""
 
 import itertools
 from collections.abc import Mapping
@@ -10,16 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from unnorm.density import cast
-from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCode, Result, listed
-from unnorm.fitting.criteria import CRITERIA, information_criterion, same_scale
+from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result, listed
+from unnorm.core.messages import counted, printed
+from unnorm.core.progress import bar
+from unnorm.core.validation import verb
+from unnorm.declaration.density import cast
 from unnorm.fitting.data import read_data
-from unnorm.fitting.marginal import latent_in
-from unnorm.fitting.objectives import ScoreMatching
-from unnorm.fitting.result import Fit
-from unnorm.messages import counted, printed
-from unnorm.progress import bar
-from unnorm.validation import verb
+from unnorm.fitting.inference.information_criteria import (
+    CRITERIA,
+    information_criterion,
+    same_scale,
+)
+from unnorm.fitting.objectives.likelihood.marginal import latent_in
+from unnorm.fitting.objectives.registry import ScoreMatching
+from unnorm.fitting.results.fit import Fit
 
 CLEAR = 2.0  # standard errors beyond which a difference is one
 H_SCORE = "h_score (lower is better)"
@@ -27,7 +33,8 @@ H_SCORE = "h_score (lower is better)"
 
 @dataclass(repr=False)
 class Comparison(Result):
-    """Fits on held-out data, a row of `table` each; the findings say where the two criteria part, and what is missing.
+    """Fits on held-out data, a row of `table` each; the findings say where the two criteria part,
+    and what is missing.
 
     Attributes:
         table: the DataFrame that `un.compare` describes.
@@ -40,7 +47,10 @@ class Comparison(Result):
 
     def __repr__(self) -> str:
         told = [f"Comparison of {counted(len(self.table), 'fit')} on {counted(self.rows, 'row')}"]
-        for column, words, sign in (("log_likelihood", "log-likelihood", 1), (H_SCORE, "H-score", -1)):
+        for column, words, sign in (
+            ("log_likelihood", "log-likelihood", 1),
+            (H_SCORE, "H-score", -1),
+        ):
             if column in self.table and self.table[column].notna().any():
                 told.append(f"the {words} is best for {(sign * self.table[column]).idxmax()}")
         return ": ".join([told[0], ", ".join(told[1:])]) if told[1:] else told[0]
@@ -54,11 +64,12 @@ class Comparison(Result):
 def compare(fits: Mapping[str, Fit], held_out: Any, *, progress: bool = True) -> Comparison:
     """Hold fits against each other on data that none of them has seen.
 
-    Two criteria, both sums over the n held-out rows: the log-likelihood Σ log p(x_i), which needs log Z; and the
-    H-score, score matching's loss Σ_i Σ_j h_j' ∂_j + h_j (∂_jj + ½ ∂_j²) of log p̃ at x_i, which needs none, with the
-    same h (that of the fits by score matching where they share one, else min(u, 1)) and the same scales, the held-out
-    columns' standard deviations, for every fit. Score matching cannot see the weights of well separated modes: where
-    the likelihood clearly prefers a fit that the H-score does not, a finding says so.
+    Two criteria, both sums over the n held-out rows: the log-likelihood Σ log p(x_i), which needs
+    log Z; and the H-score, score matching's loss Σ_i Σ_j h_j' ∂_j + h_j (∂_jj + ½ ∂_j²) of log p̃
+    at x_i, which needs none, with the same h (that of the fits by score matching where they share
+    one, else min(u, 1)) and the same scales, the held-out columns' standard deviations, for every
+    fit. Score matching cannot see the weights of well separated modes: where the likelihood clearly
+    prefers a fit that the H-score does not, a finding says so.
 
     Args:
         fits: ``{name: fit}``, at least two, of the same variables.
@@ -66,16 +77,19 @@ def compare(fits: Mapping[str, Fit], held_out: Any, *, progress: bool = True) ->
         progress: show a bar.
 
     Returns:
-        `Comparison`: `passed`, `findings`, and `table`, a row a fit, with the columns log_likelihood, its
-        monte_carlo_error (of n log Z) and sampling_error; log_likelihood_difference to the best (0 or below) and its
-        error √n sd(log p(x_i) − log p_best(x_i)) with both Monte Carlo errors, of the fitted densities as they stand;
-        the same for "h_score (lower is better)" where all variables are continuous; and, of fits by score matching and
-        by NCE, on the rows that they were fitted to, n · mean loss + tr(J H⁻¹), J the covariance of the rows' scores
-        and H the curvature: "smic (lower is better)" and "ncic (lower is better)" (twice that is on AIC's scale). A fit
-        without a log Z to believe has NaN and a finding.
+        `Comparison`: `passed`, `findings`, and `table`, a row a fit, with the columns
+        log_likelihood, its monte_carlo_error (of n log Z) and sampling_error;
+        log_likelihood_difference to the best (0 or below) and its error √n sd(log p(x_i) − log
+        p_best(x_i)) with both Monte Carlo errors, of the fitted densities as they stand; the same
+        for "h_score (lower is better)" where all variables are continuous; and, of fits by score
+        matching and by NCE, on the rows that they were fitted to, n · mean loss + tr(J H⁻¹), J the
+        covariance of the rows' scores and H the curvature: "smic (lower is better)" and "ncic
+        (lower is better)" (twice that is on AIC's scale). A fit without a log Z to believe has NaN
+        and a finding.
 
     Raises:
-        ValueError: fewer than two fits, fits of different variables or supports, data that do not fit.
+        ValueError: fewer than two fits, fits of different variables or supports, data that do not
+            fit.
 
     Example:
         >>> import numpy as np
@@ -89,19 +103,26 @@ def compare(fits: Mapping[str, Fit], held_out: Any, *, progress: bool = True) ->
         0.0
 
     References:
-        Matsuda, Uehara and Hyvärinen (2021), JMLR 22(158), arXiv:1905.05976 (information criteria); Dawid, Musio and
-        Ventura (2016), doi:10.1111/sjos.12168 (the H-score); Wenliang and Kanagawa (2020), arXiv:2008.10087 (its
-        blindness); Vehtari, Gelman and Gabry (2017), doi:10.1007/s11222-016-9696-4 (paired differences).
+        Matsuda, Uehara and Hyvärinen (2021), JMLR 22(158), arXiv:1905.05976 (information criteria);
+        Dawid, Musio and Ventura (2016), doi:10.1111/sjos.12168 (the H-score); Wenliang and Kanagawa
+        (2020), arXiv:2008.10087 (its blindness); Vehtari, Gelman and Gabry (2017),
+        doi:10.1007/s11222-016-9696-4 (paired differences).
     """
     read = _read(fits, held_out)
     findings = _known(fits, read)
     rows = len(next(iter(next(iter(read.values()))[1].values())))
     with bar("Comparing fits", len(fits), progress) as shown:
-        likelihoods = {name: _likelihood(name, fit, held_out, findings, shown) for name, fit in fits.items()}
+        likelihoods = {
+            name: _likelihood(name, fit, held_out, findings, shown) for name, fit in fits.items()
+        }
     h_scores = _h_scores(fits, read, findings)
-    table = pd.DataFrame(likelihoods.values(), index=pd.Index(fits, name="fit")).drop(columns="pointwise")
+    table = pd.DataFrame(likelihoods.values(), index=pd.Index(fits, name="fit")).drop(
+        columns="pointwise"
+    )
     logs = {name: found["pointwise"] for name, found in likelihoods.items()}
-    table = table.join(_differences("log_likelihood", logs, table["monte_carlo_error"], best=np.argmax))
+    table = table.join(
+        _differences("log_likelihood", logs, table["monte_carlo_error"], best=np.argmax)
+    )
     if h_scores:
         table[H_SCORE] = [h_scores[name].sum() for name in fits]
         table = table.join(_differences("h_score", h_scores, 0 * table[H_SCORE], best=np.argmin))
@@ -109,36 +130,51 @@ def compare(fits: Mapping[str, Fit], held_out: Any, *, progress: bool = True) ->
     for objective, column in CRITERIA.items():
         given = {name: fit for name, fit in fits.items() if fit.objective == objective}
         if given:
-            table[column] = pd.Series({name: information_criterion(fit) for name, fit in given.items()})
-            findings += _on_other_scales(column, {n: fit for n, fit in given.items() if table[column].notna()[n]})
+            table[column] = pd.Series(
+                {name: information_criterion(fit) for name, fit in given.items()}
+            )
+            findings += _on_other_scales(
+                column, {n: fit for n, fit in given.items() if table[column].notna()[n]}
+            )
     return Comparison(table, rows, findings)
 
 
-# -- at the door -------------------------------------------------------------------------------------------------------
+# -- at the door -----------------------------------------------------------------------------------
 def _read(fits: Any, held_out: Any) -> dict[str, tuple[Any, dict[str, np.ndarray]]]:
     """Each fit's density at the data's dimensions, and the data, or a sentence."""
-    good = isinstance(fits, Mapping) and len(fits) > 1 and all(isinstance(fit, Fit) for fit in fits.values())
+    good = (
+        isinstance(fits, Mapping)
+        and len(fits) > 1
+        and all(isinstance(fit, Fit) for fit in fits.values())
+    )
     if not good:
         found = f"{len(fits)} entries" if isinstance(fits, Mapping) else type(fits).__name__
         raise ValueError(
-            f"fits is {found}; expected a dict of two fits or more by name; pass such as {{'a': a, 'b': b}}."
+            f"fits is {found}; expected a dict of two fits or more by name; pass such as "
+            f"{{'a': a, 'b': b}}."
         )
     for fit in fits.values():
         fit._refuse_several("compare")
     read = {name: read_data(fit.density, held_out) for name, fit in fits.items()}
     (first, (one, _)), *others = read.items()
     for name, (p, _) in others:
-        found, expected = ({v: (s, d.shapes()[v]) for v, s in d.variables.items()} for d in (p, one))
+        found, expected = (
+            {v: (s, d.shapes()[v]) for v, s in d.variables.items()} for d in (p, one)
+        )
         if found != expected or set(p.covariates) != set(one.covariates):
             raise ValueError(
-                f"Fit {name!r} is of {_variables(p)} and {first!r} of {_variables(one)}; expected the same variables "
-                "and supports, for densities with respect to other measures do not compare; leave one out."
+                f"Fit {name!r} is of {_variables(p)} and {first!r} of {_variables(one)}; "
+                "expected the same variables "
+                "and supports, for densities with respect to other measures do not compare; "
+                "leave one out."
             )
     return read
 
 
 def _variables(p) -> str:
-    return ", ".join(f"{name}: {support!r}" for name, support in (p.variables | p.covariates).items())
+    return ", ".join(
+        f"{name}: {support!r}" for name, support in (p.variables | p.covariates).items()
+    )
 
 
 def _known(fits: Mapping[str, Fit], read: dict) -> list[Finding]:
@@ -154,7 +190,9 @@ def _known(fits: Mapping[str, Fit], read: dict) -> list[Finding]:
                 code=FindingCode.FIT_DID_NOT_PASS,
             )
         )
-    seen = [repr(name) for name, fit in fits.items() if fit._origin and _are_rows_of(fit, read[name][1])]
+    seen = [
+        repr(name) for name, fit in fits.items() if fit._origin and _are_rows_of(fit, read[name][1])
+    ]
     if seen:
         what = f"the held-out rows are those that {listed(seen)} {'were' if len(seen) > 1 else 'was'} fitted to"
         told.append(
@@ -174,18 +212,25 @@ def _are_rows_of(fit: Fit, events: dict) -> bool:
     return all(np.array_equal(rows[variable], values) for variable, values in events.items())
 
 
-# -- the two criteria --------------------------------------------------------------------------------------------------
-def _likelihood(name: str, fit: Fit, held_out: Any, findings: list[Finding], shown) -> dict[str, Any]:
+# -- the two criteria ------------------------------------------------------------------------------
+def _likelihood(
+    name: str, fit: Fit, held_out: Any, findings: list[Finding], shown
+) -> dict[str, Any]:
     try:
         found = fit.log_likelihood(held_out)
     except ValueError as reason:  # the data fit: it is log Z that is not at hand
         what = f"{name!r} has no log-likelihood: {str(reason).rstrip('.')}"
         findings.append(
             Finding(
-                what, "compare it by its H-score alone, or estimate its log Z by hand", ERROR, code=FindingCode.NO_LOG_Z
+                what,
+                "compare it by its H-score alone, or estimate its log Z by hand",
+                ERROR,
+                code=FindingCode.NO_LOG_Z,
             )
         )
-        return dict.fromkeys(("log_likelihood", "monte_carlo_error", "sampling_error", "pointwise"), np.nan)
+        return dict.fromkeys(
+            ("log_likelihood", "monte_carlo_error", "sampling_error", "pointwise"), np.nan
+        )
     finally:
         shown.step(1, name)
     return {
@@ -194,8 +239,12 @@ def _likelihood(name: str, fit: Fit, held_out: Any, findings: list[Finding], sho
     }  # fmt: skip
 
 
-def _h_scores(fits: Mapping[str, Fit], read: dict, findings: list[Finding]) -> dict[str, np.ndarray]:
-    """The H-score of every row, by fit; none, and a note, where score matching has another meaning or no form."""
+def _h_scores(
+    fits: Mapping[str, Fit], read: dict, findings: list[Finding]
+) -> dict[str, np.ndarray]:
+    """The H-score of every row, by fit; none, and a note, where score matching has another meaning
+    or no form.
+    """
     weights = {fit._origin.problem.objective.h for fit in fits.values() if _by_score_matching(fit)}
     objective = ScoreMatching(h=weights.pop()) if len(weights) == 1 else ScoreMatching()
     p, events = next(iter(read.values()))
@@ -207,12 +256,17 @@ def _h_scores(fits: Mapping[str, Fit], read: dict, findings: list[Finding]) -> d
     if refusal is None and len(next(iter(events.values()))) < 2:
         refusal = "one row tells no spread"
     if refusal is not None:
-        findings.append(Finding(f"there is no H-score: {refusal}", "read the log-likelihoods", NOTE))
+        findings.append(
+            Finding(f"there is no H-score: {refusal}", "read the log-likelihoods", NOTE)
+        )
         return {}
     with jax.enable_x64(True):
         rows = cast(events, jnp.float64)
         extra = objective.prepare(cast(p.bare(), jnp.float64), rows, jax.random.key(0))
-        found = {n: _h_score(objective, cast(p.bare(), jnp.float64), extra, rows) for n, (p, _) in read.items()}
+        found = {
+            n: _h_score(objective, cast(p.bare(), jnp.float64), extra, rows)
+            for n, (p, _) in read.items()
+        }
         return jax.tree.map(np.asarray, found)
 
 
@@ -228,26 +282,34 @@ def _h_score(objective, density, extra, events) -> jax.Array:
 def _difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     """Of two sums over the same rows, and its standard error."""
     each = one - other
-    return float(each.sum()), float(np.sqrt(len(each)) * each.std(ddof=1)) if len(each) > 1 else np.nan
+    return float(each.sum()), float(np.sqrt(len(each)) * each.std(ddof=1)) if len(
+        each
+    ) > 1 else np.nan
 
 
 def _differences(name: str, pointwise: dict[str, Any], noise: pd.Series, best) -> pd.DataFrame:
     """The differences of sums to the best one, with their errors; NaN for what has no value."""
     known = {fit: values for fit, values in pointwise.items() if np.ndim(values)}
-    out = pd.DataFrame(np.nan, index=noise.index, columns=[f"{name}_difference", f"{name}_difference_error"])
+    out = pd.DataFrame(
+        np.nan, index=noise.index, columns=[f"{name}_difference", f"{name}_difference_error"]
+    )
     if known:
         first = list(known)[int(best([values.sum() for values in known.values()]))]
         for fit, values in known.items():
             value, error = _difference(values, known[first])
             out.loc[fit] = (
-                (0.0, 0.0) if fit == first else (value, float(np.hypot(error, np.hypot(*noise[[fit, first]]))))
+                (0.0, 0.0)
+                if fit == first
+                else (value, float(np.hypot(error, np.hypot(*noise[[fit, first]]))))
             )
     return out
 
 
-# -- the verdict -------------------------------------------------------------------------------------------------------
+# -- the verdict -----------------------------------------------------------------------------------
 def _blind_spots(table: pd.DataFrame, h_scores: dict[str, np.ndarray]) -> list[Finding]:
-    """Where the likelihood clearly prefers its best fit to one that the H-score finds as good, or better."""
+    """Where the likelihood clearly prefers its best fit to one that the H-score finds as good, or
+    better.
+    """
     if table["log_likelihood"].isna().all():
         return []
     first, told = table["log_likelihood"].idxmax(), []
@@ -260,8 +322,10 @@ def _blind_spots(table: pd.DataFrame, h_scores: dict[str, np.ndarray]) -> list[F
             continue
         verdict = "calls the two alike" if away >= -CLEAR * spread else f"prefers {name!r}"
         what = (
-            f"the log-likelihood prefers {first!r} to {name!r} by {gap:.4g} (standard error {error:.2g}), and the "
-            f"H-score {verdict} (difference {away:.4g}, standard error {spread:.2g}): score matching cannot see the "
+            f"the log-likelihood prefers {first!r} to {name!r} by {gap:.4g} (standard error "
+            f"{error:.2g}), and the "
+            f"H-score {verdict} (difference {away:.4g}, standard error {spread:.2g}): score "
+            "matching cannot see the "
             "weights of separated modes, and has less power elsewhere"
         )
         advice = "believe the log-likelihood, and compare the modes' shares in un.simulate with those in the data"
@@ -270,10 +334,19 @@ def _blind_spots(table: pd.DataFrame, h_scores: dict[str, np.ndarray]) -> list[F
 
 
 def _on_other_scales(column: str, fits: dict[str, Fit]) -> list[Finding]:
-    apart = [f"{a!r} and {b!r}" for a, b in itertools.combinations(fits, 2) if not same_scale(fits[a], fits[b])]
+    apart = [
+        f"{a!r} and {b!r}"
+        for a, b in itertools.combinations(fits, 2)
+        if not same_scale(fits[a], fits[b])
+    ]
     if not apart:
         return []
     what = f"the {column.split()[0].upper()} of {listed(apart)} are of other rows or other options, and do not compare"
     return [
-        Finding(what, "fit them to the same rows with the same options", WARNING, code=FindingCode.CRITERIA_DISAGREE)
+        Finding(
+            what,
+            "fit them to the same rows with the same options",
+            WARNING,
+            code=FindingCode.CRITERIA_DISAGREE,
+        )
     ]

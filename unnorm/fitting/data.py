@@ -1,27 +1,35 @@
-"""Data at the door: arrays, DataFrames, xarray or dicts become events by name, checked against the declaration."""
+"""Data at the door: arrays, DataFrames, xarray or dicts become events by name, checked against the
+declaration.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from unnorm.containers import is_frame, is_labelled_array, is_series, oriented, to_numbers
-from unnorm.density import Density
-from unnorm.diagnostics.verdict import listed
-from unnorm.signature import refuse_unknown
+from unnorm.core.containers import is_frame, is_labelled_array, is_series, oriented, to_numbers
+from unnorm.core.findings import listed
+from unnorm.declaration.density import Density
+from unnorm.declaration.signature import refuse_unknown
 
 
-def read_data(p: Density, data: Any, apart: Sequence[str] = ()) -> tuple[Density, dict[str, np.ndarray]]:
-    """Return the density with its dimensions (and labels) taken from the data, and the data as ``{name: (n, ...)}``.
+def read_data(
+    p: Density, data: Any, apart: Sequence[str] = ()
+) -> tuple[Density, dict[str, np.ndarray]]:
+    """Return the density with its dimensions (and labels) taken from the data, and the data as
+    ``{name: (n, ...)}``.
 
-    Variables that the data do not bring are latent; covariates must be there. The columns `apart` are no variables.
+    Variables that the data do not bring are latent; covariates must be there. The columns `apart`
+    are no variables.
     """
     declared = p.variables | p.covariates
     data = _without(data, [name for name in apart if name not in declared])
     columns, labels = _by_name(p, data, declared)
     _refuse_absent(p, columns, [str(name) for name in getattr(data, "columns", columns)])
     _refuse_other_rows({name: (declared[name], column) for name, column in columns.items()})
-    events = {name: _column(name, declared[name], columns[name]) for name in declared if name in columns}
+    events = {
+        name: _column(name, declared[name], columns[name]) for name in declared if name in columns
+    }
     sizes = {name: len(event) for name, event in events.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"data has {sizes} rows; expected as many for every variable; align them.")
@@ -31,7 +39,8 @@ def read_data(p: Density, data: Any, apart: Sequence[str] = ()) -> tuple[Density
     for axis, names in labels.items():
         if p.labels.get(axis, tuple(names)) != tuple(names):
             raise ValueError(
-                f"data has the labels {listed(names)} along {axis!r}; expected {listed(list(p.labels[axis]))} by the "
+                f"data has the labels {listed(names)} along {axis!r}; expected "
+                f"{listed(list(p.labels[axis]))} by the "
                 "density; put the columns into that order, or rename them."
             )
     p = p.with_dimensions(**{axis: names for axis, names in labels.items() if axis not in p.labels})
@@ -40,19 +49,24 @@ def read_data(p: Density, data: Any, apart: Sequence[str] = ()) -> tuple[Density
             p.variables[name].check(event, name)
         elif not np.isfinite(event).all():
             raise ValueError(
-                f"Covariate {name} holds a value that is not finite; expected finite numbers; drop such rows, or fill "
+                f"Covariate {name} holds a value that is not finite; expected finite numbers; "
+                "drop such rows, or fill "
                 "them in."
             )
     return p, events
 
 
 def _refuse_absent(p: Density, columns: Mapping[str, Any], found: list[str]) -> None:
-    """Refuse data without a covariate, without any variable, or with other columns in the place of a variable."""
+    """Refuse data without a covariate, without any variable, or with other columns in the place of
+    a variable.
+    """
     absent = [name for name in (*p.covariates, *p.variables) if name not in columns]
     strange = [name for name in found if name not in p.variables and name not in p.covariates]
     no_variable = not any(name in columns for name in p.variables)
     if absent and (absent[0] in p.covariates or no_variable or strange):
-        advice = "rename the column, or drop those that the density does not know: then it is latent"
+        advice = (
+            "rename the column, or drop those that the density does not know: then it is latent"
+        )
         if absent[0] in p.covariates or no_variable:
             advice = "pass it by that name"
         raise ValueError(
@@ -72,15 +86,20 @@ def refuse_latent(p: Density, events: Mapping[str, Any], verb: str) -> None:
 
 
 def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np.ndarray]] | None]:
-    """Return the density as the data make it, the data or the first of their batches, and all batches where they are.
+    """Return the density as the data make it, the data or the first of their batches, and all
+    batches where they are.
 
     An iterable without an index, and without an array's interface, is one of batches.
     """
-    if not hasattr(data, "__iter__") or any(hasattr(data, part) for part in ("__getitem__", "__array__")):
+    if not hasattr(data, "__iter__") or any(
+        hasattr(data, part) for part in ("__getitem__", "__array__")
+    ):
         return p, data, None
     first = next(iter(data), None) if not hasattr(data, "__next__") else next(data, None)
     if first is None:
-        raise ValueError("data is an iterable without a batch; expected at least one; pass an array, or batches.")
+        raise ValueError(
+            "data is an iterable without a batch; expected at least one; pass an array, or batches."
+        )
     p, events = read_data(p, first)
     shapes = {name: event.shape for name, event in events.items()}
 
@@ -93,7 +112,8 @@ def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np
                 found = {name: event.shape for name, event in batch.items()}
                 if found != shapes:
                     raise ValueError(
-                        f"data brought a batch of shapes {found} after {shapes}; expected equal ones; drop it."
+                        f"data brought a batch of shapes {found} after {shapes}; expected equal "
+                        "ones; drop it."
                     )
                 yield batch
             if hasattr(data, "__next__"):  # it is spent
@@ -133,18 +153,32 @@ def _without(data: Any, names: list[str]) -> Any:
         return data.drop_vars(names)
     if is_frame(data):
         return data.drop(columns=names)
-    return data.drop(names) if hasattr(data, "columns") else {k: v for k, v in data.items() if k not in names}
+    return (
+        data.drop(names)
+        if hasattr(data, "columns")
+        else {k: v for k, v in data.items() if k not in names}
+    )
 
 
 def _refuse_other_rows(columns: dict[str, tuple[Any, Any]]) -> None:
-    """Refuse variables whose rows carry different labels: taken by position they would be misaligned."""
+    """Refuse variables whose rows carry different labels: taken by position they would be
+    misaligned.
+    """
     first: dict[str, tuple[str, Any]] = {}
     for name, (support, column) in columns.items():
-        for kind, found in (("index", row_index(column)), ("dimension of rows", _row_dimension(column, support))):
-            known, expected = first.setdefault(kind, (name, found)) if found is not None else (name, None)
-            if known != name and not (expected.equals(found) if kind == "index" else expected == found):
+        for kind, found in (
+            ("index", row_index(column)),
+            ("dimension of rows", _row_dimension(column, support)),
+        ):
+            known, expected = (
+                first.setdefault(kind, (name, found)) if found is not None else (name, None)
+            )
+            if known != name and not (
+                expected.equals(found) if kind == "index" else expected == found
+            ):
                 raise ValueError(
-                    f"{known} and {name} have rows with a different {kind}; expected the same, for row i is one event; "
+                    f"{known} and {name} have rows with a different {kind}; expected the same, "
+                    "for row i is one event; "
                     "align them first, or pass their values alone."
                 )
 
@@ -153,11 +187,15 @@ def _row_dimension(column: Any, support: Any) -> str | None:
     """The name of an xarray object's dimension of rows; None where it has none of its own."""
     if not is_labelled_array(column):
         return None
-    others = [str(dim) for dim in column.dims if str(dim).removesuffix("_2") not in support.shape_axes]
+    others = [
+        str(dim) for dim in column.dims if str(dim).removesuffix("_2") not in support.shape_axes
+    ]
     return others[0] if len(others) == 1 and not others[0].startswith("dim_") else None
 
 
-def _by_name(p: Density, data: Any, declared: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list]]:
+def _by_name(
+    p: Density, data: Any, declared: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, list]]:
     """Sort the data by variable, and take the labels that it brings."""
     if hasattr(data, "data_vars"):  # an xarray.Dataset
         data = {str(name): data[name] for name in data.data_vars}
@@ -166,7 +204,8 @@ def _by_name(p: Density, data: Any, declared: Mapping[str, Any]) -> tuple[dict[s
     if not isinstance(data, Mapping):
         if len(declared) > 1:
             raise ValueError(
-                f"data is a {type(data).__name__}, and {p.name} has {', '.join(declared)}; pass a dict or DataFrame by "
+                f"data is a {type(data).__name__}, and {p.name} has {', '.join(declared)}; pass "
+                "a dict or DataFrame by "
                 "name."
             )
         data = {next(iter(declared)): data}
@@ -189,10 +228,13 @@ def _column(name: str, support: Any, value: Any) -> np.ndarray:
     rank = len(support.shape_axes)
     if value.ndim == rank:
         advice = f", or declare {name}: {type(support).__name__.strip('_')}" if rank == 1 else ""
-        raise ValueError(f"{name} with the shape {value.shape} is one event of {name}; pass data[None]{advice}.")
+        raise ValueError(
+            f"{name} with the shape {value.shape} is one event of {name}; pass data[None]{advice}."
+        )
     if value.ndim != rank + 1:
         raise ValueError(
-            f"{name} has the shape {value.shape}; expected {rank + 1} axes, rows first, for {name} is declared "
+            f"{name} has the shape {value.shape}; expected {rank + 1} axes, rows first, for "
+            f"{name} is declared "
             f"{support!r}; reshape it."
         )
     return value

@@ -8,26 +8,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.density import Density, cast
-from unnorm.diagnostics.verdict import Finding
-from unnorm.fitting.along import along
-from unnorm.fitting.averaged import averaged
-from unnorm.fitting.choice import chosen
+from unnorm.core.findings import Finding
+from unnorm.core.progress import bar
+from unnorm.core.validation import verb
+from unnorm.declaration.density import Density, cast
 from unnorm.fitting.data import first_of, read_data
-from unnorm.fitting.door import check_options, probe, started
-from unnorm.fitting.given_penalties import read_penalties
-from unnorm.fitting.marginal import latent_in
-from unnorm.fitting.minimised import minimised
-from unnorm.fitting.optimise import NEWTON_LIMIT
-from unnorm.fitting.penalised import described, refuse_lasso
+from unnorm.fitting.default_objective import chosen
+from unnorm.fitting.joint.driver import several
+from unnorm.fitting.objectives.likelihood.marginal import latent_in
+from unnorm.fitting.penalties.lasso_path import along
+from unnorm.fitting.penalties.parse import read_penalties
+from unnorm.fitting.penalties.penalized_fit import described, refuse_lasso
+from unnorm.fitting.probe import check_options, probe, started
 from unnorm.fitting.problem import Problem
-from unnorm.fitting.result import Fit
+from unnorm.fitting.results.fit import Fit
 from unnorm.fitting.row_weights import Rows, read_rows
-from unnorm.fitting.several import several
-from unnorm.fitting.trained import trained
-from unnorm.progress import bar
+from unnorm.fitting.solvers.averaged_iterates import averaged
+from unnorm.fitting.solvers.minimize import minimised
+from unnorm.fitting.solvers.newton import NEWTON_LIMIT
+from unnorm.fitting.solvers.train import trained
 from unnorm.supports import _PyTree
-from unnorm.validation import verb
 
 
 @verb
@@ -57,50 +57,60 @@ def fit(
 ) -> Fit:
     """Estimate the parameters of a density from data, with standard errors.
 
-    Objectives without a sampler are minimised to convergence (Newton; L-BFGS for many parameters), and contrastive
-    divergence is averaged until its Monte Carlo error is small. Densities with PyTree parameters (networks), and fits
-    that are given `optimizer`, `held_out`, `callback`, `store` or batches, are trained by first-order steps on
-    mini-batches; those have no standard errors.
+    Objectives without a sampler are minimised to convergence (Newton; L-BFGS for many parameters),
+    and contrastive divergence is averaged until its Monte Carlo error is small. Densities with
+    PyTree parameters (networks), and fits that are given `optimizer`, `held_out`, `callback`,
+    `store` or batches, are trained by first-order steps on mini-batches; those have no standard
+    errors.
 
     Args:
-        p: the density; parameters start at their bound or declared values. A list of densities that share parameters
-            (by equal names) is fitted to a list of data sets: the loss is the sum over the rows of all of them.
-        data: an array (n, ...), DataFrame, xarray object, or a dict by variable and covariate; exactly one leading
-            axis; or an iterable of such batches of one size, gone through again and again. Variables that are absent
-            are latent.
-        objective: an object of `un.objectives`, its registry name, or None: maximum likelihood where Z is at hand
-            exactly, else score matching where the supports have a form of it, else noise contrastive estimation.
-        frequency_weights: how many equal rows each row stands for: whole numbers, or the name of a column of `data`
-            (a pandas Series is aligned by its index). The fit is that of the repeated rows.
-        sampling_weights: one over each row's probability to be in the data, up to a constant, given likewise. They are
-            scaled to mean 1, and the standard errors are robust to them.
-        weights: deprecated; whole numbers are read as `frequency_weights`, floating ones as `sampling_weights`.
-        cluster: one label for each row, or a column's name: rows of one cluster may depend on each other, and the
-            standard errors allow it.
+        p: the density; parameters start at their bound or declared values. A list of densities that
+            share parameters (by equal names) is fitted to a list of data sets: the loss is the sum
+            over the rows of all of them.
+        data: an array (n, ...), DataFrame, xarray object, or a dict by variable and covariate;
+            exactly one leading axis; or an iterable of such batches of one size, gone through again
+            and again. Variables that are absent are latent.
+        objective: an object of `un.objectives`, its registry name, or None: maximum likelihood
+            where Z is at hand exactly, else score matching where the supports have a form of it,
+            else noise contrastive estimation.
+        frequency_weights: how many equal rows each row stands for: whole numbers, or the name of a
+            column of `data` (a pandas Series is aligned by its index). The fit is that of the
+            repeated rows.
+        sampling_weights: one over each row's probability to be in the data, up to a constant, given
+            likewise. They are scaled to mean 1, and the standard errors are robust to them.
+        weights: deprecated; whole numbers are read as `frequency_weights`, floating ones as
+            `sampling_weights`.
+        cluster: one label for each row, or a column's name: rows of one cluster may depend on each
+            other, and the standard errors allow it.
         penalty: ``{parameter: un.L1(0.1)}`` or ``un.L2``, added to the mean loss.
-        prior: ``{parameter: NumPyro distribution}`` over the constrained values: −log prior / n is added, and the fit
-            is the maximum a posteriori estimate (MAP).
+        prior: ``{parameter: NumPyro distribution}`` over the constrained values: −log prior / n is
+            added, and the fit is the maximum a posteriori estimate (MAP).
         start: ``{parameter: value}`` to start from.
-        restarts: how many more starts to minimise from, at random within 2 of the first in unconstrained coordinates;
-            the lowest loss is kept, and other optima are told.
+        restarts: how many more starts to minimise from, at random within 2 of the first in
+            unconstrained coordinates; the lowest loss is kept, and other optima are told.
         optimizer: an Optax optimizer for training; None: Adam on a cosine schedule.
-        steps: iterations of contrastive divergence or of training at most; None: until the Monte Carlo error is small,
-            or 5,000.
+        steps: iterations of contrastive divergence or of training at most; None: until the Monte
+            Carlo error is small, or 5,000.
         batch_size: rows per iteration; None: all for contrastive divergence, 256 for training.
-        held_out: data like `data`, on whose loss training stops early. Draws of a network are compared with them too;
-            without them a twentieth of the rows, at most 400, is kept out of training for that.
-        callback: called now and then in training with ``{"step": ..., "loss": ..., "held_out": ...}``; True stops it.
-        store: a folder for checkpoints of training: the same call goes on from there, to the same bits.
+        held_out: data like `data`, on whose loss training stops early. Draws of a network are
+            compared with them too; without them a twentieth of the rows, at most 400, is kept out
+            of training for that.
+        callback: called now and then in training with ``{"step": ..., "loss": ..., "held_out":
+            ...}``; True stops it.
+        store: a folder for checkpoints of training: the same call goes on from there, to the same
+            bits.
         seed: a whole number; None draws one and records it.
         dtype: float64 unless the density has PyTree parameters.
         strict: raise where the fit did not pass.
 
     Returns:
-        `Fit`: `density`, `summary()`, `covariance`, `log_z`, `log_likelihood(data)`, `converged`, `findings`.
+        `Fit`: `density`, `summary()`, `covariance`, `log_z`, `log_likelihood(data)`, `converged`,
+            `findings`.
 
     Raises:
-        ValueError: data outside the support, with NaN or of the wrong shape; an objective that does not serve the
-            density; a log-density, a gradient or a loss that is not finite at the start.
+        ValueError: data outside the support, with NaN or of the wrong shape; an objective that does
+            not serve the density; a log-density, a gradient or a loss that is not finite at the
+            start.
 
     Example:
         >>> import numpy as np
@@ -137,19 +147,28 @@ def fit(
     held_out = None if held_out is None else read_data(p, held_out, rows.columns)[1]
     if held_out is not None and set(held_out) != set(events):
         raise ValueError(
-            f"held_out has values for {', '.join(held_out)} and data for {', '.join(events)}; expected the same; pass "
+            f"held_out has values for {', '.join(held_out)} and data for {', '.join(events)}; "
+            "expected the same; pass "
             "the same variables in both."
         )
-    objective = chosen([(p, events)], objective, weights is not None or clusters is not None, findings)
+    objective = chosen(
+        [(p, events)], objective, weights is not None or clusters is not None, findings
+    )
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
     has_tree = any(isinstance(support, _PyTree) for support in p.supports.values())
     dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
     if not p.supports:
         raise ValueError(
-            f"Density {p.name} has no parameters to fit; declare some as keyword-only arguments with a support."
+            f"Density {p.name} has no parameters to fit; declare some as keyword-only arguments "
+            "with a support."
         )
-    with jax.enable_x64(dtype == np.float64), bar(f"{type(objective).__name__}", 1.0, progress) as shown:
-        objective, density, events, weights, held_out = cast((objective, p.bare(), events, weights, held_out), dtype)
+    with (
+        jax.enable_x64(dtype == np.float64),
+        bar(f"{type(objective).__name__}", 1.0, progress) as shown,
+    ):
+        objective, density, events, weights, held_out = cast(
+            (objective, p.bare(), events, weights, held_out), dtype
+        )
         probe(density, events)
         penalties = cast(read_penalties(p, penalty, prior, len(next(iter(events.values())))), dtype)
         batches = None if batches is None else (cast(batch, dtype) for batch in batches)
@@ -165,7 +184,8 @@ def _refuse_weighted_batches(rows: Rows, batches: Any) -> None:
     given = [name for name, value in rows._asdict().items() if value is not None]
     if given and batches is not None:
         raise ValueError(
-            f"{given[0]} was given to a fit on an iterable of batches, whose rows are not all at hand; expected none; "
+            f"{given[0]} was given to a fit on an iterable of batches, whose rows are not all at "
+            "hand; expected none; "
             "pass all rows at once, with batch_size=."
         )
 
@@ -186,8 +206,10 @@ def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
         return minimised
     if problem.restarts:
         raise ValueError(
-            f"restarts is {problem.restarts} and {type(problem.objective).__name__} is trained by steps here; expected "
-            "0, for restarts compare minima; leave restarts out, or leave out steps, batch_size and optimizer."
+            f"restarts is {problem.restarts} and {type(problem.objective).__name__} is trained "
+            "by steps here; expected "
+            "0, for restarts compare minima; leave restarts out, or leave out steps, batch_size "
+            "and optimizer."
         )
     if not trains:
         return averaged
@@ -195,8 +217,10 @@ def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
         _refuse_own_chains(problem)
     if problem.held_out is not None and problem.objective.stochastic:
         raise ValueError(
-            f"held_out was given to {type(problem.objective).__name__}, whose loss has no meaning; expected an "
-            "objective with a loss; leave it out, or use un.objectives.NCE, ScoreMatching or DenoisingScoreMatching."
+            f"held_out was given to {type(problem.objective).__name__}, whose loss has no "
+            "meaning; expected an "
+            "objective with a loss; leave it out, or use un.objectives.NCE, ScoreMatching or "
+            "DenoisingScoreMatching."
         )
     return trained
 
@@ -206,8 +230,10 @@ def _refuse_own_chains(problem: Problem) -> None:
     named = [*problem.density.covariates, *latent_in(problem.density, problem.events)]
     if named:
         raise ValueError(
-            f"data is an iterable of batches and {type(problem.objective).__name__} keeps a chain for each row, for "
-            f"{named[0]} is a covariate or latent; expected all rows; pass them at once, with batch_size=."
+            f"data is an iterable of batches and {type(problem.objective).__name__} keeps a "
+            "chain for each row, for "
+            f"{named[0]} is a covariate or latent; expected all rows; pass them at once, with "
+            "batch_size=."
         )
 
 

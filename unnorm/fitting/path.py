@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from unnorm.density import Density
-from unnorm.fitting.along import Path
+from unnorm.core.validation import verb
+from unnorm.declaration.density import Density
 from unnorm.fitting.driver import fit
-from unnorm.fitting.penalties import Along
-from unnorm.validation import verb
+from unnorm.fitting.penalties.lasso_path import Path
+from unnorm.fitting.penalties.terms import Along
 
 
 @verb
@@ -29,26 +29,28 @@ def path(
 ) -> Path:
     """Fit a density along a path of lasso strengths, each fit from where the last one ended.
 
-    The extended BIC, 2 n loss + df log n + 4 γ df log p with γ = 1/2, df the penalised entries that are not zero and p
-    the entries of an event, chooses among them where the loss is minus a mean log-likelihood, log-pseudo-likelihood, or
-    the score matching loss; the loss is that of the penalised estimates, without the penalty.
+    The extended BIC, 2 n loss + df log n + 4 γ df log p with γ = 1/2, df the penalised entries that
+    are not zero and p the entries of an event, chooses among them where the loss is minus a mean
+    log-likelihood, log-pseudo-likelihood, or the score matching loss; the loss is that of the
+    penalised estimates, without the penalty.
 
     Args:
         p: the density, as in `un.fit`.
         data: as in `un.fit`.
         objective: as in `un.fit`; one without a sampler.
-        penalty: ``{"coupling": un.L1()}``: 30 strengths from the smallest at which all entries of these parameters are
-            zero down to a hundredth of it; or ``un.L1(strengths)`` with a 1-D array. Others may have ``un.L2``
-            or an ``un.L1`` of one number, which stay as they are.
-        frequency_weights, sampling_weights, weights, cluster, prior, start, seed, progress, dtype, strict: as in
-            `un.fit`.
+        penalty: ``{"coupling": un.L1()}``: 30 strengths from the smallest at which all entries of
+            these parameters are zero down to a hundredth of it; or ``un.L1(strengths)`` with a 1-D
+            array. Others may have ``un.L2`` or an ``un.L1`` of one number, which stay as they are.
+        frequency_weights, sampling_weights, weights, cluster, prior, start, seed, progress, dtype,
+            strict: as in `un.fit`.
 
     Returns:
-        `Path`: `coefficients` (strength by labelled entries), `extended_bic`, `best` (the `Fit` at its minimum),
-        `passed`, `findings`.
+        `Path`: `coefficients` (strength by labelled entries), `extended_bic`, `best` (the `Fit` at
+        its minimum), `passed`, `findings`.
 
     Raises:
-        ValueError: what `un.fit` raises; no parameter whose strength moves; strengths that are no numbers.
+        ValueError: what `un.fit` raises; no parameter whose strength moves; strengths that are no
+            numbers.
 
     Example:
         >>> import numpy as np
@@ -60,8 +62,9 @@ def path(
         ((30, 2), True)
 
     References:
-        Foygel and Drton (2010), arXiv:1011.6640 (extended BIC); Barber and Drton (2015), doi:10.1214/15-EJS1012
-        (pseudo-likelihood); Lin, Drton and Shojaie (2016), doi:10.1214/16-EJS1126 (score matching).
+        Foygel and Drton (2010), arXiv:1011.6640 (extended BIC); Barber and Drton (2015),
+        doi:10.1214/15-EJS1012 (pseudo-likelihood); Lin, Drton and Shojaie (2016),
+        doi:10.1214/16-EJS1126 (score matching).
     """
     return fit(
         p, data, objective, penalty=Along(penalty), frequency_weights=frequency_weights,

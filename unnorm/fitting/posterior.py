@@ -1,4 +1,6 @@
-"""`un.posterior`: the parameters of a density as the variables of another, given data and a prior."""
+"""`un.posterior`: the parameters of a density as the variables of another, given data and a
+prior.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,37 +10,44 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unnorm.density import Density, cast
+from unnorm.core.validation import verb
+from unnorm.declaration.density import Density, cast
+from unnorm.declaration.signature import refuse_unknown
 from unnorm.fitting.data import read_data, refuse_latent
 from unnorm.fitting.driver import fit
-from unnorm.fitting.given_penalties import check_prior
-from unnorm.fitting.marginal import location, log_z_on
-from unnorm.fitting.objectives.maximum_likelihood import MaximumLikelihood
-from unnorm.fitting.penalties import log_prior
-from unnorm.partition.exact import has_plan, plan_for
-from unnorm.partition.nodes import Plan
-from unnorm.signature import refuse_unknown
-from unnorm.validation import verb
+from unnorm.fitting.objectives.likelihood.marginal import location, log_z_on
+from unnorm.fitting.objectives.likelihood.maximum_likelihood import MaximumLikelihood
+from unnorm.fitting.penalties.parse import check_prior
+from unnorm.fitting.penalties.terms import log_prior
+from unnorm.integration.nodes import Plan
+from unnorm.integration.plan import has_plan, plan_for
 
-_FAR, _CLOSE = 3.0, 0.01  # posterior standard deviations at which the nodes are tried; nats by which they may be off
+_FAR, _CLOSE = (
+    3.0,
+    0.01,
+)  # posterior standard deviations at which the nodes are tried; nats by which they may be off
 
 
 @verb
 def posterior(p: Density, data: Any, *, prior: dict[str, Any]) -> Density:
-    """Return the posterior of a density's parameters: p̃(θ | data) = prior(θ) Π_i p̃(x_i; θ) / Z(θ).
+    """Return the posterior of a density's parameters: p̃(θ | data) = prior(θ) Π_i p̃(x_i; θ) /
+    Z(θ).
 
-    Its variables are the parameters of p, by constrained value; sample it, or normalize it for the evidence p(data). Z
-    is summed over all states, or on quadrature nodes that are laid about the data for the posterior's mode.
+    Its variables are the parameters of p, by constrained value; sample it, or normalize it for the
+    evidence p(data). Z is summed over all states, or on quadrature nodes that are laid about the
+    data for the posterior's mode.
 
     Args:
-        p: a density whose Z is at hand exactly: at most 2^20 states, one count, or three continuous dimensions.
+        p: a density whose Z is at hand exactly: at most 2^20 states, one count, or three continuous
+            dimensions.
         data: as in `un.fit`.
-        prior: ``{parameter: NumPyro distribution}`` over the constrained values, one for each parameter. Where Z is an
-            integral, the mode is found first, by `un.fit` from the parameters' present values.
+        prior: ``{parameter: NumPyro distribution}`` over the constrained values, one for each
+            parameter. Where Z is an integral, the mode is found first, by `un.fit` from the
+            parameters' present values.
 
     Raises:
-        ValueError: Z is not at hand exactly; a parameter without a prior, or one that cannot be sampled (a matrix, a
-            network); nodes that do not hold across the posterior.
+        ValueError: Z is not at hand exactly; a parameter without a prior, or one that cannot be
+            sampled (a matrix, a network); nodes that do not hold across the posterior.
 
     Example:
         >>> import numpyro.distributions as dist
@@ -54,7 +63,9 @@ def posterior(p: Density, data: Any, *, prior: dict[str, Any]) -> Density:
         Gelman et al. (2013), Bayesian Data Analysis, ch. 2, doi:10.1201/b16018.
     """
     if not isinstance(p, Density):
-        raise ValueError(f"posterior was given {p!r}; expected a density; declare it with @un.density.")
+        raise ValueError(
+            f"posterior was given {p!r}; expected a density; declare it with @un.density."
+        )
     p, events = read_data(p, data)
     refuse_latent(p, events, "posterior")
     _refuse(p, prior)
@@ -64,14 +75,22 @@ def posterior(p: Density, data: Any, *, prior: dict[str, Any]) -> Density:
         for name, one in prior.items():
             check_prior(name, p.supports[name], p.parameters[name], one)
         held = {"model": model, "rows": rows, "nodes": found._asdict(), "prior": dict(prior)}
-        density = Density(_Posterior(tuple(p.supports)), dict(p.supports), constants={_name(p): held})
-    known = {axis: p.labels.get(axis, size) for axis, size in p.dimensions.items() if axis in density.dimensions}
+        density = Density(
+            _Posterior(tuple(p.supports)), dict(p.supports), constants={_name(p): held}
+        )
+    known = {
+        axis: p.labels.get(axis, size)
+        for axis, size in p.dimensions.items()
+        if axis in density.dimensions
+    }
     return density.with_dimensions(**known) if known else density
 
 
 @dataclass(frozen=True)
 class _Posterior:
-    """The log-posterior up to a constant; equal for equal parameters, so that other data run the same program."""
+    """The log-posterior up to a constant; equal for equal parameters, so that other data run the
+    same program.
+    """
 
     names: tuple[str, ...]
     __name__ = "posterior"
@@ -80,7 +99,10 @@ class _Posterior:
         (given,) = constants.values()
         values = dict(zip(self.names, values, strict=True))
         model, rows, nodes = given["model"], given["rows"], Plan(**given["nodes"])
-        prior = sum(log_prior(one, model.supports[name], values[name]) for name, one in given["prior"].items())
+        prior = sum(
+            log_prior(one, model.supports[name], values[name])
+            for name, one in given["prior"].items()
+        )
         model = model.bind(**values)
         logs = jax.vmap(model.log_density)(rows)
         return prior + logs.sum() - len(logs) * log_z_on(model, nodes)
@@ -100,24 +122,34 @@ def _refuse(p: Density, prior: Any) -> None:
     for name, support in p.supports.items():
         if name not in prior:
             raise ValueError(
-                f"Parameter {name} has no prior; expected one for each parameter, for without it the posterior may "
+                f"Parameter {name} has no prior; expected one for each parameter, for without it "
+                "the posterior may "
                 f"have no integral; pass prior={{{name!r}: ...}}, or p.fix({name}=...)."
             )
         if not support.samplable:
             raise ValueError(
-                f"Parameter {name} is {support!r}, which cannot be sampled; expected numbers or vectors; fix it, or "
+                f"Parameter {name} is {support!r}, which cannot be sampled; expected numbers or "
+                "vectors; fix it, or "
                 "declare its entries as a vector and build the matrix in the function."
             )
     if p.covariates or not has_plan(p):
-        why = f"has the covariate {next(iter(p.covariates))}" if p.covariates else "has no exact log Z"
+        why = (
+            f"has the covariate {next(iter(p.covariates))}"
+            if p.covariates
+            else "has no exact log Z"
+        )
         raise ValueError(
-            f"posterior needs Z(θ) exactly, and {p.name} {why}; expected at most 2^20 states, one count or three "
-            "continuous dimensions, without covariates; write the model in NumPyro, or use un.fit(..., prior=...)."
+            f"posterior needs Z(θ) exactly, and {p.name} {why}; expected at most 2^20 states, "
+            "one count or three "
+            "continuous dimensions, without covariates; write the model in NumPyro, or use "
+            "un.fit(..., prior=...)."
         )
 
 
 def _nodes(p: Density, data: Any, prior: dict[str, Any]) -> Plan:
-    """All states; or the nodes of a quadrature for the posterior's mode, tried where the posterior ends."""
+    """All states; or the nodes of a quadrature for the posterior's mode, tried where the posterior
+    ends.
+    """
     if all(support.states is not None for support in p.variables.values()):
         return plan_for(cast(p.bare(), jnp.float64))
     mode = fit(p, data, MaximumLikelihood(), prior=prior, seed=0, progress=False)
@@ -127,13 +159,19 @@ def _nodes(p: Density, data: Any, prior: dict[str, Any]) -> Plan:
     found = plan_for(density, *where)
     vector, unravel = ravel_pytree(density.free())
     spread = 0.0 if mode._free_covariance is None else np.sqrt(np.diagonal(mode._free_covariance))
-    for step in np.concatenate([np.diag(_FAR * spread * np.ones(vector.size)) * sign for sign in (1, -1)]):
+    for step in np.concatenate(
+        [np.diag(_FAR * spread * np.ones(vector.size)) * sign for sign in (1, -1)]
+    ):
         there = density.at(unravel(vector + step))
-        off = len(next(iter(events.values()))) * abs(float(log_z_on(there, found) - log_z_on(there, plan_for(there))))
+        off = len(next(iter(events.values()))) * abs(
+            float(log_z_on(there, found) - log_z_on(there, plan_for(there)))
+        )
         if not off < _CLOSE:
             raise ValueError(
-                f"The log Z of {p.name} on nodes for the posterior's mode is off by {off:.2g} nats over all rows, "
-                f"{_FAR:g} standard deviations from it; expected less than {_CLOSE:g}; pass more rows or a narrower "
+                f"The log Z of {p.name} on nodes for the posterior's mode is off by {off:.2g} "
+                "nats over all rows, "
+                f"{_FAR:g} standard deviations from it; expected less than {_CLOSE:g}; pass more "
+                "rows or a narrower "
                 "prior, so that the posterior is narrower."
             )
     return found

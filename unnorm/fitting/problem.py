@@ -9,15 +9,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from unnorm.density import Density
-from unnorm.diagnostics.verdict import Finding
+from unnorm.core.findings import Finding
+from unnorm.core.progress import Bar
+from unnorm.declaration.density import Density
 from unnorm.fitting.base import Extra
-from unnorm.fitting.inference import Covariance, NoCovariance
-from unnorm.progress import Bar
+from unnorm.fitting.inference.sandwich import Covariance, NoCovariance
 
 
 class Origin(NamedTuple):
-    """What a fit was made of, for what is asked of it afterwards: the problem, and where it ended."""
+    """What a fit was made of, for what is asked of it afterwards: the problem, and where it
+    ended.
+    """
 
     problem: "Problem"
     density: Density  # bare, in the dtype of the fit, at the estimate
@@ -26,7 +28,9 @@ class Origin(NamedTuple):
 
 @dataclass
 class Problem:
-    """The user's density and its compiled twin, the data, the objective, how to run it, and what was noticed."""
+    """The user's density and its compiled twin, the data, the objective, how to run it, and what
+    was noticed.
+    """
 
     p: Density  # the user's, with labels
     objective: Any
@@ -40,13 +44,17 @@ class Problem:
     batch_size: int | None = None
     optimizer: Any = None
     held_out: dict[str, Any] | None = None
-    batches: Iterator[dict[str, Any]] | None = None  # where the user brings the batches, `events` is the first
+    batches: Iterator[dict[str, Any]] | None = (
+        None  # where the user brings the batches, `events` is the first
+    )
     callback: Callable[[dict[str, float]], Any] | None = None
     store: str | Path | None = None
     restarts: int = 0
     penalty: Any = None  # `penalties.Penalties`, or what a path asks for
     findings: list[Finding] = field(default_factory=list)
-    given: dict[str, Any] | None = None  # all rows, where `events` leaves some out that draws are compared with
+    given: dict[str, Any] | None = (
+        None  # all rows, where `events` leaves some out that draws are compared with
+    )
     degrees: float = math.inf  # of freedom of the intervals: few rows or clusters have Student's
 
     @property

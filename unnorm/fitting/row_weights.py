@@ -1,4 +1,6 @@
-"""Weights and clusters of rows: given as values or as a column's name, aligned with the data, and read."""
+"""Weights and clusters of rows: given as values or as a column's name, aligned with the data, and
+read.
+"""
 
 import warnings
 from collections.abc import Mapping
@@ -6,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unnorm.containers import is_series, to_numbers
-from unnorm.diagnostics.verdict import WARNING, Finding, FindingCode
+from unnorm.core.containers import is_series, to_numbers
+from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.fitting.data import columns_of, row_index
 
 MOST_ROWS = 2**31  # after frequency weights are expanded; more would not fit into memory
@@ -28,16 +30,22 @@ class Rows(NamedTuple):
 
 
 def read_rows(rows: Rows, data: Any, events: dict[str, np.ndarray], findings: list[Finding]):
-    """Return the events, their sampling weights of mean 1 (or None) and the clusters as numbers from 0 (or None).
+    """Return the events, their sampling weights of mean 1 (or None) and the clusters as numbers
+    from 0 (or None).
 
     A row with the frequency weight k stands for k equal rows, and is repeated.
     """
     count = len(next(iter(events.values())))
-    given = {n: _column(n, value, data, count) for n, value in rows._asdict().items() if value is not None}
+    given = {
+        n: _column(n, value, data, count)
+        for n, value in rows._asdict().items()
+        if value is not None
+    }
     codes = _codes(given.pop("cluster")) if "cluster" in given else None
     if len(given) > 1:
         raise ValueError(
-            f"{' and '.join(given)} were given; expected one kind of weights; leave the others out, or multiply them "
+            f"{' and '.join(given)} were given; expected one kind of weights; leave the others "
+            "out, or multiply them "
             "if a row has both."
         )
     if not given:
@@ -58,29 +66,42 @@ def _deprecated(values: np.ndarray, findings: list[Finding]) -> str:
     """The kind of weights that `weights` are by their type, said aloud."""
     whole = values.dtype.kind in "iu"
     name = "frequency_weights" if whole else "sampling_weights"
-    why = "whole numbers: so many equal rows" if whole else "floating numbers: rows of unequal probability"
-    what, advice = f"weights were read as {name} ({why})", f"pass {name}=, or the other kind, in place of weights="
+    why = (
+        "whole numbers: so many equal rows"
+        if whole
+        else "floating numbers: rows of unequal probability"
+    )
+    what, advice = (
+        f"weights were read as {name} ({why})",
+        f"pass {name}=, or the other kind, in place of weights=",
+    )
     warnings.warn(f"`weights` is deprecated: {what}; {advice}.", FutureWarning, stacklevel=6)
     findings.append(Finding(what, advice, WARNING, FindingCode.KIND_OF_WEIGHTS))
     return name
 
 
 def _column(name: str, given: Any, data: Any, count: int) -> Any:
-    """The values, one for each row: a column of the data by its name, or aligned by the index where both have one."""
+    """The values, one for each row: a column of the data by its name, or aligned by the index where
+    both have one.
+    """
     if isinstance(given, str):
         columns = columns_of(data)
         if given not in columns:
             raise ValueError(
-                f"{name} is {given!r}, and data has {_listed(columns)}; expected a column's name or one value for each "
+                f"{name} is {given!r}, and data has {_listed(columns)}; expected a column's name "
+                "or one value for each "
                 "row; pass one of these."
             )
         given = columns[given]
     if np.shape(given) == () or isinstance(given, Mapping):
-        raise ValueError(f"{name} is {given!r}; expected one value for each of {count} rows, or a column's name.")
+        raise ValueError(
+            f"{name} is {given!r}; expected one value for each of {count} rows, or a column's name."
+        )
     given = _aligned(name, given, row_index(data))
     if np.shape(given) != (count,):
         raise ValueError(
-            f"{name} has the shape {np.shape(given)}; expected one value for each of {count} rows; align it."
+            f"{name} has the shape {np.shape(given)}; expected one value for each of {count} "
+            "rows; align it."
         )
     return given
 
@@ -98,7 +119,8 @@ def _aligned(name: str, given: Any, index: Any) -> Any:
         shuffled = own.dtype.kind in "iu" and not np.array_equal(own, np.arange(len(own)))
         if shuffled and np.array_equal(np.sort(own), np.arange(len(own))):
             raise ValueError(
-                f"{name} has an index that is not in the order of its rows, and data has no index to align it with; "
+                f"{name} has an index that is not in the order of its rows, and data has no "
+                "index to align it with; "
                 "expected the order of data; sort it by its index, or pass its values alone."
             )
         return given
@@ -106,9 +128,14 @@ def _aligned(name: str, given: Any, index: Any) -> Any:
         return given
     places = own.get_indexer(index) if own.is_unique else np.array([-1])
     if (places < 0).any():
-        missing = "repeated entries" if not own.is_unique else f"no entry {index[int(np.argmax(places < 0))]!r}"
+        missing = (
+            "repeated entries"
+            if not own.is_unique
+            else f"no entry {index[int(np.argmax(places < 0))]!r}"
+        )
         raise ValueError(
-            f"{name} cannot be aligned with data, for its index has {missing}; expected the index of data; reindex "
+            f"{name} cannot be aligned with data, for its index has {missing}; expected the "
+            "index of data; reindex "
             "it, or pass its values alone if they are in the order of data's rows."
         )
     return given.iloc[places] if is_series(given) else given[places]
@@ -117,16 +144,21 @@ def _aligned(name: str, given: Any, index: Any) -> Any:
 def _numbers(name: str, given: Any) -> np.ndarray:
     values = to_numbers(given, name)
     if values.dtype.kind == "b":
-        raise ValueError(f"{name} holds True and False; expected numbers; select the rows before the fit.")
+        raise ValueError(
+            f"{name} holds True and False; expected numbers; select the rows before the fit."
+        )
     bad = ~(np.isfinite(values) & (values >= 0))
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(
-            f"{name} holds {values[row]} at row {row}, which is no number of at least 0; expected finite numbers of at "
+            f"{name} holds {values[row]} at row {row}, which is no number of at least 0; "
+            "expected finite numbers of at "
             "least 0; drop such rows."
         )
     if not values.any():
-        raise ValueError(f"{name} holds only zeros; expected at least one positive number; pass other weights.")
+        raise ValueError(
+            f"{name} holds only zeros; expected at least one positive number; pass other weights."
+        )
     return values
 
 
@@ -136,12 +168,14 @@ def _whole(frequency: np.ndarray) -> np.ndarray:
     if (frequency % 1 != 0).any():
         row = int(np.argmax(frequency % 1 != 0))
         raise ValueError(
-            f"frequency_weights holds {frequency[row]} at row {row}; expected whole numbers, for a row stands for so "
+            f"frequency_weights holds {frequency[row]} at row {row}; expected whole numbers, for "
+            "a row stands for so "
             "many equal ones; pass sampling_weights= for weights of unequal probability."
         )
     if frequency.sum() > MOST_ROWS:
         raise ValueError(
-            f"frequency_weights add up to {frequency.sum():.3g} rows; expected at most {MOST_ROWS:.3g}, which fit into "
+            f"frequency_weights add up to {frequency.sum():.3g} rows; expected at most "
+            f"{MOST_ROWS:.3g}, which fit into "
             "memory; pass sampling_weights= if they are weights of unequal probability."
         )
     return frequency.astype(np.int64)
@@ -155,7 +189,10 @@ def _codes(cluster: Any) -> np.ndarray:
     missing = np.ma.getmaskarray(values) | np.asarray(pd.isna(np.asarray(cluster)))
     if missing.any():
         row = int(np.argmax(missing))
-        raise ValueError(f"cluster has a missing value at row {row}; expected a label for each row; drop such rows.")
+        raise ValueError(
+            f"cluster has a missing value at row {row}; expected a label for each row; drop such "
+            "rows."
+        )
     try:
         return np.unique(np.asarray(values), return_inverse=True)[1]
     except TypeError:  # labels of several types, which have no order

@@ -1,7 +1,7 @@
 """Declared densities by family, with small data sets and known answers.
 
-`FAMILIES` lists them all: a Density, or a function that builds one; the first line of each docstring says what it is
-for.
+`FAMILIES` lists them all: a Density, or a function that builds one; the first line of each
+docstring says what it is for.
 
 Example:
     >>> import unnorm as un
@@ -13,7 +13,7 @@ Example:
 
 from collections.abc import Callable
 
-from unnorm.density import Density
+from unnorm.declaration.density import Density
 from unnorm.models.binary import (
     boltzmann_machine,
     ising,
@@ -24,7 +24,13 @@ from unnorm.models.categories import potts
 from unnorm.models.components import independent_components
 from unnorm.models.counts import conway_maxwell_poisson, multivariate_conway_maxwell_poisson
 from unnorm.models.datasets import load
-from unnorm.models.directions import bingham, bivariate_von_mises, torus_graph, von_mises, von_mises_fisher
+from unnorm.models.directions import (
+    bingham,
+    bivariate_von_mises,
+    torus_graph,
+    von_mises,
+    von_mises_fisher,
+)
 from unnorm.models.exponential import exponential_family, kernel_exponential_family, quartic
 from unnorm.models.gaussian import gaussian_graphical, non_negative_graphical, truncated_gaussian
 from unnorm.models.networks import convolutional_energy, fully_connected_energy

@@ -4,7 +4,7 @@ import math
 
 import jax.numpy as jnp
 
-from unnorm.density import density
+from unnorm.declaration.density import density
 from unnorm.supports import Real
 
 __all__ = ["independent_components"]
@@ -12,12 +12,13 @@ __all__ = ["independent_components"]
 
 @density
 def independent_components(x: Real["d"], *, weights: Real["component", "d"]):
-    """Signals that are mixtures of independent sources with sharp peaks: independent component analysis.
+    """Signals that are mixtures of independent sources with sharp peaks: independent component
+    analysis.
 
-    log p̃(x) = −Σ_j log cosh(w_j'x), w_j the rows of `weights`: unnormalized hyperbolic secant sources. With as many
-    components as dimensions log Z = d log π − log |det weights|; with more (overcomplete) Z has no closed form, and
-    nothing else changes. The rows are known up to their order and sign. No default: start from the identity or from a
-    whitening matrix.
+    log p̃(x) = −Σ_j log cosh(w_j'x), w_j the rows of `weights`: unnormalized hyperbolic secant
+    sources. With as many components as dimensions log Z = d log π − log |det weights|; with more
+    (overcomplete) Z has no closed form, and nothing else changes. The rows are known up to their
+    order and sign. No default: start from the identity or from a whitening matrix.
 
     Example:
         >>> import unnorm as un

@@ -5,7 +5,7 @@ from importlib.resources import as_file, files
 
 import pandas as pd
 
-from unnorm.messages import shown
+from unnorm.core.messages import shown
 
 __all__ = ["load"]
 
@@ -15,12 +15,14 @@ def load(name: str) -> pd.DataFrame:
 
     Args:
         name: "ozone_wind" (116 rows: ozone in ppb, wind in mph), "rochdale" (665 rows: 8 binary
-            variables, 1 = yes, Age 1 = over 38), "iris" (150 rows: 4 lengths in cm, and the species), "polar" (50 rows:
-            latitude and longitude of pole positions in degrees), "phd_pubs" (915 rows: articles, a count), "digits"
-            (1797 rows: 64 pixels of 0 or 1, row by row of an 8 by 8 image, and the digit), "florentine" (16 × 16:
-            which families are tied by marriage, one observed graph: `load("florentine").to_numpy()[None]`),
-            "old_faithful" (272 rows: length of an eruption and the wait for the next, in minutes) or "milwaukee_wind"
-            (21 rows: wind directions in degrees, at 6 and at 12 o'clock of a day).
+            variables, 1 = yes, Age 1 = over 38), "iris" (150 rows: 4 lengths in cm, and the
+            species), "polar" (50 rows: latitude and longitude of pole positions in degrees),
+            "phd_pubs" (915 rows: articles, a count), "digits" (1797 rows: 64 pixels of 0 or 1, row
+            by row of an 8 by 8 image, and the digit), "florentine" (16 × 16: which families are
+            tied by marriage, one observed graph: `load("florentine").to_numpy()[None]`),
+            "old_faithful" (272 rows: length of an eruption and the wait for the next, in minutes)
+            or "milwaukee_wind" (21 rows: wind directions in degrees, at 6 and at 12 o'clock of a
+            day).
 
     Returns:
         A new data frame, one row for each observation, in raw units.
@@ -36,24 +38,28 @@ def load(name: str) -> pd.DataFrame:
         444
 
     References:
-        ozone_wind: Chambers, Cleveland, Kleiner and Tukey (1983), Graphical Methods for Data Analysis.
+        ozone_wind: Chambers, Cleveland, Kleiner and Tukey (1983), Graphical Methods for Data
+            Analysis.
         rochdale: Whittaker (1990), Graphical Models in Applied Multivariate Statistics.
         iris: Fisher (1936), Annals of Eugenics 7, 179-188, doi:10.1111/j.1469-1809.1936.tb02137.x.
         polar: Fisher, Lewis and Embleton (1987), Statistical Analysis of Spherical Data,
         doi:10.1017/CBO9780511623059.
         phd_pubs: Long (1990), Social Forces 68, 1297-1316, doi:10.1093/sf/68.4.1297.
-        florentine: Padgett and Ansell (1993), American Journal of Sociology 98, 1259-1319, doi:10.1086/230190.
+        florentine: Padgett and Ansell (1993), American Journal of Sociology 98, 1259-1319,
+            doi:10.1086/230190.
         digits: Alpaydin and Kaynak (1998), UCI Machine Learning Repository, doi:10.24432/C50P49.
-        old_faithful: Azzalini and Bowman (1990), Applied Statistics 39, 357-365, doi:10.2307/2347385.
-        milwaukee_wind: Johnson and Wehrly (1977), Journal of the Royal Statistical Society B 39, 222-229.
-        `data/README.md` beside this file says more of each.
+        old_faithful: Azzalini and Bowman (1990), Applied Statistics 39, 357-365,
+            doi:10.2307/2347385.
+        milwaukee_wind: Johnson and Wehrly (1977), Journal of the Royal Statistical Society B 39,
+        222-229. `data/README.md` beside this file says more of each.
     """
     folder = files("unnorm.models") / "data"
     known = sorted(f.name.removesuffix(".csv") for f in folder.iterdir() if f.name.endswith(".csv"))
     if not isinstance(name, str) or name not in known:
         near = get_close_matches(str(name).lower(), known, n=1, cutoff=0)[0]
         raise ValueError(
-            f"name is {shown(name)}, but it must be one of {', '.join(map(repr, known))}: did you mean {near!r}?"
+            f"name is {shown(name)}, but it must be one of {', '.join(map(repr, known))}: did "
+            f"you mean {near!r}?"
         )
     with as_file(folder / f"{name}.csv") as path:
         frame = pd.read_csv(path, dtype={"pixels": str})
@@ -61,7 +67,9 @@ def load(name: str) -> pd.DataFrame:
 
 
 def _unpacked(frame: pd.DataFrame) -> pd.DataFrame:
-    """Images of one bit a pixel are kept as hexadecimal numbers; the first pixel is the highest bit."""
+    """Images of one bit a pixel are kept as hexadecimal numbers; the first pixel is the highest
+    bit.
+    """
     length = 4 * len(frame["pixels"][0])
     bits = [[int(bit) for bit in f"{int(word, 16):0{length}b}"] for word in frame["pixels"]]
     pixels = pd.DataFrame(bits, columns=[f"pixel_{i}" for i in range(length)])

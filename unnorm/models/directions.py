@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from unnorm.density import Density, density
+from unnorm.declaration.density import Density, density
 from unnorm.supports import Circle, Positive, Real, Sphere, Symmetric
 
 __all__ = ["bingham", "bivariate_von_mises", "torus_graph", "von_mises", "von_mises_fisher"]
@@ -12,7 +12,8 @@ __all__ = ["bingham", "bivariate_von_mises", "torus_graph", "von_mises", "von_mi
 def von_mises(x: Circle, *, eta: Real[2] = 0.0):
     """One angle about a mean direction: the von Mises distribution.
 
-    log p̃(x) = eta_0 cos x + eta_1 sin x = κ cos(x − μ), κ = |eta|, μ the angle of eta; log Z = log 2π I_0(κ).
+    log p̃(x) = eta_0 cos x + eta_1 sin x = κ cos(x − μ), κ = |eta|, μ the angle of eta; log Z = log
+    2π I_0(κ).
 
     Example:
         >>> import unnorm as un
@@ -26,11 +27,14 @@ def von_mises(x: Circle, *, eta: Real[2] = 0.0):
 
 
 @density
-def bivariate_von_mises(x: Circle[2], *, mean: Circle[2] = 0.0, concentration: Positive[2] = 1.0, coupling: Real = 0.0):
+def bivariate_von_mises(
+    x: Circle[2], *, mean: Circle[2] = 0.0, concentration: Positive[2] = 1.0, coupling: Real = 0.0
+):
     """Two angles that depend on each other, as torsion angles of proteins do: the sine model.
 
     log p̃(x) = κ_0 cos(x_0 − μ_0) + κ_1 cos(x_1 − μ_1) + coupling · sin(x_0 − μ_0) sin(x_1 − μ_1);
-    Z = 4π² Σ_m C(2m, m) (coupling² / 4 κ_0 κ_1)^m I_m(κ_0) I_m(κ_1). It has two modes where coupling² > κ_0 κ_1.
+    Z = 4π² Σ_m C(2m, m) (coupling² / 4 κ_0 κ_1)^m I_m(κ_0) I_m(κ_1). It has two modes where
+    coupling² > κ_0 κ_1.
 
     Example:
         >>> import unnorm as un
@@ -58,9 +62,10 @@ def torus_graph(
 ):
     """Which of many angles (phases of oscillations) are coupled given all others: the torus graph.
 
-    log p̃(x) = Σ_j cosine_j cos x_j + sine_j sin x_j + Σ_{j<k} cosine_difference_jk cos(x_j − x_k) + sine_difference_jk
-    sin(x_j − x_k) + cosine_sum_jk cos(x_j + x_k) + sine_sum_jk sin(x_j + x_k), an exponential family, so that score
-    matching is a linear solve. Differences alone (the others fixed at 0) are the phase difference model.
+    log p̃(x) = Σ_j cosine_j cos x_j + sine_j sin x_j + Σ_{j<k} cosine_difference_jk cos(x_j − x_k)
+    + sine_difference_jk sin(x_j − x_k) + cosine_sum_jk cos(x_j + x_k) + sine_sum_jk sin(x_j + x_k),
+    an exponential family, so that score matching is a linear solve. Differences alone (the others
+    fixed at 0) are the phase difference model.
 
     Example:
         >>> import unnorm as un
@@ -81,7 +86,8 @@ def torus_graph(
 
 @density
 def von_mises_fisher(x: Sphere["d"], *, eta: Real["d"] = 0.0):
-    """Directions about a mean direction, on a sphere of any dimension: the von Mises-Fisher distribution.
+    """Directions about a mean direction, on a sphere of any dimension: the von Mises-Fisher
+    distribution.
 
     log p̃(x) = eta'x, κ = |eta|; on the sphere in R^3 log Z = log(4π sinh κ / κ).
 
@@ -97,17 +103,19 @@ def von_mises_fisher(x: Sphere["d"], *, eta: Real["d"] = 0.0):
 
 
 def bingham(d: int = 3) -> Density:
-    """Axes, that is directions without a sign (normals of planes, fibres): the Bingham distribution in R^d.
+    """Axes, that is directions without a sign (normals of planes, fibres): the Bingham distribution
+    in R^d.
 
-    log p̃(x) = x'Ax on |x| = 1. A and A + cI are one distribution, so that A_dd = 0: `diagonal` has the d − 1 entries
-    before it, and `off_diagonal` the others. On the sphere in R^3 with A = diag(0, 0, −κ) + κI: Z = 4π ₁F₁(1/2; 3/2; κ)
-    at diagonal = (−κ, −κ), times e^{−κ}.
+    log p̃(x) = x'Ax on |x| = 1. A and A + cI are one distribution, so that A_dd = 0: `diagonal` has
+    the d − 1 entries before it, and `off_diagonal` the others. On the sphere in R^3 with A =
+    diag(0, 0, −κ) + κI: Z = 4π ₁F₁(1/2; 3/2; κ) at diagonal = (−κ, −κ), times e^{−κ}.
 
     Args:
         d: the dimension of the space, at least 2.
 
     Returns:
-        A Density of `x` (d,) with the parameters `off_diagonal` (d, d), zero on its diagonal, and `diagonal` (d − 1,).
+        A Density of `x` (d,) with the parameters `off_diagonal` (d, d), zero on its diagonal, and
+        `diagonal` (d − 1,).
 
     Raises:
         ValueError: d is no whole number of at least 2.
@@ -122,8 +130,15 @@ def bingham(d: int = 3) -> Density:
         Bingham (1974), Annals of Statistics 2, 1201-1225, doi:10.1214/aos/1176342874.
     """
     if isinstance(d, bool) or not isinstance(d, int) or d < 2:
-        raise ValueError(f"d is {d!r}, but it is the dimension of the space; expected a whole number from 2; pass one.")
-    return Density(_bingham, {"x": Sphere[d]}, {"off_diagonal": (Symmetric[d], 0.0), "diagonal": (Real[d - 1], 0.0)})
+        raise ValueError(
+            f"d is {d!r}, but it is the dimension of the space; expected a whole number from 2; "
+            "pass one."
+        )
+    return Density(
+        _bingham,
+        {"x": Sphere[d]},
+        {"off_diagonal": (Symmetric[d], 0.0), "diagonal": (Real[d - 1], 0.0)},
+    )
 
 
 def _bingham(x, *, off_diagonal, diagonal):

@@ -1,4 +1,6 @@
-"""Exponential families by their statistics: the quartic, any list of functions, and a kernel's sections."""
+"""Exponential families by their statistics: the quartic, any list of functions, and a kernel's
+sections.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.density import Density, density
+from unnorm.declaration.density import Density, density
 from unnorm.supports import Positive, Real
 
 __all__ = ["exponential_family", "kernel_exponential_family", "quartic"]
@@ -17,8 +19,8 @@ __all__ = ["exponential_family", "kernel_exponential_family", "quartic"]
 def quartic(x: Real, *, a: Real = 0.0, b: Real = 0.0, c: Real = 0.0, d: Positive = 1.0):
     """One measurement with one mode or two, skewed or not: the exponential of a quartic.
 
-    log p̃(x) = a x + b x² + c x³ − d x⁴, with d > 0 so that Z is finite. Divide the data by their standard deviation
-    first: the powers of large numbers are hard on any optimiser.
+    log p̃(x) = a x + b x² + c x³ − d x⁴, with d > 0 so that Z is finite. Divide the data by their
+    standard deviation first: the powers of large numbers are hard on any optimiser.
 
     Example:
         >>> import unnorm as un
@@ -26,8 +28,8 @@ def quartic(x: Real, *, a: Real = 0.0, b: Real = 0.0, c: Real = 0.0, d: Positive
         6.0
 
     References:
-        Cobb, Koppstein and Chen (1983), Journal of the American Statistical Association 78, 124-130,
-        doi:10.1080/01621459.1983.10477940.
+        Cobb, Koppstein and Chen (1983), Journal of the American Statistical Association 78,
+        124-130, doi:10.1080/01621459.1983.10477940.
     """
     return a * x + b * x**2 + c * x**3 - d * x**4
 
@@ -45,19 +47,23 @@ class _LinearInTheta:
         return linear if self.base is None else linear + self.base(x)
 
 
-def exponential_family(statistics: Mapping[str, Callable], support: Any = Real, base: Callable | None = None):
+def exponential_family(
+    statistics: Mapping[str, Callable], support: Any = Real, base: Callable | None = None
+):
     """Any exponential family, from its sufficient statistics: what you would match the means of.
 
-    log p̃(x) = Σ_k theta_k T_k(x) + b(x). Maximum likelihood makes the model's means of the T_k those of the data; score
-    matching is a linear solve.
+    log p̃(x) = Σ_k theta_k T_k(x) + b(x). Maximum likelihood makes the model's means of the T_k
+    those of the data; score matching is a linear solve.
 
     Args:
-        statistics: ``{name: function}``; each takes one event and returns a number. The names label `theta`.
+        statistics: ``{name: function}``; each takes one event and returns a number. The names label
+            `theta`.
         support: the support of x, such as `un.Real`, `un.Positive["d"]`.
         base: the function b of one event; None: 0.
 
     Returns:
-        A Density of `x` with the parameter `theta`, one entry for each statistic, which starts at 0.
+        A Density of `x` with the parameter `theta`, one entry for each statistic, which starts at
+        0.
 
     Raises:
         ValueError: statistics is no mapping of names to functions, or empty.
@@ -72,10 +78,13 @@ def exponential_family(statistics: Mapping[str, Callable], support: Any = Real, 
     References:
         Brown (1986), Fundamentals of Statistical Exponential Families, doi:10.1214/lnms/1215466757.
     """
-    good = isinstance(statistics, Mapping) and statistics and all(map(callable, statistics.values()))
+    good = (
+        isinstance(statistics, Mapping) and statistics and all(map(callable, statistics.values()))
+    )
     if not good:
         raise ValueError(
-            f"statistics is {statistics!r}; expected a dict of at least one name and function; pass one such as "
+            f"statistics is {statistics!r}; expected a dict of at least one name and function; "
+            "pass one such as "
             "{'linear': lambda x: x}."
         )
     function = _LinearInTheta(tuple(statistics.values()), base)
@@ -83,23 +92,29 @@ def exponential_family(statistics: Mapping[str, Callable], support: Any = Real, 
     return p.with_dimensions(statistic=list(statistics))
 
 
-def kernel_exponential_family(centres: Any, bandwidth: float, scale: float | None = None) -> Density:
-    """A smooth density of any shape in a few dimensions, linear in its weights: bumps that tilt a Gaussian.
+def kernel_exponential_family(
+    centres: Any, bandwidth: float, scale: float | None = None
+) -> Density:
+    """A smooth density of any shape in a few dimensions, linear in its weights: bumps that tilt a
+    Gaussian.
 
-    log p̃(x) = Σ_m weights_m exp(−|x − z_m|² / 2 bandwidth²) − |x − z̄|² / 2 scale², with z_m the centres and z̄ their
-    mean: the finite form of the kernel exponential family, with a Gaussian base measure, so that Z is finite for all
-    weights.
+    log p̃(x) = Σ_m weights_m exp(−|x − z_m|² / 2 bandwidth²) − |x − z̄|² / 2 scale², with z_m the
+    centres and z̄ their mean: the finite form of the kernel exponential family, with a Gaussian
+    base measure, so that Z is finite for all weights.
 
     Args:
-        centres: where the bumps stand, (M, D): some rows of the data, or a grid; (M,) is M centres on the line.
+        centres: where the bumps stand, (M, D): some rows of the data, or a grid; (M,) is M centres
+            on the line.
         bandwidth: the bumps' standard deviation, in the units of the data.
-        scale: the standard deviation of the base; None: twice that of the centres, over all coordinates.
+        scale: the standard deviation of the base; None: twice that of the centres, over all
+            coordinates.
 
     Returns:
         A Density of `x` (D,) with the parameter `weights` (M,), which starts at 0: the base itself.
 
     Raises:
-        ValueError: centres that are no finite (M, D) array; a bandwidth or a scale that is not positive.
+        ValueError: centres that are no finite (M, D) array; a bandwidth or a scale that is not
+            positive.
 
     Example:
         >>> import unnorm as un
@@ -108,22 +123,30 @@ def kernel_exponential_family(centres: Any, bandwidth: float, scale: float | Non
         2.875
 
     References:
-        Sriperumbudur et al. (2017), arXiv:1312.3516; Arbel and Gretton (2018), arXiv:1711.05363; Sutherland et al.
-        (2018), arXiv:1705.08360 (fixed centres).
+        Sriperumbudur et al. (2017), arXiv:1312.3516; Arbel and Gretton (2018), arXiv:1711.05363;
+        Sutherland et al. (2018), arXiv:1705.08360 (fixed centres).
     """
     centres = np.asarray(centres, float)
     centres = centres[:, None] if centres.ndim == 1 else centres
     if centres.ndim != 2 or not centres.size or not np.all(np.isfinite(centres)):
         raise ValueError(
-            f"centres has the shape {centres.shape} with {np.sum(~np.isfinite(centres))} entries that are not finite; "
+            f"centres has the shape {centres.shape} with {np.sum(~np.isfinite(centres))} entries "
+            "that are not finite; "
             "expected finite numbers of the shape (M, D); pass such an array."
         )
     scale = 2 * np.sqrt(np.mean(np.var(centres, 0))) if scale is None else scale
     for name, value in (("bandwidth", bandwidth), ("scale", scale)):
         if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} is {value}; expected a finite number above 0; pass such a one.")
+            raise ValueError(
+                f"{name} is {value}; expected a finite number above 0; pass such a one."
+            )
     count, size = centres.shape
-    constants = {"centres": centres, "bandwidth": float(bandwidth), "middle": centres.mean(0), "scale": float(scale)}
+    constants = {
+        "centres": centres,
+        "bandwidth": float(bandwidth),
+        "middle": centres.mean(0),
+        "scale": float(scale),
+    }
     return Density(_tilted, {"x": Real[size]}, {"weights": (Real[count], 0.0)}, constants)
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.density import Density
+from unnorm.declaration.density import Density
 from unnorm.supports import PyTree, Real
 
 __all__ = ["convolutional_energy", "fully_connected_energy"]
@@ -19,14 +19,15 @@ def fully_connected_energy(
 ) -> Density:
     """A density of vectors without a known shape: a fully connected network as its log.
 
-    log p̃(x) = network(x) − confinement · |x|², with softplus between the layers, so that it is smooth; the network
-    grows at most linearly, and the second term makes Z finite.
+    log p̃(x) = network(x) − confinement · |x|², with softplus between the layers, so that it is
+    smooth; the network grows at most linearly, and the second term makes Z finite.
 
     Args:
         size: the entries of x.
         width: the units of each hidden layer.
         depth: the number of hidden layers.
-        confinement: how fast the density falls far out, a number above 0; smaller for data of a larger scale.
+        confinement: how fast the density falls far out, a number above 0; smaller for data of a
+            larger scale.
         seed: of the network's random start.
 
     Returns:
@@ -46,8 +47,16 @@ def fully_connected_energy(
     import equinox as eqx
 
     _check(confinement, size=size, width=width, depth=depth)
-    network = _started(lambda key: eqx.nn.MLP(size, "scalar", width, depth, activation=jax.nn.softplus, key=key), seed)
-    return Density(_fully_connected, {"x": Real[size]}, {"network": (PyTree, network)}, {"confinement": confinement})
+    network = _started(
+        lambda key: eqx.nn.MLP(size, "scalar", width, depth, activation=jax.nn.softplus, key=key),
+        seed,
+    )
+    return Density(
+        _fully_connected,
+        {"x": Real[size]},
+        {"network": (PyTree, network)},
+        {"confinement": confinement},
+    )
 
 
 def convolutional_energy(
@@ -62,8 +71,8 @@ def convolutional_energy(
 ) -> Density:
     """A density of images: a convolutional network as its log.
 
-    log p̃(x) = network(x) − confinement · |x|²: `depth` convolutions of 3 × 3 that halve the image and double the
-    channels, with softplus between them, and a linear layer on what is left.
+    log p̃(x) = network(x) − confinement · |x|²: `depth` convolutions of 3 × 3 that halve the image
+    and double the channels, with softplus between them, and a linear layer on what is left.
 
     Args:
         height: rows of the image.
@@ -75,7 +84,8 @@ def convolutional_energy(
         seed: of the network's random start.
 
     Returns:
-        A Density of `x` (height, width) with the PyTree parameter `network`, an `equinox.nn.Sequential`.
+        A Density of `x` (height, width) with the PyTree parameter `network`, an
+        `equinox.nn.Sequential`.
 
     Raises:
         ValueError: a size that is no positive whole number; a confinement that is not positive.
@@ -86,8 +96,8 @@ def convolutional_energy(
         Density convolutional_energy(x: Binary[8, 8])
 
     References:
-        Nijkamp, Hill, Han, Zhu and Wu (2020), On the anatomy of MCMC-based maximum likelihood learning of energy-based
-        models, arXiv:1903.12370.
+        Nijkamp, Hill, Han, Zhu and Wu (2020), On the anatomy of MCMC-based maximum likelihood
+        learning of energy-based models, arXiv:1903.12370.
     """
     import equinox as eqx
 
@@ -102,15 +112,23 @@ def convolutional_energy(
                 eqx.nn.Lambda(jax.nn.softplus),
             ]
             sizes, before = tuple(-(-size // 2) for size in sizes), after
-        return [*made, eqx.nn.Lambda(jnp.ravel), eqx.nn.Linear(before * sizes[0] * sizes[1], "scalar", key=key)]
+        return [
+            *made,
+            eqx.nn.Lambda(jnp.ravel),
+            eqx.nn.Linear(before * sizes[0] * sizes[1], "scalar", key=key),
+        ]
 
     network = _started(lambda key: eqx.nn.Sequential(layers(key)), seed)
     support = {"x": support[height, width]}
-    return Density(_convolutional, support, {"network": (PyTree, network)}, {"confinement": confinement})
+    return Density(
+        _convolutional, support, {"network": (PyTree, network)}, {"confinement": confinement}
+    )
 
 
 def _started(make: Callable, seed: int) -> Any:
-    """The network, its random start drawn by NumPy: a declaration runs no JAX operation, so that devices stay open."""
+    """The network, its random start drawn by NumPy: a declaration runs no JAX operation, so that
+    devices stay open.
+    """
     import equinox as eqx
 
     rng = np.random.default_rng(seed)
@@ -118,7 +136,8 @@ def _started(make: Callable, seed: int) -> Any:
     def draw(leaf):
         if not isinstance(leaf, jax.ShapeDtypeStruct):
             return leaf
-        # As Equinox does: uniform within one over the root of what a unit takes in; biases (1 or 3 axes) start at 0.
+        # As Equinox does: uniform within one over the root of what a unit takes in; biases (1 or 3
+        # axes) start at 0.
         limit = math.prod(leaf.shape[1:]) ** -0.5 if leaf.ndim in (2, 4) else 0.0
         return rng.uniform(-limit, limit, leaf.shape).astype(leaf.dtype)
 
@@ -128,9 +147,14 @@ def _started(make: Callable, seed: int) -> Any:
 def _check(confinement: float, **sizes: int) -> None:
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} is {size!r}; expected a positive whole number; pass such a one.")
+            raise ValueError(
+                f"{name} is {size!r}; expected a positive whole number; pass such a one."
+            )
     if not confinement > 0:
-        raise ValueError(f"confinement is {confinement!r}; expected a number above 0; pass one, or Z is infinite.")
+        raise ValueError(
+            f"confinement is {confinement!r}; expected a number above 0; pass one, or Z is "
+            "infinite."
+        )
 
 
 def _with_a_channel(x):
@@ -147,4 +171,7 @@ def _convolutional(x, *, network, confinement):
     return network(x) - confinement * jnp.sum(x**2)
 
 
-_fully_connected.__name__, _convolutional.__name__ = "fully_connected_energy", "convolutional_energy"
+_fully_connected.__name__, _convolutional.__name__ = (
+    "fully_connected_energy",
+    "convolutional_energy",
+)

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from unnorm.density import density
+from unnorm.declaration.density import density
 from unnorm.supports import Interval, Positive, Real
 
 __all__ = ["SAMPLERS", "checkerboard", "eight_gaussians", "two_moons", "two_spirals"]
 
 
-# -- where the mass is -------------------------------------------------------------------------------------------------
+# -- where the mass is -----------------------------------------------------------------------------
 def _circle_of_eight() -> np.ndarray:
     angle = np.arange(8) * np.pi / 4
     return 2.0 * np.stack([np.cos(angle), np.sin(angle)], 1)
@@ -43,7 +43,7 @@ def _about(x, places, scale):
     return logsumexp(-jnp.sum((x - places) ** 2, -1) / (2 * scale**2))
 
 
-# -- the densities -----------------------------------------------------------------------------------------------------
+# -- the densities ---------------------------------------------------------------------------------
 @density
 def eight_gaussians(x: Real[2], *, scale: Positive = 0.2, places=_circle_of_eight()):  # noqa: B008
     """A toy with eight separated modes: normals on a circle of radius 2.
@@ -63,10 +63,11 @@ def eight_gaussians(x: Real[2], *, scale: Positive = 0.2, places=_circle_of_eigh
 
 @density
 def two_moons(x: Real[2], *, scale: Positive = 0.1, places=_MOONS):
-    """A toy with two curved modes: half circles that reach into each other, blurred by normal noise.
+    """A toy with two curved modes: half circles that reach into each other, blurred by normal
+    noise.
 
-    log p̃(x) = log Σ_p exp(−|x − p|² / 2 scale²) over 100 places on each half circle, too close to be told from the
-    whole curve; log Z = log(200 · 2π scale²).
+    log p̃(x) = log Σ_p exp(−|x − p|² / 2 scale²) over 100 places on each half circle, too close to
+    be told from the whole curve; log Z = log(200 · 2π scale²).
 
     Example:
         >>> import unnorm as un
@@ -84,7 +85,8 @@ def two_moons(x: Real[2], *, scale: Positive = 0.1, places=_MOONS):
 def two_spirals(x: Real[2], *, scale: Positive = 0.1, places=_SPIRALS):
     """A toy with two long thin modes: spirals about the origin, blurred by normal noise.
 
-    log p̃(x) = log Σ_p exp(−|x − p|² / 2 scale²) over 200 places on each arm; log Z = log(400 · 2π scale²).
+    log p̃(x) = log Σ_p exp(−|x − p|² / 2 scale²) over 200 places on each arm; log Z = log(400 · 2π
+    scale²).
 
     Example:
         >>> import unnorm as un
@@ -101,8 +103,9 @@ def two_spirals(x: Real[2], *, scale: Positive = 0.1, places=_SPIRALS):
 def checkerboard(x: Interval(-2, 2)[2]):
     """A toy with walls: uniform on eight of the sixteen unit squares of [-2, 2]².
 
-    log p̃(x) = 0 where ⌊x_0⌋ + ⌊x_1⌋ is even, else −∞; log Z = log 8. No gradient leads from one square to another: a
-    random walk or a kernel with a proposal of its own crosses, and score matching has nothing to hold on to.
+    log p̃(x) = 0 where ⌊x_0⌋ + ⌊x_1⌋ is even, else −∞; log Z = log 8. No gradient leads from one
+    square to another: a random walk or a kernel with a proposal of its own crosses, and score
+    matching has nothing to hold on to.
 
     Example:
         >>> import unnorm as un
@@ -115,7 +118,7 @@ def checkerboard(x: Interval(-2, 2)[2]):
     return jnp.where(jnp.sum(jnp.floor(x)) % 2 == 0, 0.0, -jnp.inf)
 
 
-# -- exact samples, at the declared scales -----------------------------------------------------------------------------
+# -- exact samples, at the declared scales ---------------------------------------------------------
 def _sample_eight_gaussians(rng: np.random.Generator, rows: int) -> np.ndarray:
     return _circle_of_eight()[rng.integers(8, size=rows)] + rng.normal(0, 0.2, (rows, 2))
 
@@ -136,7 +139,8 @@ def _sample_two_moons(rng: np.random.Generator, rows: int) -> np.ndarray:
     return _moon(angle, lower) + rng.normal(0, 0.1, (rows, 2))
 
 
-# Rows that follow a toy exactly: SAMPLERS["two_moons"](numpy.random.default_rng(0), 1000) is (1000, 2).
+# Rows that follow a toy exactly: SAMPLERS["two_moons"](numpy.random.default_rng(0), 1000) is (1000,
+# 2).
 SAMPLERS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "eight_gaussians": _sample_eight_gaussians,
     "two_spirals": _sample_two_spirals,

@@ -7,27 +7,31 @@ from typing import Protocol
 import jax
 from scipy import stats
 
-from unnorm.density import Density
-from unnorm.diagnostics.verdict import Finding, Result
+from unnorm.core.findings import Finding, Result
+from unnorm.declaration.density import Density
 
 VERDICTS = ("exact", "ok", "disagree", "unreliable")  # from the best to the worst
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class LogZ(Result):
-    """An estimate of log Z, Z = ∫ p̃(x) dx (or the sum over its states), with its error and whether to believe it.
+    """An estimate of log Z, Z = ∫ p̃(x) dx (or the sum over its states), with its error and whether
+    to believe it.
 
     Attributes:
         value: log Z, in nats.
-        standard_error: of `value`; 0 for an enumeration, for quadrature the difference of the last two levels and what
-            had to be extrapolated.
-        evaluations: ``{"values": n, "gradients": n}``, of the log-density; all are counted, a pilot's too.
-        verdict: "exact", "ok", "disagree" (two parts of one run contradict each other) or "unreliable".
+        standard_error: of `value`; 0 for an enumeration, for quadrature the difference of the last
+            two levels and what had to be extrapolated.
+        evaluations: ``{"values": n, "gradients": n}``, of the log-density; all are counted, a
+            pilot's too.
+        verdict: "exact", "ok", "disagree" (two parts of one run contradict each other) or
+            "unreliable".
         measure: the reference measure that Z is taken against, per variable.
         estimator: the registry name of the estimator.
         seed: what repeats the run.
         findings: what was noticed, each with advice.
-        degrees: degrees of freedom of `standard_error` where it comes from few replicates; None: it is as if known.
+        degrees: degrees of freedom of `standard_error` where it comes from few replicates; None: it
+            is as if known.
         bounds: (lower, upper) where the estimator gives stochastic bounds, else None.
 
     Example:
@@ -49,7 +53,8 @@ class LogZ(Result):
     bounds: tuple[float, float] | None = None
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return (lower, upper): value ± t · standard_error, Student's t where the error comes from few replicates.
+        """Return (lower, upper): value ± t · standard_error, Student's t where the error comes from
+        few replicates.
 
         Args:
             level: the coverage, between 0 and 1.
@@ -58,7 +63,9 @@ class LogZ(Result):
             ValueError: the level is not between 0 and 1.
         """
         if not 0 < level < 1:
-            raise ValueError(f"level is {level}; expected a coverage between 0 and 1, such as 0.95.")
+            raise ValueError(
+                f"level is {level}; expected a coverage between 0 and 1, such as 0.95."
+            )
         law = stats.norm if self.degrees is None else stats.t(self.degrees)
         half = float(law.ppf(0.5 + level / 2)) * self.standard_error
         return (self.value - half, self.value + half)
@@ -75,7 +82,9 @@ class LogZ(Result):
             standard_error=math.hypot(self.standard_error, other.standard_error),
             evaluations={k: n + other.evaluations.get(k, 0) for k, n in self.evaluations.items()},
             verdict=max(self.verdict, other.verdict, key=VERDICTS.index),
-            measure=self.measure if self.measure == other.measure else f"{self.measure} / {other.measure}",
+            measure=self.measure
+            if self.measure == other.measure
+            else f"{self.measure} / {other.measure}",
             estimator=f"{self.estimator} - {other.estimator}",
             findings=[*self.findings, *other.findings],
             degrees=_pooled_degrees(self, other),
@@ -105,7 +114,11 @@ class LogZ(Result):
 
 def _pooled_degrees(one: LogZ, other: LogZ) -> float | None:
     """Welch and Satterthwaite's degrees of freedom of the difference of two means."""
-    parts = [(z.standard_error**2, z.degrees) for z in (one, other) if z.degrees is not None and z.standard_error > 0]
+    parts = [
+        (z.standard_error**2, z.degrees)
+        for z in (one, other)
+        if z.degrees is not None and z.standard_error > 0
+    ]
     if not parts:
         return None
     whole = (one.standard_error**2 + other.standard_error**2) ** 2
@@ -120,11 +133,12 @@ def measures(density: Density) -> str:
 class Estimator(Protocol):
     """The contract of an estimator of log Z: how to add one.
 
-    Write a class of options with the decorator `unnorm.methods.method` (numbers are traced, `static(...)` marks
-    structure) in a file of this folder, give it `__call__`, and put the class into `ESTIMATORS` of `estimators.py`.
-    The density arrives with every value present and cast to one dtype. Pass it into jitted functions defined at the
-    level of the module, never close over it: then new parameter values compile nothing. Count every evaluation. An
-    answer that may be wrong must carry a finding of severity "error" and the verdict "unreliable".
+    Write a class of options with the decorator `unnorm.core.method.method` (numbers are traced,
+    `static(...)` marks structure) in a file of this folder, give it `__call__`, and put the class
+    into `ESTIMATORS` of `estimators.py`. The density arrives with every value present and cast to
+    one dtype. Pass it into jitted functions defined at the level of the module, never close over
+    it: then new parameter values compile nothing. Count every evaluation. An answer that may be
+    wrong must carry a finding of severity "error" and the verdict "unreliable".
     """
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:

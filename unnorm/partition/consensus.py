@@ -1,9 +1,9 @@
 """What several routes to log Z say together, and in which words."""
 
-from unnorm.density import Density
-from unnorm.diagnostics.verdict import ERROR, NOTE, WARNING, Finding, FindingCode
-from unnorm.partition.agreement import best_of, combined, contradicting, healthy
+from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
+from unnorm.declaration.density import Density
 from unnorm.partition.base import LogZ, measures
+from unnorm.partition.combine import best_of, combined, contradicting, healthy
 
 WORST = 2.0  # target errors: a standard error above is not called ok
 MORE = "raise max_evaluations, or reparametrize"
@@ -31,15 +31,25 @@ def told(
     good = done or healthy(routes)
     value, error = combined(good) if good else best_of(routes)
     findings, verdict = _judged(routes, good, done, veto, sum(cost.values()), error, target_error)
-    lines = [Finding(line_of(route, verdict == "ok"), "nothing is to be done", NOTE) for route in routes]
-    return LogZ(value, error, cost, verdict, measures(density), "auto", findings=[*lines, *findings])
+    lines = [
+        Finding(line_of(route, verdict == "ok"), "nothing is to be done", NOTE) for route in routes
+    ]
+    return LogZ(
+        value, error, cost, verdict, measures(density), "auto", findings=[*lines, *findings]
+    )
 
 
-def _judged(routes, good, done, veto, spent: int, error: float, target_error: float) -> tuple[list[Finding], str]:
+def _judged(
+    routes, good, done, veto, spent: int, error: float, target_error: float
+) -> tuple[list[Finding], str]:
     if done is None and len(good) >= 2 and not contradicting(good):
         late = error > WORST * target_error
-        what = f"the standard error is {error:.2g} after {spent:,} evaluations, target {target_error}"
-        found = Finding(what, "raise max_evaluations", ERROR if late else WARNING, code=FindingCode.LARGE_ERROR)
+        what = (
+            f"the standard error is {error:.2g} after {spent:,} evaluations, target {target_error}"
+        )
+        found = Finding(
+            what, "raise max_evaluations", ERROR if late else WARNING, code=FindingCode.LARGE_ERROR
+        )
         return [found], "unreliable" if late else "ok"
     if done is None and len(good) >= 2:
         return [Finding("healthy routes contradict each other", MORE, code=DISAGREE)], "disagree"
@@ -51,8 +61,10 @@ def _judged(routes, good, done, veto, spent: int, error: float, target_error: fl
     if veto is not None:
         value, error = combined(done)
         what = (
-            f"{veto.estimator} finds log Z = {veto.value:.5g} ± {veto.standard_error:.2g}, above the {value:.5g} ± "
-            f"{error:.2g} of the routes that agree: weights err mostly low, so that these may all have missed mass"
+            f"{veto.estimator} finds log Z = {veto.value:.5g} ± {veto.standard_error:.2g}, above "
+            f"the {value:.5g} ± "
+            f"{error:.2g} of the routes that agree: weights err mostly low, so that these may "
+            "all have missed mass"
         )
         advice = "raise max_evaluations, or give draws that reach that mass as base= of un.estimators.SMC"
         return [Finding(what, advice, code=DISAGREE)], "disagree"

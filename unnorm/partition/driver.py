@@ -9,22 +9,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.density import Density, cast
-from unnorm.diagnostics.verdict import NOTE, WARNING, Finding, FindingCode
-from unnorm.methods import look_up
-from unnorm.partition.auto import Auto
+from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
+from unnorm.core.method import look_up
+from unnorm.core.progress import bar
+from unnorm.core.validation import verb
+from unnorm.declaration.density import Density, cast
+from unnorm.declaration.purity import refuse_impure
 from unnorm.partition.base import LogZ
-from unnorm.partition.bounds import with_bounds
-from unnorm.partition.estimators import ESTIMATORS, Exact
-from unnorm.partition.exact import has_exact
-from unnorm.partition.over import as_dataset, log_z_over, read_over
-from unnorm.partition.quadrature import Quadrature
-from unnorm.progress import bar
-from unnorm.purity import refuse_impure
+from unnorm.partition.default_estimator import Auto
+from unnorm.partition.estimators.exact import has_exact
+from unnorm.partition.estimators.quadrature import Quadrature
+from unnorm.partition.estimators.registry import ESTIMATORS, Exact
+from unnorm.partition.parameter_sweep import as_dataset, log_z_over, read_over
+from unnorm.partition.rounding_at_bounds import with_bounds
 from unnorm.supports import _PyTree
-from unnorm.validation import verb
 
-MOST, LEAST, SMALL = 3_000_000, 500_000, 200  # evaluations by "auto": to so many numbers in an event, and ever
+MOST, LEAST, SMALL = (
+    3_000_000,
+    500_000,
+    200,
+)  # evaluations by "auto": to so many numbers in an event, and ever
 
 
 @verb
@@ -44,22 +48,25 @@ def log_z(
 
     Args:
         p: the density, its parameters at their bound values.
-        estimator: an object of `un.estimators`, its registry name, or None or "auto": exact where it can be, else two
-            independent routes that must agree, importance sampling or annealing from a base against a bridge from
-            chains or another annealing.
-        over: ``{parameter: values}``, a scalar parameter or constant: log Z at each value, from one annealed run that
-            goes on from value to value (`SMC`, whose options are the estimator's), or exactly.
+        estimator: an object of `un.estimators`, its registry name, or None or "auto": exact where
+            it can be, else two independent routes that must agree, importance sampling or annealing
+            from a base against a bridge from chains or another annealing.
+        over: ``{parameter: values}``, a scalar parameter or constant: log Z at each value, from one
+            annealed run that goes on from value to value (`SMC`, whose options are the
+            estimator's), or exactly.
         target_error: the standard error that "auto" aims at, in nats.
-        max_evaluations: of the log-density and its gradient that "auto" may spend; None: 3 million, above 200 numbers
-            in an event fewer in proportion, down to 500,000, for each then takes longer.
+        max_evaluations: of the log-density and its gradient that "auto" may spend; None: 3 million,
+            above 200 numbers in an event fewer in proportion, down to 500,000, for each then takes
+            longer.
         seed: a whole number; None draws one and records it.
         dtype: float64 unless the density has PyTree parameters.
         strict: raise where the result did not pass.
 
     Returns:
-        `LogZ`: value, standard_error, interval, evaluations, verdict, measure, findings. With `over` an
-        `xarray.Dataset` over the parameter: `log_z`, its joint `covariance` and `standard_error`, `derivative` (d log Z
-        by the parameter) and `derivative_standard_error`; the verdict and the findings are attributes.
+        `LogZ`: value, standard_error, interval, evaluations, verdict, measure, findings. With
+        `over` an `xarray.Dataset` over the parameter: `log_z`, its joint `covariance` and
+        `standard_error`, `derivative` (d log Z by the parameter) and `derivative_standard_error`;
+        the verdict and the findings are attributes.
 
     Raises:
         ValueError: an estimator that does not serve the density, a missing value, or a covariate.
@@ -79,7 +86,8 @@ def log_z(
     """
     if p.covariates:
         raise ValueError(
-            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has its own Z; expected "
+            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row "
+            "has its own Z; expected "
             f"none; give it one value by p.given({next(iter(p.covariates))}=...)."
         )
     p, name, values = (p, None, None) if over is None else read_over(p, over)
@@ -94,20 +102,32 @@ def log_z(
     loose = sorted(set(p.supports) - p.bound)
     if loose:
         what = f"{', '.join(loose)} stood at the declared starts, which no fit and no bind has set"
-        findings.append(Finding(what, "bind values or fit first", WARNING, code=FindingCode.DECLARED_STARTS))
-    estimator = None if estimator == "auto" else estimator and look_up(estimator, ESTIMATORS, "estimator", "__call__")
+        findings.append(
+            Finding(what, "bind values or fit first", WARNING, code=FindingCode.DECLARED_STARTS)
+        )
+    estimator = (
+        None
+        if estimator == "auto"
+        else estimator and look_up(estimator, ESTIMATORS, "estimator", "__call__")
+    )
     if over is not None:
         with jax.enable_x64(dtype == np.float64), bar(f"log Z over {name}", 1.0, progress):
-            arrays, told = log_z_over(cast(bare, dtype), name, values, estimator, jax.random.key(seed))
+            arrays, told = log_z_over(
+                cast(bare, dtype), name, values, estimator, jax.random.key(seed)
+            )
         told["findings"] += findings
         return as_dataset(p, name, values, arrays, told, seed, strict)
     if estimator is None:
         estimator, why = chosen(bare, target_error, most)
-        findings.append(Finding(why, "name an estimator to change it", NOTE, code=FindingCode.CHOSEN_METHOD))
+        findings.append(
+            Finding(why, "name an estimator to change it", NOTE, code=FindingCode.CHOSEN_METHOD)
+        )
     with jax.enable_x64(dtype == np.float64), bar(type(estimator).__name__, 1.0, progress):
         density = cast(bare, dtype)
         found = estimator(density, jax.random.key(seed))
-        if not isinstance(estimator, Exact | Quadrature):  # quadrature follows the mass at bounds itself
+        if not isinstance(
+            estimator, Exact | Quadrature
+        ):  # quadrature follows the mass at bounds itself
             found = with_bounds(density, found)
     result = dataclasses.replace(found, seed=seed, findings=[*found.findings, *findings])
     if strict:
@@ -124,7 +144,9 @@ def chosen(density: Density, target_error: float, max_evaluations: int) -> tuple
 
 
 def most_evaluations(density: Density) -> int:
-    """What "auto" may spend on a density where nobody says: about a minute where the function itself takes no time."""
+    """What "auto" may spend on a density where nobody says: about a minute where the function
+    itself takes no time.
+    """
     numbers = sum(math.prod(shape) for shape in density.shapes().values())
     return max(LEAST, MOST * SMALL // max(numbers, SMALL))
 

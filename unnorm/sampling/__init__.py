@@ -1,1 +1,3 @@
-"""Sampling: kernels in BlackJAX's (init, step) form, their warm-up, and the driver of many chains."""
+"""Sampling: kernels in BlackJAX's (init, step) form, their warm-up, and the driver of many
+chains.
+"""

@@ -1,11 +1,13 @@
 """Warm-up: what a kernel adapts, one update a step inside the driver's own scan.
 
-In a first buffer every chain searches and adapts a step size of its own, so that one chain that accepts nothing cannot
-shrink the step of the others. Then acceptance and metric are pooled over the chains that move, and a stuck chain goes
-on from one of these. Options that the user gave stay as given.
+In a first buffer every chain searches and adapts a step size of its own, so that one chain that
+accepts nothing cannot shrink the step of the others. Then acceptance and metric are pooled over the
+chains that move, and a stuck chain goes on from one of these. Options that the user gave stay as
+given.
 
-A strategy has six functions: `begin` makes its state, `current` the tuning of one chain's next step, `restart` moves
-stuck chains and `restarts` counts them, `advance` learns from one step of all chains, `finish` gives the final tuning.
+A strategy has six functions: `begin` makes its state, `current` the tuning of one chain's next
+step, `restart` moves stuck chains and `restarts` counts them, `advance` learns from one step of all
+chains, `finish` gives the final tuning.
 """
 
 import functools
@@ -25,7 +27,8 @@ SETTLED = 2  # the direction of a search that is over
 LONGEST_SEARCH = 60  # doublings or halvings
 FORGETTING = 0.05  # weight of a step in a chain's running acceptance: the last 20 or so count
 STUCK_ACCEPTANCE = 0.1  # of the target rate: a chain that accepts less does not move
-TINY_STEP = 1e-3  # of the median step: a chain there whose log-density is the lowest, too, is lost in a tail
+# of the median step: a chain there whose log-density is the lowest, too, is lost in a tail
+TINY_STEP = 1e-3
 MIN_UPDATES = 3  # of dual averaging, before its average is worth more than its last value
 
 
@@ -61,7 +64,8 @@ class Fixed:
 class Steps(NamedTuple):
     """The step sizes of all chains; each leaf (chains,), but for `pooled`.
 
-    `direction` is 0 before a search for a reasonable step, ±1 in it, and SETTLED once dual averaging runs.
+    `direction` is 0 before a search for a reasonable step, ±1 in it, and SETTLED once dual
+    averaging runs.
     """
 
     averaging: DualAveragingAdaptationState
@@ -74,7 +78,9 @@ class Steps(NamedTuple):
 
 
 class StepSize(Fixed):
-    """A search for a reasonable step, then dual averaging (Hoffman and Gelman, 2014, arXiv:1111.4246)."""
+    """A search for a reasonable step, then dual averaging (Hoffman and Gelman, 2014,
+    arXiv:1111.4246).
+    """
 
     windows = True
 
@@ -86,14 +92,20 @@ class StepSize(Fixed):
         return Steps(_begun(step_size), whole, whole, target, target, whole, jnp.zeros((), bool))
 
     def current(self, kernel, state, tuning, chain):
-        return unless_given(kernel, tuning, {"step_size": jnp.exp(state.averaging.log_step_size[chain])})
+        return unless_given(
+            kernel, tuning, {"step_size": jnp.exp(state.averaging.log_step_size[chain])}
+        )
 
     def restart(self, state, states, stage):
-        """At the end of the first buffer and of each window, a stuck chain goes on from a chain that moves."""
+        """At the end of the first buffer and of each window, a stuck chain goes on from a chain
+        that moves.
+        """
 
         def look(steps, states):
             source = _sources(stuck(steps, getattr(states, "logdensity", None)))
-            moved, states = jax.tree.map(lambda leaf: leaf[source], (steps._replace(pooled=()), states))
+            moved, states = jax.tree.map(
+                lambda leaf: leaf[source], (steps._replace(pooled=()), states)
+            )
             changed = source != jnp.arange(len(source))
             return moved._replace(restarts=steps.restarts + changed, pooled=steps.pooled), states
 
@@ -117,14 +129,24 @@ class WindowState(NamedTuple):
 
 
 class Window(StepSize):
-    """Stan's windows: steps as in `StepSize`, and a metric from the draws of all chains that move."""
+    """Stan's windows: steps as in `StepSize`, and a metric from the draws of all chains that
+    move.
+    """
 
     def begin(self, kernel, tuning, positions):
         moments = no_moments(size_of(first(positions)), kernel.dense)
-        return WindowState(super().begin(kernel, tuning, positions), moments, jnp.asarray(tuning[kernel.metric], float))
+        return WindowState(
+            super().begin(kernel, tuning, positions),
+            moments,
+            jnp.asarray(tuning[kernel.metric], float),
+        )
 
     def current(self, kernel, state, tuning, chain):
-        return unless_given(kernel, super().current(kernel, state.steps, tuning, chain), {kernel.metric: state.metric})
+        return unless_given(
+            kernel,
+            super().current(kernel, state.steps, tuning, chain),
+            {kernel.metric: state.metric},
+        )
 
     def restart(self, state, states, stage):
         steps, states = super().restart(state.steps, states, stage)
@@ -149,14 +171,16 @@ class Window(StepSize):
         return unless_given(kernel, tuning, adapted)
 
 
-# -- step sizes ----------------------------------------------------------------------------------------------------
+# -- step sizes ------------------------------------------------------------------------------------
 def _begun(step_size: jax.Array) -> DualAveragingAdaptationState:
     init, _, _ = dual_averaging_adaptation(0.0)  # the target matters in updates alone
     return jax.vmap(init)(step_size)
 
 
 def _stepped(state: Steps, acceptance: jax.Array) -> Steps:
-    """One update of each chain's search or averaging, by its own acceptance or by that of all chains that move."""
+    """One update of each chain's search or averaging, by its own acceptance or by that of all
+    chains that move.
+    """
     running = state.acceptance + FORGETTING * (acceptance - state.acceptance)
     state = state._replace(acceptance=running)
     counted = jnp.where(moves(state).any(), moves(state), True).astype(acceptance.dtype)
@@ -165,12 +189,15 @@ def _stepped(state: Steps, acceptance: jax.Array) -> Steps:
     averaged = jax.vmap(lambda target, one, rate: dual_averaging_adaptation(target)[1](one, rate))(
         state.target, state.averaging, heard
     )
-    averaging = jax.tree.map(lambda new, old: jnp.where(settled, new, old), averaged, found.averaging)
+    averaging = jax.tree.map(
+        lambda new, old: jnp.where(settled, new, old), averaged, found.averaging
+    )
     return found._replace(averaging=averaging)
 
 
 def _searched(state: Steps, acceptance: jax.Array) -> Steps:
-    """One step of the search: double while the chain accepts enough, halve while it does not, settle at the turn.
+    """One step of the search: double while the chain accepts enough, halve while it does not,
+    settle at the turn.
 
     It tries the steps on the chain's own way, so that it costs no second compiled program.
     """
@@ -183,15 +210,21 @@ def _searched(state: Steps, acceptance: jax.Array) -> Steps:
     averaging = _begun(jnp.exp(jnp.where(turned, settled_at, log_step + way * np.log(2.0))))
     settled = state.direction == SETTLED
     direction = jnp.where(settled | turned, SETTLED, way)
-    return state._replace(averaging=averaging, direction=direction, searched=state.searched + ~settled)
+    return state._replace(
+        averaging=averaging, direction=direction, searched=state.searched + ~settled
+    )
 
 
 def _one_step_for_all(state: Steps, now: jax.Array) -> Steps:
-    """Where it is time, every chain searches again from the common step, and pools its acceptance with the others'."""
+    """Where it is time, every chain searches again from the common step, and pools its acceptance
+    with the others'.
+    """
     fresh = _begun(jnp.full_like(state.averaging.log_step_size, common_step(state)))
     averaging = jax.tree.map(lambda new, old: jnp.where(now, new, old), fresh, state.averaging)
     direction, searched = (jnp.where(now, 0, leaf) for leaf in (state.direction, state.searched))
-    return state._replace(averaging=averaging, direction=direction, searched=searched, pooled=state.pooled | now)
+    return state._replace(
+        averaging=averaging, direction=direction, searched=searched, pooled=state.pooled | now
+    )
 
 
 def common_step(state: Steps) -> jax.Array:
@@ -209,7 +242,8 @@ def moves(state: Steps) -> jax.Array:
 
 
 def stuck(steps: Steps, log_density: jax.Array | None) -> jax.Array:
-    """Chains that accept next to nothing, or creep where the log-density is below that of all others.
+    """Chains that accept next to nothing, or creep where the log-density is below that of all
+    others.
 
     A small step alone is no sign: the chain may follow a narrow mode, whose log-density is high.
     """
@@ -223,13 +257,15 @@ def stuck(steps: Steps, log_density: jax.Array | None) -> jax.Array:
 
 
 def _sources(lost: jax.Array) -> jax.Array:
-    """For each chain the one whose state it takes: its own, unless it is lost and another is not."""
+    """For each chain the one whose state it takes: its own, unless it is lost and another is
+    not.
+    """
     order, moving = jnp.argsort(lost, stable=True), jnp.sum(~lost)
     index = jnp.arange(len(lost))
     return jnp.where(lost & (moving > 0), order[index % jnp.maximum(moving, 1)], index)
 
 
-# -- which, and when -----------------------------------------------------------------------------------------------
+# -- which, and when -------------------------------------------------------------------------------
 STRATEGIES = {None: Fixed(), "step_size": StepSize(), "window": Window(), "microcanonical": Fixed()}
 
 
@@ -258,7 +294,9 @@ def _windows(steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 def unless_given(kernel: Any, tuning: dict, adapted: dict) -> dict:
     """The tuning with what was adapted, but for the options that the user gave."""
-    return tuning | {name: value for name, value in adapted.items() if getattr(kernel, name) is None}
+    return tuning | {
+        name: value for name, value in adapted.items() if getattr(kernel, name) is None
+    }
 
 
 def first(positions: dict) -> dict:

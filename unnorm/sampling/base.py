@@ -8,19 +8,22 @@ import jax
 import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
 
-from unnorm.density import Density
-from unnorm.methods import method, static
-from unnorm.sampling.normals import normals_like
+from unnorm.core.method import method, static
+from unnorm.declaration.density import Density
+from unnorm.sampling.random_normals import normals_like
 from unnorm.supports import Support
 
+KERNELS: dict[str, type] = {}  # by registry name; `unnorm.sampling.kernels` fills it
 _LANES = 8  # floats that a core adds at once
 
 
 @method
 class Target:
-    """A density as a kernel sees it: continuous variables in unconstrained coordinates, discrete ones as they are.
+    """A density as a kernel sees it: continuous variables in unconstrained coordinates, discrete
+    ones as they are.
 
-    A position is a dict of arrays by variable name. `log_density` includes log |det J| of the bijections.
+    A position is a dict of arrays by variable name. `log_density` includes log |det J| of the
+    bijections.
     """
 
     density: Density
@@ -45,7 +48,9 @@ class Target:
     def supports(self) -> dict[str, Support]:
         """Of the variables that move."""
         held = self.held or {}
-        return {name: support for name, support in self.density.variables.items() if name not in held}
+        return {
+            name: support for name, support in self.density.variables.items() if name not in held
+        }
 
     @property
     def factors(self) -> tuple[Density, ...]:
@@ -74,9 +79,11 @@ class Target:
         return value + sum(supports[name].log_det(free) for name, free in position.items())
 
     def within_range(self, position: dict[str, jax.Array]) -> jax.Array:
-        """`log_density`, minus infinity where coordinates are too large for their squares to be numbers.
+        """`log_density`, minus infinity where coordinates are too large for their squares to be
+        numbers.
 
-        A trajectory that explodes ends there, and an overflow of the density would read as +inf and absorb the chain.
+        A trajectory that explodes ends there, and an overflow of the density would read as +inf and
+        absorb the chain.
         """
         limit = float(jnp.finfo(jnp.result_type(*position.values())).max) ** 0.4
         far = jnp.stack([jnp.any(jnp.abs(leaf) > limit) for leaf in position.values()]).any()
@@ -84,11 +91,15 @@ class Target:
 
     @staticmethod
     def _masked(density: Density, event: dict[str, jax.Array]) -> jax.Array:
-        """log p̃; minus infinity where an unbounded discrete variable has left its support (a count below 0)."""
+        """log p̃; minus infinity where an unbounded discrete variable has left its support (a count
+        below 0).
+        """
         open_ended = {n: s for n, s in density.variables.items() if s.discrete and s.states is None}
         if not open_ended:
             return density.log_density(event)
-        inside = jnp.stack([support.contains(event[name]) for name, support in open_ended.items()]).all()
+        inside = jnp.stack(
+            [support.contains(event[name]) for name, support in open_ended.items()]
+        ).all()
         safe = {name: jnp.where(inside, event[name], 0) for name in open_ended}
         return jnp.where(inside, density.log_density(event | safe), -jnp.inf)
 
@@ -98,7 +109,9 @@ class Target:
 
     def canonical(self, position: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """The one among equivalent positions that chains keep: angles wrap."""
-        return {name: self.density.variables[name].canonical(free) for name, free in position.items()}
+        return {
+            name: self.density.variables[name].canonical(free) for name, free in position.items()
+        }
 
     def unconstrain(self, event: dict[str, jax.Array]) -> dict[str, jax.Array]:
         return {name: support.unconstrain(event[name]) for name, support in self.supports.items()}
@@ -115,21 +128,29 @@ class Target:
 class Kernel(Protocol):
     """The contract: how to add a kernel.
 
-    Write a class of options with the decorator `@method` (numbers are traced; `static(...)` marks structure), give it
-    `build`, and put it into `KERNELS`. With `noise`, `step` takes the noise in the place of the key, so that the driver
-    may draw it for many steps at once.
+    Write a class of options with the decorator `@method` (numbers are traced; `static(...)` marks
+    structure), give it `build`, and put it into `KERNELS`. With `noise`, `step` takes the noise in
+    the place of the key, so that the driver may draw it for many steps at once.
     """
 
     needs_gradient: ClassVar[bool]
-    exact: ClassVar[bool]  # leaves the density invariant; if not, `bias` says in a sentence what its draws follow
+    exact: ClassVar[
+        bool
+    ]  # leaves the density invariant; if not, `bias` says in a sentence what its draws follow
     adapts: ClassVar[Any]  # a name of `adaptation.STRATEGIES`, a strategy of its own, or None
-    noise: Callable[[jax.Array, Any], Any] | None  # and, where it is cheaper, block_noise(key, position, steps)
+    noise: (
+        Callable[[jax.Array, Any], Any] | None
+    )  # and, where it is cheaper, block_noise(key, position, steps)
 
     def prepared(self, target: Target) -> "Kernel":
-        """Return the kernel with what it found out about the target, before anything is compiled; or refuse it."""
+        """Return the kernel with what it found out about the target, before anything is compiled;
+        or refuse it.
+        """
 
     def build(self, target: Target, tuning: dict[str, jax.Array]) -> SamplingAlgorithm:
-        """Return init(position, key) and step(key or noise, state); the state has `.position` and `.logdensity`."""
+        """Return init(position, key) and step(key or noise, state); the state has `.position` and
+        `.logdensity`.
+        """
 
     def stats(self, info: Any) -> dict[str, jax.Array]:
         """Return what to keep of a step: ArviZ's names, one scalar each."""
@@ -150,7 +171,9 @@ class Options:
     needs_gradient: ClassVar[bool] = False
     exact: ClassVar[bool] = True
     adapts: ClassVar[Any] = None
-    composed: ClassVar[bool] = False  # of other kernels or laws, and named last where one is looked for
+    composed: ClassVar[bool] = (
+        False  # of other kernels or laws, and named last where one is looked for
+    )
     dense: ClassVar[bool] = False  # whether the metric that is learned is a full matrix
     metric: ClassVar[str] = "inverse_mass_matrix"  # the option that holds it
     noise: ClassVar[Callable | None] = None
@@ -172,7 +195,9 @@ class Options:
 
 
 class Proposed(NamedTuple):
-    """What a Metropolis step tells: the proposal's log-density is watched, a state's own is nearly always finite."""
+    """What a Metropolis step tells: the proposal's log-density is watched, a state's own is nearly
+    always finite.
+    """
 
     acceptance_rate: jax.Array
     is_accepted: jax.Array
@@ -181,9 +206,13 @@ class Proposed(NamedTuple):
 
 
 def metropolis(log_ratio: jax.Array, log_uniform: jax.Array, proposed: jax.Array) -> Proposed:
-    """Accept or reject by log ratio; a NaN ratio is a rejection that is counted, never a silent one."""
+    """Accept or reject by log ratio; a NaN ratio is a rejection that is counted, never a silent
+    one.
+    """
     acceptance = jnp.nan_to_num(jnp.exp(jnp.minimum(log_ratio, 0.0)), nan=0.0)
-    return Proposed(acceptance, log_uniform < log_ratio, jnp.isnan(proposed), jnp.isposinf(proposed))
+    return Proposed(
+        acceptance, log_uniform < log_ratio, jnp.isnan(proposed), jnp.isposinf(proposed)
+    )
 
 
 def noise_of(kernel: Any, key: jax.Array, position: Any, steps: int) -> Any:
@@ -195,7 +224,9 @@ def noise_of(kernel: Any, key: jax.Array, position: Any, steps: int) -> Any:
 
 
 def total(values: jax.Array) -> jax.Array:
-    """The sum, in eight lanes: XLA keeps the order of a float sum, and one lane waits for every addition."""
+    """The sum, in eight lanes: XLA keeps the order of a float sum, and one lane waits for every
+    addition.
+    """
     flat = values.reshape(-1)
     whole = len(flat) - len(flat) % _LANES
     return flat[:whole].reshape(-1, _LANES).sum(0).sum() + flat[whole:].sum()
@@ -208,10 +239,14 @@ def tree_where(condition: jax.Array, yes: Any, no: Any) -> Any:
 class WalkNoise:
     """Normals to walk by and a log-uniform number to accept by: the noise of a Metropolis step."""
 
-    def noise(self, key: jax.Array, position: Any, leading: tuple[int, ...] = ()) -> tuple[Any, jax.Array]:
+    def noise(
+        self, key: jax.Array, position: Any, leading: tuple[int, ...] = ()
+    ) -> tuple[Any, jax.Array]:
         walk, accept = jax.random.split(key)
         dtype = jnp.result_type(*jax.tree.leaves(position))
-        return normals_like(walk, position, leading), -jax.random.exponential(accept, leading, dtype)
+        return normals_like(walk, position, leading), -jax.random.exponential(
+            accept, leading, dtype
+        )
 
     def block_noise(self, key: jax.Array, position: Any, steps: int) -> tuple[Any, jax.Array]:
         """The noise of many steps, drawn at once: cheaper than a key for each."""
@@ -219,6 +254,7 @@ class WalkNoise:
 
 
 __all__ = [
+    "KERNELS",
     "Kernel",
     "Options",
     "Proposed",

@@ -1,4 +1,6 @@
-"""The metric of a kernel from the draws of many chains: running moments, a step of all chains at a time."""
+"""The metric of a kernel from the draws of many chains: running moments, a step of all chains at a
+time.
+"""
 
 from typing import NamedTuple
 
@@ -9,7 +11,9 @@ PRIOR_DRAWS = 5.0  # by how many draws' weight correlations are shrunk towards n
 
 
 class Moments(NamedTuple):
-    """The number of positions seen, their mean, and the sum of their squared deviations (a vector or a matrix)."""
+    """The number of positions seen, their mean, and the sum of their squared deviations (a vector
+    or a matrix).
+    """
 
     count: jax.Array
     mean: jax.Array
@@ -21,7 +25,9 @@ def no_moments(size: int, dense: bool) -> Moments:
 
 
 def updated(moments: Moments, positions: jax.Array, counted: jax.Array) -> Moments:
-    """The moments with one position (chains, size) of each chain that counts (Chan, Golub and LeVeque, 1983)."""
+    """The moments with one position (chains, size) of each chain that counts (Chan, Golub and
+    LeVeque, 1983).
+    """
     weights = counted.astype(moments.count.dtype)
     added = weights.sum()
     share = weights / jnp.maximum(added, 1)
@@ -41,7 +47,8 @@ def updated(moments: Moments, positions: jax.Array, counted: jax.Array) -> Momen
 
 
 def metric_of(moments: Moments, old: jax.Array) -> jax.Array:
-    """Variances, or a covariance with its correlations shrunk; whatever the units of the coordinates.
+    """Variances, or a covariance with its correlations shrunk; whatever the units of the
+    coordinates.
 
     A coordinate that did not move keeps its entry of the old metric.
     """

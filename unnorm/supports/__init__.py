@@ -1,8 +1,8 @@
 """What a variable or a parameter may be.
 
-A support alone knows its bijection to R^n with log |det J|, its check, its start, its reference measure, the form of
-score matching that it admits, its default noise, and which of its entries are free. No other file switches on the kind
-of a support: a new support is one class here.
+A support alone knows its bijection to R^n with log |det J|, its check, its start, its reference
+measure, the form of score matching that it admits, its default noise, and which of its entries are
+free. No other file switches on the kind of a support: a new support is one class here.
 """
 
 from unnorm.supports.base import Axis, Constant, Covariate, Declared, Support, _Constant, _Covariate

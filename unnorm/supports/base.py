@@ -1,4 +1,6 @@
-"""What every support gives: its bijection to R^n with log |det J|, its check, its start, its noise."""
+"""What every support gives: its bijection to R^n with log |det J|, its check, its start, its
+noise.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.messages import shown
+from unnorm.core.messages import shown
 
 Axis = int | str
 
@@ -24,14 +26,17 @@ def _axes(item: Any) -> tuple[Axis, ...]:
             axes.append(int(one))
         else:
             raise TypeError(
-                f"A dimension was given as {shown(one)}; write a positive whole number or a name in quotes."
+                f"A dimension was given as {shown(one)}; write a positive whole number or a name "
+                "in quotes."
             )
     return tuple(axes)
 
 
 @dataclass(frozen=True, repr=False)
 class Declared:
-    """Something that stands in a signature with declared axes: a support, a constant or a covariate."""
+    """Something that stands in a signature with declared axes: a support, a constant or a
+    covariate.
+    """
 
     axes: tuple[Axis, ...] = ()
 
@@ -48,7 +53,9 @@ class Declared:
 
     def __repr__(self) -> str:
         inside = ", ".join(map(repr, self.axes))
-        return f"{type(self).__name__.strip('_')}{self._options()}" + (f"[{inside}]" if inside else "")
+        return f"{type(self).__name__.strip('_')}{self._options()}" + (
+            f"[{inside}]" if inside else ""
+        )
 
 
 class _Constant(Declared):
@@ -56,7 +63,9 @@ class _Constant(Declared):
 
 
 class _Covariate(Declared):
-    """A value per event that the density is conditional on: ``un.Covariate["k"]``; Z is then a row's own."""
+    """A value per event that the density is conditional on: ``un.Covariate["k"]``; Z is then a
+    row's own.
+    """
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,14 +75,20 @@ class Support(Declared):
     discrete: ClassVar[bool] = False
     learnable: ClassVar[bool] = True  # may a parameter have it
     samplable: ClassVar[bool] = True  # may a variable have it
-    needs_axis: ClassVar[bool] = False  # whether one value is a vector or a matrix, and never a scalar
+    needs_axis: ClassVar[bool] = (
+        False  # whether one value is a vector or a matrix, and never a scalar
+    )
     measure: ClassVar[str] = "Lebesgue"
     expected: ClassVar[str] = "finite numbers"
-    score_matching: ClassVar[str | None] = None  # its form (fitting/score_forms), or None where there is none
+    score_matching: ClassVar[str | None] = (
+        None  # its form (fitting/score_forms), or None where there is none
+    )
     bijective: ClassVar[bool] = True  # whether a value tells its coordinates
-    states: ClassVar[tuple[float, ...] | None] = None  # the values of one entry, where they can be enumerated
+    states: ClassVar[tuple[float, ...] | None] = (
+        None  # the values of one entry, where they can be enumerated
+    )
 
-    # -- the bijection to R^n ------------------------------------------------------------------------------------
+    # -- the bijection to R^n ----------------------------------------------------------------------
     def _transform(self):
         """NumPyro's bijection from R^n; imported late, for `import unnorm` must stay quick."""
         from numpyro.distributions import biject_to
@@ -102,7 +117,7 @@ class Support(Declared):
         """The shape of the unconstrained coordinates of a value of this shape."""
         return shape
 
-    # -- what sampling needs beyond a bijection ------------------------------------------------------------------
+    # -- what sampling needs beyond a bijection ----------------------------------------------------
     def encode(self, value: jax.Array) -> jax.Array:
         """What the declared function sees of a value: the value itself, but for categories."""
         return value
@@ -116,7 +131,9 @@ class Support(Declared):
         return free
 
     def jitter(self, value: jax.Array, displacement: jax.Array) -> jax.Array:
-        """A move in the support's own measure that is as likely as its reverse; it may end outside the support."""
+        """A move in the support's own measure that is as likely as its reverse; it may end outside
+        the support.
+        """
         return self.canonical(self.walk(value, displacement))
 
     def lifted(self, value: jax.Array, key: jax.Array) -> jax.Array:
@@ -132,9 +149,11 @@ class Support(Declared):
         """The support to integrate over: this one, where its coordinates are R^n one to one."""
         return self
 
-    # -- checks and starts ---------------------------------------------------------------------------------------
+    # -- checks and starts -------------------------------------------------------------------------
     def valid(self, value):
-        """Whether each entry (or each vector, each matrix) lies in the support; NumPy or JAX in, the same out."""
+        """Whether each entry (or each vector, each matrix) lies in the support; NumPy or JAX in,
+        the same out.
+        """
         return (jnp if isinstance(value, jax.Array) else np).isfinite(value)
 
     def contains(self, value: jax.Array) -> jax.Array:
@@ -146,17 +165,25 @@ class Support(Declared):
         """Raise a sentence when a value is not finite or lies outside the support."""
         value = np.asarray(value)
         if value.dtype.kind not in "fiub":
-            raise ValueError(f"{name} has dtype {value.dtype}; expected numbers for {self!r}; convert it first.")
+            raise ValueError(
+                f"{name} has dtype {value.dtype}; expected numbers for {self!r}; convert it first."
+            )
         if not np.all(np.isfinite(value)):
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
             at = f" at index {where}" if where else ""
-            raise ValueError(f"{name} holds {value[where]}{at}; expected {self.expected}; drop or impute it.")
+            raise ValueError(
+                f"{name} holds {value[where]}{at}; expected {self.expected}; drop or impute it."
+            )
         good = np.asarray(self.valid(value))
         if not np.all(good):
             where = tuple(int(i) for i in np.argwhere(~good)[0])
             # One line, however large the matrix: a message is a sentence.
             entry = value[where]
-            found = " ".join(np.array2string(entry, precision=6, threshold=12).split()) if entry.ndim else entry
+            found = (
+                " ".join(np.array2string(entry, precision=6, threshold=12).split())
+                if entry.ndim
+                else entry
+            )
             at = f" at index {where}" if where else ""
             raise ValueError(
                 f"{name} holds {found}{at}, outside {self!r}; expected {self.expected}; "
@@ -175,20 +202,28 @@ class Support(Declared):
         """A start for sampling: uniform on (-2, 2) in unconstrained coordinates, as in Stan."""
         return jax.random.uniform(key, self.free_shape(shape), dtype, -2.0, 2.0)
 
-    # -- fitting -------------------------------------------------------------------------------------------------
+    # -- fitting -----------------------------------------------------------------------------------
     def boundary_distance(self, value: jax.Array) -> jax.Array | None:
-        """Distance of each entry to the nearest bound, or None where there is none (generalized score matching)."""
+        """Distance of each entry to the nearest bound, or None where there is none (generalized
+        score matching).
+        """
         return None
 
     def noise_statistics(self, value: jax.Array) -> jax.Array:
-        """The statistics whose data means are the parameters of the default noise (flat; empty: nothing is fitted)."""
+        """The statistics whose data means are the parameters of the default noise (flat; empty:
+        nothing is fitted).
+        """
         return jnp.zeros((0,))
 
     def noise(self, statistics: jax.Array, shape: tuple[int, ...]):
-        """The default noise, a NumPyro distribution over one value: positive at the bounds, no lighter in the tails."""
-        raise ValueError(f"There is no default noise on {self!r}; pass noise= a NumPyro distribution.")
+        """The default noise, a NumPyro distribution over one value: positive at the bounds, no
+        lighter in the tails.
+        """
+        raise ValueError(
+            f"There is no default noise on {self!r}; pass noise= a NumPyro distribution."
+        )
 
-    # -- tables --------------------------------------------------------------------------------------------------
+    # -- tables ------------------------------------------------------------------------------------
     def entries(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Indices of the entries that a table lists: each free entry once."""
         return list(np.ndindex(shape))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.messages import shown
+from unnorm.core.messages import shown
 from unnorm.supports.base import Axis, Support
 from unnorm.supports.noise import Flat, Increasing, Reshaped
 
@@ -43,7 +43,10 @@ class _Positive(Support):
 
     def start(self, scalar, shape):
         if not scalar > 0:
-            raise ValueError(f"A start of {scalar} was given for {self!r}; expected a number above 0; give such a one.")
+            raise ValueError(
+                f"A start of {scalar} was given for {self!r}; expected a number above 0; give "
+                "such a one."
+            )
         return np.full(shape, scalar)
 
     def inward(self, value):
@@ -56,11 +59,15 @@ class _Positive(Support):
         return jnp.ravel(value)
 
     def noise(self, statistics, shape):
-        """Independent exponentials with the data's means: gamma and lognormal noise vanish at 0 and fail there."""
+        """Independent exponentials with the data's means: gamma and lognormal noise vanish at 0 and
+        fail there.
+        """
         import numpyro.distributions as dist
 
         # NumPyro's own check counts 0 as outside, and would make the noise vanish there.
-        return dist.Exponential(1.0 / statistics.reshape(shape), validate_args=False).to_event(len(shape))
+        return dist.Exponential(1.0 / statistics.reshape(shape), validate_args=False).to_event(
+            len(shape)
+        )
 
     def entry_bounds(self, index):
         return (0.0, math.inf)
@@ -76,10 +83,14 @@ class Interval(Support):
     upper: float = 1.0
 
     def __init__(self, lower: float, upper: float, axes: tuple[Axis, ...] = ()):
-        good = all(np.ndim(bound) == 0 and np.asarray(bound).dtype.kind in "fiu" for bound in (lower, upper))
+        good = all(
+            np.ndim(bound) == 0 and np.asarray(bound).dtype.kind in "fiu"
+            for bound in (lower, upper)
+        )
         if not (good and math.isfinite(lower) and math.isfinite(upper) and lower < upper):
             raise ValueError(
-                f"Interval was given the bounds {shown(lower)}, {shown(upper)}; expected two finite numbers, the lower "
+                f"Interval was given the bounds {shown(lower)}, {shown(upper)}; expected two "
+                "finite numbers, the lower "
                 "first; use un.Positive or un.Real where there is no bound."
             )
         for field, value in (("lower", float(lower)), ("upper", float(upper)), ("axes", axes)):
@@ -102,7 +113,9 @@ class Interval(Support):
 
     def inward(self, value):
         # On the bound is what float32 cannot tell from it; a value that is merely near it stays.
-        low, high = (4 * float(np.finfo(np.float32).eps) * abs(bound) for bound in (self.lower, self.upper))
+        low, high = (
+            4 * float(np.finfo(np.float32).eps) * abs(bound) for bound in (self.lower, self.upper)
+        )
         margin = 1e-6 * (self.upper - self.lower)
         value = np.where(value <= self.lower + low, self.lower + max(margin, 2 * low), value)
         return np.where(value >= self.upper - high, self.upper - max(margin, 2 * high), value)
@@ -131,12 +144,16 @@ class _Simplex(Support):
         return constraints.simplex
 
     def constrain(self, free):
-        """Break the stick in logarithms: no part is a difference from 1, so that the smallest keep all their digits."""
+        """Break the stick in logarithms: no part is a difference from 1, so that the smallest keep
+        all their digits.
+        """
         tiny = jnp.finfo(jnp.result_type(free)).tiny
         return jnp.maximum(jnp.exp(self._log_parts(free)[0]), tiny)
 
     def unconstrain(self, value):
-        """The logits of each part among what was left of the stick, by sums of the parts after it."""
+        """The logits of each part among what was left of the stick, by sums of the parts after
+        it.
+        """
         value = jnp.asarray(value)
         after = jnp.cumsum(value[..., ::-1], axis=-1)[..., ::-1][..., 1:]
         return jnp.log(value[..., :-1]) - jnp.log(after) - self._balance(after.shape[-1])
@@ -146,12 +163,16 @@ class _Simplex(Support):
         return jnp.sum(log_parts[..., :-1] + log_rests)
 
     def _log_parts(self, free):
-        """The logs of all parts, and of the share 1 - z that each break leaves of what there was."""
+        """The logs of all parts, and of the share 1 - z that each break leaves of what there
+        was.
+        """
         logits = jnp.asarray(free) + self._balance(jnp.shape(free)[-1])
         log_rests = jax.nn.log_sigmoid(-logits)
         left = jnp.cumsum(log_rests, axis=-1)
         left = jnp.concatenate([jnp.zeros_like(left[..., :1]), left], -1)
-        log_breaks = jnp.concatenate([jax.nn.log_sigmoid(logits), jnp.zeros_like(left[..., :1])], -1)
+        log_breaks = jnp.concatenate(
+            [jax.nn.log_sigmoid(logits), jnp.zeros_like(left[..., :1])], -1
+        )
         return log_breaks + left, log_rests
 
     @staticmethod
@@ -181,7 +202,9 @@ class _Simplex(Support):
         import numpyro.distributions as dist
 
         log_volume = -math.prod(shape[:-1]) * math.lgamma(shape[-1])
-        return Flat(dist.Dirichlet(jnp.ones(shape)).to_event(len(shape) - 1), log_volume, len(shape))
+        return Flat(
+            dist.Dirichlet(jnp.ones(shape)).to_event(len(shape) - 1), log_volume, len(shape)
+        )
 
     def entry_bounds(self, index):
         return (0.0, 1.0)
@@ -211,14 +234,22 @@ class _Ordered(Support):
 
     def noise_statistics(self, value):
         first = value[..., 0]
-        return jnp.concatenate([jnp.ravel(part) for part in (first, first**2, jnp.diff(value, axis=-1))])
+        return jnp.concatenate(
+            [jnp.ravel(part) for part in (first, first**2, jnp.diff(value, axis=-1))]
+        )
 
     def noise(self, statistics, shape):
-        """First entries of Student's t with 5 degrees of freedom, gaps that are exponential: positive at ties."""
+        """First entries of Student's t with 5 degrees of freedom, gaps that are exponential:
+        positive at ties.
+        """
         import numpyro.distributions as dist
 
         count, freedom = math.prod(shape[:-1]), 5.0
-        mean, second, gaps = statistics[:count], statistics[count : 2 * count], statistics[2 * count :]
+        mean, second, gaps = (
+            statistics[:count],
+            statistics[count : 2 * count],
+            statistics[2 * count :],
+        )
         scale = jnp.sqrt((second - mean**2) * (freedom - 2) / freedom)
         first = dist.StudentT(freedom, mean.reshape(shape[:-1]), scale.reshape(shape[:-1]))
         rates = 1.0 / gaps.reshape(*shape[:-1], shape[-1] - 1)

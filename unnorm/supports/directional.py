@@ -17,7 +17,9 @@ def wrapped(angle):
 
 
 class _Circle(Support):
-    """Angles in radians; chains move on the line that is wrapped around the circle, so that nothing is cut."""
+    """Angles in radians; chains move on the line that is wrapped around the circle, so that nothing
+    is cut.
+    """
 
     score_matching = "circle"
     expected = "angles from -pi to pi"
@@ -57,8 +59,9 @@ class _Circle(Support):
 class _Sphere(Support):
     """Unit vectors along the last axis, x = u / |u|.
 
-    The length of u is an auxiliary variable: u is given the density p(u / |u|) · N(u; 0, I) · (the sphere's area),
-    whose integral over R^n is that of p over the surface. A random walk moves along geodesics instead and keeps |u|.
+    The length of u is an auxiliary variable: u is given the density p(u / |u|) · N(u; 0, I) · (the
+    sphere's area), whose integral over R^n is that of p over the surface. A random walk moves along
+    geodesics instead and keeps |u|.
     """
 
     needs_axis = True
@@ -77,7 +80,9 @@ class _Sphere(Support):
 
     def log_det(self, free):
         size, vectors = free.shape[-1], math.prod(free.shape[:-1])
-        return -0.5 * jnp.sum(jnp.square(free)) + vectors * (log_area(size) - 0.5 * size * math.log(2 * math.pi))
+        return -0.5 * jnp.sum(jnp.square(free)) + vectors * (
+            log_area(size) - 0.5 * size * math.log(2 * math.pi)
+        )
 
     @property
     def chart(self):
@@ -92,7 +97,9 @@ class _Sphere(Support):
         length = jnp.linalg.norm(free, axis=-1, keepdims=True)
         place = free / length
         tangent = displacement - place * jnp.sum(place * displacement, -1, keepdims=True)
-        angle = jnp.maximum(jnp.linalg.norm(tangent, axis=-1, keepdims=True), jnp.finfo(free.dtype).tiny)
+        angle = jnp.maximum(
+            jnp.linalg.norm(tangent, axis=-1, keepdims=True), jnp.finfo(free.dtype).tiny
+        )
         return length * (jnp.cos(angle) * place + jnp.sin(angle) * tangent / angle)
 
     def valid(self, value):
@@ -109,14 +116,20 @@ class _Sphere(Support):
         import numpyro.distributions as dist
 
         vectors = math.prod(shape[:-1])
-        return Flat(_UniformDirections(dist.Normal().expand(shape)), vectors * log_area(shape[-1]), len(shape))
+        return Flat(
+            _UniformDirections(dist.Normal().expand(shape)),
+            vectors * log_area(shape[-1]),
+            len(shape),
+        )
 
     def entry_bounds(self, index):
         return (-1.0, 1.0)
 
 
 class _Stereographic(_Sphere):
-    """The sphere without a pole, projected onto the plane through its equator: what is integrated over."""
+    """The sphere without a pole, projected onto the plane through its equator: what is integrated
+    over.
+    """
 
     bijective = True
 
@@ -139,7 +152,9 @@ class _Stereographic(_Sphere):
         return self.unconstrain(value)
 
     def random_free(self, key, shape, dtype):
-        return self.unconstrain(self.constrain(jax.random.normal(key, self.free_shape(shape), dtype)))
+        return self.unconstrain(
+            self.constrain(jax.random.normal(key, self.free_shape(shape), dtype))
+        )
 
 
 def log_area(size: int) -> float:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.messages import shown
+from unnorm.core.messages import shown
 from unnorm.supports.base import Axis, Support
 from unnorm.supports.matrices import Matrix, _Symmetric
 from unnorm.supports.noise import FreeEntries, Independent, TwoPoint
@@ -42,13 +42,17 @@ class _TwoValued(_Discrete):
 
     def random_free(self, key, shape, dtype):
         low, high = self.states
-        return jnp.where(jax.random.bernoulli(key, 0.5, self.free_shape(shape)), high, low).astype(dtype)
+        return jnp.where(jax.random.bernoulli(key, 0.5, self.free_shape(shape)), high, low).astype(
+            dtype
+        )
 
     def noise_statistics(self, value):
         return jnp.ravel(value == self.states[1]).astype(float)
 
     def noise(self, statistics, shape):
-        """Independent entries with the data's margins, kept off 0 and 1 so that the noise is positive everywhere."""
+        """Independent entries with the data's margins, kept off 0 and 1 so that the noise is
+        positive everywhere.
+        """
         return TwoPoint(jnp.clip(statistics, 1e-3, 1 - 1e-3).reshape(shape), self.states)
 
 
@@ -64,7 +68,9 @@ class _Spin(_TwoValued):
 
 @dataclass(frozen=True, repr=False)
 class Categorical(_Discrete):
-    """One of k categories, coded 0 to k - 1; the function sees one-hot floats (..., k). ``un.Categorical(3)["d"]``."""
+    """One of k categories, coded 0 to k - 1; the function sees one-hot floats (..., k).
+    ``un.Categorical(3)["d"]``.
+    """
 
     score_matching = "ratio"
     axes: tuple[Axis, ...] = ()
@@ -74,7 +80,8 @@ class Categorical(_Discrete):
         whole = isinstance(categories, int | np.integer) and not isinstance(categories, bool)
         if not whole or not 2 <= categories <= MOST_CATEGORIES:
             raise ValueError(
-                f"Categorical was given {shown(categories)}; expected a whole number of categories, at least 2 and at "
+                f"Categorical was given {shown(categories)}; expected a whole number of "
+                "categories, at least 2 and at "
                 f"most {MOST_CATEGORIES:,}; pass one such as un.Categorical(3)."
             )
         categories = int(categories)
@@ -112,7 +119,9 @@ class Categorical(_Discrete):
         import numpyro.distributions as dist
 
         probabilities = jnp.clip(statistics.reshape(*shape, self.categories), 1e-3, None)
-        law = dist.Categorical(probabilities / probabilities.sum(-1, keepdims=True), validate_args=False)
+        law = dist.Categorical(
+            probabilities / probabilities.sum(-1, keepdims=True), validate_args=False
+        )
         return Independent(law, len(shape), statistics.dtype)
 
 
@@ -136,18 +145,24 @@ class _Count(_Discrete):
         return jnp.ravel(value)
 
     def noise(self, statistics, shape):
-        """Independent geometric entries with the data's means: their tails are heavier than a Poisson's."""
+        """Independent geometric entries with the data's means: their tails are heavier than a
+        Poisson's.
+        """
         import numpyro.distributions as dist
 
         mean = jnp.maximum(statistics.reshape(shape), 1e-3)
-        return Independent(dist.GeometricProbs(1 / (1 + mean), validate_args=False), len(shape), statistics.dtype)
+        return Independent(
+            dist.GeometricProbs(1 / (1 + mean), validate_args=False), len(shape), statistics.dtype
+        )
 
     def entry_bounds(self, index):
         return (0.0, math.inf)
 
 
 class _Graph(_TwoValued, Matrix):
-    """An undirected graph without loops: a symmetric 0/1 matrix of zero diagonal; coordinates: one entry per pair."""
+    """An undirected graph without loops: a symmetric 0/1 matrix of zero diagonal; coordinates: one
+    entry per pair.
+    """
 
     states = (0.0, 1.0)
     samplable = True

@@ -27,7 +27,11 @@ class Matrix(Support):
 
     def entries(self, shape):
         rows, columns = self._upper(shape[-1])
-        return [(*i, int(r), int(c)) for i in np.ndindex(shape[:-2]) for r, c in zip(rows, columns, strict=True)]
+        return [
+            (*i, int(r), int(c))
+            for i in np.ndindex(shape[:-2])
+            for r, c in zip(rows, columns, strict=True)
+        ]
 
     def start(self, scalar, shape):
         """That multiple of the identity."""
@@ -36,7 +40,9 @@ class Matrix(Support):
 
 @dataclass(frozen=True, repr=False)
 class _Symmetric(Matrix):
-    """A symmetric matrix, with a zero diagonal unless ``Symmetric(diagonal=True)``; coordinates: its free entries."""
+    """A symmetric matrix, with a zero diagonal unless ``Symmetric(diagonal=True)``; coordinates:
+    its free entries.
+    """
 
     diagonal: bool = False
     measure = "Lebesgue on the free entries"
@@ -75,7 +81,11 @@ class _Symmetric(Matrix):
     def valid(self, value):
         scale = 1e-5 * (1 + abs(value).max())
         good = (abs(value - value.swapaxes(-1, -2)) <= scale).all((-1, -2))
-        return good if self.diagonal else good & (abs(value * np.eye(value.shape[-1])) <= scale).all((-1, -2))
+        return (
+            good
+            if self.diagonal
+            else good & (abs(value * np.eye(value.shape[-1])) <= scale).all((-1, -2))
+        )
 
 
 class _PositiveDefinite(Matrix):
@@ -97,7 +107,10 @@ class _PositiveDefinite(Matrix):
 
     def start(self, scalar, shape):
         if not scalar > 0:
-            raise ValueError(f"A start of {scalar} was given for {self!r}; expected a number above 0; give such a one.")
+            raise ValueError(
+                f"A start of {scalar} was given for {self!r}; expected a number above 0; give "
+                "such a one."
+            )
         return super().start(scalar, shape)
 
     def entry_bounds(self, index):
@@ -105,7 +118,9 @@ class _PositiveDefinite(Matrix):
 
 
 class _PyTree(Support):
-    """Any pytree (an Equinox network): its inexact arrays are trained, the rest is static. Parameters only."""
+    """Any pytree (an Equinox network): its inexact arrays are trained, the rest is static.
+    Parameters only.
+    """
 
     samplable = False
 

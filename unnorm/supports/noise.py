@@ -1,4 +1,6 @@
-"""Default noises that NumPyro lacks in the form that is needed: sample(key, sample_shape) and log_prob(value)."""
+"""Default noises that NumPyro lacks in the form that is needed: sample(key, sample_shape) and
+log_prob(value).
+"""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,9 @@ class TwoPoint:
         self.upper_probability, self.states = upper_probability, states
 
     def sample(self, key, sample_shape=()):
-        upper = jax.random.bernoulli(key, self.upper_probability, sample_shape + self.upper_probability.shape)
+        upper = jax.random.bernoulli(
+            key, self.upper_probability, sample_shape + self.upper_probability.shape
+        )
         return jnp.where(upper, self.states[1], self.states[0]).astype(self.upper_probability.dtype)
 
     def log_prob(self, value):
@@ -21,7 +25,9 @@ class TwoPoint:
 
 
 class Flat:
-    """A uniform distribution whose density is known; NumPyro's Dirichlet(1) is NaN where an entry is 0."""
+    """A uniform distribution whose density is known; NumPyro's Dirichlet(1) is NaN where an entry
+    is 0.
+    """
 
     def __init__(self, sampler, log_volume: float, rank: int):
         self.sampler, self.log_volume, self.rank = sampler, log_volume, rank
@@ -43,7 +49,9 @@ class Reshaped:
         return self.vector.sample(key, sample_shape).reshape(sample_shape + self.shape)
 
     def log_prob(self, value):
-        return self.vector.log_prob(value.reshape(value.shape[: value.ndim - len(self.shape)] + (-1,)))
+        return self.vector.log_prob(
+            value.reshape(value.shape[: value.ndim - len(self.shape)] + (-1,))
+        )
 
 
 class Independent:
@@ -60,7 +68,9 @@ class Independent:
 
 
 class Increasing:
-    """Increasing vectors by the law of their first entry and of the gaps; the map from these has Jacobian 1."""
+    """Increasing vectors by the law of their first entry and of the gaps; the map from these has
+    Jacobian 1.
+    """
 
     def __init__(self, first, gaps, rank: int):
         self.first, self.gaps, self.rank = first, gaps, rank
@@ -68,7 +78,9 @@ class Increasing:
     def sample(self, key, sample_shape=()):
         first_key, gaps_key = jax.random.split(key)
         first = self.first.sample(first_key, sample_shape)[..., None]
-        return jnp.cumsum(jnp.concatenate([first, self.gaps.sample(gaps_key, sample_shape)], -1), -1)
+        return jnp.cumsum(
+            jnp.concatenate([first, self.gaps.sample(gaps_key, sample_shape)], -1), -1
+        )
 
     def log_prob(self, value):
         first = self.first.log_prob(value[..., 0])

@@ -6,18 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.method import method
 from unnorm.fitting.base import Extra, PerExample
-from unnorm.fitting.conditions import told_of_breaks
-from unnorm.fitting.drawn import point_of, refuse_one_row
-from unnorm.fitting.inference import row_scores
-from unnorm.fitting.optimise import parameters_of
-from unnorm.methods import method
+from unnorm.fitting.checks.integration_by_parts import told_of_breaks
+from unnorm.fitting.inference.sandwich import row_scores
+from unnorm.fitting.objectives.auxiliary_noise import point_of, refuse_one_row
+from unnorm.fitting.solvers.newton import parameters_of
 
 MOST_ROWS = 5000  # n² pairs are held in memory twice
 
 
 class _Pairs(NamedTuple):
-    """Of the kernel k = (1 + |z_i − z_j|²)^(−1/2), by row: k_ij and k_ij³, both 0 for j = i, and Σ_j tr ∇_i∇_j k."""
+    """Of the kernel k = (1 + |z_i − z_j|²)^(−1/2), by row: k_ij and k_ij³, both 0 for j = i, and
+    Σ_j tr ∇_i∇_j k.
+    """
 
     values: jax.Array
     cubes: jax.Array
@@ -26,13 +28,15 @@ class _Pairs(NamedTuple):
 
 @method
 class SteinDiscrepancy(PerExample):
-    """Minimise mean_{i≠j} u(z_i, z_j), u = s_i's_j k + s_i'∇_j k + s_j'∇_i k + tr ∇_i∇_j k, s the score of p at z.
+    """Minimise mean_{i≠j} u(z_i, z_j), u = s_i's_j k + s_i'∇_j k + s_j'∇_i k + tr ∇_i∇_j k, s the
+    score of p at z.
 
-    z is x standardised column by column, k the inverse multiquadric (1 + |z − z'|²)^(−1/2), and the mean over pairs is
-    the unbiased U-statistic, quadratic in the parameters of an exponential family. No Z and no second derivatives in x
-    are needed, and the weight of far rows is bounded: the estimate is robust. The standard errors are those of a
-    U-statistic: a row's part in all of its pairs, 2/(n − 1) Σ_j ∂u(z_i, z_j), squared (Hoeffding's projection); the
-    scale of the columns is taken as given. For Real variables and at most 5,000 rows, whose pairs are all held.
+    z is x standardised column by column, k the inverse multiquadric (1 + |z − z'|²)^(−1/2), and the
+    mean over pairs is the unbiased U-statistic, quadratic in the parameters of an exponential
+    family. No Z and no second derivatives in x are needed, and the weight of far rows is bounded:
+    the estimate is robust. The standard errors are those of a U-statistic: a row's part in all of
+    its pairs, 2/(n − 1) Σ_j ∂u(z_i, z_j), squared (Hoeffding's projection); the scale of the
+    columns is taken as given. For Real variables and at most 5,000 rows, whose pairs are all held.
 
     Example:
         >>> import numpy as np
@@ -44,8 +48,8 @@ class SteinDiscrepancy(PerExample):
         True
 
     References:
-        Barp, Briol, Duncan, Girolami and Mackey (2019), arXiv:1906.08283; Gorham and Mackey (2017), arXiv:1703.01717
-        (the kernel); Hoeffding (1948), doi:10.1214/aoms/1177730196 (U-statistics).
+        Barp, Briol, Duncan, Girolami and Mackey (2019), arXiv:1906.08283; Gorham and Mackey (2017),
+        arXiv:1703.01717 (the kernel); Hoeffding (1948), doi:10.1214/aoms/1177730196 (U-statistics).
     """
 
     takes_weights = False
@@ -55,14 +59,23 @@ class SteinDiscrepancy(PerExample):
     def refuse(self, density):
         if density.covariates:
             return (
-                f"SteinDiscrepancy does not serve the covariate {next(iter(density.covariates))}, for it compares rows "
-                "with each other; expected none; use un.objectives.ScoreMatching, MaximumLikelihood or RankingNCE"
+                "SteinDiscrepancy does not serve the covariate "
+                f"{next(iter(density.covariates))}, for it compares rows "
+                "with each other; expected none; use un.objectives.ScoreMatching, "
+                "MaximumLikelihood or RankingNCE"
             )
         for name, support in density.variables.items():
             if support.score_matching != "plain":
-                other = "PseudoLikelihood" if support.discrete else "ScoreMatching" if support.score_matching else "NCE"
+                other = (
+                    "PseudoLikelihood"
+                    if support.discrete
+                    else "ScoreMatching"
+                    if support.score_matching
+                    else "NCE"
+                )
                 return (
-                    f"SteinDiscrepancy has no boundary terms, and {name} is {support!r}; expected Real; use "
+                    f"SteinDiscrepancy has no boundary terms, and {name} is {support!r}; "
+                    "expected Real; use "
                     f"un.objectives.{other}"
                 )
         return None
@@ -72,28 +85,35 @@ class SteinDiscrepancy(PerExample):
         rows = len(next(iter(events.values())))
         if rows > MOST_ROWS:
             raise ValueError(
-                f"data has {rows} rows, and SteinDiscrepancy compares each with each; expected at most {MOST_ROWS}; "
+                f"data has {rows} rows, and SteinDiscrepancy compares each with each; expected "
+                f"at most {MOST_ROWS}; "
                 "pass fewer rows, or use un.objectives.ScoreMatching."
             )
-        points = jax.vmap(lambda event: point_of(density, event)[0])({n: events[n] for n in density.variables})
+        points = jax.vmap(lambda event: point_of(density, event)[0])(
+            {n: events[n] for n in density.variables}
+        )
         scale = jnp.std(points, 0)
         if not bool(jnp.all(scale > 0)):
             column = int(np.argmin(np.asarray(scale)))
             raise ValueError(
-                f"Column {column} of the data never changes; SteinDiscrepancy expected some spread to standardise by; "
+                f"Column {column} of the data never changes; SteinDiscrepancy expected some "
+                "spread to standardise by; "
                 "drop the column, or pass more rows."
             )
         shared = {"data": {name: events[name] for name in density.variables}, "scale": scale}
         return Extra(rows={"pairs": _pairs(points / scale)}, shared=shared)
 
     def losses(self, density, extra, events):
-        """(1/(n − 1)) Σ_{j≠i} u(z_i, z_j) for every row i given, against all the rows j of the data."""
+        """(1/(n − 1)) Σ_{j≠i} u(z_i, z_j) for every row i given, against all the rows j of the
+        data.
+        """
         scale, (values, cubes, traces) = extra.shared["scale"], extra.rows["pairs"]
         here, own = _points_and_scores(density, events, scale)
         there, others = _points_and_scores(density, extra.shared["data"], scale)
         if values.shape[1] != len(there):
             raise ValueError(
-                "SteinDiscrepancy was given held-out rows, which have no pairs with those it was prepared for; "
+                "SteinDiscrepancy was given held-out rows, which have no pairs with those it was "
+                "prepared for; "
                 "expected none; leave held_out out."
             )
         # ∇_j k = (z_i − z_j) k³ = −∇_i k
@@ -106,7 +126,9 @@ class SteinDiscrepancy(PerExample):
         return told_of_breaks(density, events, type(self).__name__, kinks="moving")
 
     def score_correction(self, density, extra, events):
-        """A row has its part in the losses of all the others too: by symmetry as much as in its own."""
+        """A row has its part in the losses of all the others too: by symmetry as much as in its
+        own.
+        """
         return _own_scores(self, density, extra, events)
 
 

@@ -5,23 +5,32 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from unnorm.methods import method, option
-from unnorm.sampling.base import Options, SamplingAlgorithm, WalkNoise, metropolis, normals_like, total, tree_where
-from unnorm.sampling.kernels.diagonal import diagonal_window, refuse_matrix, steps_of, with_diagonal
+from unnorm.core.method import method, option
+from unnorm.sampling.base import (
+    Options,
+    SamplingAlgorithm,
+    WalkNoise,
+    metropolis,
+    normals_like,
+    total,
+    tree_where,
+)
+from unnorm.sampling.diagonal_metric import diagonal_window, refuse_matrix, steps_of, with_diagonal
 from unnorm.sampling.kernels.langevin import initialise
 
 
 @method
 class Barker(WalkNoise, Options):
-    """Barker's proposal: y = x ± z, z ~ N(0, step_size² M), each sign + with probability σ(z ∂log p(x)), then M-H.
+    """Barker's proposal: y = x ± z, z ~ N(0, step_size² M), each sign + with probability σ(z ∂log
+    p(x)), then M-H.
 
     Its acceptance degrades slowly where the step size is wrong or scales differ, unlike MALA's.
 
     Args:
-        step_size: the proposal's standard deviation in unconstrained coordinates; None: adapted during warm-up to an
-            acceptance rate of .4.
-        inverse_mass_matrix: M, a vector (diagonal) over the unconstrained coordinates; None: the variances of the
-            warm-up draws where the step size is adapted, too, else the identity.
+        step_size: the proposal's standard deviation in unconstrained coordinates; None: adapted
+            during warm-up to an acceptance rate of .4.
+        inverse_mass_matrix: M, a vector (diagonal) over the unconstrained coordinates; None: the
+            variances of the warm-up draws where the step size is adapted, too, else the identity.
 
     Example:
         >>> import unnorm as un
@@ -52,7 +61,9 @@ class Barker(WalkNoise, Options):
 
     def noise(self, key, position, leading=()):
         walk, sign = jax.random.split(key)
-        signs = jax.tree.map(jax.scipy.stats.norm.cdf, normals_like(sign, position, leading))  # uniform numbers
+        signs = jax.tree.map(
+            jax.scipy.stats.norm.cdf, normals_like(sign, position, leading)
+        )  # uniform numbers
         return *super().noise(walk, position, leading), signs
 
     def build(self, target, tuning):
@@ -61,7 +72,9 @@ class Barker(WalkNoise, Options):
         def step(noise, state):
             walk, log_uniform, uniforms = noise
             moves = jax.tree.map(
-                lambda z, u, g, scale: scale * z * jnp.where(u < jax.nn.sigmoid(scale * z * g), 1, -1),
+                lambda z, u, g, scale: (
+                    scale * z * jnp.where(u < jax.nn.sigmoid(scale * z * g), 1, -1)
+                ),
                 walk,
                 uniforms,
                 state.gradient,
@@ -70,7 +83,9 @@ class Barker(WalkNoise, Options):
             proposal = init(jax.tree.map(jnp.add, state.position, moves))
 
             def log_chance(gradient, sign):
-                parts = jax.tree.map(lambda m, g: total(jax.nn.log_sigmoid(sign * m * g)), moves, gradient)
+                parts = jax.tree.map(
+                    lambda m, g: total(jax.nn.log_sigmoid(sign * m * g)), moves, gradient
+                )
                 return sum(jax.tree.leaves(parts))
 
             ratio = proposal.logdensity - state.logdensity

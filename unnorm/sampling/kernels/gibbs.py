@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from unnorm.methods import method, static
-from unnorm.sampling.base import Options, SamplingAlgorithm, tree_where
-from unnorm.sampling.interactions import (
+from unnorm.core.method import method, static
+from unnorm.interactions.coloring import (
     Colouring,
     changes_by_gradient,
     changes_by_trial,
     discrete_names,
     find_colouring,
 )
+from unnorm.sampling.base import Options, SamplingAlgorithm, tree_where
 
 
 class GibbsState(NamedTuple):
@@ -29,7 +29,9 @@ class ColouredState(NamedTuple):
 
 
 def drawn_state(gains: jax.Array, uniform: jax.Array) -> jax.Array:
-    """The number of a state drawn in proportion to exp(gain) along the last axis, by inversion of a uniform."""
+    """The number of a state drawn in proportion to exp(gain) along the last axis, by inversion of a
+    uniform.
+    """
     if gains.shape[-1] == 2:
         return (uniform < jax.nn.sigmoid(gains[..., 1] - gains[..., 0])).astype(int)
     steps = jnp.cumsum(jax.nn.softmax(gains, -1), -1)
@@ -46,13 +48,17 @@ class _Gibbs(Options):
         return info
 
     def noise(self, key, position, leading=()):
-        """A uniform number for each visit of each site, and one for each choice of whom to visit."""
+        """A uniform number for each visit of each site, and one for each choice of whom to
+        visit.
+        """
         visits = self.colouring.count if self.colouring is not None and self.scan == "random" else 1
         order, key = jax.random.split(key)
         dtype = jnp.result_type(*position.values())
         uniforms = {
             name: jax.random.uniform(one, (*leading, visits, value.size), value.dtype)
-            for one, (name, value) in zip(jax.random.split(key, len(position)), position.items(), strict=True)
+            for one, (name, value) in zip(
+                jax.random.split(key, len(position)), position.items(), strict=True
+            )
         }
         sites = sum(value.size for value in position.values())
         choices = 0 if self.scan == "systematic" else sites if self.colouring is None else visits
@@ -69,14 +75,17 @@ class _Gibbs(Options):
 
 @method
 class Gibbs(_Gibbs):
-    """Gibbs sampling of Binary, Spin, Categorical and Graph: every site is redrawn from its conditional.
+    """Gibbs sampling of Binary, Spin, Categorical and Graph: every site is redrawn from its
+    conditional.
 
-    P(x_i = s | rest) ∝ exp f(x with site i in state s). `un.sample` probes which sites interact; those that do not are
-    redrawn together, by one gradient where the log-density is linear in each site (a lattice then takes two of them
-    a sweep). A density without such structure is visited site by site.
+    P(x_i = s | rest) ∝ exp f(x with site i in state s). `un.sample` probes which sites interact;
+    those that do not are redrawn together, by one gradient where the log-density is linear in each
+    site (a lattice then takes two of them a sweep). A density without such structure is visited
+    site by site.
 
     Args:
-        scan: "systematic" (every site once, in order) or "random" (as many visits, each to a random site or colour).
+        scan: "systematic" (every site once, in order) or "random" (as many visits, each to a random
+            site or colour).
         colouring: found by the probe; not to be given.
 
     Example:
@@ -86,8 +95,8 @@ class Gibbs(_Gibbs):
         (2, 10, 2)
 
     References:
-        Geman and Geman (1984), doi:10.1109/TPAMI.1984.4767596; Gonzalez et al. (2011), Parallel Gibbs sampling,
-        AISTATS 15, 324-332.
+        Geman and Geman (1984), doi:10.1109/TPAMI.1984.4767596; Gonzalez et al. (2011), Parallel
+        Gibbs sampling, AISTATS 15, 324-332.
     """
 
     scan: str = static("systematic", choices=("systematic", "random"))
@@ -95,7 +104,9 @@ class Gibbs(_Gibbs):
 
     def __post_init__(self):
         if self.scan not in ("systematic", "random"):
-            raise ValueError(f"scan is {self.scan!r}; expected 'systematic' or 'random'; pass one of them.")
+            raise ValueError(
+                f"scan is {self.scan!r}; expected 'systematic' or 'random'; pass one of them."
+            )
 
     def prepared(self, target):
         return dataclasses.replace(self, colouring=find_colouring(target))
@@ -103,10 +114,12 @@ class Gibbs(_Gibbs):
 
 @method
 class BlockGibbs(_Gibbs):
-    """Gibbs sampling of whole variables: all entries of a variable are redrawn together, given the other variables.
+    """Gibbs sampling of whole variables: all entries of a variable are redrawn together, given the
+    other variables.
 
-    For two-layer models, such as a restricted Boltzmann machine with a visible and a hidden layer: two parallel draws
-    a step. Entries of one variable must not interact; `un.sample` probes that they do not.
+    For two-layer models, such as a restricted Boltzmann machine with a visible and a hidden layer:
+    two parallel draws a step. Entries of one variable must not interact; `un.sample` probes that
+    they do not.
 
     Args:
         scan: "systematic" or "random".
@@ -119,7 +132,8 @@ class BlockGibbs(_Gibbs):
         (2, 10, 2)
 
     References:
-        Smolensky (1986), Information processing in dynamical systems; Hinton (2002), doi:10.1162/089976602760128018.
+        Smolensky (1986), Information processing in dynamical systems; Hinton (2002),
+        doi:10.1162/089976602760128018.
     """
 
     scan: str = static("systematic", choices=("systematic", "random"))
@@ -129,8 +143,10 @@ class BlockGibbs(_Gibbs):
         found = find_colouring(target, "variables")
         if found is None:
             raise ValueError(
-                f"BlockGibbs was given density {target.density.name}, in which entries of one of the variables "
-                f"({', '.join(target.supports)}) interact; expected none within a variable; use un.kernels.Gibbs."
+                f"BlockGibbs was given density {target.density.name}, in which entries of one of "
+                "the variables "
+                f"({', '.join(target.supports)}) interact; expected none within a variable; use "
+                "un.kernels.Gibbs."
             )
         return dataclasses.replace(self, colouring=found)
 
@@ -144,7 +160,9 @@ def _told(flips: jax.Array, log_densities: jax.Array) -> dict[str, jax.Array]:
 
 
 def by_colours(target: Any, colouring: Colouring, scan: str) -> SamplingAlgorithm:
-    """A step visits every colour ("backward": the last one first), and redraws all its sites at once."""
+    """A step visits every colour ("backward": the last one first), and redraws all its sites at
+    once.
+    """
     changes = changes_by_gradient if colouring.linear else changes_by_trial
     names = discrete_names(target)
     colours = {name: jnp.asarray(colouring.of(name)) for name in names}
@@ -158,7 +176,9 @@ def by_colours(target: Any, colouring: Colouring, scan: str) -> SamplingAlgorith
         def visit(state, turn):
             last = colouring.count - 1
             in_turn = {"systematic": turn, "backward": last - turn}
-            colour = in_turn[scan] if scan in in_turn else (choices[turn] * colouring.count).astype(int)
+            colour = (
+                in_turn[scan] if scan in in_turn else (choices[turn] * colouring.count).astype(int)
+            )
             row, moved, flips = 0 if scan in in_turn else turn, dict(state.position), []
             for name in names:
                 states = jnp.asarray(target.supports[name].states, state.position[name].dtype)
@@ -170,7 +190,9 @@ def by_colours(target: Any, colouring: Colouring, scan: str) -> SamplingAlgorith
             state = init(moved)
             return state, (sum(flips), state.logdensity)
 
-        state, (flips, values) = jax.lax.scan(visit, state, jnp.arange(colouring.count), unroll=colouring.count < 5)
+        state, (flips, values) = jax.lax.scan(
+            visit, state, jnp.arange(colouring.count), unroll=colouring.count < 5
+        )
         sites = sum(colour.size for colour in colours.values())
         return state, _told(jnp.sum(flips) / sites, values)
 
@@ -197,7 +219,9 @@ def one_by_one(target: Any, scan: str) -> SamplingAlgorithm:
             index, uniform = site
             was_high = state.position[name].ravel()[index] == states[1]
             other = at(state, index, jnp.where(was_high, states[0], states[1]))
-            gain = jnp.where(was_high, state.logdensity - other.logdensity, other.logdensity - state.logdensity)
+            gain = jnp.where(
+                was_high, state.logdensity - other.logdensity, other.logdensity - state.logdensity
+            )
             flip = (uniform < jax.nn.sigmoid(gain)) != was_high
             return tree_where(flip, other, state), (flip, other.logdensity)
 

@@ -1,4 +1,6 @@
-"""Hamiltonian kernels, BlackJAX's: HMC and NUTS, with window adaptation of step size and mass matrix."""
+"""Hamiltonian kernels, BlackJAX's: HMC and NUTS, with window adaptation of step size and mass
+matrix.
+"""
 
 from typing import Any, ClassVar
 
@@ -6,7 +8,7 @@ import blackjax
 import jax
 import jax.numpy as jnp
 
-from unnorm.methods import method, option, static
+from unnorm.core.method import method, option, static
 from unnorm.sampling.base import Options, SamplingAlgorithm
 
 
@@ -20,7 +22,11 @@ class _Hamiltonian(Options):
         given = self.inverse_mass_matrix
         return {
             "step_size": 1.0 / size**0.25 if self.step_size is None else self.step_size,
-            "inverse_mass_matrix": given if given is not None else jnp.eye(size) if self.dense else jnp.ones(size),
+            "inverse_mass_matrix": given
+            if given is not None
+            else jnp.eye(size)
+            if self.dense
+            else jnp.ones(size),
         }
 
     @property
@@ -47,13 +53,14 @@ class _Hamiltonian(Options):
 class HMC(_Hamiltonian):
     """Hamiltonian Monte Carlo with a fixed number of leapfrog steps (BlackJAX's kernel).
 
-    Trajectories of one length may come back to where they began: on a Gaussian some squares then never change. So each
-    draw's step size is uniform within ± `jitter` of the adapted one.
+    Trajectories of one length may come back to where they began: on a Gaussian some squares then
+    never change. So each draw's step size is uniform within ± `jitter` of the adapted one.
 
     Args:
         step_size: the leapfrog step; None: adapted.
         leapfrogs: leapfrog steps per draw.
-        inverse_mass_matrix: a vector (diagonal) or a matrix over the unconstrained coordinates; None: adapted.
+        inverse_mass_matrix: a vector (diagonal) or a matrix over the unconstrained coordinates;
+            None: adapted.
         dense_mass: adapt a full matrix in place of a diagonal.
         target_acceptance_rate: what the adaptation aims at.
         jitter: relative spread of the step size, from 0 to below 1.
@@ -66,7 +73,8 @@ class HMC(_Hamiltonian):
         (2, 10)
 
     References:
-        Duane et al. (1987), doi:10.1016/0370-2693(87)91197-X; Neal (2011), arXiv:1206.1901 (section 3.2: jitter).
+        Duane et al. (1987), doi:10.1016/0370-2693(87)91197-X; Neal (2011), arXiv:1206.1901 (section
+        3.2: jitter).
     """
 
     step_size: float | None = option(None, above=0)
@@ -78,7 +86,9 @@ class HMC(_Hamiltonian):
 
     def __post_init__(self):
         if not 0 <= self.jitter < 1:
-            raise ValueError(f"jitter is {self.jitter!r}; expected a share from 0 to below 1; pass such a one.")
+            raise ValueError(
+                f"jitter is {self.jitter!r}; expected a share from 0 to below 1; pass such a one."
+            )
 
     def build(self, target, tuning):
         kernel = blackjax.hmc.build_kernel()
@@ -88,8 +98,17 @@ class HMC(_Hamiltonian):
 
         def step(key, state):
             shake, key = jax.random.split(key)
-            step_size = tuning["step_size"] * (1 + self.jitter * jax.random.uniform(shake, minval=-1.0))
-            return kernel(key, state, target.within_range, step_size, tuning["inverse_mass_matrix"], self.leapfrogs)
+            step_size = tuning["step_size"] * (
+                1 + self.jitter * jax.random.uniform(shake, minval=-1.0)
+            )
+            return kernel(
+                key,
+                state,
+                target.within_range,
+                step_size,
+                tuning["inverse_mass_matrix"],
+                self.leapfrogs,
+            )
 
         return SamplingAlgorithm(init, step)
 
@@ -103,11 +122,13 @@ class NUTS(_Hamiltonian):
 
     Args:
         step_size: the leapfrog step; None: adapted.
-        inverse_mass_matrix: a vector (diagonal) or a matrix over the unconstrained coordinates; None: adapted.
+        inverse_mass_matrix: a vector (diagonal) or a matrix over the unconstrained coordinates;
+            None: adapted.
         dense_mass: adapt a full matrix in place of a diagonal.
         max_tree_depth: doublings of the trajectory at most.
-        target_acceptance_rate: what the adaptation aims at; .88, for chains are adapted together: their average lands
-            on it, where that of a single chain lands above its target (near .9 for .8).
+        target_acceptance_rate: what the adaptation aims at; .88, for chains are adapted together:
+            their average lands on it, where that of a single chain lands above its target (near .9
+            for .8).
 
     Example:
         >>> import unnorm as un
@@ -117,7 +138,8 @@ class NUTS(_Hamiltonian):
         True
 
     References:
-        Hoffman and Gelman (2014), Journal of Machine Learning Research 15, 1593-1623, arXiv:1111.4246.
+        Hoffman and Gelman (2014), Journal of Machine Learning Research 15, 1593-1623,
+        arXiv:1111.4246.
     """
 
     step_size: float | None = option(None, above=0)

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from unnorm.methods import method
+from unnorm.core.method import method
+from unnorm.core.validation import refuse_other_measure
 from unnorm.sampling.base import Options, SamplingAlgorithm, metropolis, tree_where
-from unnorm.validation import refuse_other_measure
 
 
 class IndependentState(NamedTuple):
@@ -18,11 +18,12 @@ class IndependentState(NamedTuple):
 
 @method
 class IndependentMH(Options):
-    """Independent Metropolis-Hastings: propose y ~ q whatever x is, accept with min(1, p̃(y) q(x) / (p̃(x) q(y))).
+    """Independent Metropolis-Hastings: propose y ~ q whatever x is, accept with min(1, p̃(y) q(x) /
+    (p̃(x) q(y))).
 
     Args:
-        proposal: a NumPyro distribution over an event, or ``{variable: distribution}``; its tails must not be lighter
-            than the density's.
+        proposal: a NumPyro distribution over an event, or ``{variable: distribution}``; its tails
+            must not be lighter than the density's.
 
     Example:
         >>> import numpyro.distributions as dist
@@ -51,7 +52,8 @@ class IndependentMH(Options):
         laws = self._laws(target)
         if set(laws) != set(target.supports):
             raise ValueError(
-                f"IndependentMH's proposal is for {', '.join(laws)}; expected one for each variable "
+                f"IndependentMH's proposal is for {', '.join(laws)}; expected one for each "
+                "variable "
                 f"({', '.join(target.supports)}); pass proposal={{variable: distribution}}."
             )
         for name, shape in target.density.shapes().items():
@@ -59,7 +61,8 @@ class IndependentMH(Options):
             found = jnp.shape(laws[name].sample(jax.random.key(0)))
             if found != shape:
                 raise ValueError(
-                    f"IndependentMH's proposal for {name} draws the shape {found}; expected {shape}; "
+                    f"IndependentMH's proposal for {name} draws the shape {found}; expected "
+                    f"{shape}; "
                     "use expand(...).to_event(...)."
                 )
         return self
@@ -70,7 +73,9 @@ class IndependentMH(Options):
         def init(position, key=None):
             event = target.constrain(position)
             log_q = sum(jnp.sum(laws[name].log_prob(value)) for name, value in event.items())
-            return IndependentState(position, target.log_density(position), plain.log_density(position) - log_q)
+            return IndependentState(
+                position, target.log_density(position), plain.log_density(position) - log_q
+            )
 
         def step(key, state):
             accept, *keys = jax.random.split(key, 1 + len(laws))
@@ -80,7 +85,9 @@ class IndependentMH(Options):
             }
             proposal = init(target.unconstrain(event))
             log_uniform = jnp.log(jax.random.uniform(accept, dtype=state.logdensity.dtype))
-            info = metropolis(proposal.log_weight - state.log_weight, log_uniform, proposal.logdensity)
+            info = metropolis(
+                proposal.log_weight - state.log_weight, log_uniform, proposal.logdensity
+            )
             return tree_where(info.is_accepted, proposal, state), info
 
         return SamplingAlgorithm(init, step)

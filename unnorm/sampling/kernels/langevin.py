@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from unnorm.methods import method, option
+from unnorm.core.method import method, option
 from unnorm.sampling.base import (
     Options,
     Proposed,
@@ -16,7 +16,7 @@ from unnorm.sampling.base import (
     total,
     tree_where,
 )
-from unnorm.sampling.kernels.diagonal import diagonal_window, refuse_matrix, steps_of, with_diagonal
+from unnorm.sampling.diagonal_metric import diagonal_window, refuse_matrix, steps_of, with_diagonal
 
 
 class LangevinState(NamedTuple):
@@ -47,11 +47,12 @@ def _move(state: LangevinState, step_sizes, noise):
 
 @method
 class ULA(Options):
-    """Unadjusted Langevin: x + ε∇log p(x) + √(2ε) z, never rejected, and therefore biased by its step.
+    """Unadjusted Langevin: x + ε∇log p(x) + √(2ε) z, never rejected, and therefore biased by its
+    step.
 
     Args:
-        step_size: ε in unconstrained coordinates. Along a Gaussian direction of precision p its draws have the variance
-            1 / (p (1 − εp/2)) in place of 1/p.
+        step_size: ε in unconstrained coordinates. Along a Gaussian direction of precision p its
+            draws have the variance 1 / (p (1 − εp/2)) in place of 1/p.
 
     Example:
         >>> import unnorm as un
@@ -67,7 +68,8 @@ class ULA(Options):
     needs_gradient = True
     exact = False
     bias = (
-        "ULA does not reject, so that its draws follow another density, off by an error of the order of the step size "
+        "ULA does not reject, so that its draws follow another density, off by an error of the "
+        "order of the step size "
         "(on a Gaussian of precision p the variance 1/(p(1 - step_size p/2)))"
     )
 
@@ -86,19 +88,23 @@ class ULA(Options):
         def step(noise, state):
             proposal = init(_move(state, steps_of(tuning, state.position), noise))
             value = proposal.logdensity
-            return proposal, Proposed(jnp.ones_like(value), jnp.array(True), jnp.isnan(value), jnp.isposinf(value))
+            return proposal, Proposed(
+                jnp.ones_like(value), jnp.array(True), jnp.isnan(value), jnp.isposinf(value)
+            )
 
         return SamplingAlgorithm(init, step)
 
 
 @method
 class MALA(WalkNoise, Options):
-    """Metropolis-adjusted Langevin: propose x + εM∇log p(x) + √(2εM) z, accept by the Metropolis-Hastings ratio.
+    """Metropolis-adjusted Langevin: propose x + εM∇log p(x) + √(2εM) z, accept by the
+    Metropolis-Hastings ratio.
 
     Args:
-        step_size: ε in unconstrained coordinates; None: adapted during warm-up, to an acceptance rate of .574.
-        inverse_mass_matrix: M, a vector (diagonal) over the unconstrained coordinates; None: the variances of the
-            warm-up draws where the step size is adapted, too, else the identity.
+        step_size: ε in unconstrained coordinates; None: adapted during warm-up, to an acceptance
+            rate of .574.
+        inverse_mass_matrix: M, a vector (diagonal) over the unconstrained coordinates; None: the
+            variances of the warm-up draws where the step size is adapted, too, else the identity.
 
     Example:
         >>> import unnorm as un
@@ -131,14 +137,18 @@ class MALA(WalkNoise, Options):
         init = initialise(target)
 
         def log_transitions(x, y, g, z, step_size):
-            """log q(x | y) − log q(y | x): the way there is the noise z itself, and one sum serves both ways."""
+            """log q(x | y) − log q(y | x): the way there is the noise z itself, and one sum serves
+            both ways.
+            """
             return total(0.5 * z**2 - (x - y - step_size * g) ** 2 / (4 * step_size))
 
         def step(noise, state):
             walk, log_uniform = noise
             steps = steps_of(tuning, state.position)
             proposal = init(_move(state, steps, walk))
-            ways = jax.tree.map(log_transitions, state.position, proposal.position, proposal.gradient, walk, steps)
+            ways = jax.tree.map(
+                log_transitions, state.position, proposal.position, proposal.gradient, walk, steps
+            )
             ratio = proposal.logdensity - state.logdensity + sum(jax.tree.leaves(ways))
             info = metropolis(ratio, log_uniform, proposal.logdensity)
             return tree_where(info.is_accepted, proposal, state), info

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from unnorm.methods import method, option, static
+from unnorm.core.method import method, option, static
+from unnorm.interactions.coloring import changes_by_gradient
 from unnorm.sampling.base import Options, Proposed, SamplingAlgorithm, metropolis, tree_where
-from unnorm.sampling.interactions import changes_by_gradient
 
 
 class InformedState(NamedTuple):
@@ -37,15 +37,19 @@ def _codes(states: jax.Array, value: jax.Array) -> jax.Array:
 
 
 def _own_states(target, position: dict) -> dict:
-    return {name: jnp.asarray(target.supports[name].states, value.dtype) for name, value in position.items()}
+    return {
+        name: jnp.asarray(target.supports[name].states, value.dtype)
+        for name, value in position.items()
+    }
 
 
 @method
 class GibbsWithGradients(_Informed):
-    """Propose to change one site to one state, (i, s) ~ softmax(d / 2), and accept by Metropolis-Hastings.
+    """Propose to change one site to one state, (i, s) ~ softmax(d / 2), and accept by
+    Metropolis-Hastings.
 
-    d_is = ∂f/∂x_i (s − x_i) is the change of the log-density to first order, so that one gradient informs the choice
-    among all sites; for Binary, Spin, Categorical and Graph.
+    d_is = ∂f/∂x_i (s − x_i) is the change of the log-density to first order, so that one gradient
+    informs the choice among all sites; for Binary, Spin, Categorical and Graph.
 
     Args:
         changes: proposals, one after another, in a step.
@@ -67,7 +71,9 @@ class GibbsWithGradients(_Informed):
         init = self._init(target)
 
         def logits(state):
-            """Of every change, those that change nothing left out; in the order of the variables."""
+            """Of every change, those that change nothing left out; in the order of the
+            variables.
+            """
             parts = []
             for name, states in _own_states(target, state.position).items():
                 stays = state.position[name].reshape(-1, 1) == states
@@ -112,13 +118,15 @@ class GibbsWithGradients(_Informed):
 
 @method
 class DiscreteLangevin(_Informed):
-    """Propose every site at once, P(s) ∝ exp(½ ∂f/∂x_i (s − x_i) − (s − x_i)² / (2ε)), and accept by M-H.
+    """Propose every site at once, P(s) ∝ exp(½ ∂f/∂x_i (s − x_i) − (s − x_i)² / (2ε)), and accept
+    by M-H.
 
     For Binary, Spin, Categorical (one-hot: the squared distance of two states is 2) and Graph.
 
     Args:
         step_size: ε; None: adapted during warm-up to an acceptance rate of .574.
-        adjusted: accept or reject (DMALA); without it (DULA) every proposal is taken, and the draws are biased.
+        adjusted: accept or reject (DMALA); without it (DULA) every proposal is taken, and the draws
+            are biased.
 
     Example:
         >>> import unnorm as un
@@ -128,12 +136,15 @@ class DiscreteLangevin(_Informed):
         (2, 10, 2)
 
     References:
-        Zhang, Liu and Liu (2022), A Langevin-like sampler for discrete distributions, arXiv:2206.09914.
+        Zhang, Liu and Liu (2022), A Langevin-like sampler for discrete distributions,
+        arXiv:2206.09914.
     """
 
     step_size: float | None = option(None, above=0)
     adjusted: bool = static(True)
-    bias = "DiscreteLangevin without adjustment does not reject, so that its draws follow another law"
+    bias = (
+        "DiscreteLangevin without adjustment does not reject, so that its draws follow another law"
+    )
 
     @property
     def exact(self):
@@ -157,9 +168,14 @@ class DiscreteLangevin(_Informed):
             out = {}
             for name, states in _own_states(target, state.position).items():
                 apart = state.position[name].reshape(-1, 1) - states
-                encoded = target.supports[name].encode(state.position[name]).ndim > state.position[name].ndim
+                encoded = (
+                    target.supports[name].encode(state.position[name]).ndim
+                    > state.position[name].ndim
+                )
                 squared = jnp.where(apart == 0, 0.0, 2.0) if encoded else apart**2
-                out[name] = jax.nn.log_softmax(state.by_state[name] / 2 - squared / (2 * tuning["step_size"]))
+                out[name] = jax.nn.log_softmax(
+                    state.by_state[name] / 2 - squared / (2 * tuning["step_size"])
+                )
             return out
 
         def chance(logs, position):
@@ -173,11 +189,17 @@ class DiscreteLangevin(_Informed):
             accept, *keys = jax.random.split(key, 1 + len(state.position))
             forward, states, moved = log_proposal(state), _own_states(target, state.position), {}
             for one, (name, value) in zip(keys, state.position.items(), strict=True):
-                moved[name] = states[name][jax.random.categorical(one, forward[name])].reshape(value.shape)
+                moved[name] = states[name][jax.random.categorical(one, forward[name])].reshape(
+                    value.shape
+                )
             proposal = init(moved)
             ratio = proposal.logdensity - state.logdensity
             ratio += chance(log_proposal(proposal), state.position) - chance(forward, moved)
-            log_uniform = jnp.log(jax.random.uniform(accept, dtype=ratio.dtype)) if self.adjusted else -jnp.inf
+            log_uniform = (
+                jnp.log(jax.random.uniform(accept, dtype=ratio.dtype))
+                if self.adjusted
+                else -jnp.inf
+            )
             info = metropolis(ratio, log_uniform, proposal.logdensity)
             return tree_where(info.is_accepted, proposal, state), info
 

@@ -7,20 +7,23 @@ import jax
 import jax.numpy as jnp
 from blackjax.mcmc import adjusted_mclmc, mclmc
 
-from unnorm.methods import method, option, static
+from unnorm.core.method import method, option, static
 from unnorm.sampling.base import Options, SamplingAlgorithm
 
 
 @method
 class MCLMC(Options):
-    """Microcanonical Langevin: x moves at constant speed, its direction turned by ∇log p and by noise.
+    """Microcanonical Langevin: x moves at constant speed, its direction turned by ∇log p and by
+    noise.
 
-    Without adjustment nothing is rejected, the step size is tuned to a small energy error, and the draws carry a small
-    bias; with it, whole trajectories are accepted or rejected. At least two dimensions.
+    Without adjustment nothing is rejected, the step size is tuned to a small energy error, and the
+    draws carry a small bias; with it, whole trajectories are accepted or rejected. At least two
+    dimensions.
 
     Args:
         step_size: None: adapted.
-        length: the distance after which the direction is forgotten (L), unadjusted only; None: adapted.
+        length: the distance after which the direction is forgotten (L), unadjusted only; None:
+            adapted.
         inverse_mass_matrix: a vector over the unconstrained coordinates; None: adapted.
         adjusted: accept or reject trajectories of `leapfrogs` steps on average.
         leapfrogs: mean steps of an adjusted trajectory.
@@ -33,7 +36,8 @@ class MCLMC(Options):
         (2, 10, 3)
 
     References:
-        Robnik et al. (2023), arXiv:2212.08549; Robnik, Cohn-Gordon and Seljak (2025), arXiv:2503.01707 (adjusted).
+        Robnik et al. (2023), arXiv:2212.08549; Robnik, Cohn-Gordon and Seljak (2025),
+        arXiv:2503.01707 (adjusted).
     """
 
     step_size: float | None = option(None, above=0)
@@ -44,7 +48,8 @@ class MCLMC(Options):
     target_acceptance_rate: float = static(0.8, above=0, below=1)
     needs_gradient = True
     bias = (
-        "MCLMC without adjustment does not reject, so that its draws are off by the energy error of its steps; "
+        "MCLMC without adjustment does not reject, so that its draws are off by the energy error "
+        "of its steps; "
         "MCLMC(adjusted=True) is exact"
     )
 
@@ -57,10 +62,14 @@ class MCLMC(Options):
         return "window" if self.adjusted else "microcanonical"
 
     def prepared(self, target):
-        size = sum(leaf.size for leaf in jax.tree.leaves(target.random_position(jax.random.key(0), jnp.float32)))
+        size = sum(
+            leaf.size
+            for leaf in jax.tree.leaves(target.random_position(jax.random.key(0), jnp.float32))
+        )
         if size < 2:
             raise ValueError(
-                f"MCLMC was given density {target.density.name} of 1 dimension; expected at least 2, for its speed is "
+                f"MCLMC was given density {target.density.name} of 1 dimension; expected at "
+                "least 2, for its speed is "
                 "constant; use un.kernels.NUTS."
             )
         return self
@@ -118,7 +127,9 @@ class MCLMC(Options):
             "length": jnp.nanmedian(found.L),
             "inverse_mass_matrix": jnp.nanmedian(found.inverse_mass_matrix, 0),
         }
-        return states, tuning | {name: value for name, value in pooled.items() if getattr(self, name) is None}
+        return states, tuning | {
+            name: value for name, value in pooled.items() if getattr(self, name) is None
+        }
 
     def stats(self, info):
         if self.adjusted:

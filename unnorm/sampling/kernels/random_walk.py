@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from unnorm.methods import method, option, static
+from unnorm.core.method import method, option, static
 from unnorm.sampling.base import Options, SamplingAlgorithm, WalkNoise, metropolis, tree_where
-from unnorm.sampling.kernels.diagonal import diagonal_window, with_diagonal
+from unnorm.sampling.diagonal_metric import diagonal_window, with_diagonal
 
 
 class RandomWalkState(NamedTuple):
@@ -18,16 +18,18 @@ class RandomWalkState(NamedTuple):
 
 @method
 class RandomWalkMH(WalkNoise, Options):
-    """Random-walk Metropolis-Hastings: propose y = x + step_size · L z, z ~ N(0, I), accept with min(1, p̃(y)/p̃(x)).
+    """Random-walk Metropolis-Hastings: propose y = x + step_size · L z, z ~ N(0, I), accept with
+    min(1, p̃(y)/p̃(x)).
 
-    On a Sphere the move follows a geodesic (with a covariance it is in the coordinates), on a Circle it wraps, and a
-    Count takes whole steps of at least one.
+    On a Sphere the move follows a geodesic (with a covariance it is in the coordinates), on a
+    Circle it wraps, and a Count takes whole steps of at least one.
 
     Args:
-        step_size: the proposal's standard deviation in unconstrained coordinates; None: adapted during warm-up, to an
-            acceptance rate of .44 in one dimension, .35 in two, .234 above.
-        covariance: L Lᵀ, a vector (diagonal) or a matrix over the unconstrained coordinates; None: the variances of the
-            warm-up draws where the step size is adapted, too, else the identity.
+        step_size: the proposal's standard deviation in unconstrained coordinates; None: adapted
+            during warm-up, to an acceptance rate of .44 in one dimension, .35 in two, .234 above.
+        covariance: L Lᵀ, a vector (diagonal) or a matrix over the unconstrained coordinates; None:
+            the variances of the warm-up draws where the step size is adapted, too, else the
+            identity.
         learn_covariance: learn the whole matrix L Lᵀ from the warm-up draws of all chains.
 
     Example:
@@ -36,8 +38,9 @@ class RandomWalkMH(WalkNoise, Options):
         RandomWalkMH(step_size=0.5, covariance=None, learn_covariance=False)
 
     References:
-        Metropolis et al. (1953), doi:10.1063/1.1699114; Gelman, Roberts and Gilks (1996), Efficient Metropolis jumping
-        rules, Bayesian Statistics 5; Haario, Saksman and Tamminen (2001), doi:10.2307/3318737 (learned covariance).
+        Metropolis et al. (1953), doi:10.1063/1.1699114; Gelman, Roberts and Gilks (1996), Efficient
+        Metropolis jumping rules, Bayesian Statistics 5; Haario, Saksman and Tamminen (2001),
+        doi:10.2307/3318737 (learned covariance).
     """
 
     step_size: float | None = option(None, above=0)
@@ -78,15 +81,24 @@ class RandomWalkMH(WalkNoise, Options):
         def step(noise, state):
             walk, log_uniform = noise
             moves = displaced(walk)
-            proposal = init({name: along(target.supports[name])(x, moves[name]) for name, x in state.position.items()})
-            info = metropolis(proposal.logdensity - state.logdensity, log_uniform, proposal.logdensity)
+            proposal = init(
+                {
+                    name: along(target.supports[name])(x, moves[name])
+                    for name, x in state.position.items()
+                }
+            )
+            info = metropolis(
+                proposal.logdensity - state.logdensity, log_uniform, proposal.logdensity
+            )
             return tree_where(info.is_accepted, proposal, state), info
 
         return SamplingAlgorithm(init, step)
 
 
 def _displacement(tuning: dict, isotropic: dict):
-    """step_size · L z as a function of z; L is 1 for what moves along geodesics, among the `isotropic` supports."""
+    """step_size · L z as a function of z; L is 1 for what moves along geodesics, among the
+    `isotropic` supports.
+    """
     scale, covariance = tuning["step_size"], tuning.get("covariance")
     if covariance is None:
         return lambda walk: jax.tree.map(lambda z: scale * z, walk)

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 from blackjax.mcmc import slice as blackjax_slice
 from jax.flatten_util import ravel_pytree
 
-from unnorm.density import cast
-from unnorm.methods import method, option, static
+from unnorm.core.method import method, option, static
+from unnorm.declaration.density import cast
 from unnorm.sampling.base import Options, SamplingAlgorithm
 
 
 @method
 class Slice(Options):
-    """Slice sampling, coordinate by coordinate in random order, by stepping out and shrinking (BlackJAX's kernel).
+    """Slice sampling, coordinate by coordinate in random order, by stepping out and shrinking
+    (BlackJAX's kernel).
 
     Args:
         width: the first width of an interval, in unconstrained coordinates.
@@ -40,7 +41,9 @@ class Slice(Options):
 
     def build(self, target, tuning):
         kernel = blackjax_slice.build_coordinate_kernel(
-            blackjax_slice.stepping_out, initial_widths=tuning["width"], max_expansions=self.max_expansions
+            blackjax_slice.stepping_out,
+            initial_widths=tuning["width"],
+            max_expansions=self.max_expansions,
         )
 
         def init(position, key=None):
@@ -60,13 +63,14 @@ class EllipticalState(NamedTuple):
 
 @method
 class EllipticalSlice(Options):
-    """Elliptical slice sampling (BlackJAX's kernel): p(u) ∝ N(u; m, C) L(u), slices of L along ellipses of N.
+    """Elliptical slice sampling (BlackJAX's kernel): p(u) ∝ N(u; m, C) L(u), slices of L along
+    ellipses of N.
 
     Args:
         mean: m in unconstrained coordinates; None: found out.
-        covariance: C; None: the factors of a product whose log is quadratic in unconstrained coordinates are the
-            Gaussian, found out by their Hessians at random points. Given both, any density is served: L is what is
-            left of it.
+        covariance: C; None: the factors of a product whose log is quadratic in unconstrained
+            coordinates are the Gaussian, found out by their Hessians at random points. Given both,
+            any density is served: L is what is left of it.
 
     Example:
         >>> import unnorm as un
@@ -89,8 +93,10 @@ class EllipticalSlice(Options):
         found = _gaussian_factor(target)
         if found is None:
             raise ValueError(
-                f"EllipticalSlice found no Gaussian factor in density {target.density.name}; expected a product such "
-                "as prior * likelihood with a factor whose log is quadratic; pass mean= and covariance=, or use "
+                f"EllipticalSlice found no Gaussian factor in density {target.density.name}; "
+                "expected a product such "
+                "as prior * likelihood with a factor whose log is quadratic; pass mean= and "
+                "covariance=, or use "
                 "un.kernels.Slice."
             )
         return dataclasses.replace(self, mean=found[0], covariance=found[1])
@@ -107,7 +113,9 @@ class EllipticalSlice(Options):
         def likelihood(position):
             return target.log_density(position) - log_gaussian(position)
 
-        kernel = blackjax.mcmc.elliptical_slice.build_kernel(jnp.atleast_1d(covariance), jnp.atleast_1d(mean))
+        kernel = blackjax.mcmc.elliptical_slice.build_kernel(
+            jnp.atleast_1d(covariance), jnp.atleast_1d(mean)
+        )
 
         def init(position, key=None):
             value = target.log_density(position)
@@ -126,7 +134,9 @@ class EllipticalSlice(Options):
 
 
 def _gaussian_factor(target) -> tuple[jax.Array, jax.Array] | None:
-    """Mean and covariance of the factors whose log is quadratic in unconstrained coordinates; None without any."""
+    """Mean and covariance of the factors whose log is quadratic in unconstrained coordinates; None
+    without any.
+    """
     with jax.enable_x64(True):
         target = cast(target, jnp.float64)
         points = [target.random_position(jax.random.key(i), jnp.float64) for i in range(3)]
@@ -144,7 +154,9 @@ def _gaussian_factor(target) -> tuple[jax.Array, jax.Array] | None:
 
 @jax.jit
 def _curvature(target, points: list[dict]) -> tuple[jax.Array, jax.Array]:
-    """Each factor's Hessians at the points (factors, points, n, n), and its gradient at the first (factors, n)."""
+    """Each factor's Hessians at the points (factors, points, n, n), and its gradient at the first
+    (factors, n).
+    """
     unravel, curves, slopes = ravel_pytree(points[0])[1], [], []
     flats = [ravel_pytree(point)[0] for point in points]
     for factor, power in zip(target.factors, target.powers, strict=True):

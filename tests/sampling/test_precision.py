@@ -1,0 +1,77 @@
+"""Large constants in a density: float32 leaves no digits for its differences."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import unnorm as un
+from unnorm.core.findings import FindingCode
+
+RUN = {"draws": 400, "warmup": 300, "seed": 0, "progress": False}
+
+
+def normal(offset):
+    return un.Density(lambda x, *, c: c - 0.5 * x @ x, {"x": un.Real[3]}, constants={"c": offset})
+
+
+def found(check):
+    return {
+        (finding.code, finding.severity)
+        for finding in check.findings
+        if finding.code is not FindingCode.OTHER
+    }
+
+
+@pytest.mark.parametrize("offset", [-976412117.0, 1e8])
+def test_a_large_constant_is_sampled_in_float64_and_told(offset):
+    p = normal(offset)
+    draws = un.sample(p, "nuts", **RUN)
+    assert (
+        draws.posterior["x"].dtype == np.float64
+        and json.loads(draws.attrs["options"])["dtype"] == "float64"
+    )
+    assert abs(draws.posterior["x"].values.std() - 1) < 0.06
+    check = un.diagnose(draws, p)
+    assert check.passed and found(check) == {(FindingCode.PRECISION, "note")}
+
+
+def test_a_constant_that_cancels_inside_is_seen_too():
+    up_and_down = {"up": 1e9, "down": -1e9}  # two arguments, which the compiler cannot cancel
+    p = un.Density(
+        lambda x, *, up, down: (up - 0.5 * x @ x) + down, {"x": un.Real[3]}, constants=up_and_down
+    )
+    draws = un.sample(p, "random_walk_mh", **RUN)
+    assert draws.posterior["x"].dtype == np.float64
+
+
+def test_a_constant_that_float32_can_bear_stays_there():
+    for offset in (0.0, 1e4):
+        draws = un.sample(normal(offset), "nuts", **RUN)
+        assert draws.posterior["x"].dtype == np.float32
+        assert not found(un.diagnose(draws, normal(offset)))
+
+
+def test_where_float32_was_named_the_loss_is_an_error():
+    p = normal(1e8)
+    draws = un.sample(p, "nuts", dtype="float32", **RUN)
+    assert draws.posterior["x"].dtype == np.float32
+    assert (FindingCode.PRECISION, "error") in found(un.diagnose(draws, p))
+
+
+def test_where_float64_is_not_enough_either_it_is_an_error():
+    p = normal(1e18)
+    assert (FindingCode.PRECISION, "error") in found(un.diagnose(un.sample(p, "nuts", **RUN), p))
+
+
+def test_discrete_draws_are_guarded_as_well():
+    p = un.Density(lambda x: 1e9 + 0.4 * jnp.sum(x[1:] * x[:-1]), {"x": un.Spin[5]})
+    draws = un.sample(p, **RUN)
+    assert json.loads(draws.attrs["options"])["dtype"] == "float64" and un.diagnose(draws, p).passed
+
+
+def test_starts_of_huge_negative_log_density_are_no_reason():
+    """Far from the mass log p̃ is huge and its rounding harmless."""
+    p = un.Density(lambda x: -0.5 * jnp.sum((x / 1e-3) ** 2), {"x": un.Real[3]})
+    assert un.sample(p, "nuts", **RUN).posterior["x"].dtype == np.float32

@@ -1,0 +1,3 @@
+"""What every room uses: options, findings, validation, messages, and the few touches of JAX's
+insides.
+"""

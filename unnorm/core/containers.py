@@ -1,0 +1,284 @@
+"""Numbers out of the containers that users hold them in; what a container carries is used or
+refused, never dropped.
+"""
+
+import math
+import numbers
+import re
+from typing import Any
+
+import numpy as np
+
+EXACT = 2**53  # whole numbers up to here are float64 numbers
+LEADING = ("chain", "draw")  # dimensions of draws, which come before those of an event
+
+
+def is_frame(value: Any) -> bool:
+    return hasattr(value, "iloc") and hasattr(value, "columns")
+
+
+def is_series(value: Any) -> bool:
+    return hasattr(value, "iloc") and hasattr(value, "index") and not hasattr(value, "columns")
+
+
+def is_labelled_array(value: Any) -> bool:
+    """Whether the value is an xarray.DataArray, or a variable of one."""
+    return (
+        hasattr(value, "dims") and hasattr(value, "transpose") and not hasattr(value, "data_vars")
+    )
+
+
+def to_numbers(
+    value: Any, name: str, categories: int | None = None, allow_complex: bool = False
+) -> np.ndarray:
+    """Return the value as one array of booleans, whole or floating numbers.
+
+    Args:
+        value: an array, list, number, pandas, xarray or any object that NumPy reads.
+        name: what it is called in messages.
+        categories: how many categories a column of names may have, whose codes are then its
+            numbers; None: names are refused.
+        allow_complex: whether complex numbers are numbers here.
+
+    Raises:
+        ValueError: masked or missing values, no numbers, rows of different lengths, whole numbers
+            that no float64 is.
+    """
+    if is_frame(value):
+        array = _of_frame(value, name, categories)
+    elif is_series(value):
+        array = _of_series(value, name, "", categories)
+    else:
+        array = _of_array(value, name)
+    if array.dtype.kind == "O":
+        array = _of_objects(array, name)
+    if array.dtype.kind == "V" and np.can_cast(array.dtype, np.float32):  # bfloat16 and its like
+        array = array.astype(np.float32)
+    if array.dtype.kind == "c" and not allow_complex:
+        raise ValueError(
+            f"{name} holds complex numbers; expected real ones; pass the real part, or two "
+            "variables."
+        )
+    if array.dtype.kind not in "fiubc":
+        raise ValueError(
+            f"{name} has dtype {array.dtype}; expected numbers; code it as numbers first."
+        )
+    _refuse_inexact(array, name)
+    return (
+        array.astype(np.float64) if array.dtype.kind == "f" and array.dtype.itemsize > 8 else array
+    )
+
+
+def oriented(value: Any, name: str, axes: tuple) -> Any:
+    """An xarray object with its dimensions in the declared order, matched by name; those of rows or
+    draws come first.
+
+    Dimensions that were named by a program (dim_0, x_dim_1) are in the order of the array. A second
+    axis of the dimension d is d_2.
+    """
+    if not is_labelled_array(value) or not axes:
+        return value
+    dims = list(value.dims)
+    wanted = [
+        f"{axis}_2" if axis in axes[:i] else axis
+        for i, axis in enumerate(axes)
+        if isinstance(axis, str)
+    ]
+    free = [dim for dim in dims if dim not in wanted and dim not in LEADING]
+    missing = [axis for axis in wanted if axis not in dims]
+    if (
+        len(dims) == 1
+        or not wanted
+        or (all(re.search(r"(^|_)dim_\d+$", str(dim)) for dim in free) and missing)
+    ):
+        return value
+    if missing and (len(missing) > 1 or len(free) > 1):
+        raise ValueError(
+            f"{name} has the dimensions {', '.join(map(str, dims))}; expected {missing[0]!r} "
+            "among them, for "
+            "dimensions are matched by name; rename one, such as by "
+            f".rename({{{dims[-1]!r}: {missing[0]!r}}})."
+        )
+    wanted = [free[0] if axis in missing else axis for axis in wanted]
+    others = [dim for dim in dims if dim not in wanted]
+    count = len(dims) - len(axes)  # of rows or draws
+    named, unnamed = iter(wanted), iter(others[max(count, 0) :])
+    inner = [next(named, None) if isinstance(axis, str) else next(unnamed, None) for axis in axes]
+    order = [*others[: max(count, 0)], *inner]
+    return value.transpose(*order) if sorted(map(str, order)) == sorted(map(str, dims)) else value
+
+
+def axis_labels(value: Any, axis: int) -> list[str] | None:
+    """The labels that a container carries along an axis, where they are names and not numbers; else
+    None.
+    """
+    if is_labelled_array(value):
+        found = value.indexes.get(value.dims[axis]) if axis < len(value.dims) else None
+    elif is_frame(value):
+        found = (value.index, value.columns)[axis] if axis < 2 else None
+    else:
+        found = value.index if is_series(value) and axis == 0 else None
+    return None if found is None or found.dtype.kind in "iufM" else [str(label) for label in found]
+
+
+def stacked(value: Any) -> Any:
+    """A list as one array, whose masks are kept where its entries have some; anything else as it
+    is.
+    """
+    if not isinstance(value, list | tuple):
+        return value
+    if any(isinstance(one, np.ma.MaskedArray) for one in value):
+        return np.ma.stack([np.ma.asarray(one) for one in value])
+    return np.asarray(value)
+
+
+def is_finite_number(value: Any) -> bool:
+    """Whether the value is one real number, neither NaN nor infinite nor beyond float64."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+# -- kinds of containers ---------------------------------------------------------------------------
+def _of_frame(frame: Any, name: str, categories: int | None) -> np.ndarray:
+    columns = [str(column) for column in frame.columns]
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"{name} has two columns named {twice!r}; expected each once; rename or drop one."
+        )
+    if not columns:
+        return np.zeros(frame.shape)
+    found = [
+        _of_series(frame.iloc[:, j], name, column, categories) for j, column in enumerate(columns)
+    ]
+    for column, values in zip(columns, found, strict=True):
+        if values.dtype.kind not in "fiubc":
+            raise ValueError(
+                f"{name} has a column {column!r} of dtype {values.dtype}; expected numbers; code "
+                "it as numbers or "
+                "drop it."
+            )
+        _refuse_inexact(values, f"Column {column!r} of {name}")
+    return np.stack(found, 1)
+
+
+def _of_series(series: Any, name: str, column: str, categories: int | None) -> np.ndarray:
+    """The values of a pandas Series, by its own rules of what is missing."""
+    import pandas as pd
+
+    missing = np.asarray(series.isna())
+    if missing.any():
+        row = int(np.argmax(missing))
+        where = f" in column {column!r}" if column else ""
+        label = "" if series.index[row] == row else f" (index {series.index[row]!r})"
+        raise ValueError(
+            f"{name} has a missing value{where} at row {row}{label}; drop such rows or impute them."
+        )
+    kind = series.dtype
+    if isinstance(kind, pd.CategoricalDtype):
+        values = kind.categories.to_numpy()
+        if values.dtype.kind not in "fiub" and categories == len(values):
+            return np.asarray(series.cat.codes)
+        if values.dtype.kind not in "fiub":
+            shown = ", ".join(map(str, values[:4]))
+            raise ValueError(
+                f"{column or name} has the categories {shown}; expected numbers; code them as "
+                "numbers first, such as "
+                "by .cat.codes."
+            )
+        return values[np.asarray(series.cat.codes)]
+    if isinstance(kind, pd.SparseDtype):
+        return series.sparse.to_dense().to_numpy()
+    array = series.to_numpy()
+    return _of_objects(array, column or name) if array.dtype.kind == "O" else array
+
+
+def _of_array(value: Any, name: str) -> np.ndarray:
+    units = (
+        getattr(value, "units", None)
+        if hasattr(value, "magnitude")
+        else getattr(value, "unit", None)
+    )
+    if units is not None and not hasattr(value, "dims"):
+        raise ValueError(
+            f"{name} carries the unit {units}; expected plain numbers; pass its magnitude alone."
+        )
+    try:
+        array = value.to_numpy() if hasattr(value, "to_numpy") else stacked(value)
+        mask = np.ma.getmaskarray(array) if isinstance(array, np.ma.MaskedArray) else None
+        array = np.asarray(array)
+    except Exception as error:
+        if isinstance(error, ValueError) and isinstance(value, list | tuple):
+            raise ValueError(
+                f"{name} has rows of different lengths; expected one array of numbers; align them."
+            ) from None
+        raise ValueError(
+            f"{name} is a {type(value).__name__} that NumPy cannot read; expected an array of "
+            "numbers; convert it."
+        ) from None
+    if mask is not None and mask.any():
+        where = tuple(int(i) for i in np.argwhere(mask)[0])
+        raise ValueError(
+            f"{name} is masked{_at(where)}, which is a missing value; expected numbers; drop "
+            "such rows or impute them."
+        )
+    return array
+
+
+def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
+    """An array of Python objects as numbers, where all of them are."""
+    for place, one in np.ndenumerate(array):
+        if (
+            one is None
+            or type(one).__name__ in ("NAType", "NaTType")
+            or (isinstance(one, float) and one != one)
+        ):
+            raise ValueError(
+                f"{name} has a missing value{_at(place)}; drop such rows or impute them."
+            )
+        if not isinstance(one, numbers.Real | np.bool_):
+            raise ValueError(
+                f"{name} has dtype object and holds {_short(one)}{_at(place)}; expected numbers; "
+                "code it as numbers "
+                "first."
+            )
+        if isinstance(one, int) and abs(one) > EXACT and int(float(one)) != one:
+            raise ValueError(_inexact(name, one, place))
+    return array.astype(float)
+
+
+def _refuse_inexact(array: np.ndarray, name: str) -> None:
+    """Refuse whole numbers that are no float64 numbers, and would be rounded."""
+    if (
+        array.dtype.kind not in "iu"
+        or not array.size
+        or (int(array.min()) > -EXACT and int(array.max()) < EXACT)
+    ):
+        return
+    for place in map(tuple, np.argwhere((array > EXACT) | (array < -EXACT))):
+        if int(float(array[place])) != int(array[place]):
+            raise ValueError(_inexact(name, array[place], place))
+
+
+def _inexact(name: str, value: Any, place: tuple) -> str:
+    return f"{name} holds {value}{_at(place)}, which float64 would round; expected numbers up to 2**53; rescale it."
+
+
+def _at(place: tuple) -> str:
+    place = tuple(int(i) for i in place)
+    return (
+        f" at row {place[0]}, column {place[1]}"
+        if len(place) == 2
+        else f" at index {place}"
+        if place
+        else ""
+    )
+
+
+def _short(value: Any) -> str:
+    shown = " ".join(repr(value).split())
+    return shown if len(shown) < 60 else shown[:57] + "..."

@@ -1,0 +1,117 @@
+"""When two functions may share a compiled program: equal code, and equal values of all that a call
+may read.
+
+A new lambda at each turn of a loop is a new object; keyed by the object, each would compile anew
+and stay in memory. The key holds values that nobody can change. Where a function uses anything else
+(arrays of NumPy, lists, objects of the user's), the function itself is its key: then it shares with
+nobody, as in JAX.
+"""
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from unnorm.core.function_identity import Unknowable, in_library, unwrapped, used_values, writes
+
+_LARGEST = 1000  # numbers of an array that are compared
+_DEEPEST = 20  # functions that use functions
+_ATOMS = frozenset({type(None), type(...), bool, int, str, bytes})
+_JITTED = type(jax.jit(lambda: 0))
+_FIXED = (  # of a library: what stays the same while a process runs
+    types.ModuleType, type, types.BuiltinFunctionType, np.ufunc, jax.numpy.ufunc, _JITTED, jax.custom_jvp,
+    jax.custom_vjp,
+)  # fmt: skip
+
+
+def shared_key(function: Any) -> Any:
+    """A hashable key, equal for functions that may share compiled programs.
+
+    It is a snapshot: take it where the function is about to be traced, for globals may change
+        before.
+    """
+    if not isinstance(function, types.FunctionType):
+        return function
+    try:
+        return _Key(_key(function, ()))
+    except (Unknowable, TypeError):  # a TypeError: what cannot be hashed
+        return function
+
+
+class Shared:
+    """A function under its shared key, as a static argument of compiled programs."""
+
+    def __init__(self, function: Callable):
+        self.function, self.key = function, shared_key(function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Shared) and self.key == other.key
+
+
+class _Key:
+    """A nested tuple that is hashed once."""
+
+    def __init__(self, parts: tuple):
+        self.parts, self._hash = parts, hash(parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: Any) -> bool:
+        return self is other or (
+            isinstance(other, _Key) and self._hash == other._hash and self.parts == other.parts
+        )
+
+
+def _key(value: Any, above: tuple[int, ...]) -> Any:
+    kind = type(value)
+    if kind in _ATOMS:
+        return kind, value
+    if kind in (float, complex):
+        return kind, repr(value)  # -0.0 and 0.0 are equal numbers
+    if isinstance(value, np.generic):
+        return kind, value.tobytes()
+    if isinstance(value, np.dtype):
+        return np.dtype, str(value)
+    if id(value) in above:
+        return "recursion", above.index(id(value))
+    if len(above) > _DEEPEST:
+        raise Unknowable("it goes too deep")
+    inner = functools.partial(_key, above=(*above, id(value)))
+    if kind is tuple:
+        return kind, *map(inner, value)
+    if isinstance(value, jax.Array):
+        return _array(value)
+    if kind is types.FunctionType:
+        if vars(value).keys() - {"__wrapped__"} or writes(value.__code__):
+            raise Unknowable("it changes when it is called")
+        return value.__code__, tuple((name, inner(one)) for name, one in used_values(value).items())
+    if kind is functools.partial:
+        return (
+            kind,
+            inner(value.func),
+            inner(value.args),
+            tuple((n, inner(v)) for n, v in value.keywords.items()),
+        )
+    if kind is _JITTED and not in_library(value):
+        return kind, inner(unwrapped(value))
+    if isinstance(value, _FIXED) and in_library(value):
+        return "library", value
+    raise Unknowable(f"it uses an object of {kind.__name__}")
+
+
+def _array(value: jax.Array) -> tuple:
+    if isinstance(value, jax.core.Tracer) or value.size > _LARGEST or len(value.devices()) > 1:
+        raise Unknowable("it uses a large array")
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        raise Unknowable("it uses a random key")
+    return "array", value.shape, str(value.dtype), value.weak_type, np.asarray(value).tobytes()

@@ -1,0 +1,1 @@
+"""Densities: how a function is read, what it holds, and how densities combine."""

@@ -1,0 +1,37 @@
+"""What is declared for one event, at many: a function over the leading axes of the events,
+compiled.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from unnorm.declaration.structure import Declaration
+
+
+def over_events(function: Callable, density: Declaration, events: Mapping[str, jax.Array]) -> Any:
+    """Map a function of (density, one event) over all axes before those that the density
+    declares.
+    """
+    declared = density.variables | density.covariates
+    axes = tuple(
+        (name, event.ndim - len(declared[name].shape_axes)) for name, event in events.items()
+    )
+    return _mapped(function, density, events, axes)
+
+
+@functools.partial(jax.jit, static_argnames=("function", "axes"))
+def _mapped(
+    function: Callable, density: Declaration, events: dict, axes: tuple[tuple[str, int], ...]
+):
+    leading = jnp.broadcast_shapes(*(events[name].shape[:rank] for name, rank in axes))
+    flat = {}
+    for name, rank in axes:
+        value = events[name]
+        value = jnp.broadcast_to(value, leading + value.shape[rank:])
+        flat[name] = value.reshape((-1,) + value.shape[len(leading) :])
+    out = jax.vmap(lambda event: function(density, event))(flat)
+    return jax.tree.map(lambda leaf: leaf.reshape(leading + leaf.shape[1:]), out)

@@ -1,0 +1,363 @@
+"""Reading a declaration: which argument plays which part, and the sentences where one does not
+fit.
+"""
+
+import contextlib
+import inspect
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, get_args, get_origin
+
+from unnorm.core.containers import is_finite_number
+from unnorm.core.messages import choose_from, printable, shown
+from unnorm.supports import Covariate, Declared, Support, _Constant, _Covariate, _PyTree
+
+VARIABLE, PARAMETER, CONSTANT, COVARIATE = "variable", "parameter", "constant", "covariate"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One argument of a density's function: its public name, its own name, its part and its
+    support.
+    """
+
+    name: str
+    argument: str
+    role: str
+    support: Declared | None  # None: a constant without declared axes
+    positional: bool = False
+
+    @property
+    def has_shape(self) -> bool:
+        return self.support is not None and not isinstance(self.support, _PyTree)
+
+
+def from_function(
+    function: Callable, local: Mapping[str, Any]
+) -> tuple[tuple[Slot, ...], dict[str, Any]]:
+    """Read the slots and the default values from a function's signature; `local`: the names where
+    it is defined.
+    """
+    slots, values = [], {}
+    owner = called(function)
+    for parameter in _signature(function, local).parameters.values():
+        slot = _slot(owner, parameter)
+        slots.append(slot)
+        if parameter.default is not parameter.empty:
+            values[slot.name] = parameter.default
+        elif slot.role == CONSTANT:
+            raise ValueError(f"Constant {slot.name} of {owner} has no value; give it a default.")
+    return _complete(owner, slots), values
+
+
+def called(function: Callable) -> str:
+    """The name of a function, or of the class of what is called in its place."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def from_mappings(
+    function, variables, parameters, constants, covariates
+) -> tuple[tuple[Slot, ...], dict[str, Any]]:
+    """Read the slots and values from the mappings of the plain form."""
+    _refuse_uncallable(function)
+    mappings = {
+        "variables": variables,
+        "parameters": parameters,
+        "constants": constants,
+        "covariates": covariates,
+    }
+    for role, given in mappings.items():
+        if given is not None and not (
+            isinstance(given, Mapping) and all(isinstance(name, str) for name in given)
+        ):
+            raise TypeError(
+                f"{role} is {shown(given)}; expected a dict by name; pass one such as "
+                f"{{'x': un.Real}}."
+            )
+    slots, values = [], {}
+    for name, support in (variables or {}).items():
+        slots.append(Slot(name, name, VARIABLE, _support(name, VARIABLE, support), positional=True))
+    for name, declared in (parameters or {}).items():
+        support, *start = declared if isinstance(declared, tuple) and declared else (declared,)
+        if len(start) > 1:
+            raise ValueError(
+                f"Parameter {name} was declared with {len(start) + 1} things; expected (support, "
+                "start)."
+            )
+        slots.append(Slot(name, name, PARAMETER, _support(name, PARAMETER, support)))
+        values |= {name: start[0]} if start else {}
+    for name, value in (constants or {}).items():
+        declared = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], _Constant)
+        slots.append(Slot(name, name, CONSTANT, value[0] if declared else None))
+        values[name] = value[1] if declared else value
+    for name, declared in (covariates or {}).items():
+        if not isinstance(declared, _Covariate):
+            raise ValueError(
+                f"Covariate {name} was declared with {shown(declared)}; expected un.Covariate or "
+                "un.Covariate['k']."
+            )
+        slots.append(Slot(name, name, COVARIATE, declared))
+    return _complete("density", slots), values
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """log Z as a density declares it: a function of some of its arguments, but no variable, by
+    their names.
+    """
+
+    function: Callable = field(compare=False)
+    arguments: tuple[str, ...]
+    key: Any = None  # by which the function is compared
+
+    def __post_init__(self):
+        if self.key is None:
+            object.__setattr__(self, "key", self.function)
+
+
+def closed_form(owner: str, given: Any, slots: tuple[Slot, ...]) -> ClosedForm | float | None:
+    """Read the closed form of log Z that a declaration was given: a number, or a function of what
+    it names.
+    """
+    if given is None:
+        return None
+    if not callable(given):
+        if not is_finite_number(given):
+            raise ValueError(
+                f"log_z of {owner} is {shown(given)}; expected a finite number or a function of "
+                "the density's "
+                "parameters; pass 0.0 for a density that is normalized."
+            )
+        return float(given)
+    try:
+        parameters = inspect.signature(given).parameters.values()
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"log_z of {owner} is {shown(given)}, whose arguments cannot be read; expected a "
+            "function that names them; "
+            "wrap it in one."
+        ) from None
+    known = {slot.argument for slot in slots if slot.role != VARIABLE}
+    for parameter in parameters:
+        by_name = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if not by_name or parameter.name not in known:
+            raise ValueError(
+                f"log_z of {owner} takes {str(parameter).split(':')[0].split('=')[0]!r}; "
+                "expected names of its "
+                "parameters, constants and covariates alone "
+                f"({', '.join(sorted(known)) or 'there are none'}); name "
+                "those, for log Z depends on nothing else."
+            )
+    return ClosedForm(given, tuple(parameter.name for parameter in parameters))
+
+
+def _refuse_uncallable(function: Any) -> None:
+    if not callable(function):
+        raise TypeError(
+            f"A density was given {shown(function)}; expected a function of one event; pass one "
+            "first."
+        )
+
+
+def _signature(function: Callable, local: Mapping[str, Any]) -> inspect.Signature:
+    _refuse_uncallable(function)
+    # A function of a module's top level knows its own module only, wherever it is decorated.
+    local = local if "<locals>" in getattr(function, "__qualname__", "") else {}
+    try:
+        return inspect.signature(function, eval_str=True, locals=dict(local) | _enclosing(function))
+    except NameError as error:
+        raise ValueError(
+            f"The annotations of {called(function)} use the name {error.name!r}, which cannot be "
+            "resolved where "
+            "the "
+            "function is defined; import it at the top of the module, or use un.Density(...)."
+        ) from None
+
+
+def _enclosing(function: Callable) -> dict[str, Any]:
+    """What the function closes over; a name not assigned yet (such as its own) is left out."""
+    if not isinstance(function, types.FunctionType):
+        return {}
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):
+            found[name] = cell.cell_contents
+    return found
+
+
+def _slot(owner: str, parameter: inspect.Parameter) -> Slot:
+    name, declared = parameter.name, parameter.annotation
+    if get_origin(declared) is Annotated:
+        declared = next(
+            (part for part in get_args(declared)[1:] if isinstance(part, Declared)), declared
+        )
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise ValueError(
+            f"Argument {name} of {owner} collects arguments; write each variable and parameter "
+            "by name."
+        )
+    if parameter.kind is not parameter.KEYWORD_ONLY:
+        if parameter.default is not parameter.empty:
+            raise ValueError(
+                f"Variable {name} of {owner} has a default; a variable is sampled and takes none; "
+                "put * before parameters."
+            )
+        return Slot(name, name, VARIABLE, _support(name, VARIABLE, declared), positional=True)
+    if declared is parameter.empty:
+        return Slot(name, name, CONSTANT, None)
+    if isinstance(declared, _Constant | _Covariate):
+        return Slot(
+            name, name, COVARIATE if isinstance(declared, _Covariate) else CONSTANT, declared
+        )
+    return Slot(name, name, PARAMETER, _support(name, PARAMETER, declared))
+
+
+def _support(name: str, role: str, declared: Any) -> Support:
+    if not isinstance(declared, Support):
+        found = "no annotation" if declared is inspect.Parameter.empty else shown(declared)
+        raise ValueError(
+            f"{role.capitalize()} {name} was declared with {found}; "
+            "expected a support such as un.Real['d'] or un.Interval(0, 1)."
+        )
+    if declared.needs_axis and not declared.shape_axes:
+        raise ValueError(
+            f"{role.capitalize()} {name} was declared as {shown(declared)} without a dimension; "
+            f"expected one in brackets, such as {shown(declared)}['d']."
+        )
+    if role == VARIABLE and not declared.samplable:
+        raise ValueError(
+            f"Variable {name} was declared as {shown(declared)}, which serves parameters only; "
+            "use another support."
+        )
+    if role == PARAMETER and not declared.learnable:
+        raise ValueError(
+            f"Parameter {name} was declared as {shown(declared)}, which serves variables only; "
+            "use another support."
+        )
+    return declared
+
+
+def _complete(owner: str, slots: Iterable[Slot]) -> tuple[Slot, ...]:
+    slots = tuple(slots)
+    if not any(slot.role == VARIABLE for slot in slots):
+        raise ValueError(
+            f"Density {owner} has no variables; declare what is sampled as positional arguments."
+        )
+    refuse_clashes(slots)
+    return slots
+
+
+def refuse_clashes(slots: tuple[Slot, ...]) -> None:
+    """Refuse the names that a result could not hold."""
+    names = [slot.name for slot in slots]
+    axes = {
+        axis
+        for slot in slots
+        if slot.support
+        for axis in slot.support.axes
+        if isinstance(axis, str)
+    }
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"The name {name!r} stands twice in the density; rename one of the two."
+            )
+    for name in [slot.name for slot in slots if slot.role == VARIABLE] + sorted(axes):
+        if name in ("chain", "draw"):
+            raise ValueError(
+                f"The name {name!r} is kept for the draws' own axes; use another name."
+            )
+    for slot in slots:
+        if slot.role == VARIABLE and slot.name in axes:
+            raise ValueError(
+                f"Variable {slot.name} has the name of a dimension, which draws cannot hold; "
+                "rename one of them."
+            )
+
+
+def refuse_unknown(where: str, kind: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f"{where} was given {name!r}, which is no {kind} of the density; "
+                f"{choose_from(name, known)}."
+            )
+
+
+def dimension_labels(dimension: str, given: Iterable) -> tuple[str, ...]:
+    """The labels of a dimension as words, each once."""
+    labels = tuple(str(label) for label in given)
+    if len(set(labels)) < len(labels):
+        twice = next(label for i, label in enumerate(labels) if label in labels[:i])
+        raise ValueError(
+            f"Dimension {dimension!r} was given the label {twice!r} twice; expected each once; "
+            "rename one."
+        )
+    broken = next((label for label in labels if printable(label) != label), None)
+    if broken is not None:
+        raise ValueError(
+            f"Dimension {dimension!r} was given the label {broken!r}, which holds a lone "
+            "surrogate; expected text; "
+            "decode it first."
+        )
+    return labels
+
+
+def by_name(
+    owner: str, variables: list[str], events: tuple, named: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Sort what a call was given by name; one dict may stand for all variables."""
+    if len(events) == 1 and isinstance(events[0], Mapping):
+        return dict(events[0]) | dict(named)
+    if len(events) > len(variables):
+        raise ValueError(
+            f"{owner} was called with {len(events)} positional values, and it has "
+            f"{len(variables)} variables "
+            f"({', '.join(variables)}); pass parameters by name."
+        )
+    positional = dict(zip(variables, events, strict=False))
+    twice = sorted(set(positional) & set(named))
+    if twice:
+        raise ValueError(f"{owner} was given {twice[0]} twice, by place and by name; pass it once.")
+    return positional | dict(named)
+
+
+def event_shape(slot: Slot, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The trailing part of a value's shape that is one event."""
+    rank = len(slot.support.shape_axes)
+    if len(shape) < rank:
+        raise ValueError(
+            f"{slot.name} has the shape {shape}; expected at least {rank} axes, for it is declared "
+            f"{slot.support!r}; "
+            "add the missing axes."
+        )
+    return shape[len(shape) - rank :]
+
+
+def unify(
+    sizes: dict[str, int], slot: Slot, shape: tuple[int, ...], scalar_stands: bool = False
+) -> None:
+    """Add the dimensions that a value of this shape resolves, or say where it contradicts what is
+    known.
+    """
+    axes = slot.support.shape_axes
+    if scalar_stands and shape == ():
+        return
+    if len(shape) != len(axes):
+        raise ValueError(
+            f"{slot.name} has the shape {shape}; expected {len(axes)} axes, for it is declared "
+            f"{slot.support!r}; reshape it."
+        )
+    for axis, size in zip(axes, shape, strict=True):
+        known = axis if isinstance(axis, int) else sizes.setdefault(axis, size)
+        if known != size:
+            of = f"axis {axes.index(axis)}" if isinstance(axis, int) else f"dimension {axis!r}"
+            raise ValueError(
+                f"{slot.name} has the shape {shape}, so that its {of} is {size}; "
+                f"expected {known} by the declaration or by "
+                "what is given elsewhere; make the sizes agree."
+            )
+
+
+__all__ = ["CONSTANT", "COVARIATE", "PARAMETER", "VARIABLE", "Covariate", "Slot"]

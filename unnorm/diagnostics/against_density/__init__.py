@@ -1,0 +1,1 @@
+"""Checks of draws against the density they should follow."""

@@ -1,0 +1,1 @@
+"""Whether data and density meet the conditions of an objective."""

@@ -1,0 +1,266 @@
+"""The conditions under which integration by parts has no boundary terms, looked for along the axes
+through some rows.
+
+Score matching replaces E[h ∂f_data ∂f] by −E[∂(h ∂f)], f = log p̃. That holds where h p ∂f vanishes
+at every bound, and where f has no wall (log p̃ = −inf inside its support), no jump and no kink, at
+which ∂²f has an atom that no row sees.
+
+References: Hyvärinen (2005), JMLR 6, 695-709, Theorem 1; Yu, Drton and Shojaie (2019),
+arXiv:1812.10551, section 3.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from unnorm.core.findings import Finding, FindingCode
+
+_ROWS, _COLUMNS, _POINTS = 8, 24, 65  # what is looked at: rows, axes through each, points on each
+_BEYOND = 1.0  # how far past the data the lines go, in the data's ranges
+_MASS = 1e-3  # of the largest density on a line: a wall below it takes no mass off the density
+_JUMP = 1e-3  # of a slope times the data's standard deviation: a smaller jump is rounding
+_ROUNDED = 64  # units in the last place of the largest value: a difference of so many is rounding
+_STAYS = (
+    0.3  # share of a jump that must be left when it has been narrowed down: a steep slope is none
+)
+_STEP = 0.1  # of the parameters, to see whether a kink moves with them
+_AWAY = 20.0  # unconstrained parameters beyond this have run away: e^20 is 5e8
+_NEAR = (
+    1e-2,
+    1e-4,
+    1e-6,
+)  # distances to a wall, in standard deviations, at which the density is looked at
+_ADVICE = (
+    "declare the support (un.Positive, un.Interval, or un.truncate), or use "
+    "un.objectives.MaximumLikelihood or NCE",
+    "use un.objectives.MaximumLikelihood, NCE or ContrastiveDivergence, or make the function "
+    "smooth",
+)
+
+
+class Break(NamedTuple):
+    """Where f breaks along an entry of a variable: a wall, a jump of f, or a jump of its slope (a
+    kink).
+    """
+
+    kind: str
+    entry: str
+    place: float
+
+
+def breaks(density, events: dict) -> list[Break]:
+    """The walls, jumps and kinks of log p̃ on lines through the data, at most one of a kind for
+    each variable.
+    """
+    rows = len(next(iter(events.values())))
+    chosen = np.unique(np.linspace(0, rows - 1, _ROWS).astype(int))
+    sample = {name: jnp.asarray(value)[chosen] for name, value in events.items()}
+    found: dict[tuple[str, str], Break] = {}
+    for name, support in density.variables.items():
+        if support.score_matching not in ("plain", "circle", "generalized"):
+            continue
+        values = np.asarray(events[name]).reshape(rows, -1)
+        for column in np.unique(np.linspace(0, values.shape[1] - 1, _COLUMNS).astype(int)):
+            for one in _breaks_of(density, sample, name, support, values[:, column], int(column)):
+                found.setdefault((one.kind, name), one)
+    return list(found.values())
+
+
+def _breaks_of(
+    density, sample: dict, name: str, support, values: np.ndarray, column: int
+) -> list[Break]:
+    spread, low, high = values.std(), values.min(), values.max()
+    if not spread > 0:
+        return []
+    reach = _BEYOND * (high - low)
+    bounds = (
+        support.entry_bounds(()) if support.score_matching == "generalized" else (-np.inf, np.inf)
+    )
+    if support.score_matching == "circle":
+        bounds = (-np.pi, np.pi)
+    margin = 1e-3 * (high - low)
+    ends = max(low - reach, bounds[0] + margin), min(high + reach, bounds[1] - margin)
+    shape = np.shape(sample[name])[1:]
+    index = [int(i) for i in np.unravel_index(column, shape)] if shape else []
+    entry = f"{name}[{','.join(map(str, index))}]" if index else name
+    line = functools.partial(_line, density, sample, name=name, column=jnp.asarray(column))
+    grid = np.linspace(*ends, _POINTS)
+    f, slope, bend = map(np.asarray, line(jnp.asarray(grid, sample[name].dtype)))
+    found = []
+    wall = _wall(line, grid, f, spread, sample[name].dtype)
+    if wall is not None:
+        found.append(Break("wall", entry, wall))
+    inside = (grid >= low) & (grid <= high)
+    for kind, upper, lower, unit in (("jump", f, slope, 1.0), ("kink", slope, bend, spread)):
+        place = _jump(
+            line, kind, grid[inside], upper[:, inside], lower[:, inside], unit, sample[name].dtype
+        )
+        if place is not None:
+            found.append(Break(kind, entry, place))
+    if support.score_matching == "circle" and not found:
+        found += _seam(line, entry, sample[name].dtype)
+    return found
+
+
+@functools.partial(jax.jit, static_argnames="name")
+def _line(
+    density, sample: dict, points: jax.Array, *, name: str, column
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """f, ∂f and ∂²f with one entry of a variable at these points, (rows, points)."""
+
+    def at(event, point):
+        def f(x):
+            value = event[name]
+            return density.log_density(
+                event | {name: value.reshape(-1).at[column].set(x).reshape(value.shape)}
+            )
+
+        one = (jnp.ones_like(point),)
+        (value, slope), (_, bend) = jax.jvp(lambda x: jax.jvp(f, (x,), one), (point,), one)
+        return value, slope, bend
+
+    return jax.vmap(lambda event: jax.vmap(lambda point: at(event, point))(points))(sample)
+
+
+def _wall(line, grid: np.ndarray, f: np.ndarray, spread: float, dtype) -> float | None:
+    """The first place at which f falls to −inf (or is no number) from where the density is not
+    small.
+    """
+    finite = np.isfinite(f)
+    edges = np.argwhere(finite[:, 1:] != finite[:, :-1])
+    for row, left in edges[:: max(1, len(edges) // 4)]:
+        inner, outer = (
+            (grid[left], grid[left + 1]) if finite[row, left] else (grid[left + 1], grid[left])
+        )
+        for _ in range(40):
+            middle = (inner + outer) / 2
+            good = np.isfinite(np.asarray(line(jnp.asarray([middle], dtype))[0])[row, 0])
+            inner, outer = (middle, outer) if good else (inner, middle)
+        towards = np.sign(inner - outer)
+        places = inner + towards * spread * np.array(_NEAR)
+        values, slopes, _ = (np.asarray(part)[row] for part in line(jnp.asarray(places, dtype)))
+        share = np.exp(np.minimum(values - f[row][finite[row]].max(), 0.0)) * (
+            1 + spread * np.abs(slopes)
+        )
+        if share[-1] > _MASS and share[-1] > _STAYS * share[-2]:
+            return float(inner)
+    return None
+
+
+def _jump(line, kind: str, grid, upper, lower, unit: float, dtype) -> float | None:
+    """A place where `upper` jumps: its change over an interval is not the integral of `lower`, its
+    derivative.
+    """
+    if len(grid) < 3:
+        return None
+    with np.errstate(all="ignore"):
+        steps = np.diff(grid)
+        excess = np.abs(np.diff(upper, axis=1) - steps * (lower[:, 1:] + lower[:, :-1]) / 2) * unit
+    excess = np.where(np.isfinite(excess), excess, 0.0)
+    largest, eps = np.max(np.where(np.isfinite(upper), np.abs(upper), 0.0)), np.finfo(dtype).eps
+    level = largest if kind == "kink" else 1.0
+    row, place = np.unravel_index(excess.argmax(), excess.shape)
+    first = excess[row, place]
+    if not first > max(_JUMP * level * unit, eps**0.75, _ROUNDED * eps * largest * unit):
+        return None
+    ends, rounding = [grid[place], grid[place + 1]], np.sqrt(eps) * np.ptp(grid)
+    pick = {"jump": (0, 1), "kink": (1, 2)}[kind]
+    while ends[1] - ends[0] > rounding:
+        three = np.array([ends[0], sum(ends) / 2, ends[1]])
+        values, slopes = (np.asarray(line(jnp.asarray(three, dtype))[part])[row] for part in pick)
+        left = np.abs(np.diff(values) - np.diff(three) * (slopes[1:] + slopes[:-1]) / 2) * unit
+        if not np.isfinite(left).all() or left.max() < _STAYS * first:
+            return None
+        ends = list(three[:2] if left[0] >= left[1] else three[1:])
+    return float(sum(ends) / 2)
+
+
+def _seam(line, entry: str, dtype) -> list[Break]:
+    """Whether f or its slope differ on the two sides of the angle π."""
+    f, slope, _ = (np.asarray(part) for part in line(jnp.asarray([-np.pi, np.pi], dtype)))
+    apart = [np.abs(part[:, 1] - part[:, 0]).max() for part in (f, slope)]
+    level = [1.0, 1 + np.abs(slope).max()]
+    return [
+        Break(kind, entry, float(np.pi))
+        for kind, gap, unit in zip(("jump", "kink"), apart, level, strict=True)
+        if not gap <= _JUMP * unit
+    ][:1]
+
+
+def told_of_breaks(density, events: dict, objective: str, kinks: str = "all") -> list[Finding]:
+    """Findings for walls, jumps and kinks, by which an objective's integration by parts loses a
+    term.
+
+    An objective of first derivatives minds only the `kinks` that are "moving" with the parameters,
+    for the derivative of its loss misses them; one of values alone minds none ("none").
+    """
+    seen = breaks(density, events)
+    if not seen and any(
+        bool(jnp.any(jnp.abs(leaf) > _AWAY)) for leaf in jax.tree.leaves(density.free())
+    ):
+        seen = breaks(_called_back(density), events)
+    found = [one for one in seen if kinks != "none" or one.kind != "kink"]
+    if kinks == "moving" and any(one.kind == "kink" for one in found):
+        moved = {(one.kind, one.entry): one.place for one in breaks(_moved(density), events)}
+        still = {
+            one for one in found if one.kind == "kink" and _is_near(one.place, moved.get(one[:2]))
+        }
+        found = [one for one in found if one not in still]
+    return [
+        Finding(
+            _words(one, objective, kinks),
+            _ADVICE[one.kind == "kink"],
+            code=FindingCode.OBJECTIVE_CONDITIONS,
+        )
+        for one in found
+    ]
+
+
+def _words(one: Break, objective: str, kinks: str) -> str:
+    what = _WHAT["moving kink" if one.kind == "kink" and kinks == "moving" else one.kind]
+    return what.format(entry=one.entry, place=one.place, objective=objective)
+
+
+def _called_back(density):
+    """The density with parameters that ran far away, and made it flat, near their starts."""
+    free, unravel = ravel_pytree(density.free())
+    return density.at(unravel(jnp.where(jnp.abs(free) > _AWAY, jnp.sign(free), free)))
+
+
+def _moved(density):
+    """The density at other parameters nearby."""
+    free, unravel = ravel_pytree(density.free())
+    steps = np.random.default_rng(0).normal(0.0, _STEP, free.size)
+    return density.at(unravel(free + jnp.asarray(steps, free.dtype)))
+
+
+def _is_near(place: float, other: float | None) -> bool:
+    return other is None or abs(place - other) <= 1e-6 * (1 + abs(place))
+
+
+_WHAT = {
+    "wall": (
+        "the density ends in a wall at {entry} = {place:.4g}, beside which it is not small: "
+        "{objective} leaves out a "
+        "boundary term there, and its estimate is not consistent"
+    ),
+    "jump": (
+        "the density jumps at {entry} = {place:.4g}: {objective} leaves out a boundary term "
+        "there, and its estimate "
+        "is not consistent"
+    ),
+    "kink": (
+        "the slope of log p̃ jumps at {entry} = {place:.4g}, where its second derivative has an "
+        "atom that no row sees: "
+        "the estimate of {objective} is not consistent"
+    ),
+    "moving kink": (
+        "the slope of log p̃ jumps at {entry} = {place:.4g}, a place that moves with the "
+        "parameters: the gradient of "
+        "{objective} misses what that does to the loss, and its estimate is not consistent"
+    ),
+}

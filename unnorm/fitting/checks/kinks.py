@@ -1,0 +1,86 @@
+"""Whether second derivatives that an objective takes miss kinks of the log-density (ReLU networks).
+
+Along the segment from one data row to another, d/dt log p̃ changes by the integral of the second
+derivative wherever log p̃ is smooth. A piecewise linear network has a second derivative of zero
+almost everywhere, and all of its curvature in kinks, which automatic differentiation does not see:
+the two sides then differ, whatever smooth terms are added.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from unnorm.core.findings import ERROR, Finding, FindingCode
+from unnorm.fitting.objectives.likelihood.marginal import covariates_of
+from unnorm.sampling.base import Target
+from unnorm.sampling.short_runs import unconstrained
+
+_SEGMENTS = 64
+_CELLS = 128  # of a segment
+# share of the slope's variation, on the median segment, above which the loss is not believed
+_MISSED = 0.05
+_SMOOTH = (
+    0.6  # a smooth function's share falls to a quarter when cells are halved, that of kinks stays
+)
+
+
+def kink_findings(objective, density, events: dict, key: jax.Array) -> list[Finding]:
+    """An error where the objective takes second derivatives of a log-density whose curvature is in
+    kinks.
+    """
+    if not getattr(objective, "second_derivatives", False):
+        return []
+    positions = {
+        n: v for n, v in unconstrained(density, events).items() if not density.variables[n].discrete
+    }
+    rows = len(next(iter(events.values())))
+    if not positions or rows < 2:
+        return []
+    ends = np.asarray(jax.random.randint(key, (2, min(_SEGMENTS, rows)), 0, rows))
+    held = {
+        n: v for n, v in unconstrained(density, events).items() if density.variables[n].discrete
+    }
+    first, last = (jax.tree.map(lambda leaf, at=at: leaf[at], (positions, held, covariates_of(density, events)))
+                   for at in ends)  # fmt: skip
+    missed, coarse = np.median(np.asarray(_missed(density, first, last)), 0)
+    if not (missed > _MISSED and missed > _SMOOTH * coarse):
+        return []
+    what = (
+        f"{missed:.0%} of the variation of the slope of log p̃ between data rows is in kinks, as "
+        "of a ReLU network, "
+        f"which the second derivatives that {type(objective).__name__} takes do not see"
+    )
+    advice = (
+        "use softplus, silu or tanh in the network, or un.objectives.DenoisingScoreMatching or NCE"
+    )
+    return [Finding(what, advice, ERROR, FindingCode.OBJECTIVE_CONDITIONS)]
+
+
+@jax.jit
+def _missed(density, first: tuple, last: tuple) -> jax.Array:
+    """By segment, the share of the slope's variation that second derivatives miss: with fine and
+    with coarse cells.
+    """
+
+    def one(first, last):
+        (start, held, row), (stop, _, _) = first, last
+        target = Target(density._at_row(row) if density.covariates else density)
+        start, unravel = ravel_pytree(start)
+        move = ravel_pytree(stop)[0] - start
+        slope = jax.grad(lambda t: target.log_density(unravel(start + t * move) | held))
+        places = jnp.linspace(0.0, 1.0, 2 * _CELLS + 1, dtype=start.dtype)
+        slopes, curvatures = jax.vmap(lambda t: jax.jvp(slope, (t,), (jnp.ones_like(t),)))(places)
+        return jnp.stack([_share(slopes, curvatures, 1), _share(slopes, curvatures, 2)])
+
+    return jax.vmap(one)(first, last)
+
+
+def _share(slopes: jax.Array, curvatures: jax.Array, half: int) -> jax.Array:
+    """Σ |change of slope − integral by the midpoint rule| over Σ |change of slope|, cells of two
+    `half` steps each.
+    """
+    changes = jnp.diff(slopes[:: 2 * half])
+    integrals = curvatures[half :: 2 * half] * (2 * half / (len(slopes) - 1))
+    tiny = jnp.finfo(slopes.dtype).tiny
+    return jnp.sum(jnp.abs(changes - integrals)) / jnp.maximum(jnp.sum(jnp.abs(changes)), tiny)

@@ -1,0 +1,94 @@
+"""Which objective fits which density to which data: the one that was named, or the first that
+serves.
+"""
+
+from typing import Any
+
+from unnorm.core.findings import NOTE, Finding, FindingCode
+from unnorm.core.method import look_up
+from unnorm.declaration.density import Density
+from unnorm.fitting.base import no_latent
+from unnorm.fitting.checks.data_spread import without_spread
+from unnorm.fitting.objectives.likelihood.marginal import latent_in, too_many_rows
+from unnorm.fitting.objectives.registry import (
+    NCE,
+    OBJECTIVES,
+    ContrastiveDivergence,
+    MaximumLikelihood,
+    PseudoLikelihood,
+    RankingNCE,
+    ScoreMatching,
+)
+
+Fitted = list[tuple[Density, dict[str, Any]]]  # densities, each with its data
+
+
+def chosen(fitted: Fitted, objective: Any, weighted: bool, findings: list[Finding]) -> Any:
+    """The objective as an object that serves all densities and data, and what is to be said of the
+    choice.
+    """
+    for name in dict.fromkeys(name for p, events in fitted for name in latent_in(p, events)):
+        what = f"variable {name} is absent from the data and is taken as latent"
+        findings.append(
+            Finding(
+                what, "pass it by name if it was observed", NOTE, code=FindingCode.CHOSEN_METHOD
+            )
+        )
+    if objective is None:
+        objective, why = _by_default(fitted)
+        findings.append(
+            Finding(
+                f"{type(objective).__name__} was chosen, {why}",
+                "name an objective to change it",
+                NOTE,
+                code=FindingCode.CHOSEN_METHOD,
+            )
+        )
+    objective = look_up(objective, OBJECTIVES, "objective", "losses|gradient")
+    for p, events in fitted:
+        refusal = _refusal(objective, p, events)
+        if refusal:
+            raise ValueError(f"{refusal}.")
+    smoothed = getattr(objective, "smooths_data", False)
+    findings += [told for p, events in fitted for told in without_spread(p, events, smoothed)]
+    if weighted and not getattr(objective, "takes_weights", False):
+        raise ValueError(
+            f"{type(objective).__name__} takes no sampling weights or clusters; expected an "
+            "objective that does; use "
+            "un.objectives.MaximumLikelihood, ScoreMatching or PseudoLikelihood."
+        )
+    return objective
+
+
+def _by_default(fitted: Fitted) -> tuple[Any, str]:
+    """The objective where none is named, and why it is that."""
+    options, names = (
+        (MaximumLikelihood(), ScoreMatching(), NCE()),
+        "maximum likelihood, score matching and NCE",
+    )
+    if any(latent_in(p, events) for p, events in fitted):
+        options = (MaximumLikelihood(), ContrastiveDivergence(persistent=True))
+        names = "maximum likelihood and contrastive divergence"
+    elif any(p.covariates for p, _ in fitted):
+        options = (MaximumLikelihood(), PseudoLikelihood(), ScoreMatching(), RankingNCE())
+        names = "maximum likelihood, pseudo-likelihood, score matching and ranking NCE"
+
+    def serves(option, p: Density, events: dict) -> bool:
+        dear = isinstance(option, MaximumLikelihood) and too_many_rows(p, events)
+        return not dear and _refusal(option, p, events) is None
+
+    found = next(
+        (option for option in options if all(serves(option, *one) for one in fitted)), options[-1]
+    )
+    return found, f"the first of {names} that serves {' and '.join(p.name for p, _ in fitted)}"
+
+
+def _refusal(objective: Any, p: Density, events: dict) -> str | None:
+    """Why an objective does not serve a density and its data, as a sentence, or None."""
+    if not latent_in(p, events):
+        return objective.refuse(p)
+    asked = getattr(objective, "refuse_latent", None)
+    return objective.refuse(p) or (asked(p, events) if asked else no_latent(objective, p, events))
+
+
+__all__ = ["chosen"]

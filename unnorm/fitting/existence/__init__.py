@@ -1,0 +1,1 @@
+"""Whether a finite estimate exists, and the reason where none does."""

@@ -1,0 +1,120 @@
+"""The margins of an objective: differences of log p̃ in each of which its loss falls.
+
+Where log p̃ is linear in the parameters so are they, and whether a finite estimate exists is a
+question of linear algebra (`recession`). Margins compare what was observed with what the density
+could have given in its place.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.fitting.objectives.likelihood.marginal import latent_in
+from unnorm.integration.nodes import count_states, enumerate_states
+from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable
+from unnorm.interactions.count_states import has_counts
+
+MOST_STATES = 2**13  # joint states that are compared with the data one by one
+_FAR = (10.0, 1e3, 1e6)  # counts beyond all data, in multiples of the largest
+
+
+def of_states(density, events: dict) -> jax.Array:
+    """log p̃(x) − log p̃(y) of every row x and every state y that could have been in its place.
+
+    Without covariates one row stands for all, for the states that were observed are level with it
+    in every direction of recession: these margins come with both signs.
+    """
+    if density.covariates:
+        return _of_states_at_rows(density, events)
+    log_density = jax.vmap(density.log_density)
+    seen = log_density(events)
+    return jnp.concatenate(
+        [seen[0] - log_density(enumerate_states(density)), seen - seen[0], seen[0] - seen]
+    )
+
+
+def _of_states_at_rows(density, events: dict) -> jax.Array:
+    states = enumerate_states(density)
+
+    def at_row(event):
+        here = density.log_density(event)
+        return here - jax.vmap(lambda state: density.log_density(event | state))(states)
+
+    return jax.vmap(at_row)(events).ravel()
+
+
+def of_neighbours(density, events: dict) -> jax.Array:
+    """log p̃(x) − log p̃(y) of every row x and every y that differs from it in one entry; of counts
+    a few such y.
+    """
+    listed = [name for name, support in density.variables.items() if support.states is not None]
+    parts = [jnp.zeros(0)]
+    if listed:
+        parts.append(_of_states_of_entries(density, events, listed))
+    log_density = jax.vmap(density.log_density)
+    for name, support in density.variables.items():
+        if support.states is None:
+            value = events[name]
+            here, flat = log_density(events), value.reshape(len(value), -1)
+            for column in range(flat.shape[1]):
+                for other in _other_counts(flat[:, column]):
+                    moved = flat.at[:, column].set(other).reshape(value.shape)
+                    parts.append(here - log_density(events | {name: moved}))
+    return jnp.concatenate(parts)
+
+
+def _of_states_of_entries(density, events: dict, listed: list[str]) -> jax.Array:
+    rest = (
+        density
+        if len(listed) == len(density.variables)
+        else density._observing(tuple(name for name in density.variables if name not in listed))
+    )
+    groups = groups_of(rest)
+    odds = jax.vmap(lambda event: log_odds(rest, event, groups))(events)
+    return jnp.concatenate([-part.ravel() for part in odds])
+
+
+def _other_counts(column: jax.Array) -> list[jax.Array]:
+    """Counts to compare each with: none, one fewer, one more, and some beyond all data."""
+    far = [jnp.full_like(column, 0.0) + jnp.ceil(by * (1 + column.max())) for by in _FAR]
+    return [jnp.zeros_like(column), jnp.maximum(column - 1, 0.0), column + 1, *far]
+
+
+def of_likelihood(density, events: dict) -> jax.Array | None:
+    """The margins of the likelihood: of all states where they are few, else of neighbours; None for
+    other densities.
+    """
+    if latent_in(density, events) or any(
+        not support.discrete for support in density.variables.values()
+    ):
+        return None
+    states = count_states(density)
+    rows = len(next(iter(events.values()))) if density.covariates else 1
+    if states is not None and states * rows <= MOST_STATES:
+        return of_states(density, events)
+    return of_neighbours(density, events)
+
+
+def of_conditionals(density, events: dict, blocks: tuple | None = None) -> jax.Array | None:
+    """The margins of an objective that compares states which differ in one entry, or in a block;
+    None without any.
+    """
+    if latent_in(density, events) or not_enumerable("", density):
+        return None
+    if blocks is None or has_counts(density):
+        return of_neighbours(density, events)
+    groups = groups_of(density, blocks)
+    odds = jax.vmap(lambda event: log_odds(density, event, groups))(events)
+    return jnp.concatenate([-part.ravel() for part in odds])
+
+
+def distinct_rows(events: dict) -> dict:
+    """Each row once."""
+    flat = np.concatenate(
+        [np.asarray(value).reshape(len(value), -1) for value in events.values()], 1
+    )
+    first = np.sort(np.unique(flat, axis=0, return_index=True)[1])
+    return {name: jnp.asarray(value)[first] for name, value in events.items()}
+
+
+__all__ = ["distinct_rows", "of_conditionals", "of_likelihood", "of_neighbours", "of_states"]

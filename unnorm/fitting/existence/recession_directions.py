@@ -1,0 +1,135 @@
+"""Directions of recession: where a loss that falls in every margin falls for ever, found by a
+linear programme.
+
+A loss Σ_r ℓ_r(m_r) with each ℓ_r strictly decreasing in its margin m = A θ + b has no finite
+minimum if and only if there is a direction d with A d ≥ 0 and A d ≠ 0 (Haberman, 1974; Albert and
+Anderson, 1984). Directions with A d = 0 are not identified at all.
+
+References:
+    Albert and Anderson (1984), doi:10.1093/biomet/71.1.1; Konis (2007), Linear programming
+    algorithms for detecting separated data, Oxford (the programme); Geyer (2009),
+    doi:10.1214/08-EJS349 (the limit).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+from scipy.optimize import linprog
+
+_NULL = 1e-13  # eigenvalues of a scaled Gram matrix below this share of the largest are 0
+_ZERO = 1e-9  # entries of rows and directions of length 1 below this are 0
+_FARTHEST = 1e6  # most that a direction may be longer than the margins that it opens
+_MOST_ROWS = 20_000  # that a programme is asked of; at a minimum there are few
+# parameters whose sign is looked for in all of the cone; beyond these, in one direction of it
+_SIGNS = 60
+
+
+class Cone(NamedTuple):
+    """The directions of recession of p parameters, and what stays determined in their limit."""
+
+    direction: np.ndarray  # (p,) in the relative interior; 0 where there is none
+    signs: np.ndarray  # (p,) ±1 where all directions agree that the parameter runs off, else 0
+    undetermined: np.ndarray  # (p,) bool: neither finite nor of one sign in the limit
+    unidentified: np.ndarray  # (p,) bool: part of a direction in which no margin changes
+    limit: (
+        np.ndarray
+    )  # (p, q) a basis of the linear combinations θ'v that are determined in the limit
+    separated: np.ndarray  # (m,) bool: the margins that the direction opens
+
+    def any(self) -> bool:
+        return bool(self.separated.any())
+
+
+def cone(matrix: np.ndarray, tight: np.ndarray) -> Cone:
+    """The directions d with A d ≥ 0, given that A d = 0 in the rows that are `tight`.
+
+    At a minimum Σ_r w_r A_r = 0 with weights w_r > 0, so that A_r d = 0 in every row whose weight
+    is told from 0: with those as equations the programme is small, and mostly there is none.
+    """
+    size = matrix.shape[1]
+    scale = np.abs(matrix).max(0, initial=0.0)
+    scale = np.where(scale > 0, scale, 1.0)
+    rows = matrix / scale
+    lengths = np.abs(rows).max(1, initial=0.0)
+    rows = rows / np.where(lengths > _ZERO, lengths, np.inf)[:, None]
+    free = _null_space(rows[tight])
+    separated = np.zeros(len(rows), bool)
+    direction = np.zeros(size)
+    if free.shape[1]:
+        loose = np.flatnonzero(~tight)
+        direction, opened = _opening(rows[loose] @ free)
+        direction = free @ direction
+        separated[loose[opened]] = True
+    limit = _null_space(rows[~separated])
+    signs, undetermined = _signs(limit, rows[separated], direction)
+    unidentified = np.abs(_null_space(rows)).max(1, initial=0.0) > 1e-6
+    basis = _null_space(limit.T) if limit.shape[1] else np.eye(size)
+    unidentified &= ~undetermined & (signs == 0)
+    return Cone(
+        direction / scale, signs, undetermined, unidentified, basis * scale[:, None], separated
+    )
+
+
+def _null_space(rows: np.ndarray) -> np.ndarray:
+    """An orthonormal basis (p, k) of what all rows are orthogonal to."""
+    if not rows.size:
+        return np.eye(rows.shape[1])
+    values, vectors = np.linalg.eigh(rows.T @ rows)
+    return vectors[:, values <= _NULL * len(values) * max(values[-1], 1.0)]
+
+
+def _opening(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """max Σ t subject to R z ≥ t, 0 ≤ t ≤ 1: z opens every margin that some direction opens; and
+    which these are.
+    """
+    lengths = np.abs(rows).max(1, initial=0.0)
+    matters = np.flatnonzero(lengths > _ZERO)
+    nothing = np.zeros(rows.shape[1]), np.zeros(0, int)
+    if not matters.size:
+        return nothing
+    unique, place = np.unique(
+        np.round(rows[matters] / lengths[matters, None], 10), axis=0, return_inverse=True
+    )
+    count, size = unique.shape
+    if count > _MOST_ROWS:
+        return nothing
+    found = linprog(
+        np.concatenate([np.zeros(size), -np.ones(count)]),
+        A_ub=scipy.sparse.hstack([scipy.sparse.csr_array(-unique), scipy.sparse.eye_array(count)]),
+        b_ub=np.zeros(count),
+        bounds=[(-_FARTHEST, _FARTHEST)] * size + [(0.0, 1.0)] * count,
+    )
+    if not found.success:
+        return nothing
+    opened = unique @ found.x[:size] > 0.5
+    return (found.x[:size], matters[opened[place.ravel()]]) if opened.any() else nothing
+
+
+def _signs(
+    limit: np.ndarray, rows: np.ndarray, direction: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which parameters all directions of the cone agree on, and which are free in it."""
+    size = len(limit)
+    signs, undetermined = np.zeros(size, int), np.zeros(size, bool)
+    involved = np.flatnonzero(np.abs(limit).max(1, initial=0.0) > 1e-6)
+    if not len(rows):
+        return signs, undetermined
+    matrix = np.unique(np.round(rows @ limit, 10), axis=0)
+    for place in involved:
+        if len(involved) > _SIGNS:
+            least, most = min(direction[place], 0.0), max(direction[place], 0.0)
+        else:
+            least, most = (_extreme(matrix, sign * limit[place]) * sign for sign in (-1, 1))
+        up, down = most > 1e-6, least < -1e-6
+        signs[place] = int(up) - int(down)
+        undetermined[place] = up and down
+    return signs, undetermined
+
+
+def _extreme(rows: np.ndarray, objective: np.ndarray) -> float:
+    """max c'z over the cone R z ≥ 0 within the box [−1, 1]."""
+    found = linprog(
+        -objective, A_ub=-rows, b_ub=np.zeros(len(rows)), bounds=[(-1.0, 1.0)] * rows.shape[1]
+    )
+    return -float(found.fun) if found.success else 0.0

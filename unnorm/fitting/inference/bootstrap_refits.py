@@ -1,0 +1,140 @@
+"""The bootstrap: the same objective fitted again to data drawn from the fit, or to redrawn rows.
+
+References: Efron (1979), doi:10.1214/aos/1176344552; Davison and Hinkley (1997),
+doi:10.1017/CBO9780511802843.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
+from unnorm.fitting.existence.finite_estimate import runaways
+from unnorm.fitting.inference.sandwich import Covariance, NoCovariance, scores_and_curvature
+from unnorm.fitting.inference.simulate_data import data_sets
+from unnorm.fitting.solvers.newton import few, parameters_of
+from unnorm.fitting.solvers.refresh import settled
+from unnorm.numerics.diagonal_scaling import pseudo_inverse
+
+REPLICATES = 200
+_FEWEST, _MOSTLY = (
+    0.5,
+    0.95,
+)  # shares of replicates with a finite estimate: fewer give no covariance, a warning
+
+
+def parametric(
+    objective,
+    density,
+    events: dict,
+    key: jax.Array,
+    replicates: int = REPLICATES,
+    penalty: Any = None,
+):
+    """Fit data sets that are drawn from the density, each as large as the data.
+
+    Args:
+        objective: a per-example objective.
+        density: the fitted density, bare, in the dtype of the fit.
+        events: the data ``{name: (n, ...)}``: their number, and where the chains start.
+        key: of the draws, and of what the objective draws.
+        replicates: how many data sets.
+        penalty: the fit's `Penalties`.
+
+    Returns:
+        The estimates (replicates, p) in the vector of all that is estimated (`parameters_of`), and
+        which of them are finite and converged.
+    """
+    draw_key, key = jax.random.split(key)
+    drawn = data_sets(density, events, draw_key, replicates)
+    replicated = ({name: value[b] for name, value in drawn.items()} for b in range(replicates))
+    return refitted(objective, density, replicated, key, penalty)
+
+
+def resampled(
+    objective, density, events: dict, key: jax.Array, replicates: int = REPLICATES, penalty: Any = None,
+    cluster: Any = None,
+):  # fmt: skip
+    """Fit rows that are redrawn with replacement, or whole clusters of rows.
+
+    Args:
+        cluster: the cluster of every row (n,); None: the rows are drawn one by one. Clusters of
+            unequal sizes give data sets of many sizes, each of which compiles.
+        objective, density, events, key, replicates, penalty: as in `parametric`.
+
+    Returns:
+        As `parametric`.
+    """
+    draw_key, key = jax.random.split(key)
+    random = np.random.default_rng(np.asarray(jax.random.bits(draw_key, (4,))))
+    rows = len(next(iter(events.values())))
+    _, numbers = np.unique(
+        np.arange(rows) if cluster is None else np.asarray(cluster), return_inverse=True
+    )
+    members = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
+
+    def redrawn():
+        chosen = np.concatenate(
+            [members[i] for i in random.integers(len(members), size=len(members))]
+        )
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[chosen], events)
+
+    return refitted(objective, density, (redrawn() for _ in range(replicates)), key, penalty)
+
+
+def refitted(objective, density, replicated, key, penalty) -> tuple[np.ndarray, np.ndarray]:
+    fits = [
+        _refit(objective, density, data, jax.random.fold_in(key, b), penalty)
+        for b, data in enumerate(replicated)
+    ]
+    size = max((vector.size for vector, _ in fits), default=0)
+    kept = np.array([good for _, good in fits])
+    return np.stack([vector if good else np.full(size, np.nan) for vector, good in fits]), kept
+
+
+def _refit(objective, density, events, key, penalty) -> tuple[np.ndarray, bool]:
+    """The estimate from one data set, starting at the density, and whether it is one.
+
+    The program is that of the fit itself, compiled already where the sizes are the same.
+    """
+    try:
+        extra = objective.prepare(density, events, key)._replace(penalty=penalty)
+        found = settled(objective, density, extra, events)
+    except (
+        ValueError
+    ):  # what the objective refuses in a fit: data without spread, sums without an end
+        return np.zeros(0), False
+    good = found.settled and np.isfinite(found.loss)
+    if good and few(found.density, found.extra):
+        good = not runaways(objective, found.density, found.extra, events).any()
+    return np.asarray(found.vector), bool(good)
+
+
+def parametric_covariance(objective, density, extra, events, key) -> tuple[Covariance, Finding]:
+    """The covariance of one observed lattice or graph, whose rows have no spread, and a finding
+    that says so.
+
+    The inverse curvature stands beside it, too small as it is.
+    """
+    estimates, kept = parametric(objective, density, events, key, penalty=extra.penalty)
+    if kept.mean() < _FEWEST:
+        raise NoCovariance(
+            f"{len(kept) - kept.sum()} of {len(kept)} data sets drawn from the fit have no "
+            "finite estimate, so there "
+            "are no standard errors",
+            "fix or penalise the parameters that a data set of this size does not determine",
+        )
+    total = np.atleast_2d(np.cov(estimates[kept].T))
+    vector, rows = parameters_of(density, extra)[0], len(next(iter(events.values())))
+    curvature = np.asarray(scores_and_curvature(objective, density, extra, events, vector)[1])
+    what = f"the data are one row, so the covariance is that of {kept.sum()} of {len(kept)} data sets drawn from the fit"
+    what += "" if kept.all() else ", the others having no finite estimate"
+    told = Finding(
+        what,
+        "read it as a parametric bootstrap: it holds if the model is true",
+        NOTE if kept.mean() >= _MOSTLY else WARNING,
+        code=FindingCode.NO_FINITE_ESTIMATE,
+    )
+    return Covariance(total, np.zeros_like(total), pseudo_inverse(curvature) / rows), told

@@ -1,0 +1,59 @@
+"""Information criteria of fits without a likelihood: the loss, and what it is too small by on the
+fit's own data.
+
+At the minimum θ̂ of the mean loss over n rows, E[loss at θ̂ on new rows] − E[mean loss] = tr(J H⁻¹)
+/ n + o(1/n), with J the covariance of the rows' scores and H the curvature, as in the sandwich. For
+a likelihood this is Takeuchi's.
+
+References: Matsuda, Uehara and Hyvärinen (2021), JMLR 22(158), arXiv:1905.05976; Takeuchi (1976).
+"""
+
+import jax
+import numpy as np
+
+from unnorm.fitting.inference.sandwich import scores_and_curvature
+from unnorm.fitting.solvers.newton import few, mean_loss, parameters_of
+from unnorm.numerics.diagonal_scaling import solve
+
+CRITERIA = {
+    "score_matching": "smic (lower is better)",
+    "nce": "ncic (lower is better)",
+}  # by objective
+
+
+def information_criterion(fit) -> float:
+    """n · mean loss + tr(J H⁻¹): NaN for a fit without its data, with weights, clusters, penalties
+    or many parameters.
+
+    Noise points count as data of their own, and a noise that was fitted to the data is taken as
+    given.
+    """
+    if fit._origin is None or not fit.converged:
+        return np.nan
+    problem, density, extra = fit._origin
+    asked = (problem.weights, problem.clusters, problem.penalty, problem.batches)
+    if any(one is not None for one in asked):
+        return np.nan
+    with jax.enable_x64(problem.is_double):
+        if not few(density, extra):
+            return np.nan
+        events, vector = problem.events, parameters_of(density, extra)[0]
+        psi, curvature = scores_and_curvature(problem.objective, density, extra, events, vector)
+        loss = float(mean_loss(problem.objective, density, extra, events, vector))
+    meat = np.atleast_2d(np.cov(np.asarray(psi).T, ddof=0))
+    return float(problem.rows * loss + np.trace(solve(np.asarray(curvature), meat)))
+
+
+def same_scale(one, other) -> bool:
+    """Whether the criteria of two fits by one objective can be compared: the same rows, and the
+    same options.
+    """
+    (these, _, _), (those, _, _) = one._origin, other._origin
+    return _equal(these.events, those.events) and _equal(these.objective, those.objective)
+
+
+def _equal(one, other) -> bool:
+    (these, shape), (those, other_shape) = jax.tree.flatten(one), jax.tree.flatten(other)
+    return shape == other_shape and all(
+        np.array_equal(a, b) for a, b in zip(these, those, strict=True)
+    )

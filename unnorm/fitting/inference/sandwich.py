@@ -1,0 +1,327 @@
+"""Standard errors: every objective's covariance comes from here, in the coordinates of the free
+parameters.
+
+mean_i ψ(x_i; θ) = 0 gives V = H⁻¹ J H⁻ᵀ / n with H = mean ∂ψ/∂θ', J = Cov(ψ) (Godambe 1960; White
+1982, doi:10.2307/1912526).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import t as student
+
+from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
+from unnorm.fitting.solvers.newton import hessian, losses, mean_loss, parameters_of, slope_at
+from unnorm.numerics import diagonal_scaling
+
+RESOLVED = (
+    1e-12  # singular values of the scaled scores, of the largest, that are told from rounding
+)
+# smallest eigenvalue of the scaled H below which it has lost digits that the scores still have
+_ILL_CONDITIONED = 1e-6
+_OFF_MINIMUM = 0.1  # standard errors of the mean score by which it may be off zero at a minimum
+_LEAST_SQUARE = 1e-280  # of a score: below, sums of squares lose digits to underflow
+_SINGULAR = 1e-11  # smallest eigenvalue of the scaled H below which a direction is not identified
+
+
+class Covariance(NamedTuple):
+    """The robust covariance of the free parameters and learned extras; what another seed would
+    change of it; and H⁻¹/n.
+
+    The last is a covariance only for a likelihood of a true model.
+    """
+
+    total: np.ndarray
+    simulation: np.ndarray
+    inverse_curvature: np.ndarray
+
+
+class NoCovariance(ValueError):
+    """Why there is no covariance, as a sentence, and what to do about it."""
+
+    def __init__(
+        self,
+        what: str,
+        advice: str = "fix or penalise what the data do not identify, or use the bootstrap",
+        severity: str = WARNING,
+        code: FindingCode = FindingCode.NO_STANDARD_ERRORS,
+    ):
+        super().__init__(what)
+        self.finding = Finding(what, advice, severity, code)
+
+
+def row_scores(objective, density, extra, events, vector) -> jax.Array:
+    """ψ of every row, (n, p), some rows at a time to bound memory."""
+    if hasattr(objective, "row_scores"):  # of several data sets
+        return objective.row_scores(density, extra, events, vector)
+    if getattr(objective, "in_pairs", False):
+        return jax.jacfwd(lambda v: losses(objective, density, extra, events, v))(vector)
+
+    def loss_of(vector, row, event):
+        return losses(objective, density, extra._replace(rows=row), event, vector)[0]
+
+    def one(given):
+        row, event = jax.tree.map(lambda leaf: leaf[None], given)
+        return jax.grad(loss_of)(vector, row, event)
+
+    together = objective.rows_at_once(density, extra) if hasattr(objective, "rows_at_once") else 512
+    return jax.lax.map(one, (extra.rows, events), batch_size=together)
+
+
+@jax.jit
+def scores_and_curvature(objective, density, extra, events, vector):
+    """ψ of every row, (n, p), and H."""
+    psi = row_scores(objective, density, extra, events, vector)
+    psi = psi if extra.weights is None else extra.weights[:, None] * psi
+    return psi, hessian(lambda v: mean_loss(objective, density, extra, events, v), vector)
+
+
+def sandwich(
+    objective, density, extra, events, clusters: np.ndarray | None = None, at_minimum: bool = True,
+    correct: Callable | None = None,
+) -> Covariance:  # fmt: skip
+    """The robust covariance of a per-example objective at its minimum, everything that was
+    estimated counted.
+
+    `at_minimum`: the optimiser says so, which the rows' scores must confirm. `correct` gives the
+    covariance of few rows or clusters in the place of the sandwich's, from the scores and H in the
+    coordinates of a basis, or None.
+
+    Rows of one cluster (numbered from 0) may depend on each other: their scores are summed before
+    they are squared.
+    """
+    vector = parameters_of(density, extra)[0]
+    psi, curvature = scores_and_curvature(objective, density, extra, events, vector)
+    if at_minimum and len(psi) > 1:
+        _refuse_slope(np.asarray(psi), np.asarray(slope_at(density, extra)))
+    correction = objective.score_correction(density, extra, events)
+    curvature, basis = _well_conditioned(
+        objective, density, extra, events, np.asarray(psi), np.asarray(curvature)
+    )
+    psi = np.asarray(psi if correction is None else psi + correction) @ basis
+    drawn, shared = (
+        None if part is None else basis.T @ np.asarray(part) @ basis
+        for part in (
+            objective.noise_variance(density, extra, events),
+            objective.shared_noise(density, extra, events),
+        )
+    )
+    if (
+        objective.information_identity and len(psi) == 1
+    ):  # a graph: only the model tells the spread of its score
+        found = bread_and_meat(curvature, curvature, 1)
+    else:
+        found = sandwich_of(psi, curvature, drawn, clusters)
+        better = correct and correct(psi, curvature, basis)
+        found = found if better is None else found._replace(total=better)
+    if shared is not None:
+        noise = bread_and_meat(curvature, shared, 1).total
+        found = found._replace(total=found.total + noise, simulation=found.simulation + noise)
+    return Covariance(*(basis @ part @ basis.T for part in found))
+
+
+def _well_conditioned(
+    objective, density, extra, events, psi, curvature
+) -> tuple[np.ndarray, np.ndarray]:
+    """W'HW and W: the identity, or where H is ill-conditioned a basis in which the rows' scores are
+    uncorrelated.
+    """
+    basis, told = None, len(psi) > 1 and np.isfinite(curvature).all() and np.isfinite(psi).all()
+    if told and diagonal_scaling.smallest_singular_value(curvature) < _ILL_CONDITIONED:
+        basis = diagonal_scaling.whitening(psi, RESOLVED)
+    if basis is None:
+        return curvature, np.eye(psi.shape[1])
+    return np.asarray(
+        _curvature_in(objective, density, extra, events, jnp.asarray(basis, psi.dtype))
+    ), basis
+
+
+@jax.jit
+def _curvature_in(objective, density, extra, events, basis: jax.Array) -> jax.Array:
+    """W'HW, by derivatives along the columns of W."""
+    vector = parameters_of(density, extra)[0]
+    return hessian(
+        lambda y: mean_loss(objective, density, extra, events, vector + basis @ y),
+        jnp.zeros_like(vector),
+    )
+
+
+def _refuse_slope(psi: np.ndarray, added: np.ndarray) -> None:
+    """Refuse an estimate at which the mean score, the penalty's slope `added`, is not zero beside
+    its own error.
+
+    Rounding, overflow and underflow may stop an optimiser at any place; the scores tell in their
+    own units.
+    """
+    size = np.abs(psi).max(0)
+    unit = np.where(size > 0, size, 1.0)
+    with np.errstate(all="ignore"):
+        mean, spread = (psi / unit).mean(0) + added / unit, (psi / unit).std(0)
+        off = np.sqrt(len(psi)) * np.abs(mean) / np.where(spread > 0, spread, 1.0)
+        squares = size**2
+    if not np.all(np.isfinite(squares)) or np.any((size > 0) & (squares < _LEAST_SQUARE)):
+        raise NoCovariance(
+            f"the scores of the rows reach {size.max():.1e} and {size.min():.1e}, whose squares "
+            "leave the range of "
+            "floating-point numbers, so that neither the estimate nor its errors can be trusted",
+            "rescale the data and covariates to numbers around 1",
+            ERROR,
+            FindingCode.OVERFLOW,
+        )
+    if not np.all(off <= _OFF_MINIMUM):
+        raise NoCovariance(
+            f"the mean score at the estimate is {np.nanmax(off):.1e} of its standard errors away "
+            "from zero: rounding "
+            "or overflow stopped the optimiser short of a minimum",
+            "centre and rescale the data and covariates to numbers around 1, or pass another start",
+            ERROR,
+            FindingCode.NOT_CONVERGED,
+        )
+
+
+def sandwich_of(
+    psi: np.ndarray,
+    curvature: np.ndarray,
+    drawn: np.ndarray | None = None,
+    clusters: np.ndarray | None = None,
+) -> Covariance:
+    """V from the rows' scores (n, p) and H."""
+    if len(psi) < 2:
+        raise NoCovariance(
+            "one row of data has no spread to estimate a covariance from, so there are no "
+            "standard errors",
+            "pass more rows",
+        )
+    centred = psi - psi.mean(0)
+    if clusters is None:
+        return bread_and_meat(curvature, centred.T @ centred / len(psi), len(psi), drawn)
+    count = clusters.max() + 1
+    if count < 2:
+        raise NoCovariance(
+            "one cluster has no spread to estimate a covariance from",
+            "pass clusters of several labels",
+        )
+    sums = np.zeros((count, psi.shape[1]))
+    np.add.at(sums, clusters, centred)
+    meat = sums.T @ sums / len(psi) * count / (count - 1)  # few clusters: the customary correction
+    return bread_and_meat(curvature, meat, len(psi), drawn)
+
+
+def bread_and_meat(
+    curvature: np.ndarray, meat: np.ndarray, n: int, drawn: np.ndarray | None = None
+) -> Covariance:
+    """H⁻¹ J H⁻ᵀ / n by solving; a singular H is refused, never hidden by a pseudo-inverse."""
+    if not (np.isfinite(curvature).all() and np.isfinite(meat).all()):
+        raise NoCovariance(
+            "the scores or their derivatives are not finite at the estimate, so there are no "
+            "standard errors",
+            "correct the density there, rescale the data, or keep its parameters off that place",
+            ERROR,
+            FindingCode.OVERFLOW,
+        )
+    smallest = diagonal_scaling.smallest_singular_value(curvature)
+    if not smallest > _SINGULAR:
+        raise NoCovariance(
+            "the information matrix is singular (smallest scaled singular value "
+            f"{smallest:.1e}): some parameters are "
+            "not identified by these data, so there are no standard errors",
+            code=FindingCode.NOT_IDENTIFIED,
+        )
+    half = diagonal_scaling.solve(curvature, _root(meat))
+    total, inverse = half @ half.T / n, diagonal_scaling.inverse(curvature) / n
+    if drawn is None:
+        return Covariance(total, np.zeros_like(total), inverse)
+    half = diagonal_scaling.solve(curvature, _root(drawn))
+    return Covariance(total, half @ half.T / n, inverse)
+
+
+def _root(matrix: np.ndarray) -> np.ndarray:
+    """R with R R' = M."""
+    root = diagonal_scaling.covariance_root(matrix)
+    if root is None:
+        raise NoCovariance(
+            "the estimated covariance of the scores is not positive semi-definite: its Monte "
+            "Carlo noise is too large, "
+            "so there are no standard errors",
+            "pass more rows, raise k, or use the bootstrap",
+        )
+    return root
+
+
+def opened(value, bounds: tuple[float, float]):
+    """A number on the scale that has no bounds: its log, its logit, or itself; NumPy or JAX in, the
+    same out.
+    """
+    (low, high), log = bounds, jnp.log if isinstance(value, jax.Array) else np.log
+    if np.isfinite(low) and np.isfinite(high):
+        return log((value - low) / (high - value))
+    return log(value - low) if np.isfinite(low) else value
+
+
+def closed(value: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+    """The number that `opened` takes to this one."""
+    low, high = bounds
+    if np.isfinite(low) and np.isfinite(high):
+        return low + (high - low) / (1 + np.exp(-value))
+    return low + np.exp(value) if np.isfinite(low) else value
+
+
+def opened_error(estimate: float, error: float, bounds: tuple[float, float]) -> float:
+    """A standard error on the scale that has no bounds."""
+    sides = [1 / np.abs(estimate - bound) for bound in bounds if np.isfinite(bound)]
+    return error * (sum(sides) if sides else 1.0)
+
+
+def interval(
+    estimate: float,
+    error: float,
+    bounds: tuple[float, float],
+    level: float = 0.95,
+    degrees: float = np.inf,
+) -> tuple[float, float]:
+    """An interval on the scale that has no bounds (log, logit), transformed back so that it
+    respects them.
+
+    It is Student's with these degrees of freedom, and the normal one where they are infinite.
+    """
+    with np.errstate(all="ignore"):  # an estimate on its bound has no interval: NaN
+        estimate = np.float64(estimate)
+        away = (
+            student.ppf(0.5 + level / 2, degrees)
+            * opened_error(estimate, error, bounds)
+            * np.array([-1.0, 1.0])
+        )
+        return tuple(closed(opened(estimate, bounds) + away, bounds))
+
+
+def listed_entries(density, vector_of: Any, vector: jax.Array) -> jax.Array:
+    """The entries of all parameters that a table lists, as a function of the vector."""
+    values = density.at(vector_of(vector)).parameters
+    parts = []
+    for name, support in density.supports.items():
+        shape = (
+            np.shape(values[name])
+            if not isinstance(values[name], dict) and hasattr(values[name], "shape")
+            else ()
+        )
+        places = support.entries(shape)
+        parts.append(
+            values[name][tuple(np.transpose(places))].reshape(-1) if places else jnp.zeros(0)
+        )
+    return jnp.concatenate(parts) if parts else jnp.zeros(0)
+
+
+def entries(
+    density, vector_of: Any, vector: jax.Array
+) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
+    """The listed entries of all parameters, and their Jacobian in the vector when asked: the delta
+    method's half.
+    """
+
+    def listed(vector):
+        return listed_entries(density, vector_of, vector)
+
+    return np.asarray(listed(vector)), lambda: np.asarray(jax.jacfwd(listed)(vector))

@@ -1,0 +1,1 @@
+"""Objectives of conditionals and of neighbouring states."""

@@ -1,0 +1,40 @@
+"""Ratio matching: score matching's counterpart for variables of two states."""
+
+from unnorm.core.method import method
+from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.existence.margins import of_conditionals
+from unnorm.fitting.objectives.score_matching.forms.ratio_matching import squared_error
+from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable
+
+
+@method
+class RatioMatching(PerExample):
+    """Minimise mean_i Σ_j (1 − p(x_ij | x_i,−j))², for variables whose entries have two states: no
+    Z is needed.
+
+    Example:
+        >>> import numpy as np
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, field: field * x.sum(), {"x": un.Binary["d"]}, {"field": (un.Real, 0.0)})
+        >>> data = np.array([[1, 0], [1, 1], [1, 1], [0, 1]])
+        >>> fit = un.fit(p, data, un.objectives.RatioMatching(), progress=False)
+        >>> round(float(fit.density.parameters["field"]), 4)  # the logit of 6/8
+        1.0986
+
+    References:
+        Hyvärinen (2007), doi:10.1016/j.csda.2006.09.003.
+    """
+
+    target = "the minimum of ratio matching's distance (the maximum likelihood estimate only if the model is true)"
+
+    def refuse(self, density):
+        return not_enumerable("RatioMatching", density, two_states=True)
+
+    def prepare(self, density, events, key):
+        return Extra()
+
+    def loss_i(self, density, extra, event, key):
+        return sum(squared_error(odds) for odds in log_odds(density, event, groups_of(density)))
+
+    def margins(self, density, extra, events):
+        return of_conditionals(density, events)

@@ -1,0 +1,1 @@
+"""Contrastive divergence and its standard errors."""

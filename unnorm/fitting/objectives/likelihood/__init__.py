@@ -1,0 +1,1 @@
+"""Maximum likelihood, exact and by Monte Carlo."""

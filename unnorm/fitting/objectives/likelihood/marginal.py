@@ -1,0 +1,153 @@
+"""Rows with a Z of their own (covariates), and rows in which variables are latent: log p(x_i | c_i)
+as sums over plans.
+
+log p(x_i | c_i) = log Σ_h p̃(x_i, h; c_i) − log Z(c_i). Both are log Z of a density with
+covariates: the first is that of the density of h, which has x and c for its covariates.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.declaration.density import Density
+from unnorm.integration.conditional import (
+    MOST,
+    count_of,
+    location_of_rows,
+    log_z_of_rows,
+    plan_for_rows,
+)
+from unnorm.integration.nodes import Plan, count_states, log_integral
+from unnorm.integration.plan import has_plan, plan_for
+from unnorm.sampling.short_runs import unconstrained
+
+MOST_LATENT = 2**16  # joint states of the latent variables that are summed over
+_WORTH = 0.5  # share of distinct rows up to which they are gone through in place of all rows
+
+
+def latent_in(density: Density, events: dict) -> list[str]:
+    """The variables that the data do not bring."""
+    return [name for name in density.variables if name not in events]
+
+
+def of_latent(density: Density, events: dict) -> Density:
+    """The density of the latent variables given the others, as covariates."""
+    return density._observing(tuple(name for name in density.variables if name in events))
+
+
+def is_declared(density: Density) -> bool:
+    """Whether the density declares a closed form of its log Z."""
+    return density._structure.log_z is not None
+
+
+def cannot_marginalise(density: Density, events: dict) -> str | None:
+    """Why the latent variables cannot be summed or integrated over, as a sentence, or None."""
+    latent = of_latent(density, events)
+    states = count_states(latent)
+    if has_plan(latent) and (states is None or states <= MOST_LATENT):
+        return None
+    return (
+        f"MaximumLikelihood sums over the latent {', '.join(latent.variables)}, which have "
+        "neither at most "
+        f"{MOST_LATENT:,} states nor at most three continuous dimensions; expected so few; use "
+        "un.objectives.ContrastiveDivergence"
+    )
+
+
+def too_many_rows(density: Density, events: dict) -> bool:
+    """Whether the log Z of every row's covariates takes too many sums to be had without being asked
+    for.
+    """
+    states = count_states(density)
+    return bool(density.covariates) and states is not None and states * count_of(events) > MOST
+
+
+# -- where the nodes lie ---------------------------------------------------------------
+def location(density: Density, events: dict) -> tuple[dict | None, dict | None]:
+    """Where the data lie in the unconstrained coordinates of integration: the fitted density will
+    be there too.
+
+    Latent variables lie where the present parameters and the data put them.
+    """
+    if all(support.states is not None for support in density.variables.values()):
+        return None, None
+    charted, latent = density.charted(), latent_in(density, events)
+    free = unconstrained(charted, events)
+    centre = {name: jnp.mean(value, 0) for name, value in free.items()}
+    scale = {name: _spread(value) for name, value in free.items()}
+    if any(not density.variables[name].discrete for name in latent):
+        found = location_of_rows(of_latent(density, events), events)
+        centre, scale = centre | found[0], scale | found[1]
+    return centre, scale
+
+
+def _spread(values: jax.Array) -> jax.Array:
+    """The standard deviation of every column, without absolute floor; of one that is constant its
+    size, or 1.
+    """
+    spread, size = jnp.std(values, 0), jnp.max(jnp.abs(values), 0)
+    resolved = spread > 1e-13 * size
+    return jnp.where(resolved, spread, jnp.where(size > 0, size, 1.0))
+
+
+def plan_of_z(density: Density, events: dict, where: tuple | None = None) -> Plan | None:
+    """The nodes of log Z, for every row's covariates where there are some; None where log Z is
+    declared.
+    """
+    if is_declared(density):
+        return None
+    where = location(density, events) if where is None else where
+    if not density.covariates:
+        return plan_for(density, *where)
+    return plan_for_rows(density, covariates_of(density, events), *where)
+
+
+def plan_of_latent(density: Density, events: dict) -> Plan | None:
+    """The nodes of log Σ_h; None where nothing is latent."""
+    return plan_for_rows(of_latent(density, events), events) if latent_in(density, events) else None
+
+
+def covariates_of(density: Density, events: dict) -> dict[str, Any]:
+    return {name: events[name] for name in density.covariates}
+
+
+def distinct(rows: dict) -> tuple[dict, np.ndarray] | None:
+    """The distinct rows and each row's number among them; None where they are not much fewer."""
+    flat = np.concatenate([np.asarray(value).reshape(len(value), -1) for value in rows.values()], 1)
+    _, first, number = np.unique(flat, axis=0, return_index=True, return_inverse=True)
+    if len(first) > _WORTH * len(flat):
+        return None
+    return {name: jnp.asarray(value)[first] for name, value in rows.items()}, number.reshape(-1)
+
+
+# -- the two sums ----------------------------------------------------------------------
+@jax.jit
+def log_z_on(density: Density, plan: Plan | None) -> jax.Array:
+    """log Z on a plan's nodes; where there is no plan, by the closed form that the density
+    declares.
+    """
+    return (
+        density._log_z() if plan is None else log_integral(density, plan.events, plan.log_weights)
+    )
+
+
+def log_z_at(density: Density, plan: Plan | None, events: dict) -> jax.Array:
+    """log Z: a number, or with covariates one for each row."""
+    if not density.covariates:
+        return log_z_on(density, plan)
+    return log_z_of_rows(density, plan, covariates_of(density, events))
+
+
+def log_evidence(density: Density, events: dict, plan: Plan | None) -> jax.Array:
+    """log Σ_h p̃(x_i, h) of every row (n,); log p̃(x_i) where nothing is latent."""
+    if plan is None:
+        return jax.vmap(density.log_density)(events)
+    return log_z_of_rows(of_latent(density, events), plan, events)
+
+
+__all__ = [
+    "cannot_marginalise", "count_of", "covariates_of", "distinct", "is_declared", "latent_in", "location",
+    "log_evidence", "log_z_at", "log_z_on", "of_latent", "plan_of_latent", "plan_of_z",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Objectives that contrast data with noise."""

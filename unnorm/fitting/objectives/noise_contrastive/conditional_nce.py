@@ -1,0 +1,203 @@
+"""Conditional noise contrastive estimation: noise that is made from the data by small symmetric
+moves.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from unnorm.core.findings import WARNING, Finding, FindingCode
+from unnorm.core.method import method, option, static
+from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.objectives.auxiliary_noise import (
+    at_draws,
+    drawn_variance,
+    not_positive,
+    not_whole,
+)
+
+_LEAST_DOUBT, _MOST_DOUBT = (
+    0.1,
+    0.95,
+)  # of 4h(1−h): outside of it the errors are twice what a better scale gives
+
+
+@method
+class ConditionalNCE(PerExample):
+    """Tell a datum from a point moved off it by a symmetric kernel, so that only the ratio p̃(x) /
+    p̃(y) is needed.
+
+    Minimise mean_i (2/ν) Σ_k softplus(−G_ik), G_ik = log p̃(x_i) − log p̃(y_ik), y_ik drawn from
+    x_i once: no noise density is chosen, no Z is needed or learned, and covariates are served.
+    Entries on a scale move by scale · sd · ε, ε standard normal, in the support's own measure
+    (angles wrap, directions move along geodesics, counts by whole steps); outside the support p̃ =
+    0. Of all entries with finitely many states one, drawn uniformly, takes another state.
+
+    Args:
+        noise_ratio: ν, moved points per data point.
+        scale: standard deviation of the moves, in standard deviations of the columns; None: 2 / √d
+            for d entries on a scale, where the variance is lowest for normal data, whatever d.
+            Trivially separable or indistinguishable points are a finding.
+
+    Example:
+        >>> import numpy as np
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, rate: -0.5 * rate * x**2, {"x": un.Real}, {"rate": (un.Positive, 1.0)})
+        >>> data = np.random.default_rng(0).normal(size=2000)
+        >>> fit = un.fit(p, data, un.objectives.ConditionalNCE(), seed=0, progress=False)
+        >>> abs(float(fit.density.parameters["rate"]) - 1.0) < 0.1
+        True
+
+    References:
+        Ceylan and Gutmann (2018), arXiv:1806.03664.
+    """
+
+    noise_ratio: int = static(10, at_least=1)
+    scale: Any = option(None, above=0)
+    target = "a fixed point of its own (the maximum likelihood estimate only if the model is true)"
+
+    def refuse(self, density):
+        if self.scale is not None and not _on_a_scale(density):
+            return (
+                f"scale is {self.scale!r}, and the entries of {', '.join(density.variables)} "
+                "have finitely many "
+                "states, one of which changes; expected None; leave scale out"
+            )
+        wrong_scale = None if self.scale is None else not_positive("scale", self.scale)
+        return wrong_scale or not_whole("noise_ratio", self.noise_ratio)
+
+    # -- the moves ---------------------------------------------------------------------------------
+    def prepare(self, density, events, key):
+        return Extra(
+            rows=self.redrawn(density, Extra(), events, key),
+            shared={"steps": self._steps(density, events)},
+        )
+
+    def redrawn(self, density, extra, events, key):
+        """Standard displacements, and which entry takes which other state; neither depends on the
+        data.
+        """
+        shapes, size = density.shapes(), (len(next(iter(events.values()))), int(self.noise_ratio))
+        moving, flipping = _on_a_scale(density), _with_states(density)
+        move_key, place_key, shift_key = jax.random.split(key, 3)
+        dtype = jnp.result_type(*(events[name] for name in density.variables))
+        rows: dict[str, Any] = {"moves": {}, "shifts": {}}
+        for k, name in zip(jax.random.split(move_key, len(shapes)), moving, strict=False):
+            rows["moves"][name] = jax.random.normal(k, size + shapes[name], dtype)
+        for k, (name, support) in zip(
+            jax.random.split(shift_key, len(shapes)), flipping.items(), strict=False
+        ):
+            rows["shifts"][name] = jax.random.randint(k, size, 1, len(support.states))
+        if flipping:
+            rows["place"] = jax.random.randint(
+                place_key, size, 0, sum(_free_sizes(density).values())
+            )
+        return rows
+
+    def _steps(self, density, events: dict) -> dict[str, jax.Array]:
+        """The standard deviation of every entry's move."""
+        moving = _on_a_scale(density)
+        spread = {name: jnp.std(jnp.asarray(events[name]), 0) for name in moving}
+        for name, values in spread.items():
+            if not bool(jnp.all(values > 0)):
+                raise ValueError(
+                    f"{name} has a column that never changes in the data; expected some spread "
+                    "to take steps in; drop "
+                    "it, or pass more rows."
+                )
+            if not density.variables[
+                name
+            ].bijective:  # a geodesic is as likely as its reverse if directions are alike
+                spread[name] = jnp.broadcast_to(
+                    jnp.sqrt(jnp.mean(values**2, -1, keepdims=True)), values.shape
+                )
+        count = sum(values.size for values in spread.values())
+        scale = 2 / math.sqrt(max(count, 1)) if self.scale is None else self.scale
+        return {name: scale * values for name, values in spread.items()}
+
+    def _moved(self, density, extra: Extra, event: dict, draws: dict) -> dict:
+        """The point that these draws make of an event."""
+        moved = {
+            name: density.variables[name].jitter(event[name], extra.shared["steps"][name] * move)
+            for name, move in draws["moves"].items()
+        }
+        first = 0
+        for name, size in _free_sizes(density).items():
+            place, shift = draws["place"] - first, draws["shifts"][name]
+            moved[name] = _with_other_state(density.variables[name], event[name], place, shift)
+            first += size
+        return event | moved
+
+    def _log_odds(self, density, extra: Extra, events: dict) -> jax.Array:
+        """G at the moved points, (n, ν)."""
+
+        def there(event, draws):
+            return density.masked(self._moved(density, extra, event, draws))
+
+        return jax.vmap(density.log_density)(events)[:, None] - at_draws(there, events, extra.rows)
+
+    def losses(self, density, extra, events):
+        return 2 * jax.nn.softplus(-self._log_odds(density, extra, events)).mean(1)
+
+    def margins(self, density, extra, events):
+        return None if _on_a_scale(density) else self._log_odds(density, extra, events).ravel()
+
+    # -- errors and findings -----------------------------------------------------------------------
+    def noise_variance(self, density, extra, events):
+        return drawn_variance(self, density, extra, events, tuple(extra.rows))
+
+    def findings(self, density, extra, events):
+        doubt = float(_mean_doubt(self, density, extra, events))
+        if _LEAST_DOUBT <= doubt <= _MOST_DOUBT:
+            return []
+        separable = not doubt > _MOST_DOUBT
+        state = "trivially separable" if separable else "indistinguishable"
+        what = f"data and moved points are {state}: 4h(1 − h) is {doubt:.3g} on average, and 0.3 to 0.8 is good"
+        advice = f"give a {'smaller' if separable else 'larger'} scale"
+        if not _on_a_scale(density):
+            advice = (
+                "raise noise_ratio, or use un.objectives.PseudoLikelihood, which needs no draws"
+            )
+        return [Finding(what, advice, WARNING, code=FindingCode.UNSUITABLE_NOISE)]
+
+
+@jax.jit
+def _mean_doubt(objective: ConditionalNCE, density, extra: Extra, events: dict) -> jax.Array:
+    """4h(1 − h) on average, h the chance of taking the moved point for the datum: 1 where nothing
+    tells them apart.
+    """
+    h = jax.nn.sigmoid(-objective._log_odds(density, extra, events))
+    return jnp.mean(4 * h * (1 - h))
+
+
+def _on_a_scale(density) -> list[str]:
+    return [name for name, support in density.variables.items() if support.states is None]
+
+
+def _with_states(density) -> dict[str, Any]:
+    return {
+        name: support for name, support in density.variables.items() if support.states is not None
+    }
+
+
+def _free_sizes(density) -> dict[str, int]:
+    """The number of entries that may change, of every variable with finitely many states."""
+    shapes = density.shapes()
+    return {
+        name: math.prod(s.free_shape(shapes[name])) for name, s in _with_states(density).items()
+    }
+
+
+def _with_other_state(support, value: jax.Array, place: jax.Array, shift: jax.Array) -> jax.Array:
+    """The value with the state at one free entry moved on by `shift`, cyclically; unchanged if
+    there is no such.
+    """
+    free = support.unconstrain(value)
+    states, flat = jnp.asarray(support.states, free.dtype), free.reshape(-1)
+    own = jnp.argmin(jnp.abs(flat[:, None] - states), axis=1)
+    others = states[(own + shift) % len(states)]
+    return support.constrain(
+        jnp.where(jnp.arange(flat.size) == place, others, flat).reshape(free.shape)
+    )

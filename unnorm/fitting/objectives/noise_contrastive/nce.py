@@ -1,0 +1,124 @@
+"""Noise contrastive estimation: log Z is learned as a parameter."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.core.method import method, static
+from unnorm.fitting.base import Extra
+from unnorm.fitting.objectives.noise_contrastive.contrast import Contrast
+from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
+    finite_log_z,
+    one_log_z,
+    refuse_uncovered,
+)
+from unnorm.integration.nodes import (
+    MAX_STATES,
+    count_states,
+    enumerate_states,
+    free_size,
+    log_densities,
+)
+
+
+@method
+class NCE(Contrast):
+    """Tell the data from noise by logistic regression, with log Z as one more parameter.
+
+    Minimise mean_i softplus(−G(x_i)) + Σ_k softplus(G(y_ik)), G = log p̃ − log Z − log p_n − log ν,
+    the log-sum-exp form of the cross-entropy, with ν noise points y_i1..y_iν for every x_i, drawn
+    once. With `exact` the sum over k is its expectation ν Σ_y p_n(y) softplus(G(y)) over all states
+    y, and no noise is drawn.
+
+    Args:
+        noise: a NumPyro distribution over one event (or ``{variable: distribution}``); None: chosen
+            by the support and fitted to the data, which the standard errors account for.
+        noise_ratio: ν, noise points per data point.
+        exact: take the noise's expectation over all states, of discrete densities with at most 2^20
+            of them.
+
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], NCE(noise_ratio=1000), seed=0, progress=False)
+        >>> abs(float(fit.density.parameters["rate"]) - 0.5) < 0.05
+        True
+
+    References:
+        Gutmann and Hyvärinen (2012), JMLR 13, 307-361.
+    """
+
+    exact: bool = static(False)
+    target = "the maximum likelihood estimate as the noise ratio grows, and a fixed point of its own before"
+
+    def refuse(self, density):
+        if not isinstance(self.exact, bool):
+            return f"exact is {self.exact!r}; expected True or False; pass one of the two"
+        refusal = super().refuse(density) or one_log_z("NCE", density)
+        return refusal or (_not_listed(density) if self.exact else None)
+
+    def prepare(self, density, events, key):
+        return (
+            self._weigh_states(density, events)
+            if self.exact
+            else super().prepare(density, events, key)
+        )
+
+    def redrawn(self, density, extra, events, key):
+        if not self.exact:
+            return super().redrawn(density, extra, events, key)
+        statistics = extra.shared["statistics"]
+        return {
+            "on_data": jax.vmap(lambda event: self.log_noise(density, statistics, event))(events)
+        }
+
+    def _weigh_states(self, density, events: dict) -> Extra:
+        """All states to which the noise gives some probability, with ν times that as their
+        weights.
+        """
+        events = {name: jnp.asarray(value) for name, value in events.items()}
+        statistics, _ = self.fitted_noise(density, events)
+        states = enumerate_states(density)
+        log_noise = jax.vmap(lambda event: self.log_noise(density, statistics, event))
+        on_data, on_states = log_noise(events), log_noise(states)
+        reached = np.asarray(on_states) > -np.inf
+        states, on_states = jax.tree.map(lambda leaf: leaf[reached], (states, on_states))
+        refuse_uncovered(np.asarray(on_data), np.asarray(on_states))
+        weights = self.noise_ratio * jnp.exp(on_states)
+        shared = {
+            "statistics": statistics,
+            "states": states,
+            "on_states": on_states,
+            "weights": weights,
+        }
+        log_z = finite_log_z(density, jax.nn.logsumexp(log_densities(density, states)))
+        return Extra({"log_z": log_z}, {"on_data": on_data}, shared)
+
+    def log_ratios(self, density, extra, events):
+        """With `exact`, at every row and at all states, which are the noise of every row."""
+        if not self.exact:
+            return super().log_ratios(density, extra, events)
+        log_z, shared = extra.learned["log_z"], extra.shared
+        on_data = log_densities(density, events) - log_z - extra.rows["on_data"]
+        return on_data, log_densities(density, shared["states"]) - log_z - shared["on_states"]
+
+    def data_term(self, log_ratio):
+        return jax.nn.softplus(math.log(self.noise_ratio) - log_ratio)
+
+    def noise_term(self, log_ratio):
+        return jax.nn.softplus(log_ratio - math.log(self.noise_ratio))
+
+
+def _not_listed(density) -> str | None:
+    """Why the states cannot be gone through one by one, as a sentence, or None."""
+    count = count_states(density)
+    if free_size(density) or count is None or count > MAX_STATES:
+        found = f"{count:,} states" if count and not free_size(density) else "infinitely many"
+        return (
+            f"NCE(exact=True) sums over all states, and {density.name} has {found}; expected "
+            "discrete variables with "
+            "at most 2^20 joint states; leave exact out, so that noise is drawn"
+        )
+    return None

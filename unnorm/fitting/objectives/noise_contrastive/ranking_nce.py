@@ -1,0 +1,144 @@
+"""Ranking noise contrastive estimation: which of several points is the datum; no log Z is
+learned.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from unnorm.core.method import method
+from unnorm.fitting.base import Extra
+from unnorm.fitting.inference.sandwich import row_scores, scores_and_curvature
+from unnorm.fitting.objectives.auxiliary_noise import drawn_variance, with_neighbours_draws
+from unnorm.fitting.objectives.noise_contrastive.noise import (
+    WithNoise,
+    noise_log_ratios,
+    point_at,
+    total_of,
+)
+from unnorm.fitting.results.fit import FitLogZ
+from unnorm.fitting.solvers.newton import parameters_of
+from unnorm.numerics.diagonal_scaling import solve
+
+_DRAWN = ("noise", "on_noise")
+
+
+@method
+class RankingNCE(WithNoise):
+    """Tell which of a datum and its ν noise points is the datum: a softmax over s = log p̃ − log
+    p_n.
+
+    Minimise mean_i log(e^s(x_i) + Σ_k e^s(y_ik)) − s(x_i), in which any constant of log p̃ cancels:
+    Z is not needed, and may be every row's own, so that covariates are served (p_n is one noise for
+    all rows). The estimate is consistent at any ν. log Z, where there are no covariates, is by
+    importance sampling with the noise points.
+
+    Args:
+        noise: a NumPyro distribution over one event (or ``{variable: distribution}``); None: chosen
+            by the support and fitted to the data, which the standard errors account for.
+        noise_ratio: ν, noise points per data point.
+
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], un.objectives.RankingNCE(noise_ratio=1000), seed=0, progress=False)
+        >>> abs(float(fit.density.parameters["rate"]) - 0.5) < 0.05
+        True
+
+    References:
+        Ma and Collins (2018), arXiv:1809.01812.
+    """
+
+    target = "the maximum likelihood estimate as the noise ratio grows, and a fixed point of its own before"
+
+    def losses(self, density, extra, events):
+        on_data, on_noise = self.log_ratios(density, extra, events)
+        return jnp.logaddexp(on_data, jax.nn.logsumexp(on_noise, -1)) - on_data
+
+    def margins(self, density, extra, events):
+        if any(not support.discrete for support in density.variables.values()):
+            return None
+        on_data, on_noise = self.log_ratios(density, extra, events)
+        return (on_data[:, None] - on_noise).ravel()
+
+    def noise_slope(self, density, extra, events):
+        return _noise_slope(self, density, extra, events)
+
+    def noise_variance(self, density, extra, events):
+        return drawn_variance(self, density, extra, events, _DRAWN)
+
+    def information(self, density, extra, events):
+        return _information(self, density, extra, events)
+
+    def estimated_log_z(self, density, extra, events, covariance):
+        """By importance sampling; its errors by the rows' influence on it, through the weights and
+        the estimate.
+
+        log Ẑ − log Z = mean_i [mean_k w_ik − 1 − m'H⁻¹ψ_i], w the weights with mean 1, m = ∂ log Ẑ
+        / ∂θ.
+        """
+        if density.covariates:
+            return None
+        log_weights = noise_log_ratios(self, density, extra, events)
+        value = jax.nn.logsumexp(log_weights) - math.log(log_weights.size)
+        if covariance is None:
+            return FitLogZ(float(value), math.nan, math.nan)
+        total, drawn = _log_z_variances(
+            self, density, extra, events, jnp.exp(log_weights - value).mean(1)
+        )
+        return FitLogZ(float(value), math.sqrt(drawn), math.sqrt(max(total - drawn, 0.0)))
+
+
+def _log_z_variances(
+    objective: RankingNCE, density, extra: Extra, events: dict, weights
+) -> tuple[float, float]:
+    """The variance of log Ẑ, and the part of it that other noise points would change."""
+    vector, unravel = parameters_of(density, extra)
+    psi, curvature = scores_and_curvature(objective, density, extra, events, vector)
+    correction = objective.score_correction(density, extra, events)
+    other = row_scores(objective, density, with_neighbours_draws(extra, _DRAWN), events, vector)
+
+    def log_z(vector):
+        return jax.nn.logsumexp(
+            noise_log_ratios(objective, density.at(unravel(vector)[0]), extra, events)
+        )
+
+    pull = solve(curvature.T, jax.grad(log_z)(vector))
+    influence = weights - (psi if correction is None else psi + correction) @ pull
+    difference = weights - jnp.roll(weights, 1) - (psi - other) @ pull
+    n = len(weights)
+    return float(jnp.var(influence)) / n, float(jnp.mean(difference**2)) / (2 * n)
+
+
+@jax.jit
+def _noise_slope(objective: RankingNCE, density, extra: Extra, events: dict) -> jax.Array:
+    """d E[ψ] / dφ = Σ_k w_k² / (1 − w_k) (g_k − ḡ) s_k' − w_0 (g_0 − ḡ) s_0', ḡ = Σ w g, on average
+    over the rows.
+
+    The draws' own dependence on φ is E[(ψ − ψ without y_k) s_k'], for what does not depend on y_k
+    has no part in it.
+    """
+    at = point_at(objective, density, extra)
+
+    def one_row(given):
+        event, noise = given
+        points = jax.tree.map(
+            lambda datum, drawn: jnp.concatenate([datum[None], drawn]),
+            at(event), jax.vmap(lambda y: at(event | y))(noise),
+        )  # fmt: skip
+        w = jax.nn.softmax(points.log_ratio)
+        drawn = jnp.arange(len(w)) > 0
+        factor = jnp.where(drawn, w**2 / jnp.maximum(1 - w, jnp.finfo(w.dtype).tiny), -w)
+        return jnp.einsum(
+            "k,kp,kq->pq", factor, points.gradient - w @ points.gradient, points.noise_score
+        )
+
+    return total_of(one_row, (events, extra.rows["noise"])) / len(extra.rows["on_data"])
+
+
+@jax.jit
+def _information(objective: RankingNCE, density, extra: Extra, events: dict) -> jax.Array:
+    """1 − the mean weight of the datum among its noise."""
+    on_data, on_noise = objective.log_ratios(density, extra, events)
+    return jax.nn.sigmoid(jax.nn.logsumexp(on_noise, -1) - on_data).mean()

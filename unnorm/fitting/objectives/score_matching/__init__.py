@@ -1,0 +1,1 @@
+"""Score matching: exact, sliced, denoising and by finite differences."""

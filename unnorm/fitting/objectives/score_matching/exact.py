@@ -1,0 +1,162 @@
+"""Score matching, exact by automatic differentiation; the form is the support's."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from unnorm.core.messages import choose_from
+from unnorm.core.method import method, static
+from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.checks.boundary_weight import (
+    boundary_findings,
+    bounded,
+    can_have_powers,
+    least_power,
+    order_of,
+)
+from unnorm.fitting.checks.integration_by_parts import told_of_breaks
+from unnorm.fitting.existence.margins import of_conditionals
+from unnorm.fitting.objectives.auxiliary_noise import refuse_one_row
+from unnorm.fitting.objectives.score_matching.forms import FORMS
+from unnorm.fitting.solvers.least_squares import solved
+from unnorm.fitting.solvers.newton import Minimum
+from unnorm.numerics.hessian_trace import TRACES
+
+WEIGHTS: dict[str, Callable] = {
+    "min": lambda u: jnp.minimum(u, 1.0),
+    "linear": lambda u: u,
+    "square": lambda u: u**2,
+    "log1p": jnp.log1p,
+}
+STATES = ("ratio", "concrete")
+
+
+@method
+class ScoreMatching(PerExample):
+    """Minimise mean_i Σ_j h_j' ∂_j + h_j (∂_jj + ½ ∂_j²) of log p̃ at x_i: no Z is needed.
+
+    On Real h = 1 (Hyvärinen, 2005). On Positive and Interval, h_j = h(distance to the nearest bound
+    / s_j) vanishes at the bounds, with s_j the column's standard deviation, which the standard
+    errors take as given (generalized score matching). On Simplex it weighs the moves of mass
+    between parts, on Circle and Sphere the derivatives are the surface's. Count has the form of
+    ordinal data; Binary, Spin, Categorical and Graph have ratio matching, or the concrete form,
+    which has no minimum where neighbours of observed states are never observed. The losses of
+    several variables add up. A density whose score is linear in its parameters is found out, and
+    fitted by one linear solve.
+
+    Args:
+        h: "min" (min(u, 1)), "linear", "square", "log1p", or a function of the scaled distance u;
+            None: "min", or "square" where the data speak for a density that is infinite, or nearly
+            so, at a bound (a gamma density with a shape below 1), for then the boundary condition h
+            p ∂ log p̃ → 0 fails for "min". One that is named is not replaced, and a finding says
+            where it fails.
+        trace: how second derivatives are taken, exactly in every case: "auto", "jacobian" (the
+            gradient linearised), "forward_laplacian" (one forward pass for several directions),
+            "low_memory" (one direction after the other).
+        states: "ratio" or "concrete": what is matched where entries have finitely many states.
+
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], ScoreMatching(h="linear"), seed=0, progress=False)
+        >>> round(float(fit.density.parameters["rate"]), 4)  # h = x: Σ 1 / Σ x
+        0.5
+
+    References:
+        Hyvärinen (2005), JMLR 6, 695-709; Hyvärinen (2007), doi:10.1016/j.csda.2006.09.003; Yu,
+        Drton and Shojaie (2019), arXiv:1812.10551; Mardia, Kent and Laha (2016), arXiv:1604.08470
+        (directions); Scealy and Wood (2023), arXiv:2012.12461 (the simplex); Xu, Scealy, Wood and
+        Zou (2022), arXiv:2203.09864 (counts); Lyu (2009), arXiv:1205.2629 (categories); Meng, Choi,
+        Song and Ermon (2022), arXiv:2211.00802 (the concrete form).
+    """
+
+    h: Any = static(None)
+    trace: str = static("auto", choices=("auto", *TRACES))
+    states: str = static("ratio", choices=tuple(STATES))
+    in_units_of_data = True
+    second_derivatives = True
+    target = "the minimum of the Fisher divergence (the maximum likelihood estimate only if the model is true)"
+
+    def refuse(self, density):
+        if self.h is not None and not callable(self.h) and self.h not in WEIGHTS:
+            return (
+                f"h is {self.h!r}, which is no weight function; {choose_from(str(self.h), WEIGHTS)}"
+            )
+        if self.trace not in ("auto", *TRACES):
+            return f"trace is {self.trace!r}, which is not known; {choose_from(str(self.trace), ('auto', *TRACES))}"
+        if self.states not in STATES:
+            return f"states is {self.states!r}, which is not known; {choose_from(str(self.states), STATES)}"
+        for name, support in density.variables.items():
+            if support.score_matching is None:
+                return (
+                    f"ScoreMatching has no form for {name}, which is {support!r}; use "
+                    "un.objectives.NCE, "
+                    "ContrastiveDivergence or MaximumLikelihood"
+                )
+        return None
+
+    @property
+    def weight(self) -> Callable:
+        """h as a function."""
+        return self.h if callable(self.h) else WEIGHTS["min" if self.h is None else self.h]
+
+    def _form(self, support):
+        name = support.score_matching
+        return FORMS[self.states if name == "ratio" else name]
+
+    def prepare(self, density, events, key):
+        refuse_one_row(self, events)
+        scales = {
+            name: self._form(support).prepare(name, support, jnp.asarray(events[name]), self)
+            for name, support in density.variables.items()
+        }
+        extra = Extra(shared={"scales": scales})
+        if self.h is not None or not bounded(density) or not can_have_powers(density, events):
+            return extra
+        power = least_power(dataclasses.replace(self, h="square"), density, events, key)
+        squared = power is None or power.is_doubtful(order_of(WEIGHTS["min"]))
+        return extra._replace(shared=extra.shared | {"squared": jnp.asarray(squared)})
+
+    def _weighing(self, extra: Extra) -> "ScoreMatching":
+        """This objective with the h that was chosen."""
+        squared = extra.shared.get("squared")
+        if squared is None:
+            return self
+        return dataclasses.replace(self, h=lambda u: jnp.where(squared, u**2, jnp.minimum(u, 1.0)))
+
+    def terms(self, density, extra: Extra, event: dict) -> tuple[jax.Array, jax.Array]:
+        """The loss of one row as a pair (a, r): it is a + r'r/2."""
+        parts, options = [], self._weighing(extra)
+        for name, support in density.variables.items():
+            scales, form = extra.shared["scales"][name], self._form(support)
+            of_variable = partial(_with_value, density, event, name)
+            parts.append(form.terms(of_variable, event[name], support, scales, options))
+        return sum(affine for affine, _ in parts), jnp.concatenate(
+            [residual for _, residual in parts]
+        )
+
+    def loss_i(self, density, extra, event, key):
+        affine, residual = self.terms(density, extra, event)
+        return affine + 0.5 * residual @ residual
+
+    def margins(self, density, extra, events):
+        return of_conditionals(density, events)
+
+    def findings(self, density, extra, events):
+        return boundary_findings(self, density, extra, events) + told_of_breaks(
+            density, events, type(self).__name__
+        )
+
+    def solved(self, density, extra, events) -> Minimum | None:
+        # the slopes are asked for more often than the trace: by the gradient, none of them needs
+        # the others
+        return solved(dataclasses.replace(self, trace="jacobian"), density, extra, events)
+
+
+def _with_value(density, event: dict, name: str, value: jax.Array) -> jax.Array:
+    """log p̃ with one variable at a value, the others standing at the event."""
+    return density.log_density(event | {name: value})

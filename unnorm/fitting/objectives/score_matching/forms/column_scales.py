@@ -1,0 +1,19 @@
+"""What forms prepare: nothing, or the scale of every column."""
+
+import jax
+import jax.numpy as jnp
+
+
+def nothing(name: str, support, values: jax.Array, options) -> None:
+    return None
+
+
+def spread(name: str, support, values: jax.Array, options) -> jax.Array:
+    """The standard deviation of every column, in which the distance from a bound is measured."""
+    scales = jnp.std(values, 0)
+    if not bool(jnp.all(scales > 0)):
+        raise ValueError(
+            f"{name} has a column that never changes in the data; expected some spread; drop it, "
+            "or pass more rows."
+        )
+    return scales

@@ -1,0 +1,1 @@
+"""Penalties, priors and the lasso's path."""

@@ -1,0 +1,110 @@
+"""What is said of a penalised fit: which estimand it has, its standard errors, whether the lasso is
+at its minimum.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.core.findings import NOTE, Finding
+from unnorm.fitting.inference.sandwich import (
+    Covariance,
+    NoCovariance,
+    bread_and_meat,
+    scores_and_curvature,
+)
+from unnorm.fitting.penalties.terms import Penalties
+from unnorm.fitting.solvers.newton import lasso_strengths, mean_loss, parameters_of
+from unnorm.numerics.proximal import least_slopes
+
+
+def refuse_lasso(problem: Any, trains: bool) -> None:
+    """Training's steps leave no entry at zero, so that the lasso is refused there."""
+    if trains and problem.penalty is not None and problem.penalty.lasso:
+        name, method = next(iter(problem.penalty.lasso)), type(problem.objective).__name__
+        raise ValueError(
+            f"The penalty on {name} is L1 and {method} is trained by steps here, which leave no "
+            "entry at zero; "
+            "expected few parameters and no optimizer, steps, batch_size, held_out, callback or "
+            "store; leave those "
+            "out, or use un.L2."
+        )
+
+
+def described(fit: Any, penalties: Penalties | None) -> Any:
+    """The fit with its penalties in its target, and a prior in its objective's name too."""
+    if penalties is None or penalties.grid is not None:
+        return fit
+    fit.likelihood = False  # the inverse curvature is no longer the inverse information
+    terms = [
+        f"{kind} on {name}"
+        for kind, part in (("L1", penalties.lasso), ("L2", penalties.ridge))
+        for name in part
+    ]
+    if terms:
+        fit.target = f"the minimum of the mean loss penalised by {' and '.join(terms)}; without: {fit.target}"
+    if penalties.priors:
+        names = ", ".join(penalties.priors)
+        fit.target = f"the maximum a posteriori estimate (MAP) under the prior on {names}; without: {fit.target}"
+        fit.objective += " (MAP)"
+    return fit
+
+
+def told_of(objective, density, extra, events) -> Finding:
+    """What the standard errors of a penalised fit are, or how sparse the lasso left it."""
+    penalties: Penalties = extra.penalty
+    if penalties.lasso:
+        entries = np.concatenate([np.ravel(density.free()[name]) for name in penalties.lasso])
+        what = f"the lasso left {np.sum(entries == 0)} of {entries.size} penalised entries at zero"
+        if not objective.stochastic:
+            gap = float(stationarity(objective, density, extra, events))
+            what += f"; the largest slope that is left at its minimum is {gap:.1e}"
+        return Finding(what, "nothing is to be done", NOTE)
+    if not penalties.priors:
+        what = "the standard errors are those of the ridge's own estimand, and do not count its bias towards zero"
+        return Finding(what, "lower the strength, and see how far the estimates move", NOTE)
+    if objective.information_identity:
+        what = "the standard errors are the posterior's by Laplace's approximation at its mode, (n H)⁻¹"
+    else:
+        what = (
+            "the standard errors are the sandwich's with the prior in its Hessian: those of the "
+            "penalised estimand, "
+            "for this loss is no likelihood"
+        )
+    return Finding(what, "for the posterior itself, sample un.posterior(p, data, prior=...)", NOTE)
+
+
+def refuse_lassos_errors(penalties: Penalties | None) -> None:
+    """Raise the sentence why a lasso has no standard errors."""
+    if penalties is not None and penalties.lasso:
+        raise NoCovariance(
+            "the lasso's estimates are biased, and some are zero with a probability of their "
+            "own, so that no normal "
+            "approximation holds and there are no standard errors",
+            "fit the entries that are not zero again without the penalty on data that did not "
+            "choose them, or use the "
+            "bootstrap to see how stable the zeros are",
+        )
+
+
+def posterior_covariance(objective, density, extra, events) -> Covariance:
+    """Laplace's approximation (n H)⁻¹ of a likelihood with a prior; for the lasso there is none."""
+    refuse_lassos_errors(extra.penalty)
+    vector = parameters_of(density, extra)[0]
+    curvature = np.asarray(scores_and_curvature(objective, density, extra, events, vector)[1])
+    found = bread_and_meat(curvature, curvature, len(next(iter(events.values()))))
+    shared = objective.shared_noise(density, extra, events)
+    if shared is None:
+        return found
+    noise = bread_and_meat(curvature, np.asarray(shared), 1).total
+    return found._replace(total=found.total + noise, simulation=found.simulation + noise)
+
+
+@jax.jit
+def stationarity(objective, density, extra, events) -> jax.Array:
+    """The largest least slope max_j |r_j| of the penalised loss: 0 at a minimum."""
+    vector = parameters_of(density, extra)[0]
+    gradient = jax.grad(lambda v: mean_loss(objective, density, extra, events, v))(vector)
+    return jnp.max(jnp.abs(least_slopes(vector, gradient, lasso_strengths(density, extra))))

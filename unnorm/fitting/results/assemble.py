@@ -1,0 +1,123 @@
+"""From an estimate to a `Fit`: everything in the user's terms."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from unnorm.core.findings import NOTE, Finding, FindingCode
+from unnorm.core.method import registry_name
+from unnorm.fitting.inference.sandwich import Covariance, entries
+from unnorm.fitting.inference.small_samples import parameters_beside_rows
+from unnorm.fitting.objectives.registry import MaximumLikelihood
+from unnorm.fitting.problem import Origin, Problem
+from unnorm.fitting.results.fit import Fit, FitLogZ
+from unnorm.fitting.results.log_likelihood import exact_log_z
+from unnorm.fitting.solvers.newton import parameters_of
+from unnorm.supports import _PyTree
+
+
+def finished(problem: Problem, density, extra, covariance, converged, history) -> Fit:
+    """Everything in the user's terms: listed entries, their covariance by the delta method, log Z
+    with its errors.
+    """
+    p, objective, events, findings = problem.p, problem.objective, problem.events, problem.findings
+    vector, unravel = parameters_of(density, extra)
+    free = ravel_pytree(density.free())[0].size
+    estimates, jacobian = entries(density, lambda v: unravel(v)[0], vector)
+    listed = None
+    if covariance is not None:
+        slope = jacobian()
+        listed = Covariance(*(slope @ part @ slope.T for part in covariance))
+    values = {name: jax.tree.map(at_rest, value) for name, value in density.parameters.items()}
+    fitted = p.bind(**values)
+    log_z, where = log_z_and_place(
+        objective, density, extra, events, vector, unravel, covariance, findings
+    )
+    improper = any(f.code == FindingCode.NOT_NORMALIZABLE for f in findings)
+    if log_z is None and not improper:
+        findings.append(no_log_z(density))
+    has_tree = any(
+        isinstance(support, _PyTree) for support in density.supports.values()
+    )  # networks stop early
+    findings += parameters_beside_rows(problem.rows, free, has_tree or problem.penalty is not None)
+    return Fit(
+        density=fitted,
+        objective=registry_name(type(objective)),
+        target=objective.target,
+        converged=converged and not improper,
+        log_z=log_z,
+        history=history[~np.isnan(history)],
+        seed=problem.seed,
+        rows=problem.rows,
+        findings=findings,
+        likelihood=isinstance(objective, MaximumLikelihood),
+        _estimates=estimates,
+        _covariance=listed,
+        _free_covariance=None if covariance is None else covariance.total[:free, :free],
+        _degrees=problem.degrees,
+        _location=where,
+        _origin=Origin(problem, density, extra),
+    )
+
+
+def log_z_and_place(
+    objective, density, extra, events, vector, unravel, covariance, findings: list
+) -> tuple[Any, Any]:
+    """log Z with its errors, or None; and where the data lie, if log Z is at hand exactly.
+
+    `vector` is all that was estimated, `covariance` its own; `unravel` gives this density's part of
+    it.
+    """
+    where, gradient, exact = exact_log_z(
+        density, vector, unravel, events, findings, extra.shared.get("plan")
+    )
+    if "log_z" in extra.learned:
+        at = _position_of_log_z(unravel, vector)
+        total, drawn = (
+            (np.nan, np.nan) if covariance is None else (part[at, at] for part in covariance[:2])
+        )
+        found = FitLogZ(
+            float(extra.learned["log_z"]),
+            float(np.sqrt(drawn)),
+            float(np.sqrt(max(total - drawn, 0.0))),
+        )
+        return found, where
+    if exact is not None:
+        spread = (
+            np.nan if covariance is None else float(np.sqrt(gradient @ covariance.total @ gradient))
+        )
+        return FitLogZ(exact, 0.0, spread), where
+    estimated = getattr(objective, "estimated_log_z", None)  # objectives with a sampler have none
+    return estimated and estimated(density, extra, events, covariance), where
+
+
+def no_log_z(density) -> Finding:
+    """What is to be done where a fit gives no log Z."""
+    if not density.covariates:
+        return Finding(
+            "the method gives no log Z here",
+            "run un.log_z(fit.density) for it",
+            NOTE,
+            code=FindingCode.NO_LOG_Z,
+        )
+    what = f"each row has its own log Z, by its {', '.join(density.covariates)}"
+    given = ", ".join(f"{name}=..." for name in density.covariates)
+    return Finding(
+        what,
+        f"run un.log_z(fit.density.given({given})) for one of them",
+        NOTE,
+        code=FindingCode.NO_LOG_Z,
+    )
+
+
+def _position_of_log_z(unravel, vector) -> int:
+    """Where log Z stands in the vector of all that was estimated."""
+    return int(jnp.argmax(jax.grad(lambda v: unravel(v)[1]["log_z"])(vector)))
+
+
+def at_rest(leaf):
+    """An array as NumPy's; a network's functions stay."""
+    return np.asarray(leaf) if hasattr(leaf, "dtype") else leaf

@@ -1,0 +1,308 @@
+"""What a fit returns."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from unnorm.core.findings import Finding, Result
+from unnorm.core.messages import counted, printed
+from unnorm.core.validation import verb
+from unnorm.declaration.density import Density
+from unnorm.fitting.inference.profile_likelihood import profiled
+from unnorm.fitting.inference.sandwich import Covariance, interval
+from unnorm.fitting.results.log_likelihood import LogLikelihood, log_likelihood
+from unnorm.fitting.results.serialization import save
+
+
+class FitLogZ(NamedTuple):
+    """log Z after a fit, with its two errors apart.
+
+    `monte_carlo_error` is that of log Z at this estimate (another seed would change it),
+    `sampling_error` that of log Z at the true parameters (another data set would change it).
+    `standard_error` is both together.
+
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], "maximum_likelihood", seed=0, progress=False)
+        >>> fit.summary().round(3)["estimate"].to_dict(), fit.converged
+        ({'rate': 0.5}, True)
+    """
+
+    value: float
+    monte_carlo_error: float
+    sampling_error: float
+
+    @property
+    def standard_error(self) -> float:
+        return float(np.hypot(self.monte_carlo_error, self.sampling_error))
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __repr__(self) -> str:
+        return (
+            f"log Z = {self.value:.5f} (Monte Carlo error {self.monte_carlo_error:.2g}, "
+            f"sampling error {self.sampling_error:.2g})"
+        )
+
+
+@dataclass(repr=False)
+class Fit(Result):
+    """A fitted density.
+
+    Attributes:
+        density: the density at the estimate, ready to be sampled and normalized; of several data
+            sets a list.
+        objective: the registry name of the objective; `target` says which fixed point it aims at.
+        converged: whether the optimiser got to the objective's own fixed point and, for a network,
+            whether draws of it are like the data.
+        log_z: `FitLogZ`, or None where the method gives none and log Z is not at hand exactly (then
+            run `un.log_z`); of several data sets a list.
+        history: the loss by step (contrastive divergence: the step's length in its metric, for it
+            has no loss).
+        monte_carlo_error: the part of each standard error that another seed would change, as a
+            labelled Series.
+    """
+
+    density: Density | list[Density]
+    objective: str
+    target: str
+    converged: bool
+    log_z: FitLogZ | None | list[FitLogZ | None]
+    history: np.ndarray
+    seed: int
+    rows: int
+    findings: list[Finding] = field(default_factory=list)
+    likelihood: bool = False
+    _estimates: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    _covariance: Covariance | None = None  # of the listed entries
+    _free_covariance: np.ndarray | None = None  # of the free parameters
+    _degrees: float = np.inf  # of freedom of the intervals
+    _location: Any = None  # where the data lay, if log Z is at hand exactly
+    _again: Any = None  # refits replicates of the data
+    _parts: Any = None  # of several data sets: a fit of each
+    _origin: Any = None  # `problem.Origin`: what the fit was made of; a loaded fit has none
+
+    @property
+    def passed(self) -> bool:
+        return self.converged and super().passed
+
+    def _listed(self) -> list[tuple[str, Any, tuple[int, ...], dict[str, tuple]]]:
+        """Every parameter once: its name, support, shape, and the labels of its dimensions."""
+        found = {}
+        for p in self.density if isinstance(self.density, list) else [self.density]:
+            for name, support in p.supports.items():
+                shape = np.shape(p.parameters[name]) if support.shape_axes else ()
+                found.setdefault(name, (name, support, shape, p.labels))
+        return list(found.values())
+
+    def _labels(self) -> list[str]:
+        names = []
+        for name, support, shape, labels in self._listed():
+            axes = [labels.get(axis) for axis in support.shape_axes]
+            for place in support.entries(shape):
+                inside = ",".join(
+                    str(i if label is None else label[i])
+                    for i, label in zip(place, axes, strict=False)
+                )
+                names.append(f"{name}[{inside}]" if inside else name)
+        return names
+
+    def _bounds(self) -> list[tuple[float, float]]:
+        return [
+            s.entry_bounds(place) for _, s, shape, _ in self._listed() for place in s.entries(shape)
+        ]
+
+    @verb
+    def summary(self, level: float = 0.95) -> pd.DataFrame:
+        """Estimates, standard errors and intervals, each free entry once; intervals respect the
+        parameters' bounds.
+
+        From fewer than 100 rows, fewer than 10 a parameter, or fewer than 50 clusters, the standard
+        errors are the jackknife's and the intervals Student's; a finding says so.
+        """
+        errors = self._errors(None if self._covariance is None else self._covariance.total)
+        listed = zip(self._estimates, errors, self._bounds(), strict=True)
+        ends = [interval(e, s, b, level, self._degrees) for e, s, b in listed]
+        lower, upper = np.array(ends).reshape(-1, 2).T
+        columns = {
+            "estimate": self._estimates,
+            "standard_error": errors,
+            "lower": lower,
+            "upper": upper,
+        }
+        return pd.DataFrame(columns, index=pd.Index(self._labels(), name="parameter"))
+
+    def _errors(self, covariance: np.ndarray | None) -> np.ndarray:
+        if covariance is None:
+            return np.full(len(self._estimates), np.nan)
+        return np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
+
+    @property
+    def covariance(self) -> pd.DataFrame | None:
+        """The covariance of the listed entries, labelled; None where there is none (a finding says
+        why).
+        """
+        if self._covariance is None:
+            return None
+        return pd.DataFrame(self._covariance.total, index=self._labels(), columns=self._labels())
+
+    @property
+    def model_based_covariance(self) -> pd.DataFrame | None:
+        """The inverse information, labelled: maximum likelihood's covariance if the model is true,
+        else None.
+        """
+        if self._covariance is None or not self.likelihood:
+            return None
+        return pd.DataFrame(
+            self._covariance.inverse_curvature, index=self._labels(), columns=self._labels()
+        )
+
+    @property
+    def monte_carlo_error(self) -> pd.Series:
+        """The Monte Carlo part of the standard errors: noise that was drawn, chains that were
+        run.
+        """
+        simulation = None if self._covariance is None else self._covariance.simulation
+        return pd.Series(self._errors(simulation), index=self._labels(), name="monte_carlo_error")
+
+    @verb
+    def log_likelihood(self, data: Any, log_z: Any = None) -> LogLikelihood:
+        """The log-likelihood of held-out data, with its error.
+
+        Var = n var(log p(x_i)) + n² d'Vd + n² se(log Z)², d = mean ∇ log p̃ − E ∇ log p̃, V the
+        parameters' covariance; where log Z is not at hand exactly, the expectation is over draws of
+        `un.sample`.
+
+        Args:
+            data: as `un.fit` takes them (a list where the fit is of several data sets; then a list
+                is returned).
+            log_z: a `LogZ` or number to use; None: exactly where that is at hand, else
+                `un.log_z(fit.density)`.
+
+        Returns:
+            `LogLikelihood`: value, standard_error, pointwise, monte_carlo_error, sampling_error,
+            bits_per_dimension. Without a covariance of the parameters the errors are NaN.
+
+        Raises:
+            ValueError: data that do not fit, covariates or latent variables without an exact log Z,
+                or a log Z whose verdict is neither "exact" nor "ok".
+
+        Example:
+            >>> import unnorm as un
+            >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+            >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], "maximum_likelihood", seed=0, progress=False)
+            >>> round(fit.log_likelihood([1.0, 2.0]).value, 4)  # 2 log(1/2) - 3/2
+            -2.8863
+        """
+        if self._parts is None:
+            return log_likelihood(self, data, log_z)
+        if not isinstance(data, list | tuple) or len(data) != len(self._parts):
+            raise ValueError(
+                f"data is a {type(data).__name__} and the fit is of {len(self._parts)} data "
+                "sets; expected a list of "
+                "as many; pass one for each density."
+            )
+        given = log_z if isinstance(log_z, list | tuple) else [log_z] * len(data)
+        return [
+            log_likelihood(part, *one) for part, *one in zip(self._parts, data, given, strict=True)
+        ]
+
+    @verb
+    def profile(self, level: float = 0.95, *, progress: bool = True) -> pd.DataFrame:
+        """Profile likelihood intervals, which need no normal approximation: all θ_j with 2 (ℓ̂ −
+        ℓ(θ_j)) ≤ χ²₁(level).
+
+        ℓ(θ_j) is the largest log-likelihood with one listed entry held at θ_j, all else being free.
+        Unlike those of `summary` they are not symmetric on any scale, and are the same in every
+        parametrization.
+
+        Args:
+            level: of the intervals, such as 0.95.
+            progress: show a bar.
+
+        Returns:
+            A DataFrame like `summary()`, with the columns estimate, lower and upper. An end that
+            does not exist is the parameter's bound (±inf where there is none); one that the search
+            did not find is NaN.
+
+        Raises:
+            ValueError: a fit that is no maximum likelihood with an exact log Z, that was loaded,
+                has weights, clusters, a penalty or a prior; a higher likelihood that was met on the
+                way.
+
+        Example:
+            >>> import unnorm as un
+            >>> p = un.Density(lambda x, *, mean: -0.5 * (x - mean) ** 2, {"x": un.Real}, {"mean": (un.Real, 0.0)})
+            >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], "maximum_likelihood", seed=0, progress=False)
+            >>> fit.profile().round(2).loc["mean"].to_dict()  # 2 ± 1.96 / √4
+            {'estimate': 2.0, 'lower': 1.02, 'upper': 2.98}
+
+        References:
+            Venzon and Moolgavkar (1988), doi:10.2307/2347496; Murphy and van der Vaart (2000),
+            doi:10.1080/01621459.2000.10474219.
+        """
+        return profiled(self, level, progress)
+
+    @verb
+    def bootstrap(self, n: int = 200, *, seed: int = 0) -> Any:
+        """Refit n replicates: rows (or clusters) redrawn with replacement; drawn from the fit if
+        one row was observed.
+
+        Args:
+            n: how many replicates.
+            seed: of what is drawn.
+
+        Returns:
+            A `Bootstrap` with `summary()` (percentile intervals), `covariance`, `estimates`, and
+            `infinite`, the number of replicates without a finite estimate, which are counted apart.
+
+        Raises:
+            ValueError: the fit was loaded, or trained on batches.
+
+        References:
+            Efron (1979), doi:10.1214/aos/1176344552; Davison and Hinkley (1997),
+            doi:10.1017/CBO9780511802843.
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or n < 2:
+            raise ValueError(f"n is {n!r}; expected a whole number of at least 2; pass such a one.")
+        if self._again is None:
+            raise ValueError(
+                f"bootstrap was asked of a fit by {self.objective} that cannot be repeated here; "
+                "expected one that was "
+                "made in this process on all rows at once; fit again without batch_size, steps "
+                "and optimizer."
+            )
+        return self._again(self, n, seed)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fit into one file, whole or not at all; `un.load(path, p)` reads it."""
+        self._refuse_several("save")
+        save(self, Path(path))
+
+    def _refuse_several(self, verb: str) -> None:
+        """Raise where the fit is of several data sets, which this verb does not serve."""
+        if self._parts is not None:
+            raise ValueError(
+                f"{verb} was asked of a fit of {len(self._parts)} data sets; expected a fit of "
+                "one; use the densities "
+                "in fit.density one by one."
+            )
+
+    def __repr__(self) -> str:
+        state = "converged" if self.converged else "NOT converged"
+        size = f"{counted(len(self._estimates), 'parameter')}, {counted(self.rows, 'row')}"
+        names = [
+            p.name for p in (self.density if isinstance(self.density, list) else [self.density])
+        ]
+        return f"Fit of {' and '.join(names)} by {self.objective}: {state}, {size}"
+
+    def __str__(self) -> str:
+        parts = [repr(self), f"Aims at {self.target}.", printed(self.summary())]
+        known = self.log_z if isinstance(self.log_z, list) else [self.log_z]
+        parts += [repr(log_z) for log_z in known if log_z is not None]
+        return "\n".join(parts + ([self._told()] if self.findings else []))

@@ -1,0 +1,68 @@
+"""Several optima: a minimum is looked for from other starts too, and what they find is said."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
+
+# half the width of the box of starts around the first, in unconstrained coordinates (as Stan's)
+_AROUND = 2.0
+_SAME_LOSS, _SAME_PLACE = 1e-8, 1e-4  # relative
+
+
+def best_of(minimise: Callable, density, restarts: int, key: jax.Array, findings: list[Finding]):
+    """The lowest of the minima from `density` and from random starts around it; `minimise(density)`
+    returns one.
+
+    A minimum is anything with a `loss` and a `vector`; a start at which the loss is not finite
+    gives none.
+    """
+    free, unravel = ravel_pytree(density.free())
+    found = [minimise(density)]
+    for start in jax.random.uniform(key, (restarts, free.size), free.dtype, -_AROUND, _AROUND):
+        another = minimise(density.at(unravel(free + start)))
+        if np.isfinite(another.loss):
+            found.append(another)
+    best = min(found, key=lambda one: float(one.loss) if np.isfinite(one.loss) else np.inf)
+    if restarts:
+        findings += _told(best, found, restarts + 1)
+    return best
+
+
+def _told(best, found: list, starts: int) -> list[Finding]:
+    losses, vectors = np.array([one.loss for one in found]), np.stack([one.vector for one in found])
+    higher = losses > losses.min() + _SAME_LOSS * (1 + np.abs(losses.min()))
+    apart = np.abs(vectors - np.asarray(best.vector)) > _SAME_PLACE * (
+        1 + np.abs(np.asarray(best.vector))
+    )
+    twins = ~higher & apart.any(1)
+    lowest = f"{len(found) - higher.sum()} of {starts} starts came to the lowest loss"
+    told = [Finding(lowest, "nothing is to be done", NOTE)]
+    if higher.any():
+        what = f"there are several optima: {higher.sum()} of {starts} starts ended at a higher loss"
+        told.append(
+            Finding(
+                what,
+                "raise restarts until the lowest loss is found often",
+                NOTE,
+                code=FindingCode.SEVERAL_OPTIMA,
+            )
+        )
+    if twins.any():
+        what = (
+            f"{twins.sum()} of {starts} starts came to the same loss at other parameters: labels "
+            "that may be switched, "
+            "or parameters that the density does not tell apart"
+        )
+        told.append(
+            Finding(
+                what,
+                "fix an order of the parameters, and read the errors as those of one optimum",
+                WARNING,
+                code=FindingCode.SEVERAL_OPTIMA,
+            )
+        )
+    return told

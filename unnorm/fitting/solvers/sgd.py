@@ -1,0 +1,170 @@
+"""Training by first-order steps: mini-batches, an Optax optimizer, the last or an averaged iterate,
+an honest end.
+
+A schedule that falls to zero averages by itself, and the fit is its last iterate; the average is
+for steps that do not die out.
+
+Where training stands is judged by its gradients, not by the loss (contrastive divergence has none):
+over W steps, W ‖mean g‖² / tr Cov(g) is about 1 at a stationary point, whose gradients are noise
+alone. W is the last third of all steps: a schedule that falls to zero has stopped moving by its
+end, where a few gradients cannot be told from noise. The ratio is then 1 + W r², r the norm of the
+true gradient over that of the noise of one batch: `AT_REST` is crossed where r = 0.05 in 5,000
+steps.
+
+References: Kingma and Ba (2015), arXiv:1412.6980; Shamir and Zhang (2013), arXiv:1212.1824 (the
+average).
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from unnorm.fitting.base import Extra
+from unnorm.fitting.solvers.newton import mean_loss, parameters_of
+
+STEPS, BATCH_SIZE, LEARNING_RATE = 5_000, 256, 1e-3
+CHUNKS = 50  # looks at the clock in one training
+AT_REST = 5.0  # of the ratio above, whose expectation is 1 for noise alone
+# of the median chunk's length: a last chunk shorter than this ends a schedule that falls to zero
+_DIED_OUT = 0.1
+_RECENT = 8.0  # the average weighs the last ninth of the steps most
+
+
+class Walk(NamedTuple):
+    """Where training stands."""
+
+    vector: jax.Array
+    average: jax.Array
+    moments: optax.OptState
+    extra: Extra
+    gradient_sum: jax.Array  # over the steps of the current chunk
+    gradient_squares: jax.Array
+
+
+@functools.cache  # one object for equal steps: it is part of what is compiled
+def default_optimizer(steps: int) -> optax.GradientTransformation:
+    """Adam with a cosine schedule down to zero, gradients clipped to norm 10."""
+    return optax.chain(
+        optax.clip_by_global_norm(10.0),
+        optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps)),
+    )
+
+
+def begin(optimizer, density, extra: Extra) -> Walk:
+    vector = parameters_of(density, extra)[0]
+    # A copy each: two arguments of a compiled step must not share memory that one of them gives
+    # away.
+    return Walk(
+        vector,
+        jnp.copy(vector),
+        optimizer.init(vector),
+        extra,
+        jnp.zeros_like(vector),
+        jnp.zeros(()),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("optimizer", "batch_size", "steps"))
+def run(
+    objective, density, events, walk: Walk, key, first, *, optimizer, batch_size: int, steps: int
+):
+    """Some steps, each on a batch of its own; returns the walk, and each step's loss (NaN where
+    there is none).
+    """
+    rows = len(next(iter(events.values())))
+
+    def move(walk: Walk, step):
+        batch_key, step_key = jax.random.split(jax.random.fold_in(key, step))
+        chosen = jax.random.randint(batch_key, (batch_size,), 0, rows)
+        take = functools.partial(jax.tree.map, lambda leaf: leaf[chosen])
+        given = walk.extra._replace(rows=take(walk.extra.rows), weights=take(walk.extra.weights))
+        return moved(objective, density, take(events), given, walk, step_key, step, optimizer)
+
+    walk = walk._replace(
+        gradient_sum=jnp.zeros_like(walk.gradient_sum),
+        gradient_squares=jnp.zeros_like(walk.gradient_squares),
+    )
+    return jax.lax.scan(move, walk, first + jnp.arange(steps))
+
+
+@functools.partial(jax.jit, static_argnames="optimizer")
+def one_batch(objective, density, batch, walk: Walk, key, step, *, optimizer):
+    """One step on a batch that the user brought."""
+    return moved(
+        objective, density, batch, walk.extra, walk, jax.random.fold_in(key, step), step, optimizer
+    )
+
+
+def moved(
+    objective, density, batch, given: Extra, walk: Walk, key, step, optimizer
+) -> tuple[Walk, jax.Array]:
+    """The walk after one step on a batch, `given` what was prepared for its rows; and the batch's
+    loss.
+    """
+    extra = walk.extra
+    if objective.stochastic:
+        shared = given.shared | {"gain": (1.0 + step).astype(walk.vector.dtype) ** -0.5}
+        free = parameters_of(density, extra)[1](walk.vector)[0]
+        gradient, new = objective.gradient(
+            density.at(free), given._replace(shared=shared), batch, key
+        )
+        if given.penalty is not None:
+            gradient = jax.tree.map(
+                jnp.add, gradient, jax.grad(given.penalty.of_free, 1)(density, free)
+            )
+        gradient, value = ravel_pytree(gradient)[0], jnp.asarray(jnp.nan, walk.vector.dtype)
+        # The negatives of a batch have another shape than those of all rows.
+        extra = extra._replace(shared=new.shared | {"negatives": extra.shared["negatives"]})
+    else:
+        fresh = objective.redrawn(density, extra, batch, key)
+        given = given if fresh is None else given._replace(rows=fresh)
+        value, gradient = jax.value_and_grad(
+            lambda v: mean_loss(objective, density, given, batch, v)
+        )(walk.vector)
+    update, moments = optimizer.update(gradient, walk.moments, walk.vector)
+    vector = optax.apply_updates(walk.vector, update)
+    share = ((_RECENT + 1) / (step + _RECENT + 1)).astype(vector.dtype)
+    average = (1 - share) * walk.average + share * vector
+    sums = walk.gradient_sum + gradient, walk.gradient_squares + gradient @ gradient
+    return Walk(vector, average, moments, extra, *sums), value
+
+
+@jax.jit
+def held_out_loss(objective, density, extra: Extra, events, vector) -> jax.Array:
+    """The mean loss of rows that training does not see; `extra.rows` are theirs."""
+    return mean_loss(objective, density, extra._replace(weights=None, penalty=None), events, vector)
+
+
+def died_out(lengths: list[float]) -> bool:
+    """Whether the last chunk moved much less than the others; `lengths` are the distances that
+    chunks went.
+    """
+    return bool(lengths) and lengths[-1] <= _DIED_OUT * float(np.median(lengths))
+
+
+class Drift:
+    """The gradients of the last third of training: their mean against their noise."""
+
+    def __init__(self, steps: int):
+        self.first = steps - max(steps // 3, 2)
+        self.steps, self.sum, self.squares = 0, 0.0, 0.0
+
+    def add(self, walk: Walk, done: int, steps: int) -> None:
+        """Count the chunk of steps that ended at `done`, if it lies in the last third."""
+        if done > self.first:
+            self.steps += steps
+            self.sum = self.sum + np.asarray(walk.gradient_sum, float)
+            self.squares += float(walk.gradient_squares)
+
+    @property
+    def ratio(self) -> float:
+        """W ‖mean g‖² / tr Cov(g): about 1 at rest, infinite without noise."""
+        mean = self.sum / self.steps
+        squared = float(mean @ mean)
+        noise = self.squares / self.steps - squared
+        return self.steps * squared / noise if noise > 1e-12 * squared else np.inf

@@ -1,0 +1,69 @@
+"""A density whose bounded parameters may take any value: in those, an exponential family is linear.
+
+log p̃ = θ'T(x) + b(x) is linear in θ, and no longer in log θ or in a Cholesky factor. What is
+quadratic in θ is solved for θ at once, and the solution counts where it keeps the bounds.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from unnorm.fitting.solvers.newton import parameters_of
+from unnorm.supports import Interval, Ordered, Positive, PositiveDefinite, Real, Symmetric
+
+_BOUNDED = (type(Positive), type(Interval(0, 1)), type(Ordered))
+
+
+def _relaxed(support):
+    """The linear space that holds a support, or the support itself where there is none."""
+    if isinstance(support, type(PositiveDefinite)):
+        return dataclasses.replace(Symmetric(diagonal=True), axes=support.axes)
+    if isinstance(support, _BOUNDED):
+        return dataclasses.replace(Real, axes=support.axes)
+    return support
+
+
+def relaxed(density):
+    """The density without bounds on its parameters; None where none has any."""
+    structure, parameters = density._structure, density.supports
+    slots = tuple(
+        dataclasses.replace(slot, support=_relaxed(slot.support))
+        if slot.name in parameters
+        else slot
+        for slot in structure.slots
+    )
+    if slots == structure.slots:
+        return None
+    new = object.__new__(type(density))
+    return new._set(dataclasses.replace(structure, slots=slots), dict(density._held))
+
+
+def back_inside(density, values: dict):
+    """The density at values found without bounds; None where a value is not strictly within
+    them.
+    """
+    free = {
+        name: support.unconstrain(jnp.asarray(values[name]))
+        for name, support in density.supports.items()
+    }
+    return density.at(free) if bool(jnp.all(jnp.isfinite(ravel_pytree(free)[0]))) else None
+
+
+def into_free(covariance, density, without_bounds, extra):
+    """A covariance of the parameters without bounds as one of the unconstrained coordinates, by the
+    delta method.
+    """
+    vector, unravel = parameters_of(without_bounds, extra)
+
+    def free(vector):
+        values, learned = unravel(vector)
+        values = without_bounds.at(values).parameters
+        return ravel_pytree(
+            ({name: s.unconstrain(values[name]) for name, s in density.supports.items()}, learned)
+        )[0]
+
+    slope = np.asarray(jax.jacobian(free)(vector))
+    return type(covariance)(*(slope @ part @ slope.T for part in covariance))

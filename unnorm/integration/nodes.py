@@ -1,0 +1,319 @@
+"""States and quadrature nodes: where a density is evaluated so that a sum over them is Z.
+
+Everything runs in the unconstrained coordinates u of the continuous variables, flattened to one
+vector in the order of the variables; ∫ p̃(x) dx = ∫ p̃(x(u)) |det J(u)| du.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logsumexp
+
+from unnorm.declaration.density import Density
+
+MAX_STATES = 2**20
+MAX_DIMENSIONS = 3
+WHOLE = (
+    2**14
+)  # more events than this are gone through in blocks of so many, so that memory stays bounded
+
+
+class Plan(NamedTuple):
+    """Fixed events and the logs of their weights: Z ≈ Σ_s exp(log p̃(events_s) + log_weights_s)."""
+
+    events: dict[str, jax.Array]
+    log_weights: jax.Array
+
+
+class Frame(NamedTuple):
+    """The linear map in front of a rule: u = centre + factor · sinh(t), t on a grid; arrays (D,)
+    and (D, D).
+    """
+
+    centre: np.ndarray
+    factor: np.ndarray
+
+
+# -- the coordinates -------------------------------------------------------------------
+def free_shapes(density: Density) -> dict[str, tuple[int, ...]]:
+    """The shapes of the unconstrained coordinates of the continuous variables."""
+    shapes = density.shapes()
+    return {n: s.free_shape(shapes[n]) for n, s in density.variables.items() if not s.discrete}
+
+
+def free_size(density: Density) -> int:
+    """The number of unconstrained coordinates."""
+    return sum(math.prod(shape) for shape in free_shapes(density).values())
+
+
+def coordinate_names(density: Density) -> list[str]:
+    """A name for every unconstrained coordinate, for messages."""
+    return [
+        name + (f"[{', '.join(map(str, index))}]" if index else "")
+        for name, shape in free_shapes(density).items()
+        for index in np.ndindex(shape)
+    ]
+
+
+def split(density: Density, flat: jax.Array) -> dict[str, jax.Array]:
+    """Cut the vector u into the coordinates of each continuous variable."""
+    parts, start = {}, 0
+    for name, shape in free_shapes(density).items():
+        parts[name] = flat[start : start + math.prod(shape)].reshape(shape)
+        start += math.prod(shape)
+    return parts
+
+
+def constrained(density: Density, flat: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+    """The continuous part of the event at u, and log |det J|."""
+    parts, supports = split(density, flat), density.variables
+    log_det = sum(
+        (supports[name].log_det(part) for name, part in parts.items()), jnp.zeros((), flat.dtype)
+    )
+    return {name: supports[name].constrain(part) for name, part in parts.items()}, log_det
+
+
+def resolved_by_rounding(
+    density: Density, flat: jax.Array, event: dict[str, jax.Array]
+) -> jax.Array:
+    """Whether the event still tells where u is: beyond that its entries have rounded onto a bound,
+    or overflowed.
+    """
+    event = jax.lax.optimization_barrier(
+        event
+    )  # else XLA cancels log(exp(u)), and rounding goes unseen
+    supports, parts = density.variables, split(density, flat)
+    drift = [
+        jnp.ravel(jnp.abs(supports[name].unconstrain(value) - parts[name]))
+        if supports[name].bijective
+        else jnp.zeros(1)
+        for name, value in event.items()
+    ]
+    drift, flat = (
+        jnp.concatenate(drift),
+        jnp.concatenate(
+            [jnp.ravel(parts[name]) if supports[name].bijective else jnp.zeros(1) for name in event]
+        ),
+    )
+    return jnp.all(drift <= 0.01 + 1e-6 * jnp.abs(flat))  # false for NaN
+
+
+# -- states ----------------------------------------------------------------------------
+def count_states(density: Density) -> int | None:
+    """The number of joint states of the discrete variables (1 without any), None where they cannot
+    be listed.
+    """
+    shapes, count = density.shapes(), 1
+    for name, support in density.variables.items():
+        if support.discrete:
+            if support.states is None:
+                return None
+            count *= len(support.states) ** math.prod(support.free_shape(shapes[name]))
+    return count
+
+
+def states_at(density: Density, index: jax.Array) -> dict[str, jax.Array]:
+    """The joint states of these numbers, an array (S, *shape) by variable; the first site changes
+    slowest.
+    """
+    shapes, states = density.shapes(), {}
+    for name, support in reversed([item for item in density.variables.items() if item[1].discrete]):
+        free = support.free_shape(shapes[name])
+        sites, base = math.prod(free), len(support.states)
+        places = jnp.asarray([base**k for k in reversed(range(sites))])
+        codes = (index[:, None] // places) % base
+        values = jnp.asarray(support.states, jnp.result_type(float))
+        states = {name: support.constrain(values[codes].reshape(-1, *free))} | states
+        index = index // base**sites
+    return states
+
+
+def enumerate_states(density: Density) -> dict[str, jax.Array]:
+    """Every state of a density of discrete variables, as events ``{name: (S, *shape)}``.
+
+    Args:
+        density: its variables are all discrete and can be listed; at most 2**20 joint states.
+
+    Raises:
+        ValueError: a variable is continuous, cannot be listed, or there are too many states.
+
+    Example:
+        >>> import unnorm as un
+        >>> enumerate_states(un.Density(lambda x: 0.0 * x.sum(), {"x": un.Spin[2]}))["x"].tolist()
+        [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]
+    """
+    continuous = list(free_shapes(density))
+    if continuous:
+        raise ValueError(
+            f"Variable {continuous[0]} is {density.variables[continuous[0]]!r}, which has no "
+            "states to enumerate; "
+            "use un.estimators.Quadrature or un.estimators.SMC."
+        )
+    return states_at(density, jnp.arange(listed_states(density)))
+
+
+def listed_states(density: Density, limit: int = MAX_STATES, besides: str = "") -> int:
+    """The number of states, or a sentence where they cannot be listed; `besides` goes on in it."""
+    count = count_states(density)
+    if count is None:
+        name, support = next(
+            (n, s) for n, s in density.variables.items() if s.discrete and s.states is None
+        )
+        raise ValueError(
+            f"Variable {name} is {support!r}, whose states cannot be listed; use un.estimators.SMC."
+        )
+    if count > limit:
+        name = max(
+            (n for n, s in density.variables.items() if s.discrete),
+            key=lambda n: math.prod(density.shapes()[n]),
+        )
+        found = f"{count:,}" if count < 10**12 else f"about 10^{int(math.log10(count))}"
+        raise ValueError(
+            f"Density {density.name} has {found} states (variable {name} has the shape "
+            f"{density.shapes()[name]}); "
+            f"enumeration takes at most {limit:,}{besides}; use un.estimators.SMC."
+        )
+    return count
+
+
+# -- quadrature nodes ------------------------------------------------------------------
+def grid_points(
+    frame: Frame, axes: list[np.ndarray], block: slice = slice(None)
+) -> tuple[np.ndarray, np.ndarray]:
+    """The points u (S, D) of the tensor rule with these equally spaced t on each axis, and the logs
+    of their weights.
+
+    With u = c + A sinh(t) the trapezoidal rule in t converges exponentially: Gaussian tails fall
+    doubly exponentially in t, the e^u of a bound and algebraic tails |u|^-a exponentially.
+    """
+    shape = tuple(len(axis) for axis in axes)
+    number = np.arange(math.prod(shape))[block]
+    t = np.stack(
+        [axis[i] for axis, i in zip(axes, np.unravel_index(number, shape), strict=True)], -1
+    )
+    steps = sum(math.log(axis[1] - axis[0]) for axis in axes)
+    log_det = float(np.linalg.slogdet(frame.factor)[1])
+    return frame.centre + np.sinh(t) @ frame.factor.T, np.log(np.cosh(t)).sum(-1) + steps + log_det
+
+
+def as_flat(density: Density, given: dict[str, Any], what: str) -> np.ndarray:
+    """The vector of the values given by variable in unconstrained coordinates."""
+    parts = []
+    for name, shape in free_shapes(density).items():
+        if name not in given:
+            raise ValueError(
+                f"{what} has no entry for variable {name}; pass an array of the shape {shape}."
+            )
+        value = np.asarray(given[name], float)
+        if (
+            value.shape not in ((), shape)
+            or not np.all(np.isfinite(value))
+            or (what == "scale" and not np.all(value > 0))
+        ):
+            kind = "positive" if what == "scale" else "finite"
+            raise ValueError(
+                f"{what} of variable {name} is {given[name]!r}; expected {kind} numbers of the "
+                f"shape {shape}."
+            )
+        parts.append(np.broadcast_to(value, shape).ravel())
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def dimensions_within_reach(density: Density) -> int:
+    """The number of unconstrained coordinates, or a sentence where it is above three."""
+    size = free_size(density)
+    if size > MAX_DIMENSIONS:
+        raise ValueError(
+            f"Density {density.name} has {size} continuous dimensions "
+            f"({', '.join(free_shapes(density))}); "
+            f"quadrature takes at most {MAX_DIMENSIONS}; use un.estimators.SMC."
+        )
+    return size
+
+
+def nodes_on(density: Density, frame: Frame, axes: list[np.ndarray]) -> Plan:
+    """The plan of a tensor rule, times the states of the discrete variables.
+
+    Unresolved nodes get no weight, and another's place: to leave them out would make a shape for
+    every data set, and each would be compiled anew.
+    """
+    free, log_weights = grid_points(frame, axes)
+    dtype = jnp.result_type(float)
+    free = jnp.asarray(free, dtype)
+    events, log_det = jax.vmap(lambda u: constrained(density, u))(free)
+    kept = jax.vmap(lambda u, event: resolved_by_rounding(density, u, event))(free, events)
+    log_weights = jnp.where(kept, jnp.asarray(log_weights, dtype) + log_det, -jnp.inf)
+    place = jnp.where(kept, jnp.arange(len(kept)), jnp.argmax(kept))
+    events = jax.tree.map(lambda leaf: leaf[place], events)
+    count = listed_states(density)
+    if count == 1 and not any(s.discrete for s in density.variables.values()):
+        return Plan(events, log_weights)
+    states, nodes = states_at(density, jnp.arange(count)), log_weights.shape[0]
+    events = {
+        name: jnp.tile(value, (count,) + (1,) * (value.ndim - 1)) for name, value in events.items()
+    }
+    states = {name: jnp.repeat(value, nodes, axis=0) for name, value in states.items()}
+    return Plan(events | states, jnp.tile(log_weights, count))
+
+
+def quadrature_nodes(
+    density: Density, centre: dict, scale: dict, points_per_axis: int, reach: float = 60.0
+) -> Plan:
+    """The tensor-product trapezoidal rule in t, u = centre + scale · sinh(t): events and log
+    weights.
+
+    Args:
+        density: at most three continuous unconstrained dimensions.
+        centre: ``{name: array of the free shape}``, in unconstrained coordinates.
+        scale: as `centre`; positive.
+        points_per_axis: on each axis.
+        reach: how many scales from the centre the rule goes.
+
+    Returns:
+        events ``{name: (S, *shape)}`` and log_weights ``(S,)``, log |det J| of the bijections
+        included.
+
+    References:
+        Takahasi and Mori (1974), doi:10.2977/prims/1195192451; Trefethen and Weideman (2014),
+        doi:10.1137/130932132.
+    """
+    dimensions_within_reach(density)
+    frame = Frame(as_flat(density, centre, "centre"), np.diag(as_flat(density, scale, "scale")))
+    t = np.linspace(-np.arcsinh(reach), np.arcsinh(reach), points_per_axis)
+    return nodes_on(density, frame, [t] * len(frame.centre))
+
+
+def log_densities(density: Density, events: dict[str, jax.Array]) -> jax.Array:
+    """log p̃ at many events, (S,), in blocks where they are very many."""
+    if len(jax.tree.leaves(events)[0]) <= WHOLE:
+        return jax.vmap(density.log_density)(events)
+    # checkpoint: a gradient must not keep what every block computed on its way
+    return jax.lax.map(jax.checkpoint(density.log_density), events, batch_size=WHOLE)
+
+
+def log_integral(
+    density: Density, events: dict[str, jax.Array], log_weights: jax.Array
+) -> jax.Array:
+    """log Σ_s exp(log p̃(events_s) + log_weights_s): log Z on fixed nodes, differentiable in the
+    parameters.
+
+    Its gradient is the mean of ∇_θ log p̃, so that exact maximum likelihood needs nothing else.
+
+    Args:
+        density: with the parameters at which log Z is wanted; traceable.
+        events: ``{name: (S, *shape)}``.
+        log_weights: ``(S,)``; zeros for an enumeration.
+
+    Returns:
+        A scalar; minus infinity at an event leaves it out.
+
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x: 0.0 * x.sum(), {"x": un.Binary[3]})
+        >>> round(float(log_integral(p, enumerate_states(p), jnp.zeros(8))), 4)
+        2.0794
+    """
+    return logsumexp(log_densities(density, events) + log_weights)

@@ -1,0 +1,1 @@
+"""Which entries of a discrete event interact, and what follows from it."""

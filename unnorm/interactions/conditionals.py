@@ -1,0 +1,173 @@
+"""Conditionals of a few entries of a discrete event given the rest: sums over their joint states,
+with no Z.
+
+An entry is a free coordinate of a variable (of a graph: a tie), numbered through the variables in
+declared order.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+MOST_STATES = 2**16  # joint states of a block
+_WHOLE = 2**10  # joint states that are evaluated at once
+
+
+class Group(NamedTuple):
+    """Blocks with the same joint states, so that they are mapped over together."""
+
+    entries: np.ndarray  # (blocks, entries)
+    states: np.ndarray  # (joint states, entries)
+
+
+def variable_of_entries(density) -> list[str]:
+    """The variable of every entry."""
+    shapes = density.shapes()
+    sizes = {
+        name: math.prod(support.free_shape(shapes[name]))
+        for name, support in density.variables.items()
+    }
+    return [name for name, size in sizes.items() for _ in range(size)]
+
+
+def groups_of(
+    density, blocks: tuple[tuple[int, ...], ...] | None = None, counts: int = 0
+) -> list[Group]:
+    """The blocks (None: every entry is one) by their joint states; counts are summed over 0, ...,
+    `counts` − 1.
+    """
+    owners = variable_of_entries(density)
+    together: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
+    for block in blocks or [(entry,) for entry in range(len(owners))]:
+        together.setdefault(tuple(owners[entry] for entry in block), []).append(block)
+    states = {name: s.states or range(counts) for name, s in density.variables.items()}
+    return [
+        Group(
+            np.array(members),
+            np.array(list(itertools.product(*(states[name] for name in names))), float),
+        )
+        for names, members in together.items()
+    ]
+
+
+def coordinates_of(density, event: dict):
+    """The entries of an event as one vector, and the function back to the event."""
+    supports = density.variables
+    flat, unravel = ravel_pytree(
+        [support.unconstrain(event[name]) for name, support in supports.items()]
+    )
+
+    def back(flat: jax.Array) -> dict:
+        parts = zip(supports.items(), unravel(flat), strict=True)
+        return event | {name: support.constrain(free) for (name, support), free in parts}
+
+    return flat, back
+
+
+def log_odds(density, event: dict, groups: list[Group]) -> list[jax.Array]:
+    """log p̃(x with another joint state at a block) − log p̃(x): for each group (blocks, states −
+    1).
+    """
+    flat, back = coordinates_of(density, event)
+    return [
+        _log_odds_of(lambda moved: density.log_density(back(moved)), flat, group)
+        for group in groups
+    ]
+
+
+def log_odds_of(log_density: Callable, value: jax.Array, support) -> jax.Array:
+    """The log-odds of every other state of every entry of one variable, (entries, states − 1)."""
+    free = support.unconstrain(value)
+    group = Group(np.arange(free.size)[:, None], np.array(support.states, float)[:, None])
+    return _log_odds_of(
+        lambda moved: log_density(support.constrain(moved.reshape(free.shape))),
+        jnp.ravel(free),
+        group,
+    )
+
+
+def _log_odds_of(log_density: Callable, flat: jax.Array, group: Group) -> jax.Array:
+    states, here = jnp.asarray(group.states, flat.dtype), log_density(flat)
+
+    def of_block(entries):
+        own = jnp.argmin(jnp.sum(jnp.abs(states - flat[entries]), 1))
+
+        def moved(shift):
+            state = states[(own + shift) % len(states)]
+            return log_density(flat.at[entries].set(state)) - here
+
+        shifts = jnp.arange(1, len(states))
+        if len(states) <= _WHOLE:
+            return jax.vmap(moved)(shifts)
+        # checkpoint: a gradient must not keep what every state computed on its way
+        return jax.lax.map(jax.checkpoint(moved), shifts, batch_size=_WHOLE)
+
+    return jax.vmap(of_block)(jnp.asarray(group.entries))
+
+
+def not_enumerable(objective: str, density, two_states: bool = False) -> str | None:
+    """Why an objective of conditionals does not serve a density, as a sentence, or None."""
+    wanted = "two states" if two_states else "finitely many states or are counts"
+    expected = (
+        "Binary, Spin or Graph" if two_states else "Binary, Spin, Categorical, Graph or Count"
+    )
+    for name, support in density.variables.items():
+        if not support.discrete or (
+            two_states and (support.states is None or len(support.states) > 2)
+        ):
+            other = (
+                "PseudoLikelihood"
+                if support.discrete
+                else "ScoreMatching"
+                if support.score_matching
+                else "NCE"
+            )
+            return (
+                f"{objective} needs variables whose entries have {wanted}, and {name} is "
+                f"{support!r}; expected "
+                f"{expected}; use un.objectives.{other}"
+            )
+    return None
+
+
+def wrong_blocks(density, blocks) -> str | None:
+    """Why these blocks are none, as a sentence, or None."""
+    owners = variable_of_entries(density)
+    if (
+        not isinstance(blocks, tuple)
+        or not blocks
+        or not all(isinstance(b, tuple) and b for b in blocks)
+    ):
+        return f"blocks is {blocks!r}; expected a tuple of tuples of entry numbers; pass one such as ((0, 1), (2,))"
+    for block in blocks:
+        wrong = [entry for entry in block if not _is_entry(entry, len(owners))]
+        if wrong:
+            return (
+                f"blocks holds the entry {wrong[0]!r}; expected whole numbers from 0 to "
+                f"{len(owners) - 1}, for "
+                f"{density.name} has {len(owners)} entries; number them so"
+            )
+        if len(set(block)) < len(block):
+            return f"blocks holds {block}, with an entry twice; expected each once in a block; take one of them out"
+        sizes = [density.variables[owners[entry]].states for entry in block]
+        if len(block) > 1 and None in sizes:
+            name = owners[block[sizes.index(None)]]
+            return f"blocks holds {block} with the count {name}; expected counts in blocks of their own; split it"
+        count = math.prod(len(states) for states in sizes if states)
+        if count > MOST_STATES:
+            return (
+                f"blocks holds a block of {len(block)} entries with {count:,} joint states; "
+                "expected at most "
+                f"{MOST_STATES:,}; split it"
+            )
+    return None
+
+
+def _is_entry(entry, size: int) -> bool:
+    return isinstance(entry, int | np.integer) and not isinstance(entry, bool) and 0 <= entry < size

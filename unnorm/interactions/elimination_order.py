@@ -1,0 +1,135 @@
+"""In which order sites are summed out, one after the other, so that the tables stay small."""
+
+import math
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import reverse_cuthill_mckee
+
+LARGEST = 2**22  # entries of a table
+_MOST_BITS = math.log2(LARGEST) + 1e-9
+_SMALL = 14  # bits: a better order would not be noticed
+
+
+class Refused(Exception):
+    """Why elimination does not serve a density, as the latter half of a sentence, and what it cost
+    to find out.
+    """
+
+    def __init__(self, why: str, evaluations: dict[str, int] | None = None):
+        super().__init__(why)
+        self.evaluations = evaluations or {"values": 0, "gradients": 0}
+
+
+def elimination_order(sites: int, pairs: list[tuple[int, int]], bases: np.ndarray) -> list[int]:
+    """From end to end; where its tables are large also greedy orders, by the smallest table and by
+    the least fill.
+
+    Args:
+        sites: how many.
+        pairs: (i, j) of the sites that interact.
+        bases: the number of states of each site.
+
+    Raises:
+        Refused: each of them comes to a table of more than 2^22 entries.
+
+    Example:
+        >>> elimination_order(3, [(0, 1), (1, 2)], np.array([2, 2, 2]))
+        [2, 1, 0]
+
+    References:
+        Cuthill and McKee (1969), doi:10.1145/800195.805928 (end to end); Kjærulff (1990),
+        Triangulation of graphs:
+        algorithms giving small total state space (the greedy ones).
+    """
+    bits = np.log2(bases)
+    found = [_along(_from_end_to_end(sites, pairs), _neighbours(sites, pairs), bits)]
+    if found[0][0] > _SMALL:
+        found += [_greedy(_neighbours(sites, pairs), bits, fill) for fill in (False, True)]
+    width, order = min(found, key=lambda one: one[0])
+    if width > _MOST_BITS:
+        raise Refused(f"elimination would come to tables of more than {LARGEST:,} entries")
+    return order
+
+
+def _neighbours(sites: int, pairs: list[tuple[int, int]]) -> list[set[int]]:
+    beside: list[set[int]] = [set() for _ in range(sites)]
+    for i, j in pairs:
+        beside[i].add(j)
+        beside[j].add(i)
+    return beside
+
+
+def _from_end_to_end(sites: int, pairs: list[tuple[int, int]]) -> list[int]:
+    """The sites layer by layer of distance from one end: on a strip, a front as wide as the strip
+    moves along it.
+    """
+    rows, columns = np.array(pairs, int).reshape(-1, 2).T
+    graph = csr_array(
+        (np.ones(2 * len(rows)), (np.r_[rows, columns], np.r_[columns, rows])), shape=(sites, sites)
+    )
+    return reverse_cuthill_mckee(graph, symmetric_mode=True).tolist()
+
+
+def _along(order: list[int], beside: list[set[int]], bits: np.ndarray) -> tuple[float, list[int]]:
+    """An order and the base-2 logarithm of its largest table, or infinity as soon as one is too
+    large.
+    """
+    width = 0.0
+    for site in order:
+        width = max(width, _bits(site, beside, bits))
+        if width > _MOST_BITS:
+            return math.inf, order
+        _take_out(site, beside)
+    return width, order
+
+
+def _greedy(beside: list[set[int]], bits: np.ndarray, by_fill: bool) -> tuple[float, list[int]]:
+    """A greedy order and the base-2 logarithm of its largest table, or infinity where every choice
+    is too large.
+    """
+    left, width, order, cost = set(range(len(beside))), 0.0, [], {}
+    while left:
+        for site in left - cost.keys():
+            size = _bits(site, beside, bits)
+            too_large = size > _MOST_BITS
+            cost[site] = (
+                too_large,
+                _fill(site, beside) if by_fill and not too_large else 0,
+                size,
+                site,
+            )
+        too_large, _, size, site = min(cost[one] for one in left)
+        if too_large:
+            return math.inf, order
+        around = _take_out(site, beside)
+        # Costs of neighbours have changed, and, where fill is counted, those of their neighbours.
+        for one in around.union(*(beside[n] for n in around)) if by_fill else around:
+            cost.pop(one, None)
+        left.discard(site)
+        order.append(site)
+        width = max(width, size)
+    return width, order
+
+
+def _bits(site: int, beside: list[set[int]], bits: np.ndarray) -> float:
+    """Of the table of a site and its neighbours."""
+    return float(bits[site] + sum(bits[one] for one in beside[site]))
+
+
+def _take_out(site: int, beside: list[set[int]]) -> set[int]:
+    """Sum the site out: its neighbours become neighbours of each other; they are returned."""
+    around = beside[site]
+    for one in around:
+        beside[one] |= around
+        beside[one] -= {one, site}
+    return around
+
+
+def _fill(site: int, beside: list[set[int]]) -> int:
+    """How many pairs of the site's neighbours are not neighbours yet."""
+    around = list(beside[site])
+    return sum(other not in beside[one] for k, one in enumerate(around) for other in around[:k])
+
+
+__all__ = ["LARGEST", "Refused", "elimination_order"]

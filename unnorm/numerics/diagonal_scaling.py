@@ -1,0 +1,102 @@
+"""Linear algebra in the units of the diagonal, so that the units of data and covariates do not
+matter.
+
+A matrix of second derivatives or of score covariances has entries in the units of two parameters.
+Eigenvalues of the matrix itself compare numbers of different units, and a floor on them erases the
+parameters whose units are large. Here every matrix is first divided by the square roots of its
+diagonal on both sides: D⁻¹ M D⁻¹ has a unit diagonal.
+
+References:
+    van der Sluis (1969), doi:10.1007/BF02165096 (nearly the best diagonal scaling).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+RIDGE = 1e-3  # of the diagonal: what keeps an estimated metric away from singular
+_FLOOR = 1e-14  # smallest eigenvalue of a scaled covariance; less is rounding
+_NEGATIVE = 1e-6  # eigenvalues of a scaled covariance below minus this are noise, not rounding
+
+
+def units_of(matrix):
+    """The square roots of the diagonal's sizes, 1 where the diagonal is 0; NumPy or JAX in, the
+    same out.
+    """
+    xp = jnp if isinstance(matrix, jax.Array) else np
+    diagonal = xp.abs(xp.diagonal(matrix))
+    return xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
+
+
+def scaled(matrix):
+    """D⁻¹ M D⁻¹ and D, as a vector."""
+    units = units_of(matrix)
+    return matrix / units[:, None] / units[
+        None, :
+    ], units  # not by their product, which may overflow
+
+
+def solve(matrix, right):
+    """M⁻¹ right, for a vector or the columns of a matrix."""
+    xp = jnp if isinstance(matrix, jax.Array) else np
+    inside, units = scaled(matrix)
+    along = units if right.ndim == 1 else units[:, None]
+    return xp.linalg.solve(inside, right / along) / along
+
+
+def inverse(matrix: np.ndarray) -> np.ndarray:
+    """M⁻¹ of a symmetric matrix."""
+    inside, units = scaled((matrix + matrix.T) / 2)
+    return np.linalg.inv(inside) / units[:, None] / units[None, :]
+
+
+def pseudo_inverse(matrix: np.ndarray) -> np.ndarray:
+    """The inverse of a symmetric matrix on the directions that the scaled matrix tells from
+    zero.
+    """
+    inside, units = scaled((matrix + matrix.T) / 2)
+    return np.linalg.pinv(inside, hermitian=True) / units[:, None] / units[None, :]
+
+
+def smallest_singular_value(matrix: np.ndarray) -> float:
+    """Of the scaled matrix: 1 where the coordinates do not interact, 0 where a direction is not
+    identified.
+    """
+    return float(np.linalg.svd(scaled(matrix)[0], compute_uv=False).min())
+
+
+def covariance_root(matrix: np.ndarray) -> np.ndarray | None:
+    """R with R R' = M for a covariance up to rounding; None where it is not positive semi-definite.
+
+    Rounding may leave an eigenvalue at -1e-18, which a Cholesky factor does not forgive.
+    """
+    inside, units = scaled((matrix + matrix.T) / 2)
+    values, vectors = np.linalg.eigh(inside)
+    largest = max(values.max(), 1e-300)
+    if values.min() < -_NEGATIVE * largest:
+        return None
+    return units[:, None] * vectors * np.sqrt(np.maximum(values, _FLOOR * largest))
+
+
+def whitening(scores: np.ndarray, floor: float) -> np.ndarray | None:
+    """W with Cov(scores W) = 1, by singular values: of nearly collinear scores it keeps twice the
+    digits that the covariance does. None where a singular value of the scaled scores is below
+    `floor` times the largest.
+    """
+    centred = scores - scores.mean(0)
+    with np.errstate(over="ignore"):
+        units = np.sqrt((centred**2).mean(0))
+    if not (np.all(np.isfinite(units)) and np.all(units > 0)):
+        return None
+    _, sizes, axes = np.linalg.svd(centred / units, full_matrices=False)
+    if len(sizes) < scores.shape[1] or not sizes.min() > floor * sizes.max():
+        return None
+    return axes.T * np.sqrt(len(scores)) / sizes / units[:, None]
+
+
+def ridged(metric: jax.Array) -> jax.Array:
+    """The metric with a thousandth of its diagonal added; 1 where a coordinate has not been seen to
+    vary.
+    """
+    diagonal = jnp.diagonal(metric)
+    return metric + jnp.diag(jnp.where(diagonal > 0, RIDGE * diagonal, 1.0))

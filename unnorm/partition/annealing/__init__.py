@@ -1,0 +1,1 @@
+"""Particles along a path from a proposal to the density."""

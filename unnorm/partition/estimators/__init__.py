@@ -1,0 +1,1 @@
+"""Estimators of log Z, a file per method; the registry lists them."""

@@ -1,0 +1,176 @@
+"""log Z without chance: enumeration, and fixed plans of events on which fitting differentiates
+it.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logsumexp
+
+from unnorm.core.findings import NOTE, Finding, FindingCode
+from unnorm.core.method import method, static
+from unnorm.declaration.density import Density
+from unnorm.integration.count_series import lone_count, summed
+from unnorm.integration.nodes import (
+    count_states,
+    dimensions_within_reach,
+    free_size,
+    listed_states,
+    states_at,
+)
+from unnorm.integration.plan import has_plan
+from unnorm.integration.variable_elimination import (
+    Pairwise,
+    Refused,
+    eliminated,
+    has_elimination,
+    pairwise,
+)
+from unnorm.partition.base import LogZ, measures
+from unnorm.partition.closed_form import CHEAP, declared
+from unnorm.partition.estimators.quadrature import Quadrature
+
+BLOCK = 4096
+
+
+@method
+class Exact:
+    """log Z by summing over every state; for up to three continuous dimensions by `Quadrature`.
+
+    Z = Σ_x p̃(x), in blocks, so that memory stays bounded. More states are summed by variable
+    elimination where the sites interact in pairs and few at a time (a chain, a strip, a small
+    lattice): that is found out by differences of log p̃, and checked at other states. The sum over
+    one count ends where less than 1e-12 of Z is reckoned to lie beyond; a sum that does not come
+    there is said not to have converged. A closed form that the density declares goes first; where a
+    sum or an integral is cheap it is held against that, and a contradiction is the verdict
+    "disagree".
+
+    Args:
+        max_states: more states than this are not enumerated.
+
+    Raises:
+        ValueError: the states cannot be listed, or are too many and elimination does not serve
+            them.
+
+    Example:
+        >>> import unnorm as un
+        >>> free_spins = un.Density(lambda x: 0.0 * x.sum(), {"x": un.Spin[3]})
+        >>> round(un.log_z(free_spins, Exact(), seed=0).value, 4)  # log 8
+        2.0794
+
+    References:
+        Besag (1974), doi:10.1111/j.2517-6161.1974.tb00999.x (what it normalizes); Dechter (1999),
+        doi:10.1016/S0004-3702(99)00059-4 (elimination).
+    """
+
+    max_states: int = static(2**24, at_least=1)
+
+    def __call__(self, density: Density, key: jax.Array) -> LogZ:
+        density = density.charted()
+        if density._log_z() is None:
+            return self._computed(density, key)
+        return declared(
+            density, (lambda: self._computed(density, key)) if _is_cheap(density) else None
+        )
+
+    def _computed(self, density: Density, key: jax.Array) -> LogZ:
+        if free_size(density):
+            dimensions_within_reach(density)
+            return Quadrature()(density, key)
+        if lone_count(density):
+            return summed(density)
+        count = count_states(density)
+        if count is None or count <= self.max_states:
+            return _summed_states(density, listed_states(density, self.max_states))
+        try:
+            found = pairwise(density)
+        except Refused as why:
+            listed_states(density, self.max_states, f", and elimination does not serve it: {why}")
+        return _eliminated(density, found)
+
+
+def _is_cheap(density: Density) -> bool:
+    return has_plan(density) and (lone_count(density) is not None or count_states(density) <= CHEAP)
+
+
+def _summed_states(density: Density, count: int) -> LogZ:
+    value, bad = _enumerated(density, count)
+    findings = []
+    if bad or not np.isfinite(value):
+        what = (
+            f"NaN or +infinity at {int(bad):,} of {count:,} states"
+            if bad
+            else "minus infinity at every state"
+        )
+        findings = [
+            Finding(
+                f"the log-density of {density.name} is {what}",
+                "correct the function",
+                code=FindingCode.NOT_FINITE,
+            )
+        ]
+    return LogZ(
+        value=float("nan") if bad else float(value),
+        standard_error=0.0 if not findings else float("nan"),
+        evaluations={"values": count, "gradients": 0},
+        verdict="unreliable" if findings else "exact",
+        measure=measures(density),
+        estimator="exact",
+        findings=findings,
+    )
+
+
+def _eliminated(density: Density, found: Pairwise) -> LogZ:
+    value, largest = eliminated(found)
+    what = (
+        f"{len(found.sites)} sites in {len(found.pairs)} pairs were eliminated, the largest "
+        f"table having {largest:,} "
+        "entries; that log p̃ is a sum over sites and pairs was checked at random and at likely "
+        "states"
+    )
+    findings = [Finding(what, "nothing is to be done", NOTE)]
+    if not math.isfinite(value):
+        findings.insert(
+            0,
+            Finding(
+                f"the sum of {density.name} over its states is {value}",
+                "correct the function",
+                code=FindingCode.NOT_FINITE,
+            ),
+        )
+    return LogZ(
+        value=value,
+        standard_error=0.0 if math.isfinite(value) else math.nan,
+        evaluations=found.evaluations,
+        verdict="exact" if math.isfinite(value) else "unreliable",
+        measure=measures(density),
+        estimator="exact",
+        findings=findings,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _enumerated(density: Density, count: int):
+    """log Σ_x p̃(x) and the number of states with a value that is no log-density."""
+
+    def block(start):
+        index = start + jnp.arange(min(BLOCK, count))
+        values = jax.vmap(density.log_density)(states_at(density, jnp.minimum(index, count - 1)))
+        bad = (jnp.isnan(values) | jnp.isposinf(values)) & (index < count)
+        return logsumexp(jnp.where(index < count, values, -jnp.inf)), jnp.sum(bad)
+
+    sums, bad = jax.lax.map(block, jnp.arange(0, count, BLOCK))
+    return logsumexp(sums), jnp.sum(bad)
+
+
+def has_exact(density: Density) -> bool:
+    """Whether `Exact` gives log Z quickly: a declared closed form, a plan's sum or integral, or
+    elimination.
+    """
+    return density._log_z() is not None or has_plan(density) or has_elimination(density)
+
+
+__all__ = ["Exact", "has_exact"]

@@ -1,0 +1,105 @@
+"""`Density.normalized()`: the density with its log Z subtracted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+import unnorm
+from unnorm.core.messages import shown
+from unnorm.declaration.density import Density
+
+
+@dataclass(frozen=True)
+class _Normalized:
+    """The function of a normalized density: log p̃ of another, which is a constant of it, minus log
+    Z.
+    """
+
+    name: str
+    variables: tuple[str, ...]
+    constants: tuple[str, str]
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(self, *values: jax.Array, **constants: Any) -> jax.Array:
+        density, log_z = (constants[name] for name in self.constants)
+        return density.log_density(dict(zip(self.variables, values, strict=True))) - log_z
+
+
+def normalized(p: Density, z: Any = None) -> Density:
+    """Return the density with log Z subtracted, which declares log Z = 0; its parameters are
+    constants then.
+
+    log p(x) = log p̃(x) − log Z: an energy-based model becomes a density to evaluate, sample and
+    compare.
+
+    Args:
+        p: the density, its parameters at their bound values.
+        z: log Z: a `LogZ` or a number; None: `un.log_z` with its defaults (with a seed of its own:
+            pass ``un.log_z(p, seed=0)`` for the same result again).
+
+    Raises:
+        ValueError: log Z is not finite, or its verdict is neither "exact" nor "ok"; or p has
+            covariates.
+
+    Example:
+        >>> import unnorm as un
+        >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real}).normalized()
+        >>> round(float(normal(0.0)), 4)  # -log sqrt(2 pi)
+        -0.9189
+
+    References:
+        LeCun et al. (2006), A tutorial on energy-based learning (what Z is to an energy).
+    """
+    if p.covariates:
+        raise ValueError(
+            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row "
+            "has its own Z; expected "
+            f"none; give it one value by p.given({next(iter(p.covariates))}=...)."
+        )
+    if z is None:
+        z = unnorm.log_z(p, progress=False)
+        if z.verdict not in ("exact", "ok"):
+            raise ValueError(
+                f"The log Z of {p.name} is {z.verdict} by {z.estimator}; expected one to "
+                "believe; look at the findings "
+                "of un.log_z(p, ...), and pass normalized() one that passed."
+            )
+    try:
+        value = float(z)
+    except (TypeError, ValueError):
+        value = np.nan
+    if not np.isfinite(value):
+        raise ValueError(
+            f"z is {shown(z)}; expected a finite LogZ or number; pass un.log_z(p, ...)."
+        )
+    fixed = p.fix(**p.parameters).bare()
+    names = tuple(_unlike(name, p.variables) for name in ("unnormalized", "log_z"))
+    function = _Normalized(p.name, tuple(p.variables), names)
+    constants = dict(zip(names, (fixed, value), strict=True))
+    return Density(function, p.variables, constants=constants, log_z=0.0).with_dimensions(
+        **_sizes_or_labels(p)
+    )
+
+
+def _unlike(name: str, taken: Mapping[str, Any]) -> str:
+    return name if name not in taken else _unlike(name + "_", taken)
+
+
+def _sizes_or_labels(p: Density) -> dict[str, Any]:
+    """What `with_dimensions` takes, of the dimensions of the variables."""
+    axes = {
+        axis for support in p.variables.values() for axis in support.axes if isinstance(axis, str)
+    }
+    return {axis: p.labels.get(axis, p.dimensions[axis]) for axis in axes}
+
+
+# Attached here, so that density.py need not know of log Z.
+Density.normalized = normalized
+
+__all__ = ["normalized"]

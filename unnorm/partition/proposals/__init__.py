@@ -1,0 +1,1 @@
+"""Normalized proposals, and the searches that place them."""

@@ -1,0 +1,108 @@
+"""Starting points at every scale about known modes, so that basins with a fixed share of space are
+found.
+"""
+
+import itertools
+import math
+
+import numpy as np
+from scipy.special import gammaln, logsumexp
+
+from unnorm.integration.centering import Mode
+from unnorm.partition.proposals.mixture import Base
+
+FARTHEST = 1e4  # widths of a mode: how far starts reach
+NEAR, NEARER = 10.0, 0.75  # widths, and the share of the boxes of a scan that do not reach farther
+RADII = 1.15  # ratio of successive radii along a ray
+RAYS = 24  # of a scan at most: the coordinate axes, the main diagonal, and other diagonals
+
+
+def far_points(modes: list[Mode], generator: np.random.Generator, count: int) -> np.ndarray:
+    """Points (count, D) about the modes in turn, as far as 1 to 10⁴ of a mode's widths, all scales
+    alike.
+
+    A half-space that begins r widths away, r < 10³, holds at least a tenth of them in any number of
+    dimensions.
+    """
+    size = len(modes[0].place)
+    scales = FARTHEST ** generator.uniform(size=(count, 1))
+    steps = scales * generator.normal(size=(count, size))
+    which = np.arange(count) % len(modes)
+    factors = [_root(mode.covariance) for mode in modes]
+    return np.array(
+        [modes[k].place + factors[k] @ step for k, step in zip(which, steps, strict=True)]
+    )
+
+
+def scanned_points(modes: list[Mode], generator: np.random.Generator, count: int) -> np.ndarray:
+    """Points (count, D) at which to look for narrow modes: along rays from the modes, and in boxes
+    about them.
+
+    Most boxes reach from 2 to 10 widths, the others to 10⁴. A mode that is narrow and far is found
+    where it lies near an axis or a diagonal, or where its basin holds a share of such a box that is
+    not small against 1 / count.
+    """
+    rays = np.concatenate(
+        [_along_rays(mode, generator) for mode in modes[: max(1, len(modes) // 2)]]
+    )
+    rays = rays[generator.permutation(len(rays))[: count // 3]]
+    rest, size = count - len(rays), len(modes[0].place)
+    near = int(NEARER * rest)
+    sides = np.concatenate([
+        2.0 * (NEAR / 2.0) ** generator.uniform(size=near),
+        NEAR * (FARTHEST / NEAR) ** generator.uniform(size=rest - near),
+    ])  # fmt: skip
+    steps = sides[:, None] * generator.uniform(-1.0, 1.0, size=(rest, size))
+    which = generator.integers(len(modes), size=rest)
+    places, widths = (
+        np.array(part)[which]
+        for part in zip(*((m.place, widths_of(m)) for m in modes), strict=True)
+    )
+    return np.concatenate([rays, places + widths * steps])
+
+
+def _along_rays(mode: Mode, generator: np.random.Generator) -> np.ndarray:
+    size = len(mode.place)
+    axes = np.eye(size)[generator.permutation(size)[: RAYS // 4]]
+    ones = np.ones((1, size))
+    signs = generator.choice([-1.0, 1.0], size=(RAYS // 2 - len(axes) - 1, size))
+    directions = np.concatenate([axes, ones, signs])
+    radii = RADII ** np.arange(math.log(2) / math.log(RADII), math.log(FARTHEST) / math.log(RADII))
+    steps = np.array(
+        [sign * r * way for sign, r, way in itertools.product((-1.0, 1.0), radii, directions)]
+    )
+    return mode.place + widths_of(mode) * steps
+
+
+def widths_of(mode: Mode) -> np.ndarray:
+    """The standard deviations of a mode's Laplace approximation."""
+    return np.sqrt(np.diag(mode.covariance))
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        return np.diag(np.sqrt(np.maximum(np.diag(covariance), 0.0)))
+
+
+def log_mixture(base: Base, points: np.ndarray) -> np.ndarray:
+    """The log-density at points (N, D) of the base's mixture of Student's t."""
+    size, logs = points.shape[1], []
+    parts = (base.log_shares, base.centres, base.whiteners, base.log_dets, base.freedoms)
+    for share, centre, whitener, log_det, freedom in zip(
+        *(np.asarray(part, float) for part in parts), strict=True
+    ):
+        z = (points - centre) @ whitener.T if whitener.ndim == 2 else (points - centre) * whitener
+        constant = (
+            gammaln((freedom + size) / 2)
+            - gammaln(freedom / 2)
+            - 0.5 * size * np.log(freedom * np.pi)
+        )
+        logs.append(
+            share + constant - log_det - 0.5 * (freedom + size) * np.log1p((z**2).sum(1) / freedom)
+        )
+    return logsumexp(logs, axis=0)
+
+
+__all__ = ["far_points", "log_mixture", "scanned_points", "widths_of"]

@@ -1,0 +1,151 @@
+"""What rounding at bounds hides from sampled estimates of log Z, in any number of dimensions.
+
+Walkers in the unconstrained coordinate u go on where a value has rounded onto its bound, and there
+meet a density that no longer knows how near it is: four independent Beta(.1, .1) lose 5% of their
+mass. Along one coordinate, the others at draws from the density, the lost share f_i is found as
+quadrature finds it (`tails`), and Z = Z' E[1 + f_i]. The draws are made by Gibbs sampling on the
+grids of the conditionals themselves.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy.special import logsumexp
+
+from unnorm.core.findings import NOTE, Finding, FindingCode
+from unnorm.declaration.density import Density
+from unnorm.integration.adaptive_grid import Integrand
+from unnorm.integration.nodes import (
+    MAX_STATES,
+    Frame,
+    coordinate_names,
+    count_states,
+    free_shapes,
+    grid_points,
+)
+from unnorm.integration.tails import Completion, completed
+from unnorm.partition.base import LogZ, added
+
+CHAINS, SWEEPS = 16, 4  # draws of the other coordinates, and how often each is drawn before
+T = np.linspace(-7.3, 7.3, 801)  # of u = sinh(t): to where the smallest floats end
+MOST = 32  # coordinates at bounds
+SLIGHT = 1e-4  # nats: what is not worth adding
+ROUGH = 0.02  # nats: an error of what was added above which the answer is not believed
+
+
+def with_bounds(density: Density, found: LogZ) -> LogZ:
+    """The estimate with the mass that rounding at bounds has hidden from it, and its error.
+
+    Args:
+        density: bare and charted, its arrays in the dtype of the estimate.
+        found: an estimate from walkers or draws in unconstrained coordinates.
+    """
+    at_bounds = _coordinates_at_bounds(density)
+    states = count_states(density)
+    if not at_bounds or states is None or states > MAX_STATES or not math.isfinite(found.value):
+        return found
+    integrand = Integrand(density, MAX_STATES)
+    size = sum(math.prod(shape) for shape in free_shapes(density).values())
+    places = np.zeros((1, size))
+    if not any(_conditional(integrand, places[0], i)[1].tails for i in at_bounds):
+        return _counted(found, integrand)
+    losses = [_lost(integrand, at_bounds, np.random.default_rng(seed)) for seed in range(CHAINS)]
+    gains, errors = (np.array([[pair[k] for pair in loss] for loss in losses]) for k in (0, 1))
+    mean = np.exp(gains).mean(0)
+    total = float(np.log(mean).sum())
+    if abs(total) < SLIGHT:
+        return _counted(found, integrand)
+    spread = np.exp(gains).std(0) / mean
+    # the product of the factors is exact where they do not depend on each other
+    error = float(
+        np.linalg.norm(spread) / math.sqrt(CHAINS)
+        + errors.mean(0).sum()
+        + spread.sum() * (mean - 1).sum()
+    )
+    names = coordinate_names(density)
+    worst = names[at_bounds[int(np.argmax(mean))]]
+    what = (
+        f"{-math.expm1(-total):.1e} of the mass lies where values round onto a bound, most of it "
+        f"of {worst}; it was "
+        f"added by the power law of the density there, with an error of {error:.1e}"
+    )
+    finding = Finding(
+        what,
+        "write the density in the logarithm of the distance to its bound for more digits",
+        NOTE,
+    )
+    rough = []
+    if not error < ROUGH:
+        advice = "rescale the variable so that the bound where the mass lies is 0"
+        rough = [Finding(f"{what}, which is no power law, or not one of independent coordinates", advice,
+                         code=FindingCode.MASS_NOT_SEEN)]  # fmt: skip
+    return _counted(
+        dataclasses.replace(
+            found,
+            value=found.value + total,
+            standard_error=math.hypot(found.standard_error, error),
+            verdict="unreliable" if rough else found.verdict,
+            findings=[*rough, *found.findings, *([] if rough else [finding])],
+        ),
+        integrand,
+    )
+
+
+def _counted(found: LogZ, integrand: Integrand) -> LogZ:
+    cost = {"values": integrand.evaluations, "gradients": integrand.gradients}
+    return dataclasses.replace(found, evaluations=added(found.evaluations, cost))
+
+
+def _coordinates_at_bounds(density: Density) -> list[int]:
+    """The unconstrained coordinates of variables whose values have a bound, 32 at most."""
+    numbers, start = [], 0
+    for name, shape in free_shapes(density).items():
+        size = math.prod(shape)
+        if type(density.variables[name]).__name__ != "_Real":
+            numbers += range(start, start + size)
+        start += size
+    return numbers[:MOST]
+
+
+def _conditional(
+    integrand: Integrand, place: np.ndarray, i: int
+) -> tuple[np.ndarray, Completion, float]:
+    """Along coordinate i from a place: the log mass of the resolved nodes, the tails, and what
+    walkers lack of both.
+    """
+    points = np.repeat(place[None], len(T), axis=0)
+    u, log_weights = grid_points(Frame(np.zeros(1), np.eye(1)), [T])
+    points[:, i] = u[:, 0]
+    values, resolved = integrand(points)
+    seen = np.where(np.isfinite(values), values, -np.inf) + log_weights
+    kept = np.where(resolved, seen, -np.inf)
+    beyond = completed([T], kept, resolved, np.ones(1))
+    return (
+        kept,
+        beyond,
+        float(logsumexp(kept) + beyond.added - logsumexp(seen)) if beyond.tails else 0.0,
+    )
+
+
+def _lost(
+    integrand: Integrand, at_bounds: list[int], rng: np.random.Generator
+) -> list[tuple[float, float]]:
+    """For each coordinate at a bound the gain of log Z along it, and its error, at one draw of the
+    others.
+    """
+    place = np.zeros(sum(math.prod(shape) for shape in free_shapes(integrand.density).values()))
+    for _ in range(SWEEPS):
+        for i in range(len(place)):
+            kept = _conditional(integrand, place, i)[0]
+            chances = np.exp(kept - logsumexp(kept))
+            place[i] = np.sinh(rng.choice(T, p=chances / chances.sum()))
+    found = [_conditional(integrand, place, i) for i in at_bounds]
+    rough = [any(not tail.follows_power_law for tail in beyond.tails) for _, beyond, _ in found]
+    return [
+        (gain, beyond.error + (sum(tail.share for tail in beyond.tails) if bad else 0.0))
+        for (_, beyond, gain), bad in zip(found, rough, strict=True)
+    ]
+
+
+__all__ = ["with_bounds"]

@@ -1,0 +1,156 @@
+"""What `un.sample` was asked for, checked and completed: the kernel, the counts, what is tracked,
+and the seed.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
+from unnorm.core.method import look_up
+from unnorm.core.validation import check_argument
+from unnorm.declaration.density import Density
+from unnorm.sampling.engine.multihost import Hosts
+from unnorm.sampling.kernels.registry import (
+    KERNELS,
+    NUTS,
+    Blockwise,
+    Gibbs,
+    RandomWalkMH,
+    kernels_for,
+)
+from unnorm.sampling.output.run_identity import read_meta
+
+_BYTES = 4  # of a number in single precision: a lower bound
+_STATE_COPIES = (
+    8  # of an event in the state of a chain, with gradients, momenta and the noise of a block
+)
+_KEPT_NAMES = ("chain", "draw", ".", "..")  # of the draws' own axes and nodes
+
+
+def seed_of(seed: int | None, store: Any, hosts: Hosts) -> int:
+    """The seed given, that of a store that goes on, or a new one that all processes share."""
+    if seed is not None:
+        check_argument("seed", seed, (int,))
+        return int(seed)
+    meta = None if store is None else read_meta(hosts.own_folder(Path(store)))
+    if meta is not None:
+        return meta["options"]["seed"]
+    return hosts.shared_seed(int(np.random.SeedSequence().entropy % 2**31))
+
+
+def tracked_functions(p: Density, track: Mapping[str, Callable] | None) -> dict[str, Callable]:
+    track = dict(track or {})
+    for name, function in track.items():
+        if not isinstance(name, str) or not name or "/" in name or name in _KEPT_NAMES:
+            raise ValueError(
+                f"track was given the name {name!r}; expected a text without '/' that is none of "
+                f"{', '.join(map(repr, _KEPT_NAMES))}; rename it."
+            )
+        if name in p.variables or not callable(function):
+            found = "a variable's name" if name in p.variables else f"{function!r}"
+            raise ValueError(
+                f"track was given {found} for {name}; expected new names with functions of an "
+                "event; rename it or "
+                "pass a function."
+            )
+    return track
+
+
+def check_memory(
+    p: Density, draws: int, warmup: int, chains: int, thin: int, keep: str, stored: bool
+) -> None:
+    """Refuse a run that cannot fit into this machine's memory, before anything of its size is made.
+
+    The estimate is a lower bound: one state per chain, one chain's noise for one draw, the schedule
+    of warm-up, and the draws where they are kept in memory.
+    """
+    numbers = sum(math.prod(shape) for shape in p.shapes().values())
+    needed = {
+        "chains": chains * numbers * _STATE_COPIES * _BYTES,
+        "thin": thin * numbers * _BYTES,
+        "warmup": warmup * _BYTES,
+        "draws": draws * chains * numbers * _BYTES if keep == "all" and not stored else 0,
+    }
+    name = max(needed, key=needed.get)
+    memory = machine_memory()
+    if needed[name] > memory:
+        raise ValueError(
+            f"{name} asks for {needed[name] / 2**30:,.0f} GiB ({draws:,} draws of {chains:,} "
+            f"chains, {numbers:,} "
+            f"numbers each, thin={thin:,}), and this machine has {memory / 2**30:,.0f} GiB; "
+            "expected less; ask for "
+            "fewer, or pass keep='moments' or store='run.d'."
+        )
+
+
+def machine_memory() -> float:
+    """Bytes of memory of this machine, or of this container; infinity where it cannot be known."""
+    found = [math.inf]
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(ValueError, OSError):
+            found.append(int(Path(path).read_text()))
+    return min(found)
+
+
+def chosen_kernel(p: Density, kernel: Any, findings: list[Finding]) -> Any:
+    """The kernel as an object, checked against the variables' supports."""
+    if p.covariates:
+        raise ValueError(
+            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row "
+            "has a density of its "
+            f"own; give it one value by p.given({next(iter(p.covariates))}=...)."
+        )
+    if kernel is None:
+        kernel, why = _default_kernel(p)
+        findings.append(
+            Finding(
+                f"{type(kernel).__name__} was chosen, because {why}",
+                "name a kernel to change it",
+                NOTE,
+                code=FindingCode.CHOSEN_METHOD,
+            )
+        )
+    kernel = look_up(kernel, KERNELS, "kernel", "build")
+    for name, support in p.variables.items():
+        if not kernel.serves(support):
+            raise ValueError(
+                f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use "
+                f"{kernels_for(support)}, or fix "
+                f"it with p.given({name}=...)."
+            )
+    return kernel
+
+
+def _default_kernel(p: Density) -> tuple[Any, str]:
+    """NUTS for continuous variables, Gibbs where states can be listed, a random walk for counts."""
+    groups: dict[Any, list[str]] = {}
+    for name, support in p.variables.items():
+        kind = NUTS if not support.discrete else RandomWalkMH if support.states is None else Gibbs
+        groups.setdefault(kind, []).append(name)
+    if len(groups) > 1:
+        blocks = {tuple(names): kind() for kind, names in groups.items()}
+        return Blockwise(blocks), "its variables are of different kinds"
+    kind = next(iter(groups))
+    why = {
+        NUTS: "it needs no tuning by hand on continuous variables",
+        Gibbs: "every variable has a list of states",
+        RandomWalkMH: "counts have no list of states",
+    }
+    return kind(), why[kind]
+
+
+def note_starts(p: Density, findings: list[Finding]) -> None:
+    loose = sorted(set(p.supports) - p.bound)
+    if loose:
+        what = f"{', '.join(loose)} stood at the declared starts, which no fit and no bind has set"
+        findings.append(
+            Finding(what, "bind values or fit first", WARNING, code=FindingCode.DECLARED_STARTS)
+        )

@@ -1,0 +1,1 @@
+"""How chains run: the compiled scan, chunks, devices and hosts."""

@@ -1,0 +1,347 @@
+"""The compiled part of sampling: blocks of steps over all chains, with and without adaptation.
+
+Noise keys fold in (chain, absolute block), and a block is a fixed number of steps, so that how a
+run is cut into chunks, chain blocks or devices changes no bit of its noise.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as Split
+
+from unnorm.sampling import adaptation
+from unnorm.sampling.base import Target, noise_of
+from unnorm.supports import Support
+
+WARMUP, SAMPLING = 0, 1
+_LARGEST_NOISE = 2**20  # numbers drawn at once for one chain
+
+
+class Layout(NamedTuple):
+    """What is static about a run of draws; two runs of one layout share a compiled program."""
+
+    block_size: int  # draws whose noise is drawn at once
+    thin: int
+    keep: str
+    track: tuple[tuple[str, Callable], ...] = ()
+    chain_block: int = 0  # chains that step together; 0: all of a device's
+    devices: int = 1
+    draws: int = 0  # of the whole run, where moments must know its halves
+
+
+class Moments(NamedTuple):
+    """Running means and sums of squared deviations of each half of a run: (2, ...) by variable."""
+
+    count: jax.Array
+    mean: dict
+    squares: dict
+
+
+def block_steps(size: int, thin: int = 1) -> int:
+    """Draws in a block for an event of so many numbers: a fixed function, never of chunks or
+    chains.
+    """
+    return int(np.clip(_LARGEST_NOISE // (size * thin), 1, 20))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def chain_keys(key: jax.Array, chains: int) -> jax.Array:
+    """A key for each chain, whatever the process's default generator: `normals_like` counts on this
+    one.
+    """
+    return jax.vmap(lambda chain: jax.random.fold_in(key, chain))(jnp.arange(chains))
+
+
+def _block_noise(
+    kernel: Any, keys: jax.Array, phase: int, block: jax.Array, positions: dict, steps: int
+):
+    """The noise (or the keys) of one block, (chains, steps, ...): to bring the steps to the front
+    would cost a copy.
+    """
+
+    def one_chain(key, position):
+        return noise_of(
+            kernel, jax.random.fold_in(jax.random.fold_in(key, phase), block), position, steps
+        )
+
+    return jax.vmap(one_chain)(keys, positions)
+
+
+def _of_step(noise: Any, step: jax.Array) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.lax.dynamic_index_in_dim(leaf, step, 1, keepdims=False), noise
+    )
+
+
+def _stepper(kernel: Any, target: Target, tuning: dict):
+    """One step of every chain: (states, info). Built outside the loop, so that what does not change
+    stays outside.
+    """
+    step = jax.vmap(kernel.build(target, tuning).step)
+    return lambda states, noise: _wrapped(target, *step(noise, states))
+
+
+def _wrapped(target: Target, states: Any, info: Any):
+    """The states with equivalent positions made one (angles), and the info."""
+    if all(type(support).canonical is Support.canonical for support in target.supports.values()):
+        return states, info
+    return states._replace(position=target.canonical(states.position)), info
+
+
+def _stats(kernel: Any, states: Any, info: Any) -> dict:
+    stats = jax.vmap(kernel.stats)(info)
+    log_density = getattr(states, "logdensity", None)
+    return stats if log_density is None else stats | {"lp": log_density}
+
+
+@jax.jit
+def initialise(kernel: Any, target: Target, tuning: dict, positions: dict, keys: jax.Array):
+    """The states of all chains at their starts."""
+    return jax.vmap(kernel.build(target, tuning).init)(positions, keys)
+
+
+# -- warm-up ---------------------------------------------------------------------------------------
+@jax.jit
+def begin_adaptation(kernel: Any, tuning: dict, positions: dict):
+    begun = adaptation.strategy(kernel).begin(kernel, tuning, positions)
+    return jax.tree.map(lambda leaf: _strong(leaf, tuning), begun)
+
+
+def _strong(leaf: Any, tuning: dict) -> Any:
+    """A weakly typed number would become a strong one after the first chunk, and compile warm-up
+    twice.
+    """
+    kind = jnp.result_type(leaf)
+    dtype = (
+        jnp.result_type(*jax.tree.leaves(tuning)) if jnp.issubdtype(kind, jnp.floating) else kind
+    )
+    return jnp.asarray(leaf, dtype)
+
+
+@functools.partial(jax.jit, static_argnames="chains")
+def restarts(kernel: Any, adapting: Any, *, chains: int) -> jax.Array:
+    """How often warm-up restarted each chain; none before it has begun."""
+    begun = jax.tree.leaves(adapting)
+    return (
+        jnp.zeros(chains, jnp.int32)
+        if not begun
+        else adaptation.strategy(kernel).restarts(adapting, chains)
+    )
+
+
+@jax.jit
+def finish_adaptation(kernel: Any, adapting: Any, tuning: dict):
+    return adaptation.strategy(kernel).finish(kernel, adapting, tuning)
+
+
+@functools.partial(jax.jit, static_argnames="block_size")
+def warm_chunk(kernel, target, tuning, states, adapting, keys, blocks, stages, *, block_size: int):
+    """Run whole blocks of warm-up steps; `stages` holds (stage, event) of each step of each
+    block.
+    """
+    strategy = adaptation.strategy(kernel)
+
+    def one_step(noise, carry, given):
+        states, adapting = carry
+        index, stage = given
+
+        def one_chain(chain, noise, state):
+            return kernel.build(target, strategy.current(kernel, adapting, tuning, chain)).step(
+                noise, state
+            )
+
+        chain_numbers = jnp.arange(keys.shape[0])
+        states, info = _wrapped(
+            target, *jax.vmap(one_chain)(chain_numbers, _of_step(noise, index), states)
+        )
+        stats = _stats(kernel, states, info)
+        moved, states = strategy.restart(adapting, states, stage)
+        new = strategy.advance(kernel, moved, states.position, info, stage)
+        new = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), new, adapting)
+        acceptance = stats.get("acceptance_rate", jnp.ones(1))
+        return (states, new), (
+            jnp.mean(acceptance),
+            stats.get("inf_proposal", jnp.zeros(1, bool)).any(),
+        )
+
+    def one_block(carry, given):
+        block, stage = given
+        noise = _block_noise(kernel, keys, WARMUP, block, carry[0].position, block_size)
+        return jax.lax.scan(
+            functools.partial(one_step, noise), carry, (jnp.arange(block_size), stage)
+        )
+
+    return jax.lax.scan(one_block, (states, adapting), (blocks, stages))
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def warm_whole(kernel, target, tuning, states, key, *, steps: int):
+    """The warm-up of a kernel that brings its own, in one piece."""
+    return kernel.warm_up(target, states, key, steps, tuning)
+
+
+# -- draws -----------------------------------------------------------------------------------------
+@functools.partial(jax.jit, static_argnames="layout")
+def sample_chunk(kernel, target, tuning, states, moments, keys, blocks, *, layout: Layout):
+    """Run whole blocks of draws; returns the states, the moments, and what is kept, as (draw,
+    chain, ...).
+    """
+
+    def over_chains(states, moments, keys, kernel, target, tuning, blocks):
+        count = keys.shape[0]
+        size = layout.chain_block or count
+        if size >= count:
+            return _run_blocks(kernel, target, tuning, states, moments, keys, blocks, layout)
+        cut = jax.tree.map(
+            lambda leaf: leaf.reshape((-1, size) + leaf.shape[1:]), (states, moments, keys)
+        )
+        states, moments, out = jax.lax.map(
+            lambda part: _run_blocks(kernel, target, tuning, *part, blocks, layout), cut
+        )
+        join = functools.partial(jax.tree.map, lambda leaf: leaf.reshape((-1,) + leaf.shape[2:]))
+        out = jax.tree.map(
+            lambda leaf: jnp.moveaxis(leaf, 0, 1).reshape((leaf.shape[1], -1) + leaf.shape[3:]), out
+        )
+        return join(states), join(moments), out
+
+    given = (states, moments, keys, kernel, target, tuning, blocks)
+    if layout.devices == 1:
+        return over_chains(*given)
+    # Each device runs its own loop: what jit's own sharding makes of it holds collectives, and is
+    # slower than one.
+    split, same = Split("chains"), Split()
+    return jax.shard_map(
+        over_chains,
+        mesh=mesh(layout.devices),
+        in_specs=(split, split, split, same, same, same, same),
+        out_specs=(split, split, Split(None, "chains")),
+        check_vma=False,
+    )(*given)
+
+
+def mesh(devices: int) -> Mesh:
+    return Mesh(np.array(jax.local_devices()[:devices]), ("chains",))
+
+
+def _run_blocks(kernel, target, tuning, states, moments, keys, blocks, layout: Layout):
+    step, length = _stepper(kernel, target, tuning), layout.block_size
+
+    def one_step(states, noise):
+        states, info = step(states, noise)
+        return states, _stats(kernel, states, info)
+
+    def one_draw(noise, first, carry, place):
+        states, moments = carry
+        if layout.thin == 1:
+            states, stats = one_step(states, _of_step(noise, place))
+        else:
+            steps = place * layout.thin + jnp.arange(layout.thin)
+            states, stats = jax.lax.scan(
+                lambda s, i: one_step(s, _of_step(noise, i)), states, steps
+            )
+            stats = {name: _over_steps(name, values) for name, values in stats.items()}
+        events, tracked = {}, {}
+        if layout.keep != "last" or layout.track:
+            event = jax.vmap(target.constrain)(states.position)
+            tracked = {
+                name: jax.vmap(lambda one, f=f: f(*(one[v] for v in target.density.variables)))(
+                    event
+                )
+                for name, f in layout.track
+            }
+            events = event if layout.keep == "all" else {}
+            if layout.keep == "moments":
+                moments = _updated(moments, event, first + place, layout.draws)
+        return (states, moments), (events, tracked, stats)
+
+    def one_block(carry, block):
+        noise = _block_noise(kernel, keys, SAMPLING, block, carry[0].position, length * layout.thin)
+        draw = functools.partial(one_draw, noise, block * length)
+        carry, (events, tracked, stats) = jax.lax.scan(draw, carry, jnp.arange(length))
+        if layout.keep != "all":  # one number for the block
+            stats = {name: _over_steps(name, values)[None] for name, values in stats.items()}
+        return carry, (events, tracked, stats)
+
+    (states, moments), out = jax.lax.scan(one_block, (states, moments), blocks)
+    return states, moments, jax.tree.map(lambda leaf: leaf.reshape((-1,) + leaf.shape[2:]), out)
+
+
+def _over_steps(name: str, values: jax.Array) -> jax.Array:
+    """One number for the steps behind a thinned draw: flags are kept if ever set, rates are
+    averaged.
+    """
+    if values.dtype == bool:
+        return values.any(0)
+    return values.mean(0) if name.endswith("_rate") else values[-1]
+
+
+def no_moments(target: Target, positions: dict) -> Moments:
+    """Moments of no draws, for every chain."""
+    events = jax.vmap(target.constrain)(positions)
+    empty = jax.tree.map(
+        lambda leaf: jnp.zeros((leaf.shape[0], 2) + leaf.shape[1:], leaf.dtype), events
+    )
+    chains = len(next(iter(events.values())))
+    return Moments(jnp.zeros((chains, 2), next(iter(events.values())).dtype), empty, empty)
+
+
+def _updated(moments: Moments, event: dict, index: jax.Array, draws: int) -> Moments:
+    """Welford's update of the half that draw number `index` belongs to; draws beyond the last are
+    left out.
+    """
+    half, counts = (index >= draws // 2).astype(int), (index < draws).astype(moments.count.dtype)
+    count = moments.count.at[:, half].add(counts)
+    now = jnp.maximum(count[:, half], 1)
+
+    def update(mean, squares, value):
+        weight = (counts / now).reshape((-1,) + (1,) * (value.ndim - 1))
+        before = value - mean[:, half]
+        after = mean[:, half] + weight * before
+        return mean.at[:, half].set(after), squares.at[:, half].add(
+            counts * before * (value - after)
+        )
+
+    pairs = {name: update(moments.mean[name], moments.squares[name], event[name]) for name in event}
+    return Moments(
+        count, {n: pair[0] for n, pair in pairs.items()}, {n: pair[1] for n, pair in pairs.items()}
+    )
+
+
+# -- starts ----------------------------------------------------------------------------------------
+@functools.partial(jax.jit, static_argnames="dtype")
+def random_starts(target: Target, keys: jax.Array, attempt: jax.Array, dtype) -> dict:
+    """One random position for every chain."""
+    return jax.vmap(lambda key: target.random_position(jax.random.fold_in(key, attempt), dtype))(
+        keys
+    )
+
+
+@jax.jit
+def values_at(target: Target, positions: dict) -> jax.Array:
+    return jax.vmap(target.log_density)(positions)
+
+
+@jax.jit
+def gradients_at(target: Target, positions: dict) -> dict:
+    return jax.vmap(jax.grad(target.log_density))(positions)
+
+
+@jax.jit
+def pathfinder(target: Target, positions: dict, keys: jax.Array) -> dict:
+    """A draw of Pathfinder's approximation, from each position (Zhang et al., 2022,
+    arXiv:2108.03782).
+    """
+
+    def one(position, key):
+        approximate, draw = jax.random.split(key)
+        state, _ = blackjax.vi.pathfinder.approximate(approximate, target.log_density, position)
+        samples, _ = blackjax.vi.pathfinder.sample(draw, state, 1)
+        return jax.tree.map(lambda leaf, was: leaf[0].astype(was.dtype), samples, position)
+
+    return jax.lax.map(lambda given: one(*given), (positions, keys))

@@ -1,0 +1,196 @@
+"""Where chains begin, and the probe that turns a bad density or start into a sentence before
+anything is compiled.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unnorm.core.containers import oriented, to_numbers
+from unnorm.declaration.signature import refuse_unknown, unify
+from unnorm.sampling.base import Target
+from unnorm.sampling.engine import scan
+
+_ATTEMPTS = 100  # random starts tried for a chain, as in Stan
+
+
+def find_starts(target: Target, kernel: Any, start: dict | None, keys: jax.Array, dtype) -> dict:
+    """Return one checked position for every chain: finite log-density and, where it is needed,
+    finite gradient.
+    """
+    if isinstance(start, str):
+        return _pathfinder_starts(target, kernel, start, keys, dtype)
+    positions = None if start is None else given_starts(target, start, len(keys), dtype)
+    if positions is None:
+        positions = _random_starts(target, kernel, keys, dtype)
+    else:
+        values, gradients = _probe(target, kernel, positions)
+        _refuse_bad(target, positions, values, gradients)
+    _refuse_flat(target, kernel, positions)
+    return positions
+
+
+def given_starts(target: Target, start: Any, count: int, dtype) -> dict:
+    """The user's starts, one event for all chains or one for each, as positions."""
+    density, shapes = target.density, target.density.shapes()
+    if not isinstance(start, dict):
+        start = {next(iter(shapes)): start} if len(shapes) == 1 else {}
+    refuse_unknown("start", "variable", start, shapes)
+    missing = [name for name in shapes if name not in start]
+    if missing:
+        raise ValueError(
+            f"start has no value for {missing[0]}; pass a dict with one for each of "
+            f"{', '.join(shapes)}."
+        )
+    positions = {}
+    for name, support in target.supports.items():
+        value = oriented(start[name], f"start of {name}", support.shape_axes)
+        value = to_numbers(value, f"start of {name}").astype(float)
+        if value.ndim == len(shapes[name]) + 1 and len(value) != count:
+            raise ValueError(
+                f"start of {name} holds {len(value)} chains; expected {count} or a single event; "
+                "make them agree."
+            )
+        unify({}, _slot(density, name), value.shape[value.ndim - len(shapes[name]) :])
+        if value.shape[value.ndim - len(shapes[name]) :] != shapes[name]:
+            raise ValueError(
+                f"start of {name} has the shape {value.shape}; expected {shapes[name]}; reshape it."
+            )
+        support.check(value, f"start of {name}")
+        value = support.inward(np.broadcast_to(value, (count, *shapes[name])))
+        positions[name] = jax.vmap(support.unconstrain)(jnp.asarray(value, dtype))
+    return positions
+
+
+def _pathfinder_starts(target: Target, kernel: Any, start: str, keys: jax.Array, dtype) -> dict:
+    """A draw for each chain of the best normal approximation along its own optimisation path."""
+    discrete = [name for name, support in target.supports.items() if support.discrete]
+    if start != "pathfinder" or discrete:
+        found = (
+            f"start is {start!r}"
+            if start != "pathfinder"
+            else f"start is 'pathfinder', and {discrete[0]} discrete"
+        )
+        raise ValueError(
+            f"{found}; expected 'pathfinder' on continuous variables, or values; pass such a start."
+        )
+    positions = _random_starts(target, kernel, keys, dtype)
+    positions = scan.pathfinder(target, positions, keys)
+    values, gradients = _probe(target, kernel, positions)
+    _refuse_bad(target, positions, values, gradients)
+    return positions
+
+
+def _slot(density, name):
+    return next(slot for slot in density._structure.slots if slot.name == name)
+
+
+def _random_starts(target: Target, kernel: Any, keys: jax.Array, dtype) -> dict:
+    """Random positions, drawn again for the chains whose log-density or gradient is not finite
+    there.
+    """
+    positions = scan.random_starts(target, keys, 0, dtype)
+    values, gradients = _probe(target, kernel, positions)
+    good = _finite(values, gradients)
+    for attempt in range(1, _ATTEMPTS):
+        if good.all() or np.isposinf(values).any():
+            break
+        again = scan.random_starts(target, keys, attempt, dtype)
+        positions = jax.tree.map(partial(_keep, good), positions, again)
+        values, gradients = _probe(target, kernel, positions)
+        good = _finite(values, gradients)
+    _refuse_bad(target, positions, values, gradients)
+    return positions
+
+
+def _keep(good: np.ndarray, old: jax.Array, new: jax.Array) -> jax.Array:
+    """The old values of the good chains and new ones for the others."""
+    return jnp.where(good.reshape(good.shape + (1,) * (old.ndim - 1)), old, new)
+
+
+def _finite(values: np.ndarray, gradients: dict) -> np.ndarray:
+    good = np.isfinite(values)
+    for gradient in gradients.values():
+        good &= np.isfinite(gradient).reshape(len(values), -1).all(1)
+    return good
+
+
+def _probe(target: Target, kernel: Any, positions: dict) -> tuple[np.ndarray, dict]:
+    """Values and gradients at the positions; what JAX cannot trace is said in a sentence."""
+    name = target.density.name
+    try:
+        values = np.asarray(scan.values_at(target, positions))
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        raise ValueError(
+            f"Density {name} cannot be traced by JAX ({type(error).__name__}); expected "
+            "jax.numpy operations in place "
+            "of NumPy's and jnp.where in place of if; rewrite it so."
+        ) from None
+    if not kernel.needs_gradient or all(support.discrete for support in target.supports.values()):
+        return values, {}
+    try:
+        return values, {n: np.asarray(g) for n, g in scan.gradients_at(target, positions).items()}
+    except Exception as error:  # any failure of differentiation means the same to the user
+        raise ValueError(
+            f"Density {name} cannot be differentiated ({_first_line(error)}), and "
+            f"{type(kernel).__name__} needs its "
+            "gradient; use un.kernels.RandomWalkMH, or write the density with differentiable "
+            "operations."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _refuse_bad(target: Target, positions: dict, values: np.ndarray, gradients: dict) -> None:
+    """Say which chain starts badly, where, and what was found."""
+    name = target.density.name
+    if not _finite(values, gradients).all():
+        chain = int(np.argmin(_finite(values, gradients)))
+        event = target.constrain(jax.tree.map(lambda leaf: leaf[chain], positions))
+        place = ", ".join(
+            f"{n} = {np.array2string(np.asarray(v), precision=4, threshold=6)}"
+            for n, v in event.items()
+        )
+        place = " ".join(place.split())
+        if not np.isfinite(values[chain]):
+            raise ValueError(
+                f"Density {name} is {values[chain]} at the start of chain {chain}, {place}; "
+                "expected a finite "
+                "log-density; pass start= inside the support, or mend the density there."
+            )
+        which = next(n for n, g in gradients.items() if not np.isfinite(g[chain]).all())
+        raise ValueError(
+            f"The gradient of {name} in {which} is not finite at the start of chain {chain}, "
+            f"{place}; expected finite "
+            "numbers; pass another start=, or mend the density there (a square root or division "
+            "at 0 is the usual "
+            "cause)."
+        )
+
+
+def _refuse_flat(target: Target, kernel: Any, positions: dict) -> None:
+    """A density whose value moves while its gradient is zero at every start is a step function."""
+    if not kernel.needs_gradient or any(support.discrete for support in target.supports.values()):
+        return
+    beside = jax.tree.map(
+        lambda leaf: leaf + 0.37, positions
+    )  # a start may be a mode, where the gradient is zero
+    plain = scan.gradients_at(target.without_jacobian(), beside)
+    flat = [name for name, gradient in plain.items() if not np.any(np.asarray(gradient))]
+    if len(flat) == len(plain) and len(positions[flat[0]]) > 1:
+        values = [
+            scan.values_at(target.without_jacobian(), places) for places in (positions, beside)
+        ]
+        if np.ptp(np.concatenate(values)) > 0:
+            raise ValueError(
+                f"The gradient of {target.density.name} in {flat[0]} is zero at every start "
+                "although its value "
+                f"changes, and {type(kernel).__name__} needs a gradient; use "
+                "un.kernels.RandomWalkMH, or replace "
+                "rounding and comparisons."
+            )

@@ -1,0 +1,1 @@
+"""What a run leaves: the DataTree, and files that survive a kill."""

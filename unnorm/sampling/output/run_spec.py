@@ -1,0 +1,168 @@
+"""A run as words and numbers: what a store compares, and rebuilds the kernel from where it can."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from unnorm.core.method import registry_name
+from unnorm.declaration.density import Density
+from unnorm.sampling.base import Target
+from unnorm.sampling.kernels.registry import KERNELS, Blockwise
+from unnorm.sampling.output.atomic_files import StoreError
+from unnorm.sampling.output.fingerprints import described, fingerprint, program_of
+from unnorm.sampling.output.run_identity import FORMAT
+
+_OPTIONS = ("draws", "warmup", "chains", "thin", "keep", "seed", "dtype")
+
+
+def describe(method: Any) -> dict[str, Any]:
+    """A kernel or an objective: every option by name."""
+    if isinstance(method, Blockwise):
+        inner = {label: describe(one) for label, one in method.kernels.items()}
+        return {"kernel": "blockwise", "blocks": described(method.blocks)} | inner
+    if not dataclasses.is_dataclass(method):
+        return {"kernel": registry_name(type(method)), "content": described(method)}
+    told: dict[str, Any] = {"kernel": registry_name(type(method))}
+    if type(method) not in KERNELS.values():
+        told["class"] = described(type(method))
+    for field in dataclasses.fields(method):
+        value = getattr(method, field.name)
+        told[field.name] = describe(value) if hasattr(value, "build") else described(value)
+    return told
+
+
+def spec(kernel: Any) -> Any:
+    """JSON from which `rebuilt` makes the kernel again; None where an option is more than
+    numbers.
+    """
+    if isinstance(kernel, Blockwise):
+        inner = [spec(one) for one in kernel.kernels.values()]
+        return (
+            None
+            if None in inner
+            else {"blocks": [list(block) for block in kernel.blocks], "inner": inner}
+        )
+    if type(kernel) not in KERNELS.values():
+        return None
+    options = {}
+    for field in dataclasses.fields(kernel):
+        value = getattr(kernel, field.name)
+        if hasattr(value, "build"):
+            value = {"nested": spec(value)}
+            if value["nested"] is None:
+                return None
+        elif isinstance(value, np.ndarray | jax.Array | list | tuple):
+            value = {"array": np.asarray(value).tolist(), "dtype": str(np.asarray(value).dtype)}
+        elif isinstance(value, np.generic):
+            value = value.item()
+        elif not (value is None or isinstance(value, str | bool | int | float)):
+            return None
+        options[field.name] = value
+    return {"name": registry_name(type(kernel)), "options": options}
+
+
+def rebuilt(told: Any) -> Any:
+    """The kernel of a `spec`."""
+    if "blocks" in told:
+        return Blockwise(
+            {tuple(b): rebuilt(one) for b, one in zip(told["blocks"], told["inner"], strict=True)}
+        )
+    options = {}
+    for name, value in told["options"].items():
+        if isinstance(value, dict):
+            value = (
+                rebuilt(value["nested"])
+                if "nested" in value
+                else np.asarray(value["array"], value["dtype"])
+            )
+        options[name] = value
+    return KERNELS[told["name"]](**options)
+
+
+def asked_again(store: Path, meta: dict[str, Any], kernel: Any) -> tuple[Any, dict[str, Any]]:
+    """The kernel and the options of `un.sample` from what a store says of its run."""
+    try:
+        options = {name: meta["options"][name] for name in _OPTIONS}
+        if kernel is None and meta["rebuild"] is not None:
+            kernel = rebuilt(meta["rebuild"])
+    except Exception as error:  # a description that was made by hand may hold anything
+        raise StoreError(
+            f"store {store} describes a run that cannot be made again ({type(error).__name__}); "
+            "expected what "
+            "un.sample wrote; name another store."
+        ) from None
+    if kernel is None:
+        raise StoreError(
+            f"store {store} cannot rebuild its kernel {meta['kernel']['kernel']}; expected "
+            "numbers as its options; "
+            "pass kernel= as it was."
+        )
+    return kernel, options
+
+
+def run_meta(
+    target: Target, kernel: Any, plan: Any, track: dict, start: Any, versions: dict, devices: int
+) -> dict[str, Any]:
+    """All that a run's draws depend on, by name; the number of devices changes their rounding."""
+    position = target.random_position(jax.random.key(0), np.dtype(plan.dtype))
+    density = target.density
+    return {
+        "format": FORMAT,
+        **describe_density(density),
+        "program": program_of(
+            lambda t, at: t.log_density(at), target, position, source=functions_of(density)
+        ),
+        "kernel": describe(kernel),
+        "options": dataclasses.asdict(plan),
+        "tracked function": {name: _tracked(target, f, position) for name, f in track.items()},
+        "start": described(start),
+        "version of": versions,
+        "setting": settings() | {"devices": devices},
+        "rebuild": spec(kernel),
+    }
+
+
+def describe_density(density: Density) -> dict[str, Any]:
+    """Names, supports and values."""
+    return {
+        "density": density.name,
+        "variable": {name: described(support) for name, support in density.variables.items()},
+        "dimension": {name: str(size) for name, size in density.dimensions.items()},
+        "parameter or constant": {
+            n: fingerprint_of(v) for n, v in (density.parameters | density.constants).items()
+        },
+    }
+
+
+def functions_of(density: Density) -> list[Callable | None]:
+    return [factor.function for factor in getattr(density, "factors", (density,))]
+
+
+def _tracked(target: Target, function: Callable, position: dict) -> str:
+    """What a tracked function compiles to at one event."""
+
+    def at(target: Target, position: dict):
+        event = target.constrain(position)
+        return function(*(event[name] for name in target.density.variables))
+
+    return program_of(at, target, position, source=function)
+
+
+def settings() -> dict[str, str]:
+    """Of JAX: those that change bits."""
+    return {
+        "platform": jax.default_backend(),
+        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "threefry_partitionable": str(jax.config.jax_threefry_partitionable),
+    }
+
+
+def fingerprint_of(tree: Any) -> str:
+    return (
+        " ".join(fingerprint(leaf) for leaf in jax.tree.leaves(tree) if not isinstance(leaf, str))
+        or "none"
+    )

@@ -1,0 +1,1 @@
+"""Statistics of draws and weights, with no density in them."""
