@@ -14,9 +14,20 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[2] / "unnorm"
 RETURNS_DENSITY = {
-    "at", "bare", "bind", "charted", "constrained_to", "fix", "for_jit", "given", "on_chart", "rename", "resolved",
-    "with_dimensions", "with_leaves",
-}  # fmt: skip
+    "at",
+    "bare",
+    "bind",
+    "charted",
+    "constrained_to",
+    "fix",
+    "for_jit",
+    "given",
+    "on_chart",
+    "rename",
+    "resolved",
+    "with_dimensions",
+    "with_leaves",
+}
 # Names under which a density, or an object that holds one, travels.
 CARRIERS = {"p", "density", "problem", "target", "view", "integrand"}
 # Where each verb begins, and where its default method goes on: which one that is, is chosen as the
@@ -139,8 +150,22 @@ def longest_chain(package: Package) -> list[str]:
 
 def is_number(node: ast.AST) -> bool:
     """Whether an expression is made of numbers alone."""
-    allowed = (ast.Constant, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop, ast.Tuple, ast.Load, ast.List, ast.Dict,
-               ast.GeneratorExp, ast.comprehension, ast.Name, ast.Store, ast.Call)  # fmt: skip
+    allowed = (
+        ast.Constant,
+        ast.UnaryOp,
+        ast.BinOp,
+        ast.operator,
+        ast.unaryop,
+        ast.Tuple,
+        ast.Load,
+        ast.List,
+        ast.Dict,
+        ast.GeneratorExp,
+        ast.comprehension,
+        ast.Name,
+        ast.Store,
+        ast.Call,
+    )
     numbers = [
         n for n in ast.walk(node) if isinstance(n, ast.Constant) and type(n.value) in (int, float)
     ]
@@ -167,19 +192,30 @@ def module_numbers(package: Package) -> list[tuple[str, str]]:
 
 def ed_names(package: Package) -> tuple[list[str], int]:
     """Names of functions and classes that hold an "-ed" word, and the number of all."""
-    names = [n.name for tree in package.trees.values() for n in ast.walk(tree)
-             if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("__")]  # fmt: skip
+    names = [
+        n.name
+        for tree in package.trees.values()
+        for n in ast.walk(tree)
+        if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("__")
+    ]
     words = {name: re.findall(r"[a-z]+|[A-Z][a-z]*", name) for name in names}
-    ed = [name for name in names
-          if any(w.lower().endswith("ed") and w.lower() not in ED_WORDS for w in words[name])]  # fmt: skip
+    ed = [
+        name
+        for name in names
+        if any(w.lower().endswith("ed") and w.lower() not in ED_WORDS for w in words[name])
+    ]
     return ed, len(names)
 
 
 def called_once(package: Package) -> tuple[int, int]:
     """How many functions at the level of a module are named exactly once elsewhere in the package,
     and how many are."""
-    uses = Counter(n.id if isinstance(n, ast.Name) else n.attr for tree in package.trees.values()
-                   for n in ast.walk(tree) if isinstance(n, ast.Name | ast.Attribute))  # fmt: skip
+    uses = Counter(
+        n.id if isinstance(n, ast.Name) else n.attr
+        for tree in package.trees.values()
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Name | ast.Attribute)
+    )
     defined = [
         n.name
         for tree in package.trees.values()
@@ -378,8 +414,11 @@ def figures(folder: Path = PACKAGE) -> dict[str, object]:
     folders = Counter(path.parent for path in package.files.values() if path.name != "__init__.py")
     lines = [line for source in package.sources.values() for line in source.splitlines()]
     sizes = sorted(len(source.splitlines()) for name, source in package.sources.items())
-    spans = sorted(f.end_lineno - f.lineno + 1 - docstring_lines(f)
-                   for tree in package.trees.values() for f in functions(tree))  # fmt: skip
+    spans = sorted(
+        f.end_lineno - f.lineno + 1 - docstring_lines(f)
+        for tree in package.trees.values()
+        for f in functions(tree)
+    )
     ed, names = ed_names(package)
     once, defined = called_once(package)
     fan_out = [
