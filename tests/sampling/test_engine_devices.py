@@ -33,10 +33,10 @@ import unnorm as un
 un.use_devices(2)
 import jax
 from targets import gaussian
-from unnorm.sampling import chains
+from unnorm.sampling.engine import scan
 from unnorm.sampling.base import Target
-from unnorm.sampling.run import Plan, Run
-from unnorm.density import cast
+from unnorm.sampling.engine.chunked_run import Plan, Run
+from unnorm.declaration.density import cast
 for name in ("nuts", "mala"):
     kernel = cast(un.kernels.KERNELS[name](), np.float32)
     plan = Plan(100, 0, 4, 1, "all", 0, "float32")
@@ -44,7 +44,7 @@ for name in ("nuts", "mala"):
     carry, part = run.begin(), run.parts()[0]
     layout = run.layout(carry)
     assert layout.devices == 2
-    lowered = chains.sample_chunk.lower(
+    lowered = scan.sample_chunk.lower(
         kernel, run.target, carry.tuning, carry.states, carry.moments, run.keys, part.blocks, layout=layout
     )
     print(lowered.compile().as_text())

@@ -15,9 +15,9 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 LAUNCHER = """
 import os, sys
-from unnorm.sampling import hosts
-hosts.GRACE = 0.5
-print(hosts.supervised([sys.executable, "-c", sys.argv[1]], os.environ))
+from unnorm.sampling.engine import multihost
+multihost.GRACE = 0.5
+print(multihost.supervised([sys.executable, "-c", sys.argv[1]], os.environ))
 """
 
 CHILD = """

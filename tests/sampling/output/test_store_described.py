@@ -118,7 +118,7 @@ def test_what_cannot_be_compared_is_not_stored(tmp_path):
 
 THINGS = """
 import numpy as np, numpyro.distributions as d, optax, unnorm as un
-from unnorm.sampling.fingerprints import described
+from unnorm.sampling.output.fingerprints import described
 names = {"a", "b", "c", "d", "e"}
 mixture = d.MixtureSameFamily(d.Categorical(probs=np.ones(2) / 2), d.Normal(0, np.ones(2)))
 things = [optax.adam(optax.cosine_decay_schedule(1e-3, 5)), mixture, lambda x: x in names, un.Interval(0, 1)]
