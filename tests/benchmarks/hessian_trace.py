@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import unnorm as un
 from benchmarks.harness import medians, table
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.numerics.hessian_trace import TRACES
 
 ROWS, WIDTH, REPEATS = 256, 128, 5
@@ -44,15 +44,15 @@ def compiled(trace: str, size: int) -> tuple[Callable, float]:
     declared = un.Density(
         lambda x, *, layers: energy(x, layers), {"x": un.Real[size]}, {"layers": un.PyTree}
     )
-    density, extra = (
+    density, state = (
         declared.bind(layers=network(size)).bare(),
-        Extra(shared={"scales": {"x": None}}),
+        ObjectiveState(shared={"scales": {"x": None}}),
     )
     rows = jax.random.normal(jax.random.key(1), (ROWS, size))
 
     def loss(free, rows):
         moved = density.at(free)
-        return jax.vmap(lambda x: objective.loss_i(moved, extra, {"x": x}, None))(rows).mean()
+        return jax.vmap(lambda x: objective.loss_i(moved, state, {"x": x}, None))(rows).mean()
 
     program = jax.jit(jax.value_and_grad(loss)).lower(density.free(), rows).compile()
     free = density.free()

@@ -206,14 +206,14 @@ def test_ncic_is_unbiased_for_the_loss_on_new_rows():
     truth = 1.0, 0.5 * np.log(2 * np.pi)
     for seed in range(300):
         fit = un.fit(precise, rng.normal(size=n), objective, seed=seed, progress=False)
-        problem, density, extra = fit._origin
+        problem, density, state = fit._origin
         with jax.enable_x64(True):
             there = parameters_of(
                 density.bind(precision=truth[0]),
-                extra._replace(learned={"log_z": jnp.array(truth[1])}),
+                state._replace(nuisance={"log_z": jnp.array(truth[1])}),
             )
             common = float(
-                mean_loss(problem.objective, density, extra, problem.events, there[0])
+                mean_loss(problem.objective, density, state, problem.events, there[0])
             ) - risk(*truth)
         at = float(fit.density.parameters["precision"]), float(fit.log_z)
         off.append(information_criterion(fit) - n * (risk(*at) + common))

@@ -176,10 +176,10 @@ def test_equal_rows_share_their_log_z():
     np.testing.assert_allclose(fit.summary().estimate, [means[0], means[1] - means[0]], atol=1e-8)
     with jax.enable_x64(True):
         density, events = cast((fit.density.bare(), grouped), jnp.float64)
-        extra = objective.prepare(density, events, jax.random.key(0))
-        assert len(extra.shared["distinct"]["x"]) == 2
-        alone = objective.losses(density, extra._replace(rows={}), events)
-        np.testing.assert_allclose(objective.losses(density, extra, events), alone, rtol=1e-12)
+        state = objective.prepare(density, events, jax.random.key(0))
+        assert len(state.shared["distinct"]["x"]) == 2
+        alone = objective.losses(density, state._replace(per_row={}), events)
+        np.testing.assert_allclose(objective.losses(density, state, events), alone, rtol=1e-12)
 
 
 def test_one_plan_serves_rows_that_are_narrow_beside_the_data(x64):

@@ -189,8 +189,8 @@ def test_the_latent_chains_are_those_of_their_rows(patterns, x64):
     p, events = cast(
         (machine.bind(weights=WEIGHTS, hidden=[-0.5]).bare(), {"v": patterns}), jnp.float64
     )
-    extra = objective.prepare(p, events, jax.random.key(0))
-    step = jax.jit(lambda key: objective.gradient(p, extra, events, key)[1].shared)
+    state = objective.prepare(p, events, jax.random.key(0))
+    step = jax.jit(lambda key: objective.gradient(p, state, events, key)[1].shared)
     moved = [step(jax.random.key(i)) for i in range(20)]
     hidden = np.mean([shared["latent"]["positions"]["h"][:, 0] for shared in moved], 0)
     chance = 1 / (1 + np.exp(0.5 - patterns @ WEIGHTS[0]))

@@ -8,17 +8,17 @@ from unnorm.core.findings import Finding
 from unnorm.declaration.density import Density
 
 
-class Extra(NamedTuple):
+class ObjectiveState(NamedTuple):
     """What an objective prepares once: a pytree that goes along into the compiled loss.
 
-    `learned` is estimated jointly with the parameters (NCE's log Z), `rows` belongs to the data row
+    `nuisance` is estimated jointly with the parameters (NCE's log Z), `per_row` belongs to the data row
     by row (its noise), `shared` is the same for all rows (the nodes of a quadrature, scales);
     `weights`, of mean 1, and `penalty` (`penalties.Penalties`, which is added to the mean loss) are
     the user's.
     """
 
-    learned: dict[str, Any] = {}
-    rows: dict[str, Any] = {}
+    nuisance: dict[str, Any] = {}
+    per_row: dict[str, Any] = {}
     shared: dict[str, Any] = {}
     weights: jax.Array | None = None
     penalty: Any = None
@@ -38,21 +38,21 @@ class Objective(Protocol):
     def refuse(self, density: Density) -> str | None:
         """Return why this objective does not serve the density, as a sentence, or None."""
 
-    def prepare(self, density: Density, events: dict[str, Any], key: jax.Array) -> Extra:
+    def prepare(self, density: Density, events: dict[str, Any], key: jax.Array) -> ObjectiveState:
         """Return what stays fixed while the parameters move; `events` are the data, (n, ...) by
         name.
         """
 
     def loss_i(
-        self, density: Density, extra: Extra, event: dict[str, Any], key: jax.Array | None
+        self, density: Density, state: ObjectiveState, event: dict[str, Any], key: jax.Array | None
     ) -> jax.Array:
-        """Return the loss of one row; `extra.rows` holds that row's part."""
+        """Return the loss of one row; `state.per_row` holds that row's part."""
 
     def gradient(
-        self, density: Density, extra: Extra, events: dict, key: jax.Array
-    ) -> tuple[dict, Extra]:
+        self, density: Density, state: ObjectiveState, events: dict, key: jax.Array
+    ) -> tuple[dict, ObjectiveState]:
         """Return an unbiased estimate of the gradient in `density.free()` whose root is the fit,
-        and the new extra.
+        and the new state.
         """
 
 
@@ -99,43 +99,49 @@ class PerExample:
         """
         return no_latent(self, density, events)
 
-    def rows_at_once(self, density: Density, extra: Extra) -> int:
+    def rows_at_once(self, density: Density, state: ObjectiveState) -> int:
         """Return how many rows may be differentiated together, so that memory stays bounded."""
         return 512
 
-    def losses(self, density: Density, extra: Extra, events: dict) -> jax.Array:
+    def losses(self, density: Density, state: ObjectiveState, events: dict) -> jax.Array:
         """Return the loss of every row (n,); written anew in place of `loss_i` where rows together
         are quicker.
         """
 
         def one(row, event):
-            return self.loss_i(density, extra._replace(rows=row), event, None)
+            return self.loss_i(density, state._replace(per_row=row), event, None)
 
-        return jax.vmap(one)(extra.rows, events)
+        return jax.vmap(one)(state.per_row, events)
 
-    def solved(self, density: Density, extra: Extra, events: dict) -> Any:
+    def closed_form_minimum(self, density: Density, state: ObjectiveState, events: dict) -> Any:
         """Return the minimum (`optimise.Minimum`) where it is at hand without iterations, or
         None.
         """
         return None
 
-    def refreshed(self, density: Density, extra: Extra, events: dict) -> Extra | None:
-        """Return a new extra where the fixed one is no longer good enough at these parameters."""
+    def refresh(
+        self, density: Density, state: ObjectiveState, events: dict
+    ) -> ObjectiveState | None:
+        """Return a new state where the fixed one is no longer good enough at these parameters."""
         return None
 
-    def redrawn(self, density: Density, extra: Extra, events: dict, key: jax.Array) -> dict | None:
-        """Return `extra.rows` drawn anew for these rows, traceably, for training on batches; None:
+    def resample_noise(
+        self, density: Density, state: ObjectiveState, events: dict, key: jax.Array
+    ) -> dict | None:
+        """Return `state.per_row` drawn anew for these rows, traceably, for training on batches; None:
         they stay.
         """
         return None
 
-    def recession(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
+    def recession_directions(
+        self, density: Density, state: ObjectiveState, events: dict
+    ) -> jax.Array | None:
         """Return ±1 for each coordinate that is known to run off to infinity, 0 for others; None:
         look at the loss.
         """
         return None
 
-    def margins(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
+    def margins(self, density: Density, state: ObjectiveState, events: dict) -> jax.Array | None:
         """Return differences of log p̃ in each of which the loss falls for ever (`margins`); None:
         they are not known.
 
@@ -144,31 +150,39 @@ class PerExample:
         """
         return None
 
-    def findings(self, density: Density, extra: Extra, events: dict) -> list[Finding]:
+    def findings(self, density: Density, state: ObjectiveState, events: dict) -> list[Finding]:
         """Return what the user should know of how well this objective serves these data, at the
         fit.
         """
         return []
 
-    def score_correction(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
+    def score_correction(
+        self, density: Density, state: ObjectiveState, events: dict
+    ) -> jax.Array | None:
         """Return what is added to each row's score for what was estimated beforehand (a fitted
         noise).
         """
         return None
 
-    def noise_variance(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
+    def noise_variance(
+        self, density: Density, state: ObjectiveState, events: dict
+    ) -> jax.Array | None:
         """Return the part of the scores' covariance that is drawn noise, which another seed would
         change.
         """
         return None
 
-    def estimated_log_z(self, density: Density, extra: Extra, events: dict, covariance: Any) -> Any:
+    def log_z_estimate(
+        self, density: Density, state: ObjectiveState, events: dict, covariance: Any
+    ) -> Any:
         """Return log Z with its errors (`FitLogZ`) where this objective estimates it without
         learning it, or None.
         """
         return None
 
-    def shared_noise(self, density: Density, extra: Extra, events: dict) -> jax.Array | None:
+    def shared_noise(
+        self, density: Density, state: ObjectiveState, events: dict
+    ) -> jax.Array | None:
         """Return the covariance of the mean score that comes from what was drawn for all rows
         together.
         """

@@ -23,9 +23,9 @@ from unnorm.fitting.inference.information_criteria import (
     information_criterion,
     same_scale,
 )
-from unnorm.fitting.objectives.likelihood.marginal import latent_in
 from unnorm.fitting.objectives.registry import ScoreMatching
 from unnorm.fitting.results.fit import Fit
+from unnorm.fitting.row_normalizers import latent_variables
 
 CLEAR = 2.0  # standard errors beyond which a difference is one
 H_SCORE = "h_score (lower is better)"
@@ -251,8 +251,8 @@ def _h_scores(
     refusal = objective.refuse(p)
     if any(support.discrete for support in p.variables.values()):
         refusal = f"{_variables(p)} is discrete"
-    elif latent_in(p, events):
-        refusal = f"{latent_in(p, events)[0]} is latent"
+    elif latent_variables(p, events):
+        refusal = f"{latent_variables(p, events)[0]} is latent"
     if refusal is None and len(next(iter(events.values()))) < 2:
         refusal = "one row tells no spread"
     if refusal is not None:
@@ -262,9 +262,9 @@ def _h_scores(
         return {}
     with jax.enable_x64(True):
         rows = cast(events, jnp.float64)
-        extra = objective.prepare(cast(p.bare(), jnp.float64), rows, jax.random.key(0))
+        state = objective.prepare(cast(p.bare(), jnp.float64), rows, jax.random.key(0))
         found = {
-            n: _h_score(objective, cast(p.bare(), jnp.float64), extra, rows)
+            n: _h_score(objective, cast(p.bare(), jnp.float64), state, rows)
             for n, (p, _) in read.items()
         }
         return jax.tree.map(np.asarray, found)
@@ -275,8 +275,8 @@ def _by_score_matching(fit: Fit) -> bool:
 
 
 @jax.jit
-def _h_score(objective, density, extra, events) -> jax.Array:
-    return objective.losses(density, extra, events)
+def _h_score(objective, density, state, events) -> jax.Array:
+    return objective.losses(density, state, events)
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:

@@ -9,7 +9,6 @@ from unnorm.core.method import look_up
 from unnorm.declaration.density import Density
 from unnorm.fitting.base import no_latent
 from unnorm.fitting.checks.data_spread import without_spread
-from unnorm.fitting.objectives.likelihood.marginal import latent_in, too_many_rows
 from unnorm.fitting.objectives.registry import (
     NCE,
     OBJECTIVES,
@@ -19,6 +18,7 @@ from unnorm.fitting.objectives.registry import (
     RankingNCE,
     ScoreMatching,
 )
+from unnorm.fitting.row_normalizers import latent_variables, too_many_rows
 
 Fitted = list[tuple[Density, dict[str, Any]]]  # densities, each with its data
 
@@ -27,7 +27,7 @@ def chosen(fitted: Fitted, objective: Any, weighted: bool, findings: list[Findin
     """The objective as an object that serves all densities and data, and what is to be said of the
     choice.
     """
-    for name in dict.fromkeys(name for p, events in fitted for name in latent_in(p, events)):
+    for name in dict.fromkeys(name for p, events in fitted for name in latent_variables(p, events)):
         what = f"variable {name} is absent from the data and is taken as latent"
         findings.append(
             Finding(
@@ -66,7 +66,7 @@ def _by_default(fitted: Fitted) -> tuple[Any, str]:
         (MaximumLikelihood(), ScoreMatching(), NCE()),
         "maximum likelihood, score matching and NCE",
     )
-    if any(latent_in(p, events) for p, events in fitted):
+    if any(latent_variables(p, events) for p, events in fitted):
         options = (MaximumLikelihood(), ContrastiveDivergence(persistent=True))
         names = "maximum likelihood and contrastive divergence"
     elif any(p.covariates for p, _ in fitted):
@@ -85,7 +85,7 @@ def _by_default(fitted: Fitted) -> tuple[Any, str]:
 
 def _refusal(objective: Any, p: Density, events: dict) -> str | None:
     """Why an objective does not serve a density and its data, as a sentence, or None."""
-    if not latent_in(p, events):
+    if not latent_variables(p, events):
         return objective.refuse(p)
     asked = getattr(objective, "refuse_latent", None)
     return objective.refuse(p) or (asked(p, events) if asked else no_latent(objective, p, events))

@@ -15,13 +15,13 @@ from unnorm.declaration.density import Density, cast
 from unnorm.fitting.data import first_of, read_data
 from unnorm.fitting.default_objective import chosen
 from unnorm.fitting.joint.driver import several
-from unnorm.fitting.objectives.likelihood.marginal import latent_in
 from unnorm.fitting.penalties.lasso_path import along
 from unnorm.fitting.penalties.parse import read_penalties
 from unnorm.fitting.penalties.penalized_fit import described, refuse_lasso
 from unnorm.fitting.probe import check_options, probe, started
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.results.fit import Fit
+from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.fitting.row_weights import Rows, read_rows
 from unnorm.fitting.solvers.averaged_iterates import averaged
 from unnorm.fitting.solvers.minimize import minimised
@@ -227,7 +227,7 @@ def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
 
 def _refuse_own_chains(problem: Problem) -> None:
     """Batches that come and go have no chains of their rows."""
-    named = [*problem.density.covariates, *latent_in(problem.density, problem.events)]
+    named = [*problem.density.covariates, *latent_variables(problem.density, problem.events)]
     if named:
         raise ValueError(
             f"data is an iterable of batches and {type(problem.objective).__name__} keeps a "

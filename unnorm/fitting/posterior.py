@@ -15,10 +15,10 @@ from unnorm.declaration.density import Density, cast
 from unnorm.declaration.signature import refuse_unknown
 from unnorm.fitting.data import read_data, refuse_latent
 from unnorm.fitting.driver import fit
-from unnorm.fitting.objectives.likelihood.marginal import location, log_z_on
 from unnorm.fitting.objectives.likelihood.maximum_likelihood import MaximumLikelihood
 from unnorm.fitting.penalties.parse import check_prior
 from unnorm.fitting.penalties.terms import log_prior
+from unnorm.fitting.row_normalizers import data_location, log_z_on_plan
 from unnorm.integration.nodes import Plan
 from unnorm.integration.plan import has_plan, plan_for
 
@@ -105,7 +105,7 @@ class _Posterior:
         )
         model = model.bind(**values)
         logs = jax.vmap(model.log_density)(rows)
-        return prior + logs.sum() - len(logs) * log_z_on(model, nodes)
+        return prior + logs.sum() - len(logs) * log_z_on_plan(model, nodes)
 
 
 def _name(p: Density) -> str:
@@ -155,7 +155,7 @@ def _nodes(p: Density, data: Any, prior: dict[str, Any]) -> Plan:
     mode = fit(p, data, MaximumLikelihood(), prior=prior, seed=0, progress=False)
     _, events = read_data(p, data)
     density, events = cast((mode.density.bare(), events), jnp.float64)
-    where = location(density, events)
+    where = data_location(density, events)
     found = plan_for(density, *where)
     vector, unravel = ravel_pytree(density.free())
     spread = 0.0 if mode._free_covariance is None else np.sqrt(np.diagonal(mode._free_covariance))
@@ -164,7 +164,7 @@ def _nodes(p: Density, data: Any, prior: dict[str, Any]) -> Plan:
     ):
         there = density.at(unravel(vector + step))
         off = len(next(iter(events.values()))) * abs(
-            float(log_z_on(there, found) - log_z_on(there, plan_for(there)))
+            float(log_z_on_plan(there, found) - log_z_on_plan(there, plan_for(there)))
         )
         if not off < _CLOSE:
             raise ValueError(

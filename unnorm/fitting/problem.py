@@ -12,7 +12,7 @@ import numpy as np
 from unnorm.core.findings import Finding
 from unnorm.core.progress import Bar
 from unnorm.declaration.density import Density
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.inference.sandwich import Covariance, NoCovariance
 
 
@@ -23,7 +23,7 @@ class Origin(NamedTuple):
 
     problem: "Problem"
     density: Density  # bare, in the dtype of the fit, at the estimate
-    extra: Extra
+    state: ObjectiveState
 
 
 @dataclass
@@ -66,10 +66,10 @@ class Problem:
         """Whether the fit runs in double precision, inside `jax.enable_x64`."""
         return next(iter(self.events.values())).dtype == np.float64
 
-    def prepared(self, key: jax.Array) -> Extra:
+    def prepared(self, key: jax.Array) -> ObjectiveState:
         """What the objective prepares for these data, with the user's weights and penalties."""
-        extra = self.objective.prepare(self.density, self.events, key)
-        return extra._replace(weights=self.weights, penalty=self.penalty)
+        state = self.objective.prepare(self.density, self.events, key)
+        return state._replace(weights=self.weights, penalty=self.penalty)
 
     def covariance_or_finding(self, compute: Callable[[], Covariance]) -> Covariance | None:
         """The covariance, or why there is none as a finding."""

@@ -199,11 +199,11 @@ def test_the_ridge_is_in_every_loss(name):
     fresh, events = read_data(p, data)
     with jax.enable_x64(True):
         given, density, events = cast((objective, fit.density.bare(), events), np.float64)
-        extra = given.prepare(fresh.bare(), events, jax.random.key(0))
-        if "log_z" in extra.learned:
-            extra = extra._replace(learned={"log_z": jnp.asarray(fit.log_z.value)})
-        vector, unravel = parameters_of(density, extra)
-        slope = unravel(jax.grad(lambda v: mean_loss(given, density, extra, events, v))(vector))[0][
+        state = given.prepare(fresh.bare(), events, jax.random.key(0))
+        if "log_z" in state.nuisance:
+            state = state._replace(nuisance={"log_z": jnp.asarray(fit.log_z.value)})
+        vector, unravel = parameters_of(density, state)
+        slope = unravel(jax.grad(lambda v: mean_loss(given, density, state, events, v))(vector))[0][
             parameter
         ]
         assert np.asarray(slope) == pytest.approx(

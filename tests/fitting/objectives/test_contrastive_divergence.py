@@ -127,8 +127,8 @@ def test_the_covariance_of_cd_1_is_the_spread_of_its_fits_and_the_usual_ones_are
     objective = ContrastiveDivergence(k=1, kernel=kernel)
     with jax.enable_x64(True):
         bare, events = cast(density.bare(), jnp.float64), {"x": jnp.asarray(rows, float)}
-        extra = objective.prepare(bare, events, jax.random.key(0))
-        found = covariance.covariance(objective, bare, extra, events, jax.random.key(1))
+        state = objective.prepare(bare, events, jax.random.key(0))
+        found = covariance.covariance(objective, bare, state, events, jax.random.key(1))
         once = np.asarray(after(states, features, jnp.asarray(features @ truth)))
     ratio = np.sqrt(np.diagonal(found.total) * len(rows) / n) / spread
     print("implemented", np.quantile(ratio, [0, 0.5, 1]))

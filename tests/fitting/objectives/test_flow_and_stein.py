@@ -29,8 +29,8 @@ def fitted(p, data, objective, **options):
 def losses(objective, p, events):
     with jax.enable_x64(True):
         density, events = cast((p.bare(), events), np.float64)
-        extra = objective.prepare(density, events, jax.random.key(0))
-        return np.asarray(jax.jit(lambda p: objective.losses(p, extra, events))(density))
+        state = objective.prepare(density, events, jax.random.key(0))
+        return np.asarray(jax.jit(lambda p: objective.losses(p, state, events))(density))
 
 
 # -- minimum probability flow ----------------------------------------------------------------------
@@ -75,12 +75,12 @@ def test_the_truth_and_a_pseudo_true_value_are_found():
 def test_the_flow_is_convex_in_an_exponential_family(x64):
     """Its Hessian is positive definite far from the data's own parameters too."""
     density = cast(TRUE.bare(), np.float64)
-    extra = ProbabilityFlow().prepare(density, {}, jax.random.key(0))
+    state = ProbabilityFlow().prepare(density, {}, jax.random.key(0))
 
     @jax.jit
     def curvature(theta):
         at = density.at({"coupling": theta[:3], "field": theta[3:]})
-        return ProbabilityFlow().losses(at, extra, {"x": jnp.asarray(STATES)}).mean()
+        return ProbabilityFlow().losses(at, state, {"x": jnp.asarray(STATES)}).mean()
 
     for theta in 3 * np.random.default_rng(0).normal(size=(5, 6)):
         assert (

@@ -11,7 +11,7 @@ from helpers import assert_within
 from targets import ising
 
 import unnorm as un
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 
 EDGES = ["Econ,HusbEmp", "Econ,Child", "Econ,Asian", "Age,Child", "Educ,HusbEduc"]
 EDGES = [f"coupling[{edge}]" for edge in EDGES]
@@ -152,7 +152,7 @@ def test_many_levels_are_the_mean_of_their_losses(x64):
         jax.random.normal(jax.random.key(0), (1, 2, 4, 3)),
     )
     at = [
-        float(objective.losses(p, Extra(rows={"noise": part}), events)[0])
+        float(objective.losses(p, ObjectiveState(per_row={"noise": part}), events)[0])
         for objective, part in ((one, noise[:, :1]), (two, noise[:, 1:]), (both, noise))
     ]
     assert at[2] == pytest.approx((at[0] + at[1]) / 2)

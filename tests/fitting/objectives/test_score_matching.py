@@ -15,7 +15,7 @@ from targets import ising
 
 import unnorm as un
 from unnorm.demo import truncated_gaussian
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.existence.finite_estimate import runaways
 from unnorm.fitting.objectives.registry import RatioMatching, ScoreMatching
 from unnorm.fitting.solvers.least_squares import solved
@@ -232,14 +232,14 @@ def test_the_population_minimum_is_the_truth(name, x64):
     weights /= weights.sum()
     density = jax.tree.map(jnp.asarray, p.bare())
     events = {key: jnp.asarray(value, float) for key, value in points.items()}
-    extra = objective.prepare(
+    state = objective.prepare(
         density, events, jax.random.key(0)
     )  # scales are some fixed numbers here
     start, unravel = ravel_pytree(density.free())
 
     def risk(vector):
         moved = density.at(unravel(vector))
-        return weights @ jax.vmap(lambda event: objective.loss_i(moved, extra, event, None))(events)
+        return weights @ jax.vmap(lambda event: objective.loss_i(moved, state, event, None))(events)
 
     gradient, curvature = (
         jax.jit(jax.grad(risk))(start),
@@ -302,10 +302,10 @@ def both_ways(p, data, objective):
         data = np.asarray(data, float)
         density = jax.tree.map(jnp.asarray, p.resolved({"x": data.shape[1:]}).bare())
         events = {"x": jnp.asarray(data)}
-        extra = objective.prepare(density, events, jax.random.key(0))
-        direct = solved(objective, density, extra, events)
+        state = objective.prepare(density, events, jax.random.key(0))
+        direct = solved(objective, density, state, events)
         return None if direct is None else direct.vector, newton(
-            objective, density, extra, events
+            objective, density, state, events
         ).vector
 
 
@@ -500,12 +500,12 @@ def test_every_trace_has_the_same_loss_and_parameter_gradient(x64):
         {"w": (un.Real[11, 5], 0.0)},
     ).bind(w=np.random.default_rng(0).normal(size=(11, 5)))
     density, event = jax.tree.map(jnp.asarray, p.bare()), {"x": jnp.linspace(-1.0, 2.0, 11)}
-    extra = Extra(shared={"scales": {"x": None}})
+    state = ObjectiveState(shared={"scales": {"x": None}})
     found = {}
     for trace in ("auto", *TRACES):
         objective = ScoreMatching(trace=trace)
         value, gradient = jax.value_and_grad(
-            lambda free, o=objective: o.loss_i(density.at(free), extra, event, None)
+            lambda free, o=objective: o.loss_i(density.at(free), state, event, None)
         )(density.free())
         found[trace] = np.append(gradient["w"], value)
     for trace in found:
@@ -580,5 +580,5 @@ def test_where_the_loss_curves_down_nothing_is_said_of_limits():
     )  # fmt: skip
     with jax.enable_x64(True):
         density, events = jax.tree.map(jnp.asarray, p.bare()), {"x": jnp.array([2e-3, 3e-3, 4e-3])}
-        extra = ScoreMatching().prepare(density, events, jax.random.key(0))
-        assert not runaways(ScoreMatching(), density, extra, events).any()
+        state = ScoreMatching().prepare(density, events, jax.random.key(0))
+        assert not runaways(ScoreMatching(), density, state, events).any()

@@ -92,10 +92,10 @@ def least_power(objective, density, events: dict, key) -> Power | None:
 
     None where there are too many parameters, or that fit does not come to a minimum.
     """
-    extra = objective.prepare(density, events, key)
-    if not few(density, extra):
+    state = objective.prepare(density, events, key)
+    if not few(density, state):
         return None
-    found = settled(objective, density, extra, events)
+    found = settled(objective, density, state, events)
     if not found.settled:
         return None
     sample = _some(density, events)
@@ -103,12 +103,12 @@ def least_power(objective, density, events: dict, key) -> Power | None:
     if not np.isfinite(exponents).any():
         return None
     place = int(np.nanargmin(exponents))
-    vector, unravel = parameters_of(found.density, found.extra)
+    vector, unravel = parameters_of(found.density, found.state)
     slope = np.asarray(
         jax.jacfwd(lambda v: _exponents(found.density.at(unravel(v)[0]), sample)[place])(vector)
     )
     try:
-        covariance = sandwich(objective, found.density, found.extra, events).total
+        covariance = sandwich(objective, found.density, found.state, events).total
         error = float(np.sqrt(max(slope @ covariance @ slope, 0.0)))
     except NoCovariance:
         return None
@@ -122,12 +122,12 @@ def least_at(density, events: dict) -> tuple[str, float]:
     return names[place % len(names)], float(exponents[place])
 
 
-def boundary_findings(objective, density, extra, events: dict) -> list[Finding]:
+def boundary_findings(objective, density, state, events: dict) -> list[Finding]:
     """Which h was chosen and why, or whether the one that was named fails, at the fit."""
     if not bounded(density):
         return []
     if objective.h is None:
-        return _told_of_choice(density, extra, events)
+        return _told_of_choice(density, state, events)
     if not can_have_powers(density, events):
         return []
     order, named = (
@@ -153,8 +153,8 @@ def boundary_findings(objective, density, extra, events: dict) -> list[Finding]:
     ]
 
 
-def _told_of_choice(density, extra, events: dict) -> list[Finding]:
-    if not bool(extra.shared.get("squared", False)):
+def _told_of_choice(density, state, events: dict) -> list[Finding]:
+    if not bool(state.shared.get("squared", False)):
         return []
     entry, exponent = least_at(density, events)
     what = (

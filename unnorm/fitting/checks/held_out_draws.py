@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.fitting.inference.simulate_data import data_sets, is_listed
-from unnorm.fitting.objectives.likelihood.marginal import covariates_of, latent_in
+from unnorm.fitting.row_normalizers import covariates_of, latent_variables
 from unnorm.integration.nodes import free_size
 from unnorm.partition.annealing.particles import piloted
 from unnorm.partition.annealing.transitions import moves_for
@@ -114,7 +114,7 @@ def draws_findings(
         kept: whether they were.
         seed: of rows, chains and permutations.
     """
-    if latent_in(density, training.events):
+    if latent_variables(density, training.events):
         what = "draws of the fit were not compared with the data, for variables are latent"
         return [
             Finding(

@@ -12,7 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import ERROR, Finding, FindingCode
-from unnorm.fitting.objectives.likelihood.marginal import covariates_of
+from unnorm.fitting.row_normalizers import covariates_of
 from unnorm.sampling.base import Target
 from unnorm.sampling.short_runs import unconstrained
 

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.existence.margins import distinct_rows
 from unnorm.fitting.existence.recession_directions import Cone, cone
 from unnorm.fitting.inference.sandwich import scores_and_curvature
-from unnorm.fitting.objectives.likelihood.marginal import latent_in
+from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.fitting.solvers.newton import few, parameters_of, whole_loss
 
 _ERRORS = 3.0  # model-based standard errors that are looked ahead
@@ -61,40 +61,44 @@ class Runaways(NamedTuple):
         """Whether there is no finite estimate."""
         return bool(self.signs.any()) or (self.cone is not None and self.cone.any())
 
-    def near_limit(self, density, extra):
-        """The density and what was learned, brought back from where the optimiser went to where the
+    def near_limit(self, density, state):
+        """The density and the nuisance parameters, brought back from where the optimiser went to where the
         limit is seen.
         """
         if self.vector is None:
-            return density, extra
-        vector, unravel = parameters_of(density, extra)
-        free, learned = unravel(jnp.asarray(self.vector, vector.dtype))
-        return density.at(free), extra._replace(learned=learned)
+            return density, state
+        vector, unravel = parameters_of(density, state)
+        free, nuisance = unravel(jnp.asarray(self.vector, vector.dtype))
+        return density.at(free), state._replace(nuisance=nuisance)
 
 
-def runaways(objective, density, extra, events) -> Runaways:
+def runaways(objective, density, state, events) -> Runaways:
     """What runs off to infinity, by the margins of the objective where they are affine, else by
     following the loss.
 
     References: Geyer (2009), doi:10.1214/08-EJS349 (directions of recession).
     """
-    vector = parameters_of(density, extra)[0]
+    vector = parameters_of(density, state)[0]
     none = np.zeros(vector.size, int)
-    known = None if extra.penalty is not None else objective.recession(density, extra, events)
+    known = (
+        None
+        if state.penalty is not None
+        else objective.recession_directions(density, state, events)
+    )
     if known is not None and np.any(known):
         return Runaways(np.asarray(known))
-    psi, curvature = scores_and_curvature(objective, density, extra, events, vector)
-    if extra.penalty is None:
+    psi, curvature = scores_and_curvature(objective, density, state, events, vector)
+    if state.penalty is None:
         found = by_margins(
-            objective, density, extra, events, _is_minimum(np.asarray(psi), np.asarray(curvature))
+            objective, density, state, events, _is_minimum(np.asarray(psi), np.asarray(curvature))
         )
         if found is not None and found.cone.any():
-            near = _in_the_limit(objective, density, extra, events, found)
-            if _falls(objective, density, extra, events, found, near):
+            near = _in_the_limit(objective, density, state, events, found)
+            if _falls(objective, density, state, events, found, near):
                 return Runaways(found.cone.signs, found.cone, found.cone.unidentified, near)
         elif found is not None and found.cone.unidentified.any():
             return Runaways(none, found.cone, found.cone.unidentified, np.asarray(vector))
-    signs = np.asarray(_flat_on_one_side(objective, density, extra, events, psi, curvature))
+    signs = np.asarray(_flat_on_one_side(objective, density, state, events, psi, curvature))
     level = None if signs.any() else _level(np.asarray(curvature))
     if level is not None:
         far = level & (np.abs(np.asarray(vector)) > _GONE) & _towards_bounds(density, vector.size)
@@ -102,16 +106,16 @@ def runaways(objective, density, extra, events) -> Runaways:
     return Runaways(signs, unidentified=None if signs.any() else level)
 
 
-def runaways_by_margins(objective, density, extra, events) -> Runaways:
+def runaways_by_margins(objective, density, state, events) -> Runaways:
     """The same where there is no minimum to follow the loss from (chains, training): by the margins
     alone.
     """
-    none = Runaways(np.zeros(parameters_of(density, extra)[0].size, int))
-    if extra.penalty is not None or not few(density, extra) or latent_in(density, events):
+    none = Runaways(np.zeros(parameters_of(density, state)[0].size, int))
+    if state.penalty is not None or not few(density, state) or latent_variables(density, events):
         return none
     if objective.stochastic:  # its margins are the likelihood's, of which each row is needed once
-        events, extra = distinct_rows(events), Extra()
-    found = by_margins(objective, density, extra, events)
+        events, state = distinct_rows(events), ObjectiveState()
+    found = by_margins(objective, density, state, events)
     return (
         none if found is None else Runaways(found.cone.signs, found.cone, found.cone.unidentified)
     )
@@ -126,17 +130,17 @@ class Found(NamedTuple):
     offsets: np.ndarray
 
 
-def by_margins(objective, density, extra, events, is_minimum: bool = False) -> Found | None:
+def by_margins(objective, density, state, events, is_minimum: bool = False) -> Found | None:
     """The cone of recession; None where the objective has no margins, or they are not affine in the
     parameters.
     """
     if not hasattr(objective, "margins"):  # an objective of the user's
         return None
-    rows, of_rows = _with_weight(extra, events)
+    rows, of_rows = _with_weight(state, events)
     margins = _margins(objective, density, of_rows, rows)
     if margins is None:
         return None
-    margins, size = np.asarray(margins), parameters_of(density, extra)[0].size
+    margins, size = np.asarray(margins), parameters_of(density, state)[0].size
     if (is_minimum and not (np.abs(margins) > _WIDE).any()) or margins.size * size > _LARGEST:
         return None
     base, values, matrix, affine = map(np.asarray, _slopes(objective, density, of_rows, rows))
@@ -150,36 +154,36 @@ def by_margins(objective, density, extra, events, is_minimum: bool = False) -> F
     return Found(cone(matrix, tight), matrix, values[finite] - matrix @ base)
 
 
-def _with_weight(extra, events: dict) -> tuple[dict, object]:
+def _with_weight(state, events: dict) -> tuple[dict, object]:
     """The rows whose weight is not 0, and what was prepared for them."""
-    if extra.weights is None or bool(np.all(np.asarray(extra.weights) > 0)):
-        return events, extra
-    kept = np.asarray(extra.weights) > 0
-    rows = jax.tree.map(lambda leaf: leaf[kept], extra.rows)
-    return {name: value[kept] for name, value in events.items()}, extra._replace(
-        rows=rows, weights=extra.weights[kept]
+    if state.weights is None or bool(np.all(np.asarray(state.weights) > 0)):
+        return events, state
+    kept = np.asarray(state.weights) > 0
+    rows = jax.tree.map(lambda leaf: leaf[kept], state.per_row)
+    return {name: value[kept] for name, value in events.items()}, state._replace(
+        per_row=rows, weights=state.weights[kept]
     )
 
 
 @jax.jit
-def _margins(objective, density, extra, events) -> jax.Array | None:
-    return objective.margins(density, extra, events)
+def _margins(objective, density, state, events) -> jax.Array | None:
+    return objective.margins(density, state, events)
 
 
 @jax.jit
-def _slopes(objective, density, extra, events) -> tuple[jax.Array, ...]:
+def _slopes(objective, density, state, events) -> tuple[jax.Array, ...]:
     """θ, the margins there, their derivatives as (p, m), and whether each is affine: m(θ + 2u) + 2
     m(θ − u) = 3 m(θ).
 
     θ is near 0 where the estimate is far from it, for an affine function has one slope, which
     rounding hides far out.
     """
-    vector, unravel = parameters_of(density, extra)
+    vector, unravel = parameters_of(density, state)
     start = jnp.where(jnp.abs(vector) < _WIDE, vector, jnp.where(vector < 0, -1.0, 1.0))
 
     def at(vector):
-        free, learned = unravel(vector)
-        return objective.margins(density.at(free), extra._replace(learned=learned), events)
+        free, nuisance = unravel(vector)
+        return objective.margins(density.at(free), state._replace(nuisance=nuisance), events)
 
     def bend(step):
         parts = jax.lax.map(at, start + jnp.array([[2.0], [-1.0], [0.0]], start.dtype) * step)
@@ -238,11 +242,11 @@ def _level(curvature: np.ndarray) -> np.ndarray | None:
     return np.abs(vectors[:, flat]).max(1, initial=0.0) > _PART
 
 
-def _in_the_limit(objective, density, extra, events, found: Found) -> np.ndarray:
+def _in_the_limit(objective, density, state, events, found: Found) -> np.ndarray:
     """Where the margins of recession are open, and what is determined all the same is at its
     minimum.
     """
-    vector, unravel = parameters_of(density, extra)
+    vector, unravel = parameters_of(density, state)
     cone = found.cone
     basis = cone.limit @ np.linalg.inv(cone.limit.T @ cone.limit)
     at = np.nan_to_num(np.asarray(vector))
@@ -253,8 +257,8 @@ def _in_the_limit(objective, density, extra, events, found: Found) -> np.ndarray
     )
     at = at + cone.direction * max(0.0, np.max((_OPEN - margins[cone.separated]) / opened))
     for _ in range(_STEPS if basis.shape[1] else 0):
-        free, learned = unravel(jnp.asarray(at, vector.dtype))
-        there = density.at(free), extra._replace(learned=learned)
+        free, nuisance = unravel(jnp.asarray(at, vector.dtype))
+        there = density.at(free), state._replace(nuisance=nuisance)
         psi, curvature = scores_and_curvature(
             objective, *there, events, jnp.asarray(at, vector.dtype)
         )
@@ -271,26 +275,26 @@ def _in_the_limit(objective, density, extra, events, found: Found) -> np.ndarray
     return at
 
 
-def _falls(objective, density, extra, events, found: Found, near: np.ndarray) -> bool:
+def _falls(objective, density, state, events, found: Found, near: np.ndarray) -> bool:
     """Whether the loss never rises along the direction, as far as it is a number."""
-    dtype, step = parameters_of(density, extra)[0].dtype, found.cone.direction
+    dtype, step = parameters_of(density, state)[0].dtype, found.cone.direction
     step = step / (found.matrix @ step)[found.cone.separated].max()
     places = [jnp.asarray(near + by * step, dtype) for by in (0.0, *_FOLLOWED)]
-    values = np.asarray(_losses_at(objective, density, extra, events, places))
+    values = np.asarray(_losses_at(objective, density, state, events, places))
     values = values[np.isfinite(values)]
     return len(values) < 2 or bool(np.all(values[1:] <= values[0] + 1e-7 * (1 + abs(values[0]))))
 
 
 @jax.jit
-def _losses_at(objective, density, extra, events, vectors) -> jax.Array:
+def _losses_at(objective, density, state, events, vectors) -> jax.Array:
     return jax.lax.map(
-        functools.partial(whole_loss, objective, density, extra, events), jnp.stack(vectors)
+        functools.partial(whole_loss, objective, density, state, events), jnp.stack(vectors)
     )
 
 
 # -- by following the loss -------------------------------------------------------------------------
 @jax.jit
-def _flat_on_one_side(objective, density, extra, events, psi, curvature) -> jax.Array:
+def _flat_on_one_side(objective, density, state, events, psi, curvature) -> jax.Array:
     """1 or −1 for each coordinate along which the loss does not rise on that side alone.
 
     Coordinate j is moved three of its model-based standard errors along H⁻¹e_j, the others
@@ -299,8 +303,8 @@ def _flat_on_one_side(objective, density, extra, events, psi, curvature) -> jax.
     identified, which is another matter. A loss in units of the data (score matching's are 1/x²) is
     first divided by tr(H⁻¹J)/p, which is about 1 for a likelihood.
     """
-    loss = functools.partial(whole_loss, objective, density, extra, events)
-    vector = parameters_of(density, extra)[0]
+    loss = functools.partial(whole_loss, objective, density, state, events)
+    vector = parameters_of(density, state)[0]
     rows, inverse = len(psi), _inverse(curvature)
     has_units = objective.in_units_of_data and not all(
         s.discrete for s in density.variables.values()

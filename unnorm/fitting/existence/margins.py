@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.fitting.objectives.likelihood.marginal import latent_in
+from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.integration.nodes import count_states, enumerate_states
 from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable
 from unnorm.interactions.count_states import has_counts
@@ -84,7 +84,7 @@ def of_likelihood(density, events: dict) -> jax.Array | None:
     """The margins of the likelihood: of all states where they are few, else of neighbours; None for
     other densities.
     """
-    if latent_in(density, events) or any(
+    if latent_variables(density, events) or any(
         not support.discrete for support in density.variables.values()
     ):
         return None
@@ -99,7 +99,7 @@ def of_conditionals(density, events: dict, blocks: tuple | None = None) -> jax.A
     """The margins of an objective that compares states which differ in one entry, or in a block;
     None without any.
     """
-    if latent_in(density, events) or not_enumerable("", density):
+    if latent_variables(density, events) or not_enumerable("", density):
         return None
     if blocks is None or has_counts(density):
         return of_neighbours(density, events)

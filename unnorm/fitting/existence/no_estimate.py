@@ -33,7 +33,7 @@ class _Entries(NamedTuple):
     jacobian: np.ndarray
 
 
-def tell_runaways(fit, density, extra, gone: Runaways | None) -> None:
+def tell_runaways(fit, density, state, gone: Runaways | None) -> None:
     """Name the parameters without a finite estimate and say why; the table holds their limits in
     place of numbers.
     """
@@ -41,7 +41,7 @@ def tell_runaways(fit, density, extra, gone: Runaways | None) -> None:
         not gone.any() and (gone.unidentified is None or not gone.unidentified.any())
     ):
         return
-    vector, unravel = parameters_of(density, extra)
+    vector, unravel = parameters_of(density, state)
     estimates, jacobian = entries(density, lambda v: unravel(v)[0], vector)
     found = _entries(gone, jacobian())
     upwards = found.jacobian @ gone.signs > 0
@@ -49,7 +49,7 @@ def tell_runaways(fit, density, extra, gone: Runaways | None) -> None:
     unknown = found.undetermined | found.unidentified
     fit._estimates = np.where(unknown, np.nan, np.where(found.away, limits, estimates))
     limit = (
-        None if gone.cone is None or gone.vector is None else _limit(fit, density, extra, gone.cone)
+        None if gone.cone is None or gone.vector is None else _limit(fit, density, state, gone.cone)
     )
     if gone.any() or limit is not None:
         _hide_errors(fit, found, limit)
@@ -154,7 +154,7 @@ def _hide_errors(fit, found: _Entries, limit: np.ndarray | None) -> None:
         fit.log_z = fit.log_z._replace(sampling_error=np.nan)
 
 
-def _limit(fit, density, extra, cone: Cone) -> np.ndarray | None:
+def _limit(fit, density, state, cone: Cone) -> np.ndarray | None:
     """The sandwich of the combinations that are determined in the limit, for the coordinates that
     are such.
     """
@@ -168,11 +168,11 @@ def _limit(fit, density, extra, cone: Cone) -> np.ndarray | None:
         return None
     objective, events, basis = problem.objective, problem.events, cone.limit
     psi, curvature = scores_and_curvature(
-        objective, density, extra, events, parameters_of(density, extra)[0]
+        objective, density, state, events, parameters_of(density, state)[0]
     )
-    correction = objective.score_correction(density, extra, events)
+    correction = objective.score_correction(density, state, events)
     psi = np.asarray(psi if correction is None else psi + correction)
-    drawn = objective.noise_variance(density, extra, events)
+    drawn = objective.noise_variance(density, state, events)
     # θ = B φ with B = V (V'V)⁻¹: φ = V'θ are the combinations, and the others stay where they are
     back = basis @ np.linalg.inv(basis.T @ basis)
     drawn = None if drawn is None else back.T @ np.asarray(drawn) @ back

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import ERROR, Finding, FindingCode, listed
 from unnorm.fitting.existence.recession_directions import Cone
-from unnorm.fitting.objectives.likelihood.marginal import latent_in
+from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.interactions.conditionals import coordinates_of
 
 _ROWS = 64  # random events at which it is seen what a parameter's statistic depends on
@@ -79,7 +79,7 @@ def _is_discrete(problem) -> bool:
     observed.
     """
     density = problem.density
-    if not hasattr(density, "variables") or latent_in(density, problem.events):
+    if not hasattr(density, "variables") or latent_variables(density, problem.events):
         return False
     return all(support.discrete for support in density.variables.values())
 

@@ -64,7 +64,7 @@ class Bootstrap(Result):
         )
 
 
-def bootstrapped(problem: Problem, density, extra, fit, replicates: int, seed: int) -> Bootstrap:
+def bootstrapped(problem: Problem, density, state, fit, replicates: int, seed: int) -> Bootstrap:
     """Refit replicates of the data: drawn from the fit where one row was observed, rows or clusters
     redrawn else.
     """
@@ -84,15 +84,15 @@ def bootstrapped(problem: Problem, density, extra, fit, replicates: int, seed: i
             problem.penalty,
         )
         if problem.rows == 1:
-            return of_vectors(fit, density, extra, *parametric(*given), parametric=True)
-        return of_vectors(fit, density, extra, *resampled(*given, problem.clusters))
+            return of_vectors(fit, density, state, *parametric(*given), parametric=True)
+        return of_vectors(fit, density, state, *resampled(*given, problem.clusters))
 
 
 def of_vectors(
-    fit, density, extra, vectors: np.ndarray, kept: np.ndarray, parametric: bool = False
+    fit, density, state, vectors: np.ndarray, kept: np.ndarray, parametric: bool = False
 ) -> Bootstrap:
     """The replicates' vectors of all that is estimated, in the user's terms."""
-    unravel, labels = parameters_of(density, extra)[1], fit._labels()
+    unravel, labels = parameters_of(density, state)[1], fit._labels()
     listed = jax.vmap(lambda vector: listed_entries(density, lambda v: unravel(v)[0], vector))
     rows = np.asarray(listed(vectors[kept])) if kept.any() else np.zeros((0, len(labels)))
     estimates = pd.DataFrame(rows, columns=labels)

@@ -100,25 +100,25 @@ def _refit(objective, density, events, key, penalty) -> tuple[np.ndarray, bool]:
     The program is that of the fit itself, compiled already where the sizes are the same.
     """
     try:
-        extra = objective.prepare(density, events, key)._replace(penalty=penalty)
-        found = settled(objective, density, extra, events)
+        state = objective.prepare(density, events, key)._replace(penalty=penalty)
+        found = settled(objective, density, state, events)
     except (
         ValueError
     ):  # what the objective refuses in a fit: data without spread, sums without an end
         return np.zeros(0), False
     good = found.settled and np.isfinite(found.loss)
-    if good and few(found.density, found.extra):
-        good = not runaways(objective, found.density, found.extra, events).any()
+    if good and few(found.density, found.state):
+        good = not runaways(objective, found.density, found.state, events).any()
     return np.asarray(found.vector), bool(good)
 
 
-def parametric_covariance(objective, density, extra, events, key) -> tuple[Covariance, Finding]:
+def parametric_covariance(objective, density, state, events, key) -> tuple[Covariance, Finding]:
     """The covariance of one observed lattice or graph, whose rows have no spread, and a finding
     that says so.
 
     The inverse curvature stands beside it, too small as it is.
     """
-    estimates, kept = parametric(objective, density, events, key, penalty=extra.penalty)
+    estimates, kept = parametric(objective, density, events, key, penalty=state.penalty)
     if kept.mean() < _FEWEST:
         raise NoCovariance(
             f"{len(kept) - kept.sum()} of {len(kept)} data sets drawn from the fit have no "
@@ -127,8 +127,8 @@ def parametric_covariance(objective, density, extra, events, key) -> tuple[Covar
             "fix or penalise the parameters that a data set of this size does not determine",
         )
     total = np.atleast_2d(np.cov(estimates[kept].T))
-    vector, rows = parameters_of(density, extra)[0], len(next(iter(events.values())))
-    curvature = np.asarray(scores_and_curvature(objective, density, extra, events, vector)[1])
+    vector, rows = parameters_of(density, state)[0], len(next(iter(events.values())))
+    curvature = np.asarray(scores_and_curvature(objective, density, state, events, vector)[1])
     what = f"the data are one row, so the covariance is that of {kept.sum()} of {len(kept)} data sets drawn from the fit"
     what += "" if kept.all() else ", the others having no finite estimate"
     told = Finding(

@@ -30,16 +30,16 @@ def information_criterion(fit) -> float:
     """
     if fit._origin is None or not fit.converged:
         return np.nan
-    problem, density, extra = fit._origin
+    problem, density, state = fit._origin
     asked = (problem.weights, problem.clusters, problem.penalty, problem.batches)
     if any(one is not None for one in asked):
         return np.nan
     with jax.enable_x64(problem.is_double):
-        if not few(density, extra):
+        if not few(density, state):
             return np.nan
-        events, vector = problem.events, parameters_of(density, extra)[0]
-        psi, curvature = scores_and_curvature(problem.objective, density, extra, events, vector)
-        loss = float(mean_loss(problem.objective, density, extra, events, vector))
+        events, vector = problem.events, parameters_of(density, state)[0]
+        psi, curvature = scores_and_curvature(problem.objective, density, state, events, vector)
+        loss = float(mean_loss(problem.objective, density, state, events, vector))
     meat = np.atleast_2d(np.cov(np.asarray(psi).T, ddof=0))
     return float(problem.rows * loss + np.trace(solve(np.asarray(curvature), meat)))
 

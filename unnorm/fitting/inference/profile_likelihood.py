@@ -29,14 +29,14 @@ _BETTER = 1e-6  # of a deviance below the estimate's, from which the estimate is
 def profiled(fit, level: float, progress: bool) -> pd.DataFrame:
     """The table of `Fit.profile`."""
     _check(fit, level)
-    problem, density, extra = fit._origin
+    problem, density, state = fit._origin
     with (
         jax.enable_x64(problem.is_double),
         bar("Profile likelihood", 2 * len(fit._estimates), progress) as shown,
     ):
-        vector = np.asarray(parameters_of(density, extra)[0])
+        vector = np.asarray(parameters_of(density, state)[0])
         held = _Held(
-            problem.objective, density, extra, problem.events, problem.rows, vector, 0, (0.0, 0.0)
+            problem.objective, density, state, problem.events, problem.rows, vector, 0, (0.0, 0.0)
         )
         errors = fit.summary()["standard_error"].to_numpy()
         ends = []
@@ -74,7 +74,7 @@ def _check(fit, level: float) -> None:
             f"{asked} that was loaded, without its data; expected one made in this process; fit "
             "again."
         )
-    problem, density, extra = fit._origin
+    problem, density, state = fit._origin
     asked_for = {
         "weights": problem.weights,
         "clusters": problem.clusters,
@@ -86,7 +86,7 @@ def _check(fit, level: float) -> None:
                 f"{asked} with {name}, whose deviance has no χ² law; expected none; {other}."
             )
     with jax.enable_x64(problem.is_double):
-        size = len(parameters_of(density, extra)[0])
+        size = len(parameters_of(density, state)[0])
     if size > NEWTON_LIMIT or not len(fit._estimates):
         raise ValueError(
             f"{asked} with {size} parameters; expected {NEWTON_LIMIT} at most, all of them "
@@ -100,7 +100,7 @@ class _Held(NamedTuple):
 
     objective: Any
     density: Any
-    extra: Any
+    state: Any
     events: dict
     rows: int
     best: np.ndarray  # the estimate
@@ -108,17 +108,17 @@ class _Held(NamedTuple):
     bounds: tuple[float, float]
 
     def loss(self, vector) -> float:
-        return float(_loss(self.objective, self.density, self.extra, self.events, vector))
+        return float(_loss(self.objective, self.density, self.state, self.events, vector))
 
     def derivatives(self, vector):
         return jax.tree.map(
-            np.asarray, _derivatives(self.objective, self.density, self.extra, self.events, vector)
+            np.asarray, _derivatives(self.objective, self.density, self.state, self.events, vector)
         )
 
     def entry(self, vector):
         """The held entry, its gradient and its Hessian."""
         return jax.tree.map(
-            np.asarray, _entry(self.density, self.extra, vector, self.place, bounds=self.bounds)
+            np.asarray, _entry(self.density, self.state, vector, self.place, bounds=self.bounds)
         )
 
     def deviance(self, vector) -> float:
@@ -126,23 +126,23 @@ class _Held(NamedTuple):
 
     def renewed(self, vector) -> "_Held | None":
         """The same on new nodes, where those of log Z no longer hold at this vector."""
-        density = self.density.at(parameters_of(self.density, self.extra)[1](vector)[0])
-        extra = self.objective.refreshed(density, self.extra, self.events)
-        return None if extra is None else self._replace(extra=extra)
+        density = self.density.at(parameters_of(self.density, self.state)[1](vector)[0])
+        state = self.objective.refresh(density, self.state, self.events)
+        return None if state is None else self._replace(state=state)
 
 
 _loss = jax.jit(mean_loss)
 
 
 @jax.jit
-def _derivatives(objective, density, extra, events, vector):
-    loss = functools.partial(mean_loss, objective, density, extra, events)
+def _derivatives(objective, density, state, events, vector):
+    loss = functools.partial(mean_loss, objective, density, state, events)
     return *jax.value_and_grad(loss)(vector), hessian(loss, vector)
 
 
 @functools.partial(jax.jit, static_argnames="bounds")
-def _entry(density, extra, vector, place, bounds):
-    unravel = parameters_of(density, extra)[1]
+def _entry(density, state, vector, place, bounds):
+    unravel = parameters_of(density, state)[1]
 
     def value(vector):
         return opened(listed_entries(density, lambda v: unravel(v)[0], vector)[place], bounds)

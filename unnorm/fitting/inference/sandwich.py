@@ -53,34 +53,34 @@ class NoCovariance(ValueError):
         self.finding = Finding(what, advice, severity, code)
 
 
-def row_scores(objective, density, extra, events, vector) -> jax.Array:
+def row_scores(objective, density, state, events, vector) -> jax.Array:
     """ψ of every row, (n, p), some rows at a time to bound memory."""
     if hasattr(objective, "row_scores"):  # of several data sets
-        return objective.row_scores(density, extra, events, vector)
+        return objective.row_scores(density, state, events, vector)
     if getattr(objective, "in_pairs", False):
-        return jax.jacfwd(lambda v: losses(objective, density, extra, events, v))(vector)
+        return jax.jacfwd(lambda v: losses(objective, density, state, events, v))(vector)
 
     def loss_of(vector, row, event):
-        return losses(objective, density, extra._replace(rows=row), event, vector)[0]
+        return losses(objective, density, state._replace(per_row=row), event, vector)[0]
 
     def one(given):
         row, event = jax.tree.map(lambda leaf: leaf[None], given)
         return jax.grad(loss_of)(vector, row, event)
 
-    together = objective.rows_at_once(density, extra) if hasattr(objective, "rows_at_once") else 512
-    return jax.lax.map(one, (extra.rows, events), batch_size=together)
+    together = objective.rows_at_once(density, state) if hasattr(objective, "rows_at_once") else 512
+    return jax.lax.map(one, (state.per_row, events), batch_size=together)
 
 
 @jax.jit
-def scores_and_curvature(objective, density, extra, events, vector):
+def scores_and_curvature(objective, density, state, events, vector):
     """ψ of every row, (n, p), and H."""
-    psi = row_scores(objective, density, extra, events, vector)
-    psi = psi if extra.weights is None else extra.weights[:, None] * psi
-    return psi, hessian(lambda v: mean_loss(objective, density, extra, events, v), vector)
+    psi = row_scores(objective, density, state, events, vector)
+    psi = psi if state.weights is None else state.weights[:, None] * psi
+    return psi, hessian(lambda v: mean_loss(objective, density, state, events, v), vector)
 
 
 def sandwich(
-    objective, density, extra, events, clusters: np.ndarray | None = None, at_minimum: bool = True,
+    objective, density, state, events, clusters: np.ndarray | None = None, at_minimum: bool = True,
     correct: Callable | None = None,
 ) -> Covariance:  # fmt: skip
     """The robust covariance of a per-example objective at its minimum, everything that was
@@ -93,20 +93,20 @@ def sandwich(
     Rows of one cluster (numbered from 0) may depend on each other: their scores are summed before
     they are squared.
     """
-    vector = parameters_of(density, extra)[0]
-    psi, curvature = scores_and_curvature(objective, density, extra, events, vector)
+    vector = parameters_of(density, state)[0]
+    psi, curvature = scores_and_curvature(objective, density, state, events, vector)
     if at_minimum and len(psi) > 1:
-        _refuse_slope(np.asarray(psi), np.asarray(slope_at(density, extra)))
-    correction = objective.score_correction(density, extra, events)
+        _refuse_slope(np.asarray(psi), np.asarray(slope_at(density, state)))
+    correction = objective.score_correction(density, state, events)
     curvature, basis = _well_conditioned(
-        objective, density, extra, events, np.asarray(psi), np.asarray(curvature)
+        objective, density, state, events, np.asarray(psi), np.asarray(curvature)
     )
     psi = np.asarray(psi if correction is None else psi + correction) @ basis
     drawn, shared = (
         None if part is None else basis.T @ np.asarray(part) @ basis
         for part in (
-            objective.noise_variance(density, extra, events),
-            objective.shared_noise(density, extra, events),
+            objective.noise_variance(density, state, events),
+            objective.shared_noise(density, state, events),
         )
     )
     if (
@@ -124,7 +124,7 @@ def sandwich(
 
 
 def _well_conditioned(
-    objective, density, extra, events, psi, curvature
+    objective, density, state, events, psi, curvature
 ) -> tuple[np.ndarray, np.ndarray]:
     """W'HW and W: the identity, or where H is ill-conditioned a basis in which the rows' scores are
     uncorrelated.
@@ -135,16 +135,16 @@ def _well_conditioned(
     if basis is None:
         return curvature, np.eye(psi.shape[1])
     return np.asarray(
-        _curvature_in(objective, density, extra, events, jnp.asarray(basis, psi.dtype))
+        _curvature_in(objective, density, state, events, jnp.asarray(basis, psi.dtype))
     ), basis
 
 
 @jax.jit
-def _curvature_in(objective, density, extra, events, basis: jax.Array) -> jax.Array:
+def _curvature_in(objective, density, state, events, basis: jax.Array) -> jax.Array:
     """W'HW, by derivatives along the columns of W."""
-    vector = parameters_of(density, extra)[0]
+    vector = parameters_of(density, state)[0]
     return hessian(
-        lambda y: mean_loss(objective, density, extra, events, vector + basis @ y),
+        lambda y: mean_loss(objective, density, state, events, vector + basis @ y),
         jnp.zeros_like(vector),
     )
 

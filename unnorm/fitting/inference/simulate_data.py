@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.progress import bar
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.inference.sandwich import NoCovariance
 from unnorm.fitting.objectives.contrastive_divergence.covariance import scores_at
 from unnorm.fitting.solvers.newton import few
@@ -220,7 +220,7 @@ def _seen(density, events: dict) -> np.ndarray:
     count = len(next(iter(events.values())))
     columns = [jax.vmap(density.log_density)(events)[:, None]]
     columns += [value.reshape(count, -1).mean(1, keepdims=True) for value in events.values()]
-    columns += [scores_at(density, events)] if few(density, Extra()) else []
+    columns += [scores_at(density, events)] if few(density, ObjectiveState()) else []
     return np.concatenate([np.asarray(column) for column in columns], 1)
 
 

@@ -52,32 +52,32 @@ def is_small(rows: int, parameters: int, clusters: np.ndarray | None) -> bool:
 
 
 @jax.jit
-def _hessians(objective, density, extra, events) -> jax.Array:
+def _hessians(objective, density, state, events) -> jax.Array:
     """The Hessian of every row's loss, (n, p, p)."""
-    vector = parameters_of(density, extra)[0]
+    vector = parameters_of(density, state)[0]
     if getattr(objective, "in_pairs", False):  # a row has its part in the losses of all others too
-        return 2 * jax.jacfwd(jax.jacrev(lambda v: losses(objective, density, extra, events, v)))(
+        return 2 * jax.jacfwd(jax.jacrev(lambda v: losses(objective, density, state, events, v)))(
             vector
         )
 
     def one(given):
         row, event = jax.tree.map(lambda leaf: leaf[None], given)
         return hessian(
-            lambda v: losses(objective, density, extra._replace(rows=row), event, v)[0], vector
+            lambda v: losses(objective, density, state._replace(per_row=row), event, v)[0], vector
         )
 
-    together = objective.rows_at_once(density, extra)
-    return jax.lax.map(one, (extra.rows, events), batch_size=together)
+    together = objective.rows_at_once(density, state)
+    return jax.lax.map(one, (state.per_row, events), batch_size=together)
 
 
 def jackknife(
-    objective, density, extra, events, psi, curvature, clusters, basis
+    objective, density, state, events, psi, curvature, clusters, basis
 ) -> Corrected | None:
     """The covariance without the sandwich's bias; None where rows have no loss of their own, or
     there are too many.
 
     Args:
-        objective, density, extra, events: as in `inference.sandwich`.
+        objective, density, state, events: as in `inference.sandwich`.
         psi: all that a row adds to the score, (n, p), in the coordinates of the basis.
         curvature: H in the same coordinates.
         clusters: numbered from 0, or None.
@@ -95,9 +95,9 @@ def jackknife(
     ):
         return None
     own = np.einsum(
-        "ja,ijk,kb->iab", basis, np.asarray(_hessians(objective, density, extra, events)), basis
+        "ja,ijk,kb->iab", basis, np.asarray(_hessians(objective, density, state, events)), basis
     )
-    own = own if extra.weights is None else np.asarray(extra.weights)[:, None, None] * own
+    own = own if state.weights is None else np.asarray(state.weights)[:, None, None] * own
     scores = psi - psi.mean(0)
     if clusters is not None:
         own, scores = _sums(own, clusters, count), _sums(scores, clusters, count)

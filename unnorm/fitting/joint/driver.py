@@ -139,12 +139,12 @@ def _refuse_objective(ps: list[Density], objective: Any) -> None:
                 )
 
 
-def _finished(problem: Shared, density, extra, covariance, converged, history) -> Fit:
+def _finished(problem: Shared, density, state, covariance, converged, history) -> Fit:
     """Everything in the user's terms, and a fit of each data set inside, whose errors are those of
     all.
     """
     objective, findings = problem.objective, problem.findings
-    vector, unravel = parameters_of(density, extra)
+    vector, unravel = parameters_of(density, state)
     estimates, jacobian = entries(density, lambda v: unravel(v)[0], vector)
     listed = None
     if covariance is not None:
@@ -158,10 +158,10 @@ def _finished(problem: Shared, density, extra, covariance, converged, history) -
     for k, (p, one) in enumerate(zip(problem.p.parts, density.parts, strict=True)):
 
         def own(v, k=k, names=tuple(one.supports)):
-            free, learned = unravel(v)
-            return {name: free[name] for name in names}, learned[k]
+            free, nuisance = unravel(v)
+            return {name: free[name] for name in names}, nuisance[k]
 
-        given = objective.of_set(extra, k), problem.events[k], vector, own, covariance, findings
+        given = objective.of_set(state, k), problem.events[k], vector, own, covariance, findings
         log_z, where = log_z_and_place(objective.each, one, *given)
         if log_z is None:
             findings.append(no_log_z(one))
@@ -203,7 +203,7 @@ def _bootstrapped(problem: Shared, start: Densities, fit: Fit, replicates: int, 
         own = [{n: part.parameters[n] for n in part.supports} for part in fit.density]
         parts = [p.bind(**values).bare() for p, values in zip(problem.p.parts, own, strict=True)]
         density = cast(Densities(tuple(parts)), next(iter(problem.events[0].values())).dtype)
-        extra = problem.objective.prepare(density, problem.events, jax.random.key(problem.seed))
+        state = problem.objective.prepare(density, problem.events, jax.random.key(problem.seed))
         found = refitted(
             problem.objective,
             density,
@@ -211,7 +211,7 @@ def _bootstrapped(problem: Shared, start: Densities, fit: Fit, replicates: int, 
             jax.random.key(seed),
             None,
         )
-        return of_vectors(fit, density, extra, *found)
+        return of_vectors(fit, density, state, *found)
 
 
 __all__ = ["several"]

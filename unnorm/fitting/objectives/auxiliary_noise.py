@@ -96,26 +96,26 @@ def draw(kind: str, key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
     )
 
 
-def with_neighbours_draws(extra, names: tuple[str, ...]):
+def with_neighbours_draws(state, names: tuple[str, ...]):
     """Every row with its neighbour's draws, which are as good as its own, for the draws do not
     depend on the rows.
     """
     swapped = {
-        name: jax.tree.map(lambda leaf: jnp.roll(leaf, 1, 0), extra.rows[name]) for name in names
+        name: jax.tree.map(lambda leaf: jnp.roll(leaf, 1, 0), state.per_row[name]) for name in names
     }
-    return extra._replace(rows=extra.rows | swapped)
+    return state._replace(per_row=state.per_row | swapped)
 
 
 @functools.partial(jax.jit, static_argnames="names")
-def drawn_variance(objective, density, extra, events, names: tuple[str, ...]) -> jax.Array:
+def drawn_variance(objective, density, state, events, names: tuple[str, ...]) -> jax.Array:
     """E[Var(ψ | x)], the part of Cov(ψ) that other draws would change, without drawing anew.
 
     Half the squared difference to the score with the neighbour's draws is unbiased.
     """
-    vector = parameters_of(density, extra)[0]
-    psi = row_scores(objective, density, extra, events, vector)
+    vector = parameters_of(density, state)[0]
+    psi = row_scores(objective, density, state, events, vector)
     difference = psi - row_scores(
-        objective, density, with_neighbours_draws(extra, names), events, vector
+        objective, density, with_neighbours_draws(state, names), events, vector
     )
-    difference = difference if extra.weights is None else extra.weights[:, None] * difference
+    difference = difference if state.weights is None else state.weights[:, None] * difference
     return difference.T @ difference / (2 * len(psi))

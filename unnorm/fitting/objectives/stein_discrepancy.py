@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.method import method
-from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.base import ObjectiveState, PerExample
 from unnorm.fitting.checks.integration_by_parts import told_of_breaks
 from unnorm.fitting.inference.sandwich import row_scores
 from unnorm.fitting.objectives.auxiliary_noise import point_of, refuse_one_row
@@ -101,15 +101,15 @@ class SteinDiscrepancy(PerExample):
                 "drop the column, or pass more rows."
             )
         shared = {"data": {name: events[name] for name in density.variables}, "scale": scale}
-        return Extra(rows={"pairs": _pairs(points / scale)}, shared=shared)
+        return ObjectiveState(per_row={"pairs": _pairs(points / scale)}, shared=shared)
 
-    def losses(self, density, extra, events):
+    def losses(self, density, state, events):
         """(1/(n − 1)) Σ_{j≠i} u(z_i, z_j) for every row i given, against all the rows j of the
         data.
         """
-        scale, (values, cubes, traces) = extra.shared["scale"], extra.rows["pairs"]
+        scale, (values, cubes, traces) = state.shared["scale"], state.per_row["pairs"]
         here, own = _points_and_scores(density, events, scale)
-        there, others = _points_and_scores(density, extra.shared["data"], scale)
+        there, others = _points_and_scores(density, state.shared["data"], scale)
         if values.shape[1] != len(there):
             raise ValueError(
                 "SteinDiscrepancy was given held-out rows, which have no pairs with those it was "
@@ -122,19 +122,19 @@ class SteinDiscrepancy(PerExample):
         second = jnp.sum(here * (cubes @ others), 1) - cubes @ jnp.sum(there * others, 1)
         return (both + first - second + traces) / (len(there) - 1)
 
-    def findings(self, density, extra, events):
+    def findings(self, density, state, events):
         return told_of_breaks(density, events, type(self).__name__, kinks="moving")
 
-    def score_correction(self, density, extra, events):
+    def score_correction(self, density, state, events):
         """A row has its part in the losses of all the others too: by symmetry as much as in its
         own.
         """
-        return _own_scores(self, density, extra, events)
+        return _own_scores(self, density, state, events)
 
 
 @jax.jit
-def _own_scores(objective, density, extra: Extra, events: dict) -> jax.Array:
-    return row_scores(objective, density, extra, events, parameters_of(density, extra)[0])
+def _own_scores(objective, density, state: ObjectiveState, events: dict) -> jax.Array:
+    return row_scores(objective, density, state, events, parameters_of(density, state)[0])
 
 
 @jax.jit

@@ -98,25 +98,25 @@ def along(problem: Problem) -> Path:
             "expected 0; leave "
             "restarts out."
         )
-    extra = dataclasses.replace(problem, penalty=None).prepared(jax.random.key(problem.seed))
-    density = problem.density.at(extra.shared.get("start", problem.density.free()))
+    state = dataclasses.replace(problem, penalty=None).prepared(jax.random.key(problem.seed))
+    density = problem.density.at(state.shared.get("start", problem.density.free()))
     known = (
-        quadratic(objective, density, extra, events)
+        quadratic(objective, density, state, events)
         if isinstance(objective, ScoreMatching)
         else None
     )
     if known is not None:  # its Hessian is the same all along
-        extra = extra._replace(shared=extra.shared | {"quadratic": known})
+        state = state._replace(shared=state.shared | {"quadratic": known})
     grid = np.asarray(penalties.grid)
     if not grid.size:
-        largest, density, extra = _largest_strength(problem, density, extra)
+        largest, density, state = _largest_strength(problem, density, state)
         grid = np.geomspace(largest, SMALLEST * largest, STRENGTHS)
     ends = []
     for strength in grid:
-        extra = extra._replace(penalty=penalties.at(jnp.asarray(strength, _dtype(density))))
-        found = settled(objective, density, extra, events)
-        density, extra = found.density, found.extra
-        ends.append(found._replace(loss=_loss(objective, density, extra, events)))
+        state = state._replace(penalty=penalties.at(jnp.asarray(strength, _dtype(density))))
+        found = settled(objective, density, state, events)
+        density, state = found.density, found.state
+        ends.append(found._replace(loss=_loss(objective, density, state, events)))
         problem.shown.step(1 / len(grid), f"strength {strength:.3g}")
     return _told(problem, grid, ends)
 
@@ -125,20 +125,20 @@ def _dtype(density) -> Any:
     return jax.tree.leaves(density.free())[0].dtype
 
 
-def _largest_strength(problem: Problem, density, extra):
+def _largest_strength(problem: Problem, density, state):
     """The smallest strength at which every entry of the path is zero, and the fit there."""
     objective, events, penalties = problem.objective, problem.events, problem.penalty
     moving = dataclasses.replace(penalties.at(jnp.ones((), _dtype(density))), ridge={}, priors={})
     moving = dataclasses.replace(
         moving, lasso={name: moving.lasso[name] for name in penalties.moving}
     )
-    none = extra._replace(penalty=penalties.at(jnp.zeros((), _dtype(density))))
+    none = state._replace(penalty=penalties.at(jnp.zeros((), _dtype(density))))
     ample = _AMPLE * (1 + float(jnp.max(jnp.abs(_slopes(objective, density, none, events)))))
-    there = extra._replace(penalty=penalties.at(jnp.asarray(ample, _dtype(density))))
+    there = state._replace(penalty=penalties.at(jnp.asarray(ample, _dtype(density))))
     found = settled(objective, density, there, events)
-    chosen = np.asarray(lasso_strengths(found.density, found.extra._replace(penalty=moving))) > 0
+    chosen = np.asarray(lasso_strengths(found.density, found.state._replace(penalty=moving))) > 0
     largest = float(
-        np.abs(np.asarray(_slopes(objective, found.density, found.extra, events)))[chosen].max()
+        np.abs(np.asarray(_slopes(objective, found.density, found.state, events)))[chosen].max()
     )
     if not np.isfinite(largest) or largest <= 0:
         raise ValueError(
@@ -151,23 +151,23 @@ def _largest_strength(problem: Problem, density, extra):
     return (
         largest * (1 + 1e-10),
         found.density,
-        found.extra,
+        found.state,
     )  # so that rounding leaves every entry at zero
 
 
 @jax.jit
-def _slopes(objective, density, extra, events) -> jax.Array:
+def _slopes(objective, density, state, events) -> jax.Array:
     """The gradient of all but the lasso."""
-    return jax.grad(lambda v: mean_loss(objective, density, extra, events, v))(
-        parameters_of(density, extra)[0]
+    return jax.grad(lambda v: mean_loss(objective, density, state, events, v))(
+        parameters_of(density, state)[0]
     )
 
 
 @jax.jit
-def _loss(objective, density, extra, events) -> jax.Array:
+def _loss(objective, density, state, events) -> jax.Array:
     """The mean loss without penalties."""
     return mean_loss(
-        objective, density, extra._replace(penalty=None), events, parameters_of(density, extra)[0]
+        objective, density, state._replace(penalty=None), events, parameters_of(density, state)[0]
     )
 
 
@@ -175,7 +175,7 @@ def _told(problem: Problem, grid: np.ndarray, ends: list) -> Path:
     """The path in the user's terms, and the fit at its smallest extended BIC."""
     objective, findings = problem.objective, problem.findings
     rows = [
-        entries(e.density, lambda v, e=e: parameters_of(e.density, e.extra)[1](v)[0], e.vector)[0]
+        entries(e.density, lambda v, e=e: parameters_of(e.density, e.state)[1](v)[0], e.vector)[0]
         for e in ends
     ]
     index = pd.Index(grid, name="strength")

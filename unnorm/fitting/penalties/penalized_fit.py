@@ -52,14 +52,14 @@ def described(fit: Any, penalties: Penalties | None) -> Any:
     return fit
 
 
-def told_of(objective, density, extra, events) -> Finding:
+def told_of(objective, density, state, events) -> Finding:
     """What the standard errors of a penalised fit are, or how sparse the lasso left it."""
-    penalties: Penalties = extra.penalty
+    penalties: Penalties = state.penalty
     if penalties.lasso:
         entries = np.concatenate([np.ravel(density.free()[name]) for name in penalties.lasso])
         what = f"the lasso left {np.sum(entries == 0)} of {entries.size} penalised entries at zero"
         if not objective.stochastic:
-            gap = float(stationarity(objective, density, extra, events))
+            gap = float(stationarity(objective, density, state, events))
             what += f"; the largest slope that is left at its minimum is {gap:.1e}"
         return Finding(what, "nothing is to be done", NOTE)
     if not penalties.priors:
@@ -89,13 +89,13 @@ def refuse_lassos_errors(penalties: Penalties | None) -> None:
         )
 
 
-def posterior_covariance(objective, density, extra, events) -> Covariance:
+def posterior_covariance(objective, density, state, events) -> Covariance:
     """Laplace's approximation (n H)⁻¹ of a likelihood with a prior; for the lasso there is none."""
-    refuse_lassos_errors(extra.penalty)
-    vector = parameters_of(density, extra)[0]
-    curvature = np.asarray(scores_and_curvature(objective, density, extra, events, vector)[1])
+    refuse_lassos_errors(state.penalty)
+    vector = parameters_of(density, state)[0]
+    curvature = np.asarray(scores_and_curvature(objective, density, state, events, vector)[1])
     found = bread_and_meat(curvature, curvature, len(next(iter(events.values()))))
-    shared = objective.shared_noise(density, extra, events)
+    shared = objective.shared_noise(density, state, events)
     if shared is None:
         return found
     noise = bread_and_meat(curvature, np.asarray(shared), 1).total
@@ -103,8 +103,8 @@ def posterior_covariance(objective, density, extra, events) -> Covariance:
 
 
 @jax.jit
-def stationarity(objective, density, extra, events) -> jax.Array:
+def stationarity(objective, density, state, events) -> jax.Array:
     """The largest least slope max_j |r_j| of the penalised loss: 0 at a minimum."""
-    vector = parameters_of(density, extra)[0]
-    gradient = jax.grad(lambda v: mean_loss(objective, density, extra, events, v))(vector)
-    return jnp.max(jnp.abs(least_slopes(vector, gradient, lasso_strengths(density, extra))))
+    vector = parameters_of(density, state)[0]
+    gradient = jax.grad(lambda v: mean_loss(objective, density, state, events, v))(vector)
+    return jnp.max(jnp.abs(least_slopes(vector, gradient, lasso_strengths(density, state))))

@@ -108,7 +108,7 @@ class Penalties:
             total -= log_prior(prior, supports[name], values[name]) / self.rows
         return total
 
-    def strengths(self, density: Density, learned: Any) -> jax.Array:
+    def strengths(self, density: Density, nuisance: Any) -> jax.Array:
         """The lasso's strengths along the vector of all that is estimated
         (`optimise.parameters_of`).
         """
@@ -118,7 +118,7 @@ class Penalties:
             else self.lasso[name]
             for name, value in density.free().items()
         }
-        return ravel_pytree((free, jax.tree.map(jnp.zeros_like, learned)))[0]
+        return ravel_pytree((free, jax.tree.map(jnp.zeros_like, nuisance)))[0]
 
     def of_free(self, density: Density, free: Any) -> jax.Array:
         """The smooth part as a function of the free parameters."""

@@ -19,12 +19,12 @@ from unnorm.fitting.solvers.newton import parameters_of
 from unnorm.supports import _PyTree
 
 
-def finished(problem: Problem, density, extra, covariance, converged, history) -> Fit:
+def finished(problem: Problem, density, state, covariance, converged, history) -> Fit:
     """Everything in the user's terms: listed entries, their covariance by the delta method, log Z
     with its errors.
     """
     p, objective, events, findings = problem.p, problem.objective, problem.events, problem.findings
-    vector, unravel = parameters_of(density, extra)
+    vector, unravel = parameters_of(density, state)
     free = ravel_pytree(density.free())[0].size
     estimates, jacobian = entries(density, lambda v: unravel(v)[0], vector)
     listed = None
@@ -34,7 +34,7 @@ def finished(problem: Problem, density, extra, covariance, converged, history) -
     values = {name: jax.tree.map(at_rest, value) for name, value in density.parameters.items()}
     fitted = p.bind(**values)
     log_z, where = log_z_and_place(
-        objective, density, extra, events, vector, unravel, covariance, findings
+        objective, density, state, events, vector, unravel, covariance, findings
     )
     improper = any(f.code == FindingCode.NOT_NORMALIZABLE for f in findings)
     if log_z is None and not improper:
@@ -59,12 +59,12 @@ def finished(problem: Problem, density, extra, covariance, converged, history) -
         _free_covariance=None if covariance is None else covariance.total[:free, :free],
         _degrees=problem.degrees,
         _location=where,
-        _origin=Origin(problem, density, extra),
+        _origin=Origin(problem, density, state),
     )
 
 
 def log_z_and_place(
-    objective, density, extra, events, vector, unravel, covariance, findings: list
+    objective, density, state, events, vector, unravel, covariance, findings: list
 ) -> tuple[Any, Any]:
     """log Z with its errors, or None; and where the data lie, if log Z is at hand exactly.
 
@@ -72,15 +72,15 @@ def log_z_and_place(
     it.
     """
     where, gradient, exact = exact_log_z(
-        density, vector, unravel, events, findings, extra.shared.get("plan")
+        density, vector, unravel, events, findings, state.shared.get("plan")
     )
-    if "log_z" in extra.learned:
+    if "log_z" in state.nuisance:
         at = _position_of_log_z(unravel, vector)
         total, drawn = (
             (np.nan, np.nan) if covariance is None else (part[at, at] for part in covariance[:2])
         )
         found = FitLogZ(
-            float(extra.learned["log_z"]),
+            float(state.nuisance["log_z"]),
             float(np.sqrt(drawn)),
             float(np.sqrt(max(total - drawn, 0.0))),
         )
@@ -90,8 +90,8 @@ def log_z_and_place(
             np.nan if covariance is None else float(np.sqrt(gradient @ covariance.total @ gradient))
         )
         return FitLogZ(exact, 0.0, spread), where
-    estimated = getattr(objective, "estimated_log_z", None)  # objectives with a sampler have none
-    return estimated and estimated(density, extra, events, covariance), where
+    estimated = getattr(objective, "log_z_estimate", None)  # objectives with a sampler have none
+    return estimated and estimated(density, state, events, covariance), where
 
 
 def no_log_z(density) -> Finding:

@@ -11,15 +11,15 @@ from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.core.messages import counted, significant
 from unnorm.declaration.density import cast
 from unnorm.fitting.data import read_data, refuse_latent
-from unnorm.fitting.objectives.likelihood.marginal import (
+from unnorm.fitting.row_normalizers import (
     covariates_of,
-    is_declared,
-    location,
+    data_location,
+    declares_log_z,
     log_evidence,
-    log_z_at,
-    log_z_on,
-    plan_of_latent,
-    plan_of_z,
+    log_z_of_events,
+    log_z_on_plan,
+    plan_for_latent,
+    plan_for_log_z,
 )
 from unnorm.integration.conditional import spread_rows
 from unnorm.integration.integrability import vanishes_from
@@ -89,17 +89,17 @@ def exact_log_z(
     """
     if density.covariates:
         return _of_some_rows(density, events, findings, plan), None, None
-    if is_declared(density):
+    if declares_log_z(density):
         return None, *_declared(density, vector, unravel, findings)
     if not has_plan(density):
         return None, None, None
-    where, other = location(density, events), _another_route(density)
+    where, other = data_location(density, events), _another_route(density)
     why = None if other is None else _improper(density, other, where)
     if why is None:
         plan = plan_for(density, *where)
-        value, gradient = jax.value_and_grad(lambda v: log_z_on(density.at(unravel(v)[0]), plan))(
-            vector
-        )
+        value, gradient = jax.value_and_grad(
+            lambda v: log_z_on_plan(density.at(unravel(v)[0]), plan)
+        )(vector)
         if np.isfinite(value):
             findings += _apart(density, float(value), other)
             return where, np.asarray(gradient), float(value)
@@ -112,11 +112,11 @@ def _of_some_rows(density, events, findings: list[Finding], plan: Plan | None) -
     """Where the nodes lie for the log Z of every row, which is held against another exact route at
     a few rows.
     """
-    if not is_declared(density) and not has_plan(density):
+    if not declares_log_z(density) and not has_plan(density):
         return None
-    where = None if is_declared(density) else location(density, events)
+    where = None if declares_log_z(density) else data_location(density, events)
     rows = {name: jnp.asarray(value) for name, value in covariates_of(density, events).items()}
-    if not is_declared(density) and all(
+    if not declares_log_z(density) and all(
         support.states is not None for support in density.variables.values()
     ):
         return where
@@ -127,7 +127,7 @@ def _of_some_rows(density, events, findings: list[Finding], plan: Plan | None) -
             what = next(finding.what for finding in found.findings if finding.severity == ERROR)
             findings.append(_no_z(density, f"at the covariates of row {row}, {what}"))
             return None
-        value = found.value if plan is None else float(log_z_on(density._at_row(one), plan))
+        value = found.value if plan is None else float(log_z_on_plan(density._at_row(one), plan))
         if abs(value - found.value) > _APART * (1 + abs(found.value)):
             what = (
                 f"log Z at the covariates of row {row} is {value:.8g} on the nodes of all rows, "
@@ -158,7 +158,7 @@ def _declared(
     if found.verdict == "disagree":
         findings.append(found.findings[0])
         return None, None
-    value, gradient = jax.value_and_grad(lambda v: log_z_on(density.at(unravel(v)[0]), None))(
+    value, gradient = jax.value_and_grad(lambda v: log_z_on_plan(density.at(unravel(v)[0]), None))(
         vector
     )
     if np.isfinite(value):
@@ -206,7 +206,7 @@ def log_likelihood(fit, data: Any, log_z: Any = None) -> LogLikelihood:
     """The log-likelihood of data at a fit: with log Z exactly, or as estimated, or as given."""
     fitted = fit.density
     _, events = read_data(fitted, data)
-    exact = log_z is None and (is_declared(fitted) or fit._location is not None)
+    exact = log_z is None and (declares_log_z(fitted) or fit._location is not None)
     if not exact:
         refuse_latent(fitted, events, "log_likelihood without an exact log Z")
     z, error = (0.0, 0.0) if exact else _value_and_error(_believed(fit) if log_z is None else log_z)
@@ -243,12 +243,12 @@ def _normalized(density, rows, where, slope: bool) -> tuple[np.ndarray, np.ndarr
     """log p of every row where log Z is exact, and its mean gradient in the free parameters, if
     asked for.
     """
-    plans = plan_of_z(density, rows, where), plan_of_latent(density, rows)
+    plans = plan_for_log_z(density, rows, where), plan_for_latent(density, rows)
     vector, unravel = ravel_pytree(density.free())
 
     def pointwise(v):
         moved = density.at(unravel(v))
-        return log_evidence(moved, rows, plans[1]) - log_z_at(moved, plans[0], rows)
+        return log_evidence(moved, rows, plans[1]) - log_z_of_events(moved, plans[0], rows)
 
     return np.asarray(pointwise(vector)), np.asarray(
         jax.grad(lambda v: pointwise(v).mean())(vector)

@@ -13,18 +13,18 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.progress import Bar
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.existence.finite_estimate import runaways_by_margins
 from unnorm.fitting.existence.no_estimate import tell_runaways
 from unnorm.fitting.inference.bootstrap import Bootstrap, of_vectors
 from unnorm.fitting.inference.sandwich import NoCovariance
 from unnorm.fitting.objectives.contrastive_divergence import covariance as simulated
 from unnorm.fitting.objectives.contrastive_divergence.latent_information import information_of_rows
-from unnorm.fitting.objectives.likelihood.marginal import latent_in
 from unnorm.fitting.penalties.penalized_fit import told_of
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.results.assemble import finished
 from unnorm.fitting.results.fit import Fit
+from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.fitting.solvers import stochastic_approximation
 from unnorm.fitting.solvers.newton import NEWTON_LIMIT
 from unnorm.numerics.diagonal_scaling import pseudo_inverse
@@ -46,46 +46,46 @@ def averaged(problem: Problem) -> Fit:
     def at(vector):
         return density.at(unravel(jnp.asarray(vector)))
 
-    def covariance_at(vector, extra):
-        return simulated.covariance(objective, at(vector), extra, events, check_key)
+    def covariance_at(vector, state):
+        return simulated.covariance(objective, at(vector), state, events, check_key)
 
-    def errors_at(vector, extra):
+    def errors_at(vector, state):
         try:
-            return np.sqrt(np.diagonal(covariance_at(vector, extra).total))
+            return np.sqrt(np.diagonal(covariance_at(vector, state).total))
         except NoCovariance:
             if vector.size > NEWTON_LIMIT:
                 return None
         # No theory for this kernel or for latent variables: maximum likelihood's errors as the
         # scale.
-        if latent_in(density, events):
-            information = information_of_rows(at(vector), extra, events, check_key)
+        if latent_variables(density, events):
+            information = information_of_rows(at(vector), state, events, check_key)
         else:
             information = simulated.run_long(at(vector), events, check_key).information
         return np.sqrt(np.diagonal(pseudo_inverse(information)) / rows)
 
     settled = settle(problem, errors_at)
-    covariance = problem.covariance_or_finding(lambda: covariance_at(settled.vector, settled.extra))
+    covariance = problem.covariance_or_finding(lambda: covariance_at(settled.vector, settled.state))
     if covariance is not None:
         drawn = np.diag(settled.error**2)
         covariance = covariance._replace(total=covariance.total + drawn, simulation=drawn)
     density = at(settled.vector)
     problem.findings += _told_of(settled)
     if problem.penalty is not None and problem.penalty.lasso:
-        problem.findings.append(told_of(objective, density, settled.extra, events))
-    problem.findings += objective.findings(density, settled.extra, events, check_key)
+        problem.findings.append(told_of(objective, density, settled.state, events))
+    problem.findings += objective.findings(density, settled.state, events, check_key)
     if settled.vector.size <= NEWTON_LIMIT:
         problem.findings += simulated.fixed_point_finding(
-            objective, density, settled.extra, events, check_key
+            objective, density, settled.state, events, check_key
         )
     converged = settled.approached and (
         settled.converged or (problem.steps is not None and covariance is None)
     )
-    extra = settled.extra._replace(learned={})
-    gone = runaways_by_margins(objective, density, extra, events)
+    state = settled.state._replace(nuisance={})
+    gone = runaways_by_margins(objective, density, state, events)
     fit = finished(
-        problem, density, extra, covariance, converged and not gone.any(), settled.history
+        problem, density, state, covariance, converged and not gone.any(), settled.history
     )
-    tell_runaways(fit, density, extra, gone)
+    tell_runaways(fit, density, state, gone)
     if problem.batch_size is None and settled.errors is not None:
         fit._again = functools.partial(
             refitted, dataclasses.replace(problem, density=density), settled.errors
@@ -94,7 +94,7 @@ def averaged(problem: Problem) -> Fit:
 
 
 def settle(problem: Problem, errors_at: Callable) -> stochastic_approximation.Settled:
-    """The averaged iterate of a problem; `errors_at(vector, extra)` are the errors against which it
+    """The averaged iterate of a problem; `errors_at(vector, state)` are the errors against which it
     must be small.
     """
     batch_size = (
@@ -103,9 +103,9 @@ def settle(problem: Problem, errors_at: Callable) -> stochastic_approximation.Se
         else problem.batch_size
     )
     key, chains_key = jax.random.split(jax.random.key(problem.seed))
-    extra = problem.prepared(key)
+    state = problem.prepared(key)
     return stochastic_approximation.settle(
-        problem.objective, problem.density, extra, problem.events, chains_key, errors_at, problem.shown, problem.steps,
+        problem.objective, problem.density, state, problem.events, chains_key, errors_at, problem.shown, problem.steps,
         batch_size,
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ def refitted(
             np.array([one.vector for one in found]),
             np.array([one.approached for one in found]),
         )
-        return of_vectors(fit, problem.density, Extra(), vectors, kept)
+        return of_vectors(fit, problem.density, ObjectiveState(), vectors, kept)
 
 
 def _told_of(settled: stochastic_approximation.Settled) -> list[Finding]:

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.objectives.auxiliary_noise import size_of
 from unnorm.fitting.solvers.newton import NEWTON_LIMIT, Minimum, lasso_strengths, parameters_of
 from unnorm.fitting.solvers.unbounded_parameters import back_inside, relaxed
@@ -43,69 +43,71 @@ class Quadratic(NamedTuple):
     normal: jax.Array
 
 
-def solved(objective, density, extra: Extra, events: dict) -> Minimum | None:
+def solved(objective, density, state: ObjectiveState, events: dict) -> Minimum | None:
     """The minimum by a linear solve (the lasso: by sweeps and solves); None where the loss is not
     of that kind or the solution fails its check.
     """
-    if extra.penalty is not None:
-        return _sparse(objective, density, extra, events)
-    rows = _rows(objective, density, extra, events)
+    if state.penalty is not None:
+        return _sparse(objective, density, state, events)
+    rows = _rows(objective, density, state, events)
     if rows is not None:
-        return _solved(objective, density, extra, rows)
+        return _solved(objective, density, state, rows)
     without_bounds = relaxed(density)
-    rows = None if without_bounds is None else _rows(objective, without_bounds, extra, events)
-    found = None if rows is None else _solved(objective, without_bounds, extra, rows)
-    return found and _within_bounds(density, without_bounds, extra, found)
+    rows = None if without_bounds is None else _rows(objective, without_bounds, state, events)
+    found = None if rows is None else _solved(objective, without_bounds, state, rows)
+    return found and _within_bounds(density, without_bounds, state, found)
 
 
-def _solved(objective, density, extra: Extra, rows: Rows) -> Minimum | None:
+def _solved(objective, density, state: ObjectiveState, rows: Rows) -> Minimum | None:
     points = _points_for(density, rows)
-    found = None if points is None else _minimum(objective, density, extra, points, rows)
-    if found is None and parameters_of(density, extra)[0].size <= NEWTON_LIMIT:
-        found = _minimum(objective, density, extra, rows, rows)
+    found = None if points is None else _minimum(objective, density, state, points, rows)
+    if found is None and parameters_of(density, state)[0].size <= NEWTON_LIMIT:
+        found = _minimum(objective, density, state, rows, rows)
     return found
 
 
-def _within_bounds(density, without_bounds, extra: Extra, found: Minimum) -> Minimum | None:
+def _within_bounds(
+    density, without_bounds, state: ObjectiveState, found: Minimum
+) -> Minimum | None:
     """A minimum found without bounds, in the coordinates of the bounded parameters; None where it
     breaks them.
     """
-    free, learned = parameters_of(without_bounds, extra)[1](found.vector)
+    free, nuisance = parameters_of(without_bounds, state)[1](found.vector)
     inside = back_inside(density, without_bounds.at(free).parameters)
     if inside is None:
         return None
-    return found._replace(vector=parameters_of(inside, extra._replace(learned=learned))[0])
+    return found._replace(vector=parameters_of(inside, state._replace(nuisance=nuisance))[0])
 
 
-def quadratic(objective, density, extra: Extra, events: dict) -> Quadratic | None:
+def quadratic(objective, density, state: ObjectiveState, events: dict) -> Quadratic | None:
     """The loss as a quadratic function of all that is estimated; None where it is none or H is too
     large.
     """
-    rows = _rows(objective, density, extra, events)
-    if rows is None or parameters_of(density, extra)[0].size > _LARGEST:
+    rows = _rows(objective, density, state, events)
+    if rows is None or parameters_of(density, state)[0].size > _LARGEST:
         return None
     points = _points_for(density, rows)
     normal = _normal_by_rows if points is None else _normal_by_points
     return Quadratic(
-        parameters_of(density, extra)[0],
-        *normal(objective, density, extra, rows if points is None else points),
+        parameters_of(density, state)[0],
+        *normal(objective, density, state, rows if points is None else points),
     )
 
 
-def _sparse(objective, density, extra: Extra, events: dict) -> Minimum | None:
+def _sparse(objective, density, state: ObjectiveState, events: dict) -> Minimum | None:
     """The lasso of a quadratic loss; the rows tell the slopes at what is found, for one more
     correction.
     """
-    if extra.penalty.ridge or extra.penalty.priors:
+    if state.penalty.ridge or state.penalty.priors:
         return None
-    held = extra.shared.get("quadratic") or quadratic(objective, density, extra, events)
+    held = state.shared.get("quadratic") or quadratic(objective, density, state, events)
     if held is None:
         return None
-    rows, x = _all(events, extra.weights), parameters_of(density, extra)[0]
-    strengths, slope = lasso_strengths(density, extra), held.gradient - held.normal @ held.start
+    rows, x = _all(events, state.weights), parameters_of(density, state)[0]
+    strengths, slope = lasso_strengths(density, state), held.gradient - held.normal @ held.start
     for _ in range(_CORRECTIONS):
         x = proximal.of_quadratic(held.normal, slope, x, strengths)
-        smooth, gradient = _loss_and_gradient(objective, density, extra, rows, rows, x)
+        smooth, gradient = _loss_and_gradient(objective, density, state, rows, rows, x)
         left = jnp.sum(
             proximal.least_slopes(x, gradient, strengths) ** 2 / jnp.diagonal(held.normal)
         )
@@ -123,13 +125,13 @@ def _all(events: dict, weights: jax.Array | None) -> Rows:
     )
 
 
-def _rows(objective, density, extra: Extra, events: dict) -> Rows | None:
+def _rows(objective, density, state: ObjectiveState, events: dict) -> Rows | None:
     """The rows, if the loss is of the kind that is solved here."""
     plain = not any(support.discrete for support in density.variables.values())
     trees = any(isinstance(support, _PyTree) for support in density.supports.values())
-    if not plain or trees or not bool(_is_affine(objective, density, extra, _some(events))):
+    if not plain or trees or not bool(_is_affine(objective, density, state, _some(events))):
         return None
-    return _all(events, extra.weights)
+    return _all(events, state.weights)
 
 
 def _some(events: dict) -> dict:
@@ -139,10 +141,10 @@ def _some(events: dict) -> dict:
 
 
 def _terms_at(
-    objective, density, extra: Extra, event: dict, vector: jax.Array
+    objective, density, state: ObjectiveState, event: dict, vector: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    free, _ = parameters_of(density, extra)[1](vector)
-    return objective.terms(density.at(free), extra, event)
+    free, _ = parameters_of(density, state)[1](vector)
+    return objective.terms(density.at(free), state, event)
 
 
 def _points_for(density, rows: Rows) -> Rows | None:
@@ -178,11 +180,11 @@ def _equal_in_moments(rows: Rows) -> dict:
 
 
 @jax.jit
-def _is_affine(objective, density, extra: Extra, events: dict) -> jax.Array:
+def _is_affine(objective, density, state: ObjectiveState, events: dict) -> jax.Array:
     """Whether t(θ + 2u) + 2 t(θ − u) − 3 t(θ) vanishes for a and every entry of r, at random u of
     two lengths.
     """
-    start = parameters_of(density, extra)[0]
+    start = parameters_of(density, state)[0]
     lengths = jnp.where(jnp.arange(_TRIALS) % 2 == 0, 1.0, 10.0).astype(start.dtype)
     steps = lengths[:, None] * jax.random.normal(
         jax.random.key(0), (_TRIALS, start.size), start.dtype
@@ -194,7 +196,7 @@ def _is_affine(objective, density, extra: Extra, events: dict) -> jax.Array:
 
     def holds(event, step):
         def at(place):
-            return ravel_pytree(_terms_at(objective, density, extra, event, start + place * step))[
+            return ravel_pytree(_terms_at(objective, density, state, event, start + place * step))[
                 0
             ]
 
@@ -208,18 +210,18 @@ def _is_affine(objective, density, extra: Extra, events: dict) -> jax.Array:
     )
 
 
-def _minimum(objective, density, extra: Extra, points: Rows, rows: Rows) -> Minimum | None:
+def _minimum(objective, density, state: ObjectiveState, points: Rows, rows: Rows) -> Minimum | None:
     """Solve on the points, then check the gradient on the rows and take what it says as
     corrections.
     """
     normal = _normal_by_rows if points is rows else _normal_by_points
     vector, factor = _solution(
-        parameters_of(density, extra)[0], *normal(objective, density, extra, points)
+        parameters_of(density, state)[0], *normal(objective, density, state, points)
     )
     # Points that stand for the rows give the solution at once, or the score is not affine and they
     # do not.
     for _ in range(_REFINEMENTS if points is rows else 2):
-        loss, gradient = _loss_and_gradient(objective, density, extra, points, rows, vector)
+        loss, gradient = _loss_and_gradient(objective, density, state, points, rows, vector)
         correction = jax.scipy.linalg.cho_solve((factor, True), gradient)
         decrement, vector = gradient @ correction, vector - correction
         if bool(decrement <= _tolerance(vector) * jnp.abs(loss)):
@@ -243,21 +245,25 @@ def _solution(
     return start - jax.scipy.linalg.cho_solve((factor, True), gradient), factor
 
 
-def _derivatives(objective, density, extra: Extra, event: dict) -> tuple[jax.Array, jax.Array]:
+def _derivatives(
+    objective, density, state: ObjectiveState, event: dict
+) -> tuple[jax.Array, jax.Array]:
     """∂(a + r'r/2)/∂θ and ∂r/∂θ of one row."""
-    start = parameters_of(density, extra)[0]
+    start = parameters_of(density, state)[0]
 
     def terms(vector):
-        return _terms_at(objective, density, extra, event, vector)
+        return _terms_at(objective, density, state, event, vector)
 
     slope, jacobian = jax.jacrev(terms)(start)
     return slope + terms(start)[1] @ jacobian, jacobian
 
 
 @jax.jit
-def _normal_by_rows(objective, density, extra: Extra, rows: Rows) -> tuple[jax.Array, jax.Array]:
+def _normal_by_rows(
+    objective, density, state: ObjectiveState, rows: Rows
+) -> tuple[jax.Array, jax.Array]:
     """The mean gradient and H = mean R'R, a few rows at a time."""
-    start, count = parameters_of(density, extra)[0], len(rows.weights)
+    start, count = parameters_of(density, state)[0], len(rows.weights)
     at_once = min(count, max(1, _ENTRIES // (start.size * size_of(density))))
 
     def add(total, part):
@@ -265,7 +271,7 @@ def _normal_by_rows(objective, density, extra: Extra, rows: Rows) -> tuple[jax.A
         events, weights = jax.tree.map(lambda value: value[jnp.minimum(place, count - 1)], rows)
         weights = jnp.where(place < count, weights, 0.0)
         gradients, jacobians = jax.vmap(
-            lambda event: _derivatives(objective, density, extra, event)
+            lambda event: _derivatives(objective, density, state, event)
         )(events)
         flat = (jnp.sqrt(weights)[:, None, None] * jacobians).reshape(-1, start.size)
         return (total[0] + weights @ gradients, total[1] + flat.T @ flat), None
@@ -276,12 +282,12 @@ def _normal_by_rows(objective, density, extra: Extra, rows: Rows) -> tuple[jax.A
 
 
 def _normal_by_points(
-    objective, density, extra: Extra, points: Rows
+    objective, density, state: ObjectiveState, points: Rows
 ) -> tuple[jax.Array, jax.Array]:
     """The same for few points; of R, whose rows depend on few parameters each, only what is not 0
     is multiplied.
     """
-    gradient, jacobians, active = _at_points(objective, density, extra, points)
+    gradient, jacobians, active = _at_points(objective, density, state, points)
     most = int(active.sum(1).max())
     return gradient, _gram(
         jacobians, jax.lax.top_k(active.astype(jacobians.dtype), max(most, 1))[1]
@@ -289,8 +295,8 @@ def _normal_by_points(
 
 
 @jax.jit
-def _at_points(objective, density, extra: Extra, points: Rows):
-    gradients, jacobians = jax.vmap(lambda event: _derivatives(objective, density, extra, event))(
+def _at_points(objective, density, state: ObjectiveState, points: Rows):
+    gradients, jacobians = jax.vmap(lambda event: _derivatives(objective, density, state, event))(
         points.events
     )
     return gradients.mean(0), jacobians, jnp.any(jacobians != 0, 0)
@@ -311,17 +317,17 @@ def _gram(jacobians: jax.Array, columns: jax.Array) -> jax.Array:
 
 @jax.jit
 def _loss_and_gradient(
-    objective, density, extra: Extra, points: Rows, rows: Rows, vector: jax.Array
+    objective, density, state: ObjectiveState, points: Rows, rows: Rows, vector: jax.Array
 ):
     """The mean loss over the rows; a, whose mean over the points is that over the rows, is taken at
     the points.
     """
 
     def loss(vector):
-        affine = jax.vmap(lambda event: _terms_at(objective, density, extra, event, vector)[0])(
+        affine = jax.vmap(lambda event: _terms_at(objective, density, state, event, vector)[0])(
             points.events
         )
-        residuals = jax.vmap(lambda event: _terms_at(objective, density, extra, event, vector)[1])(
+        residuals = jax.vmap(lambda event: _terms_at(objective, density, state, event, vector)[1])(
             rows.events
         )
         squares = rows.weights @ jnp.sum(residuals**2, 1)

@@ -42,14 +42,14 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
             "density and its "
             "derivatives are finite on the data."
         )
-    density, extra = signs.near_limit(found.density, found.extra)
+    density, state = signs.near_limit(found.density, found.state)
     converged = found.settled and not signs.any()
     _refuse_infinite(objective, density)
-    problem.findings += objective.findings(density, extra, events)
+    problem.findings += objective.findings(density, state, events)
     covariance = None
-    if few(density, extra) or lasso_strengths(density, extra) is not None:
+    if few(density, state) or lasso_strengths(density, state) is not None:
         covariance = problem.covariance_or_finding(
-            lambda: _covariance(problem, density, extra, signs.any(), converged)
+            lambda: _covariance(problem, density, state, signs.any(), converged)
         )
         converged = converged and all(
             told.code != FindingCode.NOT_CONVERGED for told in problem.findings
@@ -81,9 +81,9 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
         problem.findings[:] = [
             told for told in problem.findings if (told.code, told.severity) != unnamed
         ]
-    fit = finish(problem, density, extra, covariance, converged, found.history)
-    tell_runaways(fit, density, extra, signs)
-    fit._again = functools.partial(bootstrapped, problem, density, extra)
+    fit = finish(problem, density, state, covariance, converged, found.history)
+    tell_runaways(fit, density, state, signs)
+    fit._again = functools.partial(bootstrapped, problem, density, state)
     return fit
 
 
@@ -123,22 +123,22 @@ def _minimum(problem: Problem) -> _Attempt:
 
 def _minimum_from(problem: Problem, density, whiten: bool = False) -> _Attempt:
     objective, events, key = problem.objective, problem.events, jax.random.key(problem.seed)
-    extra = replace(problem, density=density).prepared(key)
+    state = replace(problem, density=density).prepared(key)
     start = density.at(
-        extra.shared.get("start", density.free())
+        state.shared.get("start", density.free())
     )  # where the objective brought the parameters near
 
     def minimum(density):
         def tell(loss):
             problem.shown.step(0.1, f"loss {loss:.6g}")
 
-        return settled(objective, density, extra, events, tell, whiten)
+        return settled(objective, density, state, events, tell, whiten)
 
     told: list[Finding] = []
     found = best_of(minimum, start, problem.restarts, jax.random.fold_in(key, 2), told)
-    if not np.isfinite(found.loss) or not few(found.density, found.extra):
+    if not np.isfinite(found.loss) or not few(found.density, found.state):
         return _Attempt(found, Runaways(np.zeros(len(found.vector), int)), told)
-    return _Attempt(found, runaways(objective, found.density, found.extra, events), told)
+    return _Attempt(found, runaways(objective, found.density, found.state, events), told)
 
 
 def _refuse_infinite(objective, density) -> None:
@@ -153,41 +153,41 @@ def _refuse_infinite(objective, density) -> None:
             )
 
 
-def _covariance(problem: Problem, density, extra, runs_away: bool, at_minimum: bool) -> Covariance:
+def _covariance(problem: Problem, density, state, runs_away: bool, at_minimum: bool) -> Covariance:
     """The sandwich; the parametric bootstrap where one lattice or graph was observed."""
     objective, events = problem.objective, problem.events
     if problem.penalty is not None:
-        problem.findings.append(told_of(objective, density, extra, events))
+        problem.findings.append(told_of(objective, density, state, events))
         if problem.penalty.lasso or (problem.penalty.priors and objective.information_identity):
-            return posterior_covariance(objective, density, extra, events)
+            return posterior_covariance(objective, density, state, events)
     if runs_away or not isinstance(objective, PseudoLikelihood) or problem.rows > 1:
-        return _robust(problem, density, extra, at_minimum)
+        return _robust(problem, density, state, at_minimum)
     key = jax.random.fold_in(jax.random.key(problem.seed), 1)
-    covariance, told = parametric_covariance(objective, density, extra, events, key)
+    covariance, told = parametric_covariance(objective, density, state, events, key)
     problem.findings.append(told)
     return covariance
 
 
-def _robust(problem: Problem, density, extra, at_minimum: bool) -> Covariance:
+def _robust(problem: Problem, density, state, at_minimum: bool) -> Covariance:
     """The sandwich; where it is singular in the unconstrained coordinates, that of the parameters
     themselves.
 
     A Cholesky factor mixes entries of a matrix whose units differ by many orders of magnitude.
     """
     try:
-        return _sandwich(problem, density, extra, at_minimum)
+        return _sandwich(problem, density, state, at_minimum)
     except NoCovariance as singular:
         without_bounds = relaxed(density)
         if singular.finding.code != FindingCode.NOT_IDENTIFIED or without_bounds is None:
             raise
     return into_free(
-        _sandwich(problem, without_bounds, extra, at_minimum), density, without_bounds, extra
+        _sandwich(problem, without_bounds, state, at_minimum), density, without_bounds, state
     )
 
 
-def _sandwich(problem: Problem, density, extra, at_minimum: bool) -> Covariance:
+def _sandwich(problem: Problem, density, state, at_minimum: bool) -> Covariance:
     """The sandwich; of few rows or clusters the jackknife."""
-    given = problem.objective, density, extra, problem.events
+    given = problem.objective, density, state, problem.events
 
     def correct(psi, curvature, basis):
         small = is_small(*psi.shape, problem.clusters)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.numerics import proximal
 from unnorm.numerics.diagonal_scaling import scaled
 
@@ -40,49 +40,55 @@ class Minimum(NamedTuple):
     history: jax.Array
 
 
-def parameters_of(density, extra: Extra) -> tuple[jax.Array, Any]:
+def parameters_of(density, state: ObjectiveState) -> tuple[jax.Array, Any]:
     """All that is estimated, as one vector, and the function back to (free parameters, learned
     extras).
     """
-    return ravel_pytree((density.free(), extra.learned))
+    return ravel_pytree((density.free(), state.nuisance))
 
 
-def losses(objective, density, extra: Extra, events: dict, vector: jax.Array) -> jax.Array:
+def losses(objective, density, state: ObjectiveState, events: dict, vector: jax.Array) -> jax.Array:
     """The loss of every row at this parameter vector."""
-    free, learned = parameters_of(density, extra)[1](vector)
-    return objective.losses(density.at(free), extra._replace(learned=learned, weights=None), events)
+    free, nuisance = parameters_of(density, state)[1](vector)
+    return objective.losses(
+        density.at(free), state._replace(nuisance=nuisance, weights=None), events
+    )
 
 
-def mean_loss(objective, density, extra: Extra, events: dict, vector: jax.Array) -> jax.Array:
+def mean_loss(
+    objective, density, state: ObjectiveState, events: dict, vector: jax.Array
+) -> jax.Array:
     """The mean over the rows, and the penalties' smooth part: all but the lasso's."""
-    values = losses(objective, density, extra, events, vector)
-    mean = values.mean() if extra.weights is None else (extra.weights * values).mean()
-    if extra.penalty is None:
+    values = losses(objective, density, state, events, vector)
+    mean = values.mean() if state.weights is None else (state.weights * values).mean()
+    if state.penalty is None:
         return mean
-    return mean + extra.penalty.of_free(density, parameters_of(density, extra)[1](vector)[0])
+    return mean + state.penalty.of_free(density, parameters_of(density, state)[1](vector)[0])
 
 
 @jax.jit
-def slope_at(density, extra: Extra) -> jax.Array:
+def slope_at(density, state: ObjectiveState) -> jax.Array:
     """The gradient of the penalties' smooth part along the vector of all that is estimated."""
-    vector, unravel = parameters_of(density, extra)
-    if extra.penalty is None:
+    vector, unravel = parameters_of(density, state)
+    if state.penalty is None:
         return jnp.zeros_like(vector)
-    return jax.grad(lambda v: extra.penalty.of_free(density, unravel(v)[0]))(vector)
+    return jax.grad(lambda v: state.penalty.of_free(density, unravel(v)[0]))(vector)
 
 
-def lasso_strengths(density, extra: Extra) -> jax.Array | None:
+def lasso_strengths(density, state: ObjectiveState) -> jax.Array | None:
     """The lasso's strengths along the vector of all that is estimated; None without one."""
-    if extra.penalty is None or not extra.penalty.lasso:
+    if state.penalty is None or not state.penalty.lasso:
         return None
-    return extra.penalty.strengths(density, extra.learned)
+    return state.penalty.strengths(density, state.nuisance)
 
 
-def whole_loss(objective, density, extra: Extra, events: dict, vector: jax.Array) -> jax.Array:
+def whole_loss(
+    objective, density, state: ObjectiveState, events: dict, vector: jax.Array
+) -> jax.Array:
     """What is minimised: the mean loss with all penalties."""
     strengths, smooth = (
-        lasso_strengths(density, extra),
-        mean_loss(objective, density, extra, events, vector),
+        lasso_strengths(density, state),
+        mean_loss(objective, density, state, events, vector),
     )
     return smooth if strengths is None else smooth + strengths @ jnp.abs(vector)
 
@@ -95,7 +101,7 @@ def hessian(function, x: jax.Array) -> jax.Array:
 
 @jax.jit
 def newton(
-    objective, density, extra: Extra, events: dict, basis: jax.Array | None = None
+    objective, density, state: ObjectiveState, events: dict, basis: jax.Array | None = None
 ) -> Minimum:
     """Newton's method with |eigenvalues| and Levenberg's damping, until the decrement is at
     rounding level.
@@ -104,7 +110,7 @@ def newton(
 
     References: Nocedal and Wright (2006), section 3.4 (modified Newton).
     """
-    origin = parameters_of(density, extra)[0]
+    origin = parameters_of(density, state)[0]
     x = origin if basis is None else jnp.zeros_like(origin)
     rounding = objective.rounding * (1.0 if basis is None else _ILL_CONDITIONED)
     tolerance = rounding * (1e-20 if x.dtype == jnp.float64 else 1e-10)
@@ -113,7 +119,7 @@ def newton(
         return x if basis is None else origin + basis @ x
 
     def loss(x):
-        return mean_loss(objective, density, extra, events, vector_at(x))
+        return mean_loss(objective, density, state, events, vector_at(x))
 
     def unit(value):
         """In what the loss is measured: a likelihood in nats, others in units of the data."""
@@ -192,14 +198,14 @@ class Units(NamedTuple):
 
 
 @jax.jit
-def units_at(objective, density, extra: Extra, events: dict) -> Units:
+def units_at(objective, density, state: ObjectiveState, events: dict) -> Units:
     """The units in which many parameters are moved: t / rms(ψ_j) and t, with ψ the row scores and t
     = p / (v'Hv).
 
     v_j = ±1 / rms(ψ_j), so that t is about tr(H⁻¹J)/p: 1 for a likelihood of a true model, and in
     the loss's own units for others. A coordinate without scores has the unit of the others' mean.
     """
-    vector = parameters_of(density, extra)[0]
+    vector = parameters_of(density, state)[0]
     rows = len(jax.tree.leaves(events)[0])
     one = jnp.ones_like(vector)
     if objective.in_pairs or hasattr(objective, "row_scores"):  # rows have no loss of their own
@@ -211,41 +217,43 @@ def units_at(objective, density, extra: Extra, events: dict) -> Units:
     def squares(given):
         row, event = jax.tree.map(lambda leaf: leaf[None], given)
         return (
-            jax.grad(lambda v: losses(objective, density, extra._replace(rows=row), event, v)[0])(
-                vector
-            )
+            jax.grad(
+                lambda v: losses(objective, density, state._replace(per_row=row), event, v)[0]
+            )(vector)
             ** 2
         )
 
-    seen = jax.tree.map(lambda leaf: leaf[chosen], (extra.rows, events))
+    seen = jax.tree.map(lambda leaf: leaf[chosen], (state.per_row, events))
     size = jnp.sqrt(jax.lax.map(squares, seen, batch_size=_BATCH).mean(0))
     known = jnp.isfinite(size) & (size > 0)
     size = jnp.where(known, size, jnp.exp(jnp.mean(jnp.log(size), where=known)))
     size = jnp.where(jnp.isfinite(size), size, 1.0)
     direction = jax.random.rademacher(jax.random.key(0), vector.shape, vector.dtype) / size
-    loss = functools.partial(mean_loss, objective, density, extra, events)
+    loss = functools.partial(mean_loss, objective, density, state, events)
     bend = jnp.abs(direction @ jax.jvp(jax.grad(loss), (vector,), (direction,))[1])
     of_loss = jnp.where(jnp.isfinite(bend) & (bend > 0), vector.size / bend, 1.0)
     return Units(of_loss / size, of_loss)
 
 
 @jax.jit
-def _lbfgs(objective, density, extra: Extra, events: dict, units: Units) -> Minimum:
+def _lbfgs(objective, density, state: ObjectiveState, events: dict, units: Units) -> Minimum:
     """L-BFGS (Optax) until the gradient, over the rows' scores, is at rounding level."""
 
     def loss(y):
-        return mean_loss(objective, density, extra, events, units.vector * y) / units.loss
+        return mean_loss(objective, density, state, events, units.vector * y) / units.loss
 
-    y = parameters_of(density, extra)[0] / units.vector
+    y = parameters_of(density, state)[0] / units.vector
     solver, tolerance = optax.lbfgs(), 1e-8 if y.dtype == jnp.float64 else 1e-4
     value_and_grad = optax.value_and_grad_from_state(loss)
 
     def iterate(carry):
-        y, state, _, step, history = carry
-        value, gradient = value_and_grad(y, state=state)
-        update, state = solver.update(gradient, state, y, value=value, grad=gradient, value_fn=loss)
+        y, memory, _, step, history = carry
+        value, gradient = value_and_grad(y, state=memory)
+        update, memory = solver.update(
+            gradient, memory, y, value=value, grad=gradient, value_fn=loss
+        )
         history = history.at[step].set(value * units.loss)
-        return optax.apply_updates(y, update), state, jnp.max(jnp.abs(gradient)), step + 1, history
+        return optax.apply_updates(y, update), memory, jnp.max(jnp.abs(gradient)), step + 1, history
 
     def go_on(carry):
         return ~(carry[2] < tolerance) & (carry[3] < _STEPS["lbfgs"])
@@ -259,27 +267,29 @@ def _lbfgs(objective, density, extra: Extra, events: dict, units: Units) -> Mini
 
 
 @jax.jit
-def _accelerated(objective, density, extra: Extra, events: dict, units: Units) -> Minimum:
+def _accelerated(objective, density, state: ObjectiveState, events: dict, units: Units) -> Minimum:
     """The lasso of many parameters, by accelerated proximal gradient steps."""
 
     def loss(y):
-        return mean_loss(objective, density, extra, events, units.vector * y) / units.loss
+        return mean_loss(objective, density, state, events, units.vector * y) / units.loss
 
-    y = parameters_of(density, extra)[0] / units.vector
-    strengths = lasso_strengths(density, extra) * units.vector / units.loss
+    y = parameters_of(density, state)[0] / units.vector
+    strengths = lasso_strengths(density, state) * units.vector / units.loss
     tolerance = 1e-8 if y.dtype == jnp.float64 else 1e-4
     y, value, left, steps, history = proximal.gradient_steps(loss, y, strengths, tolerance)
     return Minimum(units.vector * y, value * units.loss, left, steps, history * units.loss)
 
 
-def _in_units(minimise: Callable, objective, density, extra: Extra, events: dict) -> Minimum:
+def _in_units(
+    minimise: Callable, objective, density, state: ObjectiveState, events: dict
+) -> Minimum:
     """Minimise in the units of the start, and again where those of the end are others."""
-    units = units_at(objective, density, extra, events)
+    units = units_at(objective, density, state, events)
     for _ in range(_ROUNDS):
-        found = minimise(objective, density, extra, events, units)
-        free, learned = parameters_of(density, extra)[1](found.vector)
-        density, extra, before = density.at(free), extra._replace(learned=learned), units
-        units = units_at(objective, density, extra, events)
+        found = minimise(objective, density, state, events, units)
+        free, nuisance = parameters_of(density, state)[1](found.vector)
+        density, state, before = density.at(free), state._replace(nuisance=nuisance), units
+        units = units_at(objective, density, state, events)
         change = jnp.abs(jnp.log(units.vector / units.loss) - jnp.log(before.vector / before.loss))
         if not bool(jnp.max(change) > np.log(_CHANGED)):  # also where it is NaN
             break
@@ -290,19 +300,19 @@ lbfgs = functools.partial(_in_units, _lbfgs)
 lbfgs.__doc__ = "L-BFGS in the units of the parameters."
 
 
-def sparse(objective, density, extra: Extra, events: dict) -> Minimum:
+def sparse(objective, density, state: ObjectiveState, events: dict) -> Minimum:
     """The lasso: proximal Newton steps for few parameters, accelerated proximal gradient steps for
     many.
     """
-    if few(density, extra):
-        return _proximal_newton(objective, density, extra, events)
-    return _in_units(_accelerated, objective, density, extra, events)
+    if few(density, state):
+        return _proximal_newton(objective, density, state, events)
+    return _in_units(_accelerated, objective, density, state, events)
 
 
 @jax.jit
-def _proximal_newton(objective, density, extra: Extra, events: dict) -> Minimum:
-    loss = functools.partial(mean_loss, objective, density, extra, events)
-    x, strengths = parameters_of(density, extra)[0], lasso_strengths(density, extra)
+def _proximal_newton(objective, density, state: ObjectiveState, events: dict) -> Minimum:
+    loss = functools.partial(mean_loss, objective, density, state, events)
+    x, strengths = parameters_of(density, state)[0], lasso_strengths(density, state)
     units = 0.0 if objective.in_units_of_data else 1.0
     tolerance = objective.rounding * (1e-20 if x.dtype == jnp.float64 else 1e-10)
     curved = functools.partial(hessian, loss)
@@ -311,6 +321,6 @@ def _proximal_newton(objective, density, extra: Extra, events: dict) -> Minimum:
     )
 
 
-def few(density, extra: Extra) -> bool:
+def few(density, state: ObjectiveState) -> bool:
     """Whether the parameters are few enough for their Hessian."""
-    return parameters_of(density, extra)[0].size <= NEWTON_LIMIT
+    return parameters_of(density, state)[0].size <= NEWTON_LIMIT

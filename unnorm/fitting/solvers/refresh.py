@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.solvers.newton import few, lasso_strengths, lbfgs, newton, parameters_of, sparse
 from unnorm.fitting.solvers.whitening import newton_again
 
@@ -22,14 +22,14 @@ class Settled(NamedTuple):
     loss: jax.Array
     vector: jax.Array
     density: Any
-    extra: Extra
+    state: ObjectiveState
     steps: int
     history: np.ndarray
     settled: bool
 
 
 def settled(
-    objective, density, extra: Extra, events: dict, tell: Callable[[float], None] = lambda loss: None,
+    objective, density, state: ObjectiveState, events: dict, tell: Callable[[float], None] = lambda loss: None,
     whiten: bool = True,
 ) -> Settled:  # fmt: skip
     """Solve or minimise, and renew what was prepared until it holds at the minimum.
@@ -37,30 +37,30 @@ def settled(
     With `whiten` Newton's method is tried in whitened coordinates where it stops short of a
     minimum.
     """
-    minimise = newton if few(density, extra) else lbfgs
-    if lasso_strengths(density, extra) is not None:
+    minimise = newton if few(density, state) else lbfgs
+    if lasso_strengths(density, state) is not None:
         minimise = sparse
     failures = 0
     for _ in range(_ROUNDS):
-        found = objective.solved(density, extra, events)
-        found = found or minimise(objective, density, extra, events)
+        found = objective.closed_form_minimum(density, state, events)
+        found = found or minimise(objective, density, state, events)
         if whiten and minimise is newton and not np.isfinite(found.decrement):
-            found = newton_again(objective, density, extra, events, found)
+            found = newton_again(objective, density, state, events, found)
         tell(float(found.loss))
-        free, learned = parameters_of(density, extra)[1](found.vector)
-        density, extra = density.at(free), extra._replace(learned=learned)
+        free, nuisance = parameters_of(density, state)[1](found.vector)
+        density, state = density.at(free), state._replace(nuisance=nuisance)
         failures = 0 if np.isfinite(found.decrement) else failures + 1
         go_on = np.isfinite(found.loss) and failures < _FAILURES
-        renewed = objective.refreshed(density, extra, events) if go_on else None
+        renewed = objective.refresh(density, state, events) if go_on else None
         if renewed is None:
             break
-        extra = renewed
+        state = renewed
     reached = bool(np.isfinite(found.decrement)) and renewed is None
     return Settled(
         found.loss,
         found.vector,
         density,
-        extra,
+        state,
         int(found.steps),
         np.asarray(found.history),
         reached,

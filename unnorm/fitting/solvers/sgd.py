@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.solvers.newton import mean_loss, parameters_of
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 5_000, 256, 1e-3
@@ -41,7 +41,7 @@ class Walk(NamedTuple):
     vector: jax.Array
     average: jax.Array
     moments: optax.OptState
-    extra: Extra
+    state: ObjectiveState
     gradient_sum: jax.Array  # over the steps of the current chunk
     gradient_squares: jax.Array
 
@@ -55,15 +55,15 @@ def default_optimizer(steps: int) -> optax.GradientTransformation:
     )
 
 
-def begin(optimizer, density, extra: Extra) -> Walk:
-    vector = parameters_of(density, extra)[0]
+def begin(optimizer, density, state: ObjectiveState) -> Walk:
+    vector = parameters_of(density, state)[0]
     # A copy each: two arguments of a compiled step must not share memory that one of them gives
     # away.
     return Walk(
         vector,
         jnp.copy(vector),
         optimizer.init(vector),
-        extra,
+        state,
         jnp.zeros_like(vector),
         jnp.zeros(()),
     )
@@ -82,7 +82,9 @@ def run(
         batch_key, step_key = jax.random.split(jax.random.fold_in(key, step))
         chosen = jax.random.randint(batch_key, (batch_size,), 0, rows)
         take = functools.partial(jax.tree.map, lambda leaf: leaf[chosen])
-        given = walk.extra._replace(rows=take(walk.extra.rows), weights=take(walk.extra.weights))
+        given = walk.state._replace(
+            per_row=take(walk.state.per_row), weights=take(walk.state.weights)
+        )
         return moved(objective, density, take(events), given, walk, step_key, step, optimizer)
 
     walk = walk._replace(
@@ -96,20 +98,20 @@ def run(
 def one_batch(objective, density, batch, walk: Walk, key, step, *, optimizer):
     """One step on a batch that the user brought."""
     return moved(
-        objective, density, batch, walk.extra, walk, jax.random.fold_in(key, step), step, optimizer
+        objective, density, batch, walk.state, walk, jax.random.fold_in(key, step), step, optimizer
     )
 
 
 def moved(
-    objective, density, batch, given: Extra, walk: Walk, key, step, optimizer
+    objective, density, batch, given: ObjectiveState, walk: Walk, key, step, optimizer
 ) -> tuple[Walk, jax.Array]:
     """The walk after one step on a batch, `given` what was prepared for its rows; and the batch's
     loss.
     """
-    extra = walk.extra
+    state = walk.state
     if objective.stochastic:
         shared = given.shared | {"gain": (1.0 + step).astype(walk.vector.dtype) ** -0.5}
-        free = parameters_of(density, extra)[1](walk.vector)[0]
+        free = parameters_of(density, state)[1](walk.vector)[0]
         gradient, new = objective.gradient(
             density.at(free), given._replace(shared=shared), batch, key
         )
@@ -119,10 +121,10 @@ def moved(
             )
         gradient, value = ravel_pytree(gradient)[0], jnp.asarray(jnp.nan, walk.vector.dtype)
         # The negatives of a batch have another shape than those of all rows.
-        extra = extra._replace(shared=new.shared | {"negatives": extra.shared["negatives"]})
+        state = state._replace(shared=new.shared | {"negatives": state.shared["negatives"]})
     else:
-        fresh = objective.redrawn(density, extra, batch, key)
-        given = given if fresh is None else given._replace(rows=fresh)
+        fresh = objective.resample_noise(density, state, batch, key)
+        given = given if fresh is None else given._replace(per_row=fresh)
         value, gradient = jax.value_and_grad(
             lambda v: mean_loss(objective, density, given, batch, v)
         )(walk.vector)
@@ -131,13 +133,13 @@ def moved(
     share = ((_RECENT + 1) / (step + _RECENT + 1)).astype(vector.dtype)
     average = (1 - share) * walk.average + share * vector
     sums = walk.gradient_sum + gradient, walk.gradient_squares + gradient @ gradient
-    return Walk(vector, average, moments, extra, *sums), value
+    return Walk(vector, average, moments, state, *sums), value
 
 
 @jax.jit
-def held_out_loss(objective, density, extra: Extra, events, vector) -> jax.Array:
-    """The mean loss of rows that training does not see; `extra.rows` are theirs."""
-    return mean_loss(objective, density, extra._replace(weights=None, penalty=None), events, vector)
+def held_out_loss(objective, density, state: ObjectiveState, events, vector) -> jax.Array:
+    """The mean loss of rows that training does not see; `state.per_row` are theirs."""
+    return mean_loss(objective, density, state._replace(weights=None, penalty=None), events, vector)
 
 
 def died_out(lengths: list[float]) -> bool:

@@ -8,9 +8,9 @@ one linear solve from anywhere.
 
 import jax
 
-from unnorm.fitting.base import Extra
-from unnorm.fitting.objectives.likelihood.marginal import latent_in
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.objectives.registry import ScoreMatching
+from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.fitting.solvers.newton import few, parameters_of
 
 
@@ -22,15 +22,15 @@ def matched(density, events: dict):
         events: the data by name.
     """
     objective = ScoreMatching()
-    if any(support.discrete for support in density.variables.values()) or latent_in(
+    if any(support.discrete for support in density.variables.values()) or latent_variables(
         density, events
     ):
         return None
-    if objective.refuse(density) is not None or not few(density, Extra()):
+    if objective.refuse(density) is not None or not few(density, ObjectiveState()):
         return None
     try:
-        extra = objective.prepare(density, events, jax.random.key(0))
+        state = objective.prepare(density, events, jax.random.key(0))
     except ValueError:  # one row, or a column that never changes
         return None
-    found = objective.solved(density, extra, events)
-    return None if found is None else density.at(parameters_of(density, extra)[1](found.vector)[0])
+    found = objective.closed_form_minimum(density, state, events)
+    return None if found is None else density.at(parameters_of(density, state)[1](found.vector)[0])

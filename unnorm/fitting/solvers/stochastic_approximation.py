@@ -37,7 +37,7 @@ class Walk(NamedTuple):
     """Where a stochastic fit stands."""
 
     vector: jax.Array
-    extra: tuple
+    state: tuple
     metric: jax.Array  # the negatives' score covariance (p, p), or nothing under Adam
     moments: optax.OptState
 
@@ -46,7 +46,7 @@ class Settled(NamedTuple):
     """What a stochastic fit ends with."""
 
     vector: np.ndarray
-    extra: tuple
+    state: tuple
     error: np.ndarray  # Monte Carlo standard error of the averaged vector
     converged: bool
     approached: bool
@@ -57,10 +57,10 @@ class Settled(NamedTuple):
 
 
 @jax.jit
-def begin(density, extra) -> Walk:
+def begin(density, state) -> Walk:
     vector = ravel_pytree(density.free())[0]
     metric = jnp.zeros((vector.size,) * 2) if vector.size <= NEWTON_LIMIT else jnp.zeros((0, 0))
-    return Walk(vector, extra, metric, optax.scale_by_adam().init(vector))
+    return Walk(vector, state, metric, optax.scale_by_adam().init(vector))
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "batch_size"))
@@ -72,7 +72,7 @@ def run(
     """
     unravel = ravel_pytree(density.free())[1]
     second_order, rows = walk.metric.size > 0, len(next(iter(events.values())))
-    strengths = lasso_strengths(density, walk.extra)
+    strengths = lasso_strengths(density, walk.state)
 
     def score(vector, event):
         return jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
@@ -89,17 +89,17 @@ def run(
 
     def move(walk: Walk, step):
         step_key, batch_key = jax.random.split(jax.random.fold_in(key, step))
-        extra, batch = walk.extra, events
+        state, batch = walk.state, events
         if batch_size is not None:
             chosen = jax.random.choice(batch_key, rows, (batch_size,), replace=False)
             batch = jax.tree.map(lambda leaf: leaf[chosen], events)
-            extra = extra._replace(rows=jax.tree.map(lambda leaf: leaf[chosen], extra.rows))
-        extra.shared["gain"] = jnp.where(gain < APPROACH_GAIN, 0.0, (1.0 + step) ** -0.5).astype(
+            state = state._replace(per_row=jax.tree.map(lambda leaf: leaf[chosen], state.per_row))
+        state.shared["gain"] = jnp.where(gain < APPROACH_GAIN, 0.0, (1.0 + step) ** -0.5).astype(
             walk.vector.dtype
         )
-        gradient, new = objective.gradient(density.at(unravel(walk.vector)), extra, batch, step_key)
+        gradient, new = objective.gradient(density.at(unravel(walk.vector)), state, batch, step_key)
         gradient, metric, moments = ravel_pytree(gradient)[0], walk.metric, walk.moments
-        slope, curvature = added(walk.extra.penalty, walk.vector)
+        slope, curvature = added(walk.state.penalty, walk.vector)
         gradient = gradient + slope
         if second_order:
             scores = jax.vmap(score, (None, 0))(walk.vector, new.shared["negatives"])
@@ -115,10 +115,10 @@ def run(
                 walk.vector - gain * _LEARNING_RATE * update,
                 jnp.sqrt(_LEARNING_RATE * update @ gradient),
             )
-        kept = walk.extra._replace(shared=new.shared)
-        before = walk.extra.shared["negatives"]
+        kept = walk.state._replace(shared=new.shared)
+        before = walk.state.shared["negatives"]
         if count_of(before) != count_of(new.shared["negatives"]):  # those of a batch alone
-            kept = walk.extra._replace(shared=new.shared | {"negatives": before})
+            kept = walk.state._replace(shared=new.shared | {"negatives": before})
         return Walk(vector, kept, metric, moments), (
             vector,
             gradient,
@@ -154,14 +154,14 @@ def _metric_step(
 
 
 def settle(
-    objective, density, extra, events, key, standard_errors: Callable, shown, steps, batch_size
+    objective, density, state, events, key, standard_errors: Callable, shown, steps, batch_size
 ) -> Settled:
     """Approach, then average until the Monte Carlo error is small against `standard_errors(vector,
-    extra)`.
+    state)`.
     """
-    if steps is not None and "iterations" in extra.shared:  # what is annealed over the run
-        extra.shared["iterations"] = jnp.asarray(float(steps))
-    walk, done, histories, rows = begin(density, extra), 0, [], len(next(iter(events.values())))
+    if steps is not None and "iterations" in state.shared:  # what is annealed over the run
+        state.shared["iterations"] = jnp.asarray(float(steps))
+    walk, done, histories, rows = begin(density, state), 0, [], len(next(iter(events.values())))
 
     def advance(gain: float) -> tuple[np.ndarray, np.ndarray, float]:
         nonlocal walk, done
@@ -170,7 +170,7 @@ def settle(
         )
         done += CHUNK
         histories.append(np.asarray(lengths))
-        objective.refuse_lost(density, walk.extra)
+        objective.refuse_nan(density, walk.state)
         _refuse_lost(objective, density, vectors)
         shown.step(CHUNK, f"step {done}")
         return np.asarray(vectors), np.asarray(gradients), float(np.mean(rates))
@@ -180,13 +180,13 @@ def settle(
         vectors, *_ = advance(APPROACH_GAIN)
         middle = vectors[CHUNK // 2 :].mean(0)
         approached = before is not None and _near(middle - before, np.asarray(walk.metric), rows)
-        if before is not None and not approached and "latent" in walk.extra.shared:
+        if before is not None and not approached and "latent" in walk.state.shared:
             # The metric is that of rows whose latent variables are known, of which these data tell
             # much less.
-            wide = standard_errors(middle, walk.extra)
+            wide = standard_errors(middle, walk.state)
             approached = wide is not None and bool(np.all(np.abs(middle - before) <= wide))
         before = middle
-    strengths = lasso_strengths(density, extra)
+    strengths = lasso_strengths(density, state)
     kept, errors, converged, last = (
         [],
         None,
@@ -203,12 +203,12 @@ def settle(
         average, error = _average(np.concatenate(kept))
         if strengths is not None:
             average, error = _shrunk(average, error, ridged(walk.metric), strengths)
-        errors = standard_errors(average, walk.extra) if errors is None else errors
+        errors = standard_errors(average, walk.state) if errors is None else errors
         worst = np.inf if errors is None else np.max(error / errors)
         converged = bool(len(kept) >= 2 * AVERAGED and worst <= ENOUGH)
     return Settled(
         average,
-        walk.extra,
+        walk.state,
         error,
         converged,
         approached,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, is_checked, split_rows
 from unnorm.fitting.checks.kinks import kink_findings
 from unnorm.fitting.existence.finite_estimate import runaways_by_margins
@@ -28,23 +28,23 @@ class _Looks:
     far each went.
     """
 
-    def __init__(self, problem: Problem, extra: Extra, key: jax.Array, start: jax.Array):
+    def __init__(self, problem: Problem, state: ObjectiveState, key: jax.Array, start: jax.Array):
         self.problem, self.vector = problem, start
         self.lengths: list[float] = []
         self.losses: list[np.ndarray] = []
         self.drift = sgd.Drift(problem.steps or sgd.STEPS)
         self.best: tuple[float, int, jax.Array | None] = (np.inf, 0, None)
         if problem.held_out is not None:
-            rows = problem.objective.redrawn(problem.density, extra, problem.held_out, key)
+            rows = problem.objective.resample_noise(problem.density, state, problem.held_out, key)
             if rows is None:
-                rows = problem.objective.prepare(problem.density, problem.held_out, key).rows
+                rows = problem.objective.prepare(problem.density, problem.held_out, key).per_row
             self.held_rows = rows
 
     def take(self, step: int, walk: sgd.Walk, losses: Any) -> bool:
         """Look at the walk after a chunk; return whether to stop."""
         problem, losses = self.problem, np.asarray(losses)
         if problem.objective.stochastic:
-            problem.objective.refuse_lost(problem.density, walk.extra)
+            problem.objective.refuse_nan(problem.density, walk.state)
         if not np.isfinite(np.asarray(walk.vector)).all():
             raise ValueError(
                 f"The parameters of {problem.p.name} became NaN or infinite under "
@@ -73,11 +73,11 @@ class _Looks:
         """The lower held-out loss of the last iterate and of the average, and which vector it
         is.
         """
-        problem, extra = self.problem, walk.extra._replace(rows=self.held_rows)
+        problem, state = self.problem, walk.state._replace(per_row=self.held_rows)
         losses = [
             float(
                 sgd.held_out_loss(
-                    problem.objective, problem.density, extra, problem.held_out, vector
+                    problem.objective, problem.density, state, problem.held_out, vector
                 )
             )
             for vector in (walk.vector, walk.average)
@@ -100,14 +100,14 @@ def trained(problem: Problem) -> Fit:
     whole, (problem, compared) = problem, _divided(problem)
     objective, density = problem.objective, problem.density
     key, run_key, look_key = jax.random.split(jax.random.key(problem.seed), 3)
-    extra = problem.prepared(key)
+    state = problem.prepared(key)
     steps = problem.steps or sgd.STEPS
     if objective.stochastic:
-        extra.shared["iterations"] = jnp.asarray(float(steps))  # what is annealed over the run
+        state.shared["iterations"] = jnp.asarray(float(steps))  # what is annealed over the run
     optimizer = problem.optimizer or sgd.default_optimizer(steps)
     chunk = -(-steps // sgd.CHUNKS)
-    walk, done, ended = sgd.begin(optimizer, density, extra), 0, ""
-    looks = _Looks(problem, extra, look_key, walk.vector)
+    walk, done, ended = sgd.begin(optimizer, density, state), 0, ""
+    looks = _Looks(problem, state, look_key, walk.vector)
     with checkpoints(whole, steps) as saved:
         try:
             for part in range(-(-steps // chunk)):
@@ -125,10 +125,10 @@ def trained(problem: Problem) -> Fit:
             ended = "interrupt"
         except StopIteration:
             ended = "batches"
-    free, learned = parameters_of(density, extra)[1](looks.estimate(walk))
-    density, extra = density.at(free), walk.extra._replace(learned=learned, weights=extra.weights)
+    free, nuisance = parameters_of(density, state)[1](looks.estimate(walk))
+    density, state = density.at(free), walk.state._replace(nuisance=nuisance, weights=state.weights)
     converged = _told(problem, done, ended, looks)
-    asked = (density, extra, problem.events)
+    asked = (density, state, problem.events)
     problem.findings += (
         objective.findings(*asked, look_key) if objective.stochastic else objective.findings(*asked)
     )
@@ -138,8 +138,8 @@ def trained(problem: Problem) -> Fit:
     converged = converged and not any(finding.severity == ERROR for finding in found)
     losses = np.concatenate(looks.losses) if looks.losses else np.zeros(0)
     gone = runaways_by_margins(objective, *asked) if problem.batches is None else None
-    fit = finished(problem, density, extra, None, converged and not (gone and gone.any()), losses)
-    tell_runaways(fit, density, extra, gone)
+    fit = finished(problem, density, state, None, converged and not (gone and gone.any()), losses)
+    tell_runaways(fit, density, state, gone)
     return fit
 
 

@@ -52,17 +52,17 @@ def back_inside(density, values: dict):
     return density.at(free) if bool(jnp.all(jnp.isfinite(ravel_pytree(free)[0]))) else None
 
 
-def into_free(covariance, density, without_bounds, extra):
+def into_free(covariance, density, without_bounds, state):
     """A covariance of the parameters without bounds as one of the unconstrained coordinates, by the
     delta method.
     """
-    vector, unravel = parameters_of(without_bounds, extra)
+    vector, unravel = parameters_of(without_bounds, state)
 
     def free(vector):
-        values, learned = unravel(vector)
+        values, nuisance = unravel(vector)
         values = without_bounds.at(values).parameters
         return ravel_pytree(
-            ({name: s.unconstrain(values[name]) for name, s in density.supports.items()}, learned)
+            ({name: s.unconstrain(values[name]) for name, s in density.supports.items()}, nuisance)
         )[0]
 
     slope = np.asarray(jax.jacobian(free)(vector))

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from unnorm.core.method import method
-from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.base import ObjectiveState, PerExample
 from unnorm.fitting.existence.margins import of_conditionals
 from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable
 
@@ -47,12 +47,12 @@ class ProbabilityFlow(PerExample):
         return not_enumerable("ProbabilityFlow", density)
 
     def prepare(self, density, events, key):
-        return Extra()
+        return ObjectiveState()
 
-    def loss_i(self, density, extra, event, key):
+    def loss_i(self, density, state, event, key):
         return sum(
             jnp.sum(jnp.exp(0.5 * odds)) for odds in log_odds(density, event, groups_of(density))
         )
 
-    def margins(self, density, extra, events):
+    def margins(self, density, state, events):
         return of_conditionals(density, events)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.core.method import method, static
-from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.base import ObjectiveState, PerExample
 from unnorm.fitting.existence.margins import of_conditionals
 from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable, wrong_blocks
 from unnorm.interactions.count_states import (
@@ -63,15 +63,15 @@ class PseudoLikelihood(PerExample):
 
     def prepare(self, density, events, key):
         if not has_counts(density):
-            return Extra()
+            return ObjectiveState()
         least = states_of_data(density, events)
-        # A start at which the sum does not end is no harm: `refreshed` looks again at the estimate.
+        # A start at which the sum does not end is no harm: `refresh` looks again at the estimate.
         return _summed_over(states_needed(density, events, least) or 2 * least)
 
-    def refreshed(self, density, extra, events):
+    def refresh(self, density, state, events):
         if not has_counts(density):
             return None
-        count = len(extra.shared["counts"])
+        count = len(state.shared["counts"])
         if float(largest_tail(density, events, count)) < TAIL:
             return None
         needed = states_needed(density, events, 2 * count)
@@ -83,20 +83,20 @@ class PseudoLikelihood(PerExample):
                 "converge; restrict the "
                 "parameters (a support such as un.Positive), or use another objective."
             )
-        return extra._replace(shared=_summed_over(needed).shared)
+        return state._replace(shared=_summed_over(needed).shared)
 
-    def loss_i(self, density, extra, event, key):
-        groups = groups_of(density, self.blocks, len(extra.shared.get("counts", ())))
+    def loss_i(self, density, state, event, key):
+        groups = groups_of(density, self.blocks, len(state.shared.get("counts", ())))
         # −log p(x_b | x_−b) = log Σ_s p̃(x with state s at b) / p̃(x), the own state's term being 1
         padded = (jnp.pad(odds, ((0, 0), (1, 0))) for odds in log_odds(density, event, groups))
         return sum(jnp.sum(jax.nn.logsumexp(odds, axis=1)) for odds in padded)
 
-    def margins(self, density, extra, events):
+    def margins(self, density, state, events):
         return of_conditionals(density, events, self.blocks)
 
 
-def _summed_over(count: int) -> Extra:
+def _summed_over(count: int) -> ObjectiveState:
     """The counts that are summed over; only how many they are matters, for a shape is what compiled
     code can have.
     """
-    return Extra(shared={"counts": jnp.arange(count)})
+    return ObjectiveState(shared={"counts": jnp.arange(count)})

@@ -1,7 +1,7 @@
 """Ratio matching: score matching's counterpart for variables of two states."""
 
 from unnorm.core.method import method
-from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.base import ObjectiveState, PerExample
 from unnorm.fitting.existence.margins import of_conditionals
 from unnorm.fitting.objectives.score_matching.forms.ratio_matching import squared_error
 from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable
@@ -31,10 +31,10 @@ class RatioMatching(PerExample):
         return not_enumerable("RatioMatching", density, two_states=True)
 
     def prepare(self, density, events, key):
-        return Extra()
+        return ObjectiveState()
 
-    def loss_i(self, density, extra, event, key):
+    def loss_i(self, density, state, event, key):
         return sum(squared_error(odds) for odds in log_odds(density, event, groups_of(density)))
 
-    def margins(self, density, extra, events):
+    def margins(self, density, state, events):
         return of_conditionals(density, events)

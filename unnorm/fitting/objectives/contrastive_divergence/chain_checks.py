@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
-from unnorm.fitting.objectives.likelihood.marginal import covariates_of
+from unnorm.fitting.row_normalizers import covariates_of
 from unnorm.sampling.short_runs import constrained, r_hat, stretch
 
 _CHAINS, _STEPS = 200, 2_000  # of the stretch, at most
@@ -15,17 +15,17 @@ _SLOW, _STUCK = 1.2, 1.5  # R-hat of the energies over it, in rounds of k steps
 _DRIFT = 0.5  # standard deviations of the data's energies
 
 
-def health(objective, density, extra, events: dict, key: jax.Array) -> list[Finding]:
+def health(objective, density, state, events: dict, key: jax.Array) -> list[Finding]:
     """Findings where persistent chains do not mix, where energies drift off the data's, where a
     proposal was NaN.
     """
-    shared, own = extra.shared, covariates_of(density, events)
+    shared, own = state.shared, covariates_of(density, events)
     if "latent" in shared:
         hidden = shared["latent"]["positions"]
         events = events | constrained(density, hidden)
-        rows = extra.rows["starts"] | hidden
+        rows = state.per_row["starts"] | hidden
     else:
-        rows = extra.rows["starts"]
+        rows = state.per_row["starts"]
     starts = shared["chains"] if objective.persistent else rows
     starts, own = (jax.tree.map(_some, part) for part in (starts, own))
     rounds = max(20, min(200, _STEPS // objective.k))

@@ -20,9 +20,9 @@ from jax.flatten_util import ravel_pytree
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.fitting.inference.sandwich import Covariance, NoCovariance, bread_and_meat
 from unnorm.fitting.objectives.contrastive_divergence.objective import contrast
-from unnorm.fitting.objectives.likelihood.marginal import covariates_of, latent_in
 from unnorm.fitting.penalties.penalized_fit import refuse_lassos_errors
 from unnorm.fitting.penalties.terms import slope_and_curvature
+from unnorm.fitting.row_normalizers import covariates_of, latent_variables
 from unnorm.fitting.solvers.newton import NEWTON_LIMIT, hessian, lasso_strengths
 from unnorm.integration.conditional import count_of
 from unnorm.numerics.diagonal_scaling import solve
@@ -70,15 +70,15 @@ def scores_at(density, events) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames="replicates")
-def replicated_scores(objective, density, extra, events, key, replicates: int):
+def replicated_scores(objective, density, state, events, key, replicates: int):
     """Scores at the data (n, p), and the mean scores of two groups of negatives (2, n, p)."""
-    kernel, score = extra.shared["kernel"], score_function(density)
+    kernel, score = state.shared["kernel"], score_function(density)
 
     own = covariates_of(density, events)
 
     def one(total, key):
         _, negatives, _ = advance(
-            kernel, density, extra.shared["tuning"], extra.rows["starts"], key, objective.k, own
+            kernel, density, state.shared["tuning"], state.per_row["starts"], key, objective.k, own
         )
         return total + jax.vmap(score)(negatives | own), None
 
@@ -169,7 +169,7 @@ def run_long(density, events, key) -> LongRun:
     return LongRun(batches, second - (between + between.T) / 2 + curvature, rows)
 
 
-def covariance(objective, density, extra, events, key) -> Covariance:
+def covariance(objective, density, state, events, key) -> Covariance:
     """The covariance of contrastive divergence as the theory gives it, or a sentence raised where
     it gives none.
     """
@@ -177,11 +177,11 @@ def covariance(objective, density, extra, events, key) -> Covariance:
     if size > NEWTON_LIMIT:
         what = f"{size} parameters are too many for a covariance, so there are no standard errors"
         raise NoCovariance(what, "use the bootstrap for errors")
-    kernel = extra.shared["kernel"]
+    kernel = state.shared["kernel"]
     n = len(next(iter(events.values())))
-    refuse_lassos_errors(extra.penalty)
+    refuse_lassos_errors(state.penalty)
     _refuse_disturbed(objective)
-    if latent_in(density, events):
+    if latent_variables(density, events):
         what = "the theory of contrastive divergence's errors here is for densities without latent variables"
         advice = (
             "use un.objectives.MaximumLikelihood where they can be summed out, or the bootstrap"
@@ -191,7 +191,7 @@ def covariance(objective, density, extra, events, key) -> Covariance:
     if objective.persistent:
         data = np.asarray(scores_at(density, events))
         return bread_and_meat(
-            run.information + _curvature(density, extra), _spread_of(data, run), n
+            run.information + _curvature(density, state), _spread_of(data, run), n
         )
     if not kernel.exact:
         raise NoCovariance(
@@ -202,14 +202,14 @@ def covariance(objective, density, extra, events, key) -> Covariance:
         )
     data, groups = (
         np.asarray(part)
-        for part in replicated_scores(objective, density, extra, events, key, _REPLICATES)
+        for part in replicated_scores(objective, density, state, events, key, _REPLICATES)
     )
     psi = data - groups
     centred = psi - psi.mean(1, keepdims=True)
     centre = data.mean(0) if run is None else run.expected.mean(0)
     curvature = psi.mean(0).T @ (data - centre) / n
     meat = centred[0].T @ centred[1] / n
-    return bread_and_meat(curvature + _curvature(density, extra), (meat + meat.T) / 2, n)
+    return bread_and_meat(curvature + _curvature(density, state), (meat + meat.T) / 2, n)
 
 
 def _spread_of(data: np.ndarray, run: LongRun) -> np.ndarray:
@@ -223,9 +223,9 @@ def _spread_of(data: np.ndarray, run: LongRun) -> np.ndarray:
     return (meat + meat.T) / 2
 
 
-def _curvature(density, extra) -> np.ndarray:
+def _curvature(density, state) -> np.ndarray:
     """What the penalties add to H."""
-    return np.asarray(slope_and_curvature(extra.penalty, density)[1])
+    return np.asarray(slope_and_curvature(state.penalty, density)[1])
 
 
 def _refuse_disturbed(objective) -> None:
@@ -242,24 +242,24 @@ def _refuse_disturbed(objective) -> None:
         )
 
 
-def fixed_point_finding(objective, density, extra, events, key) -> list[Finding]:
+def fixed_point_finding(objective, density, state, events, key) -> list[Finding]:
     """How far the fit lies from maximum likelihood, by one Newton step on chains that had time to
     mix.
     """
-    if objective.noise is not None or latent_in(
+    if objective.noise is not None or latent_variables(
         density, events
     ):  # the first aims at the smoothed data, and says so
         return []
     run = run_long(density, events, key)
     data = np.asarray(scores_at(density, events))
     n = len(data)
-    slope, curvature = (np.asarray(part) for part in slope_and_curvature(extra.penalty, density))
+    slope, curvature = (np.asarray(part) for part in slope_and_curvature(state.penalty, density))
     information = run.information + curvature
     try:
         errors = np.sqrt(np.diagonal(bread_and_meat(information, _spread_of(data, run), n).total))
     except NoCovariance:
         return []
-    uphill, strengths = data.mean(0) - slope - run.batches, lasso_strengths(density, extra)
+    uphill, strengths = data.mean(0) - slope - run.batches, lasso_strengths(density, state)
     if strengths is not None:
         uphill = -np.asarray(least_slopes(ravel_pytree(density.free())[0], -uphill, strengths))
     shifts = solve(information, uphill.T) / errors[:, None]
@@ -267,7 +267,7 @@ def fixed_point_finding(objective, density, extra, events, key) -> list[Finding]
     worst = int(np.argmax(shift))
     if shift[worst] <= 0.25 or shift[worst] <= 4 * noise[worst]:
         return []
-    kernel = extra.shared["kernel"]
+    kernel = state.shared["kernel"]
     why, advice = "its steps hardly move the chains", "raise k, or use a kernel that mixes faster"
     if not kernel.exact:
         why, advice = (

@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.fitting.objectives.contrastive_divergence.covariance import score_function
-from unnorm.fitting.objectives.likelihood.marginal import of_latent
+from unnorm.fitting.row_normalizers import latent_density
 from unnorm.integration.conditional import count_of
 from unnorm.sampling.short_runs import advance
 
@@ -27,7 +27,7 @@ def _latent_scores(density, latent: dict, events: dict, key, rounds: int) -> jax
         key, half = given
         positions, found, _ = advance(
             latent["kernel"],
-            of_latent(density, events),
+            latent_density(density, events),
             latent["tuning"],
             positions,
             key,
@@ -47,13 +47,13 @@ def _latent_scores(density, latent: dict, events: dict, key, rounds: int) -> jax
     return sums / rounds
 
 
-def information_of_rows(density, extra, events, key) -> np.ndarray:
+def information_of_rows(density, state, events, key) -> np.ndarray:
     """Cov(E[s | x_i]) over the rows: the information where variables are latent and the model is
     true.
 
     References: Louis (1982), doi:10.1111/j.2517-6161.1982.tb01203.x (E[s | x] is the score of x).
     """
-    one, other = np.asarray(_latent_scores(density, extra.shared["latent"], events, key, _ROUNDS))
+    one, other = np.asarray(_latent_scores(density, state.shared["latent"], events, key, _ROUNDS))
     found = (one - one.mean(0)).T @ (other - other.mean(0)) / len(one)
     values, vectors = np.linalg.eigh((found + found.T) / 2)
     return (

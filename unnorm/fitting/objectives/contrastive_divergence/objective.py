@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.method import method, option, static
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.existence.margins import of_likelihood
 from unnorm.fitting.objectives.contrastive_divergence.chain_checks import health
-from unnorm.fitting.objectives.likelihood.marginal import covariates_of, latent_in, of_latent
+from unnorm.fitting.row_normalizers import covariates_of, latent_density, latent_variables
 from unnorm.integration.conditional import count_of
 from unnorm.sampling.base import Target
 from unnorm.sampling.short_runs import (
@@ -124,7 +124,7 @@ class ContrastiveDivergence:
         )
 
     def refuse_latent(self, density, events):
-        latent = of_latent(density, events)
+        latent = latent_density(density, events)
         return unserved(self._latent_kernel(latent), latent)
 
     def _latent_kernel(self, latent) -> Any:
@@ -171,7 +171,7 @@ class ContrastiveDivergence:
         rows, own = {"starts": positions}, covariates_of(density, events)
         shared = self._clamped(density, events, jax.random.fold_in(key, 1))
         everything = positions | shared.get("latent", {}).get("positions", {})
-        if latent_in(density, events) or own:
+        if latent_variables(density, events) or own:
             rows["number"] = jnp.arange(count)
         starts = everything
         if self.persistent and not own:
@@ -192,15 +192,15 @@ class ContrastiveDivergence:
         }
         if self.persistent:
             shared["chains"] = starts
-        return Extra(rows=rows, shared=shared)
+        return ObjectiveState(per_row=rows, shared=shared)
 
     def _clamped(self, density, events, key) -> dict:
         """The chains of the latent variables, each at its row of the data; nothing where none are
         latent.
         """
-        if not latent_in(density, events):
+        if not latent_variables(density, events):
             return {}
-        latent = of_latent(density, events)
+        latent = latent_density(density, events)
         kernel, target = (
             prepared_kernel(self._latent_kernel(latent), latent, events),
             Target(latent),
@@ -216,9 +216,13 @@ class ContrastiveDivergence:
             }
         }
 
-    def gradient(self, density, extra, events, key):
-        """The gradient; the new extra holds the moved chains, the tuning and the negatives."""
-        shared, rows, number = dict(extra.shared), extra.rows["starts"], extra.rows.get("number")
+    def gradient(self, density, state, events, key):
+        """The gradient; the new state holds the moved chains, the tuning and the negatives."""
+        shared, rows, number = (
+            dict(state.shared),
+            state.per_row["starts"],
+            state.per_row.get("number"),
+        )
         kernel, own = shared["kernel"], covariates_of(density, events)
         key, blur, anew = jax.random.split(key, 3)
         if self.noise is not None:
@@ -249,11 +253,11 @@ class ContrastiveDivergence:
         }
         if self.persistent:
             shared["chains"] = _put(shared["chains"], number, positions) if own else positions
-        return gradient, extra._replace(shared=shared)
+        return gradient, state._replace(shared=shared)
 
     def _latent_moved(self, density, shared: dict, events: dict, number, key) -> tuple[dict, dict]:
         """The latent chains of these rows, moved on with the rows held; and where they came to."""
-        chains, latent = shared["latent"], of_latent(density, events)
+        chains, latent = shared["latent"], latent_density(density, events)
         starts = _of_rows(chains["positions"], number)
         found, _, acceptance = advance(
             chains["kernel"], latent, chains["tuning"], starts, key, self.k, events
@@ -270,25 +274,25 @@ class ContrastiveDivergence:
         first, last = (jax.tree.leaves(self.noise) * 2)[:2]
         return first * (last / first) ** jnp.minimum(share, 1.0)
 
-    def margins(self, density, extra, events):
+    def margins(self, density, state, events):
         return of_likelihood(density, events)
 
-    def refuse_lost(self, density, extra) -> None:
+    def refuse_nan(self, density, state) -> None:
         """Raise where negatives had a NaN energy at finite parameters: not the parameters, the
         density is at fault.
         """
-        if extra.shared["nan"] > 0:
+        if state.shared["nan"] > 0:
             raise ValueError(
                 f"The log-density of {density.name} is NaN at points that "
-                f"{type(extra.shared['kernel']).__name__} came "
+                f"{type(state.shared['kernel']).__name__} came "
                 "to from the data; expected finite numbers or -inf; mend the function there, or "
                 "give the kernel a "
                 "smaller step_size."
             )
 
-    def findings(self, density, extra, events, key):
+    def findings(self, density, state, events, key):
         """Whether the chains mix at the fit, and whether the negatives' energies are the data's."""
-        return health(self, density, extra, events, key)
+        return health(self, density, state, events, key)
 
 
 def _is_number(value: Any) -> bool:

@@ -10,21 +10,21 @@ import numpy as np
 
 from unnorm.core.findings import NOTE, Finding
 from unnorm.core.method import method, static
-from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.base import ObjectiveState, PerExample
 from unnorm.fitting.existence.margins import of_likelihood
 from unnorm.fitting.inference.sandwich import NoCovariance, bread_and_meat, scores_and_curvature
 from unnorm.fitting.objectives.auxiliary_noise import not_whole
 from unnorm.fitting.objectives.likelihood import monte_carlo
-from unnorm.fitting.objectives.likelihood.marginal import (
-    cannot_marginalise,
+from unnorm.fitting.row_normalizers import (
     covariates_of,
-    distinct,
-    is_declared,
-    latent_in,
+    declares_log_z,
+    group_equal_rows,
+    latent_variables,
     log_evidence,
-    log_z_at,
-    plan_of_latent,
-    plan_of_z,
+    log_z_of_events,
+    plan_for_latent,
+    plan_for_log_z,
+    refuse_marginalization,
 )
 from unnorm.fitting.solvers.newton import NEWTON_LIMIT, parameters_of
 from unnorm.integration.conditional import AT_ONCE, count_of, log_z_of_rows
@@ -89,7 +89,7 @@ class MaximumLikelihood(PerExample):
             return self._refuse_draws(density)
         if self.kernel is not None:
             return "MaximumLikelihood has a kernel and no draws; expected both or none; pass draws=100_000 or so"
-        if not is_declared(density) and not has_plan(density):
+        if not declares_log_z(density) and not has_plan(density):
             return (
                 f"MaximumLikelihood needs an exact log Z, and {density.name} has neither at most "
                 "2^20 states nor at "
@@ -128,14 +128,14 @@ class MaximumLikelihood(PerExample):
 
     def refuse_latent(self, density, events):
         if self.draws is not None:
-            name = latent_in(density, events)[0]
+            name = latent_variables(density, events)[0]
             return (
                 f"MaximumLikelihood with draws does not serve the latent variable {name}, which "
                 "is not in the data; "
                 "expected it there; use un.objectives.MaximumLikelihood() without draws, or "
                 "ContrastiveDivergence"
             )
-        return cannot_marginalise(density, events)
+        return refuse_marginalization(density, events)
 
     def prepare(self, density, events, key):
         if self.draws is None:
@@ -145,52 +145,60 @@ class MaximumLikelihood(PerExample):
             chosen_kernel(self.kernel, density), density, events, self.draws, approach
         )
         there = density.at(near["start"])
-        return Extra(shared=monte_carlo.drawn_anew(there, near | {"key": key}, self.draws))
+        return ObjectiveState(shared=monte_carlo.drawn_anew(there, near | {"key": key}, self.draws))
 
-    def _with_plans(self, density, events) -> Extra:
-        shared = {"plan": plan_of_z(density, events), "latent": plan_of_latent(density, events)}
+    def _with_plans(self, density, events) -> ObjectiveState:
+        shared = {
+            "plan": plan_for_log_z(density, events),
+            "latent": plan_for_latent(density, events),
+        }
         listed = any(support.discrete for support in density.variables.values())  # near 0, and few
         if not (
-            listed or density.covariates or shared["plan"] is None or latent_in(density, events)
+            listed
+            or density.covariates
+            or shared["plan"] is None
+            or latent_variables(density, events)
         ):
             shared["reference"] = _middle(events)
-        found = distinct(covariates_of(density, events)) if density.covariates else None
+        found = group_equal_rows(covariates_of(density, events)) if density.covariates else None
         if found is None:
-            return Extra(shared=shared)
-        return Extra(rows={"number": jnp.asarray(found[1])}, shared=shared | {"distinct": found[0]})
+            return ObjectiveState(shared=shared)
+        return ObjectiveState(
+            per_row={"number": jnp.asarray(found[1])}, shared=shared | {"distinct": found[0]}
+        )
 
-    def redrawn(self, density, extra, events, key):
+    def resample_noise(self, density, state, events, key):
         return {}  # rows of a batch are not those among which `number` counts
 
-    def refreshed(self, density, extra, events):
+    def refresh(self, density, state, events):
         if self.draws is not None:
             return (
                 None
-                if self._stands_still(density, extra, events)
-                else self._drawn_anew(density, extra)
+                if self._stands_still(density, state, events)
+                else self._drawn_anew(density, state)
             )
-        plans, new = extra.shared, self._with_plans(density, events)
-        change = log_z_at(density, new.shared["plan"], events) - log_z_at(
+        plans, new = state.shared, self._with_plans(density, events)
+        change = log_z_of_events(density, new.shared["plan"], events) - log_z_of_events(
             density, plans["plan"], events
         )
         if plans["latent"] is not None:
             latents = (log_evidence(density, events, one["latent"]) for one in (new.shared, plans))
             change = jnp.abs(change) + jnp.abs(jnp.subtract(*latents))
-        return None if jnp.max(jnp.abs(change)) < _TOLERANCE else extra._replace(shared=new.shared)
+        return None if jnp.max(jnp.abs(change)) < _TOLERANCE else state._replace(shared=new.shared)
 
-    def _drawn_anew(self, density, extra) -> Extra:
-        return extra._replace(shared=monte_carlo.drawn_anew(density, extra.shared, self.draws))
+    def _drawn_anew(self, density, state) -> ObjectiveState:
+        return state._replace(shared=monte_carlo.drawn_anew(density, state.shared, self.draws))
 
-    def _stands_still(self, density, extra, events) -> bool:
+    def _stands_still(self, density, state, events) -> bool:
         """Whether the weights are even, and the estimate is the draws' own parameters up to its
         Monte Carlo error.
         """
-        if not monte_carlo.effective_share(density, extra.shared["plan"]) >= monte_carlo.ENOUGH:
+        if not monte_carlo.effective_share(density, state.shared["plan"]) >= monte_carlo.ENOUGH:
             return False
-        vector = parameters_of(density, extra)[0]
-        moved = np.asarray(vector - parameters_of(density.at(extra.shared["start"]), extra)[0])
-        curvature = np.asarray(scores_and_curvature(self, density, extra, events, vector)[1])
-        noise = monte_carlo.long_run_variance(density, extra.shared["plan"], self.draws)
+        vector = parameters_of(density, state)[0]
+        moved = np.asarray(vector - parameters_of(density.at(state.shared["start"]), state)[0])
+        curvature = np.asarray(scores_and_curvature(self, density, state, events, vector)[1])
+        noise = monte_carlo.long_run_variance(density, state.shared["plan"], self.draws)
         try:
             variance = np.diagonal(bread_and_meat(curvature, noise, 1).total)
         except (
@@ -199,48 +207,50 @@ class MaximumLikelihood(PerExample):
             return True
         return bool(np.all(np.abs(moved) <= _STILL * np.sqrt(variance)))
 
-    def losses(self, density, extra, events):
-        if "reference" in extra.shared:
-            return _beside(density, extra.shared["reference"], extra.shared["plan"], events)
-        return self._log_z(density, extra, events) - log_evidence(
-            density, events, extra.shared.get("latent")
+    def losses(self, density, state, events):
+        if "reference" in state.shared:
+            return _beside(density, state.shared["reference"], state.shared["plan"], events)
+        return self._log_z(density, state, events) - log_evidence(
+            density, events, state.shared.get("latent")
         )
 
-    def _log_z(self, density, extra, events) -> jax.Array:
+    def _log_z(self, density, state, events) -> jax.Array:
         """log Z, or log Z of each row: once for equal covariates where all rows are there."""
-        shared = extra.shared
-        if "number" in extra.rows and count_of(events) > count_of(shared["distinct"]):
-            return log_z_of_rows(density, shared["plan"], shared["distinct"])[extra.rows["number"]]
-        return log_z_at(density, shared["plan"], events)
+        shared = state.shared
+        if "number" in state.per_row and count_of(events) > count_of(shared["distinct"]):
+            return log_z_of_rows(density, shared["plan"], shared["distinct"])[
+                state.per_row["number"]
+            ]
+        return log_z_of_events(density, shared["plan"], events)
 
-    def rows_at_once(self, density, extra):
+    def rows_at_once(self, density, state):
         plans = (
-            [extra.shared["plan"]] if density.covariates else []
+            [state.shared["plan"]] if density.covariates else []
         )  # without, log Z is one for all rows
-        plans = [plan for plan in (*plans, extra.shared.get("latent")) if plan is not None]
+        plans = [plan for plan in (*plans, state.shared.get("latent")) if plan is not None]
         return max(
             1, min(512, 16 * AT_ONCE // max((len(plan.log_weights) for plan in plans), default=1))
         )
 
-    def shared_noise(self, density, extra, events):
+    def shared_noise(self, density, state, events):
         return (
             None
             if self.draws is None
-            else monte_carlo.long_run_variance(density, extra.shared["plan"], self.draws)
+            else monte_carlo.long_run_variance(density, state.shared["plan"], self.draws)
         )
 
-    def recession(self, density, extra, events):
+    def recession_directions(self, density, state, events):
         return (
             None
             if self.draws is None
-            else monte_carlo.recession(density, events, extra.shared["plan"])
+            else monte_carlo.recession(density, events, state.shared["plan"])
         )
 
-    def margins(self, density, extra, events):
+    def margins(self, density, state, events):
         return of_likelihood(density, events)
 
-    def findings(self, density, extra, events):
-        found = [] if self.draws is None else monte_carlo.findings(extra.shared)
+    def findings(self, density, state, events):
+        found = [] if self.draws is None else monte_carlo.findings(state.shared)
         if len(next(iter(events.values()))) == 1:
             what = "one row of data has no spread, so that the standard errors are those of the inverse information"
             found.append(Finding(what, "believe them as far as the model is true", NOTE))

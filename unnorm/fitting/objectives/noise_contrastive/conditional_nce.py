@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.method import method, option, static
-from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.base import ObjectiveState, PerExample
 from unnorm.fitting.objectives.auxiliary_noise import (
     at_draws,
     drawn_variance,
@@ -70,12 +70,12 @@ class ConditionalNCE(PerExample):
 
     # -- the moves ---------------------------------------------------------------------------------
     def prepare(self, density, events, key):
-        return Extra(
-            rows=self.redrawn(density, Extra(), events, key),
+        return ObjectiveState(
+            per_row=self.resample_noise(density, ObjectiveState(), events, key),
             shared={"steps": self._steps(density, events)},
         )
 
-    def redrawn(self, density, extra, events, key):
+    def resample_noise(self, density, state, events, key):
         """Standard displacements, and which entry takes which other state; neither depends on the
         data.
         """
@@ -117,10 +117,10 @@ class ConditionalNCE(PerExample):
         scale = 2 / math.sqrt(max(count, 1)) if self.scale is None else self.scale
         return {name: scale * values for name, values in spread.items()}
 
-    def _moved(self, density, extra: Extra, event: dict, draws: dict) -> dict:
+    def _moved(self, density, state: ObjectiveState, event: dict, draws: dict) -> dict:
         """The point that these draws make of an event."""
         moved = {
-            name: density.variables[name].jitter(event[name], extra.shared["steps"][name] * move)
+            name: density.variables[name].jitter(event[name], state.shared["steps"][name] * move)
             for name, move in draws["moves"].items()
         }
         first = 0
@@ -130,26 +130,28 @@ class ConditionalNCE(PerExample):
             first += size
         return event | moved
 
-    def _log_odds(self, density, extra: Extra, events: dict) -> jax.Array:
+    def _log_odds(self, density, state: ObjectiveState, events: dict) -> jax.Array:
         """G at the moved points, (n, ν)."""
 
         def there(event, draws):
-            return density.masked(self._moved(density, extra, event, draws))
+            return density.masked(self._moved(density, state, event, draws))
 
-        return jax.vmap(density.log_density)(events)[:, None] - at_draws(there, events, extra.rows)
+        return jax.vmap(density.log_density)(events)[:, None] - at_draws(
+            there, events, state.per_row
+        )
 
-    def losses(self, density, extra, events):
-        return 2 * jax.nn.softplus(-self._log_odds(density, extra, events)).mean(1)
+    def losses(self, density, state, events):
+        return 2 * jax.nn.softplus(-self._log_odds(density, state, events)).mean(1)
 
-    def margins(self, density, extra, events):
-        return None if _on_a_scale(density) else self._log_odds(density, extra, events).ravel()
+    def margins(self, density, state, events):
+        return None if _on_a_scale(density) else self._log_odds(density, state, events).ravel()
 
     # -- errors and findings -----------------------------------------------------------------------
-    def noise_variance(self, density, extra, events):
-        return drawn_variance(self, density, extra, events, tuple(extra.rows))
+    def noise_variance(self, density, state, events):
+        return drawn_variance(self, density, state, events, tuple(state.per_row))
 
-    def findings(self, density, extra, events):
-        doubt = float(_mean_doubt(self, density, extra, events))
+    def findings(self, density, state, events):
+        doubt = float(_mean_doubt(self, density, state, events))
         if _LEAST_DOUBT <= doubt <= _MOST_DOUBT:
             return []
         separable = not doubt > _MOST_DOUBT
@@ -164,11 +166,13 @@ class ConditionalNCE(PerExample):
 
 
 @jax.jit
-def _mean_doubt(objective: ConditionalNCE, density, extra: Extra, events: dict) -> jax.Array:
+def _mean_doubt(
+    objective: ConditionalNCE, density, state: ObjectiveState, events: dict
+) -> jax.Array:
     """4h(1 − h) on average, h the chance of taking the moved point for the datum: 1 where nothing
     tells them apart.
     """
-    h = jax.nn.sigmoid(-objective._log_odds(density, extra, events))
+    h = jax.nn.sigmoid(-objective._log_odds(density, state, events))
     return jnp.mean(4 * h * (1 - h))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.objectives.noise_contrastive.noise import (
     Point,
     WithNoise,
@@ -36,44 +36,46 @@ class Contrast(WithNoise):
         raise NotImplementedError
 
     def prepare(self, density, events, key):
-        extra = super().prepare(density, events, key)
-        return extra._replace(learned={"log_z": sampled_log_z(self, density, extra, events)})
+        state = super().prepare(density, events, key)
+        return state._replace(nuisance={"log_z": sampled_log_z(self, density, state, events)})
 
-    def losses(self, density, extra, events):
-        on_data, on_noise = self.log_ratios(density, extra, events)
+    def losses(self, density, state, events):
+        on_data, on_noise = self.log_ratios(density, state, events)
         return self.data_term(on_data) + jnp.sum(
-            extra.shared.get("weights", 1.0) * self.noise_term(on_noise), -1
+            state.shared.get("weights", 1.0) * self.noise_term(on_noise), -1
         )
 
-    def margins(self, density, extra, events):
+    def margins(self, density, state, events):
         if any(not support.discrete for support in density.variables.values()):
             return None
-        on_data, on_noise = self.log_ratios(density, extra, events)
+        on_data, on_noise = self.log_ratios(density, state, events)
         return jnp.concatenate([self.data_margins(on_data), -on_noise.ravel()])
 
     def data_margins(self, log_ratios: jax.Array) -> jax.Array:
         """What of the log ratios at the data can make the loss fall for ever."""
         return log_ratios
 
-    def noise_slope(self, density, extra, events):
-        return _noise_slope(self, density, extra, events)
+    def noise_slope(self, density, state, events):
+        return _noise_slope(self, density, state, events)
 
-    def noise_variance(self, density, extra, events):
-        return None if "states" in extra.shared else _drawn_variance(self, density, extra)
+    def noise_variance(self, density, state, events):
+        return None if "states" in state.shared else _drawn_variance(self, density, state)
 
-    def information(self, density, extra, events):
-        return _information(self, density, extra, events)
+    def information(self, density, state, events):
+        return _information(self, density, state, events)
 
 
-def over_noise(objective: Contrast, density, extra: Extra, function: Callable[[Point], Any]) -> Any:
+def over_noise(
+    objective: Contrast, density, state: ObjectiveState, function: Callable[[Point], Any]
+) -> Any:
     """The sum over the noise of one row, on average over the rows."""
-    at = point_at(objective, density, extra)
-    if "states" in extra.shared:
-        states = extra.shared["states"], extra.shared["weights"]
+    at = point_at(objective, density, state)
+    if "states" in state.shared:
+        states = state.shared["states"], state.shared["weights"]
         return total_of(
             lambda given: jax.tree.map(lambda part: given[1] * part, function(at(given[0]))), states
         )
-    noise, rows = extra.rows["noise"], len(extra.rows["on_data"])
+    noise, rows = state.per_row["noise"], len(state.per_row["on_data"])
     points = jax.tree.map(lambda leaf: leaf.reshape((-1,) + leaf.shape[2:]), noise)
     return jax.tree.map(
         lambda part: part / rows, total_of(lambda event: function(at(event)), points)
@@ -81,11 +83,11 @@ def over_noise(objective: Contrast, density, extra: Extra, function: Callable[[P
 
 
 @jax.jit
-def _noise_slope(objective: Contrast, density, extra: Extra, events: dict) -> jax.Array:
+def _noise_slope(objective: Contrast, density, state: ObjectiveState, events: dict) -> jax.Array:
     """d E[ψ] / dφ = −mean_x[a''(r) g s'] + Σ_y (b'(r) − b''(r)) g s': b' for the draws, which
     follow φ as well.
     """
-    at, a, b = point_at(objective, density, extra), objective.data_term, objective.noise_term
+    at, a, b = point_at(objective, density, state), objective.data_term, objective.noise_term
 
     def at_data(event):
         r, g, s = at(event)
@@ -96,24 +98,24 @@ def _noise_slope(objective: Contrast, density, extra: Extra, events: dict) -> ja
         return (jax.grad(b)(r) - jax.grad(jax.grad(b))(r)) * jnp.outer(g, s)
 
     rows = len(jax.tree.leaves(events)[0])
-    return total_of(at_data, events) / rows + over_noise(objective, density, extra, at_noise)
+    return total_of(at_data, events) / rows + over_noise(objective, density, state, at_noise)
 
 
 @jax.jit
-def _drawn_variance(objective: Contrast, density, extra: Extra) -> jax.Array:
+def _drawn_variance(objective: Contrast, density, state: ObjectiveState) -> jax.Array:
     """ν Cov_y(b'(r) g), all noise points pooled."""
 
     def moments(point):
         score = jax.grad(objective.noise_term)(point.log_ratio) * point.gradient
         return score, jnp.outer(score, score)
 
-    first, second = over_noise(objective, density, extra, moments)
+    first, second = over_noise(objective, density, state, moments)
     return second - jnp.outer(first, first) / objective.noise_ratio
 
 
 @jax.jit
-def _information(objective: Contrast, density, extra: Extra, events: dict) -> jax.Array:
+def _information(objective: Contrast, density, state: ObjectiveState, events: dict) -> jax.Array:
     """−mean_x a'(r): how much of ∇ log p̃(x) enters the score."""
     return -jax.vmap(jax.grad(objective.data_term))(
-        objective.log_ratios(density, extra, events)[0]
+        objective.log_ratios(density, state, events)[0]
     ).mean()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.method import method, static
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.objectives.noise_contrastive.contrast import Contrast
 from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
     finite_log_z,
@@ -66,15 +66,15 @@ class NCE(Contrast):
             else super().prepare(density, events, key)
         )
 
-    def redrawn(self, density, extra, events, key):
+    def resample_noise(self, density, state, events, key):
         if not self.exact:
-            return super().redrawn(density, extra, events, key)
-        statistics = extra.shared["statistics"]
+            return super().resample_noise(density, state, events, key)
+        statistics = state.shared["statistics"]
         return {
             "on_data": jax.vmap(lambda event: self.log_noise(density, statistics, event))(events)
         }
 
-    def _weigh_states(self, density, events: dict) -> Extra:
+    def _weigh_states(self, density, events: dict) -> ObjectiveState:
         """All states to which the noise gives some probability, with ν times that as their
         weights.
         """
@@ -94,14 +94,14 @@ class NCE(Contrast):
             "weights": weights,
         }
         log_z = finite_log_z(density, jax.nn.logsumexp(log_densities(density, states)))
-        return Extra({"log_z": log_z}, {"on_data": on_data}, shared)
+        return ObjectiveState({"log_z": log_z}, {"on_data": on_data}, shared)
 
-    def log_ratios(self, density, extra, events):
+    def log_ratios(self, density, state, events):
         """With `exact`, at every row and at all states, which are the noise of every row."""
         if not self.exact:
-            return super().log_ratios(density, extra, events)
-        log_z, shared = extra.learned["log_z"], extra.shared
-        on_data = log_densities(density, events) - log_z - extra.rows["on_data"]
+            return super().log_ratios(density, state, events)
+        log_z, shared = state.nuisance["log_z"], state.shared
+        on_data = log_densities(density, events) - log_z - state.per_row["on_data"]
         return on_data, log_densities(density, shared["states"]) - log_z - shared["on_states"]
 
     def data_term(self, log_ratio):

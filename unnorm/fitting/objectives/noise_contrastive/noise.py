@@ -17,7 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.method import static
-from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.base import ObjectiveState, PerExample
 from unnorm.fitting.objectives.auxiliary_noise import at_draws, not_whole, refuse_one_row
 from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
     check_given,
@@ -49,7 +49,7 @@ class Point(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class WithNoise(PerExample):
-    """What objectives share that draw ν noise points for every row, once; `extra.rows` holds
+    """What objectives share that draw ν noise points for every row, once; `state.per_row` holds
     them.
     """
 
@@ -121,10 +121,10 @@ class WithNoise(PerExample):
         statistics, _ = self.fitted_noise(density, events)
         rows = self.drawn_rows(density, statistics, events, key)
         refuse_uncovered(np.asarray(rows["on_data"]), np.asarray(rows["on_noise"]))
-        return Extra(rows=rows, shared={"statistics": statistics})
+        return ObjectiveState(per_row=rows, shared={"statistics": statistics})
 
-    def redrawn(self, density, extra, events, key):
-        return self.drawn_rows(density, extra.shared["statistics"], events, key)
+    def resample_noise(self, density, state, events, key):
+        return self.drawn_rows(density, state.shared["statistics"], events, key)
 
     def drawn_rows(self, density, statistics: dict, events: dict, key: jax.Array) -> dict:
         """ν noise points for every row, and the noise's log-density at them and at the row."""
@@ -144,13 +144,15 @@ class WithNoise(PerExample):
         }
 
     # -- the loss ----------------------------------------------------------------------------------
-    def log_ratios(self, density, extra: Extra, events: dict) -> tuple[jax.Array, jax.Array]:
+    def log_ratios(
+        self, density, state: ObjectiveState, events: dict
+    ) -> tuple[jax.Array, jax.Array]:
         """log p̃ − log Z − log p_n at every row (n,), Z = 1 where it is not learned, and at its
         noise (n, ν).
         """
         log_z, rows, log_model = (
-            extra.learned.get("log_z", 0.0),
-            extra.rows,
+            state.nuisance.get("log_z", 0.0),
+            state.per_row,
             self.log_model(density),
         )
         on_data = jax.vmap(density.log_density)(events) - log_z - rows["on_data"]
@@ -158,56 +160,58 @@ class WithNoise(PerExample):
         return on_data, on_noise - log_z - rows["on_noise"]
 
     # -- standard errors ---------------------------------------------------------------------------
-    def noise_slope(self, density, extra: Extra, events: dict) -> jax.Array:
+    def noise_slope(self, density, state: ObjectiveState, events: dict) -> jax.Array:
         """d E[ψ] / dφ, (p, q)."""
         raise NotImplementedError
 
-    def score_correction(self, density, extra, events):
+    def score_correction(self, density, state, events):
         """The influence of each row through the noise that was fitted to it; none where noise was
         given.
         """
         if self.noise is not None:
             return None
         values = jax.vmap(lambda event: ravel_pytree(self.statistics_i(density, event))[0])(events)
-        return (values - values.mean(0)) @ self.noise_slope(density, extra, events).T
+        return (values - values.mean(0)) @ self.noise_slope(density, state, events).T
 
     # -- findings ----------------------------------------------------------------------------------
-    def information(self, density, extra: Extra, events: dict) -> float:
+    def information(self, density, state: ObjectiveState, events: dict) -> float:
         """The share of the data's information that the contrast leaves: the data's mean chance to
         pass for noise.
         """
         raise NotImplementedError
 
-    def findings(self, density, extra, events):
-        share = float(self.information(density, extra, events))
+    def findings(self, density, state, events):
+        share = float(self.information(density, state, events))
         log_weights = None  # the noise's exact expectation has no draws to count
         if (
-            "noise" in extra.rows and not density.covariates
+            "noise" in state.per_row and not density.covariates
         ):  # with those every row has a Z of its own
-            log_weights = np.asarray(noise_log_ratios(self, density, extra, events)).ravel()
-        return too_easy(density, share, log_weights, parameters_of(density, extra)[0].size)
+            log_weights = np.asarray(noise_log_ratios(self, density, state, events)).ravel()
+        return too_easy(density, share, log_weights, parameters_of(density, state)[0].size)
 
 
 @jax.jit
-def noise_log_ratios(objective: WithNoise, density, extra: Extra, events: dict) -> jax.Array:
+def noise_log_ratios(
+    objective: WithNoise, density, state: ObjectiveState, events: dict
+) -> jax.Array:
     """log p̃ − log Z − log p_n at all noise points, (n, ν)."""
-    return objective.log_ratios(density, extra, events)[1]
+    return objective.log_ratios(density, state, events)[1]
 
 
-def sampled_log_z(objective: WithNoise, density, extra: Extra, events: dict) -> jax.Array:
+def sampled_log_z(objective: WithNoise, density, state: ObjectiveState, events: dict) -> jax.Array:
     """log Z by importance sampling with the noise points, or a sentence where it is no number."""
-    ratios = noise_log_ratios(objective, density, extra, events)
+    ratios = noise_log_ratios(objective, density, state, events)
     return finite_log_z(density, jax.nn.logsumexp(ratios) - math.log(ratios.size))
 
 
-def point_at(objective: WithNoise, density, extra: Extra) -> Callable[[dict], Point]:
+def point_at(objective: WithNoise, density, state: ObjectiveState) -> Callable[[dict], Point]:
     """A function from an event to its `Point`."""
-    vector, unravel = parameters_of(density, extra)
-    statistics, unravel_noise = ravel_pytree(extra.shared["statistics"])
+    vector, unravel = parameters_of(density, state)
+    statistics, unravel_noise = ravel_pytree(state.shared["statistics"])
 
     def log_model(vector, event):
-        free, learned = unravel(vector)
-        return objective.log_model(density.at(free))(event) - learned.get("log_z", 0.0)
+        free, nuisance = unravel(vector)
+        return objective.log_model(density.at(free))(event) - nuisance.get("log_z", 0.0)
 
     def log_noise(statistics, event):
         return objective.log_noise(density, unravel_noise(statistics), event)

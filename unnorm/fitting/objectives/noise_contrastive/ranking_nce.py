@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.core.method import method
-from unnorm.fitting.base import Extra
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.inference.sandwich import row_scores, scores_and_curvature
 from unnorm.fitting.objectives.auxiliary_noise import drawn_variance, with_neighbours_draws
 from unnorm.fitting.objectives.noise_contrastive.noise import (
@@ -52,26 +52,26 @@ class RankingNCE(WithNoise):
 
     target = "the maximum likelihood estimate as the noise ratio grows, and a fixed point of its own before"
 
-    def losses(self, density, extra, events):
-        on_data, on_noise = self.log_ratios(density, extra, events)
+    def losses(self, density, state, events):
+        on_data, on_noise = self.log_ratios(density, state, events)
         return jnp.logaddexp(on_data, jax.nn.logsumexp(on_noise, -1)) - on_data
 
-    def margins(self, density, extra, events):
+    def margins(self, density, state, events):
         if any(not support.discrete for support in density.variables.values()):
             return None
-        on_data, on_noise = self.log_ratios(density, extra, events)
+        on_data, on_noise = self.log_ratios(density, state, events)
         return (on_data[:, None] - on_noise).ravel()
 
-    def noise_slope(self, density, extra, events):
-        return _noise_slope(self, density, extra, events)
+    def noise_slope(self, density, state, events):
+        return _noise_slope(self, density, state, events)
 
-    def noise_variance(self, density, extra, events):
-        return drawn_variance(self, density, extra, events, _DRAWN)
+    def noise_variance(self, density, state, events):
+        return drawn_variance(self, density, state, events, _DRAWN)
 
-    def information(self, density, extra, events):
-        return _information(self, density, extra, events)
+    def information(self, density, state, events):
+        return _information(self, density, state, events)
 
-    def estimated_log_z(self, density, extra, events, covariance):
+    def log_z_estimate(self, density, state, events, covariance):
         """By importance sampling; its errors by the rows' influence on it, through the weights and
         the estimate.
 
@@ -80,28 +80,28 @@ class RankingNCE(WithNoise):
         """
         if density.covariates:
             return None
-        log_weights = noise_log_ratios(self, density, extra, events)
+        log_weights = noise_log_ratios(self, density, state, events)
         value = jax.nn.logsumexp(log_weights) - math.log(log_weights.size)
         if covariance is None:
             return FitLogZ(float(value), math.nan, math.nan)
         total, drawn = _log_z_variances(
-            self, density, extra, events, jnp.exp(log_weights - value).mean(1)
+            self, density, state, events, jnp.exp(log_weights - value).mean(1)
         )
         return FitLogZ(float(value), math.sqrt(drawn), math.sqrt(max(total - drawn, 0.0)))
 
 
 def _log_z_variances(
-    objective: RankingNCE, density, extra: Extra, events: dict, weights
+    objective: RankingNCE, density, state: ObjectiveState, events: dict, weights
 ) -> tuple[float, float]:
     """The variance of log Ẑ, and the part of it that other noise points would change."""
-    vector, unravel = parameters_of(density, extra)
-    psi, curvature = scores_and_curvature(objective, density, extra, events, vector)
-    correction = objective.score_correction(density, extra, events)
-    other = row_scores(objective, density, with_neighbours_draws(extra, _DRAWN), events, vector)
+    vector, unravel = parameters_of(density, state)
+    psi, curvature = scores_and_curvature(objective, density, state, events, vector)
+    correction = objective.score_correction(density, state, events)
+    other = row_scores(objective, density, with_neighbours_draws(state, _DRAWN), events, vector)
 
     def log_z(vector):
         return jax.nn.logsumexp(
-            noise_log_ratios(objective, density.at(unravel(vector)[0]), extra, events)
+            noise_log_ratios(objective, density.at(unravel(vector)[0]), state, events)
         )
 
     pull = solve(curvature.T, jax.grad(log_z)(vector))
@@ -112,14 +112,14 @@ def _log_z_variances(
 
 
 @jax.jit
-def _noise_slope(objective: RankingNCE, density, extra: Extra, events: dict) -> jax.Array:
+def _noise_slope(objective: RankingNCE, density, state: ObjectiveState, events: dict) -> jax.Array:
     """d E[ψ] / dφ = Σ_k w_k² / (1 − w_k) (g_k − ḡ) s_k' − w_0 (g_0 − ḡ) s_0', ḡ = Σ w g, on average
     over the rows.
 
     The draws' own dependence on φ is E[(ψ − ψ without y_k) s_k'], for what does not depend on y_k
     has no part in it.
     """
-    at = point_at(objective, density, extra)
+    at = point_at(objective, density, state)
 
     def one_row(given):
         event, noise = given
@@ -134,11 +134,11 @@ def _noise_slope(objective: RankingNCE, density, extra: Extra, events: dict) -> 
             "k,kp,kq->pq", factor, points.gradient - w @ points.gradient, points.noise_score
         )
 
-    return total_of(one_row, (events, extra.rows["noise"])) / len(extra.rows["on_data"])
+    return total_of(one_row, (events, state.per_row["noise"])) / len(state.per_row["on_data"])
 
 
 @jax.jit
-def _information(objective: RankingNCE, density, extra: Extra, events: dict) -> jax.Array:
+def _information(objective: RankingNCE, density, state: ObjectiveState, events: dict) -> jax.Array:
     """1 − the mean weight of the datum among its noise."""
-    on_data, on_noise = objective.log_ratios(density, extra, events)
+    on_data, on_noise = objective.log_ratios(density, state, events)
     return jax.nn.sigmoid(jax.nn.logsumexp(on_noise, -1) - on_data).mean()

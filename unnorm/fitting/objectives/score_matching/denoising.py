@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.method import method, option, static
-from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.base import ObjectiveState, PerExample
 from unnorm.fitting.checks.integration_by_parts import told_of_breaks
 from unnorm.fitting.objectives.auxiliary_noise import (
     at_draws,
@@ -92,14 +92,16 @@ class DenoisingScoreMatching(PerExample):
         refuse_one_row(self, events)
         values = [jnp.asarray(events[name]) for name in density.variables]
         shape = (len(values[0]), np.size(self.sigma), int(self.corruptions), size_of(density))
-        return Extra(rows={"noise": jax.random.normal(key, shape, jnp.result_type(*values))})
+        return ObjectiveState(
+            per_row={"noise": jax.random.normal(key, shape, jnp.result_type(*values))}
+        )
 
-    def redrawn(self, density, extra, events, key):
-        shape = (len(next(iter(events.values()))), *extra.rows["noise"].shape[1:])
-        return {"noise": jax.random.normal(key, shape, extra.rows["noise"].dtype)}
+    def resample_noise(self, density, state, events, key):
+        shape = (len(next(iter(events.values()))), *state.per_row["noise"].shape[1:])
+        return {"noise": jax.random.normal(key, shape, state.per_row["noise"].dtype)}
 
-    def losses(self, density, extra, events):
-        noise, levels = extra.rows["noise"], self._levels()
+    def losses(self, density, state, events):
+        noise, levels = state.per_row["noise"], self._levels()
         rows, _, corruptions, size = noise.shape
 
         def one(event, draw):
@@ -111,8 +113,8 @@ class DenoisingScoreMatching(PerExample):
         sigma = jnp.tile(jnp.repeat(levels, corruptions), (rows, 1))
         return at_draws(one, events, (sigma, noise.reshape(rows, -1, size))).mean(1)
 
-    def noise_variance(self, density, extra, events):
-        return drawn_variance(self, density, extra, events, ("noise",))
+    def noise_variance(self, density, state, events):
+        return drawn_variance(self, density, state, events, ("noise",))
 
-    def findings(self, density, extra, events):
+    def findings(self, density, state, events):
         return told_of_breaks(density, events, type(self).__name__, kinks="moving")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from unnorm.core.messages import choose_from
 from unnorm.core.method import method, static
-from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.base import ObjectiveState, PerExample
 from unnorm.fitting.checks.boundary_weight import (
     boundary_findings,
     bounded,
@@ -114,47 +114,47 @@ class ScoreMatching(PerExample):
             name: self._form(support).prepare(name, support, jnp.asarray(events[name]), self)
             for name, support in density.variables.items()
         }
-        extra = Extra(shared={"scales": scales})
+        state = ObjectiveState(shared={"scales": scales})
         if self.h is not None or not bounded(density) or not can_have_powers(density, events):
-            return extra
+            return state
         power = least_power(dataclasses.replace(self, h="square"), density, events, key)
         squared = power is None or power.is_doubtful(order_of(WEIGHTS["min"]))
-        return extra._replace(shared=extra.shared | {"squared": jnp.asarray(squared)})
+        return state._replace(shared=state.shared | {"squared": jnp.asarray(squared)})
 
-    def _weighing(self, extra: Extra) -> "ScoreMatching":
+    def _weighing(self, state: ObjectiveState) -> "ScoreMatching":
         """This objective with the h that was chosen."""
-        squared = extra.shared.get("squared")
+        squared = state.shared.get("squared")
         if squared is None:
             return self
         return dataclasses.replace(self, h=lambda u: jnp.where(squared, u**2, jnp.minimum(u, 1.0)))
 
-    def terms(self, density, extra: Extra, event: dict) -> tuple[jax.Array, jax.Array]:
+    def terms(self, density, state: ObjectiveState, event: dict) -> tuple[jax.Array, jax.Array]:
         """The loss of one row as a pair (a, r): it is a + r'r/2."""
-        parts, options = [], self._weighing(extra)
+        parts, options = [], self._weighing(state)
         for name, support in density.variables.items():
-            scales, form = extra.shared["scales"][name], self._form(support)
+            scales, form = state.shared["scales"][name], self._form(support)
             of_variable = partial(_with_value, density, event, name)
             parts.append(form.terms(of_variable, event[name], support, scales, options))
         return sum(affine for affine, _ in parts), jnp.concatenate(
             [residual for _, residual in parts]
         )
 
-    def loss_i(self, density, extra, event, key):
-        affine, residual = self.terms(density, extra, event)
+    def loss_i(self, density, state, event, key):
+        affine, residual = self.terms(density, state, event)
         return affine + 0.5 * residual @ residual
 
-    def margins(self, density, extra, events):
+    def margins(self, density, state, events):
         return of_conditionals(density, events)
 
-    def findings(self, density, extra, events):
-        return boundary_findings(self, density, extra, events) + told_of_breaks(
+    def findings(self, density, state, events):
+        return boundary_findings(self, density, state, events) + told_of_breaks(
             density, events, type(self).__name__
         )
 
-    def solved(self, density, extra, events) -> Minimum | None:
+    def closed_form_minimum(self, density, state, events) -> Minimum | None:
         # the slopes are asked for more often than the trace: by the gradient, none of them needs
         # the others
-        return solved(dataclasses.replace(self, trace="jacobian"), density, extra, events)
+        return solved(dataclasses.replace(self, trace="jacobian"), density, state, events)
 
 
 def _with_value(density, event: dict, name: str, value: jax.Array) -> jax.Array:

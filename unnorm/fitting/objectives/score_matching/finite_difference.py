@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.core.method import method, option, static
-from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.base import ObjectiveState, PerExample
 from unnorm.fitting.checks.integration_by_parts import told_of_breaks
 from unnorm.fitting.objectives.auxiliary_noise import (
     at_draws,
@@ -79,29 +79,29 @@ class FiniteDifferenceScoreMatching(PerExample):
                 "it, or pass more rows."
             )
         shape = (len(values[0]), int(self.projections), scales.size)
-        return Extra(
-            rows={"projections": draw("rademacher", key, shape, dtype)},
+        return ObjectiveState(
+            per_row={"projections": draw("rademacher", key, shape, dtype)},
             shared={"scales": scales, "step": self._step(dtype)},
         )
 
-    def redrawn(self, density, extra, events, key):
-        shape = (len(next(iter(events.values()))), *extra.rows["projections"].shape[1:])
-        return {"projections": draw("rademacher", key, shape, extra.rows["projections"].dtype)}
+    def resample_noise(self, density, state, events, key):
+        shape = (len(next(iter(events.values()))), *state.per_row["projections"].shape[1:])
+        return {"projections": draw("rademacher", key, shape, state.per_row["projections"].dtype)}
 
-    def losses(self, density, extra, events):
+    def losses(self, density, state, events):
         def off(event, move):
             point, log_density = point_of(density, event)
             return log_density(point + move)
 
-        step = extra.shared["step"]
-        moves = step * extra.shared["scales"] * extra.rows["projections"]
+        step = state.shared["step"]
+        moves = step * state.shared["scales"] * state.per_row["projections"]
         here = jax.vmap(density.log_density)(events)[:, None]
         ahead, behind = at_draws(off, events, moves), at_draws(off, events, -moves)
         curvature, slope = (ahead - 2 * here + behind) / step**2, (ahead - behind) / (2 * step)
         return jnp.mean(curvature + 0.5 * slope**2, 1)
 
-    def noise_variance(self, density, extra, events):
-        return drawn_variance(self, density, extra, events, ("projections",))
+    def noise_variance(self, density, state, events):
+        return drawn_variance(self, density, state, events, ("projections",))
 
-    def findings(self, density, extra, events):
+    def findings(self, density, state, events):
         return told_of_breaks(density, events, type(self).__name__, kinks="none")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from unnorm.core.messages import choose_from
 from unnorm.core.method import method, static
-from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.base import ObjectiveState, PerExample
 from unnorm.fitting.checks.integration_by_parts import told_of_breaks
 from unnorm.fitting.objectives.auxiliary_noise import (
     draw,
@@ -71,17 +71,19 @@ class SlicedScoreMatching(PerExample):
         refuse_one_row(self, events)
         values = [jnp.asarray(events[name]) for name in density.variables]
         shape = (len(values[0]), int(self.projections), size_of(density))
-        return Extra(
-            rows={"projections": draw(self.directions, key, shape, jnp.result_type(*values))}
+        return ObjectiveState(
+            per_row={"projections": draw(self.directions, key, shape, jnp.result_type(*values))}
         )
 
-    def redrawn(self, density, extra, events, key):
-        shape = (len(next(iter(events.values()))), *extra.rows["projections"].shape[1:])
-        return {"projections": draw(self.directions, key, shape, extra.rows["projections"].dtype)}
+    def resample_noise(self, density, state, events, key):
+        shape = (len(next(iter(events.values()))), *state.per_row["projections"].shape[1:])
+        return {
+            "projections": draw(self.directions, key, shape, state.per_row["projections"].dtype)
+        }
 
-    def loss_i(self, density, extra, event, key):
+    def loss_i(self, density, state, event, key):
         point, log_density = point_of(density, event)
-        directions = extra.rows["projections"]
+        directions = state.per_row["projections"]
         together = len(directions) if len(directions) <= _AT_ONCE else TOGETHER
         field = Field(directions, jnp.zeros_like(point))
         curvature, slopes = by_forward_laplacian(log_density, point, field, at_once=together)
@@ -91,8 +93,8 @@ class SlicedScoreMatching(PerExample):
             return curvature + 0.5 * gradient @ gradient
         return curvature + 0.5 * jnp.mean(slopes**2)
 
-    def noise_variance(self, density, extra, events):
-        return drawn_variance(self, density, extra, events, ("projections",))
+    def noise_variance(self, density, state, events):
+        return drawn_variance(self, density, state, events, ("projections",))
 
-    def findings(self, density, extra, events):
+    def findings(self, density, state, events):
         return told_of_breaks(density, events, type(self).__name__)

@@ -27,24 +27,24 @@ MOST_LATENT = 2**16  # joint states of the latent variables that are summed over
 _WORTH = 0.5  # share of distinct rows up to which they are gone through in place of all rows
 
 
-def latent_in(density: Density, events: dict) -> list[str]:
+def latent_variables(density: Density, events: dict) -> list[str]:
     """The variables that the data do not bring."""
     return [name for name in density.variables if name not in events]
 
 
-def of_latent(density: Density, events: dict) -> Density:
+def latent_density(density: Density, events: dict) -> Density:
     """The density of the latent variables given the others, as covariates."""
     return density._observing(tuple(name for name in density.variables if name in events))
 
 
-def is_declared(density: Density) -> bool:
+def declares_log_z(density: Density) -> bool:
     """Whether the density declares a closed form of its log Z."""
     return density._structure.log_z is not None
 
 
-def cannot_marginalise(density: Density, events: dict) -> str | None:
+def refuse_marginalization(density: Density, events: dict) -> str | None:
     """Why the latent variables cannot be summed or integrated over, as a sentence, or None."""
-    latent = of_latent(density, events)
+    latent = latent_density(density, events)
     states = count_states(latent)
     if has_plan(latent) and (states is None or states <= MOST_LATENT):
         return None
@@ -65,7 +65,7 @@ def too_many_rows(density: Density, events: dict) -> bool:
 
 
 # -- where the nodes lie ---------------------------------------------------------------
-def location(density: Density, events: dict) -> tuple[dict | None, dict | None]:
+def data_location(density: Density, events: dict) -> tuple[dict | None, dict | None]:
     """Where the data lie in the unconstrained coordinates of integration: the fitted density will
     be there too.
 
@@ -73,12 +73,12 @@ def location(density: Density, events: dict) -> tuple[dict | None, dict | None]:
     """
     if all(support.states is not None for support in density.variables.values()):
         return None, None
-    charted, latent = density.charted(), latent_in(density, events)
+    charted, latent = density.charted(), latent_variables(density, events)
     free = unconstrained(charted, events)
     centre = {name: jnp.mean(value, 0) for name, value in free.items()}
     scale = {name: _spread(value) for name, value in free.items()}
     if any(not density.variables[name].discrete for name in latent):
-        found = location_of_rows(of_latent(density, events), events)
+        found = location_of_rows(latent_density(density, events), events)
         centre, scale = centre | found[0], scale | found[1]
     return centre, scale
 
@@ -92,28 +92,32 @@ def _spread(values: jax.Array) -> jax.Array:
     return jnp.where(resolved, spread, jnp.where(size > 0, size, 1.0))
 
 
-def plan_of_z(density: Density, events: dict, where: tuple | None = None) -> Plan | None:
+def plan_for_log_z(density: Density, events: dict, where: tuple | None = None) -> Plan | None:
     """The nodes of log Z, for every row's covariates where there are some; None where log Z is
     declared.
     """
-    if is_declared(density):
+    if declares_log_z(density):
         return None
-    where = location(density, events) if where is None else where
+    where = data_location(density, events) if where is None else where
     if not density.covariates:
         return plan_for(density, *where)
     return plan_for_rows(density, covariates_of(density, events), *where)
 
 
-def plan_of_latent(density: Density, events: dict) -> Plan | None:
+def plan_for_latent(density: Density, events: dict) -> Plan | None:
     """The nodes of log Σ_h; None where nothing is latent."""
-    return plan_for_rows(of_latent(density, events), events) if latent_in(density, events) else None
+    return (
+        plan_for_rows(latent_density(density, events), events)
+        if latent_variables(density, events)
+        else None
+    )
 
 
 def covariates_of(density: Density, events: dict) -> dict[str, Any]:
     return {name: events[name] for name in density.covariates}
 
 
-def distinct(rows: dict) -> tuple[dict, np.ndarray] | None:
+def group_equal_rows(rows: dict) -> tuple[dict, np.ndarray] | None:
     """The distinct rows and each row's number among them; None where they are not much fewer."""
     flat = np.concatenate([np.asarray(value).reshape(len(value), -1) for value in rows.values()], 1)
     _, first, number = np.unique(flat, axis=0, return_index=True, return_inverse=True)
@@ -124,7 +128,7 @@ def distinct(rows: dict) -> tuple[dict, np.ndarray] | None:
 
 # -- the two sums ----------------------------------------------------------------------
 @jax.jit
-def log_z_on(density: Density, plan: Plan | None) -> jax.Array:
+def log_z_on_plan(density: Density, plan: Plan | None) -> jax.Array:
     """log Z on a plan's nodes; where there is no plan, by the closed form that the density
     declares.
     """
@@ -133,10 +137,10 @@ def log_z_on(density: Density, plan: Plan | None) -> jax.Array:
     )
 
 
-def log_z_at(density: Density, plan: Plan | None, events: dict) -> jax.Array:
+def log_z_of_events(density: Density, plan: Plan | None, events: dict) -> jax.Array:
     """log Z: a number, or with covariates one for each row."""
     if not density.covariates:
-        return log_z_on(density, plan)
+        return log_z_on_plan(density, plan)
     return log_z_of_rows(density, plan, covariates_of(density, events))
 
 
@@ -144,10 +148,10 @@ def log_evidence(density: Density, events: dict, plan: Plan | None) -> jax.Array
     """log Σ_h p̃(x_i, h) of every row (n,); log p̃(x_i) where nothing is latent."""
     if plan is None:
         return jax.vmap(density.log_density)(events)
-    return log_z_of_rows(of_latent(density, events), plan, events)
+    return log_z_of_rows(latent_density(density, events), plan, events)
 
 
 __all__ = [
-    "cannot_marginalise", "count_of", "covariates_of", "distinct", "is_declared", "latent_in", "location",
-    "log_evidence", "log_z_at", "log_z_on", "of_latent", "plan_of_latent", "plan_of_z",
+    "refuse_marginalization", "count_of", "covariates_of", "group_equal_rows", "declares_log_z", "latent_variables", "data_location",
+    "log_evidence", "log_z_of_events", "log_z_on_plan", "latent_density", "plan_for_latent", "plan_for_log_z",
 ]  # fmt: skip
