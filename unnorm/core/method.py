@@ -3,12 +3,14 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 import jax
 
 from unnorm.core.messages import choose_from
 from unnorm.core.validation import Range, check_fields
+
+T = TypeVar("T")
 
 
 def static(default: Any = dataclasses.MISSING, **range_: Any) -> Any:
@@ -31,7 +33,8 @@ def _range(given: dict[str, Any]) -> dict[str, Range]:
     return {"range": Range(**given)} if given else {}
 
 
-def method(cls: type) -> type:
+@dataclass_transform(frozen_default=True, field_specifiers=(option, static))
+def method(cls: type[T]) -> type[T]:
     """Make a class of options a frozen dataclass and a pytree, whose numbers and arrays are leaves.
 
     Options are held against their declared types and ranges when a user makes the method, never
