@@ -13,7 +13,7 @@ FAST = --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 QUICK = if XLA_FLAGS="$(FAST)" $(BIN)/python -c 'import jax; jax.devices()' 2>/dev/null; then export XLA_FLAGS="$$XLA_FLAGS $(FAST)"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench cases lint clean
+.PHONY: help demo test test-all bench cases architecture lint clean
 
 help:  ## show these targets
 	@$(PYTHON) -c 'import re; [print(f"  make {t:10}{h}") for t, h in re.findall(r"^([a-z-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -34,6 +34,9 @@ bench: $(STAMP)  ## run the benchmarks, hours; their tables are kept in docs/ben
 
 cases: $(STAMP)  ## run the case studies anew and write their pages, docs/cases
 	@$(BIN)/python docs/cases/make.py
+
+architecture: $(STAMP)  ## write docs/architecture.md and its picture from the code
+	@$(BIN)/python tests/architecture/page.py
 
 lint: $(STAMP)  ## check the code with ruff
 	@$(BIN)/ruff check unnorm tests
