@@ -71,7 +71,7 @@ def test_no_more_sites_are_open_than_may_be():
     found = couplings(TARGETS[f"ising {side}"]().density)
     beside = bonds_of(found)
     for width in (1, 3, 6):
-        plan = planned(beside, np.abs(np.asarray(found.pulls)), width, np.random.default_rng(0))
+        plan = planned(beside, np.abs(np.asarray(found.strengths)), width, np.random.default_rng(0))
         entered, most = set(), 0
         for site, enters in plan.steps:
             if not enters:
@@ -95,7 +95,7 @@ def test_strong_bonds_are_kept():
     p = un.Density(lambda x: jnp.sum(x[1:] * x[:-1]) + x @ weak @ x, {"x": un.Spin[12]})
     found = couplings(p)
     kept = thinned(found, width=1).kept
-    strong = np.asarray(found.pulls) > 0.5
+    strong = np.asarray(found.strengths) > 0.5
     assert (
         strong.sum() == 11
         and np.asarray(kept)[strong].all()

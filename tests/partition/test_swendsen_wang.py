@@ -10,7 +10,8 @@ from log_z_targets import TARGETS
 from scipy import stats
 
 import unnorm as un
-from unnorm.interactions.ising import couplings_of, fields_of, flipped, position_of, signs_of
+from unnorm.interactions.ising import couplings_of, fields_of, position_of, signs_of
+from unnorm.partition.annealing.swendsen_wang import swendsen_wang_step
 
 PAIRS = np.triu(np.random.default_rng(0).normal(size=(5, 5)), 1)  # of both signs
 PAIRS[0, 3] = PAIRS[1, 4] = 0.0
@@ -24,13 +25,13 @@ def quadratic(support):
 @pytest.mark.parametrize(("support", "states"), [(un.Binary[5], (0, 1)), (un.Spin[5], (-1, 1))])
 def test_couplings_are_the_log_densitys(support, states, x64):
     couplings, cost = couplings_of(quadratic(support))
-    assert cost["values"] > 0 and len(couplings.pulls) == 8
+    assert cost["values"] > 0 and len(couplings.strengths) == 8
     events = np.array(list(itertools.product(states, repeat=5)), float)
     signs = np.array(list(itertools.product((-1, 1), repeat=5)), float)
     padded = np.concatenate([signs, np.zeros((32, 1))], 1)[
         :, couplings.neighbours
     ]  # every bond twice, from both ends
-    pulls = np.append(couplings.pulls, 0.0)[couplings.bonds]
+    pulls = np.append(couplings.strengths, 0.0)[couplings.bonds]
     ours = signs @ couplings.fields + 0.5 * (signs[:, :, None] * padded * pulls).sum((1, 2))
     theirs = np.einsum("ni,ij,nj->n", events, PAIRS, events) + events @ FIELD
     assert ours - ours[0] == pytest.approx(theirs - theirs[0], abs=1e-12)
@@ -43,11 +44,11 @@ def test_clusters_leave_the_tempered_density_as_it_is(power, share_kept):
     couplings, _ = couplings_of(quadratic(un.Binary[5]))
     events = np.array(list(itertools.product((0, 1), repeat=5)), float)
     base = np.random.default_rng(2).normal(size=5) / 2
-    kept = np.arange(len(couplings.pulls)) < share_kept * len(
-        couplings.pulls
+    kept = np.arange(len(couplings.strengths)) < share_kept * len(
+        couplings.strengths
     )  # bonds of the base too
     signs = 2 * events - 1
-    strengths = np.where(kept, 1.0, power) * np.asarray(couplings.pulls)
+    strengths = np.where(kept, 1.0, power) * np.asarray(couplings.strengths)
     pairs = np.append(strengths, 0.0)[couplings.bonds]
     beside = np.concatenate([signs, np.zeros((32, 1))], 1)[:, couplings.neighbours]
     heights = 0.5 * (signs[:, :, None] * pairs * beside).sum((1, 2))
@@ -57,7 +58,7 @@ def test_clusters_leave_the_tempered_density_as_it_is(power, share_kept):
     before = 2 * events[np.random.default_rng(3).choice(32, count, p=mass)] - 1
     move = jax.jit(
         jax.vmap(
-            lambda signs, key: flipped(
+            lambda signs, key: swendsen_wang_step(
                 couplings, jnp.asarray(base), power, signs, key, jnp.asarray(kept)
             )
         )

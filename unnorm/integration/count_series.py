@@ -3,11 +3,12 @@ them.
 """
 
 import math
+from enum import StrEnum
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.findings import Finding, FindingCode
 from unnorm.declaration.density import Density
 from unnorm.integration.count_windows import (
     Look,
@@ -22,7 +23,6 @@ from unnorm.integration.count_windows import (
     windows_of,
 )
 from unnorm.integration.nodes import MAX_STATES, Plan
-from unnorm.partition.base import LogZ, measures
 
 FEWEST = 2**10  # states of a plan at least, so that it serves other parameters too
 CHEAP = (
@@ -33,57 +33,46 @@ TAIL = 1e-12  # share of Z that may lie outside the states that are summed
 SMOOTH = 0.05
 CLOSE = 1e-4  # of log Z by so many counts and by a third of them, for them to be believed
 MANY = 1024  # terms from which their rounding errors are told
-PRECISE = 1e-8  # the error up to which a sum is called exact
 
 
 # -- log Z -----------------------------------------------------------------------------
-def summed(density: Density) -> LogZ:
-    """log Z, with what was left out as its error, and a finding where the sum has not converged."""
-    name, seen = lone_count(density), look(density)
-    findings, error, verdict = [], math.nan, "unreliable"
+class SumOutcome(StrEnum):
+    """How a sum over a count ended."""
+
+    CONVERGED = "converged"
+    NOT_CONVERGED = "not converged"  # too many states; `beyond` is the share of Z that is left out
+    DIVERGES = "diverges"
+    NOT_FINITE = "NaN or +infinity"  # at a count
+    NO_MASS = "minus infinity"  # at every count
+
+
+class CountSum(NamedTuple):
+    """log Z of a count, its error, the number of states evaluated, and how the sum ended."""
+
+    log_z: float
+    error: float
+    states: int
+    outcome: SumOutcome
+    last: float  # the largest count evaluated
+    summed: int = 0
+    beyond: float = 0.0
+
+
+def sum_over_count(density: Density) -> CountSum:
+    """log Z = log Σ_y p̃(y) of a density of one count; what is left out counts as error."""
+    seen = look(density)
+    states, last = len(seen.counts), float(seen.counts[-1])
     if not np.all(seen.values < np.inf):  # a NaN too
-        value, states = math.nan, len(seen.counts)
-        what = f"the log-density of {density.name} is NaN or +infinity at a count"
-        findings.append(Finding(what, "correct the function", code=FindingCode.NOT_FINITE))
-    elif np.all(np.isneginf(seen.values)):
-        value, states = -math.inf, len(seen.counts)
-        what = (
-            f"the log-density of {density.name} is minus infinity at every count that was looked at"
-        )
-        findings.append(Finding(what, "correct the function", code=FindingCode.NOT_FINITE))
-    elif not _falls(seen):
-        value, states = math.inf, len(seen.counts)
-        what = f"{density.name} cannot be normalized: its terms do not fall up to {name} = {seen.counts[-1]:.3g}"
-        advice = "restrict the parameters so that the tail falls"
-        findings.append(Finding(what, advice, code=FindingCode.NOT_NORMALIZABLE))
-    else:
-        value, error, windows = _sum_of(density, seen)
-        states = len(seen.counts) + windows.states
-        verdict = "exact" if error <= PRECISE else "ok"
-        left_out = _outside(seen, windows, value)
-        if windows.stride == 1 and left_out > TAIL:
-            verdict = "unreliable"
-            what = (
-                f"the sum over {name} has not converged at {windows.states:,} states: about "
-                f"{left_out:.1e} of Z lies "
-                "beyond"
-            )
-            findings.append(
-                Finding(
-                    what,
-                    "give the density a tail that falls faster",
-                    code=FindingCode.MASS_NOT_SEEN,
-                )
-            )
-    return LogZ(
-        value=value,
-        standard_error=error,
-        evaluations={"values": states, "gradients": 0},
-        verdict=verdict,
-        measure=measures(density),
-        estimator="exact",
-        findings=findings,
-    )
+        return CountSum(math.nan, math.nan, states, SumOutcome.NOT_FINITE, last)
+    if np.all(np.isneginf(seen.values)):
+        return CountSum(-math.inf, math.nan, states, SumOutcome.NO_MASS, last)
+    if not _falls(seen):
+        return CountSum(math.inf, math.nan, states, SumOutcome.DIVERGES, last)
+    value, error, windows = _sum_of(density, seen)
+    beyond = _outside(seen, windows, value)
+    converged = windows.stride > 1 or beyond <= TAIL
+    outcome = SumOutcome.CONVERGED if converged else SumOutcome.NOT_CONVERGED
+    return CountSum(value, error, states + windows.states, outcome, last, windows.states, beyond)
 
 
 def _last_octaves(seen: Look) -> tuple[float, float]:
@@ -215,4 +204,4 @@ def finer(windows: Windows, doublings: int) -> Windows:
     return windows
 
 
-__all__ = ["count_plan", "finer", "lone_count", "plan_on", "plan_windows", "summed"]
+__all__ = ["CountSum", "SumOutcome", "count_plan", "finer", "lone_count", "plan_on", "plan_windows", "sum_over_count"]

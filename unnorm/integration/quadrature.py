@@ -76,7 +76,8 @@ def _axes(sides: np.ndarray, points: np.ndarray) -> list[np.ndarray]:
 
 
 # -- what is said ----------------------------------------------------------------------
-def _direction(density: Density, end: Leak) -> str:
+def direction_of(density: Density, end: Leak) -> str:
+    """Where a heavy tail leads, in words."""
     name = coordinate_names(density)[end.axis]
     variable = density.variables[name.partition("[")[0]]
     space = "" if type(variable).__name__ == "_Real" else " in unconstrained coordinates"
@@ -85,7 +86,7 @@ def _direction(density: Density, end: Leak) -> str:
 
 def improper(density: Density, ends: list[Leak], ridge: np.ndarray | None = None) -> Finding:
     """The finding that Z is infinite, with the direction where it was seen."""
-    at = [_direction(density, end) for end in ends if end.fall < VANISHING]
+    at = [direction_of(density, end) for end in ends if end.fall < VANISHING]
     if ridge is not None:
         names = coordinate_names(density)
         parts = [
@@ -107,4 +108,4 @@ def improper(density: Density, ends: list[Leak], ridge: np.ndarray | None = None
     )
 
 
-__all__ = ["COARSEST", "ROUNDING", "VANISHING", "improper", "integrate", "refine"]
+__all__ = ["COARSEST", "ROUNDING", "VANISHING", "direction_of", "improper", "integrate", "refine"]

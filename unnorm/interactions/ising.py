@@ -1,13 +1,6 @@
-"""Moves of whole clusters: neighbours that pull together flip together, so that both phases of a
-lattice are visited.
+"""The Ising form of a density of two-state sites on a sparse graph.
 
-log p̃ = const + Σ_i h_i σ_i + Σ_ij J_ij σ_i σ_j with σ = ±1. A bond is laid between neighbours that
-agree with the sign of J with probability 1 − exp(−2 |J|); each cluster of bonds then takes one of
-its two states with their probabilities.
-
-References:
-    Swendsen and Wang (1987), doi:10.1103/PhysRevLett.58.86; Edwards and Sokal (1988),
-    doi:10.1103/PhysRevD.38.2009.
+log p̃ = const + Σ_i h_i σ_i + Σ_ij J_ij σ_i σ_j with σ = ±1.
 """
 
 import math
@@ -30,7 +23,7 @@ class Couplings(NamedTuple):
     """
 
     fields: jax.Array  # (sites,): h
-    pulls: jax.Array  # (bonds,): J
+    strengths: jax.Array  # (bonds,): J
     neighbours: (
         jax.Array
     )  # (sites, most neighbours), places of sites; of no site where a row is filled up
@@ -74,59 +67,6 @@ def couplings_of(density: Density) -> tuple[Couplings | None, dict[str, int]]:
         jnp.asarray(bonds),
     )
     return Couplings(*arrays), found.evaluations
-
-
-def flipped(
-    couplings: Couplings,
-    base_fields: jax.Array,
-    power,
-    signs: jax.Array,
-    key: jax.Array,
-    kept: jax.Array | None = None,
-) -> jax.Array:
-    """New signs (sites,), drawn from the old ones: q^(1−λ) p̃^λ stays as it is, q having fields and
-    the bonds `kept`.
-    """
-    lay, choose = jax.random.split(key)
-    sites, pulls = (
-        len(signs),
-        couplings.pulls * (power if kept is None else jnp.where(kept, 1.0, power)),
-    )
-    fields = base_fields + power * (couplings.fields - base_fields)
-    # bond by bond, so that both of its ends see the same; one more for the rows that are filled up
-    laid = jax.random.uniform(lay, pulls.shape, pulls.dtype) < -jnp.expm1(-2 * jnp.abs(pulls))
-    padded, towards = jnp.append(laid, False), jnp.append(jnp.sign(pulls), 0.0)
-    beside = jnp.append(signs, 0.0)[couplings.neighbours]
-    bonded = padded[couplings.bonds] & (signs[:, None] * beside * towards[couplings.bonds] > 0)
-    labels = _labelled(bonded, couplings.neighbours)
-    # the sum of h σ over a cluster: half the gain of its present state over the opposite one
-    stays = jax.ops.segment_sum(fields * signs, labels, sites)
-    turned = jax.random.uniform(choose, (sites,), pulls.dtype) < jax.nn.sigmoid(-2 * stays)
-    return jnp.where(turned[labels], -signs, signs)
-
-
-def _labelled(bonded: jax.Array, neighbours: jax.Array) -> jax.Array:
-    """The first site of each site's cluster, in passes whose number grows with the logarithm of its
-    length.
-
-    A site's label is a site of its cluster. In each pass its label's own label falls to the least
-    that it sees, its own falls too, and then goes on to its label's.
-
-    References:
-        Zhang, Azad and Hu (2020), doi:10.1137/1.9781611976137.5 (FastSV).
-    """
-    sites = len(bonded)
-
-    def fall(carry):
-        labels, _ = carry
-        seen = jnp.where(bonded, jnp.append(labels, sites)[neighbours], sites).min(1)
-        fallen = jnp.minimum(labels.at[labels].min(seen), seen)
-        fallen = fallen[fallen]
-        return fallen, jnp.any(fallen != labels)
-
-    return jax.lax.while_loop(lambda carry: carry[1], fall, (jnp.arange(sites), jnp.asarray(True)))[
-        0
-    ]
 
 
 def signs_of(density: Density, position: dict) -> jax.Array:
@@ -175,7 +115,6 @@ __all__ = [
     "Couplings",
     "couplings_of",
     "fields_of",
-    "flipped",
     "position_of",
     "signs_of",
     "states_of",

@@ -12,8 +12,9 @@ from jax.flatten_util import ravel_pytree
 from unnorm.declaration.density import Density
 from unnorm.integration.nodes import constrained, free_size, resolved_by_rounding
 from unnorm.interactions.coloring import Colouring, find_colouring
-from unnorm.interactions.ising import fields_of, flipped, position_of, signs_of
+from unnorm.interactions.ising import fields_of, position_of, signs_of
 from unnorm.partition.annealing.independence_move import jumped
+from unnorm.partition.annealing.swendsen_wang import swendsen_wang_step
 from unnorm.partition.proposals.mixture import Base, log_base, parts
 from unnorm.sampling.base import Target
 from unnorm.sampling.kernels.gibbs import by_colours, one_by_one
@@ -274,7 +275,7 @@ def swept(
 def clustered(density, base, power, walker: Walker, key) -> tuple[Walker, jax.Array]:
     """Clusters of two-state sites flip together; reversible."""
     kept = None if base.thinned is None else base.thinned.kept
-    signs = flipped(
+    signs = swendsen_wang_step(
         base.couplings, fields_of(base.states), power, signs_of(density, walker.position), key, kept
     )
     there = looked(density, base, position_of(density, signs, walker.position))

@@ -13,7 +13,7 @@ from jax.scipy.special import logsumexp
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
-from unnorm.integration.count_series import lone_count, summed
+from unnorm.integration.count_series import SumOutcome, lone_count, sum_over_count
 from unnorm.integration.nodes import (
     count_states,
     dimensions_within_reach,
@@ -81,7 +81,7 @@ class Exact:
             dimensions_within_reach(density)
             return Quadrature()(density, key)
         if lone_count(density):
-            return summed(density)
+            return _count_series(density)
         count = count_states(density)
         if count is None or count <= self.max_states:
             return _summed_states(density, listed_states(density, self.max_states))
@@ -94,6 +94,49 @@ class Exact:
 
 def _is_cheap(density: Density) -> bool:
     return has_plan(density) and (lone_count(density) is not None or count_states(density) <= CHEAP)
+
+
+def _count_series(density: Density, exact_below: float = 1e-8) -> LogZ:
+    """The sum over one count; an error of at most `exact_below` counts as exact."""
+    found, name = sum_over_count(density), lone_count(density)
+    correct = "correct the function"
+    reasons = {
+        SumOutcome.NOT_FINITE: (
+            f"the log-density of {density.name} is NaN or +infinity at a count",
+            correct,
+            FindingCode.NOT_FINITE,
+        ),
+        SumOutcome.NO_MASS: (
+            f"the log-density of {density.name} is minus infinity at every count evaluated",
+            correct,
+            FindingCode.NOT_FINITE,
+        ),
+        SumOutcome.DIVERGES: (
+            f"{density.name} cannot be normalized: its terms do not fall up to "
+            f"{name} = {found.last:.3g}",
+            "restrict the parameters so that the tail falls",
+            FindingCode.NOT_NORMALIZABLE,
+        ),
+        SumOutcome.NOT_CONVERGED: (
+            f"the sum over {name} has not converged at {found.summed:,} states: about "
+            f"{found.beyond:.1e} of Z lies beyond",
+            "give the density a tail that falls faster",
+            FindingCode.MASS_NOT_SEEN,
+        ),
+    }
+    findings, verdict = [], "exact" if found.error <= exact_below else "ok"
+    if found.outcome in reasons:
+        what, advice, code = reasons[found.outcome]
+        findings, verdict = [Finding(what, advice, code=code)], "unreliable"
+    return LogZ(
+        value=found.log_z,
+        standard_error=found.error,
+        evaluations={"values": found.states, "gradients": 0},
+        verdict=verdict,
+        measure=measures(density),
+        estimator="exact",
+        findings=findings,
+    )
 
 
 def _summed_states(density: Density, count: int) -> LogZ:

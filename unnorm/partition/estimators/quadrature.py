@@ -13,7 +13,7 @@ from unnorm.integration.adaptive_grid import Cells, Integrand, Leak, leaks, rang
 from unnorm.integration.centering import Found, endless_line, find_frame, weighty
 from unnorm.integration.modes import Part, parts_of
 from unnorm.integration.nodes import Frame, constrained, coordinate_names, dimensions_within_reach
-from unnorm.integration.quadrature import ROUNDING, VANISHING, _direction, improper, integrate
+from unnorm.integration.quadrature import ROUNDING, VANISHING, direction_of, improper, integrate
 from unnorm.integration.unseen_mass import concave, sampled
 from unnorm.partition.base import LogZ, measures
 
@@ -181,7 +181,7 @@ def _heavy(density: Density, end: Leak) -> Finding:
     return Finding(
         f"about {end.beyond:.1e} of the mass of density {density.name} lies beyond "
         "floating-point numbers as "
-        f"{_direction(density, end)}",
+        f"{direction_of(density, end)}",
         "use lighter tails or another parametrization",
         code=FindingCode.MASS_NOT_SEEN,
     )

@@ -49,7 +49,7 @@ def thinned(couplings: Couplings, seed: int = 0, width: int = WIDTH) -> Thinned 
         seed: of ties among sites: another leaves out other bonds.
         width: how many sites may be open at a time.
     """
-    strengths = np.abs(np.asarray(couplings.pulls))
+    strengths = np.abs(np.asarray(couplings.strengths))
     beside = bonds_of(couplings)
     plans = [
         planned(beside, strengths, width, np.random.default_rng([seed, k])) for k in range(PLANS)
@@ -116,7 +116,7 @@ def planned(
 
 def _summed(couplings: Couplings, beside: list[dict[int, int]], plan: Plan, width: int) -> Thinned:
     """The sums along a plan, whose tables are log-odds when they are read backwards."""
-    fields, pulls = np.asarray(couplings.fields), np.asarray(couplings.pulls)
+    fields, pulls = np.asarray(couplings.fields), np.asarray(couplings.strengths)
     signs, table, entered, left = np.array([-1.0, 1.0]), np.zeros(()), [], []
     for site, enters in plan.steps:
         if enters:
@@ -170,7 +170,7 @@ def log_tilt(couplings: Couplings, base: Thinned, signs: jax.Array) -> jax.Array
     """log q of signs (sites,) less that of independent sites with the fields h; to be derived
     once.
     """
-    pulls = jnp.append(couplings.pulls * base.kept, 0.0)[couplings.bonds]
+    pulls = jnp.append(couplings.strengths * base.kept, 0.0)[couplings.bonds]
     beside = jnp.append(signs, 0.0)[couplings.neighbours]
     # half of signs · pull, for each bond is seen from both ends; written so that its gradient,
     # pull, takes no scatter
