@@ -1,0 +1,27 @@
+"""The figures of the architecture get no worse: a limit is lowered when the code improves."""
+
+import pytest
+from figures import PACKAGE, figures
+
+LIMITS = {
+    "largest folder, files": 13,
+    "longest chain of imports": 34,
+    "circles of imports": 0,
+    "own imports per file, mean": 4.6,
+    "numbers at the level of a module": 517,
+    "journey of log_z, rooms entered": 117,
+    "journey of fit, rooms entered": 47,
+    "journey of sample, rooms entered": 18,
+    "names with an -ed word, %": 13.7,
+    "lines over 100 characters, %": 0.6,
+}
+
+
+@pytest.fixture(scope="module")
+def found():
+    return figures(PACKAGE)
+
+
+@pytest.mark.parametrize("figure", LIMITS)
+def test_a_figure_gets_no_worse(figure, found):
+    assert found[figure] <= LIMITS[figure]
