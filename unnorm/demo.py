@@ -184,7 +184,7 @@ def _tell(console: Console, results: dict[str, Any]) -> None:
         for finding in result.findings:
             color = {"error": "red", "warning": "yellow"}.get(finding.severity, "cyan")
             console.print(
-                f"[{color}]{finding.severity}[/] {name}: {finding.what}; {finding.advice}.",
+                f"[{color}]{finding.severity}[/] {name}: {finding.sentence}",
                 highlight=False,
             )
     console.print()

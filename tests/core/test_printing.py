@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import unnorm as un
+from unnorm.core.findings import NOTE, Finding
 from unnorm.core.messages import counted, printed, significant
 from unnorm.fitting.results.fit import Fit
 from unnorm.fitting.results.log_likelihood import LogLikelihood
@@ -84,3 +85,8 @@ def test_a_log_likelihood_is_one_line():
     )
     value, error, *_ = found  # still a tuple
     assert (value, error) == (-2345.6789, 12.5)
+
+
+def test_a_finding_without_advice_ends_after_the_observation():
+    assert str(Finding("saw this", severity=NOTE)) == "[note] saw this."
+    assert str(Finding("saw this", "do that", NOTE)) == "[note] saw this; do that."

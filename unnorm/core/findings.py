@@ -73,17 +73,27 @@ class FindingCode(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was noticed: what it is, what to do about it, how much it matters, and its
-    kind.
+    """One observation about a result.
+
+    Attributes:
+        what: what was observed.
+        advice: what the user should do; empty where nothing needs doing, as in many notes.
+        severity: `ERROR`, `WARNING` or `NOTE`.
+        code: the kind of finding, for a program to branch on.
     """
 
     what: str
-    advice: str
+    advice: str = ""
     severity: str = ERROR
     code: FindingCode = FindingCode.OTHER
 
+    @property
+    def sentence(self) -> str:
+        """The observation and the advice, as one sentence."""
+        return f"{self.what}; {self.advice}." if self.advice else f"{self.what}."
+
     def __str__(self) -> str:
-        return f"[{self.severity}] {self.what}; {self.advice}."
+        return f"[{self.severity}] {self.sentence}"
 
 
 class Unreliable(RuntimeError):
@@ -104,6 +114,6 @@ class Result:
         if not self.passed:
             raise Unreliable(" ".join(str(f) for f in self.findings if f.severity == ERROR))
 
-    def _told(self) -> str:
-        """The findings as lines, for `str`."""
+    def _findings_text(self) -> str:
+        """The findings, one per line, for `str`."""
         return "\n".join(str(finding) for finding in self.findings)

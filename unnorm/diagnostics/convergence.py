@@ -54,7 +54,10 @@ class Diagnosis(Result):
     def __str__(self) -> str:
         table = formatted(self.table).to_string(max_rows=60)
         return "\n".join(
-            filter(None, [table, "", self._told() or "No findings: the draws passed every check."])
+            filter(
+                None,
+                [table, "", self._findings_text() or "No findings: the draws passed every check."],
+            )
         )
 
 

@@ -178,7 +178,8 @@ def _findings(findings: Sequence[Finding]) -> str:
     items = "\n".join(
         f'<li class="{_text(f.severity)}"><b>{_text(f.severity.capitalize())}.</b> '
         f"{_text(_sentence(f.what))}"
-        f"<span>{_text(_sentence(f.advice))}</span></li>"
+        + (f"<span>{_text(_sentence(f.advice))}</span>" if f.advice else "")
+        + "</li>"
         for f in findings
     )
     return f'<ul class="findings">\n{items}\n</ul>'

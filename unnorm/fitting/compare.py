@@ -57,7 +57,7 @@ class Comparison(Result):
 
     def __str__(self) -> str:
         table = printed(self.table.dropna(axis=1, how="all").T)
-        return "\n".join([repr(self), table, *([self._told()] if self.findings else [])])
+        return "\n".join([repr(self), table, *([self._findings_text()] if self.findings else [])])
 
 
 @verb

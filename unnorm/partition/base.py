@@ -109,7 +109,7 @@ class LogZ(Result):
             "seed": f"{self.seed}",
         }
         table = "\n".join(f"{name:<15} {text}" for name, text in rows.items())
-        return f"{table}\n{self._told()}" if self.findings else table
+        return f"{table}\n{self._findings_text()}" if self.findings else table
 
 
 def _pooled_degrees(one: LogZ, other: LogZ) -> float | None:

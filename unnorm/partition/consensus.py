@@ -31,9 +31,7 @@ def told(
     good = done or healthy(routes)
     value, error = combined(good) if good else best_of(routes)
     findings, verdict = _judged(routes, good, done, veto, sum(cost.values()), error, target_error)
-    lines = [
-        Finding(line_of(route, verdict == "ok"), "nothing is to be done", NOTE) for route in routes
-    ]
+    lines = [Finding(line_of(route, verdict == "ok"), "", NOTE) for route in routes]
     return LogZ(
         value, error, cost, verdict, measures(density), "auto", findings=[*lines, *findings]
     )
@@ -71,7 +69,7 @@ def _judged(
     if len(done) < len(healthy(routes)):
         missed = [route.estimator for route in healthy(routes) if route not in done]
         what = f"{' and '.join(missed)} missed a part of the mass that other routes found"
-        return [Finding(what, "nothing is to be done", NOTE)], "ok"
+        return [Finding(what, "", NOTE)], "ok"
     return [], "ok"
 
 

@@ -146,7 +146,7 @@ def _of_weights(
     else:
         what = f"{len(logs):,} independent weights are worth {effective:,.0f} equal ones"
         tail = f", Pareto shape k̂ = {shape:.2f}" if math.isfinite(shape) else ""
-        yield Finding(what + tail, "nothing is to be done", NOTE)
+        yield Finding(what + tail, "", NOTE)
 
 
 __all__ = [

@@ -312,7 +312,7 @@ def _told(
     what = f"draws of the fit were compared with data: {_words(worst, against)}"
     if worst.differs:
         return [_unlike(what, "train longer where this matters", WARNING)]
-    return [Finding(what, "nothing is to be done", NOTE)]
+    return [Finding(what, "", NOTE)]
 
 
 def _unlike(what: str, advice: str, severity: str) -> Finding:

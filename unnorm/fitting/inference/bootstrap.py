@@ -60,7 +60,11 @@ class Bootstrap(Result):
 
     def __str__(self) -> str:
         return "\n".join(
-            [repr(self), printed(self.summary()), *([self._told()] if self.findings else [])]
+            [
+                repr(self),
+                printed(self.summary()),
+                *([self._findings_text()] if self.findings else []),
+            ]
         )
 
 

@@ -75,7 +75,7 @@ class Path(Result):
         }
         table = pd.DataFrame(columns)
         table = table.set_axis([f"{at:.4g}" for at in self.coefficients.index])
-        told = [self._told()] if self.findings else []
+        told = [self._findings_text()] if self.findings else []
         return "\n".join([repr(self), printed(table.rename_axis("strength"), "strength"), *told])
 
 

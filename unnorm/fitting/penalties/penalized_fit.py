@@ -61,7 +61,7 @@ def told_of(objective, density, state, events) -> Finding:
         if not objective.stochastic:
             gap = float(stationarity(objective, density, state, events))
             what += f"; the largest slope that is left at its minimum is {gap:.1e}"
-        return Finding(what, "nothing is to be done", NOTE)
+        return Finding(what, "", NOTE)
     if not penalties.priors:
         what = "the standard errors are those of the ridge's own estimand, and do not count its bias towards zero"
         return Finding(what, "lower the strength, and see how far the estimates move", NOTE)

@@ -305,4 +305,4 @@ class Fit(Result):
         parts = [repr(self), f"Aims at {self.target}.", printed(self.summary())]
         known = self.log_z if isinstance(self.log_z, list) else [self.log_z]
         parts += [repr(log_z) for log_z in known if log_z is not None]
-        return "\n".join(parts + ([self._told()] if self.findings else []))
+        return "\n".join(parts + ([self._findings_text()] if self.findings else []))

@@ -40,7 +40,7 @@ def _told(best, found: list, starts: int) -> list[Finding]:
     )
     twins = ~higher & apart.any(1)
     lowest = f"{len(found) - higher.sum()} of {starts} starts came to the lowest loss"
-    told = [Finding(lowest, "nothing is to be done", NOTE)]
+    told = [Finding(lowest, "", NOTE)]
     if higher.any():
         what = f"there are several optima: {higher.sum()} of {starts} starts ended at a higher loss"
         told.append(

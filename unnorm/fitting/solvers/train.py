@@ -234,7 +234,7 @@ def _told(problem: Problem, done: int, ended: str, looks: _Looks) -> bool:
     if ended == "held_out":
         loss, step, _ = looks.best
         what = f"training stopped after {done} steps: the held-out loss was best at step {step}, {loss:.6g}"
-        problem.findings.append(Finding(what, "nothing is to be done", NOTE))
+        problem.findings.append(Finding(what, "", NOTE))
         return True
     ratio = looks.drift.ratio
     if ratio <= sgd.AT_REST:

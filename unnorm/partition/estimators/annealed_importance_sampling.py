@@ -130,7 +130,7 @@ class AIS:
             )
             bounds = None
         what = f"{len(logs):,} walks from draws that are given back to the base"
-        findings.append(Finding(what, "nothing is to be done", NOTE))
+        findings.append(Finding(what, "", NOTE))
         cost = added(path.cost, cost_of(density, path.moves, len(logs) * (self.temperatures + 1)))
         return judged(
             density, "ais", -value, error, cost, logs, pareto_smoothed(logs)[1], findings, bounds

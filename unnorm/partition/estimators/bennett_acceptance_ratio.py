@@ -106,11 +106,7 @@ class Bennett:
         if not overlap >= LEAST_OVERLAP:
             what = f"forward and reverse works overlap by {overlap:.1%}"
             findings.append(Finding(what, ADVICE, code=FindingCode.UNRELIABLE_WEIGHTS))
-        findings.append(
-            Finding(
-                f"forward and reverse works overlap by {overlap:.0%}", "nothing is to be done", NOTE
-            )
-        )
+        findings.append(Finding(f"forward and reverse works overlap by {overlap:.0%}", "", NOTE))
         families = by_ancestor(seeds)  # what the way back starts from
         shape = pareto_smoothed(families)[1]
         return judged(density, "bennett", value, error, cost, families, shape, findings)

@@ -144,7 +144,7 @@ def bridged(
         )
     else:
         what = f"the bridge function's {count:,} draws are worth {effective:,.0f} independent ones"
-        findings.append(Finding(what, "nothing is to be done", NOTE))
+        findings.append(Finding(what, "", NOTE))
     return settled(density, "bridge", value, error, cost, findings)
 
 

@@ -174,7 +174,7 @@ def _eliminated(density: Density, found: Pairwise) -> LogZ:
         "entries; that log p̃ is a sum over sites and pairs was checked at random and at likely "
         "states"
     )
-    findings = [Finding(what, "nothing is to be done", NOTE)]
+    findings = [Finding(what, "", NOTE)]
     if not math.isfinite(value):
         findings.insert(
             0,

@@ -238,7 +238,7 @@ def _findings(run: Explored, done: int, error: float):
     if not error**2 * LEAST_WORTH <= 1:
         what = f"log Z is worth {error**-2:.0f} live points: few families hold its mass, or it lies deep"
         yield Finding(what, "raise live", code=FindingCode.LARGE_ERROR)
-    yield Finding(f"{ranks.size:,} points died", "nothing is to be done", NOTE)
+    yield Finding(f"{ranks.size:,} points died", "", NOTE)
 
 
 __all__ = ["NestedSampling", "nested_cost", "of_families", "simulated"]

@@ -90,7 +90,7 @@ class NCE:
         value, error, effective = contrasted(np.where(noise < np.inf, noise, -np.inf), at_draws)
         what = f"the contrast rests on {effective:,.0f} independent draws or noise"
         if effective >= LEAST_EFFECTIVE:
-            findings.append(Finding(what, "nothing is to be done", NOTE))
+            findings.append(Finding(what, "", NOTE))
         else:
             findings.append(
                 Finding(

@@ -135,7 +135,7 @@ class Quadrature:
         findings.append(
             Finding(
                 f"{shape} nodes; the last two levels differ by {apart:.1e}",
-                "nothing is to be done",
+                "",
                 NOTE,
             )
         )

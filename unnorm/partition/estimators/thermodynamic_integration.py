@@ -108,7 +108,7 @@ class ThermodynamicIntegration:
                 )
             )
         what = f"{self.populations} populations of {self.particles} particles at {self.temperatures} temperatures"
-        findings.append(Finding(what, "nothing is to be done", NOTE))
+        findings.append(Finding(what, "", NOTE))
         name, degrees = "thermodynamic_integration", self.populations - 1
         shape = pareto_smoothed(families)[1]
         return judged(density, name, value, error, cost, families, shape, findings, degrees=degrees)

@@ -194,7 +194,7 @@ def over_hosts(hosts: Hosts, events: dict) -> Finding:
     level = NOTE if worst <= 1.01 else WARNING
     return Finding(
         what,
-        "nothing is to be done" if level == NOTE else "run longer",
+        "" if level == NOTE else "run longer",
         level,
         code=FindingCode.NOT_MIXED,
     )
