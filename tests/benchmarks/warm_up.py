@@ -19,7 +19,7 @@ import unnorm as un
 from benchmarks.effective_draws import eight_schools
 from benchmarks.harness import table
 from unnorm.declaration.density import cast
-from unnorm.sampling.base import Target
+from unnorm.declaration.unconstrained import Unconstrained
 
 DRAWS, WARMUP, CHAINS = 1000, 1000, 4
 ETA = np.array([3.2846, 5.5565])  # the truncated Gaussian that is fitted to Ozone and Wind
@@ -92,7 +92,7 @@ def worst_ess(positions: dict) -> float:
 
 def numpyro_sampler(density: un.Density) -> Any:
     """(worst ESS, gradients, divergences, acceptance) of a seed; one program for all seeds."""
-    target = Target(cast(density.bare(), np.float32))
+    target = Unconstrained(cast(density.bare(), np.float32))
     kernel = NUTS(potential_fn=lambda z: -target.log_density(z))
 
     def one(states, _):

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.declaration.density import Density, cast
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.interactions.coloring import STATES, _interactions, discrete_names
 from unnorm.interactions.elimination_order import Refused, elimination_order
-from unnorm.sampling.base import Target
 
 MOST_SITES = 1024
 ALL_PAIRS = (
@@ -80,7 +80,7 @@ def sum_of_pairs(
     """
     bases = _bases(density)
     with jax.enable_x64(True):
-        probe = _Probe(Target(cast(density, jnp.float64)), bases)
+        probe = _Probe(Unconstrained(cast(density, jnp.float64)), bases)
         pairs = probe.interacting(eliminated)
         if neighbours is not None and pairs and np.bincount(np.ravel(pairs)).max() > neighbours:
             raise Refused(f"a site has more than {neighbours} neighbours", probe.spent)
@@ -126,7 +126,7 @@ class _Probe:
     counts.
     """
 
-    def __init__(self, target: Target, bases: np.ndarray):
+    def __init__(self, target: Unconstrained, bases: np.ndarray):
         self.target, self.bases, self.values, self.gradients = target, bases, 0, 0
 
     @property
@@ -216,7 +216,7 @@ class _Probe:
 
 
 @jax.jit
-def _at_codes(target: Target, codes: jax.Array) -> jax.Array:
+def _at_codes(target: Unconstrained, codes: jax.Array) -> jax.Array:
     """log p̃ of states (S, sites), given by number."""
     shapes = target.density.shapes()
 

@@ -1,6 +1,5 @@
 """The contract of a kernel, and the target that it is given."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -8,121 +7,13 @@ import jax
 import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
 
-from unnorm.core.method import method, static
-from unnorm.declaration.density import Density
+from unnorm.core.method import static
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.sampling.random_normals import normals_like
 from unnorm.supports import Support
 
 KERNELS: dict[str, type] = {}  # by registry name; `unnorm.sampling.kernels` fills it
 _LANES = 8  # floats that a core adds at once
-
-
-@method
-class Target:
-    """A density as a kernel sees it: continuous variables in unconstrained coordinates, discrete
-    ones as they are.
-
-    A position is a dict of arrays by variable name. `log_density` includes log |det J| of the
-    bijections.
-    """
-
-    density: Density
-    held: dict[str, Any] | None = None  # variables that stand still, by position
-    power: Any = None  # β of a tempered target p^β b^(1 − β)
-    base: Density | None = None  # b; None: flat
-    jacobian: bool = static(True)
-
-    def without_jacobian(self) -> "Target":
-        """The target whose log-density leaves out log |det J|: the user's function alone."""
-        return dataclasses.replace(self, jacobian=False)
-
-    def holding(self, position: dict[str, jax.Array]) -> "Target":
-        """The target of the other variables, given the values of these."""
-        return dataclasses.replace(self, held=(self.held or {}) | position)
-
-    def tempered(self, power: jax.Array, base: Density | None = None) -> "Target":
-        """The target p^β b^(1 − β), over the same coordinates."""
-        return dataclasses.replace(self, power=power, base=base)
-
-    @property
-    def supports(self) -> dict[str, Support]:
-        """Of the variables that move."""
-        held = self.held or {}
-        return {
-            name: support for name, support in self.density.variables.items() if name not in held
-        }
-
-    @property
-    def factors(self) -> tuple[Density, ...]:
-        return getattr(self.density, "factors", (self.density,))
-
-    @property
-    def powers(self) -> tuple[Any, ...]:
-        return getattr(self.density, "powers", (1.0,))
-
-    @property
-    def data(self) -> dict[str, Any]:
-        return self.density.constants
-
-    def log_density(self, position: dict[str, jax.Array]) -> jax.Array:
-        """log p̃ of the constrained event plus log |det J|."""
-        position = position if self.held is None else self.held | position
-        event = self.constrain(position)
-        value = self._masked(self.density, event)
-        if self.power is not None:
-            value = self.power * value
-            if self.base is not None:
-                value = value + (1 - self.power) * self._masked(self.base, event)
-        if not self.jacobian:
-            return value
-        supports = self.density.variables
-        return value + sum(supports[name].log_det(free) for name, free in position.items())
-
-    def within_range(self, position: dict[str, jax.Array]) -> jax.Array:
-        """`log_density`, minus infinity where coordinates are too large for their squares to be
-        numbers.
-
-        A trajectory that explodes ends there, and an overflow of the density would read as +inf and
-        absorb the chain.
-        """
-        limit = float(jnp.finfo(jnp.result_type(*position.values())).max) ** 0.4
-        far = jnp.stack([jnp.any(jnp.abs(leaf) > limit) for leaf in position.values()]).any()
-        return jnp.where(far, -jnp.inf, self.log_density(position))
-
-    @staticmethod
-    def _masked(density: Density, event: dict[str, jax.Array]) -> jax.Array:
-        """log p̃; minus infinity where an unbounded discrete variable has left its support (a count
-        below 0).
-        """
-        open_ended = {n: s for n, s in density.variables.items() if s.discrete and s.states is None}
-        if not open_ended:
-            return density.log_density(event)
-        inside = jnp.stack(
-            [support.contains(event[name]) for name, support in open_ended.items()]
-        ).all()
-        safe = {name: jnp.where(inside, event[name], 0) for name in open_ended}
-        return jnp.where(inside, density.log_density(event | safe), -jnp.inf)
-
-    def constrain(self, position: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        supports = self.density.variables
-        return {name: supports[name].constrain(free) for name, free in position.items()}
-
-    def canonical(self, position: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """The one among equivalent positions that chains keep: angles wrap."""
-        return {
-            name: self.density.variables[name].canonical(free) for name, free in position.items()
-        }
-
-    def unconstrain(self, event: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        return {name: support.unconstrain(event[name]) for name, support in self.supports.items()}
-
-    def random_position(self, key: jax.Array, dtype) -> dict[str, jax.Array]:
-        """A start for a chain, drawn inside the support."""
-        shapes, keys = self.density.shapes(), jax.random.split(key, len(self.supports))
-        return {
-            name: support.random_free(one, shapes[name], dtype)
-            for one, (name, support) in zip(keys, self.supports.items(), strict=True)
-        }
 
 
 class Kernel(Protocol):
@@ -142,12 +33,12 @@ class Kernel(Protocol):
         Callable[[jax.Array, Any], Any] | None
     )  # and, where it is cheaper, block_noise(key, position, steps)
 
-    def prepared(self, target: Target) -> "Kernel":
+    def prepared(self, target: Unconstrained) -> "Kernel":
         """Return the kernel with what it found out about the target, before anything is compiled;
         or refuse it.
         """
 
-    def build(self, target: Target, tuning: dict[str, jax.Array]) -> SamplingAlgorithm:
+    def build(self, target: Unconstrained, tuning: dict[str, jax.Array]) -> SamplingAlgorithm:
         """Return init(position, key) and step(key or noise, state); the state has `.position` and
         `.logdensity`.
         """
@@ -178,7 +69,7 @@ class Options:
     metric: ClassVar[str] = "inverse_mass_matrix"  # the option that holds it
     noise: ClassVar[Callable | None] = None
 
-    def prepared(self, target: Target) -> Any:
+    def prepared(self, target: Unconstrained) -> Any:
         return self
 
     def serves(self, support: Support) -> bool:
@@ -259,7 +150,6 @@ __all__ = [
     "Options",
     "Proposed",
     "SamplingAlgorithm",
-    "Target",
     "WalkNoise",
     "metropolis",
     "noise_of",

@@ -20,7 +20,7 @@ from unnorm.core.progress import bar
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.purity import refuse_impure
-from unnorm.sampling.base import Target
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.sampling.defaults import (
     check_memory,
     chosen_kernel,
@@ -138,7 +138,7 @@ def sample(
     def ran(dtype):
         plan = Plan(draws, warmup, chains, thin, keep, seed, dtype.name, hosts.count, hosts.own)
         with jax.enable_x64(dtype == np.float64), _on(device):
-            target = Target(cast(p.bare(), dtype))
+            target = Unconstrained(cast(p.bare(), dtype))
             ready = cast(kernel.prepared(target), dtype)
             with _sink(where, target, kernel, plan, track, start, versions, device) as sink:
                 run = Run(target, ready, plan, start, track, device, sink.tried)
@@ -267,7 +267,7 @@ def resume(
 
 def _sink(
     where: Path | None,
-    target: Target,
+    target: Unconstrained,
     kernel: Any,
     plan: Plan,
     track: dict,
@@ -353,7 +353,7 @@ def _restarted(carry: Any) -> list[Finding]:
 
 
 @jax.jit
-def _last(target: Target, carry: Any) -> dict:
+def _last(target: Unconstrained, carry: Any) -> dict:
     return jax.vmap(target.constrain)(carry.states.position)
 
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from unnorm.core.containers import oriented, to_numbers
 from unnorm.declaration.signature import refuse_unknown, unify
-from unnorm.sampling.base import Target
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.sampling.engine import scan
 
 _ATTEMPTS = 100  # random starts tried for a chain, as in Stan
 
 
-def find_starts(target: Target, kernel: Any, start: dict | None, keys: jax.Array, dtype) -> dict:
+def find_starts(target: Unconstrained, kernel: Any, start: dict | None, keys: jax.Array, dtype) -> dict:
     """Return one checked position for every chain: finite log-density and, where it is needed,
     finite gradient.
     """
@@ -33,7 +33,7 @@ def find_starts(target: Target, kernel: Any, start: dict | None, keys: jax.Array
     return positions
 
 
-def given_starts(target: Target, start: Any, count: int, dtype) -> dict:
+def given_starts(target: Unconstrained, start: Any, count: int, dtype) -> dict:
     """The user's starts, one event for all chains or one for each, as positions."""
     density, shapes = target.density, target.density.shapes()
     if not isinstance(start, dict):
@@ -65,7 +65,7 @@ def given_starts(target: Target, start: Any, count: int, dtype) -> dict:
     return positions
 
 
-def _pathfinder_starts(target: Target, kernel: Any, start: str, keys: jax.Array, dtype) -> dict:
+def _pathfinder_starts(target: Unconstrained, kernel: Any, start: str, keys: jax.Array, dtype) -> dict:
     """A draw for each chain of the best normal approximation along its own optimisation path."""
     discrete = [name for name, support in target.supports.items() if support.discrete]
     if start != "pathfinder" or discrete:
@@ -88,7 +88,7 @@ def _slot(density, name):
     return next(slot for slot in density._structure.slots if slot.name == name)
 
 
-def _random_starts(target: Target, kernel: Any, keys: jax.Array, dtype) -> dict:
+def _random_starts(target: Unconstrained, kernel: Any, keys: jax.Array, dtype) -> dict:
     """Random positions, drawn again for the chains whose log-density or gradient is not finite
     there.
     """
@@ -118,7 +118,7 @@ def _finite(values: np.ndarray, gradients: dict) -> np.ndarray:
     return good
 
 
-def _probe(target: Target, kernel: Any, positions: dict) -> tuple[np.ndarray, dict]:
+def _probe(target: Unconstrained, kernel: Any, positions: dict) -> tuple[np.ndarray, dict]:
     """Values and gradients at the positions; what JAX cannot trace is said in a sentence."""
     name = target.density.name
     try:
@@ -146,7 +146,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def _refuse_bad(target: Target, positions: dict, values: np.ndarray, gradients: dict) -> None:
+def _refuse_bad(target: Unconstrained, positions: dict, values: np.ndarray, gradients: dict) -> None:
     """Say which chain starts badly, where, and what was found."""
     name = target.density.name
     if not _finite(values, gradients).all():
@@ -173,7 +173,7 @@ def _refuse_bad(target: Target, positions: dict, values: np.ndarray, gradients: 
         )
 
 
-def _refuse_flat(target: Target, kernel: Any, positions: dict) -> None:
+def _refuse_flat(target: Unconstrained, kernel: Any, positions: dict) -> None:
     """A density whose value moves while its gradient is zero at every start is a step function."""
     if not kernel.needs_gradient or any(support.discrete for support in target.supports.values()):
         return

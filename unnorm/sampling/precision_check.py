@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from unnorm.declaration.density import Density, cast
-from unnorm.sampling.base import Target
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.sampling.engine import scan
 from unnorm.sampling.initialization import given_starts
 
@@ -30,7 +30,7 @@ def unresolved_at_starts(p: Density, start: Any, seed: int, count: int) -> str |
 
 def _around_starts(p: Density, start: Any, seed: int, count: int) -> dict:
     with jax.enable_x64(False):
-        target = Target(cast(p.bare(), np.float32))
+        target = Unconstrained(cast(p.bare(), np.float32))
         keys = scan.chain_keys(jax.random.key(seed, impl="threefry2x32"), POINTS)
         positions = scan.random_starts(target, keys, 0, np.dtype(np.float32))
         if start is not None and not isinstance(start, str):
@@ -74,7 +74,7 @@ def _rounding(p: Density, positions: dict) -> tuple[float, float, float]:
 
 def _values(p: Density, positions: dict, dtype: np.dtype) -> np.ndarray:
     with jax.enable_x64(dtype == np.float64):
-        target = Target(cast(p.bare(), dtype))
+        target = Unconstrained(cast(p.bare(), dtype))
         return np.asarray(scan.values_at(target, cast(positions, dtype)), float)
 
 

@@ -12,8 +12,9 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.method import look_up
 from unnorm.declaration.density import cast
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.conditional import at_rows
-from unnorm.sampling.base import Target, noise_of
+from unnorm.sampling.base import noise_of
 from unnorm.sampling.kernels.registry import (
     HMC,
     KERNELS,
@@ -83,8 +84,8 @@ def prepared_kernel(kernel: Any, density, rows: dict | None = None) -> Any:
         unravel(vector + _SHAKEN * jax.random.normal(jax.random.key(0), vector.shape, vector.dtype))
     )
     if not density.covariates:
-        return cast(kernel.prepared(Target(shaken)), vector.dtype)
-    found = [kernel.prepared(Target(one)) for one in at_rows(shaken, rows)]
+        return cast(kernel.prepared(Unconstrained(shaken)), vector.dtype)
+    found = [kernel.prepared(Unconstrained(one)) for one in at_rows(shaken, rows)]
     alike = len({jax.tree.structure(one) for one in found}) == 1
     return cast(found[0] if alike else kernel, vector.dtype)
 
@@ -148,7 +149,7 @@ def _moved(
     density = jax.lax.stop_gradient(density)
 
     def one_chain(position, key, row):
-        target = Target(density._at_row(row) if density.covariates else density)
+        target = Unconstrained(density._at_row(row) if density.covariates else density)
         algorithm = kernel.build(target, tuning)
 
         def step(state, noise):

@@ -12,8 +12,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import ERROR, Finding, FindingCode
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.row_normalizers import covariates_of
-from unnorm.sampling.base import Target
 from unnorm.sampling.short_runs import unconstrained
 
 _SEGMENTS = 64
@@ -65,7 +65,7 @@ def _missed(density, first: tuple, last: tuple) -> jax.Array:
 
     def one(first, last):
         (start, held, row), (stop, _, _) = first, last
-        target = Target(density._at_row(row) if density.covariates else density)
+        target = Unconstrained(density._at_row(row) if density.covariates else density)
         start, unravel = ravel_pytree(start)
         move = ravel_pytree(stop)[0] - start
         slope = jax.grad(lambda t: target.log_density(unravel(start + t * move) | held))

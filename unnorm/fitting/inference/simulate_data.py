@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.progress import bar
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.inference.sandwich import NoCovariance
 from unnorm.fitting.objectives.contrastive_divergence.covariance import scores_at
 from unnorm.fitting.solvers.newton import few
 from unnorm.integration.nodes import count_states, enumerate_states
-from unnorm.sampling.base import Target
 from unnorm.sampling.driver import sample
 from unnorm.sampling.kernels.registry import Gibbs
 from unnorm.sampling.short_runs import advance, unconstrained
@@ -140,7 +140,7 @@ def _gibbs_draws(density, events, key, chains: int, each: int, progress: bool) -
     """Half of the chains start at the data, half at random: when they agree, as many sweeps are
     made again.
     """
-    target, rows = Target(density), len(next(iter(events.values())))
+    target, rows = Unconstrained(density), len(next(iter(events.values())))
     kernel, dtype = Gibbs().prepared(target), jnp.result_type(*events.values())
     starts_key, chosen_key, key = jax.random.split(key, 3)
     anywhere = jax.vmap(lambda one: target.random_position(one, dtype))(

@@ -11,10 +11,10 @@ from blackjax.ns import adaptive, base, nss
 from jax.flatten_util import ravel_pytree
 
 from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.partition.annealing.particles import started
 from unnorm.partition.annealing.transitions import OUTSIDE, height_of
 from unnorm.partition.proposals.mixture import Base, blank, log_base
-from unnorm.sampling.base import Target
 
 REST = (
     -5.0
@@ -137,7 +137,7 @@ def _proposal(made, contour, *, factor):
 @jax.jit
 def pulls(density: Density, points: jax.Array) -> jax.Array:
     """∂ log p̃ at points (N, D), the Jacobian counted."""
-    slope = jax.grad(lambda flat: Target(density).log_density(blank(density, flat.dtype)[1](flat)))
+    slope = jax.grad(lambda flat: Unconstrained(density).log_density(blank(density, flat.dtype)[1](flat)))
     return jax.lax.map(slope, points, batch_size=1024)
 
 

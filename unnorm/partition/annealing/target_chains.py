@@ -9,12 +9,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.partition.annealing.independence_move import margins
 from unnorm.partition.annealing.particles import ACCEPTANCE, widths_of
 from unnorm.partition.annealing.transitions import Moves, Walker, Widths, looked, moved
 from unnorm.partition.proposals.mixture import Base, draw, parts
 from unnorm.partition.proposals.mode_search import FAR_OUT
-from unnorm.sampling.base import Target
 
 WARMUPS = (
     100,
@@ -38,7 +38,7 @@ class Chains(NamedTuple):
 @jax.jit
 def _scattered(density: Density, base: Base, keys: jax.Array) -> Walker:
     def one(key, far):
-        continuous, discrete = parts(density, Target(density).random_position(key, base.dtype))
+        continuous, discrete = parts(density, Unconstrained(density).random_position(key, base.dtype))
         return looked(density, base, jax.tree.map(lambda leaf: far * leaf, continuous) | discrete)
 
     far = jnp.resize(jnp.asarray(FAR_OUT, base.dtype), len(keys))

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.nodes import constrained, free_size, resolved_by_rounding
 from unnorm.interactions.coloring import Colouring, find_colouring
 from unnorm.interactions.ising import fields_of, position_of, signs_of
 from unnorm.partition.annealing.independence_move import jumped
 from unnorm.partition.annealing.swendsen_wang import swendsen_wang_step
 from unnorm.partition.proposals.mixture import Base, log_base, parts
-from unnorm.sampling.base import Target
 from unnorm.sampling.kernels.gibbs import by_colours, one_by_one
 from unnorm.sampling.kernels.registry import Gibbs
 from unnorm.supports import Support
@@ -78,7 +78,7 @@ def moves_for(density: Density) -> Moves:
         name for name, support in density.variables.items() if support.states is not None
     )
     counts = tuple(name for name, s in density.variables.items() if s.discrete and s.states is None)
-    colouring = find_colouring(Target(density)) if len(finite) == len(density.variables) else None
+    colouring = find_colouring(Unconstrained(density)) if len(finite) == len(density.variables) else None
     return Moves(free_size(density) > 0, finite, counts, colouring)
 
 
@@ -133,7 +133,7 @@ def height_of(density: Density, position: dict) -> jax.Array:
     """log p̃, the Jacobian counted; minus infinity where numbers overflow, NaN where the function
     gives it.
     """
-    height = Target(density).log_density(position)
+    height = Unconstrained(density).log_density(position)
     lost = jnp.isnan(height) | jnp.isposinf(height)
     return jnp.where(lost & ~within_numbers(density, position), -jnp.inf, height)
 
@@ -147,14 +147,14 @@ def looked(density: Density, base: Base, position: dict) -> Walker:
 
     def both(flat):
         here = unravel(flat) | discrete
-        return jnp.stack([Target(density).within_range(here), log_base(density, base, here)])
+        return jnp.stack([Unconstrained(density).within_range(here), log_base(density, base, here)])
 
     if flat.size:
         values, back = jax.vjp(both, flat)
         pull, base_pull = jax.vmap(lambda row: back(row)[0])(jnp.eye(2, dtype=values.dtype))
     else:
         here = position
-        values = jnp.stack([Target(density).log_density(here), log_base(density, base, here)])
+        values = jnp.stack([Unconstrained(density).log_density(here), log_base(density, base, here)])
         pull = base_pull = jnp.zeros(0, values.dtype)
     lost = jnp.isnan(values[0]) | jnp.isposinf(values[0])
     height = jnp.where(lost, -jnp.inf, values[0])
@@ -255,7 +255,7 @@ def swept(
     def log_density(sites):
         here = held | sites
         heldback = log_base(density, base, here)
-        return heldback + power * jnp.maximum(Target(density).log_density(here) - heldback, OUTSIDE)
+        return heldback + power * jnp.maximum(Unconstrained(density).log_density(here) - heldback, OUTSIDE)
 
     target = Tempered({name: density.variables[name] for name in moves.states}, log_density)
     scan = "backward" if backward else "systematic"

@@ -11,6 +11,7 @@ import numpy as np
 
 from unnorm.core.findings import Finding
 from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.nodes import free_size
 from unnorm.integration.quadrature import improper
 from unnorm.interactions.coloring import changes_by_gradient, changes_by_trial
@@ -27,7 +28,6 @@ from unnorm.partition.proposals.user_given import (
     base_of_pathfinder,
     laws_in,
 )
-from unnorm.sampling.base import Target
 
 TRIALS = 256  # uniform states at which the pull on every site is looked at
 WALK, STRIDES = 300, 12  # steps of a walk over counts, of up to 2^STRIDES
@@ -41,7 +41,7 @@ def _pulls(density: Density, key: jax.Array, linear: bool) -> dict[str, jax.Arra
     Shrunk by the share of it that is noise (James and Stein, 1961), which would favour one of two
     symmetric modes.
     """
-    target, dtype = Target(density), jnp.result_type(float)
+    target, dtype = Unconstrained(density), jnp.result_type(float)
     changes = changes_by_gradient if linear else changes_by_trial
 
     def at(key):
@@ -71,7 +71,7 @@ def _shrunk_mean(seen: jax.Array) -> jax.Array:
 @jax.jit
 def _strolled(density: Density, key: jax.Array) -> dict[str, jax.Array]:
     """Counts at the end of Metropolis walks with steps of every size, (STARTS, ...) by variable."""
-    target, dtype = Target(density), jnp.result_type(float)
+    target, dtype = Unconstrained(density), jnp.result_type(float)
     names = [name for name, s in density.variables.items() if s.discrete and s.states is None]
 
     def walk(key):

@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.optimize import minimize
 
 from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.centering import FAR, Mode, distinct_modes, endless_line
 from unnorm.integration.nodes import free_size
 from unnorm.partition.proposals.flat_directions import bent
@@ -26,7 +27,6 @@ from unnorm.partition.proposals.mixture import (
     parts,
 )
 from unnorm.partition.proposals.scattered_starts import far_points, log_mixture, scanned_points
-from unnorm.sampling.base import Target
 
 STARTS = 64
 FAR_OUT = (
@@ -78,7 +78,7 @@ def climb(density: Density, positions: dict, factor: jax.Array):
     """BFGS ascents from positions, in coordinates z with u = factor · z: `Ends`, and the steps of
     each method.
     """
-    target = Target(density)
+    target = Unconstrained(density)
     scaled = (lambda z: factor @ z) if factor.ndim == 2 else (lambda z: factor * z)
     inverse = jnp.linalg.inv(factor) if factor.ndim == 2 else 1 / factor
 
@@ -142,7 +142,7 @@ def _scattered(density: Density, key: jax.Array) -> dict:
     """
 
     def one(key, width):
-        continuous, discrete = parts(density, Target(density).random_position(key, width.dtype))
+        continuous, discrete = parts(density, Unconstrained(density).random_position(key, width.dtype))
         return jax.tree.map(lambda leaf: width * leaf, continuous) | discrete
 
     widths = jnp.resize(jnp.asarray(FAR_OUT, jnp.result_type(float)), STARTS)
@@ -164,7 +164,7 @@ def _heaviest(density: Density, base: Base, key: jax.Array) -> dict:
     walk, choose = jax.random.split(key)
     positions = jax.vmap(lambda one: draw(density, base, one))(jax.random.split(walk, LOOKS))
     ratios = jax.vmap(
-        lambda here: Target(density).log_density(here) - log_base(density, base, here)
+        lambda here: Unconstrained(density).log_density(here) - log_base(density, base, here)
     )(positions)
     ratios = jnp.where(jnp.isnan(ratios) | jnp.isposinf(ratios), -jnp.inf, ratios)
     ratios = jnp.where(jnp.isneginf(ratios).all(), 0.0, ratios)
@@ -177,7 +177,7 @@ def _completed(density: Density, key: jax.Array, points: jax.Array) -> dict:
     """Positions with these continuous coordinates (N, D), the discrete variables at random
     states.
     """
-    target = Target(density)
+    target = Unconstrained(density)
 
     def one(point, key):
         continuous, discrete = parts(density, target.random_position(key, point.dtype))
@@ -191,7 +191,7 @@ def heights_at(density: Density, key: jax.Array, points: jax.Array):
     """log p̃ in unconstrained coordinates at the points (S, D), the discrete variables at one
     random state.
     """
-    target = Target(density)
+    target = Unconstrained(density)
     continuous, discrete = parts(density, target.random_position(key, points.dtype))
     _, unravel = ravel_pytree(continuous)
     return jax.vmap(lambda flat: target.log_density(unravel(flat) | discrete))(points)

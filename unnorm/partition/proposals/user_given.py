@@ -17,10 +17,10 @@ from unnorm.core.containers import oriented, to_numbers
 from unnorm.core.findings import listed
 from unnorm.core.validation import refuse_other_measure
 from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.centering import Mode, distinct_modes
 from unnorm.integration.nodes import free_size
 from unnorm.partition.proposals.mixture import DENSE, Base, base_over, flat_states, parts
-from unnorm.sampling.base import Target
 
 PATHFINDER, FLOW = "pathfinder", "flow"
 PATHS, DRAWS = 8, 200  # of Pathfinder, from random starts; draws of each, whose spread is taken
@@ -220,7 +220,7 @@ def _paths(density: Density, keys: jax.Array):
     """Means, covariances and evidence lower bounds of normal approximations along quasi-Newton
     paths.
     """
-    target, dtype = Target(density), jnp.result_type(float)
+    target, dtype = Unconstrained(density), jnp.result_type(float)
 
     def one(key):
         start, follow, spread = jax.random.split(key, 3)

@@ -14,8 +14,8 @@ import numpy as np
 from unnorm.core.program_cache import Shared
 from unnorm.core.progress import Bar
 from unnorm.declaration.density import cast
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.sampling import adaptation
-from unnorm.sampling.base import Target
 from unnorm.sampling.engine import scan as chains
 from unnorm.sampling.engine.chain_batching import chain_block
 from unnorm.sampling.engine.devices import devices_for
@@ -70,7 +70,7 @@ class Run:
 
     def __init__(
         self,
-        target: Target,
+        target: Unconstrained,
         kernel: Any,
         plan: Plan,
         start: Any,
@@ -255,7 +255,7 @@ def _chunks(draws: int, block_size: int, work: int) -> list[np.ndarray]:
     return [np.arange(first, first + length, dtype=np.int32) for first in range(0, blocks, length)]
 
 
-def _refuse_infinite(target: Target, kernel: Any, stats: dict) -> None:
+def _refuse_infinite(target: Unconstrained, kernel: Any, stats: dict) -> None:
     """+inf absorbs a chain, so that it is an error and never a draw."""
     infinite = stats.get("inf_proposal", np.isposinf(stats.get("lp", np.zeros(1))))
     if infinite.any():

@@ -15,8 +15,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as Split
 
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.sampling import adaptation
-from unnorm.sampling.base import Target, noise_of
+from unnorm.sampling.base import noise_of
 from unnorm.supports import Support
 
 WARMUP, SAMPLING = 0, 1
@@ -79,7 +80,7 @@ def _of_step(noise: Any, step: jax.Array) -> Any:
     )
 
 
-def _stepper(kernel: Any, target: Target, tuning: dict):
+def _stepper(kernel: Any, target: Unconstrained, tuning: dict):
     """One step of every chain: (states, info). Built outside the loop, so that what does not change
     stays outside.
     """
@@ -87,7 +88,7 @@ def _stepper(kernel: Any, target: Target, tuning: dict):
     return lambda states, noise: _wrapped(target, *step(noise, states))
 
 
-def _wrapped(target: Target, states: Any, info: Any):
+def _wrapped(target: Unconstrained, states: Any, info: Any):
     """The states with equivalent positions made one (angles), and the info."""
     if all(type(support).canonical is Support.canonical for support in target.supports.values()):
         return states, info
@@ -101,7 +102,7 @@ def _stats(kernel: Any, states: Any, info: Any) -> dict:
 
 
 @jax.jit
-def initialise(kernel: Any, target: Target, tuning: dict, positions: dict, keys: jax.Array):
+def initialise(kernel: Any, target: Unconstrained, tuning: dict, positions: dict, keys: jax.Array):
     """The states of all chains at their starts."""
     return jax.vmap(kernel.build(target, tuning).init)(positions, keys)
 
@@ -281,7 +282,7 @@ def _over_steps(name: str, values: jax.Array) -> jax.Array:
     return values.mean(0) if name.endswith("_rate") else values[-1]
 
 
-def no_moments(target: Target, positions: dict) -> Moments:
+def no_moments(target: Unconstrained, positions: dict) -> Moments:
     """Moments of no draws, for every chain."""
     events = jax.vmap(target.constrain)(positions)
     empty = jax.tree.map(
@@ -315,7 +316,7 @@ def _updated(moments: Moments, event: dict, index: jax.Array, draws: int) -> Mom
 
 # -- starts ----------------------------------------------------------------------------------------
 @functools.partial(jax.jit, static_argnames="dtype")
-def random_starts(target: Target, keys: jax.Array, attempt: jax.Array, dtype) -> dict:
+def random_starts(target: Unconstrained, keys: jax.Array, attempt: jax.Array, dtype) -> dict:
     """One random position for every chain."""
     return jax.vmap(lambda key: target.random_position(jax.random.fold_in(key, attempt), dtype))(
         keys
@@ -323,17 +324,17 @@ def random_starts(target: Target, keys: jax.Array, attempt: jax.Array, dtype) ->
 
 
 @jax.jit
-def values_at(target: Target, positions: dict) -> jax.Array:
+def values_at(target: Unconstrained, positions: dict) -> jax.Array:
     return jax.vmap(target.log_density)(positions)
 
 
 @jax.jit
-def gradients_at(target: Target, positions: dict) -> dict:
+def gradients_at(target: Unconstrained, positions: dict) -> dict:
     return jax.vmap(jax.grad(target.log_density))(positions)
 
 
 @jax.jit
-def pathfinder(target: Target, positions: dict, keys: jax.Array) -> dict:
+def pathfinder(target: Unconstrained, positions: dict, keys: jax.Array) -> dict:
     """A draw of Pathfinder's approximation, from each position (Zhang et al., 2022,
     arXiv:2108.03782).
     """

@@ -10,7 +10,7 @@ import numpy as np
 
 from unnorm.core.method import registry_name
 from unnorm.declaration.density import Density
-from unnorm.sampling.base import Target
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.sampling.kernels.registry import KERNELS, Blockwise
 from unnorm.sampling.output.atomic_files import StoreError
 from unnorm.sampling.output.fingerprints import described, fingerprint, program_of
@@ -105,7 +105,7 @@ def asked_again(store: Path, meta: dict[str, Any], kernel: Any) -> tuple[Any, di
 
 
 def run_meta(
-    target: Target, kernel: Any, plan: Any, track: dict, start: Any, versions: dict, devices: int
+    target: Unconstrained, kernel: Any, plan: Any, track: dict, start: Any, versions: dict, devices: int
 ) -> dict[str, Any]:
     """All that a run's draws depend on, by name; the number of devices changes their rounding."""
     position = target.random_position(jax.random.key(0), np.dtype(plan.dtype))
@@ -142,10 +142,10 @@ def functions_of(density: Density) -> list[Callable | None]:
     return [factor.function for factor in getattr(density, "factors", (density,))]
 
 
-def _tracked(target: Target, function: Callable, position: dict) -> str:
+def _tracked(target: Unconstrained, function: Callable, position: dict) -> str:
     """What a tracked function compiles to at one event."""
 
-    def at(target: Target, position: dict):
+    def at(target: Unconstrained, position: dict):
         event = target.constrain(position)
         return function(*(event[name] for name in target.density.variables))
 

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.method import method, option, static
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.existence.margins import of_likelihood
 from unnorm.fitting.objectives.contrastive_divergence.chain_checks import health
 from unnorm.fitting.row_normalizers import covariates_of, latent_density, latent_variables
 from unnorm.integration.conditional import count_of
-from unnorm.sampling.base import Target
 from unnorm.sampling.short_runs import (
     adapted,
     advance,
@@ -203,7 +203,7 @@ class ContrastiveDivergence:
         latent = latent_density(density, events)
         kernel, target = (
             prepared_kernel(self._latent_kernel(latent), latent, events),
-            Target(latent),
+            Unconstrained(latent),
         )
         dtype = jnp.result_type(*events.values())
         keys = jax.random.split(key, count_of(events))
