@@ -26,7 +26,12 @@ from unnorm.partition.proposals.mixture import (
     log_base,
     parts,
 )
-from unnorm.partition.proposals.scattered_starts import far_points, log_mixture, scanned_points
+from unnorm.partition.proposals.scattered_starts import (
+    anomalies,
+    far_points,
+    log_mixture,
+    scanned_points,
+)
 
 STARTS = 64
 FAR_OUT = (
@@ -142,7 +147,9 @@ def _scattered(density: Density, key: jax.Array) -> dict:
     """
 
     def one(key, width):
-        continuous, discrete = parts(density, Unconstrained(density).random_position(key, width.dtype))
+        continuous, discrete = parts(
+            density, Unconstrained(density).random_position(key, width.dtype)
+        )
         return jax.tree.map(lambda leaf: width * leaf, continuous) | discrete
 
     widths = jnp.resize(jnp.asarray(FAR_OUT, jnp.result_type(float)), STARTS)
@@ -250,11 +257,14 @@ class Climbs:
             return
         count = SCANNED * (DENSELY if free_size(self._density) <= FEW else 1)
         points = scanned_points(self.modes, generator, count)
-        excess = self._heights(points) - log_mixture(
-            base_over(self._density, self.modes, counts), points
-        )
+        heights = self._heights(points)
+        excess = heights - log_mixture(base_over(self._density, self.modes, counts), points)
         excess = np.where(np.isfinite(excess), excess, -np.inf)
-        self._add(self._climbed_in_scale(points[np.argsort(-excess)[:STARTS]]))
+        heaviest = np.argsort(-excess)[: STARTS // 2]
+        stands_out = anomalies(self.modes, points, heights)
+        stands_out[heaviest] = -np.inf
+        chosen = np.concatenate([heaviest, np.argsort(-stands_out)[: STARTS // 2]])
+        self._add(self._climbed_in_scale(points[chosen]))
 
     def _climbed_in_scale(self, points: np.ndarray) -> Ends:
         """Climbs in units of the heaviest mode, which take few steps; one that creeps at its end

@@ -6,6 +6,7 @@ import itertools
 import math
 
 import numpy as np
+from scipy.ndimage import median_filter
 from scipy.special import gammaln, logsumexp
 
 from unnorm.integration.centering import Mode
@@ -13,6 +14,11 @@ from unnorm.partition.proposals.mixture import Base
 
 FARTHEST = 1e4  # widths of a mode: how far starts reach
 NEAR, NEARER = 10.0, 0.75  # widths, and the share of the boxes of a scan that do not reach farther
+ALIKE, RING = (
+    9,
+    256,
+)  # points in order of distance: whose heights are compared, and whose spread is taken
+LEAST_SPREAD = 1e-3  # nats
 RADII = 1.15  # ratio of successive radii along a ray
 RAYS = 24  # of a scan at most: the coordinate axes, the main diagonal, and other diagonals
 
@@ -74,6 +80,29 @@ def _along_rays(mode: Mode, generator: np.random.Generator) -> np.ndarray:
     return mode.place + widths_of(mode) * steps
 
 
+def anomalies(modes: list[Mode], points: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """By how much heights (N,) exceed those of points at the same distance from the nearest mode,
+    in units of their spread.
+
+    In the basin of a narrow mode log p̃ stands out among these even if it is far lower than at the
+    wide mode.
+    """
+    gaps = [
+        np.linalg.norm(np.linalg.solve(_root(m.covariance), (points - m.place).T), axis=0)
+        for m in modes
+    ]
+    order = np.argsort(np.min(gaps, axis=0), kind="stable")
+    order = order[np.isfinite(heights[order])]
+    found = np.full(len(points), -np.inf)
+    rise = heights[order] - median_filter(
+        heights[order], ALIKE
+    )  # 0 where heights only fall with the distance
+    for ring in np.array_split(np.arange(len(order)), max(1, len(order) // RING)):
+        if len(ring):
+            found[order[ring]] = rise[ring] / (np.median(np.abs(rise[ring])) + LEAST_SPREAD)
+    return found
+
+
 def widths_of(mode: Mode) -> np.ndarray:
     """The standard deviations of a mode's Laplace approximation."""
     return np.sqrt(np.diag(mode.covariance))
@@ -105,4 +134,4 @@ def log_mixture(base: Base, points: np.ndarray) -> np.ndarray:
     return logsumexp(logs, axis=0)
 
 
-__all__ = ["far_points", "log_mixture", "scanned_points", "widths_of"]
+__all__ = ["anomalies", "far_points", "log_mixture", "scanned_points", "widths_of"]
