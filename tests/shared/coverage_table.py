@@ -17,6 +17,7 @@ HEADER = (
     "by H⁻¹/n",
     "infinite",
     "unsettled",
+    "data sets",
 )
 
 
@@ -27,6 +28,7 @@ def row(path: Path) -> list[str]:
     return [
         *path.parts[-3:], f"{np.mean(cells):.3f}", f"{min(cells):.3f} to {max(cells):.3f}", f"{log_z:.3f}",
         f"{min(other):.3f} to {max(other):.3f}", str(case["infinite"]), str(case["unsettled"]),
+        f"{case['sets']:,}",
     ]  # fmt: skip
 
 
