@@ -286,7 +286,7 @@ def test_a_bayes_factor_is_a_difference_of_two_log_z():
         un.log_z(un.from_numpyro(mean_model, Y, s), seed=0, progress=False) for s in (0.5, 20.0)
     )
     factor = narrow - wide
-    assert factor.verdict == "exact" and factor.passed
+    assert factor.verdict == "ok" and factor.passed
     assert factor.value == pytest.approx(marginal(0.5) - marginal(20.0), abs=1e-7)
     assert factor.standard_error == pytest.approx(
         math.hypot(narrow.standard_error, wide.standard_error)

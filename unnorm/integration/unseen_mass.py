@@ -14,7 +14,6 @@ import itertools
 import math
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from unnorm.integration.adaptive_grid import Integrand
@@ -28,7 +27,6 @@ GRIDS = {
 LEAST = 2**12  # points where there are many discrete states, each of which costs an evaluation
 MOST = 2**22  # evaluations
 NEAR, FAR = 4.0, math.asinh(1e5)  # half of the points lie within sinh(4) = 27 scales
-CHORDS = 4096
 ABOVE = 5.0  # standard errors of the importance sample by which it may exceed the rule
 SLACK = 0.02  # nats besides, for values that round onto a bound are off by as much
 
@@ -140,21 +138,4 @@ def sampled(looks: list[Look]) -> Sampled:
     return Sampled(float(top + math.log(mean)), float(shares.std() / mean / math.sqrt(len(shares))))
 
 
-def concave(integrand: Integrand, look: Look) -> bool:
-    """Whether log p̃ lies above its chords, near and far: its slopes then bound what lies between
-    and beyond nodes.
-    """
-    order = np.argsort(look.t, kind="stable")
-    near = order[: len(order) // 4]
-    rng = np.random.default_rng(0)
-    ends = np.concatenate([rng.choice(part, (CHORDS // 2, 2)) for part in (near, order)])
-    ends = ends[np.isfinite(look.values[ends]).all(1)]
-    if not len(ends):
-        return False
-    middles = integrand.resolved_values(look.points[ends].mean(1))
-    chords = look.values[ends].mean(1)
-    rounding = 64 * float(jnp.finfo(jnp.result_type(float)).eps) * np.abs(look.values[ends]).max(1)
-    return bool(np.all(middles >= chords - SLACK - rounding))
-
-
-__all__ = ["Look", "Sampled", "concave", "log_spread", "look_about", "sampled", "tops"]
+__all__ = ["Look", "Sampled", "log_spread", "look_about", "sampled", "tops"]

@@ -10,11 +10,11 @@ from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
 from unnorm.integration.adaptive_grid import Cells, Integrand, Leak, leaks, range_of, reach
-from unnorm.integration.centering import Found, endless_line, find_frame, weighty
+from unnorm.integration.centering import Found, endless_line, find_frame
 from unnorm.integration.modes import Part, parts_of
 from unnorm.integration.nodes import Frame, constrained, coordinate_names, dimensions_within_reach
 from unnorm.integration.quadrature import ROUNDING, VANISHING, direction_of, improper, integrate
-from unnorm.integration.unseen_mass import concave, sampled
+from unnorm.integration.unseen_mass import sampled
 from unnorm.partition.base import LogZ, measures
 
 
@@ -139,10 +139,7 @@ class Quadrature:
                 NOTE,
             )
         )
-        # in more dimensions the points are too far apart to hold a narrow mode off
-        bounded = len(found.frame.centre) == 1 and len(weighty(found.modes)) == 1 and not ends
-        bounded = bounded and concave(integrand, found.looks[0])
-        return self._result(integrand, value, error, findings, "exact" if bounded else "ok")
+        return self._result(integrand, value, error, findings)
 
     def _result(
         self,
