@@ -3,7 +3,6 @@
 import importlib
 
 from unnorm.core.compilation import avoid_wrong_fusions as _avoid_wrong_fusions
-from unnorm.core.jax_compat import trace_arrays_by_precision as _trace_arrays_by_precision
 from unnorm.declaration import product as _algebra  # noqa: F401  (attaches p * q and p ** beta)
 from unnorm.declaration.density import Density, density
 from unnorm.declaration.product import truncate
@@ -30,7 +29,6 @@ from unnorm.supports import (
 
 __version__ = "0.1.0"
 
-_trace_arrays_by_precision()
 _avoid_wrong_fusions()
 
 _LAZY = {

@@ -35,7 +35,7 @@ def in_library(value: Any) -> bool:
 
 
 @functools.lru_cache(4096)
-def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+def names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     """The globals, attributes and modules that a code names, with those of the functions inside."""
     found: tuple[set, set, set] = (set(), set(), set())
     for instruction in dis.get_instructions(code):
@@ -52,7 +52,7 @@ def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozen
             found[place].add(instruction.argval)
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            for own, more in zip(found, _names(inner), strict=True):
+            for own, more in zip(found, names(inner), strict=True):
                 own |= more
     return tuple(map(frozenset, found))
 
@@ -91,13 +91,13 @@ def used_values(function: types.FunctionType, indirect: bool = False) -> dict[st
     found |= {f"default {name}": value for name, value in (function.__kwdefaults__ or {}).items()}
     if in_library(function):
         return found
-    names, attributes, imported = _names(code)
-    for name in sorted(names & (_HIDDEN if indirect else _HIDDEN | _INDIRECT)):
+    read, attributes, imported = names(code)
+    for name in sorted(read & (_HIDDEN if indirect else _HIDDEN | _INDIRECT)):
         raise Unknowable(f"it uses {name}")
     for name in sorted(imported):
         if name.partition(".")[0] not in LIBRARIES:
             raise Unknowable(f"it imports {name}")
-    for name in sorted(names):
+    for name in sorted(read):
         found |= _global(function, name, attributes)
     return found
 

@@ -1,43 +1,20 @@
-"""NumPy arrays in a user's function that is run in float32 and in float64, by sampling and for log
-Z.
+"""The private names of JAX that the package uses. Nothing else imports them."""
 
-JAX 0.10 keeps the form in which it first traced an array for as long as any compiled function uses
-it, whatever the precision that is asked for later: jnp.sum(h * x) with an array h of float64 could
-not be sampled in float32 ("requires compatible element types") once its interactions had been
-probed in float64.
-"""
-
-import weakref
 from typing import Any
 
-import numpy as np
-from jax.dtypes import canonicalize_dtype
 
-_views: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+def backends_are_initialized() -> bool:
+    """Whether JAX has started its devices, after which their number is fixed."""
+    from jax._src import xla_bridge
 
-
-def trace_arrays_by_precision() -> None:
-    """Let JAX look at the precision of the day whenever it traces a NumPy array; nothing where its
-    insides differ.
-    """
-    try:
-        from jax._src.dtypes import register_canonicalize_value_handler
-        from jax._src.literals import TypedNdArray
-    except ImportError:
-        return
-
-    def canonical(array: np.ndarray) -> Any:
-        dtype = canonicalize_dtype(array.dtype)
-        if dtype != array.dtype:
-            return TypedNdArray(np.asarray(array, dtype))
-        found = _views.get(
-            id(array)
-        )  # one constant however often a function uses it; a view keeps its array alive
-        if found is None or found.base is not array:
-            found = _views[id(array)] = TypedNdArray(array)
-        return found
-
-    register_canonicalize_value_handler(np.ndarray, canonical)
+    return xla_bridge.backends_are_initialized()
 
 
-__all__ = ["trace_arrays_by_precision"]
+def distributed_state() -> Any:
+    """What `jax.distributed.initialize` set: `client`, `num_processes`, `process_id`."""
+    from jax._src import distributed
+
+    return distributed.global_state
+
+
+__all__ = ["backends_are_initialized", "distributed_state"]

@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from unnorm.core.closed_over_arrays import call_by_precision
+
 _UNTRACEABLE = (
     jax.errors.TracerArrayConversionError,
     jax.errors.ConcretizationTypeError,
@@ -25,7 +27,7 @@ class NoDerivative(ValueError):
 def evaluated(function: Callable, name: str, positional: list, named: dict[str, Any]) -> Any:
     """The function's value at one event; whatever it raises becomes a sentence."""
     try:
-        return function(*positional, **named)
+        return call_by_precision(function, positional, named)
     except _UNTRACEABLE as error:
         raise ValueError(
             f"Density {name} cannot be traced by JAX ({type(error).__name__}); expected "

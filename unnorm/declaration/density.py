@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.closed_over_arrays import call_by_precision
 from unnorm.core.containers import oriented, to_numbers
 from unnorm.core.messages import shown
 from unnorm.core.trace_errors import differentiated, evaluated
@@ -352,9 +353,8 @@ class Density(Declaration):
                     raise ValueError(
                         f"Parameter {name} has no value; bind one with p.bind({name}=...)."
                     )
-            closed = closed.function(
-                **{argument: values[names[argument]] for argument in closed.arguments}
-            )
+            given = {argument: values[names[argument]] for argument in closed.arguments}
+            closed = call_by_precision(closed.function, [], given)
         if jnp.shape(closed) != ():
             raise ValueError(
                 f"log_z of {self.name} returned the shape {jnp.shape(closed)}; expected a "

@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 
+from unnorm.core.jax_compat import backends_are_initialized
+
 
 def use_devices(n: int) -> None:
     """Run chains on n devices of this host's CPU, one a core; to be called before JAX starts.
@@ -13,6 +15,8 @@ def use_devices(n: int) -> None:
 
     Example:
         >>> import jax
+
+from unnorm.core.jax_compat import backends_are_initialized
         >>> import unnorm as un
         >>> un.use_devices(jax.local_device_count())  # as many as there are: nothing to change
 
@@ -23,7 +27,7 @@ def use_devices(n: int) -> None:
         raise ValueError(
             f"n is {n!r}; expected a whole number of devices of at least 1; pass such a one."
         )
-    if started():
+    if backends_are_initialized():
         if jax.local_device_count() != n:
             raise ValueError(
                 f"use_devices was given {n} after JAX had started with "
@@ -32,12 +36,6 @@ def use_devices(n: int) -> None:
             )
         return
     jax.config.update("jax_num_cpu_devices", n)
-
-
-def started() -> bool:
-    from jax._src import xla_bridge
-
-    return xla_bridge.backends_are_initialized()
 
 
 def devices_for(chains: int, device: Any) -> int:

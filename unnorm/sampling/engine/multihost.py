@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
+from unnorm.core.jax_compat import distributed_state
 from unnorm.sampling.output.atomic_files import StoreError
 
 PATIENCE = 120_000  # milliseconds that a process waits for the others between two parts
@@ -98,9 +99,7 @@ class Hosts:
     """The processes of `jax.distributed`, or this one alone. No collective runs on a device."""
 
     def __init__(self):
-        from jax._src import distributed
-
-        state = distributed.global_state
+        state = distributed_state()
         self.client = state.client
         self.count = 1 if state.client is None else state.num_processes
         self.own = 0 if state.client is None else state.process_id
