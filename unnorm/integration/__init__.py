@@ -1,3 +1,1 @@
-"""Exact sums and integrals: nodes, plans, adaptive grids, series of counts, variable
-elimination.
-"""
+"""Exact sums and integrals: enumeration, plans, quadrature, count series, variable elimination."""

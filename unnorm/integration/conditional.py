@@ -12,8 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.declaration.density import Density
-from unnorm.integration.adaptive_grid import Integrand
-from unnorm.integration.centering import WIDEST, find_frame
 from unnorm.integration.count_series import finer, lone_count, plan_on, plan_windows
 from unnorm.integration.nodes import (
     Frame,
@@ -25,12 +23,10 @@ from unnorm.integration.nodes import (
     nodes_on,
     split,
 )
-from unnorm.integration.plan import MOST_NODES, PLENTY, WIDE, most_states, plan_sides
-from unnorm.integration.quadrature import ROUNDING
-
-AT_ONCE = 2**16  # evaluations of the log-density, so that memory stays bounded
-MOST = 2**26  # evaluations that all rows of one data set may take together
-LOOKED_AT = 8  # rows at which it is found out where the nodes must lie
+from unnorm.integration.options import PLAN, QUADRATURE
+from unnorm.integration.plan import plan_range
+from unnorm.integration.quadrature.centering import locate_mass
+from unnorm.integration.quadrature.integrand import Integrand
 
 
 @jax.jit
@@ -48,17 +44,20 @@ def log_z_of_rows(density: Density, plan: Plan | None, rows: dict[str, jax.Array
     if plan is None:
         return jax.vmap(one)(rows)
     # checkpoint: a gradient must not keep what every block computed on its way
-    batch = max(1, AT_ONCE // len(plan.log_weights))
+    batch = max(1, PLAN.batch // len(plan.log_weights))
     return jax.lax.map(jax.checkpoint(one), rows, batch_size=batch)
 
 
 def count_of(rows: dict) -> int:
+    """The number of rows."""
     return len(next(iter(rows.values())))
 
 
-def spread_rows(rows: dict[str, jax.Array], most: int = LOOKED_AT) -> list[int]:
-    """The numbers of a few rows that stand for all: the extremes of every column, then some spread
-    over the order.
+def spread_rows(
+    rows: dict[str, jax.Array], most: int = PLAN.representative_rows
+) -> list[int]:
+    """The numbers of a few rows that represent all: the extremes of every column, then some evenly
+    spaced in the order.
     """
     flat = np.concatenate(
         [np.asarray(value, float).reshape(len(value), -1) for value in rows.values()], 1
@@ -70,8 +69,10 @@ def spread_rows(rows: dict[str, jax.Array], most: int = LOOKED_AT) -> list[int]:
     return list(dict.fromkeys([*(int(ends[i]) for i in chosen), *map(int, evenly)]))[:most]
 
 
-def at_rows(density: Density, rows: dict[str, jax.Array], most: int = LOOKED_AT) -> list[Density]:
-    """The densities at a few rows that stand for all."""
+def at_rows(
+    density: Density, rows: dict[str, jax.Array], most: int = PLAN.representative_rows
+) -> list[Density]:
+    """The densities at a few rows that represent all."""
     return [
         density._at_row({name: value[i] for name, value in rows.items()})
         for i in spread_rows(rows, most)
@@ -79,14 +80,12 @@ def at_rows(density: Density, rows: dict[str, jax.Array], most: int = LOOKED_AT)
 
 
 def location_of_rows(density: Density, rows: dict[str, jax.Array]) -> tuple[dict, dict]:
-    """Where the continuous variables are at the present parameters: centre and scale over the rows,
-    unconstrained.
+    """Centre and scale of the continuous variables over the rows, in unconstrained coordinates, at
+    the present parameters.
     """
     density = density.charted()
-    frames = [
-        find_frame(Integrand(one, most_states(free_size(one)))).frame
-        for one in at_rows(density, rows)
-    ]
+    max_states = PLAN.max_states(free_size(density))
+    frames = [locate_mass(Integrand(one, max_states)).frame for one in at_rows(density, rows)]
     centres = np.array([frame.centre for frame in frames])
     variances = np.array([np.diag(frame.factor @ frame.factor.T) for frame in frames])
     scale = np.sqrt(variances.mean(0) + centres.var(0))
@@ -94,15 +93,18 @@ def location_of_rows(density: Density, rows: dict[str, jax.Array]) -> tuple[dict
 
 
 def plan_for_rows(
-    density: Density, rows: dict[str, jax.Array], centre: dict | None = None, scale: dict | None = None,
+    density: Density,
+    rows: dict[str, jax.Array],
+    centre: dict | None = None,
+    scale: dict | None = None,
     tolerance: float = 1e-9,
-) -> Plan:  # fmt: skip
+) -> Plan:
     """Events and weights on which `log_z_of_rows` is log Z of every row, for parameters near the
     present ones.
 
-    The nodes go where a few rows that stand for all have their mass, and are made denser until log
-    Z of no row that is looked at changes by more than the tolerance, or until all rows together
-    would take too long.
+    The nodes go where a few representative rows have their mass. They are made denser until log Z
+    of no row that is checked changes by more than the tolerance, or until all rows together would
+    take too long.
 
     Args:
         density: bare, with covariates, its arrays in the dtype of the plan.
@@ -112,57 +114,54 @@ def plan_for_rows(
         scale: how wide.
         tolerance: of log Z.
     """
-    density, size = density.charted(), free_size(density)
-    counts = lone_count(density)
-    if not size and not counts:
+    density = density.charted()
+    size = free_size(density)
+    if lone_count(density):
+        windows = plan_windows(at_rows(density, rows), centre, scale, PLAN.reach)
+        first = plan_on(density, windows)
+
+        def longer(doublings: int) -> Plan:
+            return plan_on(density, finer(windows, doublings))
+
+        return _refine(density, rows, first, longer, tolerance)
+    if not size:
         events = enumerate_states(density)
         return Plan(events, jnp.zeros(len(next(iter(events.values())))))
-    if counts:
-        windows = plan_windows(at_rows(density, rows), centre, scale, WIDE)
-        first = plan_on(density, windows)
-        return _refined(
-            density,
-            rows,
-            first,
-            lambda _, times: plan_on(density, finer(windows, times)),
-            tolerance,
-        )
     if centre is None or scale is None:
         centre, scale = location_of_rows(density, rows)
     frame = Frame(as_flat(density, centre, "centre"), np.diag(as_flat(density, scale, "scale")))
-    steps = np.full(size, WIDEST)
-    found = [
-        plan_sides(Integrand(one, most_states(size)), frame, steps, True)
+    steps = np.full(size, QUADRATURE.grid.widest_step)
+    ranges = [
+        plan_range(Integrand(one, PLAN.max_states(size)), frame, steps, PLAN.reach)
         for one in at_rows(density, rows)
     ]
-    low, high = np.min(found, 0)[:, 0], np.max(found, 0)[:, 1]
+    sides = list(zip(np.min(ranges, 0)[:, 0], np.max(ranges, 0)[:, 1], strict=True))
 
     def on_grid(doublings: int) -> Plan:
-        points = (PLENTY[size] - 1) * 2**doublings + 1
-        return nodes_on(
-            density, frame, [np.linspace(*side, points) for side in zip(low, high, strict=True)]
-        )
+        points = (PLAN.min_points[size - 1] - 1) * 2**doublings + 1
+        return nodes_on(density, frame, [np.linspace(*side, points) for side in sides])
 
-    return _refined(
-        density, rows, on_grid(0), lambda plan, doublings: on_grid(doublings), tolerance
-    )
+    return _refine(density, rows, on_grid(0), on_grid, tolerance)
 
 
-def _refined(density: Density, rows: dict, plan: Plan, finer: Callable, tolerance: float) -> Plan:
-    """The first plan whose log Z a finer one (`finer(plan, how often)`) changes nowhere by more
+def _refine(
+    density: Density, rows: dict, plan: Plan, finer: Callable[[int], Plan], tolerance: float
+) -> Plan:
+    """The first plan for which a finer one (`finer(doublings)`) changes log Z of no row by more
     than the tolerance.
     """
-    tolerance = max(tolerance, ROUNDING * float(jnp.finfo(jnp.result_type(float)).eps))
+    rounding = QUADRATURE.grid.rounding * float(jnp.finfo(jnp.result_type(float)).eps)
+    tolerance, most = max(tolerance, rounding), PLAN.max_row_evaluations
     growth, doublings = 2 ** max(free_size(density), 1), 0
-    while growth * len(plan.log_weights) <= min(MOST_NODES, MOST // count_of(rows)):
+    while growth * len(plan.log_weights) <= min(PLAN.max_nodes, most // count_of(rows)):
         doublings += 1
-        other, seen = finer(plan, doublings), rows
-        if len(other.log_weights) * count_of(rows) > MOST // 4:
-            seen = jax.tree.map(lambda leaf: leaf[np.array(spread_rows(rows))], rows)
-        apart = jnp.max(
-            jnp.abs(log_z_of_rows(density, other, seen) - log_z_of_rows(density, plan, seen))
-        )
-        if apart <= tolerance or not jnp.isfinite(apart):
+        other, seen = finer(doublings), rows
+        if len(other.log_weights) * count_of(rows) > most // 4:
+            some = np.array(spread_rows(rows))
+            seen = jax.tree.map(lambda leaf, some=some: leaf[some], rows)
+        log_z, before = (log_z_of_rows(density, one, seen) for one in (other, plan))
+        change = jnp.max(jnp.abs(log_z - before))
+        if change <= tolerance or not jnp.isfinite(change):
             break
         plan = other
     return plan

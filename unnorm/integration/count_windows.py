@@ -1,9 +1,9 @@
-"""Where the mass of a density of one count lies: stretches of the whole numbers that hold all but a
+"""Where the mass of a density of one count lies: stretches of the integers that hold all but a
 negligible part.
 
 A count has no last state, and its mass may lie anywhere: near 0, in a second mode at 7,000, or
-about a million. The terms are looked at on a ladder, every count at first and then steps of a fixed
-share of the count, up to the largest whole numbers that the dtype holds; each local maximum of the
+about a million. The terms are evaluated on a ladder, every count at first and then steps of a fixed
+share of the count, up to the largest integers that the dtype holds. Each local maximum of the
 ladder is refined until its neighbours show its shape.
 """
 
@@ -15,18 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.declaration.density import Density
-
-DENSE = 2**14  # counts from 0 on that are all looked at: a narrow second mode may lie some way off
-# rungs of the ladder between M and 2M: a mode as wide as 1/300 of its place is not stepped over
-PER_OCTAVE = 224
-BLOCK = 4096  # counts in one call of the compiled terms: one program, however many
-CLIMBED, INSERTED = 64, 64  # local maxima refined in a round, and rungs inserted about each
-ROUNDS = 12
-RESOLVED = 0.5  # nats: neighbouring rungs of a maximum that differ by less show its shape
-NEGLIGIBLE = 40.0  # nats below the whole: a cell that holds less is left out
+from unnorm.integration.options import COUNTS, CountOptions
 
 
-class Look(NamedTuple):
+class Ladder(NamedTuple):
     """The terms log p̃ at increasing counts."""
 
     counts: np.ndarray
@@ -39,6 +31,12 @@ class Look(NamedTuple):
         """
         return np.maximum(self.values[:-1], self.values[1:]) + np.log(np.diff(self.counts))
 
+    def merge(self, other: "Ladder") -> "Ladder":
+        """The rungs of both."""
+        counts = np.concatenate([self.counts, other.counts])
+        order = np.argsort(counts, kind="stable")
+        return Ladder(counts[order], np.concatenate([self.values, other.values])[order])
+
 
 class Windows(NamedTuple):
     """Disjoint increasing stretches of counts [start, stop); the middle of every `stride` counts
@@ -50,9 +48,11 @@ class Windows(NamedTuple):
 
     @property
     def states(self) -> int:
+        """The number of counts that are evaluated."""
         return sum(len(self._of(*stretch)) for stretch in self.stretches)
 
     def counts(self) -> np.ndarray:
+        """The counts that are evaluated."""
         return np.concatenate([np.array(self._of(*stretch), float) for stretch in self.stretches])
 
     def _of(self, start: int, stop: int) -> range:
@@ -62,88 +62,84 @@ class Windows(NamedTuple):
 def lone_count(density: Density) -> str | None:
     """The name of the only variable, if that is one count."""
     (name, support), *others = density.variables.items()
-    unlisted = support.discrete and support.states is None
-    return name if unlisted and not others and math.prod(density.shapes()[name]) == 1 else None
+    is_count = support.discrete and support.states is None
+    return name if is_count and not others and math.prod(density.shapes()[name]) == 1 else None
 
 
 def as_events(density: Density, counts: np.ndarray) -> dict[str, jax.Array]:
+    """Counts (S,) as events."""
     name = lone_count(density)
     return {name: jnp.asarray(counts, jnp.result_type(float)).reshape(-1, *density.shapes()[name])}
 
 
 @jax.jit
-def _terms(density: Density, events: dict) -> jax.Array:
+def _log_terms(density: Density, events: dict) -> jax.Array:
     return jax.vmap(density.log_density)(events)
 
 
-def terms(density: Density, counts: np.ndarray) -> np.ndarray:
+def log_terms(
+    density: Density, counts: np.ndarray, options: CountOptions = COUNTS
+) -> np.ndarray:
     """log p̃ at any number of counts."""
-    padded = np.pad(counts, (0, -len(counts) % BLOCK), mode="edge")
+    padded = np.pad(counts, (0, -len(counts) % options.block), mode="edge")
     blocks = [
-        np.asarray(_terms(density, as_events(density, part)), float)
-        for part in padded.reshape(-1, BLOCK)
+        np.asarray(_log_terms(density, as_events(density, part)), float)
+        for part in padded.reshape(-1, options.block)
     ]
     return np.concatenate(blocks)[: len(counts)]
 
 
-def look(density: Density) -> Look:
+def scan_counts(density: Density, options: CountOptions = COUNTS) -> Ladder:
     """The terms on the ladder, refined about their local maxima; NaN is kept where every count is
-    looked at.
+    evaluated.
     """
+    dense = options.dense
     last = float(2 ** min(jnp.finfo(jnp.result_type(float)).nmant, 50))
-    octaves = math.log2(last / DENSE)
-    rungs = np.round(np.geomspace(DENSE, last, math.ceil(octaves * PER_OCTAVE)))
-    counts = np.concatenate([np.arange(DENSE, dtype=float), rungs])
-    values = terms(density, counts)
-    values[DENSE:] = np.where(np.isnan(values[DENSE:]), -np.inf, values[DENSE:])
-    seen = Look(counts, values)
-    for _ in range(ROUNDS):
-        inserted = _between(seen)
-        if not len(inserted):
+    octaves = math.log2(last / dense)
+    rungs = np.round(np.geomspace(dense, last, math.ceil(octaves * options.per_octave)))
+    counts = np.concatenate([np.arange(dense, dtype=float), rungs])
+    values = log_terms(density, counts)
+    values[dense:] = np.where(np.isnan(values[dense:]), -np.inf, values[dense:])
+    ladder = Ladder(counts, values)
+    for _ in range(options.rounds):
+        new = _between(ladder, options)
+        if not len(new):
             break
-        values = terms(density, inserted)
-        seen = _merged(seen, Look(inserted, np.where(np.isnan(values), -np.inf, values)))
-    return seen
+        values = log_terms(density, new)
+        ladder = ladder.merge(Ladder(new, np.where(np.isnan(values), -np.inf, values)))
+    return ladder
 
 
-def _between(seen: Look) -> np.ndarray:
-    """New rungs about the highest local maxima whose neighbours are neither next to them nor close
-    in value.
+def _between(ladder: Ladder, options: CountOptions) -> np.ndarray:
+    """New rungs about the highest local maxima whose neighbours are neither adjacent nor close in
+    value.
     """
-    counts, values = seen
+    counts, values = ladder
     inner, left, right = values[1:-1], values[:-2], values[2:]
     with np.errstate(invalid="ignore"):
-        rough = (inner >= left) & (inner >= right) & (inner - np.minimum(left, right) > RESOLVED)
+        rough = (inner >= left) & (inner >= right)
+        rough &= inner - np.minimum(left, right) > options.shape_shown
     rough &= np.isfinite(inner) & (counts[2:] - counts[:-2] > 2)
     at = 1 + np.flatnonzero(rough)
-    at = at[np.argsort(-values[at], kind="stable")][:CLIMBED]
+    at = at[np.argsort(-values[at], kind="stable")][: options.max_refined]
     if not len(at):
         return np.zeros(0)
-    new = np.unique(np.round(np.linspace(counts[at - 1], counts[at + 1], INSERTED + 2)[1:-1]))
-    return np.setdiff1d(new, counts)
+    between = np.linspace(counts[at - 1], counts[at + 1], options.inserted + 2)[1:-1]
+    return np.setdiff1d(np.unique(np.round(between)), counts)
 
 
-def _merged(one: Look, other: Look) -> Look:
-    counts, values = (
-        np.concatenate([one.counts, other.counts]),
-        np.concatenate([one.values, other.values]),
-    )
-    order = np.argsort(counts, kind="stable")
-    return Look(counts[order], values[order])
-
-
-def windows_of(seen: Look) -> Windows:
-    """The cells that hold more than a negligible part of the whole, each with one cell more on
-    either side.
+def windows_of(ladder: Ladder, options: CountOptions = COUNTS) -> Windows:
+    """The cells that hold more than a negligible part of the whole, plus one cell on either
+    side.
     """
-    masses = np.nan_to_num(seen.log_masses, nan=np.inf)
-    kept = masses > np.logaddexp.reduce(masses) - NEGLIGIBLE - math.log(len(masses))
+    masses = np.nan_to_num(ladder.log_masses, nan=np.inf)
+    kept = masses > np.logaddexp.reduce(masses) - options.negligible - math.log(len(masses))
     kept = kept | np.append(kept[1:], False) | np.insert(kept[:-1], 0, False)
-    starts, stops = seen.counts[:-1][kept].astype(int), seen.counts[1:][kept].astype(int)
-    return joined(list(zip(starts.tolist(), stops.tolist(), strict=True)))
+    starts, stops = ladder.counts[:-1][kept].astype(int), ladder.counts[1:][kept].astype(int)
+    return union(list(zip(starts.tolist(), stops.tolist(), strict=True)))
 
 
-def joined(stretches: list[tuple[int, int]]) -> Windows:
+def union(stretches: list[tuple[int, int]]) -> Windows:
     """Windows of stretches that may touch or overlap."""
     merged: list[tuple[int, int]] = []
     for start, stop in sorted(stretches):
@@ -154,23 +150,31 @@ def joined(stretches: list[tuple[int, int]]) -> Windows:
     return Windows(tuple(merged))
 
 
-def from_zero(windows: Windows) -> Windows:
+def from_zero(windows: Windows, options: CountOptions = COUNTS) -> Windows:
     """From 0 to a power of two, where that takes at most twice the states: few sizes, so that
     little is compiled.
     """
     last = 1 << (windows.stretches[-1][1] - 1).bit_length()
-    return Windows(((0, last),)) if last <= max(2 * windows.states, DENSE) else windows
+    cheap = last <= max(2 * windows.states, options.dense)
+    return Windows(((0, last),)) if cheap else windows
 
 
-def strided(windows: Windows, most: int) -> Windows:
+def thin_out(windows: Windows, most: int) -> Windows:
     """An odd number of counts in the place of each, so that about `most` are left."""
-    return (
-        windows._replace(stride=-(-windows.states // most) | 1)
-        if windows.states > most
-        else windows
-    )
+    if windows.states <= most:
+        return windows
+    return windows._replace(stride=-(-windows.states // most) | 1)
 
 
 __all__ = [
-    "Look", "Windows", "as_events", "from_zero", "joined", "lone_count", "look", "strided", "terms", "windows_of",
-]  # fmt: skip
+    "Ladder",
+    "Windows",
+    "as_events",
+    "from_zero",
+    "log_terms",
+    "lone_count",
+    "scan_counts",
+    "thin_out",
+    "union",
+    "windows_of",
+]

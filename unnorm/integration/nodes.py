@@ -2,6 +2,10 @@
 
 Everything runs in the unconstrained coordinates u of the continuous variables, flattened to one
 vector in the order of the variables; ∫ p̃(x) dx = ∫ p̃(x(u)) |det J(u)| du.
+
+References:
+    Takahasi and Mori (1974), doi:10.2977/prims/1195192451; Trefethen and Weideman (2014),
+    doi:10.1137/130932132 (the trapezoidal rule in t).
 """
 
 import math
@@ -13,12 +17,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 from unnorm.declaration.density import Density
-
-MAX_STATES = 2**20
-MAX_DIMENSIONS = 3
-WHOLE = (
-    2**14
-)  # more events than this are gone through in blocks of so many, so that memory stays bounded
+from unnorm.integration.options import ENUMERATION, PLAN
 
 
 class Plan(NamedTuple):
@@ -67,7 +66,7 @@ def split(density: Density, flat: jax.Array) -> dict[str, jax.Array]:
     return parts
 
 
-def constrained(density: Density, flat: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+def to_event(density: Density, flat: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
     """The continuous part of the event at u, and log |det J|."""
     parts, supports = split(density, flat), density.variables
     log_det = sum(
@@ -76,35 +75,26 @@ def constrained(density: Density, flat: jax.Array) -> tuple[dict[str, jax.Array]
     return {name: supports[name].constrain(part) for name, part in parts.items()}, log_det
 
 
-def resolved_by_rounding(
-    density: Density, flat: jax.Array, event: dict[str, jax.Array]
-) -> jax.Array:
-    """Whether the event still tells where u is: beyond that its entries have rounded onto a bound,
-    or overflowed.
+def is_resolved(density: Density, flat: jax.Array, event: dict[str, jax.Array]) -> jax.Array:
+    """Whether floating point resolves u in the event: farther out its entries have rounded onto a
+    bound, or overflowed.
     """
-    event = jax.lax.optimization_barrier(
-        event
-    )  # else XLA cancels log(exp(u)), and rounding goes unseen
-    supports, parts = density.variables, split(density, flat)
-    drift = [
-        jnp.ravel(jnp.abs(supports[name].unconstrain(value) - parts[name]))
-        if supports[name].bijective
-        else jnp.zeros(1)
-        for name, value in event.items()
-    ]
-    drift, flat = (
-        jnp.concatenate(drift),
-        jnp.concatenate(
-            [jnp.ravel(parts[name]) if supports[name].bijective else jnp.zeros(1) for name in event]
-        ),
-    )
-    return jnp.all(drift <= 0.01 + 1e-6 * jnp.abs(flat))  # false for NaN
+    # without the barrier XLA cancels log(exp(u)), which hides the rounding
+    event = jax.lax.optimization_barrier(event)
+    parts, drift, size = split(density, flat), [], []
+    for name, value in event.items():
+        support, part = density.variables[name], parts[name]
+        back = support.unconstrain(value) - part if support.bijective else jnp.zeros(1)
+        drift.append(jnp.ravel(jnp.abs(back)))
+        size.append(jnp.ravel(part) if support.bijective else jnp.zeros(1))
+    tolerance = 0.01 + 1e-6 * jnp.abs(jnp.concatenate(size))
+    return jnp.all(jnp.concatenate(drift) <= tolerance)  # false for NaN
 
 
 # -- states ----------------------------------------------------------------------------
 def count_states(density: Density) -> int | None:
-    """The number of joint states of the discrete variables (1 without any), None where they cannot
-    be listed.
+    """The number of joint states of the discrete variables (1 without any); None where it is
+    infinite.
     """
     shapes, count = density.shapes(), 1
     for name, support in density.variables.items():
@@ -152,29 +142,37 @@ def enumerate_states(density: Density) -> dict[str, jax.Array]:
             "states to enumerate; "
             "use un.estimators.Quadrature or un.estimators.SMC."
         )
-    return states_at(density, jnp.arange(listed_states(density)))
+    return states_at(density, jnp.arange(enumerable_count(density)))
 
 
-def listed_states(density: Density, limit: int = MAX_STATES, besides: str = "") -> int:
-    """The number of states, or a sentence where they cannot be listed; `besides` goes on in it."""
+def enumerable_count(
+    density: Density, limit: int = ENUMERATION.max_states, besides: str = ""
+) -> int:
+    """The number of joint states, if they can be enumerated.
+
+    Args:
+        density: its shapes resolved.
+        limit: the largest number.
+        besides: continues the sentence about the limit.
+
+    Raises:
+        ValueError: a variable has infinitely many states, or there are too many.
+    """
     count = count_states(density)
+    discrete = {name: s for name, s in density.variables.items() if s.discrete}
     if count is None:
-        name, support = next(
-            (n, s) for n, s in density.variables.items() if s.discrete and s.states is None
-        )
+        name = next(name for name, support in discrete.items() if support.states is None)
         raise ValueError(
-            f"Variable {name} is {support!r}, whose states cannot be listed; use un.estimators.SMC."
+            f"Variable {name} is {discrete[name]!r}, whose states cannot be listed; use "
+            "un.estimators.SMC."
         )
     if count > limit:
-        name = max(
-            (n for n, s in density.variables.items() if s.discrete),
-            key=lambda n: math.prod(density.shapes()[n]),
-        )
+        shapes = density.shapes()
+        name = max(discrete, key=lambda n: math.prod(shapes[n]))
         found = f"{count:,}" if count < 10**12 else f"about 10^{int(math.log10(count))}"
         raise ValueError(
             f"Density {density.name} has {found} states (variable {name} has the shape "
-            f"{density.shapes()[name]}); "
-            f"enumeration takes at most {limit:,}{besides}; use un.estimators.SMC."
+            f"{shapes[name]}); enumeration takes at most {limit:,}{besides}; use un.estimators.SMC."
         )
     return count
 
@@ -200,7 +198,7 @@ def grid_points(
 
 
 def as_flat(density: Density, given: dict[str, Any], what: str) -> np.ndarray:
-    """The vector of the values given by variable in unconstrained coordinates."""
+    """Values given by variable, in unconstrained coordinates, as one vector."""
     parts = []
     for name, shape in free_shapes(density).items():
         if name not in given:
@@ -222,14 +220,18 @@ def as_flat(density: Density, given: dict[str, Any], what: str) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def dimensions_within_reach(density: Density) -> int:
-    """The number of unconstrained coordinates, or a sentence where it is above three."""
+def require_low_dimension(density: Density, limit: int = PLAN.max_dimensions) -> int:
+    """The number of unconstrained coordinates.
+
+    Raises:
+        ValueError: it is above the limit.
+    """
     size = free_size(density)
-    if size > MAX_DIMENSIONS:
+    if size > limit:
         raise ValueError(
             f"Density {density.name} has {size} continuous dimensions "
-            f"({', '.join(free_shapes(density))}); "
-            f"quadrature takes at most {MAX_DIMENSIONS}; use un.estimators.SMC."
+            f"({', '.join(free_shapes(density))}); quadrature takes at most {limit}; use "
+            "un.estimators.SMC."
         )
     return size
 
@@ -237,18 +239,18 @@ def dimensions_within_reach(density: Density) -> int:
 def nodes_on(density: Density, frame: Frame, axes: list[np.ndarray]) -> Plan:
     """The plan of a tensor rule, times the states of the discrete variables.
 
-    Unresolved nodes get no weight, and another's place: to leave them out would make a shape for
-    every data set, and each would be compiled anew.
+    Unresolved nodes get no weight, and another's place: leaving them out would change the shapes
+    with every data set, and each shape would be compiled.
     """
     free, log_weights = grid_points(frame, axes)
     dtype = jnp.result_type(float)
     free = jnp.asarray(free, dtype)
-    events, log_det = jax.vmap(lambda u: constrained(density, u))(free)
-    kept = jax.vmap(lambda u, event: resolved_by_rounding(density, u, event))(free, events)
+    events, log_det = jax.vmap(lambda u: to_event(density, u))(free)
+    kept = jax.vmap(lambda u, event: is_resolved(density, u, event))(free, events)
     log_weights = jnp.where(kept, jnp.asarray(log_weights, dtype) + log_det, -jnp.inf)
     place = jnp.where(kept, jnp.arange(len(kept)), jnp.argmax(kept))
     events = jax.tree.map(lambda leaf: leaf[place], events)
-    count = listed_states(density)
+    count = enumerable_count(density)
     if count == 1 and not any(s.discrete for s in density.variables.values()):
         return Plan(events, log_weights)
     states, nodes = states_at(density, jnp.arange(count)), log_weights.shape[0]
@@ -259,39 +261,14 @@ def nodes_on(density: Density, frame: Frame, axes: list[np.ndarray]) -> Plan:
     return Plan(events | states, jnp.tile(log_weights, count))
 
 
-def quadrature_nodes(
-    density: Density, centre: dict, scale: dict, points_per_axis: int, reach: float = 60.0
-) -> Plan:
-    """The tensor-product trapezoidal rule in t, u = centre + scale · sinh(t): events and log
-    weights.
-
-    Args:
-        density: at most three continuous unconstrained dimensions.
-        centre: ``{name: array of the free shape}``, in unconstrained coordinates.
-        scale: as `centre`; positive.
-        points_per_axis: on each axis.
-        reach: how many scales from the centre the rule goes.
-
-    Returns:
-        events ``{name: (S, *shape)}`` and log_weights ``(S,)``, log |det J| of the bijections
-        included.
-
-    References:
-        Takahasi and Mori (1974), doi:10.2977/prims/1195192451; Trefethen and Weideman (2014),
-        doi:10.1137/130932132.
-    """
-    dimensions_within_reach(density)
-    frame = Frame(as_flat(density, centre, "centre"), np.diag(as_flat(density, scale, "scale")))
-    t = np.linspace(-np.arcsinh(reach), np.arcsinh(reach), points_per_axis)
-    return nodes_on(density, frame, [t] * len(frame.centre))
-
-
-def log_densities(density: Density, events: dict[str, jax.Array]) -> jax.Array:
-    """log p̃ at many events, (S,), in blocks where they are very many."""
-    if len(jax.tree.leaves(events)[0]) <= WHOLE:
+def log_densities(
+    density: Density, events: dict[str, jax.Array], batch: int = ENUMERATION.batch
+) -> jax.Array:
+    """log p̃ at many events, (S,); more than a batch of them are evaluated in blocks."""
+    if len(jax.tree.leaves(events)[0]) <= batch:
         return jax.vmap(density.log_density)(events)
     # checkpoint: a gradient must not keep what every block computed on its way
-    return jax.lax.map(jax.checkpoint(density.log_density), events, batch_size=WHOLE)
+    return jax.lax.map(jax.checkpoint(density.log_density), events, batch_size=batch)
 
 
 def log_integral(

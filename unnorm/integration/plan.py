@@ -4,30 +4,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.declaration.density import Density
-from unnorm.integration.adaptive_grid import Integrand, leaks, open_sides, range_of, reach
-from unnorm.integration.centering import find_frame
 from unnorm.integration.count_series import count_plan, lone_count
 from unnorm.integration.nodes import (
-    MAX_DIMENSIONS,
-    MAX_STATES,
     Frame,
     Plan,
     as_flat,
     count_states,
-    dimensions_within_reach,
     enumerate_states,
     free_size,
     log_integral,
     nodes_on,
+    require_low_dimension,
 )
-from unnorm.integration.quadrature import ROUNDING, refine
+from unnorm.integration.options import ENUMERATION, PLAN, PlanOptions
+from unnorm.integration.quadrature.centering import locate_mass
+from unnorm.integration.quadrature.grid import (
+    heavy_tails,
+    mass_range,
+    open_sides,
+    refine,
+    widen_range,
+)
+from unnorm.integration.quadrature.integrand import Integrand
 
-MOST_NODES = 2**20  # of a plan: a fit goes through them at every step
-WIDE = 40.0  # scales: how far a plan reaches at least, when the caller knows where the mass is
-PLENTY = {1: 401, 2: 129, 3: 65}  # points on an axis at least, then
 
-
-def has_plan(density: Density) -> bool:
+def has_plan(density: Density, options: PlanOptions = PLAN) -> bool:
     """Whether `plan_for` serves the density: few enough states or one count, at most three
     continuous dimensions.
     """
@@ -35,22 +36,20 @@ def has_plan(density: Density) -> bool:
     if lone_count(density):
         return True
     size, count = free_size(density), count_states(density)
-    return (
-        size <= MAX_DIMENSIONS
-        and count is not None
-        and count <= (MAX_STATES if not size else most_states(size))
-    )
-
-
-def most_states(size: int) -> int:
-    return MOST_NODES // PLENTY[size] ** size
+    if size > options.max_dimensions or count is None:
+        return False
+    return count <= (options.max_states(size) if size else ENUMERATION.max_states)
 
 
 def plan_for(
-    density: Density, centre: dict | None = None, scale: dict | None = None, tolerance: float = 1e-9
+    density: Density,
+    centre: dict | None = None,
+    scale: dict | None = None,
+    tolerance: float = 1e-9,
+    options: PlanOptions = PLAN,
 ) -> Plan:
-    """Events and weights fixed once, on which `log_integral` is log Z for parameters near and about
-    the present ones.
+    """Events and weights fixed once, on which `log_integral` is log Z for parameters near the
+    present ones.
 
     Args:
         density: bare, its arrays in the dtype of the plan.
@@ -60,6 +59,7 @@ def plan_for(
         scale: as `centre`: how wide (the data's standard deviation).
         tolerance: of log Z, for p̃ and for p̃², which stands for densities narrower than the
             present one.
+        options: budgets.
 
     Returns:
         Plan(events, log_weights), for ``log_integral(density, plan.events, plan.log_weights)``.
@@ -75,60 +75,64 @@ def plan_for(
         0.6931
     """
     density = density.charted()
-    size = dimensions_within_reach(density)
+    size = require_low_dimension(density)
     if lone_count(density):
-        return count_plan(density, centre, scale, WIDE)
+        return count_plan(density, centre, scale, options.reach)
     if not size:
         events = enumerate_states(density)
         return Plan(events, jnp.zeros(len(next(iter(events.values())))))
-    integrand = Integrand(density, most_states(size))
-    tolerance = max(tolerance, ROUNDING * float(jnp.finfo(jnp.result_type(float)).eps))
+    integrand = Integrand(density, options.max_states(size))
+    tolerance = max(tolerance, rounding_tolerance(integrand))
     known = centre is not None and scale is not None
     if known:
-        frame, steps = (
-            Frame(as_flat(density, centre, "centre"), np.diag(as_flat(density, scale, "scale"))),
-            np.full(size, 0.25),
-        )
+        width = np.diag(as_flat(density, scale, "scale"))
+        frame = Frame(as_flat(density, centre, "centre"), width)
+        steps = np.full(size, integrand.options.grid.widest_step)
     else:
-        frame, steps, *_ = find_frame(integrand, far=True)
-    sides = plan_sides(integrand, frame, steps, known)
-    points = _plan_points(integrand, frame, steps, sides, tolerance)
-    return nodes_on(
-        density, frame, [np.linspace(*side, n) for side, n in zip(sides, points, strict=True)]
-    )
+        frame, steps, *_ = locate_mass(integrand, far=True)
+    sides = plan_range(integrand, frame, steps, options.reach if known else 1.0)
+    points = _plan_points(integrand, frame, steps, sides, tolerance, options)
+    axes = [np.linspace(*side, n) for side, n in zip(sides, points, strict=True)]
+    return nodes_on(density, frame, axes)
 
 
-def plan_sides(integrand: Integrand, frame: Frame, steps: np.ndarray, known: bool) -> np.ndarray:
-    """Where p̃ and √p̃ have mass: the root stands for wider densities; a density without an
-    integral is not followed.
+def rounding_tolerance(integrand: Integrand) -> float:
+    """The least tolerance of log Z that the dtype allows."""
+    return integrand.options.grid.rounding * float(jnp.finfo(jnp.result_type(float)).eps)
+
+
+def plan_range(integrand: Integrand, frame: Frame, steps: np.ndarray, reach: float) -> np.ndarray:
+    """The sides (D, 2) within which p̃ and √p̃ have mass, at least `reach` scales; the root stands
+    for wider densities. A density without an integral is not followed.
     """
-    least = np.arcsinh(WIDE if known else 1.0)
+    least = np.arcsinh(reach)
     sides = np.array([[-least, least]] * len(frame.centre))
     for power in (1.0, 0.5):
-        found = reach(integrand, frame, steps, power=power)
-        if np.isfinite(found.total) and not leaks(found, 1e-6):
-            wanted = range_of(found)
-            sides = np.stack(
-                [np.minimum(sides[:, 0], wanted[:, 0]), np.maximum(sides[:, 1], wanted[:, 1])], 1
-            )
+        grid = widen_range(integrand, frame, steps, power=power)
+        if np.isfinite(grid.total) and not heavy_tails(integrand, grid, 1e-6):
+            needed = mass_range(grid, integrand.options.grid.negligible)
+            low = np.minimum(sides[:, 0], needed[:, 0])
+            sides = np.stack([low, np.maximum(sides[:, 1], needed[:, 1])], 1)
     return sides
 
 
 def _plan_points(
-    integrand: Integrand, frame: Frame, steps: np.ndarray, sides: np.ndarray, tolerance: float
+    integrand: Integrand,
+    frame: Frame,
+    steps: np.ndarray,
+    sides: np.ndarray,
+    tolerance: float,
+    options: PlanOptions,
 ) -> list[int]:
-    """Points per axis at which p̃ and p̃² have converged, within what a fit can afford."""
-    size = len(sides)
-    points = [PLENTY[size]] * size
+    """Points per axis at which p̃ and p̃² have converged, within the budget of a fit."""
+    size, max_range = len(sides), integrand.options.grid.max_range
+    points = [options.min_points[size - 1]] * size
     for power in (1.0, 2.0):
-        level, error = refine(integrand, frame, steps, sides, tolerance, MOST_NODES, power)
-        if (
-            np.isfinite(level.total)
-            and error <= tolerance
-            and not open_sides(level, tolerance).any()
-        ):
+        level, error = refine(integrand, frame, steps, sides, tolerance, options.max_nodes, power)
+        converged = np.isfinite(level.total) and error <= tolerance
+        if converged and not open_sides(level, tolerance, max_range).any():
             points = [max(n, len(axis)) for n, axis in zip(points, level.axes, strict=True)]
     return points
 
 
-__all__ = ["Plan", "has_plan", "log_integral", "most_states", "plan_for", "plan_sides"]
+__all__ = ["has_plan", "plan_for", "plan_range", "rounding_tolerance"]

@@ -1,0 +1,1 @@
+"""Adaptive quadrature in up to three dimensions."""
