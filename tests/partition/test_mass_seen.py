@@ -13,10 +13,16 @@ from scipy import special, stats
 import unnorm as un
 from unnorm.core.findings import FindingCode
 from unnorm.declaration.density import cast
-from unnorm.integration.adaptive_grid import Integrand
-from unnorm.integration.centering import Found
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.nodes import Frame
-from unnorm.integration.unseen_mass import log_spread, look_about, sampled, tops
+from unnorm.integration.quadrature.centering import Location
+from unnorm.integration.quadrature.integrand import Integrand
+from unnorm.integration.quadrature.unseen_mass import (
+    estimate_from_scans,
+    local_maxima,
+    scan_about,
+    scan_log_density,
+)
 from unnorm.partition.base import LogZ
 from unnorm.partition.estimators.quadrature import _missed
 from unnorm.partition.rounding_at_bounds import with_bounds
@@ -125,22 +131,21 @@ def test_quadrature_is_never_called_exact():
 
 def test_points_over_all_scales_hold_a_rule_that_missed_a_mode_against_its_log_z(x64):
     density = pair.with_dimensions(d=2).bind(place=20.0, width=0.3, share=1.0).charted().bare()
-    look = look_about(Integrand(density, 2**17), Frame(np.zeros(2), np.eye(2)))
+    integrand = Integrand(Unconstrained(density), 2**17)
+    scan = scan_about(integrand, Frame(np.zeros(2), np.eye(2)))
     assert (
-        np.linalg.norm(tops(look)[:3] - 20 / math.sqrt(2), axis=1).min() < 2
+        np.linalg.norm(local_maxima(scan)[:3] - 20 / math.sqrt(2), axis=1).min() < 2
     )  # a start for a climb
     cell = np.mean(
-        np.exp(-log_spread(look.frame, look.points)) * (np.linalg.norm(look.points, axis=1) < 10)
+        np.exp(-scan_log_density(scan.frame, scan.points)) * (np.linalg.norm(scan.points, axis=1) < 10)
     )
     assert cell == pytest.approx(100 * math.pi, rel=0.05)  # the weights are those of the area
-    near = look_about(
-        Integrand(density, 2**17), Frame(np.full(2, 20 / math.sqrt(2)), 0.3 * np.eye(2))
-    )
-    truth, found = math.log1p(math.e), sampled([look, near])
+    near = scan_about(integrand, Frame(np.full(2, 20 / math.sqrt(2)), 0.3 * np.eye(2)))
+    truth, found = math.log1p(math.e), estimate_from_scans([scan, near])
     assert abs(found.value - truth) < 4 * found.error < 0.2
-    nothing = Found(look.frame, np.ones(2), [], False, [look, near])
-    assert _missed(density, nothing, truth) == []
-    (told,) = _missed(density, nothing, 0.0)  # the wide mode alone
+    nothing = Location(scan.frame, np.ones(2), [], False, [scan, near])
+    assert _missed("pair", nothing, truth) == []
+    (told,) = _missed("pair", nothing, 0.0)  # the wide mode alone
     assert told.code == FindingCode.MASS_NOT_SEEN and told.severity == "error"
 
 

@@ -13,7 +13,7 @@ from scipy.special import gammaln
 import unnorm as un
 from unnorm.core.findings import FindingCode
 from unnorm.declaration.density import cast
-from unnorm.integration.centering import endless_line
+from unnorm.integration.quadrature.integrability import improper_direction
 from unnorm.partition.base import LogZ
 from unnorm.partition.combine import above, settled_by
 from unnorm.partition.proposals.automatic import base_for
@@ -286,7 +286,7 @@ def test_no_climb_proves_that_the_pine_is_endless(x64):
 
 def numbers_of(function):
     with np.errstate(all="ignore"):
-        return endless_line(function, np.zeros((1, 2)), np.eye(2)[None])
+        return improper_direction(function, np.zeros((1, 2)), np.eye(2)[None])
 
 
 PROPER = {

@@ -13,13 +13,13 @@ import numpy as np
 
 from unnorm.declaration.density import Density
 from unnorm.integration.conditional import (
-    MOST,
     count_of,
     location_of_rows,
     log_z_of_rows,
     plan_for_rows,
 )
 from unnorm.integration.nodes import Plan, count_states, log_integral
+from unnorm.integration.options import PLAN
 from unnorm.integration.plan import has_plan, plan_for
 from unnorm.sampling.short_runs import unconstrained
 
@@ -61,7 +61,7 @@ def too_many_rows(density: Density, events: dict) -> bool:
     for.
     """
     states = count_states(density)
-    return bool(density.covariates) and states is not None and states * count_of(events) > MOST
+    return bool(density.covariates) and states is not None and states * count_of(events) > PLAN.max_row_evaluations
 
 
 # -- where the nodes lie ---------------------------------------------------------------

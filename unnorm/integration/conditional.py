@@ -12,16 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.count_series import finer, lone_count, plan_on, plan_windows
 from unnorm.integration.nodes import (
     Frame,
     Plan,
     as_flat,
     enumerate_states,
-    free_size,
     log_integral,
     nodes_on,
-    split,
 )
 from unnorm.integration.options import PLAN, QUADRATURE
 from unnorm.integration.plan import plan_range
@@ -84,12 +83,14 @@ def location_of_rows(density: Density, rows: dict[str, jax.Array]) -> tuple[dict
     the present parameters.
     """
     density = density.charted()
-    max_states = PLAN.max_states(free_size(density))
-    frames = [locate_mass(Integrand(one, max_states)).frame for one in at_rows(density, rows)]
+    view = Unconstrained(density)
+    max_states = PLAN.max_states(view.dimension)
+    views = [Unconstrained(one) for one in at_rows(density, rows)]
+    frames = [locate_mass(Integrand(one, max_states)).frame for one in views]
     centres = np.array([frame.centre for frame in frames])
     variances = np.array([np.diag(frame.factor @ frame.factor.T) for frame in frames])
     scale = np.sqrt(variances.mean(0) + centres.var(0))
-    return split(density, jnp.asarray(centres.mean(0))), split(density, jnp.asarray(scale))
+    return view.split(jnp.asarray(centres.mean(0))), view.split(jnp.asarray(scale))
 
 
 def plan_for_rows(
@@ -115,7 +116,8 @@ def plan_for_rows(
         tolerance: of log Z.
     """
     density = density.charted()
-    size = free_size(density)
+    view = Unconstrained(density)
+    size = view.dimension
     if lone_count(density):
         windows = plan_windows(at_rows(density, rows), centre, scale, PLAN.reach)
         first = plan_on(density, windows)
@@ -129,17 +131,17 @@ def plan_for_rows(
         return Plan(events, jnp.zeros(len(next(iter(events.values())))))
     if centre is None or scale is None:
         centre, scale = location_of_rows(density, rows)
-    frame = Frame(as_flat(density, centre, "centre"), np.diag(as_flat(density, scale, "scale")))
+    frame = Frame(as_flat(view, centre, "centre"), np.diag(as_flat(view, scale, "scale")))
     steps = np.full(size, QUADRATURE.grid.widest_step)
     ranges = [
-        plan_range(Integrand(one, PLAN.max_states(size)), frame, steps, PLAN.reach)
+        plan_range(Integrand(Unconstrained(one), PLAN.max_states(size)), frame, steps, PLAN.reach)
         for one in at_rows(density, rows)
     ]
     sides = list(zip(np.min(ranges, 0)[:, 0], np.max(ranges, 0)[:, 1], strict=True))
 
     def on_grid(doublings: int) -> Plan:
         points = (PLAN.min_points[size - 1] - 1) * 2**doublings + 1
-        return nodes_on(density, frame, [np.linspace(*side, points) for side in sides])
+        return nodes_on(view, frame, [np.linspace(*side, points) for side in sides])
 
     return _refine(density, rows, on_grid(0), on_grid, tolerance)
 
@@ -152,7 +154,7 @@ def _refine(
     """
     rounding = QUADRATURE.grid.rounding * float(jnp.finfo(jnp.result_type(float)).eps)
     tolerance, most = max(tolerance, rounding), PLAN.max_row_evaluations
-    growth, doublings = 2 ** max(free_size(density), 1), 0
+    growth, doublings = 2 ** max(Unconstrained(density).dimension, 1), 0
     while growth * len(plan.log_weights) <= min(PLAN.max_nodes, most // count_of(rows)):
         doublings += 1
         other, seen = finer(doublings), rows

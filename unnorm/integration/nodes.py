@@ -1,7 +1,7 @@
 """States and quadrature nodes: where a density is evaluated so that a sum over them is Z.
 
 Everything runs in the unconstrained coordinates u of the continuous variables, flattened to one
-vector in the order of the variables; ∫ p̃(x) dx = ∫ p̃(x(u)) |det J(u)| du.
+vector (`Unconstrained`); ∫ p̃(x) dx = ∫ p̃(x(u)) |det J(u)| du.
 
 References:
     Takahasi and Mori (1974), doi:10.2977/prims/1195192451; Trefethen and Weideman (2014),
@@ -17,6 +17,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.options import ENUMERATION, PLAN
 
 
@@ -37,53 +38,24 @@ class Frame(NamedTuple):
 
 
 # -- the coordinates -------------------------------------------------------------------
-def free_shapes(density: Density) -> dict[str, tuple[int, ...]]:
-    """The shapes of the unconstrained coordinates of the continuous variables."""
-    shapes = density.shapes()
-    return {n: s.free_shape(shapes[n]) for n, s in density.variables.items() if not s.discrete}
-
-
-def free_size(density: Density) -> int:
-    """The number of unconstrained coordinates."""
-    return sum(math.prod(shape) for shape in free_shapes(density).values())
-
-
-def coordinate_names(density: Density) -> list[str]:
+def coordinate_names(view: Unconstrained) -> list[str]:
     """A name for every unconstrained coordinate, for messages."""
     return [
         name + (f"[{', '.join(map(str, index))}]" if index else "")
-        for name, shape in free_shapes(density).items()
+        for name, shape in view.free_shapes.items()
         for index in np.ndindex(shape)
     ]
 
 
-def split(density: Density, flat: jax.Array) -> dict[str, jax.Array]:
-    """Cut the vector u into the coordinates of each continuous variable."""
-    parts, start = {}, 0
-    for name, shape in free_shapes(density).items():
-        parts[name] = flat[start : start + math.prod(shape)].reshape(shape)
-        start += math.prod(shape)
-    return parts
-
-
-def to_event(density: Density, flat: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
-    """The continuous part of the event at u, and log |det J|."""
-    parts, supports = split(density, flat), density.variables
-    log_det = sum(
-        (supports[name].log_det(part) for name, part in parts.items()), jnp.zeros((), flat.dtype)
-    )
-    return {name: supports[name].constrain(part) for name, part in parts.items()}, log_det
-
-
-def is_resolved(density: Density, flat: jax.Array, event: dict[str, jax.Array]) -> jax.Array:
+def is_resolved(view: Unconstrained, flat: jax.Array, event: dict[str, jax.Array]) -> jax.Array:
     """Whether floating point resolves u in the event: farther out its entries have rounded onto a
     bound, or overflowed.
     """
     # without the barrier XLA cancels log(exp(u)), which hides the rounding
     event = jax.lax.optimization_barrier(event)
-    parts, drift, size = split(density, flat), [], []
+    parts, drift, size = view.split(flat), [], []
     for name, value in event.items():
-        support, part = density.variables[name], parts[name]
+        support, part = view.supports[name], parts[name]
         back = support.unconstrain(value) - part if support.bijective else jnp.zeros(1)
         drift.append(jnp.ravel(jnp.abs(back)))
         size.append(jnp.ravel(part) if support.bijective else jnp.zeros(1))
@@ -135,13 +107,12 @@ def enumerate_states(density: Density) -> dict[str, jax.Array]:
         >>> enumerate_states(un.Density(lambda x: 0.0 * x.sum(), {"x": un.Spin[2]}))["x"].tolist()
         [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]
     """
-    continuous = list(free_shapes(density))
-    if continuous:
-        raise ValueError(
-            f"Variable {continuous[0]} is {density.variables[continuous[0]]!r}, which has no "
-            "states to enumerate; "
-            "use un.estimators.Quadrature or un.estimators.SMC."
-        )
+    for name, support in density.variables.items():
+        if not support.discrete:
+            raise ValueError(
+                f"Variable {name} is {support!r}, which has no states to enumerate; use "
+                "un.estimators.Quadrature or un.estimators.SMC."
+            )
     return states_at(density, jnp.arange(enumerable_count(density)))
 
 
@@ -197,10 +168,10 @@ def grid_points(
     return frame.centre + np.sinh(t) @ frame.factor.T, np.log(np.cosh(t)).sum(-1) + steps + log_det
 
 
-def as_flat(density: Density, given: dict[str, Any], what: str) -> np.ndarray:
+def as_flat(view: Unconstrained, given: dict[str, Any], what: str) -> np.ndarray:
     """Values given by variable, in unconstrained coordinates, as one vector."""
     parts = []
-    for name, shape in free_shapes(density).items():
+    for name, shape in view.free_shapes.items():
         if name not in given:
             raise ValueError(
                 f"{what} has no entry for variable {name}; pass an array of the shape {shape}."
@@ -220,23 +191,23 @@ def as_flat(density: Density, given: dict[str, Any], what: str) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def require_low_dimension(density: Density, limit: int = PLAN.max_dimensions) -> int:
+def require_low_dimension(view: Unconstrained, limit: int = PLAN.max_dimensions) -> int:
     """The number of unconstrained coordinates.
 
     Raises:
         ValueError: it is above the limit.
     """
-    size = free_size(density)
+    size = view.dimension
     if size > limit:
         raise ValueError(
-            f"Density {density.name} has {size} continuous dimensions "
-            f"({', '.join(free_shapes(density))}); quadrature takes at most {limit}; use "
+            f"Density {view.density.name} has {size} continuous dimensions "
+            f"({', '.join(view.free_shapes)}); quadrature takes at most {limit}; use "
             "un.estimators.SMC."
         )
     return size
 
 
-def nodes_on(density: Density, frame: Frame, axes: list[np.ndarray]) -> Plan:
+def nodes_on(view: Unconstrained, frame: Frame, axes: list[np.ndarray]) -> Plan:
     """The plan of a tensor rule, times the states of the discrete variables.
 
     Unresolved nodes get no weight, and another's place: leaving them out would change the shapes
@@ -245,11 +216,12 @@ def nodes_on(density: Density, frame: Frame, axes: list[np.ndarray]) -> Plan:
     free, log_weights = grid_points(frame, axes)
     dtype = jnp.result_type(float)
     free = jnp.asarray(free, dtype)
-    events, log_det = jax.vmap(lambda u: to_event(density, u))(free)
-    kept = jax.vmap(lambda u, event: is_resolved(density, u, event))(free, events)
+    events, log_det = jax.vmap(view.event_at)(free)
+    kept = jax.vmap(lambda u, event: is_resolved(view, u, event))(free, events)
     log_weights = jnp.where(kept, jnp.asarray(log_weights, dtype) + log_det, -jnp.inf)
     place = jnp.where(kept, jnp.arange(len(kept)), jnp.argmax(kept))
     events = jax.tree.map(lambda leaf: leaf[place], events)
+    density = view.density
     count = enumerable_count(density)
     if count == 1 and not any(s.discrete for s in density.variables.values()):
         return Plan(events, log_weights)

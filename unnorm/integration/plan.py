@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.count_series import count_plan, lone_count
 from unnorm.integration.nodes import (
     Frame,
@@ -11,8 +12,6 @@ from unnorm.integration.nodes import (
     as_flat,
     count_states,
     enumerate_states,
-    free_size,
-    log_integral,
     nodes_on,
     require_low_dimension,
 )
@@ -35,7 +34,7 @@ def has_plan(density: Density, options: PlanOptions = PLAN) -> bool:
     density = density.charted()
     if lone_count(density):
         return True
-    size, count = free_size(density), count_states(density)
+    size, count = Unconstrained(density).dimension, count_states(density)
     if size > options.max_dimensions or count is None:
         return False
     return count <= (options.max_states(size) if size else ENUMERATION.max_states)
@@ -70,30 +69,32 @@ def plan_for(
 
     Example:
         >>> import unnorm as un
+        >>> from unnorm.integration.nodes import log_integral
         >>> p = un.Density(lambda x, *, a: a * x, {"x": un.Spin}, {"a": (un.Real, 0.0)})
         >>> round(float(log_integral(p, *plan_for(p))), 4)  # log 2
         0.6931
     """
     density = density.charted()
-    size = require_low_dimension(density)
+    view = Unconstrained(density)
+    size = require_low_dimension(view)
     if lone_count(density):
         return count_plan(density, centre, scale, options.reach)
     if not size:
         events = enumerate_states(density)
         return Plan(events, jnp.zeros(len(next(iter(events.values())))))
-    integrand = Integrand(density, options.max_states(size))
+    integrand = Integrand(view, options.max_states(size))
     tolerance = max(tolerance, rounding_tolerance(integrand))
     known = centre is not None and scale is not None
     if known:
-        width = np.diag(as_flat(density, scale, "scale"))
-        frame = Frame(as_flat(density, centre, "centre"), width)
+        width = np.diag(as_flat(view, scale, "scale"))
+        frame = Frame(as_flat(view, centre, "centre"), width)
         steps = np.full(size, integrand.options.grid.widest_step)
     else:
         frame, steps, *_ = locate_mass(integrand, far=True)
     sides = plan_range(integrand, frame, steps, options.reach if known else 1.0)
     points = _plan_points(integrand, frame, steps, sides, tolerance, options)
     axes = [np.linspace(*side, n) for side, n in zip(sides, points, strict=True)]
-    return nodes_on(density, frame, axes)
+    return nodes_on(view, frame, axes)
 
 
 def rounding_tolerance(integrand: Integrand) -> float:

@@ -11,7 +11,7 @@ _MOST_BITS = math.log2(LARGEST) + 1e-9
 _SMALL = 14  # bits: a better order would not be noticed
 
 
-class Refused(Exception):
+class StructureError(Exception):
     """Why elimination does not serve a density, as the latter half of a sentence, and what it cost
     to find out.
     """
@@ -31,7 +31,7 @@ def elimination_order(sites: int, pairs: list[tuple[int, int]], bases: np.ndarra
         bases: the number of states of each site.
 
     Raises:
-        Refused: each of them comes to a table of more than 2^22 entries.
+        StructureError: each of them comes to a table of more than 2^22 entries.
 
     Example:
         >>> elimination_order(3, [(0, 1), (1, 2)], np.array([2, 2, 2]))
@@ -48,7 +48,7 @@ def elimination_order(sites: int, pairs: list[tuple[int, int]], bases: np.ndarra
         found += [_greedy(_neighbours(sites, pairs), bits, fill) for fill in (False, True)]
     width, order = min(found, key=lambda one: one[0])
     if width > _MOST_BITS:
-        raise Refused(f"elimination would come to tables of more than {LARGEST:,} entries")
+        raise StructureError(f"elimination would come to tables of more than {LARGEST:,} entries")
     return order
 
 
@@ -132,4 +132,4 @@ def _fill(site: int, beside: list[set[int]]) -> int:
     return sum(other not in beside[one] for k, one in enumerate(around) for other in around[:k])
 
 
-__all__ = ["LARGEST", "Refused", "elimination_order"]
+__all__ = ["LARGEST", "StructureError", "elimination_order"]

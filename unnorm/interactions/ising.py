@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.declaration.density import Density
-from unnorm.interactions.elimination_order import Refused
+from unnorm.interactions.elimination_order import StructureError
 from unnorm.interactions.pairwise import sum_of_pairs
 
 MOST_NEIGHBOURS = 8  # sparse graphs: where everything hangs together clusters are everything
@@ -40,7 +40,7 @@ def couplings_of(density: Density) -> tuple[Couplings | None, dict[str, int]]:
         return None, {"values": 0, "gradients": 0}
     try:
         found = sum_of_pairs(density, neighbours=MOST_NEIGHBOURS)
-    except Refused as refused:
+    except StructureError as refused:
         return None, refused.evaluations
     sites, edges = len(found.sites), list(found.pairs)
     quarters = np.array([part[1, 1] for part in found.pairs.values()]) / 4

@@ -14,7 +14,7 @@ import numpy as np
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.interactions.coloring import STATES, _interactions, discrete_names
-from unnorm.interactions.elimination_order import Refused, elimination_order
+from unnorm.interactions.elimination_order import StructureError, elimination_order
 
 MOST_SITES = 1024
 ALL_PAIRS = (
@@ -48,20 +48,20 @@ class Pairwise(NamedTuple):
         )
 
 
-def pairwise(density: Density) -> Pairwise:
+def pairwise_form(density: Density) -> Pairwise:
     """The parts of a density of discrete sites, checked, and an order to eliminate them in.
 
     Args:
         density: bare and charted; it is evaluated in float64.
 
     Raises:
-        Refused: a variable cannot be listed, too many sites, an interaction of more than two, or
+        StructureError: a variable cannot be listed, too many sites, an interaction of more than two, or
             too large a table.
 
     Example:
         >>> import unnorm as un
         >>> chain = un.Density(lambda x: 0.5 * jnp.sum(x[1:] * x[:-1]), {"x": un.Spin[50]})
-        >>> len(pairwise(chain).pairs)
+        >>> len(pairwise_form(chain).pairs)
         49
 
     References:
@@ -83,7 +83,7 @@ def sum_of_pairs(
         probe = _Probe(Unconstrained(cast(density, jnp.float64)), bases)
         pairs = probe.interacting(eliminated)
         if neighbours is not None and pairs and np.bincount(np.ravel(pairs)).max() > neighbours:
-            raise Refused(f"a site has more than {neighbours} neighbours", probe.spent)
+            raise StructureError(f"a site has more than {neighbours} neighbours", probe.spent)
         found = probe.parts(pairs)
         told = probe.contradiction(found)
         if (
@@ -92,7 +92,7 @@ def sum_of_pairs(
             found = probe.parts(_all_pairs(len(bases)))
             told = probe.contradiction(found)
     if told is not None:
-        raise Refused(told, probe.spent)
+        raise StructureError(told, probe.spent)
     return found._replace(evaluations=probe.spent)
 
 
@@ -100,15 +100,15 @@ def _bases(density: Density) -> np.ndarray:
     """The number of states of every site, in the order of `discrete_names`."""
     shapes, bases = density.shapes(), []
     for name in density.covariates:
-        raise Refused(f"each row has its own Z by the covariate {name}")
+        raise StructureError(f"each row has its own Z by the covariate {name}")
     for name, support in density.variables.items():
         if support.states is None:
-            raise Refused(f"the states of variable {name} ({support!r}) cannot be listed")
+            raise StructureError(f"the states of variable {name} ({support!r}) cannot be listed")
     for name in sorted(density.variables):
         support = density.variables[name]
         bases += [len(support.states)] * math.prod(support.free_shape(shapes[name]))
         if len(bases) > MOST_SITES:
-            raise Refused(f"it has more than {MOST_SITES:,} sites")
+            raise StructureError(f"it has more than {MOST_SITES:,} sites")
     return np.array(bases)
 
 
@@ -174,7 +174,7 @@ class _Probe:
             codes[row, [i, j]] = s, t
         constant, *values = self(codes)
         if not np.isfinite(constant):
-            raise Refused(f"its log-density is {constant} where every site is in its first state")
+            raise StructureError(f"its log-density is {constant} where every site is in its first state")
         alone = [np.zeros(base) for base in self.bases]
         for (i, s), value in zip(singles, values, strict=False):
             alone[i][s] = value - constant
@@ -252,4 +252,4 @@ def _likely(found: Pairwise, codes: np.ndarray, rng: np.random.Generator) -> np.
     return codes
 
 
-__all__ = ["Pairwise", "pairwise", "sum_of_pairs"]
+__all__ = ["Pairwise", "pairwise_form", "sum_of_pairs"]

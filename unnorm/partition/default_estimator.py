@@ -10,7 +10,7 @@ import jax
 
 from unnorm.core.progress import report
 from unnorm.declaration.density import Density
-from unnorm.integration.nodes import free_size
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.partition.annealing.particles import annealed
 from unnorm.partition.annealing.pilot_run import Path, path_findings, path_from
 from unnorm.partition.annealing.transitions import cost_of
@@ -139,7 +139,7 @@ def two_routes(density: Density, key: jax.Array, target_error: float, max_evalua
         return infinite(density, "auto", cost, endless)
     budget, none = Budget(cost, max_evaluations), {"values": 0, "gradients": 0}
     routes = [weighed(density, base, weigh_key, DRAWS, none)]
-    continuous = free_size(density) and not any(
+    continuous = Unconstrained(density).dimension and not any(
         support.discrete for support in density.variables.values()
     )
     if continuous:

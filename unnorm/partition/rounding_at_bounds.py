@@ -15,16 +15,11 @@ from scipy.special import logsumexp
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.declaration.density import Density
-from unnorm.integration.adaptive_grid import Integrand
-from unnorm.integration.nodes import (
-    MAX_STATES,
-    Frame,
-    coordinate_names,
-    count_states,
-    free_shapes,
-    grid_points,
-)
-from unnorm.integration.tails import Completion, completed
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.integration.nodes import Frame, coordinate_names, count_states, grid_points
+from unnorm.integration.options import ENUMERATION
+from unnorm.integration.quadrature.integrand import Integrand
+from unnorm.integration.quadrature.tails import TailMass, tail_mass
 from unnorm.partition.base import LogZ, added
 
 CHAINS, SWEEPS = 16, 4  # draws of the other coordinates, and how often each is drawn before
@@ -41,13 +36,13 @@ def with_bounds(density: Density, found: LogZ) -> LogZ:
         density: bare and charted, its arrays in the dtype of the estimate.
         found: an estimate from walkers or draws in unconstrained coordinates.
     """
-    at_bounds = _coordinates_at_bounds(density)
+    view, most = Unconstrained(density), ENUMERATION.max_states
+    at_bounds = _coordinates_at_bounds(view)
     states = count_states(density)
-    if not at_bounds or states is None or states > MAX_STATES or not math.isfinite(found.value):
+    if not at_bounds or states is None or states > most or not math.isfinite(found.value):
         return found
-    integrand = Integrand(density, MAX_STATES)
-    size = sum(math.prod(shape) for shape in free_shapes(density).values())
-    places = np.zeros((1, size))
+    integrand = Integrand(view, most)
+    places = np.zeros((1, view.dimension))
     if not any(_conditional(integrand, places[0], i)[1].tails for i in at_bounds):
         return _counted(found, integrand)
     losses = [_lost(integrand, at_bounds, np.random.default_rng(seed)) for seed in range(CHAINS)]
@@ -63,7 +58,7 @@ def with_bounds(density: Density, found: LogZ) -> LogZ:
         + errors.mean(0).sum()
         + spread.sum() * (mean - 1).sum()
     )
-    names = coordinate_names(density)
+    names = coordinate_names(view)
     worst = names[at_bounds[int(np.argmax(mean))]]
     what = (
         f"{-math.expm1(-total):.1e} of the mass lies where values round onto a bound, most of it "
@@ -97,12 +92,12 @@ def _counted(found: LogZ, integrand: Integrand) -> LogZ:
     return dataclasses.replace(found, evaluations=added(found.evaluations, cost))
 
 
-def _coordinates_at_bounds(density: Density) -> list[int]:
+def _coordinates_at_bounds(view: Unconstrained) -> list[int]:
     """The unconstrained coordinates of variables whose values have a bound, 32 at most."""
     numbers, start = [], 0
-    for name, shape in free_shapes(density).items():
+    for name, shape in view.free_shapes.items():
         size = math.prod(shape)
-        if type(density.variables[name]).__name__ != "_Real":
+        if type(view.supports[name]).__name__ != "_Real":
             numbers += range(start, start + size)
         start += size
     return numbers[:MOST]
@@ -110,7 +105,7 @@ def _coordinates_at_bounds(density: Density) -> list[int]:
 
 def _conditional(
     integrand: Integrand, place: np.ndarray, i: int
-) -> tuple[np.ndarray, Completion, float]:
+) -> tuple[np.ndarray, TailMass, float]:
     """Along coordinate i from a place: the log mass of the resolved nodes, the tails, and what
     walkers lack of both.
     """
@@ -120,7 +115,7 @@ def _conditional(
     values, resolved = integrand(points)
     seen = np.where(np.isfinite(values), values, -np.inf) + log_weights
     kept = np.where(resolved, seen, -np.inf)
-    beyond = completed([T], kept, resolved, np.ones(1))
+    beyond = tail_mass([T], kept, resolved, np.ones(1))
     return (
         kept,
         beyond,
@@ -134,7 +129,7 @@ def _lost(
     """For each coordinate at a bound the gain of log Z along it, and its error, at one draw of the
     others.
     """
-    place = np.zeros(sum(math.prod(shape) for shape in free_shapes(integrand.density).values()))
+    place = np.zeros(integrand.view.dimension)
     for _ in range(SWEEPS):
         for i in range(len(place)):
             kept = _conditional(integrand, place, i)[0]

@@ -17,9 +17,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.inference.simulate_data import data_sets, is_listed
 from unnorm.fitting.row_normalizers import covariates_of, latent_variables
-from unnorm.integration.nodes import free_size
 from unnorm.partition.annealing.particles import piloted
 from unnorm.partition.annealing.transitions import moves_for
 from unnorm.partition.proposals.mixture import mixture
@@ -137,7 +137,7 @@ def draws_findings(
     targets = [_smoothed(density, rows, (level,), keys[3]) for level in levels] or [rows]
     local = _most_alike(density, targets, near, rng)
     everywhere = None if far is None else _most_alike(density, targets, far, rng)
-    reliable = is_listed(density) or free_size(density) <= _FEW
+    reliable = is_listed(density) or Unconstrained(density).dimension <= _FEW
     return _told(_count(rows), kept, local, everywhere, reliable)
 
 
@@ -183,7 +183,7 @@ def _wide_base(density, rows: dict):
     base = base_of_draws(
         density, {name: np.asarray(value) for name, value in rows.items()}, _negative_binomials
     )
-    if not free_size(density):
+    if not Unconstrained(density).dimension:
         return base
     positions = {
         n: v for n, v in unconstrained(density, rows).items() if not density.variables[n].discrete
@@ -266,7 +266,7 @@ def _without_copies(density, rows: dict) -> dict:
     """Each row once where a variable is continuous: copies, as of frequencies, would be told from
     any draws.
     """
-    if not free_size(density):
+    if not Unconstrained(density).dimension:
         return rows
     first = np.sort(np.unique(_flat(rows), axis=0, return_index=True)[1])
     return {name: value[first] for name, value in rows.items()}

@@ -22,9 +22,9 @@ from unnorm.fitting.row_normalizers import (
     plan_for_log_z,
 )
 from unnorm.integration.conditional import spread_rows
-from unnorm.integration.integrability import vanishes_from
 from unnorm.integration.nodes import Plan
 from unnorm.integration.plan import has_plan, plan_for
+from unnorm.integration.quadrature.integrability import vanishes_from
 from unnorm.partition.base import LogZ
 from unnorm.partition.driver import log_z as estimated
 from unnorm.partition.estimators.exact import Exact

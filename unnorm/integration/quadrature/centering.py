@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
-from unnorm.declaration.density import Density
-from unnorm.integration.nodes import Frame, free_size
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.integration.nodes import Frame
 from unnorm.integration.quadrature.grid import Grid, heavy_tails, widen_range
 from unnorm.integration.quadrature.integrand import Integrand, log_mass_at
 from unnorm.integration.quadrature.modes import (
@@ -62,7 +62,7 @@ def locate_mass(integrand: Integrand, far: bool = False) -> Location:
         far: whether to scan all scales about the modes that the first ascents find.
     """
     options = integrand.options
-    size = free_size(integrand.density)
+    size = integrand.view.dimension
     starts = starting_points(options.centering.ladders[size - 1], size)
     ascents = _ascend(integrand, _choose(integrand, starts))
     scans: list[Scan] = []
@@ -108,11 +108,11 @@ def starting_points(ladder: tuple[float, ...], size: int) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames="steps")
-def _newton_ascents(density: Density, states: dict, starts: jax.Array, *, steps: int):
+def _newton_ascents(view: Unconstrained, states: dict, starts: jax.Array, *, steps: int):
     """Damped Newton ascents: the ends (K, D), the values there, and minus the Hessians."""
 
     def value(u):
-        height = log_mass_at(density, states, u)[0]
+        height = log_mass_at(view, states, u)[0]
         return jnp.where(jnp.isnan(height), -jnp.inf, height)
 
     def ascend(_, u):
@@ -153,7 +153,7 @@ def _ascend(integrand: Integrand, starts: np.ndarray) -> Ascents:
     for first in range(0, len(starts), together):
         some = starts[first : first + together]
         chosen = jnp.asarray(np.resize(some, (together, size)), jnp.result_type(float))
-        ends = _newton_ascents(integrand.density, integrand.states, chosen, steps=steps)
+        ends = _newton_ascents(integrand.view, integrand.states, chosen, steps=steps)
         found = found.join(Ascents(*(np.asarray(part, float)[: len(some)] for part in ends)))
         integrand.evaluations += together * integrand.count * (1 + 6 * steps)
         integrand.gradients += together * integrand.count * (1 + steps) * (1 + size)

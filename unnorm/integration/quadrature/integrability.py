@@ -7,8 +7,9 @@ import numpy as np
 
 from unnorm.core.findings import Finding, FindingCode
 from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.count_series import lone_count
-from unnorm.integration.nodes import Frame, as_flat, coordinate_names, free_size
+from unnorm.integration.nodes import Frame, as_flat, coordinate_names
 from unnorm.integration.options import PLAN, QUADRATURE, CenteringOptions, QuadratureOptions
 from unnorm.integration.quadrature.grid import HeavyTail, heavy_tails, widen_range
 from unnorm.integration.quadrature.integrand import Integrand
@@ -97,12 +98,12 @@ def vanishes_from(
         scale: as `centre`, the data's standard deviation.
         options: of the rule.
     """
-    density = density.charted()
-    size = free_size(density)
+    view = Unconstrained(density.charted())
+    size = view.dimension
     if centre is None or scale is None or not size or lone_count(density):
         return False
-    place, spread = as_flat(density, centre, "centre"), as_flat(density, scale, "scale")
-    integrand = Integrand(density, PLAN.max_states(size), options)
+    place, spread = as_flat(view, centre, "centre"), as_flat(view, scale, "scale")
+    integrand = Integrand(view, PLAN.max_states(size), options)
     steps = np.full(size, options.grid.widest_step)
     grid = widen_range(integrand, Frame(place, np.diag(spread)), steps)
     if not abs(grid.total) < 1e299 or grid.nan.any():  # stands for infinity
@@ -135,24 +136,24 @@ def _rises_far_out(standardized: Callable, size: int, negligible: float) -> bool
 
 
 # -- findings ----------------------------------------------------------------------------
-def direction_of(density: Density, tail: HeavyTail) -> str:
+def direction_of(view: Unconstrained, tail: HeavyTail) -> str:
     """Where a heavy tail leads, in words."""
-    name = coordinate_names(density)[tail.axis]
-    variable = density.variables[name.partition("[")[0]]
+    name = coordinate_names(view)[tail.axis]
+    variable = view.supports[name.partition("[")[0]]
     space = "" if type(variable).__name__ == "_Real" else " in unconstrained coordinates"
     return f"{name} goes to {'+' if tail.upwards else '-'}infinity{space}"
 
 
 def not_normalizable(
-    density: Density,
+    view: Unconstrained,
     tails: list[HeavyTail],
     direction: np.ndarray | None = None,
     options: QuadratureOptions = QUADRATURE,
 ) -> Finding:
     """The finding that Z is infinite, with the direction in which it was seen."""
-    at = [direction_of(density, tail) for tail in tails if not options.grid.decays(tail.fall)]
+    at = [direction_of(view, tail) for tail in tails if not options.grid.decays(tail.fall)]
     if direction is not None:
-        names = coordinate_names(density)
+        names = coordinate_names(view)
         largest = np.argsort(-np.abs(direction))[:4]
         parts = [f"{direction[i]:+.3g} {names[i]}" for i in largest if abs(direction[i]) > 1e-6]
         at.append(f"one goes along {' '.join(parts)}")
@@ -162,7 +163,7 @@ def not_normalizable(
         else "; its log-density increases without bound"
     )
     return Finding(
-        f"density {density.name} cannot be normalized: its mass does not vanish{where}",
+        f"density {view.density.name} cannot be normalized: its mass does not vanish{where}",
         "check the signs of its parameters, bound its variables, or multiply it by a proper "
         "density",
         code=FindingCode.NOT_NORMALIZABLE,

@@ -4,24 +4,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.declaration.density import Density
-from unnorm.integration.nodes import enumerable_count, is_resolved, states_at, to_event
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.integration.nodes import enumerable_count, is_resolved, states_at
 from unnorm.integration.options import QUADRATURE, QuadratureOptions
 
 
-def log_mass_at(density: Density, states: dict, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+def log_mass_at(
+    view: Unconstrained, states: dict, u: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """log Σ_states p̃(states, x(u)) |det J(u)|, and whether floating point resolves x(u)."""
-    event, log_det = to_event(density, u)
+    (event, log_det), log_density = view.event_at(u), view.density.log_density
     if states:
-        value = jax.nn.logsumexp(jax.vmap(lambda state: density.log_density(event | state))(states))
+        value = jax.nn.logsumexp(jax.vmap(lambda state: log_density(event | state))(states))
     else:
-        value = density.log_density(event)
-    return value + log_det, is_resolved(density, u, event)
+        value = log_density(event)
+    return value + log_det, is_resolved(view, u, event)
 
 
 @jax.jit
-def _log_mass(density: Density, states: dict, free: jax.Array):
-    return jax.lax.map(lambda u: log_mass_at(density, states, u), free, batch_size=256)
+def _log_mass(view: Unconstrained, states: dict, free: jax.Array):
+    return jax.lax.map(lambda u: log_mass_at(view, states, u), free, batch_size=256)
 
 
 class Integrand:
@@ -31,10 +33,11 @@ class Integrand:
     """
 
     def __init__(
-        self, density: Density, limit: int, options: QuadratureOptions = QUADRATURE
+        self, view: Unconstrained, max_states: int, options: QuadratureOptions = QUADRATURE
     ) -> None:
-        self.density, self.count = density, enumerable_count(density, limit)
-        self.options = options
+        density = view.density
+        self.view, self.options = view, options
+        self.count = enumerable_count(density, max_states)
         self.evaluations = self.gradients = 0
         discrete = any(support.discrete for support in density.variables.values())
         self.states = states_at(density, jnp.arange(self.count)) if discrete else {}
@@ -45,7 +48,7 @@ class Integrand:
         missing = self.options.grid.block - len(free)
         padded = np.concatenate([free, np.broadcast_to(free[:1], (missing, free.shape[1]))])
         values, resolved = _log_mass(
-            self.density, self.states, jnp.asarray(padded, jnp.result_type(float))
+            self.view, self.states, jnp.asarray(padded, jnp.result_type(float))
         )
         return np.asarray(values, float)[: len(free)], np.asarray(resolved)[: len(free)]
 

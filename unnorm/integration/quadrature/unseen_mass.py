@@ -14,7 +14,6 @@ import itertools
 import math
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from unnorm.integration.nodes import Frame
@@ -136,28 +135,10 @@ def estimate_from_scans(scans: list[Scan], options: ScanOptions = QUADRATURE.sca
     return ScanEstimate(float(top + math.log(mean)), error)
 
 
-def is_concave(integrand: Integrand, scan: Scan, chords: int = 4096) -> bool:
-    """Whether log p̃ lies above its chords, near and far: its slopes then bound the mass between
-    and beyond nodes.
-    """
-    order = np.argsort(scan.t, kind="stable")
-    near = order[: len(order) // 4]
-    rng = np.random.default_rng(0)
-    ends = np.concatenate([rng.choice(part, (chords // 2, 2)) for part in (near, order)])
-    ends = ends[np.isfinite(scan.values[ends]).all(1)]
-    if not len(ends):
-        return False
-    middles = integrand.resolved_values(scan.points[ends].mean(1))
-    heights = scan.values[ends].mean(1)
-    rounding = 64 * float(jnp.finfo(jnp.result_type(float)).eps) * np.abs(scan.values[ends]).max(1)
-    return bool(np.all(middles >= heights - integrand.options.scan.slack - rounding))
-
-
 __all__ = [
     "Scan",
     "ScanEstimate",
     "estimate_from_scans",
-    "is_concave",
     "local_maxima",
     "scan_about",
     "scan_log_density",

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.integration.nodes import constrained, free_size, resolved_by_rounding
+from unnorm.integration.nodes import is_resolved
 from unnorm.interactions.coloring import Colouring, find_colouring
 from unnorm.interactions.ising import fields_of, position_of, signs_of
 from unnorm.partition.annealing.independence_move import jumped
@@ -79,7 +79,7 @@ def moves_for(density: Density) -> Moves:
     )
     counts = tuple(name for name, s in density.variables.items() if s.discrete and s.states is None)
     colouring = find_colouring(Unconstrained(density)) if len(finite) == len(density.variables) else None
-    return Moves(free_size(density) > 0, finite, counts, colouring)
+    return Moves(Unconstrained(density).dimension > 0, finite, counts, colouring)
 
 
 def cost_of(density: Density, moves: Moves, count: int) -> dict[str, int]:
@@ -119,14 +119,14 @@ def within_numbers(density: Density, position: dict) -> jax.Array:
     """Whether coordinates and values are far from overflowing or rounding onto a bound: NaN there
     is the function's.
     """
-    continuous, discrete = parts(density, position)
-    if not continuous:
+    view = Unconstrained(density)
+    flat = view.flatten(position)
+    if not flat.size:
         return jnp.asarray(True)
-    flat, _ = ravel_pytree(continuous)
-    values, _ = constrained(density, flat)
+    values, _ = view.event_at(flat)
     limit = float(jnp.finfo(flat.dtype).max) ** 0.25
     small = jnp.stack([jnp.all(jnp.abs(leaf) < limit) for leaf in [flat, *values.values()]]).all()
-    return small & resolved_by_rounding(density, flat, values)
+    return small & is_resolved(view, flat, values)
 
 
 def height_of(density: Density, position: dict) -> jax.Array:

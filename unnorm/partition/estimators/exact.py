@@ -13,22 +13,18 @@ from jax.scipy.special import logsumexp
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.count_series import SumOutcome, lone_count, sum_over_count
 from unnorm.integration.nodes import (
     count_states,
-    dimensions_within_reach,
-    free_size,
-    listed_states,
+    enumerable_count,
+    require_low_dimension,
     states_at,
 )
 from unnorm.integration.plan import has_plan
-from unnorm.integration.variable_elimination import (
-    Pairwise,
-    Refused,
-    eliminated,
-    has_elimination,
-    pairwise,
-)
+from unnorm.integration.variable_elimination import eliminate, has_elimination
+from unnorm.interactions.elimination_order import StructureError
+from unnorm.interactions.pairwise import Pairwise, pairwise_form
 from unnorm.partition.base import LogZ, measures
 from unnorm.partition.closed_form import CHEAP, declared
 from unnorm.partition.estimators.quadrature import Quadrature
@@ -77,18 +73,18 @@ class Exact:
         )
 
     def _computed(self, density: Density, key: jax.Array) -> LogZ:
-        if free_size(density):
-            dimensions_within_reach(density)
+        if Unconstrained(density).dimension:
+            require_low_dimension(Unconstrained(density))
             return Quadrature()(density, key)
         if lone_count(density):
             return _count_series(density)
         count = count_states(density)
         if count is None or count <= self.max_states:
-            return _summed_states(density, listed_states(density, self.max_states))
+            return _summed_states(density, enumerable_count(density, self.max_states))
         try:
-            found = pairwise(density)
-        except Refused as why:
-            listed_states(density, self.max_states, f", and elimination does not serve it: {why}")
+            found = pairwise_form(density)
+        except StructureError as why:
+            enumerable_count(density, self.max_states, f", and elimination does not serve it: {why}")
         return _eliminated(density, found)
 
 
@@ -118,7 +114,7 @@ def _count_series(density: Density, exact_below: float = 1e-8) -> LogZ:
             FindingCode.NOT_NORMALIZABLE,
         ),
         SumOutcome.NOT_CONVERGED: (
-            f"the sum over {name} has not converged at {found.summed:,} states: about "
+            f"the sum over {name} has not converged at {found.terms:,} states: about "
             f"{found.beyond:.1e} of Z lies beyond",
             "give the density a tail that falls faster",
             FindingCode.MASS_NOT_SEEN,
@@ -167,7 +163,7 @@ def _summed_states(density: Density, count: int) -> LogZ:
 
 
 def _eliminated(density: Density, found: Pairwise) -> LogZ:
-    value, largest = eliminated(found)
+    value, largest = eliminate(found)
     what = (
         f"{len(found.sites)} sites in {len(found.pairs)} pairs were eliminated, the largest "
         f"table having {largest:,} "

@@ -13,7 +13,7 @@ from scipy.special import logsumexp, softmax
 from unnorm.core.findings import ERROR, NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
-from unnorm.integration.nodes import free_size
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.partition.annealing.nested_slice_loop import REST, Explored, explored, flattened, pulls
 from unnorm.partition.annealing.pilot_run import OF_CHAINS
 from unnorm.partition.annealing.stein_checks import points_off_balance
@@ -81,7 +81,7 @@ class NestedSampling:
 
     def slices(self, density: Density) -> int:
         """For every new point."""
-        return max(5, 3 * free_size(density)) if self.steps is None else self.steps
+        return max(5, 3 * Unconstrained(density).dimension) if self.steps is None else self.steps
 
     def from_base(
         self,

@@ -9,12 +9,26 @@ import numpy as np
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
-from unnorm.integration.adaptive_grid import Cells, Integrand, Leak, leaks, range_of, reach
-from unnorm.integration.centering import Found, endless_line, find_frame
-from unnorm.integration.modes import Part, parts_of
-from unnorm.integration.nodes import Frame, constrained, coordinate_names, dimensions_within_reach
-from unnorm.integration.quadrature import ROUNDING, VANISHING, direction_of, improper, integrate
-from unnorm.integration.unseen_mass import sampled
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.integration.nodes import Frame, coordinate_names, require_low_dimension
+from unnorm.integration.plan import rounding_tolerance
+from unnorm.integration.quadrature.centering import Location, locate_mass
+from unnorm.integration.quadrature.grid import (
+    Grid,
+    HeavyTail,
+    heavy_tails,
+    integrate,
+    mass_range,
+    widen_range,
+)
+from unnorm.integration.quadrature.integrability import (
+    direction_of,
+    improper_direction,
+    not_normalizable,
+)
+from unnorm.integration.quadrature.integrand import Integrand
+from unnorm.integration.quadrature.modes import Part, split_by_mode
+from unnorm.integration.quadrature.unseen_mass import estimate_from_scans
 from unnorm.partition.base import LogZ, measures
 
 
@@ -46,100 +60,91 @@ class Quadrature:
     max_nodes: int = static(2**22, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        size = dimensions_within_reach(density)
+        view = Unconstrained(density)
+        size = require_low_dimension(view)
         if not size:
             raise ValueError(
                 f"Density {density.name} has no continuous variable to integrate over; use "
                 "un.estimators.Exact."
             )
-        integrand = Integrand(density, self.max_nodes // 2 ** (5 * size))
-        found = find_frame(integrand, far=True)
-        parts = parts_of(integrand, found, self.max_nodes)
-        firsts = [reach(part.integrand, part.frame, part.steps, part.sides) for part in parts]
-        parts = [
-            (part, first)
-            for part, first in zip(parts, firsts, strict=True)
-            if np.isfinite(first.total)
+        integrand = Integrand(view, self.max_nodes // 2 ** (5 * size))
+        location = locate_mass(integrand, far=True)
+        frame, steps, modes, *_ = location
+        parts = split_by_mode(integrand, frame, steps, modes, self.max_nodes)
+        ranges = [widen_range(part.integrand, part.frame, part.steps, part.sides) for part in parts]
+        pairs = list(zip(parts, ranges, strict=True))
+        with_mass = [(part, first) for part, first in pairs if np.isfinite(first.total)]
+        if not with_mass:
+            return self._result(integrand, math.nan, math.nan, [_no_mass(density, ranges[0])])
+        tolerance = max(self.tolerance, rounding_tolerance(integrand))
+        direction = None
+        if size > 1 and modes:
+            places, precisions = (np.array(one) for one in zip(*(m[:2] for m in modes)))
+            direction = improper_direction(integrand.resolved_values, places, precisions)
+        tails = [
+            tail
+            for _, first in with_mass
+            for tail in heavy_tails(integrand, first, tolerance, rounded=False)
         ]
-        if not parts:
-            return self._result(integrand, math.nan, math.nan, [_nothing(density, firsts[0])])
-        tolerance = max(self.tolerance, ROUNDING * float(jnp.finfo(jnp.result_type(float)).eps))
-        ridge = None
-        if size > 1 and found.modes:
-            places, precisions = [m.place for m in found.modes], [m.precision for m in found.modes]
-            ridge = endless_line(integrand.resolved_values, np.array(places), np.array(precisions))
-        ends = [end for _, first in parts for end in leaks(first, tolerance, rounded=False)]
-        if found.ran_away or ridge is not None or _endless(ends):
-            return self._result(integrand, math.inf, math.nan, [improper(density, ends, ridge)])
-        most = self.max_nodes // len(parts)
-        done = [
+        if location.escaped or direction is not None or _diverges(integrand, tails):
+            return self._infinite(integrand, tails, direction)
+        most = self.max_nodes // len(with_mass)
+        levels = [
             (
                 part,
                 *integrate(
                     part.integrand, part.frame, part.steps, _range(part, first), tolerance, most
                 ),
             )
-            for part, first in parts
+            for part, first in with_mass
         ]
-        return self._judged(integrand, found, done, tolerance)
+        return self._assess(integrand, location, levels, tolerance)
 
-    def _judged(
+    def _assess(
         self,
         integrand: Integrand,
-        found: Found,
-        done: list[tuple[Part, Cells, float]],
+        location: Location,
+        done: list[tuple[Part, Grid, float]],
         tolerance: float,
     ) -> LogZ:
-        density, levels = integrand.density, [level for _, level, _ in done]
-        ends = [end for level in levels for end in leaks(level, tolerance)]
+        view, levels = integrand.view, [level for _, level, _ in done]
+        name = view.density.name
+        tails = [tail for level in levels for tail in heavy_tails(integrand, level, tolerance)]
         for part, level, _ in done:
             if level.nan.any():
-                where = _place(density, part.frame, level, np.argwhere(level.nan)[0])
-                finding = Finding(
-                    f"the log-density of {density.name} is NaN at {where}",
-                    "correct the function there",
-                    code=FindingCode.NOT_FINITE,
-                )
+                where = _place(view, part.frame, level, np.argwhere(level.nan)[0])
+                what = f"the log-density of {name} is NaN at {where}"
+                advice = "correct the function there"
+                finding = Finding(what, advice, code=FindingCode.NOT_FINITE)
                 return self._result(integrand, math.nan, math.nan, [finding])
-        if max(level.log_mass.max() for level in levels) >= 1e299 or _endless(ends):
-            return self._result(integrand, math.inf, math.nan, [improper(density, ends)])
+        if max(level.log_mass.max() for level in levels) >= 1e299 or _diverges(integrand, tails):
+            return self._infinite(integrand, tails)
         totals = np.array([level.total for level in levels])
         value = float(np.logaddexp.reduce(totals))
         shares = np.exp(totals - value)
-        apart = float(shares @ [error for *_, error in done])
+        difference = float(shares @ [error for *_, error in done])
         beyond = float(shares @ [level.beyond.error for level in levels])
         hidden = float(shares @ [part.hidden for part, *_ in done])
-        error = apart + beyond + hidden + sum(end.beyond for end in ends)
-        findings = [_heavy(density, end) for end in ends]
-        findings += [_added(density, level) for level in levels if level.beyond.added]
+        error = difference + beyond + hidden + sum(tail.beyond for tail in tails)
         shape = " and ".join(" x ".join(str(len(axis)) for axis in level.axes) for level in levels)
-        if not apart <= max(tolerance, beyond) and not ends:
-            findings.append(
-                Finding(
-                    f"levels of quadrature still differ by {apart:.1e} at {shape} nodes; asked "
-                    f"for: {tolerance:.0e}",
-                    "raise max_nodes, rescale or smooth the density, or use un.estimators.SMC",
-                    code=FindingCode.NOT_CONVERGED,
-                )
-            )
+        findings = [_heavy(view, tail) for tail in tails]
+        findings += [_added(view, level) for level in levels if level.beyond.added]
+        if not difference <= max(tolerance, beyond) and not tails:
+            findings.append(_not_converged(difference, shape, tolerance))
         if tolerance > self.tolerance:
-            findings.append(
-                Finding(
-                    f"the tolerance is {tolerance:.0e}, the rounding of this dtype",
-                    "use dtype float64 for more",
-                    WARNING,
-                    code=FindingCode.PRECISION,
-                )
-            )
-        findings += _missed(density, found, value)
-        findings.append(
-            Finding(
-                f"{shape} nodes; the last two levels differ by {apart:.1e}",
-                "",
-                NOTE,
-            )
-        )
+            what = f"the tolerance is {tolerance:.0e}, the rounding of this dtype"
+            advice = "use dtype float64 for more"
+            findings.append(Finding(what, advice, WARNING, code=FindingCode.PRECISION))
+        findings += _missed(name, location, value)
+        what = f"{shape} nodes; the last two levels differ by {difference:.1e}"
+        findings.append(Finding(what, "", NOTE))
         return self._result(integrand, value, error, findings)
+
+    def _infinite(
+        self, integrand: Integrand, tails: list[HeavyTail], direction: np.ndarray | None = None
+    ) -> LogZ:
+        finding = not_normalizable(integrand.view, tails, direction, integrand.options)
+        return self._result(integrand, math.inf, math.nan, [finding])
 
     def _result(
         self,
@@ -154,84 +159,85 @@ class Quadrature:
             standard_error=error,
             evaluations={"values": integrand.evaluations, "gradients": integrand.gradients},
             verdict="unreliable" if any(f.severity == ERROR for f in findings) else verdict,
-            measure=measures(integrand.density),
+            measure=measures(integrand.view.density),
             estimator="quadrature",
             findings=findings,
         )
 
 
-def _endless(ends: list[Leak]) -> bool:
-    return any(end.fall < VANISHING for end in ends)
+def _diverges(integrand: Integrand, tails: list[HeavyTail]) -> bool:
+    return not all(integrand.options.grid.decays(tail.fall) for tail in tails)
 
 
-def _range(part: Part, first: Cells) -> np.ndarray:
-    """What holds all but a negligible mass, and every mode: a narrow one may have slipped through
-    the first grid.
+def _range(part: Part, first: Grid) -> np.ndarray:
+    """The sides that hold all but a negligible mass, and every mode: a narrow one may have slipped
+    through the first grid.
     """
-    wanted = range_of(first)
-    return np.stack(
-        [np.minimum(wanted[:, 0], part.modes[:, 0]), np.maximum(wanted[:, 1], part.modes[:, 1])], 1
-    )
+    needed = mass_range(first, part.integrand.options.grid.negligible)
+    low, high = np.minimum(needed[:, 0], part.modes[:, 0]), np.maximum(needed[:, 1], part.modes[:, 1])
+    return np.stack([low, high], 1)
 
 
-def _heavy(density: Density, end: Leak) -> Finding:
+# -- findings ----------------------------------------------------------------------------
+def _heavy(view: Unconstrained, tail: HeavyTail) -> Finding:
     return Finding(
-        f"about {end.beyond:.1e} of the mass of density {density.name} lies beyond "
-        "floating-point numbers as "
-        f"{direction_of(density, end)}",
+        f"about {tail.beyond:.1e} of the mass of density {view.density.name} lies beyond "
+        f"floating-point numbers as {direction_of(view, tail)}",
         "use lighter tails or another parametrization",
         code=FindingCode.MASS_NOT_SEEN,
     )
 
 
-def _added(density: Density, level: Cells) -> Finding:
+def _added(view: Unconstrained, level: Grid) -> Finding:
     share = -math.expm1(-level.beyond.added)
-    names = coordinate_names(density)
+    names = coordinate_names(view)
     at = " and ".join(sorted({names[tail.axis] for tail in level.beyond.tails}))
-    what = (
-        f"{share:.1e} of the mass lies where values of {at} round onto their bound; it was added "
-        "by the power law of "
-        f"the density there, with an error of {level.beyond.error:.1e}"
-    )
     return Finding(
-        what,
+        f"{share:.1e} of the mass lies where values of {at} round onto their bound; it was added "
+        f"by the power law of the density there, with an error of {level.beyond.error:.1e}",
         "write the density in the logarithm of the distance to its bound for more digits",
         NOTE,
     )
 
 
-def _missed(density: Density, found: Found, value: float) -> list[Finding]:
+def _not_converged(difference: float, shape: str, tolerance: float) -> Finding:
+    return Finding(
+        f"levels of quadrature still differ by {difference:.1e} at {shape} nodes; the tolerance "
+        f"is {tolerance:.0e}",
+        "raise max_nodes, rescale or smooth the density, or use un.estimators.SMC",
+        code=FindingCode.NOT_CONVERGED,
+    )
+
+
+def _missed(name: str, location: Location, value: float) -> list[Finding]:
     """Whether points over all scales hold more mass than the rule."""
-    if not found.looks:
+    if not location.scans:
         return []
-    points = sampled(found.looks)
+    points = estimate_from_scans(location.scans)
     if not points.exceeds(value):
         return []
     what = (
-        f"points spread over five orders of magnitude about the modes of {density.name} hold "
-        f"{points.value:.4g} ± "
-        f"{points.error:.2g}, more than the {value:.4g} of the nodes: these miss a part of the mass"
+        f"points spread over five orders of magnitude about the modes of {name} hold "
+        f"{points.value:.4g} ± {points.error:.2g}, more than the {value:.4g} of the nodes, which "
+        "miss a part of the mass"
     )
-    return [
-        Finding(
-            what, "use un.estimators.SMC, or rescale the density", code=FindingCode.MASS_NOT_SEEN
-        )
-    ]
+    advice = "use un.estimators.SMC, or rescale the density"
+    return [Finding(what, advice, code=FindingCode.MASS_NOT_SEEN)]
 
 
-def _nothing(density: Density, found: Cells) -> Finding:
-    seen = "NaN" if found.nan.any() else "minus infinity"
+def _no_mass(density: Density, grid: Grid) -> Finding:
+    seen = "NaN" if grid.nan.any() else "minus infinity"
     return Finding(
-        f"the log-density of {density.name} is {seen} wherever it was looked at",
+        f"the log-density of {density.name} is {seen} wherever it was evaluated",
         "check the function and its values",
         code=FindingCode.NOT_FINITE,
     )
 
 
-def _place(density: Density, frame: Frame, level: Cells, index: np.ndarray) -> str:
+def _place(view: Unconstrained, frame: Frame, level: Grid, index: np.ndarray) -> str:
     t = np.array([axis[i] for axis, i in zip(level.axes, index, strict=True)])
     u = frame.centre + frame.factor @ np.sinh(t)
-    event = constrained(density, jnp.asarray(u, jnp.result_type(float)))[0]
+    event = view.event_at(jnp.asarray(u, jnp.result_type(float)))[0]
     return ", ".join(
         f"{name} = {np.array2string(np.asarray(value), precision=4)}"
         for name, value in event.items()

@@ -12,8 +12,7 @@ import numpy as np
 from unnorm.core.findings import Finding
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.integration.nodes import free_size
-from unnorm.integration.quadrature import improper
+from unnorm.integration.quadrature.integrability import not_normalizable
 from unnorm.interactions.coloring import changes_by_gradient, changes_by_trial
 from unnorm.interactions.ising import couplings_of, states_of
 from unnorm.partition.annealing.transitions import moves_for
@@ -160,12 +159,12 @@ def _sought(
         )
     if given is not None and given != PATHFINDER:
         return base_of_draws(density, given, _negative_binomials), cost, None
-    if not free_size(density):
+    if not Unconstrained(density).dimension:
         return mixture([1.0], [np.zeros(0)], [np.zeros((0, 0))], states, counts), cost, None
     pilot = Climbs(density, climb_key, counts)
     cost = added(cost, {"values": pilot.evaluations, "gradients": pilot.gradients})
     if pilot.endless is not None:
-        return pilot.base, cost, improper(density, [], pilot.endless)
+        return pilot.base, cost, not_normalizable(Unconstrained(density), [], pilot.endless)
     base = pilot.base
     if given == PATHFINDER:
         base, spent = base_of_pathfinder(density, path_key, counts)

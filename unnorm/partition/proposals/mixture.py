@@ -10,8 +10,8 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.special import gammaln, logsumexp
 
 from unnorm.declaration.density import Density
-from unnorm.integration.centering import Mode
-from unnorm.integration.nodes import free_size
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.integration.quadrature.modes import Mode
 from unnorm.interactions.ising import Couplings, position_of, signs_of
 from unnorm.partition.proposals.sparse_ising import Thinned, drawn_signs, log_tilt
 from unnorm.supports import Support
@@ -204,7 +204,7 @@ def base_over(
     a part of it. Where there are more modes than components, it stands alone: a few narrow ones
     would draw particles to few of many.
     """
-    size, states = free_size(density), flat_states(density)
+    size, states = Unconstrained(density).dimension, flat_states(density)
     if modes:
         best = max(mode.log_mass for mode in modes)
         modes = [mode for mode in modes if mode.log_mass > best - KEPT - size]

@@ -13,8 +13,9 @@ from jax.scipy.optimize import minimize
 
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.integration.centering import FAR, Mode, distinct_modes, endless_line
-from unnorm.integration.nodes import free_size
+from unnorm.integration.options import QUADRATURE
+from unnorm.integration.quadrature.integrability import improper_direction
+from unnorm.integration.quadrature.modes import Mode, distinct_modes
 from unnorm.partition.proposals.flat_directions import bent
 from unnorm.partition.proposals.mixture import (
     DENSE,
@@ -99,7 +100,7 @@ def climb(density: Density, positions: dict, factor: jax.Array):
             lambda z: loss(scaled(z)), first, method="BFGS", options={"maxiter": ITERATIONS}
         )
         reached = scaled(found.x)
-        rose = jnp.isneginf(found.fun) | jnp.any(jnp.abs(reached) > FAR) & (found.fun < loss(start))
+        rose = jnp.isneginf(found.fun) | jnp.any(jnp.abs(reached) > QUADRATURE.centering.far) & (found.fun < loss(start))
         end = jnp.where(jnp.isfinite(found.fun), reached, start)
         if end.size > DENSE:
             curve = jnp.diag(1 / (factor**2 * jnp.diag(found.hess_inv)))
@@ -255,7 +256,7 @@ class Climbs:
             self._add(self._climbed_in_scale(chosen))
         if self._mixed or len(self.modes) >= SIZES[-1]:
             return
-        count = SCANNED * (DENSELY if free_size(self._density) <= FEW else 1)
+        count = SCANNED * (DENSELY if Unconstrained(self._density).dimension <= FEW else 1)
         points = scanned_points(self.modes, generator, count)
         heights = self._heights(points)
         excess = heights - log_mixture(base_over(self._density, self.modes, counts), points)
@@ -292,7 +293,7 @@ class Climbs:
         lengths = np.linalg.norm(found.ways, axis=1)
         ran = np.flatnonzero(found.rose & (lengths > 0) & np.isfinite(lengths))[:RAN]
         ways = found.ways[ran] / lengths[ran, None]
-        return endless_line(self._heights, found.places[order], found.curves[order], ways)
+        return improper_direction(self._heights, found.places[order], found.curves[order], ways)
 
     def _more(self, density: Density, key: jax.Array) -> Iterator[tuple[np.ndarray, ...]]:
         """Climbs from near and far, and from a box about the modes found, in turn."""
@@ -306,7 +307,7 @@ class Climbs:
 
     def _climbed(self, positions: dict, factor: np.ndarray | None = None) -> Ends:
         if factor is None:
-            size = free_size(self._density)
+            size = Unconstrained(self._density).dimension
             factor = np.eye(size) if size <= DENSE else np.ones(size)
         found = climb(self._density, positions, jnp.asarray(factor, jnp.result_type(float)))
         ends, climbing, polishing = jax.tree.map(np.asarray, found)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import median_filter
 from scipy.special import gammaln, logsumexp
 
-from unnorm.integration.centering import Mode
+from unnorm.integration.quadrature.modes import Mode
 from unnorm.partition.proposals.mixture import Base
 
 FARTHEST = 1e4  # widths of a mode: how far starts reach

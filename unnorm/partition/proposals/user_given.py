@@ -18,8 +18,7 @@ from unnorm.core.findings import listed
 from unnorm.core.validation import refuse_other_measure
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.integration.centering import Mode, distinct_modes
-from unnorm.integration.nodes import free_size
+from unnorm.integration.quadrature.modes import Mode, distinct_modes
 from unnorm.partition.proposals.mixture import DENSE, Base, base_over, flat_states, parts
 
 PATHFINDER, FLOW = "pathfinder", "flow"
@@ -43,7 +42,7 @@ def check_base(who: str, density: Density, base: Any) -> None:
     the density.
     """
     if base is None or (isinstance(base, str) and base in (PATHFINDER, FLOW)):
-        if base and not free_size(density):
+        if base and not Unconstrained(density).dimension:
             raise ValueError(
                 f"{who} was given base={base!r}, and {density.name} has no continuous variable; "
                 "expected one; "
@@ -61,7 +60,7 @@ def check_base(who: str, density: Density, base: Any) -> None:
             "distributions by variable, "
             "or draws: a dict by variable or what un.sample returns; pass one of these."
         )
-    check_draws(who, "a base", density, base, 2 * (free_size(density) + 1))
+    check_draws(who, "a base", density, base, 2 * (Unconstrained(density).dimension + 1))
 
 
 def laws_in(base: Any) -> dict[str, Distribution] | None:
@@ -203,7 +202,7 @@ def base_of_draws(density: Density, base: Any, negative_binomials: Any) -> Base:
     }
     if unbounded:
         counts = negative_binomials(unbounded)
-    if not free_size(density):
+    if not Unconstrained(density).dimension:
         return base_over(density, [], counts)._replace(states=states)
     free, _ = parts(density, positions_of(density, base, jnp.result_type(float)))
     flat = np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(free), float)

@@ -27,8 +27,9 @@ from unnorm.fitting.row_normalizers import (
     refuse_marginalization,
 )
 from unnorm.fitting.solvers.newton import NEWTON_LIMIT, parameters_of
-from unnorm.integration.conditional import AT_ONCE, count_of, log_z_of_rows
+from unnorm.integration.conditional import count_of, log_z_of_rows
 from unnorm.integration.nodes import Plan, log_integral
+from unnorm.integration.options import PLAN
 from unnorm.integration.plan import has_plan
 from unnorm.sampling.short_runs import chosen_kernel, named_kernel, unserved
 
@@ -229,7 +230,7 @@ class MaximumLikelihood(PerExample):
         )  # without, log Z is one for all rows
         plans = [plan for plan in (*plans, state.shared.get("latent")) if plan is not None]
         return max(
-            1, min(512, 16 * AT_ONCE // max((len(plan.log_weights) for plan in plans), default=1))
+            1, min(512, 16 * PLAN.batch // max((len(plan.log_weights) for plan in plans), default=1))
         )
 
     def shared_noise(self, density, state, events):

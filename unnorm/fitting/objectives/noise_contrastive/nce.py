@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.method import method, static
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.objectives.noise_contrastive.contrast import Contrast
 from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
@@ -15,12 +16,11 @@ from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
     refuse_uncovered,
 )
 from unnorm.integration.nodes import (
-    MAX_STATES,
     count_states,
     enumerate_states,
-    free_size,
     log_densities,
 )
+from unnorm.integration.options import ENUMERATION
 
 
 @method
@@ -114,8 +114,8 @@ class NCE(Contrast):
 def _not_listed(density) -> str | None:
     """Why the states cannot be gone through one by one, as a sentence, or None."""
     count = count_states(density)
-    if free_size(density) or count is None or count > MAX_STATES:
-        found = f"{count:,} states" if count and not free_size(density) else "infinitely many"
+    if Unconstrained(density).dimension or count is None or count > ENUMERATION.max_states:
+        found = f"{count:,} states" if count and not Unconstrained(density).dimension else "infinitely many"
         return (
             f"NCE(exact=True) sums over all states, and {density.name} has {found}; expected "
             "discrete variables with "
