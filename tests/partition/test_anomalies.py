@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unnorm.integration.centering import Mode
+from unnorm.integration.quadrature.modes import Mode
 from unnorm.partition.proposals.scattered_starts import anomalies
 
 

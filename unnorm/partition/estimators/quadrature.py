@@ -152,13 +152,12 @@ class Quadrature:
         value: float,
         error: float,
         findings: list[Finding],
-        verdict: str = "ok",
     ) -> LogZ:
         return LogZ(
             value=value,
             standard_error=error,
             evaluations={"values": integrand.evaluations, "gradients": integrand.gradients},
-            verdict="unreliable" if any(f.severity == ERROR for f in findings) else verdict,
+            verdict="unreliable" if any(f.severity == ERROR for f in findings) else "ok",
             measure=measures(integrand.view.density),
             estimator="quadrature",
             findings=findings,
