@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
@@ -66,6 +67,12 @@ class Unconstrained:
         return dataclasses.replace(
             self, inverse_temperature=inverse_temperature, reference=reference
         )
+
+    def at_row(self, row: dict[str, jax.Array] | None) -> "Unconstrained":
+        """The target at one row of covariates; unchanged where the density has none."""
+        if not self.density.covariates:
+            return self
+        return dataclasses.replace(self, density=self.density._at_row(row))
 
     # -- what it is made of ------------------------------------------------------------------------
     @property
@@ -145,6 +152,26 @@ class Unconstrained:
         supports = self.density.variables
         return {name: supports[name].canonical(free) for name, free in position.items()}
 
+    def events_at(self, positions: Position) -> dict[str, jax.Array]:
+        """The events at many positions, (n, ...) by variable."""
+        supports = self.density.variables
+        return {name: jax.vmap(supports[name].constrain)(u) for name, u in positions.items()}
+
+    def positions_of(self, events: dict[str, Any], seed: int = 1105) -> Position:
+        """The positions of many events, (n, ...) by variable, without variables that are missing.
+
+        Values on a bound are first moved just inside. Coordinates that a value does not determine
+        (the length of a direction) are drawn from their own distribution; the seed is fixed, so
+        that equal events have equal positions.
+        """
+        positions = {}
+        for name, support in self.supports.items():
+            if name in events:
+                values = jnp.asarray(support.inward(np.asarray(events[name])))
+                keys = jax.random.split(jax.random.key(seed), len(values))
+                positions[name] = jax.vmap(support.lifted)(values, keys)
+        return positions
+
     def random_position(self, key: jax.Array, dtype: Any) -> Position:
         """A start for a chain, drawn inside the support."""
         shapes, keys = self.density.shapes(), jax.random.split(key, len(self.supports))
@@ -154,6 +181,11 @@ class Unconstrained:
         }
 
     # -- positions and flat vectors ----------------------------------------------------------------
+    def continuous(self, position: Position) -> Position:
+        """The continuous part of a position."""
+        supports = self.density.variables
+        return {name: value for name, value in position.items() if not supports[name].discrete}
+
     def discrete(self, position: Position) -> Position:
         """The discrete part of a position."""
         supports = self.density.variables

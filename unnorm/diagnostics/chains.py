@@ -8,16 +8,11 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode, listed
 from unnorm.diagnostics.draws import Drawn
+from unnorm.statistics.mcmc import ConvergenceCriteria
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_R_HAT = 1.01
-MIN_ESS_PER_CHAIN = 100
-MIN_ESS = 400  # with many chains, so many effective draws in all are enough not to fail
-MIN_CHAINS = 2
-MIN_DRAWS = 100
-ARVIZ_MIN_DRAWS = 4  # below, ArviZ returns NaN
 RARE = (
     "its probability may be so near 0 or 1 that these draws cannot see another value: sample "
     "more, or average the "
@@ -31,6 +26,7 @@ def chain_findings(
     constant: set[str],
     discrete: set[str],
     fixed: set[str] = frozenset(),
+    criteria: ConvergenceCriteria = ConvergenceCriteria(),
 ) -> list[Finding]:
     """Return what the draws by themselves give rise to.
 
@@ -40,6 +36,7 @@ def chain_findings(
         constant: the entries that never change in any chain.
         discrete: the variables that are discrete.
         fixed: the entries that their support holds at one value.
+        criteria: the limits of R-hat and of effective sample sizes.
 
     Returns:
         The findings, errors and warnings mixed.
@@ -48,25 +45,25 @@ def chain_findings(
         Vehtari et al. (2021), Bayesian Analysis 16, 667-718, arXiv:1903.08008.
     """
     return [
-        *_too_few(drawn),
+        *_too_few(drawn, criteria),
         *_not_finite(drawn),
         *_never_changing(drawn, constant - fixed, discrete),
         *_stuck(drawn, constant, discrete),
-        *_r_hat(drawn, table, constant),
-        *_ess(drawn, table),
+        *_r_hat(drawn, table, constant, criteria),
+        *_ess(drawn, table, criteria),
     ]
 
 
-def _too_few(drawn: Drawn):
-    if drawn.chains < MIN_CHAINS:
+def _too_few(drawn: Drawn, criteria: ConvergenceCriteria):
+    if drawn.chains < criteria.min_chains:
         yield Finding(
             f"There is {drawn.chains} chain, and R-hat needs at least two",
             "sample with chains=4, from different starts",
             code=FindingCode.TOO_FEW_DRAWS,
         )
-    if drawn.draws < MIN_DRAWS:
+    if drawn.draws < criteria.min_draws:
         yield Finding(
-            f"There are {drawn.draws} draws a chain, too few to judge (fewer than {MIN_DRAWS})",
+            f"There are {drawn.draws} draws a chain, too few to judge (fewer than {criteria.min_draws})",
             "sample more draws",
             code=FindingCode.TOO_FEW_DRAWS,
         )
@@ -133,8 +130,10 @@ def _stuck(drawn: Drawn, constant: set[str], discrete: set[str]):
             )
 
 
-def _r_hat(drawn: Drawn, table: "pd.DataFrame", constant: set[str]):
-    if drawn.chains < MIN_CHAINS or drawn.draws < ARVIZ_MIN_DRAWS:
+def _r_hat(
+    drawn: Drawn, table: "pd.DataFrame", constant: set[str], criteria: ConvergenceCriteria
+):
+    if drawn.chains < criteria.min_chains or drawn.draws < 4:  # ArviZ returns NaN
         return
     columns = drawn.columns()
     expected = [
@@ -150,36 +149,36 @@ def _r_hat(drawn: Drawn, table: "pd.DataFrame", constant: set[str]):
             "its draws are degenerate: look at the trace and sample again",
             code=FindingCode.NOT_MIXED,
         )
-    high = r_hat[r_hat > MAX_R_HAT].sort_values(ascending=False)
+    high = r_hat[r_hat > criteria.max_r_hat].sort_values(ascending=False)
     if len(high):
         named = [
             f"{label} ({value:.3g})" if value > 2 else f"{label} ({value:.3f})"
             for label, value in high.items()
         ]
         yield Finding(
-            f"R-hat is above {MAX_R_HAT} in {len(high)} of {len(table)} entries: {listed(named)}",
+            f"R-hat is above {criteria.max_r_hat} in {len(high)} of {len(table)} entries: {listed(named)}",
             "the chains disagree: sample and warm up longer, or use a kernel that crosses "
             "between modes",
             code=FindingCode.NOT_MIXED,
         )
 
 
-def _ess(drawn: Drawn, table: "pd.DataFrame"):
-    """Below 100 per chain the estimates of R-hat and ESS themselves are not to be relied on."""
-    wanted = MIN_ESS_PER_CHAIN * drawn.chains
+def _ess(drawn: Drawn, table: "pd.DataFrame", criteria: ConvergenceCriteria):
+    """An error below `min_ess` in all, a warning below `min_ess_per_chain`."""
+    wanted = criteria.min_ess_per_chain * drawn.chains
     for column, part in (("ess_bulk", "bulk"), ("ess_tail", "tail")):
         low = table[column][table[column] < wanted].sort_values()
-        if low.empty or drawn.draws < ARVIZ_MIN_DRAWS:
+        if low.empty or drawn.draws < 4:  # ArviZ returns NaN
             continue
         named = [f"{label} ({value:,.0f})" for label, value in low.items()]
         enough = _rounded_up(drawn.draws * wanted / max(low.iloc[0], 1.0))
         yield Finding(
-            f"The {part} effective sample size is below {wanted:,} ({MIN_ESS_PER_CHAIN} per "
+            f"The {part} effective sample size is below {wanted:,} ({criteria.min_ess_per_chain} per "
             f"chain) in {len(low)} of "
             f"{len(table)} entries: {listed(named)}",
             f"about {enough:,} draws a chain would do (now {drawn.draws:,}), or a kernel that "
             "mixes faster",
-            ERROR if low.iloc[0] < min(wanted, MIN_ESS) else WARNING,
+            ERROR if low.iloc[0] < min(wanted, criteria.min_ess) else WARNING,
             code=FindingCode.LOW_ESS,
         )
 

@@ -6,12 +6,11 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, Finding, FindingCode, listed
 from unnorm.diagnostics.draws import Drawn
+from unnorm.statistics.mcmc import ConvergenceCriteria
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-
-LIMIT = 1.01
 
 
 def moment_table(drawn: Drawn, moments: "xr.Dataset", columns: list[str]) -> "pd.DataFrame":
@@ -36,9 +35,13 @@ def moment_table(drawn: Drawn, moments: "xr.Dataset", columns: list[str]) -> "pd
     return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
 
 
-def moment_findings(drawn: Drawn, table: "pd.DataFrame") -> list[Finding]:
+def moment_findings(
+    drawn: Drawn,
+    table: "pd.DataFrame",
+    criteria: ConvergenceCriteria = ConvergenceCriteria(),
+) -> list[Finding]:
     """R-hat, a bias that the kernel names, and what moments cannot show."""
-    bad = table.index[~(table["r_hat"] <= LIMIT)]
+    bad = table.index[~(table["r_hat"] <= criteria.max_r_hat)]
     findings = [
         Finding(
             "moments were kept and no draws, so that effective sample sizes, tails and Stein's "
@@ -51,7 +54,7 @@ def moment_findings(drawn: Drawn, table: "pd.DataFrame") -> list[Finding]:
         worst = table["r_hat"].reindex(bad).max()
         findings.append(
             Finding(
-                f"R-hat of the running moments is above {LIMIT} or undefined in "
+                f"R-hat of the running moments is above {criteria.max_r_hat} or undefined in "
                 f"{listed(list(bad))} "
                 f"(worst {worst:.3f})",
                 "sample and warm up longer, or use a kernel that mixes faster",

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.conditional import (
     count_of,
     location_of_rows,
@@ -21,7 +22,6 @@ from unnorm.integration.conditional import (
 from unnorm.integration.nodes import Plan, count_states, log_integral
 from unnorm.integration.options import PLAN
 from unnorm.integration.plan import has_plan, plan_for
-from unnorm.sampling.short_runs import unconstrained
 
 MOST_LATENT = 2**16  # joint states of the latent variables that are summed over
 _WORTH = 0.5  # share of distinct rows up to which they are gone through in place of all rows
@@ -74,7 +74,7 @@ def data_location(density: Density, events: dict) -> tuple[dict | None, dict | N
     if all(support.states is not None for support in density.variables.values()):
         return None, None
     charted, latent = density.charted(), latent_variables(density, events)
-    free = unconstrained(charted, events)
+    free = Unconstrained(charted).positions_of(events)
     centre = {name: jnp.mean(value, 0) for name, value in free.items()}
     scale = {name: _spread(value) for name, value in free.items()}
     if any(not density.variables[name].discrete for name in latent):

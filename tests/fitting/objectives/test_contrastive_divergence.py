@@ -15,9 +15,9 @@ from targets import CASE_C, enumerated, ising, pair_features
 import unnorm as un
 from unnorm.declaration.density import cast
 from unnorm.demo import truncated_gaussian
+from unnorm.fitting.chain_kernels import prepare_kernel
 from unnorm.fitting.objectives.contrastive_divergence import covariance
 from unnorm.fitting.objectives.registry import ContrastiveDivergence
-from unnorm.sampling.short_runs import prepared_kernel
 
 NORMAL = un.Density(
     lambda x, *, precision: -0.5 * precision * x**2,
@@ -178,7 +178,7 @@ def test_a_kernel_sees_interactions_that_the_start_switches_off():
         {"coupling": (un.Real, 0.0)},
     )
     with jax.enable_x64(True):
-        kernel = prepared_kernel(un.kernels.Gibbs(), cast(chain.bare(), jnp.float64))
+        kernel = prepare_kernel(un.kernels.Gibbs(), cast(chain.bare(), jnp.float64))
     assert kernel.colouring.count == 2  # every other site, not all of them at once
 
 

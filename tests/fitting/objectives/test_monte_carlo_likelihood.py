@@ -9,7 +9,7 @@ from targets import ising
 
 import unnorm as un
 from unnorm.fitting.objectives.registry import MaximumLikelihood
-from unnorm.sampling.short_runs import r_hat
+from unnorm.statistics.mcmc import split_r_hat
 
 TIES = """
     Acciaiuoli-Medici Albizzi-Ginori Albizzi-Guadagni Albizzi-Medici Barbadori-Castellani Barbadori-Medici
@@ -173,9 +173,9 @@ def test_bad_options_are_one_sentence(objective, words):
 
 def test_r_hat_sees_chains_that_stand_apart():
     values = np.random.default_rng(0).normal(size=(50, 200))
-    assert abs(r_hat(values) - 1) < 0.01
-    assert r_hat(values + np.arange(50)[:, None]) > 5
-    assert r_hat(np.arange(4.0)[:, None] * np.ones(10)) == np.inf and r_hat(np.ones((4, 10))) == 1
+    assert abs(split_r_hat(values) - 1) < 0.01
+    assert split_r_hat(values + np.arange(50)[:, None]) > 5
+    assert split_r_hat(np.arange(4.0)[:, None] * np.ones(10)) == np.inf and split_r_hat(np.ones((4, 10))) == 1
 
 
 # -- one count -------------------------------------------------------------------------------------

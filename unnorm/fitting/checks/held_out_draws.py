@@ -14,24 +14,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel, select_kernel
 from unnorm.fitting.inference.simulate_data import data_sets, is_listed
 from unnorm.fitting.row_normalizers import covariates_of, latent_variables
 from unnorm.partition.annealing.particles import piloted
 from unnorm.partition.annealing.transitions import moves_for
 from unnorm.partition.proposals.mixture import mixture
 from unnorm.partition.proposals.user_given import base_of_draws
-from unnorm.sampling.short_runs import (
-    chosen_kernel,
-    constrained,
-    prepared_kernel,
-    starting_tuning,
-    stretch,
-    unconstrained,
-)
+from unnorm.sampling.short_runs import run_rounds
 from unnorm.statistics.two_sample import TwoSample, two_sample
 from unnorm.supports import _PyTree
 
@@ -146,15 +139,16 @@ def _from_data(density, starts: dict, key: jax.Array) -> dict:
     """The ends of chains from rows of the data, by the kernel made for the variables, its step size
     adapted before.
     """
-    positions, own = unconstrained(density, starts), covariates_of(density, starts)
-    kernel = prepared_kernel(chosen_kernel(None, density), density, own)
+    target, own = Unconstrained(density), covariates_of(density, starts)
+    positions = target.positions_of(starts)
+    kernel = prepare_kernel(select_kernel(None, density), density, own)
     adapt_key, key = jax.random.split(key)
     rounds, run = _rounds(density), None
-    tuning = starting_tuning(kernel, positions)
+    tuning = initial_tuning(kernel, positions)
     for gain, one in ((1.0, adapt_key), (0.0, key)):
-        run = stretch(kernel, density, tuning, positions, one, gain, own, rounds=rounds, steps=1)
+        run = run_rounds(kernel, target, tuning, positions, one, gain, own, rounds=rounds, steps=1)
         tuning = run.tuning
-    return constrained(density, run.positions) | own
+    return target.events_at(run.positions) | own
 
 
 def _rounds(density) -> int:
@@ -173,7 +167,7 @@ def _from_noise(density, rows: dict, count: int, key: jax.Array) -> dict:
     pilot_key, key = jax.random.split(key)
     _, cloud, _ = piloted(density, base, moves_for(density), pilot_key, _WALKERS, _MOVES)
     chosen = jax.random.choice(key, _WALKERS, (count,), replace=False)
-    return constrained(density, jax.tree.map(lambda leaf: leaf[chosen], cloud.walkers.position))
+    return Unconstrained(density).events_at(jax.tree.map(lambda leaf: leaf[chosen], cloud.walkers.position))
 
 
 def _wide_base(density, rows: dict):
@@ -183,12 +177,10 @@ def _wide_base(density, rows: dict):
     base = base_of_draws(
         density, {name: np.asarray(value) for name, value in rows.items()}, _negative_binomials
     )
-    if not Unconstrained(density).dimension:
+    target = Unconstrained(density)
+    if not target.dimension:
         return base
-    positions = {
-        n: v for n, v in unconstrained(density, rows).items() if not density.variables[n].discrete
-    }
-    flat = np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(positions), float)
+    flat = np.asarray(jax.vmap(target.flatten)(target.positions_of(rows)), float)
     covariance = np.atleast_2d(np.cov(flat.T))
     covariance += (1e-6 * np.trace(covariance) / len(covariance) + 1e-12) * np.eye(len(covariance))
     centres, covariances = (
@@ -214,12 +206,12 @@ def _smoothed(density, events: dict, levels: tuple, key: jax.Array) -> dict:
     """The events with the noise that the objective adds to them, in unconstrained coordinates."""
     if not levels:
         return events
-    positions, keys = unconstrained(density, events), jax.random.split(key, len(density.variables))
+    positions, keys = Unconstrained(density).positions_of(events), jax.random.split(key, len(density.variables))
     moved = {
         name: value + levels[0] * jax.random.normal(one, value.shape, value.dtype)
         for one, (name, value) in zip(keys, positions.items(), strict=True)
     }
-    return events | constrained(density, moved)
+    return events | Unconstrained(density).events_at(moved)
 
 
 # -- the comparison --------------------------------------------------------------------------------

@@ -9,12 +9,10 @@ the two sides then differ, whatever smooth terms are added.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.row_normalizers import covariates_of
-from unnorm.sampling.short_runs import unconstrained
 
 _SEGMENTS = 64
 _CELLS = 128  # of a segment
@@ -31,16 +29,13 @@ def kink_findings(objective, density, events: dict, key: jax.Array) -> list[Find
     """
     if not getattr(objective, "second_derivatives", False):
         return []
-    positions = {
-        n: v for n, v in unconstrained(density, events).items() if not density.variables[n].discrete
-    }
+    target = Unconstrained(density)
+    everywhere = target.positions_of(events)
+    positions, held = target.continuous(everywhere), target.discrete(everywhere)
     rows = len(next(iter(events.values())))
     if not positions or rows < 2:
         return []
     ends = np.asarray(jax.random.randint(key, (2, min(_SEGMENTS, rows)), 0, rows))
-    held = {
-        n: v for n, v in unconstrained(density, events).items() if density.variables[n].discrete
-    }
     first, last = (jax.tree.map(lambda leaf, at=at: leaf[at], (positions, held, covariates_of(density, events)))
                    for at in ends)  # fmt: skip
     missed, coarse = np.median(np.asarray(_missed(density, first, last)), 0)
@@ -65,10 +60,10 @@ def _missed(density, first: tuple, last: tuple) -> jax.Array:
 
     def one(first, last):
         (start, held, row), (stop, _, _) = first, last
-        target = Unconstrained(density._at_row(row) if density.covariates else density)
-        start, unravel = ravel_pytree(start)
-        move = ravel_pytree(stop)[0] - start
-        slope = jax.grad(lambda t: target.log_density(unravel(start + t * move) | held))
+        target = Unconstrained(density).at_row(row)
+        start = target.flatten(start)
+        move = target.flatten(stop) - start
+        slope = jax.grad(lambda t: target.log_density(target.split(start + t * move) | held))
         places = jnp.linspace(0.0, 1.0, 2 * _CELLS + 1, dtype=start.dtype)
         slopes, curvatures = jax.vmap(lambda t: jax.jvp(slope, (t,), (jnp.ones_like(t),)))(places)
         return jnp.stack([_share(slopes, curvatures, 1), _share(slopes, curvatures, 2)])

@@ -18,7 +18,7 @@ from unnorm.fitting.solvers.newton import few
 from unnorm.integration.nodes import count_states, enumerate_states
 from unnorm.sampling.driver import sample
 from unnorm.sampling.kernels.registry import Gibbs
-from unnorm.sampling.short_runs import advance, unconstrained
+from unnorm.sampling.short_runs import run_chains
 
 _LISTED = 2**14  # states from which draws are made exactly
 _CHAINS = 1000  # at most, but for one row, where each replicate has a chain of its own
@@ -133,7 +133,7 @@ def _listed_draws(density, key, count: int) -> dict:
 
 
 # -- chains ----------------------------------------------------------------------------------------
-_advance = jax.jit(advance, static_argnames="steps")
+_run_chains = jax.jit(run_chains, static_argnames="steps")
 
 
 def _gibbs_draws(density, events, key, chains: int, each: int, progress: bool) -> dict:
@@ -147,7 +147,7 @@ def _gibbs_draws(density, events, key, chains: int, each: int, progress: bool) -
         jax.random.split(starts_key, chains)
     )
     chosen = jax.random.choice(chosen_key, rows, (chains,))
-    at_data = jax.tree.map(lambda leaf: leaf[chosen], unconstrained(density, events))
+    at_data = jax.tree.map(lambda leaf: leaf[chosen], target.positions_of(events))
     from_data = jnp.arange(chains) % 2 == 0
     positions = jax.tree.map(
         lambda a, b: jnp.where(from_data.reshape((-1,) + (1,) * (a.ndim - 1)), a, b),
@@ -155,16 +155,16 @@ def _gibbs_draws(density, events, key, chains: int, each: int, progress: bool) -
         anywhere,
     )
 
-    def swept(positions, sweeps, stage):  # one compiled stretch, however many are needed
+    def sweep(positions, sweeps, stage):  # one compiled stretch, however many are needed
         for stretch in range(sweeps // _SWEEPS):
             one = jax.random.fold_in(jax.random.fold_in(key, stage), stretch)
-            positions, drawn, _ = _advance(kernel, density, {}, positions, one, steps=_SWEEPS)
-        return positions, drawn
+            positions, *_ = _run_chains(kernel, target, positions, one, steps=_SWEEPS, tuning={})
+        return positions, target.events_at(positions)
 
     sweeps = _SWEEPS
     for doubling in range(_DOUBLINGS + 1):
         sweeps = _SWEEPS * 2**doubling
-        positions, drawn = swept(positions, sweeps, doubling)
+        positions, drawn = sweep(positions, sweeps, doubling)
         seen = _seen(density, drawn)
         if _agree(seen[::2], seen[1::2]):
             break
@@ -173,7 +173,7 @@ def _gibbs_draws(density, events, key, chains: int, each: int, progress: bool) -
     kept = []
     with bar("Gibbs sweeps", each, progress) as shown:
         for stage in range(each):
-            positions, drawn = swept(positions, sweeps, 100 + stage)
+            positions, drawn = sweep(positions, sweeps, 100 + stage)
             kept.append(drawn)
             shown.step()
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *kept)

@@ -23,7 +23,7 @@ from unnorm.partition.proposals.mixture import lighter
 from unnorm.partition.proposals.user_given import chains_in, check_base, check_draws, positions_of
 from unnorm.partition.weight_checks import infinite, judged, refuse_small
 from unnorm.statistics.importance_weights import mean_of, pareto_smoothed
-from unnorm.statistics.mcmc import effective_size
+from unnorm.statistics.mcmc import effective_sample_size
 
 RISK = 0.05  # by Markov's inequality P(log Ẑ − log Z > log 1/risk) is at most this
 
@@ -124,7 +124,7 @@ class AIS:
         value, error = mean_of(logs)
         bounds, findings = (-math.inf, -value - math.log(RISK)), not_arrived(path)
         if of_chains is not None:
-            effective = effective_size(np.exp(logs - logs.max()).reshape(chains, -1), "mean")
+            effective = effective_sample_size(np.exp(logs - logs.max()).reshape(chains, -1), "mean")
             error *= math.sqrt(
                 len(logs) / (min(effective, len(logs)) if math.isfinite(effective) else 1.0)
             )

@@ -22,10 +22,10 @@ from unnorm.partition.estimators.importance_sampling import judged_by_tail, log_
 from unnorm.partition.proposals.automatic import base_for
 from unnorm.partition.proposals.mixture import Base, blank
 from unnorm.partition.weight_checks import infinite, refuse_discrete, refuse_small, settled
-from unnorm.statistics.mcmc import effective_size, r_hat
+from unnorm.statistics.mcmc import ConvergenceCriteria, effective_sample_size, r_hat
 
-MAX_R_HAT = 1.02  # rank-normalized; of a few hundred draws a chain, whose noise 1.01 would not bear
-MIN_ESS = 400
+# A few hundred draws per chain: at 1.01 the noise of R-hat would reject chains that have converged.
+CRITERIA = ConvergenceCriteria(max_r_hat=1.02)
 LOOKS = 4096  # draws from the pilot's base: is there mass where no chain came?
 MISSED = "use un.estimators.SMC, ImportanceSampling or 'auto'"
 ROUNDS, SETTLED = 1000, 1e-10
@@ -134,7 +134,7 @@ def bridged(
         np.where(ratios < np.inf, ratios, -np.inf) for ratios in (at_draws, at_proposals)
     )
     value, error, effective = _bridge(at_draws.reshape(bridging.shape[:2]), at_proposals)
-    if not effective >= MIN_ESS / 4:
+    if not effective >= CRITERIA.min_ess / 4:
         findings.append(
             Finding(
                 f"the bridge function's draws are worth {effective:.0f}",
@@ -195,7 +195,7 @@ def _bridge(at_draws: np.ndarray, at_proposals: np.ndarray) -> tuple[float, floa
             if abs(value - before) < SETTLED:
                 break
         function = np.exp(theirs + value - np.logaddexp(ours + at_draws, theirs + value))
-        found = effective_size(function, "mean")
+        found = effective_sample_size(function, "mean")
         effective = min(found, len(flat)) if np.isfinite(found) else 1.0
     at_other = np.exp(other - np.logaddexp(ours + other, theirs + value))
     relative = at_other.var(ddof=1) / at_other.mean() ** 2 / len(other)
@@ -214,16 +214,16 @@ def health(density: Density, chains: Chains) -> list[Finding]:
     columns = np.moveaxis(columns, -1, 0)
     worst, effective = (
         np.max([r_hat(one) for one in columns]),
-        np.min([effective_size(one) for one in columns]),
+        np.min([effective_sample_size(one) for one in columns]),
     )
-    if not worst <= MAX_R_HAT:
+    if not worst <= CRITERIA.max_r_hat:
         what = f"the chains disagree: R-hat is {worst:.3g}"
         findings.append(
             Finding(
                 what, "there may be modes apart: use un.estimators.SMC", code=FindingCode.NOT_MIXED
             )
         )
-    if not effective >= MIN_ESS:
+    if not effective >= CRITERIA.min_ess:
         findings.append(
             Finding(
                 f"the chains are worth {effective:.0f} independent draws",

@@ -20,7 +20,7 @@ from unnorm.partition.estimators.bridge_sampling import health, held_against
 from unnorm.partition.estimators.importance_sampling import judged_by_tail, log_weights
 from unnorm.partition.proposals.automatic import base_for
 from unnorm.partition.weight_checks import infinite, refuse_small, settled
-from unnorm.statistics.mcmc import effective_size
+from unnorm.statistics.mcmc import effective_sample_size
 
 LEAST_EFFECTIVE = 100.0  # draws and noise, of the function that is averaged over each
 
@@ -111,7 +111,7 @@ def contrasted(noise: np.ndarray, draws: np.ndarray) -> tuple[float, float, floa
     value = balance(np.maximum(noise, -1e30), draws.ravel())
     shifted = value + math.log(len(noise) / draws.size)
     taken, refused = expit(noise - shifted), expit(shifted - draws)
-    effective = effective_size(refused, "mean")
+    effective = effective_sample_size(refused, "mean")
     effective = min(effective, draws.size) if math.isfinite(effective) else 1.0
     slope = (taken * (1 - taken)).sum() + (refused * (1 - refused)).sum()
     variance = len(noise) * taken.var(ddof=1) + draws.size**2 / effective * refused.var(ddof=1)

@@ -20,6 +20,7 @@ from unnorm.sampling.engine import scan as chains
 from unnorm.sampling.engine.chain_batching import chain_block
 from unnorm.sampling.engine.devices import devices_for
 from unnorm.sampling.initialization import find_starts
+from unnorm.statistics.mcmc import potential_scale_reduction
 
 _FEWEST, _MOST = 10, 200  # how often a phase comes up for air
 _WORK = 2**22  # numbers moved between two of these times, in a long run
@@ -243,9 +244,7 @@ def worst_rhat(values: np.ndarray) -> float:
     if values.shape[0] < 4 or values.shape[1] < 2:
         return float("nan")
     flat = values.reshape(*values.shape[:2], -1).astype(float)
-    within, between = flat.var(0, ddof=1).mean(0), flat.mean(0).var(0, ddof=1)
-    with np.errstate(all="ignore"):
-        return float(np.sqrt((1 - 1 / len(flat)) + between / within).max())
+    return float(potential_scale_reduction(flat.mean(0), flat.var(0, ddof=1), len(flat)).max())
 
 
 def _chunks(draws: int, block_size: int, work: int) -> list[np.ndarray]:

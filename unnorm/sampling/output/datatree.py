@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from unnorm.declaration.density import Density
+from unnorm.statistics.mcmc import potential_scale_reduction
 
 _LARGEST_LISTED = 1000  # numbers of an adapted array that are written out in the attributes
 
@@ -132,10 +133,8 @@ def moment_arrays(moments: Any) -> dict[str, np.ndarray]:
         pooled = squares.sum(1) + (count * (mean - centre[:, None]) ** 2).sum(1)
         out[f"{name}_variance"] = pooled / (total - 1)
         halves = mean.reshape(-1, *mean.shape[2:])
-        within = (squares / (count - 1)).mean((0, 1))
-        with np.errstate(all="ignore"):
-            length = count.mean()
-            out[f"{name}_rhat"] = np.sqrt((length - 1) / length + halves.var(0, ddof=1) / within)
+        variances = (squares / (count - 1)).reshape(halves.shape)
+        out[f"{name}_rhat"] = potential_scale_reduction(halves, variances, count.mean())
     return out
 
 

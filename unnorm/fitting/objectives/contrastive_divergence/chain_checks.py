@@ -7,11 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.row_normalizers import covariates_of
-from unnorm.sampling.short_runs import constrained, r_hat, stretch
+from unnorm.sampling.short_runs import run_rounds
+from unnorm.statistics.mcmc import ConvergenceCriteria, split_r_hat
 
 _CHAINS, _STEPS = 200, 2_000  # of the stretch, at most
-_SLOW, _STUCK = 1.2, 1.5  # R-hat of the energies over it, in rounds of k steps
+# R-hat of the energies over rounds of k steps: the run is short.
+_CRITERIA = ConvergenceCriteria(max_r_hat=1.2, error_r_hat=1.5)
 _DRIFT = 0.5  # standard deviations of the data's energies
 
 
@@ -22,16 +25,16 @@ def health(objective, density, state, events: dict, key: jax.Array) -> list[Find
     shared, own = state.shared, covariates_of(density, events)
     if "latent" in shared:
         hidden = shared["latent"]["positions"]
-        events = events | constrained(density, hidden)
+        events = events | Unconstrained(density).events_at(hidden)
         rows = state.per_row["starts"] | hidden
     else:
         rows = state.per_row["starts"]
     starts = shared["chains"] if objective.persistent else rows
     starts, own = (jax.tree.map(_some, part) for part in (starts, own))
     rounds = max(20, min(200, _STEPS // objective.k))
-    run = stretch(
+    run = run_rounds(
         shared["kernel"],
-        density,
+        Unconstrained(density),
         shared["tuning"],
         starts,
         key,
@@ -60,8 +63,8 @@ def health(objective, density, state, events: dict, key: jax.Array) -> list[Find
     else:
         found = _mixing(energies, objective.k) if objective.persistent else []
         found += _drift(energies, of_data)
-    if run.rejected > 0:
-        what = f"the log-density was NaN at {float(run.rejected):.1%} of the chains' proposals, which were rejected"
+    if run.nan_rate > 0:
+        what = f"the log-density was NaN at {float(run.nan_rate):.1%} of the chains' proposals, which were rejected"
         found.append(
             Finding(
                 what,
@@ -84,13 +87,13 @@ def _energies(density, events: dict) -> jax.Array:
 
 
 def _mixing(energies: np.ndarray, k: int) -> list[Finding]:
-    ratio = r_hat(energies)
-    if ratio <= _SLOW:
+    ratio = split_r_hat(energies)
+    if ratio <= _CRITERIA.max_r_hat:
         return []
     what = f"the persistent chains do not mix: R-hat of their energies is {ratio:.2f} over {energies.shape[1] * k} steps"
     advice = "raise k, use a kernel that mixes faster, or let a share of the chains start anew (reinitialise=0.05)"
     return [
-        Finding(what, advice, WARNING if ratio <= _STUCK else ERROR, code=FindingCode.NOT_MIXED)
+        Finding(what, advice, WARNING if ratio <= _CRITERIA.error_r_hat else ERROR, code=FindingCode.NOT_MIXED)
     ]
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel, select_kernel
 from unnorm.fitting.inference.sandwich import Covariance, NoCovariance, bread_and_meat
 from unnorm.fitting.objectives.contrastive_divergence.objective import contrast
 from unnorm.fitting.penalties.penalized_fit import refuse_lassos_errors
@@ -27,15 +29,7 @@ from unnorm.fitting.solvers.newton import NEWTON_LIMIT, hessian, lasso_strengths
 from unnorm.integration.conditional import count_of
 from unnorm.numerics.diagonal_scaling import solve
 from unnorm.numerics.proximal import least_slopes
-from unnorm.sampling.short_runs import (
-    adapted,
-    advance,
-    chosen_kernel,
-    constrained,
-    prepared_kernel,
-    starting_tuning,
-    unconstrained,
-)
+from unnorm.sampling.short_runs import adapt_step_size, run_chains
 
 _REPLICATES = 100  # negatives per datum behind J and H of CD-k
 _LONG_STEPS = 2  # between the rounds of the long run behind I and the bias of a fixed point
@@ -74,13 +68,12 @@ def replicated_scores(objective, density, state, events, key, replicates: int):
     """Scores at the data (n, p), and the mean scores of two groups of negatives (2, n, p)."""
     kernel, score = state.shared["kernel"], score_function(density)
 
-    own = covariates_of(density, events)
+    own, target = covariates_of(density, events), Unconstrained(density)
 
     def one(total, key):
-        _, negatives, _ = advance(
-            kernel, density, state.shared["tuning"], state.per_row["starts"], key, objective.k, own
-        )
-        return total + jax.vmap(score)(negatives | own), None
+        starts, tuning = state.per_row["starts"], state.shared["tuning"]
+        run = run_chains(kernel, target, starts, key, objective.k, tuning, own)
+        return total + jax.vmap(score)(target.events_at(run.positions) | own), None
 
     data = jax.vmap(score)(events)
     keys = jax.random.split(key, (2, replicates // 2))
@@ -97,13 +90,14 @@ def long_run(kernel, density, events, starts, tuning, key, own: dict, rounds: in
         (2, chains, p).
     """
     score, chains = score_function(density), len(next(iter(starts.values())))
+    target = Unconstrained(density)
     kept = chains if own else 0
 
     def one(carry, given):
         positions, tuning, sums = carry
         key, gain, looked_at, half = given
-        positions, reached, rate = advance(kernel, density, tuning, positions, key, steps, own)
-        reached = reached | own
+        positions, rate, _ = run_chains(kernel, target, positions, key, steps, tuning, own)
+        reached = target.events_at(positions) | own
 
         def second():
             scores = jax.vmap(score)(reached)
@@ -115,7 +109,7 @@ def long_run(kernel, density, events, starts, tuning, key, own: dict, rounds: in
         )
         seconds, scores = jax.lax.cond(looked_at, second, lambda: nothing)
         sums = sums + jax.nn.one_hot(half, 2, dtype=vector.dtype)[:, None, None] * scores
-        return (positions, adapted(kernel, tuning, rate, gain, positions), sums), (
+        return (positions, adapt_step_size(kernel, tuning, rate, gain, positions), sums), (
             mean_score(reached),
             seconds,
         )
@@ -134,7 +128,7 @@ def long_run(kernel, density, events, starts, tuning, key, own: dict, rounds: in
         one, (starts, tuning, jnp.zeros((2, kept, vector.size), vector.dtype)),
         (jax.random.split(key, rounds), gains, jnp.asarray(looked_at), jnp.asarray(half)),
     )  # fmt: skip
-    reached = constrained(density, positions) | own
+    reached = target.events_at(positions) | own
     curvature = hessian(lambda v: contrast(unravel(v), density, events, reached), vector)
     return (
         means[rounds // 2 :],
@@ -146,15 +140,15 @@ def long_run(kernel, density, events, starts, tuning, key, own: dict, rounds: in
 
 def run_long(density, events, key) -> LongRun:
     """The model's own moments of the score at these parameters."""
-    starts, own = unconstrained(density, events), covariates_of(density, events)
+    starts, own = Unconstrained(density).positions_of(events), covariates_of(density, events)
     count = count_of(starts)
     again = -(-500 // count) if count < 500 else 1  # more chains cost little and halve the noise
     starts, chains_own = (
         jax.tree.map(lambda leaf: jnp.tile(leaf, (again,) + (1,) * (leaf.ndim - 1)), part)
         for part in (starts, own)
     )
-    kernel = prepared_kernel(chosen_kernel(None, density), density, own)
-    tuning = starting_tuning(kernel, starts)
+    kernel = prepare_kernel(select_kernel(None, density), density, own)
+    tuning = initial_tuning(kernel, starts)
     rounds = _long_rounds(ravel_pytree(density.free())[0].size)
     run = long_run(kernel, density, events, starts, tuning, key, chains_own, rounds, _LONG_STEPS)
     means, second, curvature, expected = (np.asarray(part) for part in run)

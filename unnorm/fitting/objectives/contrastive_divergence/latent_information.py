@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.objectives.contrastive_divergence.covariance import score_function
 from unnorm.fitting.row_normalizers import latent_density
 from unnorm.integration.conditional import count_of
-from unnorm.sampling.short_runs import advance
+from unnorm.sampling.short_runs import run_chains
 
 _ROUNDS = 100  # of each of two halves
 
@@ -20,21 +21,15 @@ _ROUNDS = 100  # of each of two halves
 @functools.partial(jax.jit, static_argnames="rounds")
 def _latent_scores(density, latent: dict, events: dict, key, rounds: int) -> jax.Array:
     """Each row's mean score over its latent chain, by two halves of some rounds (2, n, p)."""
-    score = score_function(density)
+    score, target = score_function(density), Unconstrained(latent_density(density, events))
 
     def one(carry, given):
         positions, sums = carry
         key, half = given
-        positions, found, _ = advance(
-            latent["kernel"],
-            latent_density(density, events),
-            latent["tuning"],
-            positions,
-            key,
-            1,
-            events,
+        positions, *_ = run_chains(
+            latent["kernel"], target, positions, key, 1, latent["tuning"], events
         )
-        scores = jax.vmap(score)(events | found)
+        scores = jax.vmap(score)(events | target.events_at(positions))
         return (
             positions,
             sums + jax.nn.one_hot(half, 2, dtype=scores.dtype)[:, None, None] * scores,

@@ -11,21 +11,18 @@ import numpy as np
 from unnorm.core.method import method, option, static
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.chain_kernels import (
+    initial_tuning,
+    kernel_by_name,
+    prepare_kernel,
+    refuse_support,
+    select_kernel,
+)
 from unnorm.fitting.existence.margins import of_likelihood
 from unnorm.fitting.objectives.contrastive_divergence.chain_checks import health
 from unnorm.fitting.row_normalizers import covariates_of, latent_density, latent_variables
 from unnorm.integration.conditional import count_of
-from unnorm.sampling.short_runs import (
-    adapted,
-    advance,
-    chosen_kernel,
-    constrained,
-    named_kernel,
-    prepared_kernel,
-    starting_tuning,
-    unconstrained,
-    unserved,
-)
+from unnorm.sampling.short_runs import adapt_step_size, run_chains
 
 # iterations over which the noise is annealed, where the fit does not say how many it takes
 _ANNEALED = 5_000.0
@@ -81,7 +78,7 @@ class ContrastiveDivergence:
     stochastic = True
 
     def __post_init__(self):
-        object.__setattr__(self, "kernel", named_kernel(self.kernel))
+        object.__setattr__(self, "kernel", kernel_by_name(self.kernel))
 
     @property
     def target(self) -> str:
@@ -120,19 +117,19 @@ class ContrastiveDivergence:
         return (
             self._bad_share()
             or self._bad_noise(density)
-            or unserved(chosen_kernel(self.kernel, density), density)
+            or refuse_support(select_kernel(self.kernel, density), density)
         )
 
     def refuse_latent(self, density, events):
         latent = latent_density(density, events)
-        return unserved(self._latent_kernel(latent), latent)
+        return refuse_support(self._latent_kernel(latent), latent)
 
     def _latent_kernel(self, latent) -> Any:
         """What moves the latent variables: the kernel given, unless it is composed for all
         variables.
         """
         composed = self.kernel is not None and getattr(self.kernel, "composed", False)
-        return chosen_kernel(None if composed else self.kernel, latent)
+        return select_kernel(None if composed else self.kernel, latent)
 
     def _bad_share(self) -> str | None:
         if not _is_number(self.reinitialise) or not 0 <= self.reinitialise < 1:
@@ -160,7 +157,7 @@ class ContrastiveDivergence:
         """Chains at the data (persistent ones at rows drawn from it), and the kernel's first
         tuning.
         """
-        positions = unconstrained(density, events)
+        positions = Unconstrained(density).positions_of(events)
         count = count_of(positions)
         if count < 2 and not self.persistent:
             raise ValueError(
@@ -177,12 +174,12 @@ class ContrastiveDivergence:
         if self.persistent and not own:
             chosen = jax.random.choice(key, count, (self.chains or max(count, 1000),))
             starts = {name: value[chosen] for name, value in everything.items()}
-        kernel = prepared_kernel(chosen_kernel(self.kernel, density), density, own)
+        kernel = prepare_kernel(select_kernel(self.kernel, density), density, own)
         shared |= {
             "kernel": kernel,
-            "tuning": starting_tuning(kernel, everything),
+            "tuning": initial_tuning(kernel, everything),
             "gain": jnp.ones(()),  # of the step size's adaptation: the driver lets it fall to zero
-            "negatives": constrained(density, starts) | own,
+            "negatives": Unconstrained(density).events_at(starts) | own,
             "acceptance": jnp.zeros(()),
             "nan": jnp.zeros(()),  # negatives so far whose energy was NaN
             "iteration": jnp.zeros(()),
@@ -202,7 +199,7 @@ class ContrastiveDivergence:
             return {}
         latent = latent_density(density, events)
         kernel, target = (
-            prepared_kernel(self._latent_kernel(latent), latent, events),
+            prepare_kernel(self._latent_kernel(latent), latent, events),
             Unconstrained(latent),
         )
         dtype = jnp.result_type(*events.values())
@@ -211,7 +208,7 @@ class ContrastiveDivergence:
         return {
             "latent": {
                 "kernel": kernel,
-                "tuning": starting_tuning(kernel, positions),
+                "tuning": initial_tuning(kernel, positions),
                 "positions": positions,
             }
         }
@@ -227,25 +224,26 @@ class ContrastiveDivergence:
         key, blur, anew = jax.random.split(key, 3)
         if self.noise is not None:
             rows = _blurred(rows, self._deviation(shared["iteration"] / shared["iterations"]), blur)
-            events = events | constrained(density, rows)
+            events = events | Unconstrained(density).events_at(rows)
         if "latent" in shared:
             shared["latent"], found = self._latent_moved(
                 density, shared, events, number, jax.random.fold_in(key, 1)
             )
-            rows, events = rows | found, events | constrained(density, found)
+            rows, events = rows | found, events | Unconstrained(density).events_at(found)
         starts = rows
         if self.persistent:
             chains = _of_rows(shared["chains"], number) if own else shared["chains"]
             starts = _started_anew(chains, rows, self.reinitialise, anew, bool(own))
-        positions, negatives, acceptance = advance(
-            kernel, density, shared["tuning"], starts, key, self.k, own
+        target = Unconstrained(density)
+        positions, acceptance, _ = run_chains(
+            kernel, target, starts, key, self.k, shared["tuning"], own
         )
-        negatives = negatives | own
+        negatives = target.events_at(positions) | own
         gradient, energies = jax.grad(_contrast, has_aux=True)(
             density.free(), density, events, negatives
         )
         shared |= {
-            "tuning": adapted(kernel, shared["tuning"], acceptance, shared["gain"], starts),
+            "tuning": adapt_step_size(kernel, shared["tuning"], acceptance, shared["gain"], starts),
             "negatives": negatives,
             "acceptance": acceptance,
             "nan": shared["nan"] + jnp.isnan(energies).sum() * _all_finite(density.free()),
@@ -257,13 +255,13 @@ class ContrastiveDivergence:
 
     def _latent_moved(self, density, shared: dict, events: dict, number, key) -> tuple[dict, dict]:
         """The latent chains of these rows, moved on with the rows held; and where they came to."""
-        chains, latent = shared["latent"], latent_density(density, events)
+        chains, latent = shared["latent"], Unconstrained(latent_density(density, events))
         starts = _of_rows(chains["positions"], number)
-        found, _, acceptance = advance(
-            chains["kernel"], latent, chains["tuning"], starts, key, self.k, events
+        found, acceptance, _ = run_chains(
+            chains["kernel"], latent, starts, key, self.k, chains["tuning"], events
         )
         moved = {
-            "tuning": adapted(
+            "tuning": adapt_step_size(
                 chains["kernel"], chains["tuning"], acceptance, shared["gain"], starts
             ),
             "positions": _put(chains["positions"], number, found),

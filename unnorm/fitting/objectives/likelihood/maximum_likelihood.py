@@ -11,6 +11,7 @@ import numpy as np
 from unnorm.core.findings import NOTE, Finding
 from unnorm.core.method import method, static
 from unnorm.fitting.base import ObjectiveState, PerExample
+from unnorm.fitting.chain_kernels import kernel_by_name, refuse_support, select_kernel
 from unnorm.fitting.existence.margins import of_likelihood
 from unnorm.fitting.inference.sandwich import NoCovariance, bread_and_meat, scores_and_curvature
 from unnorm.fitting.objectives.auxiliary_noise import not_whole
@@ -31,7 +32,6 @@ from unnorm.integration.conditional import count_of, log_z_of_rows
 from unnorm.integration.nodes import Plan, log_integral
 from unnorm.integration.options import PLAN
 from unnorm.integration.plan import has_plan
-from unnorm.sampling.short_runs import chosen_kernel, named_kernel, unserved
 
 _TOLERANCE = 1e-9  # nats by which log Z may change on new nodes before the fit goes on with them
 _STILL = (
@@ -83,7 +83,7 @@ class MaximumLikelihood(PerExample):
     information_identity = True
 
     def __post_init__(self):
-        object.__setattr__(self, "kernel", named_kernel(self.kernel))
+        object.__setattr__(self, "kernel", kernel_by_name(self.kernel))
 
     def refuse(self, density):
         if self.draws is not None:
@@ -110,7 +110,7 @@ class MaximumLikelihood(PerExample):
                 "PseudoLikelihood, ScoreMatching, RankingNCE or ContrastiveDivergence"
             )
         kernel, size = (
-            chosen_kernel(self.kernel, density),
+            select_kernel(self.kernel, density),
             sum(map(jnp.size, jax.tree.leaves(density.free()))),
         )
         if size > NEWTON_LIMIT:
@@ -125,7 +125,7 @@ class MaximumLikelihood(PerExample):
                 "expected an exact kernel; use "
                 "un.kernels.HMC or MALA"
             )
-        return not_whole("draws", self.draws, 1000) or unserved(kernel, density)
+        return not_whole("draws", self.draws, 1000) or refuse_support(kernel, density)
 
     def refuse_latent(self, density, events):
         if self.draws is not None:
@@ -143,7 +143,7 @@ class MaximumLikelihood(PerExample):
             return self._with_plans(density, events)
         key, approach = jax.random.split(key)
         near = monte_carlo.brought_near(
-            chosen_kernel(self.kernel, density), density, events, self.draws, approach
+            select_kernel(self.kernel, density), density, events, self.draws, approach
         )
         there = density.at(near["start"])
         return ObjectiveState(shared=monte_carlo.drawn_anew(there, near | {"key": key}, self.draws))

@@ -20,18 +20,15 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
 
 from unnorm.core.findings import ERROR, Finding, FindingCode
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel
 from unnorm.integration.nodes import Plan
 from unnorm.numerics.diagonal_scaling import ridged, solve
-from unnorm.sampling.short_runs import (
-    prepared_kernel,
-    r_hat,
-    starting_tuning,
-    stretch,
-    unconstrained,
-)
+from unnorm.sampling.short_runs import run_rounds
+from unnorm.statistics.mcmc import ConvergenceCriteria, split_r_hat
 
 ENOUGH = 0.9  # effective share of the draws at which they need not be drawn anew
-MIXED = 1.1  # R-hat of the draws' energies
+CRITERIA = ConvergenceCriteria(max_r_hat=1.1)  # R-hat of the draws' energies: runs are short
 _MOST_CHAINS = 1000
 _STEPS = 2  # kernel steps between two draws
 _SHORT = 20  # rounds of such steps after each move of the parameters
@@ -45,17 +42,18 @@ _HELD, _SHORTEST = (
 def brought_near(kernel: Any, density, events: dict, draws: int, key: jax.Array) -> dict:
     """Chains, and the parameters ψ at which they stand, near the maximum likelihood estimate."""
     kernel, rows, (key, choose) = (
-        prepared_kernel(kernel, density),
-        unconstrained(density, events),
+        prepare_kernel(kernel, density),
+        Unconstrained(density).positions_of(events),
         jax.random.split(key),
     )
     chosen = jax.random.choice(choose, len(next(iter(rows.values()))), (_chains(draws),))
     positions = {name: value[chosen] for name, value in rows.items()}
-    tuning, near = starting_tuning(kernel, rows), False
+    tuning, near = initial_tuning(kernel, rows), False
     vector, unravel = ravel_pytree(density.free())
     for _ in range(_MOVES):
         key, move = jax.random.split(key)
-        run = stretch(kernel, density, tuning, positions, move, 1.0, rounds=_SHORT, steps=_STEPS)
+        target = Unconstrained(density)
+        run = run_rounds(kernel, target, tuning, positions, move, 1.0, rounds=_SHORT, steps=_STEPS)
         tuning, positions = run.tuning, run.positions
         step, length = scoring_step(density, events, run.events)
         if not np.isfinite(length):
@@ -110,13 +108,16 @@ def drawn_anew(density, shared: dict, draws: int) -> dict:
     key, settle, *parts = jax.random.split(
         shared["key"], 2 + -(-draws // (_SHORT * _chains(draws)))
     )
-    run = stretch(shared["kernel"], density, shared["tuning"], shared["positions"], settle, 1.0,
-                  rounds=_SHORT, steps=_STEPS)  # fmt: skip
+    target = Unconstrained(density)
+    run = run_rounds(
+        shared["kernel"], target, shared["tuning"], shared["positions"], settle, 1.0,
+        rounds=_SHORT, steps=_STEPS,
+    )  # fmt: skip
     drawn = []
     for part in parts:  # as long as the stretches before, so that nothing more is compiled
-        run = stretch(
+        run = run_rounds(
             shared["kernel"],
-            density,
+            target,
             run.tuning,
             run.positions,
             part,
@@ -130,7 +131,7 @@ def drawn_anew(density, shared: dict, draws: int) -> dict:
     plan = Plan(events, -values - jnp.log(len(values)))
     return shared | {
         "key": key, "tuning": run.tuning, "positions": run.positions, "start": density.free(), "plan": plan,
-        "r_hat": jnp.asarray(r_hat(np.asarray(values).reshape(_chains(draws), -1))), "rejected": run.rejected,
+        "r_hat": jnp.asarray(split_r_hat(np.asarray(values).reshape(_chains(draws), -1))), "rejected": run.nan_rate,
     }  # fmt: skip
 
 
@@ -214,7 +215,7 @@ def findings(shared: dict) -> list[Finding]:
         what = f"the parameters were still moving after {_MOVES} steps of limited length: there may be no maximum"
         advice = "look for parameters that run away (statistics at the end of their range), or pass another start"
         found.append(Finding(what, advice, ERROR, code=FindingCode.NOT_CONVERGED))
-    if not shared["r_hat"] <= MIXED:
+    if not shared["r_hat"] <= CRITERIA.max_r_hat:
         what = f"the chains behind the draws have not mixed: R-hat of their energies is {float(shared['r_hat']):.2f}"
         found.append(
             Finding(

@@ -1,0 +1,93 @@
+"""The kernel of a fit's chains: which one, prepared for the density, and its first tuning."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from unnorm.core.method import look_up
+from unnorm.declaration.density import Density, cast
+from unnorm.declaration.unconstrained import Position, Unconstrained
+from unnorm.integration.conditional import at_rows
+from unnorm.sampling.kernels.registry import (
+    HMC,
+    KERNELS,
+    Blockwise,
+    Gibbs,
+    RandomWalkMH,
+    kernels_for,
+)
+
+
+def kernel_by_name(kernel: Any) -> Any:
+    """A name becomes its object, because a string is no leaf of a pytree."""
+    return look_up(kernel, KERNELS, "kernel", "build") if isinstance(kernel, str) else kernel
+
+
+def select_kernel(kernel: Any, density: Density) -> Any:
+    """The kernel given, or the default of the supports: HMC, Gibbs, a random walk for counts."""
+    if kernel is not None:
+        return look_up(kernel, KERNELS, "kernel", "build")
+    kernels = {
+        (name,): HMC()
+        if not support.discrete
+        else Gibbs()
+        if support.states is not None
+        else RandomWalkMH()
+        for name, support in density.variables.items()
+    }
+    kinds = {type(one) for one in kernels.values()}
+    return next(iter(kernels.values())) if len(kinds) == 1 else Blockwise(kernels)
+
+
+def refuse_support(kernel: Any, density: Density) -> str | None:
+    """Which variable the kernel cannot move, as a sentence, or None."""
+    for name, support in density.variables.items():
+        if not kernel.serves(support):
+            return (
+                f"{type(kernel).__name__} cannot move {name}, which is {support!r}; "
+                f"use {kernels_for(support)}"
+            )
+    return None
+
+
+def prepare_kernel(
+    kernel: Any, density: Density, rows: dict | None = None, *, perturbation: float = 0.1
+) -> Any:
+    """The kernel with what it detects about the density as static structure, so that later calls
+    stay compiled.
+
+    It is prepared at perturbed parameters: at a start of zero, variables that interact seem not to.
+    With covariates it is prepared at some of the `rows`, and is left as it is where these differ in
+    structure.
+    """
+    vector, unravel = ravel_pytree(density.free())
+    normals = jax.random.normal(jax.random.key(0), vector.shape, vector.dtype)
+    perturbed = density.at(unravel(vector + perturbation * normals))
+    if not density.covariates:
+        return cast(kernel.prepared(Unconstrained(perturbed)), vector.dtype)
+    found = [kernel.prepared(Unconstrained(one)) for one in at_rows(perturbed, rows)]
+    alike = len({jax.tree.structure(one) for one in found}) == 1
+    return cast(found[0] if alike else kernel, vector.dtype)
+
+
+def initial_tuning(kernel: Any, positions: Position) -> dict[str, Any]:
+    """The kernel's own first tuning; a mass matrix that is not given is the spread of the data."""
+    flat = jax.vmap(lambda one: ravel_pytree(one)[0])(positions)
+    if hasattr(kernel, "initial_tunings"):
+        tuning = kernel.initial_tunings(jax.tree.map(lambda leaf: leaf[0], positions))
+    else:
+        tuning = dict(kernel.initial_tuning(flat.shape[1]))
+    if "inverse_mass_matrix" in tuning and kernel.inverse_mass_matrix is None:
+        tuning["inverse_mass_matrix"] = jnp.where(jnp.var(flat, 0) > 0, jnp.var(flat, 0), 1.0)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, flat.dtype), tuning)
+
+
+__all__ = [
+    "initial_tuning",
+    "kernel_by_name",
+    "prepare_kernel",
+    "refuse_support",
+    "select_kernel",
+]
