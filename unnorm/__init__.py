@@ -2,7 +2,7 @@
 
 import importlib
 
-from unnorm.core.compilation import avoid_wrong_fusions as _avoid_wrong_fusions
+from unnorm.core.jax_compat import avoid_wrong_fusions as _avoid_wrong_fusions
 from unnorm.declaration import product as _algebra  # noqa: F401  (attaches p * q and p ** beta)
 from unnorm.declaration.density import Density, density
 from unnorm.declaration.product import truncate

@@ -41,9 +41,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Where the report is written.")] = Path(
         "report.html"
     ),
-    seed: Annotated[
-        int, typer.Option(help="A whole number; the same seed gives the same run.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(help="An integer; the same seed gives the same run.")] = 0,
 ) -> None:
     """Fit, normalize, sample and diagnose a truncated Gaussian on Ozone and Wind, and write a
     report.
@@ -82,9 +80,7 @@ def sample(
     chains: Annotated[int, typer.Option(help="How many chains, over all processes.")] = 4,
     thin: Annotated[int, typer.Option(help="Steps per kept draw.")] = 1,
     keep: Annotated[str, typer.Option(help="all, moments or last.")] = "all",
-    seed: Annotated[
-        int | None, typer.Option(help="A whole number; none: drawn and recorded.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="An integer; none: drawn and recorded.")] = None,
     store: Annotated[
         Path | None, typer.Option(help="A folder from which the run can go on.")
     ] = None,

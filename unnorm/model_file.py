@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-_LONGEST = 200  # characters of an error that the file raised
-
 
 def density_of(model: str):
     """The density that "FILE.py:NAME" names.
@@ -35,7 +33,7 @@ def density_of(model: str):
     found = getattr(module, name)
     if not isinstance(found, Density):
         raise ValueError(
-            f"{name} in {file} is {found!r:.{_LONGEST}}; expected a density; give the name of one."
+            f"{name} in {file} is {found!r:.200}; expected a density; give the name of one."
         )
     return found
 
@@ -52,14 +50,14 @@ def _imported(path: Path) -> ModuleType:
     except SyntaxError as error:
         raise ValueError(
             f"{error.filename or path}, line {error.lineno}, is no Python ({error.msg}); "
-            "expected a Python file; mend "
+            "expected a Python file; correct "
             "that line."
         ) from None
     except (Exception, SystemExit) as error:  # whatever a file does when it is imported
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(
             f"{path}, line {_line(error, path)}, raised {said}; expected a file that can be "
-            "imported; mend that line."
+            "imported; correct that line."
         ) from error
     return module
 

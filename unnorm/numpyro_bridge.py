@@ -25,7 +25,7 @@ def from_numpyro(model: Callable, *args: Any, **kwargs: Any) -> Density:
             the model, or is conditioned on by a handler.
         *args: what the model is called with. Each argument becomes a constant under its own name:
             floating arrays are leaves, so that other values of them run the same compiled program,
-            and whole numbers are static.
+            and integers are static.
         **kwargs: as `args`.
 
     Returns:

@@ -227,7 +227,7 @@ def test_an_open_dimension_is_asked_for():
     refused("no dimension of the density; did you mean 'd'", ising.with_dimensions, dd=3)
     for wrong in ("abc", 2.5, True, 0, []):
         refused(
-            "Dimension 'd' was given .*; expected a positive whole number",
+            "Dimension 'd' was given .*; expected a positive integer",
             ising.with_dimensions,
             d=wrong,
         )

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from unnorm.core.findings import Finding
-from unnorm.core.number_format import formatted
+from unnorm.core.messages import formatted
 from unnorm.diagnostics.plots import plot_rank, plot_trace, scatter_with_contours
 from unnorm.diagnostics.report import Section, write_report
 

@@ -450,7 +450,7 @@ def test_no_draw_inside_is_said():
 @pytest.mark.parametrize(
     ("estimator", "words"),
     [
-        (lambda: AIS(chains=1), "chains is 1 in AIS; expected a whole number of at least 10"),
+        (lambda: AIS(chains=1), "chains is 1 in AIS; expected an integer of at least 10"),
         (lambda: AIS(temperatures=0), "temperatures is 0 in AIS"),
         (lambda: ImportanceSampling(draws=5), "draws is 5 in ImportanceSampling"),
     ],

@@ -122,7 +122,7 @@ def test_what_has_no_log_z_gets_none(what):
         (
             lambda x: 0.0,
             lambda: NestedSampling(live=10),
-            "live is 10 in NestedSampling; expected a whole number of at least 50",
+            "live is 10 in NestedSampling; expected an integer of at least 50",
         ),
         (lambda x: 0.0, lambda: NestedSampling(steps=0), "steps is 0 in NestedSampling"),
     ],

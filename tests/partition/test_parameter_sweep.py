@@ -126,7 +126,7 @@ def test_other_estimators_are_refused():
         with pytest.raises(ValueError, match="standard variant"):
             un.log_z(gaussian, estimator, over={"beta": [1.0, 2.0]}, progress=False)
     with pytest.raises(
-        ValueError, match="particles is 3 in SMC; expected a whole number of at least 10"
+        ValueError, match="particles is 3 in SMC; expected an integer of at least 10"
     ):
         un.log_z(
             gaussian, un.estimators.SMC(particles=3), over={"beta": [1.0, 2.0]}, progress=False

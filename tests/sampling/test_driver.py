@@ -175,7 +175,7 @@ BAD = {
         "MALA cannot move x, which is Binary['d']; use Gibbs",
     ),
     "gibbs on reals": (gaussian, {"kernel": "gibbs"}, "Gibbs cannot move x"),
-    "no draws": (gaussian, {"draws": 0}, "draws is 0; expected a whole number of at least 1"),
+    "no draws": (gaussian, {"draws": 0}, "draws is 0; expected an integer of at least 1"),
     "no chains": (gaussian, {"chains": 0}, "chains is 0"),
     "chains beyond 32 bits": (
         gaussian,
@@ -185,17 +185,17 @@ BAD = {
     "draws beyond 32 bits": (
         gaussian,
         {"draws": 10**18},
-        "draws is 1000000000000000000; expected a whole number",
+        "draws is 1000000000000000000; expected an integer",
     ),
     "thin beyond 32 bits": (
         gaussian,
         {"thin": 10**15},
-        "thin is 1000000000000000; expected a whole number",
+        "thin is 1000000000000000; expected an integer",
     ),
     "warmup beyond 32 bits": (
         gaussian,
         {"warmup": 10**15},
-        "warmup is 1000000000000000; expected a whole number",
+        "warmup is 1000000000000000; expected an integer",
     ),
     "chains beyond memory": (
         gaussian,

@@ -374,7 +374,7 @@ BAD_PLANES = {
     "a Series": pd.Series(Y),
     "a column of dates": pd.DataFrame({"a": Y, "b": pd.Timestamp("2020")}),
     "a timedelta": X.astype("timedelta64[D]"),
-    "large whole numbers": np.full((30, 2), 2**63 + 1, np.uint64),
+    "large integers": np.full((30, 2), 2**63 + 1, np.uint64),
     "records": np.zeros(30, [("a", float)]),
     "no columns": pd.DataFrame(index=range(30)),
     "True": True,

@@ -31,7 +31,7 @@ class Study(NamedTuple):
 
 
 def from_cells(density: un.Density, *axes: np.ndarray, jitter: bool = True) -> Callable:
-    """Draw cells by the density at their middles, and evenly within each (whole numbers have cells
+    """Draw cells by the density at their middles, and evenly within each (integers have cells
     of one point)."""
     middles = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
     width = np.array([axis[1] - axis[0] for axis in axes])

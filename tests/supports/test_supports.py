@@ -384,7 +384,7 @@ def test_axes():
     assert un.Symmetric["d"].shape_axes == ("d", "d") == un.Symmetric["d", "d"].shape_axes
     assert un.Symmetric["k", "d"].shape_axes == ("k", "d", "d")
     for wrong in (0, -1, "0", 1.5, True, None):
-        with pytest.raises(TypeError, match="write a positive whole number or a name in quotes"):
+        with pytest.raises(TypeError, match="write a positive integer or a name in quotes"):
             un.Real[wrong]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-EXACT = 2**53  # whole numbers up to here are float64 numbers
+EXACT = 2**53  # integers up to here are float64 numbers
 LEADING = ("chain", "draw")  # dimensions of draws, which come before those of an event
 
 
@@ -41,7 +41,7 @@ def to_numbers(
         allow_complex: whether complex numbers are numbers here.
 
     Raises:
-        ValueError: masked or missing values, no numbers, rows of different lengths, whole numbers
+        ValueError: masked or missing values, no numbers, rows of different lengths, integers
             that no float64 is.
     """
     if is_frame(value):
@@ -252,7 +252,7 @@ def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _refuse_inexact(array: np.ndarray, name: str) -> None:
-    """Refuse whole numbers that are no float64 numbers, and would be rounded."""
+    """Refuse integers that are no float64 numbers, and would be rounded."""
     if (
         array.dtype.kind not in "iu"
         or not array.size

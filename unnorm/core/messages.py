@@ -1,12 +1,14 @@
-"""The few phrases that messages share, and numbers as results print them."""
+"""Phrases that messages share, and numbers as results print them: as many digits as they carry."""
 
 import difflib
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-MOST_ROWS = 30  # of a printed table
-_DIGITS = 4  # significant ones of a printed number
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def choose_from(name: str, known: Iterable[str]) -> str:
@@ -22,9 +24,9 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def significant(value: Any) -> str:
-    """Return a number with at least four significant digits, and at least four decimals where it is
-    of order 1.
+def significant(value: Any, digits: int = 4) -> str:
+    """Return a number with at least these significant digits, and as many decimals where it is of
+    order 1.
     """
     value = value.item() if hasattr(value, "item") else value
     if not isinstance(value, float):
@@ -33,14 +35,14 @@ def significant(value: Any) -> str:
         return "–" if math.isnan(value) else f"{value:.0f}"
     exponent = math.floor(math.log10(abs(value)))
     if exponent < -4 or exponent >= 7:
-        return f"{value:.{_DIGITS - 1}e}"
-    return f"{value:.{_DIGITS if exponent >= -1 else _DIGITS - 1 - exponent}f}"
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{digits if exponent >= -1 else digits - 1 - exponent}f}"
 
 
-def printed(table: Any, noun: str = "row") -> str:
-    """Return a DataFrame as text, with significant digits and no more than MOST_ROWS rows."""
-    shown = table.head(MOST_ROWS).map(significant).to_string()
-    left = len(table) - MOST_ROWS
+def printed(table: Any, noun: str = "row", most: int = 30) -> str:
+    """Return a DataFrame as text, with significant digits and at most this many rows."""
+    shown = table.head(most).map(significant).to_string()
+    left = len(table) - most
     return shown if left <= 0 else f"{shown}\n... and {counted(left, f'more {noun}')}"
 
 
@@ -60,3 +62,49 @@ def shown(value: object, most: int = 60) -> str:
 def printable(text: object) -> str:
     """The text with question marks for lone surrogates, which no file and no font can hold."""
     return str(text).encode("utf-8", "replace").decode("utf-8")
+
+
+def formatted(table: "pd.DataFrame", digits: int = 3) -> "pd.DataFrame":
+    """Return the table as strings: four digits for R-hat, whole effective sample sizes, aligned
+    decimals elsewhere.
+
+    Args:
+        table: any DataFrame; its index and its columns stay.
+        digits: significant digits of a column's typical entry.
+
+    Returns:
+        A DataFrame of strings; a missing number is an en dash.
+    """
+    out = table.astype(object).copy()
+    for place, name in enumerate(table.columns):
+        out.isetitem(place, _column(table.iloc[:, place], str(name), digits))
+    return out
+
+
+def _column(values: "pd.Series", name: str, digits: int) -> list[str]:
+    if values.dtype.kind not in "fiu":
+        return ["–" if value is None or value != value else str(value) for value in values]
+    array = values.to_numpy()
+    if name in ("ess_bulk", "ess_tail") or array.dtype.kind in "iu":
+        return [f"{value:,.0f}" if np.isfinite(value) else _odd(value) for value in array]
+    places = 3 if name == "r_hat" else _decimals(array, digits)
+    if places is None:
+        return [f"{value:.{digits - 1}e}" if np.isfinite(value) else _odd(value) for value in array]
+    return [f"{value:,.{places}f}" if np.isfinite(value) else _odd(value) for value in array]
+
+
+def _odd(value: float) -> str:
+    return "–" if np.isnan(value) else str(value)
+
+
+def _decimals(array: np.ndarray, digits: int) -> int | None:
+    """Decimals that show most entries to so many digits; None where only powers of ten do."""
+    sizes = np.abs(array[np.isfinite(array) & (array != 0)])
+    if not len(sizes):
+        return digits - 1
+    typical, small = np.floor(np.log10(np.quantile(sizes, [0.5, 0.1])))
+    if typical < -5 or typical > 9:
+        return None
+    return int(
+        max(digits - 1 - max(small, typical - 1), 0)
+    )  # small entries get one more decimal, not all they want

@@ -17,8 +17,6 @@ import numpy as np
 
 from unnorm.core.function_identity import Unknowable, in_library, unwrapped, used_values, writes
 
-_LARGEST = 1000  # numbers of an array that are compared
-_DEEPEST = 20  # functions that use functions
 _ATOMS = frozenset({type(None), type(...), bool, int, str, bytes})
 _JITTED = type(jax.jit(lambda: 0))
 _FIXED = (  # of a library: what stays the same while a process runs
@@ -72,7 +70,7 @@ class _Key:
         )
 
 
-def _key(value: Any, above: tuple[int, ...]) -> Any:
+def _key(value: Any, above: tuple[int, ...], deepest: int = 20) -> Any:
     kind = type(value)
     if kind in _ATOMS:
         return kind, value
@@ -84,7 +82,7 @@ def _key(value: Any, above: tuple[int, ...]) -> Any:
         return np.dtype, str(value)
     if id(value) in above:
         return "recursion", above.index(id(value))
-    if len(above) > _DEEPEST:
+    if len(above) > deepest:
         raise Unknowable("it goes too deep")
     inner = functools.partial(_key, above=(*above, id(value)))
     if kind is tuple:
@@ -109,8 +107,8 @@ def _key(value: Any, above: tuple[int, ...]) -> Any:
     raise Unknowable(f"it uses an object of {kind.__name__}")
 
 
-def _array(value: jax.Array) -> tuple:
-    if isinstance(value, jax.core.Tracer) or value.size > _LARGEST or len(value.devices()) > 1:
+def _array(value: jax.Array, largest: int = 1000) -> tuple:
+    if isinstance(value, jax.core.Tracer) or value.size > largest or len(value.devices()) > 1:
         raise Unknowable("it uses a large array")
     if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise Unknowable("it uses a random key")

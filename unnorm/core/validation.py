@@ -22,10 +22,9 @@ import jax
 import numpy as np
 
 from unnorm.core.containers import to_numbers
-from unnorm.core.jax_settings import plain_jax
+from unnorm.core.jax_compat import plain_jax
 from unnorm.core.messages import choose_from, shown
 from unnorm.core.trace_errors import differentiated
-from unnorm.supports import Support
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,13 +135,13 @@ def _word_problem(value: Any, range_: Range | None) -> str | None:
 
 
 def _number_problem(value: Any, kind: type, range_: Range, optional: bool) -> str | None:
-    noun = "whole number" if kind is int else "finite number"
+    noun = "an integer" if kind is int else "a finite number"
     ends = range_
     if range_.at_most == MOST and not (isinstance(value, int | float) and value > MOST):
         ends = dataclasses.replace(
             range_, at_most=None
         )  # nobody asks for so many: the other end is the news
-    expected = " ".join(filter(None, [f"a {noun}", str(ends)])) + (
+    expected = " ".join(filter(None, [noun, str(ends)])) + (
         ", or an array of such" if range_.array else ""
     )
     expected += ", or None" if optional else ""
@@ -291,19 +290,23 @@ def _memory() -> int:
         return 2**40
 
 
-def refuse_other_measure(what: str, name: str, support: Support, law: Any) -> None:
+def refuse_other_measure(what: str, name: str, support: Any, distribution: Any) -> None:
     """Refuse a discrete distribution for a continuous value and the reverse: one has no density in
     the other's measure.
 
-    `law` is a NumPyro distribution; others do not say what they are.
+    Args:
+        what: the part that the distribution plays, in the message.
+        name: the variable.
+        support: the declared support of the variable.
+        distribution: a NumPyro distribution; others do not say what they are.
     """
-    discrete = getattr(getattr(law, "support", None), "is_discrete", None)
+    discrete = getattr(getattr(distribution, "support", None), "is_discrete", None)
     if discrete is None or bool(discrete) == support.discrete:
         return
     found, expected = ("discrete", "continuous") if discrete else ("continuous", "discrete")
     example = "Normal(0, 1)" if discrete else "Poisson(1)"
     raise ValueError(
-        f"The {what} {name} is {type(law).__name__}, which is {found}, and {name} is "
+        f"The {what} {name} is {type(distribution).__name__}, which is {found}, and {name} is "
         f"{support!r}; expected a "
         f"{expected} distribution; pass one such as numpyro.distributions.{example}."
     )

@@ -31,7 +31,7 @@ from unnorm.declaration.signature import (
 )
 from unnorm.declaration.structure import Declaration, Structure
 from unnorm.declaration.values import accepted
-from unnorm.supports import Declared, Support, _PyTree
+from unnorm.supports import Annotation, PyTreeSupport, Support
 
 
 @jax.tree_util.register_pytree_node_class
@@ -70,7 +70,7 @@ class Density(Declaration):
         variables: Mapping[str, Support] | None = None,
         parameters: Mapping[str, Any] | None = None,
         constants: Mapping[str, Any] | None = None,
-        covariates: Mapping[str, Declared] | None = None,
+        covariates: Mapping[str, Annotation] | None = None,
         log_z: Callable | float | None = None,
     ):
         slots, values = signature.from_mappings(
@@ -257,7 +257,7 @@ class Density(Declaration):
         self.bare()
         values, free = self.parameters, {}
         for name, support in self.supports.items():
-            tree = isinstance(support, _PyTree)
+            tree = isinstance(support, PyTreeSupport)
             free[name] = (
                 list(map(jnp.asarray, self._held[name].leaves))
                 if tree
@@ -286,7 +286,7 @@ class Density(Declaration):
         for name, value in free.items():
             support = supports[name]
             held[name] = Held(
-                value if isinstance(support, _PyTree) else [support.constrain(value)],
+                value if isinstance(support, PyTreeSupport) else [support.constrain(value)],
                 held[name].static,
             )
         return object.__new__(type(self))._set(self._structure, held)

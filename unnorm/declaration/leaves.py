@@ -12,7 +12,7 @@ _INT32 = np.iinfo(np.int32)
 
 
 class StaticArray:
-    """An array of whole numbers or booleans, compared and hashed by content so that it may be
+    """An array of integers or booleans, compared and hashed by content so that it may be
     static.
     """
 
@@ -67,7 +67,7 @@ def at_rest(value: Any, name: str = "a value", floats: bool = True) -> Any:
             if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "US":
                 raise ValueError(
                     f"{name} holds an array of dtype {leaf.dtype}; expected numbers; code the "
-                    "labels as whole numbers "
+                    "labels as integers "
                     "first."
                 )
             return _frozen(_in_range(to_numbers(leaf, name, allow_complex=True)))

@@ -14,7 +14,7 @@ from unnorm.declaration.density import Density
 from unnorm.declaration.shared_names import agreed
 from unnorm.declaration.signature import CONSTANT, PARAMETER, VARIABLE, refuse_unknown
 from unnorm.declaration.structure import Structure
-from unnorm.supports import Real, Support, _Real
+from unnorm.supports import Real, RealSupport, Support
 
 
 @jax.tree_util.register_pytree_node_class
@@ -257,7 +257,7 @@ def truncate(p: Density, **supports: Support) -> Density:
     """
     refuse_unknown("truncate", "variable", supports, p.variables)
     for name, support in supports.items():
-        if not isinstance(p.variables[name], _Real) or not _entrywise_bounds(support):
+        if not isinstance(p.variables[name], RealSupport) or not _entrywise_bounds(support):
             raise ValueError(
                 f"truncate was asked for {name} from {p.variables[name]!r} to {shown(support)}; "
                 "expected a Real variable and "

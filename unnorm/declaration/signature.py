@@ -11,7 +11,14 @@ from typing import Annotated, Any, get_args, get_origin
 
 from unnorm.core.containers import is_finite_number
 from unnorm.core.messages import choose_from, printable, shown
-from unnorm.supports import Covariate, Declared, Support, _Constant, _Covariate, _PyTree
+from unnorm.supports import (
+    Annotation,
+    ConstantAnnotation,
+    Covariate,
+    CovariateAnnotation,
+    PyTreeSupport,
+    Support,
+)
 
 VARIABLE, PARAMETER, CONSTANT, COVARIATE = "variable", "parameter", "constant", "covariate"
 
@@ -25,12 +32,12 @@ class Slot:
     name: str
     argument: str
     role: str
-    support: Declared | None  # None: a constant without declared axes
+    support: Annotation | None  # None: a constant without declared axes
     positional: bool = False
 
     @property
     def has_shape(self) -> bool:
-        return self.support is not None and not isinstance(self.support, _PyTree)
+        return self.support is not None and not isinstance(self.support, PyTreeSupport)
 
 
 def from_function(
@@ -88,11 +95,15 @@ def from_mappings(
         slots.append(Slot(name, name, PARAMETER, _support(name, PARAMETER, support)))
         values |= {name: start[0]} if start else {}
     for name, value in (constants or {}).items():
-        declared = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], _Constant)
+        declared = (
+            isinstance(value, tuple)
+            and len(value) == 2
+            and isinstance(value[0], ConstantAnnotation)
+        )
         slots.append(Slot(name, name, CONSTANT, value[0] if declared else None))
         values[name] = value[1] if declared else value
     for name, declared in (covariates or {}).items():
-        if not isinstance(declared, _Covariate):
+        if not isinstance(declared, CovariateAnnotation):
             raise ValueError(
                 f"Covariate {name} was declared with {shown(declared)}; expected un.Covariate or "
                 "un.Covariate['k']."
@@ -190,7 +201,7 @@ def _slot(owner: str, parameter: inspect.Parameter) -> Slot:
     name, declared = parameter.name, parameter.annotation
     if get_origin(declared) is Annotated:
         declared = next(
-            (part for part in get_args(declared)[1:] if isinstance(part, Declared)), declared
+            (part for part in get_args(declared)[1:] if isinstance(part, Annotation)), declared
         )
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         raise ValueError(
@@ -206,9 +217,12 @@ def _slot(owner: str, parameter: inspect.Parameter) -> Slot:
         return Slot(name, name, VARIABLE, _support(name, VARIABLE, declared), positional=True)
     if declared is parameter.empty:
         return Slot(name, name, CONSTANT, None)
-    if isinstance(declared, _Constant | _Covariate):
+    if isinstance(declared, ConstantAnnotation | CovariateAnnotation):
         return Slot(
-            name, name, COVARIATE if isinstance(declared, _Covariate) else CONSTANT, declared
+            name,
+            name,
+            COVARIATE if isinstance(declared, CovariateAnnotation) else CONSTANT,
+            declared,
         )
     return Slot(name, name, PARAMETER, _support(name, PARAMETER, declared))
 

@@ -15,7 +15,7 @@ from unnorm.declaration import signature
 from unnorm.declaration.leaves import Held, at_rest, hold, join
 from unnorm.declaration.signature import CONSTANT, COVARIATE, PARAMETER, VARIABLE, ClosedForm, Slot
 from unnorm.declaration.values import expanded, numbers
-from unnorm.supports import Declared, Support
+from unnorm.supports import Annotation, Support
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Declaration:
         return {name: self._values[name] for name in self._slots(CONSTANT)}
 
     @property
-    def covariates(self) -> dict[str, Declared]:
+    def covariates(self) -> dict[str, Annotation]:
         """What each event brings with it and is never sampled."""
         return {name: slot.support for name, slot in self._slots(COVARIATE).items()}
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from unnorm.core.containers import oriented
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, Result, listed
-from unnorm.core.number_format import formatted
+from unnorm.core.messages import formatted
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
 from unnorm.declaration.purity import refuse_impure
@@ -177,7 +177,7 @@ def _fixed_by_support(drawn: Drawn, p: Density | None) -> set[str]:
 
 
 def _discrete(drawn: Drawn, p: Density | None) -> set[str]:
-    """The discrete variables: by declaration, else those whose draws are all whole numbers."""
+    """The discrete variables: by declaration, else those whose draws are all integers."""
     declared = (
         {} if p is None else {name: support.discrete for name, support in p.variables.items()}
     )

@@ -270,7 +270,7 @@ def _trace(ax: "Axes", value: np.ndarray, width: float = 0.6) -> None:
 
 
 def _margin(ax: "Axes", value: np.ndarray) -> None:
-    """Each chain's histogram, on bins that all chains share; whole numbers have a bin each."""
+    """Each chain's histogram, on bins that all chains share; integers have a bin each."""
     finite = value[np.isfinite(value)]
     if not finite.size:
         return

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unnorm.core.findings import Finding
-from unnorm.core.messages import printable
-from unnorm.core.number_format import formatted
+from unnorm.core.messages import formatted, printable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -27,7 +27,7 @@ from unnorm.fitting.solvers.averaged_iterates import averaged
 from unnorm.fitting.solvers.minimize import minimised
 from unnorm.fitting.solvers.newton import NEWTON_LIMIT
 from unnorm.fitting.solvers.train import trained
-from unnorm.supports import _PyTree
+from unnorm.supports import PyTreeSupport
 
 
 @verb
@@ -73,12 +73,12 @@ def fit(
         objective: an object of `un.objectives`, its registry name, or None: maximum likelihood
             where Z is at hand exactly, else score matching where the supports have a form of it,
             else noise contrastive estimation.
-        frequency_weights: how many equal rows each row stands for: whole numbers, or the name of a
+        frequency_weights: how many equal rows each row stands for: integers, or the name of a
             column of `data` (a pandas Series is aligned by its index). The fit is that of the
             repeated rows.
         sampling_weights: one over each row's probability to be in the data, up to a constant, given
             likewise. They are scaled to mean 1, and the standard errors are robust to them.
-        weights: deprecated; whole numbers are read as `frequency_weights`, floating ones as
+        weights: deprecated; integers are read as `frequency_weights`, floating ones as
             `sampling_weights`.
         cluster: one label for each row, or a column's name: rows of one cluster may depend on each
             other, and the standard errors allow it.
@@ -99,7 +99,7 @@ def fit(
             ...}``; True stops it.
         store: a folder for checkpoints of training: the same call goes on from there, to the same
             bits.
-        seed: a whole number; None draws one and records it.
+        seed: an integer; None draws one and records it.
         dtype: float64 unless the density has PyTree parameters.
         strict: raise where the fit did not pass.
 
@@ -155,7 +155,7 @@ def fit(
         [(p, events)], objective, weights is not None or clusters is not None, findings
     )
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
-    has_tree = any(isinstance(support, _PyTree) for support in p.supports.values())
+    has_tree = any(isinstance(support, PyTreeSupport) for support in p.supports.values())
     dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
     if not p.supports:
         raise ValueError(

@@ -14,7 +14,7 @@ from unnorm.core.messages import shown
 from unnorm.declaration.density import Density
 from unnorm.declaration.purity import refuse_impure
 from unnorm.declaration.signature import refuse_unknown
-from unnorm.supports import _PyTree
+from unnorm.supports import PyTreeSupport
 
 
 def check_options(
@@ -28,16 +28,14 @@ def check_options(
     optimizer: Any,
     callback: Any,
 ) -> None:
-    """Refuse what is no density, and options that are no whole numbers."""
+    """Refuse what is no density, and options that are not integers."""
     if not isinstance(p, Density):
         raise ValueError(
             f"fit was given {shown(p)}; expected a density; declare it with @un.density or "
             "un.Density(...)."
         )
     if restarts is None:
-        raise ValueError(
-            "restarts is None; expected a whole number of at least 0; pass such a one."
-        )
+        raise ValueError("restarts is None; expected an integer of at least 0; pass such a one.")
     numbers = (
         ("steps", steps, 1),
         ("batch_size", batch_size, 2),
@@ -49,7 +47,7 @@ def check_options(
         if value is not None and (not whole or (least is not None and value < least)):
             bound = "" if least is None else f" of at least {least}"
             raise ValueError(
-                f"{name} is {value!r}; expected a whole number{bound}, or None; pass such a one."
+                f"{name} is {value!r}; expected an integer{bound}, or None; pass such a one."
             )
     if optimizer is not None and not all(
         callable(getattr(optimizer, part, None)) for part in ("init", "update")
@@ -77,7 +75,7 @@ def started(p: Density, start: Any) -> Density:
     refuse_unknown("start", "parameter", start, p.supports)
     for name, value in start.items():
         support = p.supports[name]
-        if not isinstance(support, _PyTree) and np.ndim(value) == len(support.shape_axes):
+        if not isinstance(support, PyTreeSupport) and np.ndim(value) == len(support.shape_axes):
             support.check(np.asarray(value), f"start of {name}")
     return p.bind(**start)
 

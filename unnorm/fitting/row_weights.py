@@ -67,9 +67,7 @@ def _deprecated(values: np.ndarray, findings: list[Finding]) -> str:
     whole = values.dtype.kind in "iu"
     name = "frequency_weights" if whole else "sampling_weights"
     why = (
-        "whole numbers: so many equal rows"
-        if whole
-        else "floating numbers: rows of unequal probability"
+        "integers: so many equal rows" if whole else "floating numbers: rows of unequal probability"
     )
     what, advice = (
         f"weights were read as {name} ({why})",
@@ -163,12 +161,12 @@ def _numbers(name: str, given: Any) -> np.ndarray:
 
 
 def _whole(frequency: np.ndarray) -> np.ndarray:
-    """Frequencies as whole numbers; fractions are not rounded."""
+    """Frequencies as integers; fractions are not rounded."""
     frequency = frequency.astype(float)
     if (frequency % 1 != 0).any():
         row = int(np.argmax(frequency % 1 != 0))
         raise ValueError(
-            f"frequency_weights holds {frequency[row]} at row {row}; expected whole numbers, for "
+            f"frequency_weights holds {frequency[row]} at row {row}; expected integers, for "
             "a row stands for so "
             "many equal ones; pass sampling_weights= for weights of unequal probability."
         )

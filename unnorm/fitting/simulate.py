@@ -34,7 +34,7 @@ def simulate(
             account.
         rows: events per data set; None: as many as were observed.
         replicates: how many data sets.
-        seed: a whole number; None draws one and records it.
+        seed: an integer; None draws one and records it.
         progress: show a bar where chains take long.
 
     Returns:
@@ -98,8 +98,7 @@ def _check(fit: Any, rows: Any, replicates: Any, seed: Any) -> None:
         wrong = isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least
         if wrong and not (value is None and name != "replicates"):
             raise ValueError(
-                f"{name} is {value!r}; expected a whole number of at least {least}; pass such a "
-                "one."
+                f"{name} is {value!r}; expected an integer of at least {least}; pass such a one."
             )
     if fit._origin is None or fit._origin.problem.batches is not None:
         raise ValueError(

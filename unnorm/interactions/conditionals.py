@@ -149,7 +149,7 @@ def wrong_blocks(density, blocks) -> str | None:
         wrong = [entry for entry in block if not _is_entry(entry, len(owners))]
         if wrong:
             return (
-                f"blocks holds the entry {wrong[0]!r}; expected whole numbers from 0 to "
+                f"blocks holds the entry {wrong[0]!r}; expected integers from 0 to "
                 f"{len(owners) - 1}, for "
                 f"{density.name} has {len(owners)} entries; number them so"
             )

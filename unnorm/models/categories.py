@@ -23,7 +23,7 @@ def potts(k: int = 3) -> Density:
         `field` (d, k − 1).
 
     Raises:
-        ValueError: k is no whole number of at least 2.
+        ValueError: k is not an integer of at least 2.
 
     Example:
         >>> import unnorm as un

@@ -118,7 +118,7 @@ def bingham(d: int = 3) -> Density:
         `diagonal` (d − 1,).
 
     Raises:
-        ValueError: d is no whole number of at least 2.
+        ValueError: d is not an integer of at least 2.
 
     Example:
         >>> import unnorm as un
@@ -131,7 +131,7 @@ def bingham(d: int = 3) -> Density:
     """
     if isinstance(d, bool) or not isinstance(d, int) or d < 2:
         raise ValueError(
-            f"d is {d!r}, but it is the dimension of the space; expected a whole number from 2; "
+            f"d is {d!r}, but it is the dimension of the space; expected an integer from 2; "
             "pass one."
         )
     return Density(

@@ -94,7 +94,7 @@ def non_negative_graphical(a: float = 1, b: float = 1) -> Density:
             f"b is {b!r}, but it is the power of the linear part; expected at least 0; pass such "
             "a one."
         )
-    # Whole powers as whole numbers: they are static, and have derivatives at 0.
+    # Integer powers as integers: they are static, and have derivatives at 0.
     a, b = (int(power) if float(power).is_integer() else float(power) for power in (a, b))
     function, powers = (_with_powers, {"a": a, "b": b}) if b else (_with_logs, {"a": a})
     matrix = Symmetric(diagonal=True)["d"]

@@ -34,7 +34,7 @@ def fully_connected_energy(
         A Density of `x` (size,) with the PyTree parameter `network`, an `equinox.nn.MLP`.
 
     Raises:
-        ValueError: a size that is no positive whole number; a confinement that is not positive.
+        ValueError: a size that is not a positive integer; a confinement that is not positive.
 
     Example:
         >>> import unnorm as un
@@ -88,7 +88,7 @@ def convolutional_energy(
         `equinox.nn.Sequential`.
 
     Raises:
-        ValueError: a size that is no positive whole number; a confinement that is not positive.
+        ValueError: a size that is not a positive integer; a confinement that is not positive.
 
     Example:
         >>> import unnorm as un
@@ -147,9 +147,7 @@ def _started(make: Callable, seed: int) -> Any:
 def _check(confinement: float, **sizes: int) -> None:
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(
-                f"{name} is {size!r}; expected a positive whole number; pass such a one."
-            )
+            raise ValueError(f"{name} is {size!r}; expected a positive integer; pass such a one.")
     if not confinement > 0:
         raise ValueError(
             f"confinement is {confinement!r}; expected a number above 0; pass one, or Z is "

@@ -22,7 +22,7 @@ from unnorm.partition.estimators.quadrature import Quadrature
 from unnorm.partition.estimators.registry import ESTIMATORS, Exact
 from unnorm.partition.parameter_sweep import as_dataset, log_z_over, read_over
 from unnorm.partition.rounding_at_bounds import with_bounds
-from unnorm.supports import _PyTree
+from unnorm.supports import PyTreeSupport
 
 MOST, LEAST, SMALL = (
     3_000_000,
@@ -58,7 +58,7 @@ def log_z(
         max_evaluations: of the log-density and its gradient that "auto" may spend; None: 3 million,
             above 200 numbers in an event fewer in proportion, down to 500,000, for each then takes
             longer.
-        seed: a whole number; None draws one and records it.
+        seed: an integer; None draws one and records it.
         dtype: float64 unless the density has PyTree parameters.
         strict: raise where the result did not pass.
 
@@ -97,7 +97,7 @@ def log_z(
     most = most_evaluations(bare) if max_evaluations is None else max_evaluations
     _check(target_error=target_error, max_evaluations=most)
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
-    has_tree = any(isinstance(support, _PyTree) for support in p.supports.values())
+    has_tree = any(isinstance(support, PyTreeSupport) for support in p.supports.values())
     dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
     loose = sorted(set(p.supports) - p.bound)
     if loose:

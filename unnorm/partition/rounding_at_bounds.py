@@ -21,6 +21,7 @@ from unnorm.integration.options import ENUMERATION
 from unnorm.integration.quadrature.integrand import Integrand
 from unnorm.integration.quadrature.tails import TailMass, tail_mass
 from unnorm.partition.base import LogZ, added
+from unnorm.supports import RealSupport
 
 CHAINS, SWEEPS = 16, 4  # draws of the other coordinates, and how often each is drawn before
 T = np.linspace(-7.3, 7.3, 801)  # of u = sinh(t): to where the smallest floats end
@@ -97,7 +98,7 @@ def _coordinates_at_bounds(view: Unconstrained) -> list[int]:
     numbers, start = [], 0
     for name, shape in view.free_shapes.items():
         size = math.prod(shape)
-        if type(view.supports[name]).__name__ != "_Real":
+        if not isinstance(view.supports[name], RealSupport):
             numbers += range(start, start + size)
         start += size
     return numbers[:MOST]

@@ -25,11 +25,11 @@ ADVICE = "anneal with more temperatures, draw more, or use another estimator"
 
 
 def refuse_small(who: str, **options: tuple[Any, int]) -> None:
-    """Raise where an option is no whole number or less than it must be."""
+    """Raise where an option is not an integer or less than it must be."""
     for name, (given, least) in options.items():
         if not isinstance(given, int) or isinstance(given, bool) or given < least:
             raise ValueError(
-                f"{who} was given {name}={given!r}; expected a whole number of at least {least}."
+                f"{who} was given {name}={given!r}; expected an integer of at least {least}."
             )
 
 

@@ -83,7 +83,7 @@ def sample(
             (the last states are then in the group last); f is called as the density is.
         store: a folder to which draws are written part by part, in bounded memory. A run that was
             stopped goes on from there, by the same call or by `un.resume`, to the same bits.
-        seed: a whole number; None draws one and records it.
+        seed: an integer; None draws one and records it.
         dtype: float32 or float64; None: float32 (unless JAX's x64 mode is on), but float64 where
             float32 does not resolve the density's differences (a large constant), which is then a
             finding.

@@ -5,14 +5,24 @@ measure, the form of score matching that it admits, its default noise, and which
 free. No other file switches on the kind of a support: a new support is one class here.
 """
 
-from unnorm.supports.base import Axis, Constant, Covariate, Declared, Support, _Constant, _Covariate
-from unnorm.supports.continuous import Interval, Ordered, Positive, Real, Simplex, _Real
+from unnorm.supports.base import (
+    Annotation,
+    Axis,
+    Constant,
+    ConstantAnnotation,
+    Covariate,
+    CovariateAnnotation,
+    PyTree,
+    PyTreeSupport,
+    Support,
+)
+from unnorm.supports.continuous import Interval, Ordered, Positive, Real, RealSupport, Simplex
 from unnorm.supports.directional import Circle, Sphere
 from unnorm.supports.discrete import Binary, Categorical, Count, Graph, Spin
-from unnorm.supports.matrices import PositiveDefinite, PyTree, Symmetric, _PyTree
+from unnorm.supports.matrices import PositiveDefinite, Symmetric
 
 __all__ = [
-    "Axis", "Binary", "Categorical", "Circle", "Constant", "Count", "Covariate", "Declared", "Graph", "Interval",
-    "Ordered", "Positive", "PositiveDefinite", "PyTree", "Real", "Simplex", "Sphere", "Spin", "Support", "Symmetric",
-    "_Constant", "_Covariate", "_PyTree", "_Real",
+    "Annotation", "Axis", "Binary", "Categorical", "Circle", "Constant", "ConstantAnnotation", "Count", "Covariate",
+    "CovariateAnnotation", "Graph", "Interval", "Ordered", "Positive", "PositiveDefinite", "PyTree", "PyTreeSupport",
+    "Real", "RealSupport", "Simplex", "Sphere", "Spin", "Support", "Symmetric",
 ]  # fmt: skip

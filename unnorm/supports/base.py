@@ -16,7 +16,7 @@ Axis = int | str
 
 
 def _axes(item: Any) -> tuple[Axis, ...]:
-    """Normalise what stands between the brackets of `Real["d", 3]`."""
+    """Normalize what stands between the brackets of `Real["d", 3]`."""
     items = item if isinstance(item, tuple) else (item,)
     axes: list[Axis] = []
     for one in items:
@@ -26,17 +26,15 @@ def _axes(item: Any) -> tuple[Axis, ...]:
             axes.append(int(one))
         else:
             raise TypeError(
-                f"A dimension was given as {shown(one)}; write a positive whole number or a name "
+                f"A dimension was given as {shown(one)}; write a positive integer or a name "
                 "in quotes."
             )
     return tuple(axes)
 
 
 @dataclass(frozen=True, repr=False)
-class Declared:
-    """Something that stands in a signature with declared axes: a support, a constant or a
-    covariate.
-    """
+class Annotation:
+    """What annotates an argument of a density: a support, a constant or a covariate, with axes."""
 
     axes: tuple[Axis, ...] = ()
 
@@ -53,23 +51,22 @@ class Declared:
 
     def __repr__(self) -> str:
         inside = ", ".join(map(repr, self.axes))
-        return f"{type(self).__name__.strip('_')}{self._options()}" + (
-            f"[{inside}]" if inside else ""
-        )
+        name = type(self).__name__.removesuffix("Support").removesuffix("Annotation")
+        return f"{name}{self._options()}" + (f"[{inside}]" if inside else "")
 
 
-class _Constant(Declared):
+class ConstantAnnotation(Annotation):
     """A value that is neither sampled nor learned, with its axes: ``un.Constant["school"]``."""
 
 
-class _Covariate(Declared):
+class CovariateAnnotation(Annotation):
     """A value per event that the density is conditional on: ``un.Covariate["k"]``; Z is then a
     row's own.
     """
 
 
 @dataclass(frozen=True, repr=False)
-class Support(Declared):
+class Support(Annotation):
     """Base of all supports: the real line, entry by entry. Subclasses override what differs."""
 
     discrete: ClassVar[bool] = False
@@ -233,4 +230,15 @@ class Support(Declared):
         return (-math.inf, math.inf)
 
 
-Constant, Covariate = _Constant(), _Covariate()
+class PyTreeSupport(Support):
+    """Any pytree, such as an Equinox network: its inexact arrays are trained, the rest is static.
+    Parameters only.
+    """
+
+    samplable = False
+
+    def entries(self, shape):
+        return []
+
+
+Constant, Covariate, PyTree = ConstantAnnotation(), CovariateAnnotation(), PyTreeSupport()

@@ -12,7 +12,7 @@ from unnorm.supports.base import Axis, Support
 from unnorm.supports.noise import Flat, Increasing, Reshaped
 
 
-class _Real(Support):
+class RealSupport(Support):
     score_matching = "plain"
 
     def noise_statistics(self, value):
@@ -29,7 +29,7 @@ class _Real(Support):
         return Reshaped(dist.MultivariateStudentT(freedom, mean, scale), shape)
 
 
-class _Positive(Support):
+class PositiveSupport(Support):
     score_matching = "generalized"
     expected = "numbers that are not negative"
 
@@ -132,7 +132,7 @@ class Interval(Support):
         return (self.lower, self.upper)
 
 
-class _Simplex(Support):
+class SimplexSupport(Support):
     score_matching = "simplex"
     needs_axis = True
     expected = "vectors of non-negative numbers that sum to 1 along the last axis"
@@ -210,7 +210,7 @@ class _Simplex(Support):
         return (0.0, 1.0)
 
 
-class _Ordered(Support):
+class OrderedSupport(Support):
     needs_axis = True
     expected = "vectors that increase along the last axis"
 
@@ -257,4 +257,9 @@ class _Ordered(Support):
         return Increasing(first, dist.Exponential(rates, validate_args=False), len(shape))
 
 
-Real, Positive, Simplex, Ordered = _Real(), _Positive(), _Simplex(), _Ordered()
+Real, Positive, Simplex, Ordered = (
+    RealSupport(),
+    PositiveSupport(),
+    SimplexSupport(),
+    OrderedSupport(),
+)

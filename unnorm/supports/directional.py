@@ -16,7 +16,7 @@ def wrapped(angle):
     return angle - 2 * math.pi * jnp.floor((angle + math.pi) / (2 * math.pi))
 
 
-class _Circle(Support):
+class CircleSupport(Support):
     """Angles in radians; chains move on the line that is wrapped around the circle, so that nothing
     is cut.
     """
@@ -56,7 +56,7 @@ class _Circle(Support):
         return Flat(uniform, math.prod(shape) * math.log(2 * math.pi), len(shape))
 
 
-class _Sphere(Support):
+class SphereSupport(Support):
     """Unit vectors along the last axis, x = u / |u|.
 
     The length of u is an auxiliary variable: u is given the density p(u / |u|) · N(u; 0, I) · (the
@@ -86,7 +86,7 @@ class _Sphere(Support):
 
     @property
     def chart(self):
-        return _Stereographic(self.axes)
+        return StereographicSupport(self.axes)
 
     def lifted(self, value, key):
         """The direction with a length of its own law, the chi of n degrees of freedom."""
@@ -126,7 +126,7 @@ class _Sphere(Support):
         return (-1.0, 1.0)
 
 
-class _Stereographic(_Sphere):
+class StereographicSupport(SphereSupport):
     """The sphere without a pole, projected onto the plane through its equator: what is integrated
     over.
     """
@@ -173,4 +173,4 @@ class _UniformDirections:
         return drawn / jnp.linalg.norm(drawn, axis=-1, keepdims=True)
 
 
-Circle, Sphere = _Circle(), _Sphere()
+Circle, Sphere = CircleSupport(), SphereSupport()

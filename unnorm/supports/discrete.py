@@ -1,4 +1,4 @@
-"""Supports of whole numbers: two values, categories, counts and graphs."""
+"""Supports of integers: two values, categories, counts and graphs."""
 
 import math
 from dataclasses import dataclass
@@ -9,13 +9,11 @@ import numpy as np
 
 from unnorm.core.messages import shown
 from unnorm.supports.base import Axis, Support
-from unnorm.supports.matrices import Matrix, _Symmetric
+from unnorm.supports.matrices import Matrix, SymmetricSupport
 from unnorm.supports.noise import FreeEntries, Independent, TwoPoint
 
-MOST_CATEGORIES = 2**20  # the function sees a one-hot vector of them
 
-
-class _Discrete(Support):
+class DiscreteSupport(Support):
     """What discrete supports share: a value is its own coordinate, and the measure counts."""
 
     discrete = True
@@ -32,7 +30,7 @@ class _Discrete(Support):
         return jnp.zeros(())
 
 
-class _TwoValued(_Discrete):
+class TwoValueSupport(DiscreteSupport):
     """What Binary and Spin share."""
 
     score_matching = "ratio"
@@ -56,18 +54,18 @@ class _TwoValued(_Discrete):
         return TwoPoint(jnp.clip(statistics, 1e-3, 1 - 1e-3).reshape(shape), self.states)
 
 
-class _Binary(_TwoValued):
+class BinarySupport(TwoValueSupport):
     states = (0.0, 1.0)
     expected = "0 or 1"
 
 
-class _Spin(_TwoValued):
+class SpinSupport(TwoValueSupport):
     states = (-1.0, 1.0)
     expected = "-1 or 1"
 
 
 @dataclass(frozen=True, repr=False)
-class Categorical(_Discrete):
+class Categorical(DiscreteSupport):
     """One of k categories, coded 0 to k - 1; the function sees one-hot floats (..., k).
     ``un.Categorical(3)["d"]``.
     """
@@ -77,12 +75,13 @@ class Categorical(_Discrete):
     categories: int = 2
 
     def __init__(self, categories: int, axes: tuple[Axis, ...] = ()):
+        most = 2**20  # the function sees a one-hot vector of them
         whole = isinstance(categories, int | np.integer) and not isinstance(categories, bool)
-        if not whole or not 2 <= categories <= MOST_CATEGORIES:
+        if not whole or not 2 <= categories <= most:
             raise ValueError(
-                f"Categorical was given {shown(categories)}; expected a whole number of "
+                f"Categorical was given {shown(categories)}; expected the number of "
                 "categories, at least 2 and at "
-                f"most {MOST_CATEGORIES:,}; pass one such as un.Categorical(3)."
+                f"most {most:,}; pass one such as un.Categorical(3)."
             )
         categories = int(categories)
         object.__setattr__(self, "categories", categories)
@@ -97,7 +96,7 @@ class Categorical(_Discrete):
 
     @property
     def expected(self):
-        return f"whole numbers from 0 to {self.categories - 1}"
+        return f"integers from 0 to {self.categories - 1}"
 
     def encode(self, value):
         if jnp.ndim(value) > len(self.axes):  # one-hot already: a gradient is taken there
@@ -125,11 +124,11 @@ class Categorical(_Discrete):
         return Independent(law, len(shape), statistics.dtype)
 
 
-class _Count(_Discrete):
+class CountSupport(DiscreteSupport):
     """0, 1, 2 and so on."""
 
     score_matching = "ordinal"
-    expected = "whole numbers that are not negative"
+    expected = "non-negative integers"
 
     def walk(self, free, displacement):
         # At least one step: a move of none would be a proposal wasted.
@@ -159,7 +158,7 @@ class _Count(_Discrete):
         return (0.0, math.inf)
 
 
-class _Graph(_TwoValued, Matrix):
+class GraphSupport(TwoValueSupport, Matrix):
     """An undirected graph without loops: a symmetric 0/1 matrix of zero diagonal; coordinates: one
     entry per pair.
     """
@@ -167,8 +166,8 @@ class _Graph(_TwoValued, Matrix):
     states = (0.0, 1.0)
     samplable = True
     expected = "a symmetric matrix of 0 and 1 with a zero diagonal"
-    free_shape, constrain = _Symmetric.free_shape, _Symmetric.constrain
-    unconstrain, _upper = _Symmetric.unconstrain, _Symmetric._upper
+    free_shape, constrain = SymmetricSupport.free_shape, SymmetricSupport.constrain
+    unconstrain, _upper = SymmetricSupport.unconstrain, SymmetricSupport._upper
     diagonal = False
 
     def valid(self, value):
@@ -185,4 +184,4 @@ class _Graph(_TwoValued, Matrix):
         return FreeEntries(TwoPoint(margins, self.states), self)
 
 
-Binary, Spin, Count, Graph = _Binary(), _Spin(), _Count(), _Graph()
+Binary, Spin, Count, Graph = BinarySupport(), SpinSupport(), CountSupport(), GraphSupport()

@@ -1,4 +1,4 @@
-"""Matrices, and pytrees such as networks: what a parameter may be."""
+"""Supports of matrices."""
 
 import math
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class Matrix(Support):
 
 
 @dataclass(frozen=True, repr=False)
-class _Symmetric(Matrix):
+class SymmetricSupport(Matrix):
     """A symmetric matrix, with a zero diagonal unless ``Symmetric(diagonal=True)``; coordinates:
     its free entries.
     """
@@ -88,7 +88,7 @@ class _Symmetric(Matrix):
         )
 
 
-class _PositiveDefinite(Matrix):
+class PositiveDefiniteSupport(Matrix):
     expected = "a symmetric positive definite matrix"
     measure = "Lebesgue on the free entries"
 
@@ -117,15 +117,4 @@ class _PositiveDefinite(Matrix):
         return (0.0, math.inf) if index[-1] == index[-2] else (-math.inf, math.inf)
 
 
-class _PyTree(Support):
-    """Any pytree (an Equinox network): its inexact arrays are trained, the rest is static.
-    Parameters only.
-    """
-
-    samplable = False
-
-    def entries(self, shape):
-        return []
-
-
-Symmetric, PositiveDefinite, PyTree = _Symmetric(), _PositiveDefinite(), _PyTree()
+Symmetric, PositiveDefinite = SymmetricSupport(), PositiveDefiniteSupport()

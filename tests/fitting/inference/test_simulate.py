@@ -126,7 +126,7 @@ def refused(tmp_path):
     fit.save(tmp_path / "fit.npz")
     yield lambda: un.simulate(un.load(tmp_path / "fit.npz", ising)), "loaded or trained on batches"
     yield lambda: un.simulate(ising), "expected a fit"
-    yield lambda: un.simulate(fit, rows=0), "rows is 0; expected a whole number of at least 1"
+    yield lambda: un.simulate(fit, rows=0), "rows is 0; expected an integer of at least 1"
     yield lambda: un.simulate(fit, replicates=2.5), "replicates is 2.5"
     yield lambda: un.simulate(fit, seed=-1), "seed is -1"
     cubic = un.Density(lambda x, *, b: b * x**3, {"x": un.Real}, {"b": (un.Real, -1.0)})

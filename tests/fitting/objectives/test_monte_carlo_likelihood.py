@@ -159,7 +159,7 @@ def test_a_likelihood_without_a_maximum_is_said():
     ("objective", "words"),
     [
         (lambda: MaximumLikelihood(draws=10), ["draws is 10", "at least 1000"]),
-        (lambda: MaximumLikelihood(draws=2.5), ["draws is 2.5", "whole number"]),
+        (lambda: MaximumLikelihood(draws=2.5), ["draws is 2.5", "integer"]),
         (lambda: MaximumLikelihood(kernel="hmc"), ["has a kernel and no draws", "pass draws"]),
         (lambda: MaximumLikelihood(draws=1000, kernel="gibbs"), ["Gibbs cannot move x", "HMC"]),
         (lambda: MaximumLikelihood(draws=1000, kernel="ula"), ["kernel is ULA", "exact kernel"]),

@@ -337,7 +337,7 @@ def test_every_support_is_served(name, objective):
 
 @pytest.mark.parametrize("name", ["simplex", "circle", "sphere", "count"])
 def test_jitter_keeps_what_the_support_fixes(name, x64):
-    """Sums, periods, lengths and whole numbers stay; a displacement and its reverse undo each
+    """Sums, periods, lengths and integers stay; a displacement and its reverse undo each
     other."""
     support, data = SUPPORTS[name][0].variables["x"], SUPPORTS[name][1]
     x = jnp.asarray(data[:50], float)

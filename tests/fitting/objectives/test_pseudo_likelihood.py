@@ -250,7 +250,7 @@ def test_many_joint_states_are_summed_in_parts():
         (3, "expected a tuple of tuples"),
         (((0, 1), ()), "expected a tuple of tuples"),
         ((0, 1), "expected a tuple of tuples"),
-        (((0, 4),), "holds the entry 4; expected whole numbers from 0 to 3"),
+        (((0, 4),), "holds the entry 4; expected integers from 0 to 3"),
         (((0, 1.5),), "holds the entry 1.5"),
         (((0, True),), "holds the entry True"),
         (((0, 1, 0),), "an entry twice"),

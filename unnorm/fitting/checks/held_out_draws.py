@@ -26,7 +26,7 @@ from unnorm.partition.proposals.mixture import mixture
 from unnorm.partition.proposals.user_given import base_of_draws
 from unnorm.sampling.short_runs import run_rounds
 from unnorm.statistics.two_sample import TwoSample, two_sample
-from unnorm.supports import _PyTree
+from unnorm.supports import PyTreeSupport
 
 _ROWS = (
     400  # rows and draws compared at most: an AUC of .6 is then four standard errors from chance
@@ -79,7 +79,7 @@ def is_checked(p) -> bool:
     """Whether a density is trained for what it draws: with a PyTree parameter there is no estimate
     to look at.
     """
-    return any(isinstance(support, _PyTree) for support in p.supports.values())
+    return any(isinstance(support, PyTreeSupport) for support in p.supports.values())
 
 
 def split_rows(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -74,7 +74,7 @@ def bootstrapped(problem: Problem, density, state, fit, replicates: int, seed: i
     """
     if problem.weights is not None:
         raise ValueError(
-            "bootstrap was asked of a fit with sampling weights; expected none, or whole numbers "
+            "bootstrap was asked of a fit with sampling weights; expected none, or integers "
             "(frequencies); use "
             "the fit's own standard errors."
         )

@@ -33,7 +33,7 @@ from unnorm.fitting.results.fit import Fit
 from unnorm.fitting.solvers.minimize import minimised
 from unnorm.fitting.solvers.newton import parameters_of
 from unnorm.integration.conditional import count_of
-from unnorm.supports import _PyTree
+from unnorm.supports import PyTreeSupport
 
 
 @dataclass
@@ -131,7 +131,7 @@ def _refuse_objective(ps: list[Density], objective: Any) -> None:
         )
     for p in ps:
         for parameter, support in p.supports.items():
-            if isinstance(support, _PyTree):
+            if isinstance(support, PyTreeSupport):
                 raise ValueError(
                     f"Parameter {parameter} is {support!r}, which is trained by steps; expected "
                     "numbers where several "

@@ -23,7 +23,7 @@ def not_whole(name: str, value: Any, least: int = 1) -> str | None:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if whole and value >= least:
         return None
-    return f"{name} is {value!r}; expected a whole number of at least {least}; pass such a one"
+    return f"{name} is {value!r}; expected an integer of at least {least}; pass such a one"
 
 
 def not_positive(name: str, value: Any) -> str | None:

@@ -12,7 +12,7 @@ from unnorm.core.validation import refuse_other_measure
 from unnorm.declaration.density import Density
 from unnorm.declaration.signature import refuse_unknown
 from unnorm.fitting.penalties.terms import L1, L2, Along, Penalties, listed, log_prior
-from unnorm.supports import Support, _PyTree
+from unnorm.supports import PyTreeSupport, Support
 
 
 def read_penalties(p: Density, penalty: Any, prior: Any, rows: int) -> Penalties | None:
@@ -95,7 +95,7 @@ def _refuse_bounded(name: str, support: Support, shape: tuple[int, ...]) -> None
     free = jnp.linspace(-3.0, 3.0, max(int(np.prod(support.free_shape(shape))), 1)).reshape(
         support.free_shape(shape)
     )
-    same = not isinstance(support, _PyTree) and len(support.entries(shape)) == free.size
+    same = not isinstance(support, PyTreeSupport) and len(support.entries(shape)) == free.size
     if not same or not np.allclose(listed(support, support.constrain(free))[0], free.reshape(-1)):
         raise ValueError(
             f"The penalty on {name} is L1 and {name} is {support!r}; expected a parameter "
@@ -109,8 +109,8 @@ def _strength(p: Density, name: str, term: Any) -> np.ndarray:
     listed entry.
     """
     kind, support = type(term).__name__, p.supports[name]
-    shape = np.shape(p.parameters[name]) if not isinstance(support, _PyTree) else ()
-    count = 1 if isinstance(support, _PyTree) else len(support.entries(shape))
+    shape = np.shape(p.parameters[name]) if not isinstance(support, PyTreeSupport) else ()
+    count = 1 if isinstance(support, PyTreeSupport) else len(support.entries(shape))
     try:
         strength = np.asarray(term.strength, float)
     except (TypeError, ValueError):
@@ -130,7 +130,7 @@ def _strength(p: Density, name: str, term: Any) -> np.ndarray:
             f"number, the shape {shape} "
             f"of {name}, or {count}, one for each entry that Fit.summary lists; reshape it."
         )
-    if isinstance(support, _PyTree):
+    if isinstance(support, PyTreeSupport):
         return strength
     strength = np.broadcast_to(strength, (count,))
     return strength.reshape(support.free_shape(shape)) if kind == "L1" else strength
@@ -145,7 +145,7 @@ def check_prior(name: str, support: Support, value: Any, prior: Any) -> None:
         )
     refuse_other_measure("prior of", name, support, prior)
     event, batch = tuple(prior.event_shape), tuple(prior.batch_shape)
-    if isinstance(support, _PyTree):
+    if isinstance(support, PyTreeSupport):
         good, shape = event == () and batch == (), "one number"
     else:
         shape = np.shape(value)

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
-from unnorm.supports import Support, _PyTree
+from unnorm.supports import PyTreeSupport, Support
 
 
 @method
@@ -150,7 +150,7 @@ def slope_and_curvature(
 
 def listed(support: Support, value: Any) -> list[jax.Array]:
     """The listed entries of one parameter, as a vector; of a network its arrays."""
-    if isinstance(support, _PyTree):
+    if isinstance(support, PyTreeSupport):
         return [
             leaf
             for leaf in jax.tree.leaves(value)
@@ -161,7 +161,7 @@ def listed(support: Support, value: Any) -> list[jax.Array]:
 
 def log_prior(prior: Any, support: Support, value: Any) -> jax.Array:
     """log prior of a value: a distribution of one number holds for every listed entry."""
-    if isinstance(support, _PyTree):
+    if isinstance(support, PyTreeSupport):
         return sum(jnp.sum(prior.log_prob(leaf)) for leaf in listed(support, value))
     logs = prior.log_prob(value)
     return (

@@ -16,7 +16,7 @@ from unnorm.fitting.problem import Origin, Problem
 from unnorm.fitting.results.fit import Fit, FitLogZ
 from unnorm.fitting.results.log_likelihood import exact_log_z
 from unnorm.fitting.solvers.newton import parameters_of
-from unnorm.supports import _PyTree
+from unnorm.supports import PyTreeSupport
 
 
 def finished(problem: Problem, density, state, covariance, converged, history) -> Fit:
@@ -40,7 +40,7 @@ def finished(problem: Problem, density, state, covariance, converged, history) -
     if log_z is None and not improper:
         findings.append(no_log_z(density))
     has_tree = any(
-        isinstance(support, _PyTree) for support in density.supports.values()
+        isinstance(support, PyTreeSupport) for support in density.supports.values()
     )  # networks stop early
     findings += parameters_beside_rows(problem.rows, free, has_tree or problem.penalty is not None)
     return Fit(

@@ -269,7 +269,7 @@ class Fit(Result):
             doi:10.1017/CBO9780511802843.
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 2:
-            raise ValueError(f"n is {n!r}; expected a whole number of at least 2; pass such a one.")
+            raise ValueError(f"n is {n!r}; expected an integer of at least 2; pass such a one.")
         if self._again is None:
             raise ValueError(
                 f"bootstrap was asked of a fit by {self.objective} that cannot be repeated here; "

@@ -20,7 +20,7 @@ from unnorm.fitting.solvers.newton import NEWTON_LIMIT, Minimum, lasso_strengths
 from unnorm.fitting.solvers.unbounded_parameters import back_inside, relaxed
 from unnorm.numerics import proximal
 from unnorm.numerics.diagonal_scaling import scaled
-from unnorm.supports import _PyTree
+from unnorm.supports import PyTreeSupport
 
 _TRIALS = 6  # random directions in which the loss is tried
 _ENTRIES, _MOST = 2**23, 2**26  # of ∂r/∂θ at once; at all the points
@@ -128,7 +128,7 @@ def _all(events: dict, weights: jax.Array | None) -> Rows:
 def _rows(objective, density, state: ObjectiveState, events: dict) -> Rows | None:
     """The rows, if the loss is of the kind that is solved here."""
     plain = not any(support.discrete for support in density.variables.values())
-    trees = any(isinstance(support, _PyTree) for support in density.supports.values())
+    trees = any(isinstance(support, PyTreeSupport) for support in density.supports.values())
     if not plain or trees or not bool(_is_affine(objective, density, state, _some(events))):
         return None
     return _all(events, state.weights)

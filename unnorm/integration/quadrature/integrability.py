@@ -13,6 +13,7 @@ from unnorm.integration.nodes import Frame, as_flat, coordinate_names
 from unnorm.integration.options import PLAN, QUADRATURE, CenteringOptions, QuadratureOptions
 from unnorm.integration.quadrature.grid import HeavyTail, heavy_tails, widen_range
 from unnorm.integration.quadrature.integrand import Integrand
+from unnorm.supports import RealSupport
 
 
 # -- directions --------------------------------------------------------------------------
@@ -140,7 +141,7 @@ def direction_of(view: Unconstrained, tail: HeavyTail) -> str:
     """Where a heavy tail leads, in words."""
     name = coordinate_names(view)[tail.axis]
     variable = view.supports[name.partition("[")[0]]
-    space = "" if type(variable).__name__ == "_Real" else " in unconstrained coordinates"
+    space = "" if isinstance(variable, RealSupport) else " in unconstrained coordinates"
     return f"{name} goes to {'+' if tail.upwards else '-'}infinity{space}"
 
 

@@ -30,7 +30,7 @@ class Moves(NamedTuple):
 
     continuous: bool
     states: tuple[str, ...]  # variables that Gibbs sweeps over
-    counts: tuple[str, ...]  # variables that walk over the whole numbers
+    counts: tuple[str, ...]  # variables that walk over the integers
     colouring: Colouring | None  # of the sites that are redrawn together
     jumps: int = 0  # between modes, after each trajectory
     clusters: bool = False  # of two-state sites, by the couplings of the base
@@ -154,7 +154,9 @@ def looked(density: Density, base: Base, position: dict) -> Walker:
         pull, base_pull = jax.vmap(lambda row: back(row)[0])(jnp.eye(2, dtype=values.dtype))
     else:
         here = position
-        values = jnp.stack([Unconstrained(density).log_density(here), log_base(density, base, here)])
+        values = jnp.stack(
+            [Unconstrained(density).log_density(here), log_base(density, base, here)]
+        )
         pull = base_pull = jnp.zeros(0, values.dtype)
     lost = jnp.isnan(values[0]) | jnp.isposinf(values[0])
     height = jnp.where(lost, -jnp.inf, values[0])
@@ -255,7 +257,9 @@ def swept(
     def log_density(sites):
         here = held | sites
         heldback = log_base(density, base, here)
-        return heldback + power * jnp.maximum(Unconstrained(density).log_density(here) - heldback, OUTSIDE)
+        return heldback + power * jnp.maximum(
+            Unconstrained(density).log_density(here) - heldback, OUTSIDE
+        )
 
     target = Tempered({name: density.variables[name] for name in moves.states}, log_density)
     scan = "backward" if backward else "systematic"

@@ -77,7 +77,7 @@ def predictive_tree(
 
 
 def _whole(support, values: np.ndarray) -> np.ndarray:
-    """Codes and counts as whole numbers."""
+    """Codes and counts as integers."""
     values = np.asarray(values)
     return (
         np.rint(values).astype(np.int64)
@@ -139,7 +139,7 @@ def moment_arrays(moments: Any) -> dict[str, np.ndarray]:
 
 
 def axis_names(name: str, axes: tuple) -> list[str]:
-    """The names of a variable's axes in the draws: a dimension's second axis is d_2, a whole number
+    """The names of a variable's axes in the draws: a dimension's second axis is d_2, an integer
     x_dim_0.
     """
     names: list[str] = []

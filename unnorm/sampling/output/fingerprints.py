@@ -18,7 +18,7 @@ import numpy as np
 
 from unnorm.core.function_identity import Unknowable, in_library, unwrapped, used_values
 from unnorm.declaration.density import Density
-from unnorm.supports import Declared
+from unnorm.supports import Annotation
 
 UNKNOWN = "something that cannot be compared"
 _DEEPEST = 12  # of values inside values
@@ -155,7 +155,7 @@ def _names_or_function(value: Any, inner: Callable) -> str:
     return f"{name}" if name and in_library(value) else UNKNOWN
 
 
-def _numbers_of(support: Declared) -> str:
+def _numbers_of(support: Annotation) -> str:
     """The numbers of a support in full, where its own text could leave digits out."""
     fields = {
         f.name: getattr(support, f.name) for f in dataclasses.fields(support) if f.name != "axes"
@@ -172,7 +172,7 @@ _PLAIN_CALLABLE = (types.BuiltinFunctionType, np.ufunc, type(jax.jit(lambda: 0))
 _WAYS: tuple[tuple[Any, Callable[[Any, Callable], str]], ...] = (
     (Enum, lambda value, inner: str(value)),
     (Density, _density),
-    (Declared, lambda value, inner: f"{value!r}{_numbers_of(value)}"),
+    (Annotation, lambda value, inner: f"{value!r}{_numbers_of(value)}"),
     (types.FunctionType, _function),
     (types.MethodType, lambda value, inner: f"{inner(value.__func__)} of {inner(value.__self__)}"),
     (

@@ -105,9 +105,9 @@ class ContrastiveDivergence:
 
     def refuse(self, density):
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            return f"k is {self.k!r}; expected a whole number of at least 1; pass such a one"
+            return f"k is {self.k!r}; expected an integer of at least 1; pass such a one"
         if self.chains is not None and (not isinstance(self.chains, int) or self.chains < 2):
-            return f"chains is {self.chains!r}; expected a whole number of at least 2, or None; pass such a one"
+            return f"chains is {self.chains!r}; expected an integer of at least 2, or None; pass such a one"
         if self.chains is not None and density.covariates:
             return (
                 f"chains is {self.chains!r} and {density.name} has the covariate "

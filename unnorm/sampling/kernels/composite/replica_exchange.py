@@ -144,7 +144,7 @@ class ReplicaExchange(Options):
             or self.temperatures < 2
         ):
             raise ValueError(
-                f"temperatures is {self.temperatures!r}; expected a whole number of at least 2; "
+                f"temperatures is {self.temperatures!r}; expected an integer of at least 2; "
                 "pass such a one."
             )
         if not 0 <= self.hottest < 1:
