@@ -25,7 +25,7 @@ from unnorm.integration.quadrature.unseen_mass import (
 )
 from unnorm.partition.base import LogZ
 from unnorm.partition.estimators.quadrature import _missed
-from unnorm.partition.rounding_at_bounds import with_bounds
+from unnorm.partition.rounding_at_bounds import add_mass_at_bounds
 
 
 def log_z(density, estimator=None):
@@ -351,7 +351,7 @@ def test_what_rounding_hides_from_walkers_is_added(x64, concentration):
     )  # in place of exp(-a u) walkers see exp(-u)
     gain = -4 * math.log1p(-lost / math.exp(log_beta(concentration, concentration)))
     estimate = LogZ(0.0, 0.01, {"values": 7, "gradients": 0}, "ok", "Lebesgue", "bridge")
-    found = with_bounds(density, estimate)
+    found = add_mass_at_bounds(density, estimate)
     assert found.passed and found.verdict == "ok" and found.evaluations["values"] > 7
     assert found.value == pytest.approx(gain, abs=2e-3 if gain > 1e-4 else 1e-12)
     assert found.standard_error == pytest.approx(0.01, abs=1e-3)

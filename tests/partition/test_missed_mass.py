@@ -13,11 +13,12 @@ from scipy.special import gammaln
 import unnorm as un
 from unnorm.core.findings import FindingCode
 from unnorm.declaration.density import cast
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.quadrature.integrability import improper_direction
 from unnorm.partition.base import LogZ
-from unnorm.partition.combine import above, settled_by
-from unnorm.partition.proposals.automatic import base_for
-from unnorm.partition.proposals.mode_search import Climbs
+from unnorm.partition.combine import conclusive, far_above
+from unnorm.partition.proposals.automatic import make_proposal
+from unnorm.partition.proposals.mode_search import ModeSearch
 
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 
@@ -48,7 +49,7 @@ def of_pair(size, apart, share):
 @pytest.mark.parametrize("apart", [20.0, 1000.0])
 def test_climbs_find_both_modes(apart, x64):
     p = cast(of_pair(5, apart, 0.1).bare(), jnp.float64)
-    assert len(Climbs(p, jax.random.key(0)).modes) == 2
+    assert len(ModeSearch(Unconstrained(p), jax.random.key(0)).modes) == 2
 
 
 @pytest.mark.slow
@@ -57,7 +58,9 @@ def test_climbs_find_both_modes_at_every_distance(size, x64):
     for apart in (5.0, 20.0, 100.0, 1000.0):
         for share in (0.5, 0.1, 0.9):
             p = cast(of_pair(size, apart, share).bare(), jnp.float64)
-            found = [len(Climbs(p, jax.random.key(seed)).modes) for seed in range(20)]
+            found = [
+                len(ModeSearch(Unconstrained(p), jax.random.key(seed)).modes) for seed in range(20)
+            ]
             assert found == [2] * 20, (apart, share)
 
 
@@ -74,8 +77,8 @@ def test_climbs_find_far_modes_in_other_units_and_directions(x64):
             {"x": un.Real[6]},
             {"a": un.Real[6], "b": un.Real[6], "w": un.Positive},
         ).bind(a=7 * width + step, b=7 * width - step, w=width)
-        pilot = Climbs(cast(p.bare(), jnp.float64), jax.random.key(1))
-        assert pilot.endless is None and len(pilot.modes) == 2, width
+        pilot = ModeSearch(Unconstrained(cast(p.bare(), jnp.float64)), jax.random.key(1))
+        assert pilot.improper_direction is None and len(pilot.modes) == 2, width
 
 
 @pytest.mark.slow
@@ -113,7 +116,7 @@ def of_narrow(place):
 @pytest.mark.parametrize("place", [[4, 4, 4, 4], [-4, 4, 4, -4], [0, 0, 6, 0]])
 def test_a_narrow_mode_on_a_diagonal_or_an_axis_is_seen(place, x64):
     p = cast(of_narrow(place).bare(), jnp.float64)
-    assert len(Climbs(p, jax.random.key(0)).modes) == 2
+    assert len(ModeSearch(Unconstrained(p), jax.random.key(0)).modes) == 2
 
 
 @pytest.mark.slow
@@ -134,11 +137,11 @@ def test_an_unreliable_mean_of_weights_far_above_is_a_veto():
     high, low, near = (
         estimate("importance_sampling", v, 0.45, "unreliable") for v in (30.89, 26.0, 29.5)
     )
-    assert settled_by([high, *good], 0.05) == good
-    assert above([high, *good], good) is high
-    assert above([low, *good], good) is None and above([near, *good], good) is None
+    assert conclusive([high, *good], 0.05) == good
+    assert far_above([high, *good], good) is high
+    assert far_above([low, *good], good) is None and far_above([near, *good], good) is None
     assert (
-        above([estimate("bridge", 40.0, 0.1, "unreliable"), *good], good) is None
+        far_above([estimate("bridge", 40.0, 0.1, "unreliable"), *good], good) is None
     )  # chains err both ways
 
 
@@ -148,12 +151,12 @@ def test_annealing_below_nested_sampling_and_another_is_left_out():
         estimate("nested_sampling", 11.5, 0.08, "ok"),
         estimate("importance_sampling", 11.49, 0.02, "ok"),
     )
-    assert settled_by([drawn, *low], 0.05) is None
-    assert settled_by([nested, *low], 0.05) is None  # alone it settles nothing
-    assert settled_by([drawn, nested, *low], 0.05) == [drawn, nested]
+    assert conclusive([drawn, *low], 0.05) is None
+    assert conclusive([nested, *low], 0.05) is None  # alone it settles nothing
+    assert conclusive([drawn, nested, *low], 0.05) == [drawn, nested]
     high = [estimate("smc", 13.0, 0.03, "ok")]
     assert (
-        settled_by([drawn, nested, *high], 0.05) is None
+        conclusive([drawn, nested, *high], 0.05) is None
     )  # no route above the others is ever left out
 
 
@@ -281,7 +284,8 @@ def test_draws_as_a_base_are_not_overridden_by_a_climb():
 @pytest.mark.slow
 def test_no_climb_proves_that_the_pine_is_endless(x64):
     p = cast(PINE.bare(), jnp.float64)
-    assert all(base_for(p, jax.random.key(seed))[2] is None for seed in range(2))
+    for seed in range(2):
+        make_proposal(p, jax.random.key(seed))  # raises if not
 
 
 def numbers_of(function):

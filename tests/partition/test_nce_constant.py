@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 import unnorm as un
-from unnorm.partition.estimators.noise_contrastive import contrasted
+from unnorm.partition.estimators.noise_contrastive import contrast
 
 NCE = un.estimators.NCE
 
@@ -29,7 +29,7 @@ def test_the_constant_is_that_of_a_logistic_regression():
     def ratio(x):
         return -0.25 * x**2 + 0.5 * math.log(4 * math.pi)
 
-    value, error, _ = contrasted(ratio(noise), ratio(draws))
+    value, error, _ = contrast(ratio(noise), ratio(draws))
     margins = np.concatenate([ratio(draws).ravel(), -ratio(noise)]) - math.log(3) * np.repeat(
         [1, -1], [2000, 6000]
     )
@@ -46,7 +46,7 @@ def test_the_error_is_that_of_the_estimating_equation():
     found = []
     for _ in range(400):
         draws, noise = rng.normal(0, 1, (4, 100)), rng.normal(0, math.sqrt(2), 400)
-        found.append(contrasted(-0.25 * noise**2, -0.25 * draws**2)[:2])
+        found.append(contrast(-0.25 * noise**2, -0.25 * draws**2)[:2])
     values, errors = np.array(found).T
     assert values.std() == pytest.approx(np.sqrt(np.mean(errors**2)), rel=4 / math.sqrt(2 * 400))
 
@@ -54,7 +54,7 @@ def test_the_error_is_that_of_the_estimating_equation():
 def test_works_that_were_lost_have_a_root():
     """Walkers that were lost weigh e^−1e30; the root lies where the others put it."""
     noise = np.append(np.zeros(50), -1e30)
-    value, *_ = contrasted(noise, np.zeros((2, 26)))
+    value, *_ = contrast(noise, np.zeros((2, 26)))
     shifted = value + math.log(51 / 52)
     assert expit(noise - shifted).sum() == pytest.approx(52 * expit(shifted), rel=1e-6)
 

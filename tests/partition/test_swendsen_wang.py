@@ -11,7 +11,7 @@ from scipy import stats
 
 import unnorm as un
 from unnorm.interactions.ising import couplings_of, fields_of, position_of, signs_of
-from unnorm.partition.annealing.swendsen_wang import swendsen_wang_step
+from unnorm.partition.annealing.transitions.swendsen_wang import swendsen_wang_step
 
 PAIRS = np.triu(np.random.default_rng(0).normal(size=(5, 5)), 1)  # of both signs
 PAIRS[0, 3] = PAIRS[1, 4] = 0.0

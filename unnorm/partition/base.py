@@ -66,8 +66,8 @@ class LogZ(Result):
             raise ValueError(
                 f"level is {level}; expected a coverage between 0 and 1, such as 0.95."
             )
-        law = stats.norm if self.degrees is None else stats.t(self.degrees)
-        half = float(law.ppf(0.5 + level / 2)) * self.standard_error
+        distribution = stats.norm if self.degrees is None else stats.t(self.degrees)
+        half = float(distribution.ppf(0.5 + level / 2)) * self.standard_error
         return (self.value - half, self.value + half)
 
     def __float__(self) -> float:
@@ -138,16 +138,37 @@ class Estimator(Protocol):
     into `ESTIMATORS` of `estimators.py`. The density arrives with every value present and cast to
     one dtype. Pass it into jitted functions defined at the level of the module, never close over
     it: then new parameter values compile nothing. Count every evaluation. An answer that may be
-    wrong must carry a finding of severity "error" and the verdict "unreliable".
+    wrong must carry a finding of severity "error" and the verdict "unreliable"; where Z is provably
+    infinite, raise `NotNormalizableError`.
     """
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         """Return the estimate of log Z of a density whose values are all present."""
 
 
-def added(*costs: dict[str, int]) -> dict[str, int]:
+class NotNormalizableError(ArithmeticError):
+    """Raised where Z is provably infinite; `un.log_z` makes an unreliable result of it."""
+
+    def __init__(self, finding: Finding, evaluations: dict[str, int]) -> None:
+        super().__init__(finding.sentence)
+        self.finding, self.evaluations = finding, evaluations
+
+    def result(self, density: Density, estimator: str) -> LogZ:
+        """log Z = +infinity, unreliable."""
+        return LogZ(
+            math.inf,
+            math.nan,
+            self.evaluations,
+            "unreliable",
+            measures(density),
+            estimator,
+            findings=[self.finding],
+        )
+
+
+def total_evaluations(*spent: dict[str, int]) -> dict[str, int]:
     """Evaluations together."""
-    return {kind: sum(cost[kind] for cost in costs) for kind in ("values", "gradients")}
+    return {kind: sum(one[kind] for one in spent) for kind in ("values", "gradients")}
 
 
-__all__ = ["VERDICTS", "Estimator", "LogZ", "added", "measures"]
+__all__ = ["VERDICTS", "Estimator", "LogZ", "NotNormalizableError", "measures", "total_evaluations"]

@@ -1,132 +1,205 @@
-"""Whether routes to log Z agree, and what they say together."""
+"""Whether several estimates of log Z agree, and the result that they give together."""
 
 import math
 
 import numpy as np
 
-from unnorm.partition.base import LogZ
+from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
+from unnorm.declaration.density import Density
+from unnorm.partition.base import LogZ, measures
+from unnorm.partition.options import AGREEMENT, AgreementCriteria
 
-CLASH = (
-    3.3  # standard errors of the difference of two routes, beyond which they disagree (1 in 1,000)
-)
-ROUNDING = 1e-3  # nats: a difference that is no disagreement, whatever the errors
-WEIGHED = (
-    "importance_sampling",
-    "smc",
-)  # means of weights: unbiased for Z, so that few of them lie far above it
+# means of weights are unbiased for Z, so that few of them lie far above it (Markov)
+MEANS_OF_WEIGHTS = ("importance_sampling", "smc")
+ADVICE = "raise max_evaluations, or reparametrize"
 
 
-def healthy(routes: list[LogZ]) -> list[LogZ]:
-    return [
-        route for route in routes if route.verdict == "ok" and math.isfinite(route.standard_error)
-    ]
+def reliable(estimates: list[LogZ]) -> list[LogZ]:
+    """Those that passed, with a finite error."""
+    return [z for z in estimates if z.verdict == "ok" and math.isfinite(z.standard_error)]
 
 
-def agree(one: LogZ, other: LogZ) -> bool:
-    apart = abs(one.value - other.value)
-    return apart <= CLASH * math.hypot(one.standard_error, other.standard_error) + ROUNDING
+def agree(one: LogZ, other: LogZ, criteria: AgreementCriteria = AGREEMENT) -> bool:
+    """Whether two estimates differ by no more than their errors allow."""
+    error = math.hypot(one.standard_error, other.standard_error)
+    return abs(one.value - other.value) <= criteria.standard_errors * error + criteria.tolerance
 
 
-def combined(routes: list[LogZ]) -> tuple[float, float]:
-    """The mean weighted by the inverse variances."""
-    precisions = 1 / _variances(routes)
-    value = float(precisions @ [route.value for route in routes] / precisions.sum())
+def weighted_mean(estimates: list[LogZ]) -> tuple[float, float]:
+    """The mean weighted by the inverse variances, and its standard error."""
+    precisions = 1 / _variances(estimates)
+    value = float(precisions @ [z.value for z in estimates] / precisions.sum())
     return value, float(precisions.sum() ** -0.5)
 
 
-def _variances(routes: list[LogZ]) -> np.ndarray:
-    """Of the routes; annealed ones share theirs by what they spent, for their own are noisy and go
-    with values.
+def _variances(estimates: list[LogZ]) -> np.ndarray:
+    """Of the estimates; annealed ones share theirs in proportion to their evaluations, because
+    their own are noisy and correlated with the values.
     """
-    variances = np.array([max(route.standard_error, 1e-12) ** 2 for route in routes])
-    annealed = [i for i, route in enumerate(routes) if route.estimator == "smc"]
-    spent = np.array([max(sum(routes[i].evaluations.values()), 1) for i in annealed])
+    variances = np.array([max(z.standard_error, 1e-12) ** 2 for z in estimates])
+    annealed = [i for i, z in enumerate(estimates) if z.estimator == "smc"]
+    spent = np.array([max(sum(estimates[i].evaluations.values()), 1) for i in annealed])
     if annealed:
         variances[annealed] = np.mean(variances[annealed] * spent) / spent
     return variances
 
 
-def settled_by(routes: list[LogZ], target_error: float) -> list[LogZ] | None:
-    """The healthy routes if there are two or more that agree, all of them, within the target; None:
-    go on.
+def conclusive(estimates: list[LogZ], target_error: float) -> list[LogZ] | None:
+    """The reliable estimates if there are two or more, all agree, and their mean meets the target;
+    else None.
     """
-    good = _without_low(healthy(routes))
-    if len(good) < 2 or combined(good)[1] > target_error:
+    good = _without_missed_mass(reliable(estimates))
+    if len(good) < 2 or weighted_mean(good)[1] > target_error:
         return None
     return None if contradicting(good) else good
 
 
-def contradicting(routes: list[LogZ]) -> bool:
-    """Whether two healthy ones of these do not agree."""
-    good = healthy(routes)
+def contradicting(estimates: list[LogZ]) -> bool:
+    """Whether two reliable ones of these disagree."""
+    good = reliable(estimates)
     return not all(agree(one, other) for one in good for other in good)
 
 
-def _without_low(good: list[LogZ]) -> list[LogZ]:
-    """Healthy routes without those that missed mass which two others found.
+def _without_missed_mass(good: list[LogZ]) -> list[LogZ]:
+    """Reliable estimates without those that missed mass which two others found.
 
     A bridge below all others, which agree: chains that miss a mode find just less mass. Annealed
-    routes below two others of which one is nested sampling: temperatures do not cross a transition
-    of first order. No other is left out.
+    estimates below two others of which one is nested sampling: temperatures do not cross a
+    first-order phase transition. No other is left out.
     """
-    others = [route for route in good if route.estimator != "bridge"]
-    if (
-        len(others) > 1
-        and len(others) < len(good)
-        and all(_below(r, others) for r in good if r not in others)
-    ):
+    others = [z for z in good if z.estimator != "bridge"]
+    bridges = [z for z in good if z not in others]
+    if len(others) > 1 and bridges and all(_below(z, others) for z in bridges):
         good = others
-    others = [route for route in good if route.estimator != "smc"]
-    low = [route for route in good if _below(route, others)]
-    nested = any(route.estimator == "nested_sampling" for route in others)
-    if (
-        nested
-        and len(others) > 1
-        and not contradicting(others)
-        and all(r.estimator == "smc" for r in low)
-    ):
-        return [route for route in good if route not in low]
+    others = [z for z in good if z.estimator != "smc"]
+    low = [z for z in good if _below(z, others)]
+    nested = any(z.estimator == "nested_sampling" for z in others)
+    if nested and len(others) > 1 and not contradicting(others):
+        if all(z.estimator == "smc" for z in low):
+            return [z for z in good if z not in low]
     return good
 
 
-def _below(route: LogZ, others: list[LogZ]) -> bool:
-    """Whether a route lies below all others, and does not agree with one of them."""
-    return all(route.value < other.value for other in others) and not all(
-        agree(route, other) for other in others
-    )
+def _below(one: LogZ, others: list[LogZ]) -> bool:
+    """Whether an estimate lies below all others, and disagrees with one of them."""
+    return all(one.value < z.value for z in others) and not all(agree(one, z) for z in others)
 
 
-def above(routes: list[LogZ], good: list[LogZ]) -> LogZ | None:
-    """The highest of the unreliable means of weights that lies well above what the healthy routes
-    say; or None.
+def far_above(
+    estimates: list[LogZ], good: list[LogZ], criteria: AgreementCriteria = AGREEMENT
+) -> LogZ | None:
+    """The highest unreliable mean of weights far above the reliable estimates; or None.
 
     By Markov's inequality such a mean exceeds a Z with probability Z / mean at most, and mostly
-    with an error to match. Where it does so by many of its errors, the healthy routes may all have
-    missed the same mass.
+    with an error to match. Where it does so by many of its errors, the reliable estimates may all
+    have missed the same mass.
     """
-    value, error = combined(good)
-    seen = (
-        r
-        for r in routes
-        if r.estimator in WEIGHED and r.verdict != "ok" and math.isfinite(r.standard_error)
-    )
+    value, error = weighted_mean(good)
     over = [
-        r for r in seen if r.value - value > CLASH * math.hypot(r.standard_error, error) + ROUNDING
+        z
+        for z in estimates
+        if z.estimator in MEANS_OF_WEIGHTS
+        and z.verdict != "ok"
+        and math.isfinite(z.standard_error)
+        and z.value - value
+        > criteria.standard_errors * math.hypot(z.standard_error, error) + criteria.tolerance
     ]
-    return max(over, key=lambda route: route.value, default=None)
+    return max(over, key=lambda z: z.value, default=None)
 
 
-def best_of(routes: list[LogZ]) -> tuple[float, float]:
-    """Where none is healthy: an annealed one before the others, for it is unbiased."""
-    finite = [
-        route
-        for route in routes
-        if math.isfinite(route.value) and math.isfinite(route.standard_error)
-    ]
+def _best(estimates: list[LogZ]) -> tuple[float, float]:
+    """Where none is reliable: an annealed one before the others, because it is unbiased."""
+    finite = [z for z in estimates if math.isfinite(z.value) and math.isfinite(z.standard_error)]
     if not finite:
         return math.nan, math.nan
-    best = max(finite, key=lambda route: (route.estimator == "smc", -route.standard_error))
+    best = max(finite, key=lambda z: (z.estimator == "smc", -z.standard_error))
     return best.value, best.standard_error
 
 
-__all__ = ["above", "agree", "best_of", "combined", "contradicting", "healthy", "settled_by"]
+# -- the result ------------------------------------------------------------------------
+def combine(
+    density: Density,
+    estimates: list[LogZ],
+    agreed: list[LogZ] | None,
+    veto: LogZ | None,
+    evaluations: dict[str, int],
+    target_error: float,
+) -> LogZ:
+    """The result of "auto".
+
+    Args:
+        density: bare.
+        estimates: all that were made.
+        agreed: the conclusive ones, or None.
+        veto: an unreliable estimate far above these, or None.
+        evaluations: of everything.
+        target_error: the standard error that was aimed at.
+    """
+    good = agreed or reliable(estimates)
+    value, error = weighted_mean(good) if good else _best(estimates)
+    findings, verdict = _assess(
+        estimates, good, agreed, veto, sum(evaluations.values()), error, target_error
+    )
+    lines = [Finding(line(z, verdict == "ok"), "", NOTE) for z in estimates]
+    return LogZ(
+        value, error, evaluations, verdict, measures(density), "auto", findings=[*lines, *findings]
+    )
+
+
+def _assess(
+    estimates: list[LogZ],
+    good: list[LogZ],
+    agreed: list[LogZ] | None,
+    veto: LogZ | None,
+    spent: int,
+    error: float,
+    target_error: float,
+) -> tuple[list[Finding], str]:
+    disagree = FindingCode.ESTIMATES_DISAGREE
+    if agreed is None and len(good) < 2:
+        return _too_few(estimates, good), "unreliable"
+    if agreed is None and contradicting(good):
+        return [Finding("reliable estimates contradict each other", ADVICE, code=disagree)], (
+            "disagree"
+        )
+    if agreed is None:
+        late = error > AGREEMENT.max_error_ratio * target_error
+        what = (
+            f"the standard error is {error:.2g} after {spent:,} evaluations, target {target_error}"
+        )
+        severity = ERROR if late else WARNING
+        found = Finding(what, "raise max_evaluations", severity, code=FindingCode.LARGE_ERROR)
+        return [found], "unreliable" if late else "ok"
+    if veto is not None:
+        value, error = weighted_mean(agreed)
+        what = (
+            f"{veto.estimator} finds log Z = {veto.value:.5g} ± {veto.standard_error:.2g}, above "
+            f"the {value:.5g} ± {error:.2g} of the estimates that agree: weights err mostly low, so "
+            "that these may all have missed mass"
+        )
+        advice = "raise max_evaluations, or give draws that reach that mass as base= of un.estimators.SMC"
+        return [Finding(what, advice, code=disagree)], "disagree"
+    missed = [z.estimator for z in reliable(estimates) if z not in agreed]
+    if missed:
+        what = f"{' and '.join(missed)} missed a part of the mass that other estimates found"
+        return [Finding(what, "", NOTE)], "ok"
+    return [], "ok"
+
+
+def _too_few(estimates: list[LogZ], good: list[LogZ]) -> list[Finding]:
+    found = f"{good[0].estimator} alone" if good else "none"
+    what = f"two reliable estimates are needed, and there is {found}"
+    errors = [f for z in estimates if z not in good for f in z.findings if f.severity == ERROR]
+    return [Finding(what, ADVICE, code=FindingCode.TOO_FEW_ESTIMATES), *errors]
+
+
+def line(one: LogZ, confirmed: bool = True) -> str:
+    """An estimate in one line; "ok" only where the combined result is."""
+    verdict = one.verdict if confirmed or one.verdict != "ok" else "not confirmed"
+    return f"{one.estimator}: {one.value:.6g} ± {one.standard_error:.2g}, {verdict}"
+
+
+__all__ = [
+    "agree", "combine", "conclusive", "contradicting", "far_above", "line", "reliable",
+    "weighted_mean",
+]  # fmt: skip

@@ -1,335 +1,312 @@
-"""`estimator="auto"`: two independent routes to log Z that must agree, and more work only where it
-is needed.
+"""`estimator="auto"`: two independent estimates of log Z must agree, and more work is done only where
+it is needed.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
 
 from unnorm.core.progress import report
 from unnorm.declaration.density import Density
-from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.partition.annealing.particles import annealed
-from unnorm.partition.annealing.pilot_run import Path, path_findings, path_from
-from unnorm.partition.annealing.transitions import cost_of
-from unnorm.partition.base import LogZ, added
-from unnorm.partition.combine import above, contradicting, healthy, settled_by
-from unnorm.partition.consensus import line_of, told
-from unnorm.partition.estimators.bridge_sampling import Bridge, bridged
-from unnorm.partition.estimators.importance_sampling import weighed
-from unnorm.partition.estimators.nested_sampling import NestedSampling, nested_cost
-from unnorm.partition.proposals.automatic import base_for
-from unnorm.partition.proposals.mixture import Base
-from unnorm.partition.proposals.sparse_ising import thinned
-from unnorm.partition.weight_checks import (
-    LEAST_SHARE,
-    SHARE_OF_WALKS,
-    by_ancestor,
-    infinite,
-    judged,
+from unnorm.partition.annealing.pilot_run import Pilot, pilot_from
+from unnorm.partition.base import LogZ, total_evaluations
+from unnorm.partition.combine import (
+    combine,
+    conclusive,
+    contradicting,
+    far_above,
+    line,
+    reliable,
 )
-from unnorm.statistics.importance_weights import mean_of, pareto_smoothed
+from unnorm.partition.estimators.bridge_sampling import Bridge, bridge_estimate
+from unnorm.partition.estimators.importance_sampling import importance_estimate
+from unnorm.partition.estimators.nested_sampling import NestedSampling, nested_cost
+from unnorm.partition.estimators.sequential_monte_carlo import smc_estimate
+from unnorm.partition.options import BUDGET, WEIGHTS, BudgetOptions
+from unnorm.partition.proposals.automatic import make_proposal
+from unnorm.partition.proposals.base import Proposal
 
-DRAWS = 10_000  # of importance sampling
-LOCAL = Bridge(chains=8, draws=400)
-PILOT = 300
-WALKERS = (
-    500,
-    700,
-    1000,
-    1500,
-    2000,
-    3000,
-    4000,
-    6000,
-    8000,
-    12000,
-    16000,
-    24000,
-    32000,
-)  # few sizes: each compiles
-TEMPERATURES = tuple(2**k for k in range(4, 11))
-PER_STAGE = 3  # temperatures, at least: a stage leaves half of the walkers' worth
-# relative variance of a walker's weight, at most: the spread of heavier ones tells little of their
-# error
-SPREAD = 1.5
-MARGIN = 0.5  # of the target: the error that a size is chosen for, for walkers do not mix at once
-OF_CLUSTERS = 0.7  # the same where clusters move, for these nearly do
-SECOND = 1.5  # target errors: what is enough to confirm a healthy route
-REDRAWN = 160_000  # draws of importance sampling where it stands against routes that agree
-# annealed routes that are repeated at more expense while healthy routes contradict each other
-PATIENCE = 3
-NESTED = NestedSampling()
-NESTED_SHARE = 0.5  # of what is left, at most
-STAGE_NATS = 0.5 * math.log(
-    2
-)  # KL divergence of base and density by the squared number of the pilot's stages
-WIDER = 1.5  # the base of the second annealed route is so much wider
+NOTHING = {"values": 0, "gradients": 0}
 
 
 class Budget:
-    """What is spent, and what may be."""
+    """What was spent, and what may be."""
 
-    def __init__(self, cost: dict[str, int], most: int):
-        self.cost, self.most = cost, most
+    def __init__(self, spent: dict[str, int], most: float) -> None:
+        self.spent, self.most = spent, most
 
-    def spend(self, cost: dict[str, int], words: str = "") -> None:
-        self.cost = added(self.cost, cost)
-        report(sum(cost.values()) / self.most, words)
+    def spend(self, evaluations: dict[str, int], text: str = "") -> None:
+        """Count evaluations, and report them as progress."""
+        self.spent = total_evaluations(self.spent, evaluations)
+        report(sum(evaluations.values()) / self.most, text)
 
-    def allows(self, cost: dict[str, int], share: float = 1.0) -> bool:
-        """Whether the cost is within a share of what is left."""
-        return sum(cost.values()) <= share * (self.most - sum(self.cost.values()))
+    def allows(self, evaluations: dict[str, int], share: float = 1.0) -> bool:
+        """Whether these are within a share of what is left."""
+        return sum(evaluations.values()) <= share * (self.most - sum(self.spent.values()))
 
 
 class Size(NamedTuple):
-    """Places in `WALKERS` and `TEMPERATURES`."""
+    """Indices into `BudgetOptions.particles` and `BudgetOptions.temperatures`."""
 
-    walkers: int
+    particles: int
     temperatures: int
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        return WALKERS[self.walkers], TEMPERATURES[self.temperatures]
+    def counts(self, options: BudgetOptions) -> tuple[int, int]:
+        """The numbers themselves."""
+        return options.particles[self.particles], options.temperatures[self.temperatures]
 
 
 class Annealed(NamedTuple):
-    """An annealed route: its path, its last answer, of what size that was, and whether every one so
-    far passed.
-    """
+    """An annealed estimate with its pilot and size, and whether every one of this pilot passed."""
 
-    path: Path
-    answer: LogZ
+    pilot: Pilot
+    estimate: LogZ
     size: Size
     trusted: bool
 
 
 @dataclass(frozen=True)
 class Auto:
-    """`two_routes` as an estimator."""
+    """log Z from two independent estimates that agree.
 
-    target_error: float
-    max_evaluations: int
-
-    def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        return two_routes(density, key, self.target_error, self.max_evaluations)
-
-
-def two_routes(density: Density, key: jax.Array, target_error: float, max_evaluations: int) -> LogZ:
-    """log Z from two routes: importance sampling or annealing from a base, and a bridge from chains
-    or annealing again.
-
-    Where these contradict each other, or fewer than two are healthy, nested sampling is a third. An
-    unreliable mean of weights far above the routes that agree is a veto: it is drawn again, and
-    then no answer is called ok against it.
+    The first is importance sampling from a proposal, or annealing; the second a bridge from chains,
+    or annealing again. Where these contradict each other, or fewer than two are reliable, nested
+    sampling is a third. An unreliable mean of weights far above the estimates that agree is a veto:
+    it is repeated with more draws, and then no result is called ok against it.
 
     Args:
-        density: bare.
-        key: of the noise.
         target_error: the standard error aimed at.
-        max_evaluations: of log p̃ and its gradient, pilot and warm-up counted; a route that has
-            begun is ended.
+        max_evaluations: of log p̃ and its gradient, pilot and warm-up counted; an estimate that has
+            begun is finished.
+        options: see `BudgetOptions`.
     """
-    base_key, weigh_key, bridge_key, key = jax.random.split(key, 4)
-    report(0, "climbing to modes")
-    base, cost, endless = base_for(density, base_key)
-    if endless:
-        return infinite(density, "auto", cost, endless)
-    budget, none = Budget(cost, max_evaluations), {"values": 0, "gradients": 0}
-    routes = [weighed(density, base, weigh_key, DRAWS, none)]
-    continuous = Unconstrained(density).dimension and not any(
-        support.discrete for support in density.variables.values()
-    )
-    if continuous:
-        routes.append(bridged(LOCAL, density, base, bridge_key, none))
-    for route in routes:
-        budget.spend(route.evaluations, line_of(route))
-    paths, redrawn, patience = [], False, PATIENCE
-    while True:
-        done = settled_by(routes, target_error)
-        veto = above(routes, done) if done else None
-        if (done and not veto) or (redrawn and veto) or not patience:
-            break
-        if veto is routes[0] and budget.allows({"values": REDRAWN, "gradients": 0}):
-            routes[0], redrawn = (
-                weighed(density, base, jax.random.fold_in(weigh_key, 1), REDRAWN, none),
-                True,
-            )
-            budget.spend(routes[0].evaluations, line_of(routes[0]))
-            continue
-        if (
-            continuous
-            and not done
-            and (nested := _nested(density, base, paths, routes, key, budget))
-        ):
-            routes.append(nested)
-            continue
-        # two routes from one base may miss the same; later rounds repeat the routes that there are
-        start = _wider(base) if len(paths) < 2 and (paths or routes[0].passed) else base
-        aim = SECOND * target_error if len(healthy(routes)) == 1 and not paths else target_error
-        patience -= len(paths) == 2 and contradicting(routes)
-        grown = _grown(density, start, paths, jax.random.fold_in(key, 10 * len(paths)), budget, aim)
-        if grown is None:
-            break
-        paths = grown
-        routes = [r for r in routes if r.estimator != "smc"] + [path.answer for path in paths]
-    return told(density, routes, done, veto, budget.cost, target_error)
+
+    target_error: float
+    max_evaluations: float
+    options: BudgetOptions = BUDGET
+
+    def __call__(self, density: Density, key: jax.Array) -> LogZ:
+        return two_estimates(density, key, self.target_error, self.max_evaluations, self.options)
 
 
-def _nested(
+def two_estimates(
     density: Density,
-    base: Base,
-    paths: list[Annealed],
-    routes: list[LogZ],
     key: jax.Array,
-    budget: Budget,
-) -> LogZ | None:
-    """Nested sampling where two annealed routes settled nothing; once more, from a wider base,
-    where it is healthy.
-
-    A path of temperatures does not cross a transition of first order; contours do. None: not
-    wanted, or no money left.
-    """
-    before = [route for route in routes if route.estimator == "nested_sampling"]
-    if len(paths) < 2 or len(before) > 1 or (before and not before[0].passed):
-        return None
-    nats = max(STAGE_NATS * len(path.path.stages) ** 2 for path in paths)
-    if not budget.allows(
-        {"values": nested_cost(density, NESTED, nats), "gradients": 0}, NESTED_SHARE
-    ):
-        return None
-    one = jax.random.fold_in(key, 7 + len(before))
-    none = {"values": 0, "gradients": 0}
-    found = NESTED.from_base(
-        density, _wider(base) if before else base, *jax.random.split(one), none
-    )
-    budget.spend(found.evaluations, line_of(found))
-    return found
-
-
-# -- annealing, again and with more walkers ---------------------------------------------
-def _grown(
-    density: Density,
-    base: Base,
-    paths: list[Annealed],
-    key: jax.Array,
-    budget: Budget,
     target_error: float,
-) -> list[Annealed] | None:
-    """The annealed routes with one more, or with the worse of them repeated at more expense; None:
-    no money left.
+    max_evaluations: float,
+    options: BudgetOptions = BUDGET,
+) -> LogZ:
+    """See `Auto`; the density is bare.
+
+    Raises:
+        NotNormalizableError: the log-density provably does not fall along some direction.
     """
-    if len(paths) < 2:
-        one, two = jax.random.split(key)
-        path = path_from(density, base, {"values": 0, "gradients": 0}, one, PILOT)
-        budget.spend(path.cost)
-        wanted = _first_size(path, target_error)
+    proposal_key, draw_key, bridge_key, key = jax.random.split(key, 4)
+    report(0, "climbing to modes")
+    proposal, spent = make_proposal(density, proposal_key)
+    search = _Search(proposal, Budget(spent, max_evaluations), key, target_error, options)
+    agreed, veto = search.run(draw_key, bridge_key)
+    return combine(density, search.estimates, agreed, veto, search.budget.spent, target_error)
+
+
+class _Search:
+    """The estimates so far, and what is tried next."""
+
+    def __init__(
+        self,
+        proposal: Proposal,
+        budget: Budget,
+        key: jax.Array,
+        target_error: float,
+        options: BudgetOptions = BUDGET,
+    ) -> None:
+        self.proposal, self.budget, self.key = proposal, budget, key
+        self.target_error, self.options = target_error, options
+        self.estimates: list[LogZ] = []
+        self.annealed: list[Annealed] = []
+
+    def run(
+        self, draw_key: jax.Array, bridge_key: jax.Array
+    ) -> tuple[list[LogZ] | None, LogZ | None]:
+        """The estimates that agree, if any, and an unreliable one far above them, if any."""
+        self._draw(draw_key, self.options.draws)
+        if self._is_continuous():
+            chains = Bridge(chains=self.options.chains, draws=self.options.chain_draws)
+            self._add(bridge_estimate(chains, self.proposal, bridge_key, NOTHING))
+        repeated, attempts = False, self.options.contradictions
+        while True:
+            agreed = conclusive(self.estimates, self.target_error)
+            veto = far_above(self.estimates, agreed) if agreed else None
+            if (agreed and not veto) or (repeated and veto) or not attempts:
+                return agreed, veto
+            more = {"values": self.options.repeated_draws, "gradients": 0}
+            if veto is self.estimates[0] and self.budget.allows(more):
+                repeated = True
+                self._draw(jax.random.fold_in(draw_key, 1), self.options.repeated_draws)
+                continue
+            if self._is_continuous() and not agreed and self._try_nested():
+                continue
+            attempts -= len(self.annealed) == 2 and contradicting(self.estimates)
+            if not self._anneal_more():
+                return agreed, veto
+
+    def _is_continuous(self) -> bool:
+        view = self.proposal.view
+        return bool(view.dimension) and not any(s.discrete for s in view.supports.values())
+
+    def _add(self, estimate: LogZ) -> None:
+        self.estimates.append(estimate)
+        self.budget.spend(estimate.evaluations, line(estimate))
+
+    def _draw(self, key: jax.Array, draws: int) -> None:
+        """Importance sampling, the first estimate."""
+        estimate = importance_estimate(self.proposal, key, draws, NOTHING)
+        self.estimates[:1] = [estimate]
+        self.budget.spend(estimate.evaluations, line(estimate))
+
+    def _try_nested(self) -> bool:
+        """Nested sampling where two annealed estimates were not conclusive; once more, from a wider
+        proposal, where it is reliable.
+
+        A path of temperatures does not cross a first-order phase transition; contours do.
+        """
+        before = [z for z in self.estimates if z.estimator == "nested_sampling"]
+        if len(self.annealed) < 2 or len(before) > 1 or (before and not before[0].passed):
+            return False
+        nested, size = NestedSampling(), self.proposal.view.dimension
+        # the divergence from the squared number of stages, each of which halves the ESS
+        stages = max(len(one.pilot.stages) for one in self.annealed)
+        cost = nested_cost(nested, size, 0.5 * math.log(2) * stages**2)
+        if not self.budget.allows({"values": cost, "gradients": 0}, self.options.nested_share):
+            return False
+        keys = jax.random.split(jax.random.fold_in(self.key, 7 + len(before)))
+        proposal = self._wider() if before else self.proposal
+        self._add(nested.from_proposal(proposal, *keys, NOTHING))
+        return True
+
+    # -- annealing, again and with more particles ------------------------------------------------
+    def _anneal_more(self) -> bool:
+        """One more annealed estimate, or the worse of two repeated at more expense; False: nothing
+        is affordable.
+        """
+        key = jax.random.fold_in(self.key, 10 * len(self.annealed))
+        # two estimates from one proposal may miss the same; later rounds repeat what there is
+        first = not self.annealed
+        if len(self.annealed) < 2:
+            wide = not first or self.estimates[0].passed
+            confirming = first and len(reliable(self.estimates)) == 1
+            aim = self.target_error * (self.options.confirming_error if confirming else 1)
+            grown = self._anneal_first(self._wider() if wide else self.proposal, key, aim)
+        else:
+            grown = self._repeat(key)
+        if not grown:
+            return False
+        others = [z for z in self.estimates if z.estimator != "smc"]
+        self.estimates = others + [one.estimate for one in self.annealed]
+        return True
+
+    def _anneal_first(self, proposal: Proposal, key: jax.Array, aim: float) -> bool:
+        pilot_key, run_key = jax.random.split(key)
+        pilot = pilot_from(proposal, pilot_key, self.options.pilot, NOTHING)
+        self.budget.spend(pilot.spent)
+        pilot = pilot._replace(spent=NOTHING)
+        wanted = self._first_size(pilot, aim)
         least = Size(0, max(wanted.temperatures - 1, 0))
-        size = _affordable(density, path, wanted, least, budget, 1.0 if paths else 0.5)
-        return (
-            None if size is None else [*paths, _run(density, path, two, size, budget, trusted=True)]
+        size = self._affordable(pilot, wanted, least, 1.0 if self.annealed else 0.5)
+        if size is None:
+            return False
+        self.annealed = [*self.annealed, self._run(pilot, run_key, size, trusted=True)]
+        return True
+
+    def _repeat(self, key: jax.Array) -> bool:
+        def worse_first(i):
+            estimate = self.annealed[i].estimate
+            return estimate.passed, -estimate.standard_error
+
+        for i in sorted((0, 1), key=worse_first):
+            before = self.annealed[i]
+            size = self._affordable(before.pilot, self._next_size(before), before.size)
+            if size is not None and size != before.size:
+                # no two runs share their noise
+                at = 100 * size.particles + size.temperatures
+                own = jax.random.fold_in(jax.random.fold_in(key, i), at)
+                again = self._run(before.pilot, own, size, before.trusted)
+                self.annealed = [*self.annealed[:i], again, *self.annealed[i + 1 :]]
+                return True
+        return False
+
+    def _first_size(self, pilot: Pilot, aim: float) -> Size:
+        """The size whose error would be a share of the target if particles mixed instantly.
+
+        S stages that each halve the ESS add up to a variance of S² log 2 / (N T) over T
+        temperatures.
+        """
+        options, stages = self.options, len(pilot.stages)
+        variance = stages**2 * math.log(2)
+        least = max(options.temperatures_per_stage * stages, variance / options.max_variance)
+        temperatures = _index(options.temperatures, least)
+        error = self._error_share(pilot) * aim
+        needed = variance / (options.temperatures[temperatures] * error**2)
+        return Size(_index(options.particles, needed), temperatures)
+
+    def _next_size(self, before: Annealed) -> Size:
+        """As many more particles as the error was too large; twice of both where the estimate did
+        not pass.
+        """
+        particles, temperatures = before.size.counts(self.options)
+        error = self._error_share(before.pilot) * self.target_error
+        excess = (before.estimate.standard_error / error) ** 2
+        if before.estimate.passed:
+            more = _index(self.options.particles, particles * max(excess, 1.5))
+            return Size(more, before.size.temperatures)
+        return Size(
+            _index(self.options.particles, 2 * particles),
+            _index(self.options.temperatures, 2 * temperatures),
         )
-    for i in sorted(
-        (0, 1), key=lambda i: (paths[i].answer.passed, -paths[i].answer.standard_error)
-    ):
-        before = paths[i]
-        size = _affordable(
-            density, before.path, _next_size(before, target_error), before.size, budget
+
+    def _error_share(self, pilot: Pilot) -> float:
+        if any(one.global_moves for one in pilot.transitions):
+            return self.options.error_share_swendsen_wang
+        return self.options.error_share
+
+    def _affordable(
+        self, pilot: Pilot, wanted: Size, least: Size, share: float = 1.0
+    ) -> Size | None:
+        """The affordable size nearest to the wanted one, no smaller than the least; None: there is
+        none.
+        """
+        for temperatures in range(wanted.temperatures, least.temperatures - 1, -1):
+            for particles in range(wanted.particles, least.particles - 1, -1):
+                size = Size(particles, temperatures)
+                if self.budget.allows(pilot.cost(*size.counts(self.options)), share):
+                    return size
+        return None
+
+    def _run(self, pilot: Pilot, key: jax.Array, size: Size, trusted: bool) -> Annealed:
+        """The annealed estimate of this size; after one that did not pass, the ESS must be larger,
+        because repetition alone may let it pass.
+        """
+        criteria = WEIGHTS
+        fraction = criteria.min_ess_fraction if trusted else criteria.min_ess_fraction_annealed
+        estimate = smc_estimate(pilot, key, *size.counts(self.options), fraction)
+        self.budget.spend(estimate.evaluations, line(estimate))
+        return Annealed(pilot, estimate, size, trusted and estimate.passed)
+
+    def _wider(self) -> Proposal:
+        """The proposal of a second estimate: wider, or with other bonds left out."""
+        continuous, discrete = self.proposal.continuous, self.proposal.discrete
+        return replace(
+            self.proposal,
+            continuous=continuous and continuous.wider(self.options.wider),
+            discrete=discrete.other_bonds(seed=1),
         )
-        if size is not None and size != before.size:
-            # no two runs share their noise
-            own = jax.random.fold_in(
-                jax.random.fold_in(key, i), 100 * size.walkers + size.temperatures
-            )
-            again = _run(density, before.path, own, size, budget, before.trusted)
-            return [*paths[:i], again, *paths[i + 1 :]]
-    return None
 
 
-def _first_size(path: Path, target_error: float) -> Size:
-    """The size whose error would be a share of the target if walkers mixed at once.
-
-    S stages that each leave half of the walkers' worth are S² log 2 / (N T) of variance over T
-    temperatures.
-    """
-    stages = len(path.stages)
-    variance = stages**2 * math.log(2)
-    temperatures = _place(TEMPERATURES, max(PER_STAGE * stages, variance / SPREAD))
-    needed = variance / (TEMPERATURES[temperatures] * (_margin(path) * target_error) ** 2)
-    return Size(_place(WALKERS, needed), temperatures)
+def _index(ladder: tuple[int, ...], needed: float) -> int:
+    """Of the first number that is large enough; the last if none is."""
+    return next((i for i, number in enumerate(ladder) if number >= needed), len(ladder) - 1)
 
 
-def _next_size(before: Annealed, target_error: float) -> Size:
-    """As many more walkers as the error was too large; twice of both where the answer did not
-    pass.
-    """
-    walkers, temperatures = before.size.counts
-    excess = (before.answer.standard_error / (_margin(before.path) * target_error)) ** 2
-    if before.answer.passed:
-        return Size(_place(WALKERS, walkers * max(excess, 1.5)), before.size.temperatures)
-    return Size(_place(WALKERS, 2 * walkers), _place(TEMPERATURES, 2 * temperatures))
-
-
-def _margin(path: Path) -> float:
-    return OF_CLUSTERS if path.moves.clusters else MARGIN
-
-
-def _place(ladder: tuple[int, ...], needed: float) -> int:
-    """Where the first rung stands that is high enough; the last if none is."""
-    return next((i for i, rung in enumerate(ladder) if rung >= needed), len(ladder) - 1)
-
-
-def _affordable(
-    density: Density, path: Path, wanted: Size, least: Size, budget: Budget, share: float = 1.0
-) -> Size | None:
-    """The size nearest to the wanted one that there is money for, no smaller than the least; None:
-    there is none.
-    """
-    for temperatures in range(wanted.temperatures, least.temperatures - 1, -1):
-        for walkers in range(wanted.walkers, least.walkers - 1, -1):
-            size = Size(walkers, temperatures)
-            if budget.allows(_cost(density, path, size), share):
-                return size
-    return None
-
-
-def _cost(density: Density, path: Path, size: Size) -> dict[str, int]:
-    walkers, temperatures = size.counts
-    return cost_of(density, path.moves, walkers * (temperatures + 1))
-
-
-def _run(
-    density: Density, path: Path, key: jax.Array, size: Size, budget: Budget, trusted: bool
-) -> Annealed:
-    """The annealed route of this size; once it did not pass, chance alone may let it pass when it
-    is tried again.
-    """
-    walkers, temperatures = size.counts
-    run = annealed(
-        density, path.base, path.schedule(temperatures), key, path.moves, walkers, resample=True
-    )
-    cost = _cost(density, path, size)
-    logs = by_ancestor(run)
-    value, error = mean_of(logs)
-    findings = tuple(path_findings(density, path, run))
-    shape, least_share = pareto_smoothed(logs)[1], LEAST_SHARE if trusted else SHARE_OF_WALKS
-    answer = judged(
-        density, "smc", value, error, cost, logs, shape, findings, least_share=least_share
-    )
-    budget.spend(cost, line_of(answer))
-    return Annealed(path, answer, size, trusted and answer.passed)
-
-
-def _wider(base: Base) -> Base:
-    """The base of the second route: wider, and of other bonds that are left out."""
-    return base._replace(
-        thinned=base.thinned and thinned(base.couplings, seed=1),
-        factors=WIDER * base.factors,
-        whiteners=base.whiteners / WIDER,
-        log_dets=base.log_dets + base.centres.shape[1] * math.log(WIDER),
-    )
-
-
-__all__ = ["Auto", "two_routes"]
+__all__ = ["Auto", "two_estimates"]

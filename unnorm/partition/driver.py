@@ -10,25 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
-from unnorm.core.method import look_up
+from unnorm.core.method import look_up, registry_name
 from unnorm.core.progress import bar
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.purity import refuse_impure
-from unnorm.partition.base import LogZ
+from unnorm.partition.base import LogZ, NotNormalizableError
 from unnorm.partition.default_estimator import Auto
 from unnorm.partition.estimators.exact import has_exact
 from unnorm.partition.estimators.quadrature import Quadrature
 from unnorm.partition.estimators.registry import ESTIMATORS, Exact
-from unnorm.partition.parameter_sweep import as_dataset, log_z_over, read_over
-from unnorm.partition.rounding_at_bounds import with_bounds
+from unnorm.partition.options import BUDGET, BudgetOptions
+from unnorm.partition.parameter_sweep import log_z_over, read_over
+from unnorm.partition.rounding_at_bounds import add_mass_at_bounds
 from unnorm.supports import PyTreeSupport
-
-MOST, LEAST, SMALL = (
-    3_000_000,
-    500_000,
-    200,
-)  # evaluations by "auto": to so many numbers in an event, and ever
 
 
 @verb
@@ -49,8 +44,8 @@ def log_z(
     Args:
         p: the density, its parameters at their bound values.
         estimator: an object of `un.estimators`, its registry name, or None or "auto": exact where
-            it can be, else two independent routes that must agree, importance sampling or annealing
-            from a base against a bridge from chains or another annealing.
+            it can be, else two independent estimates that must agree, importance sampling or
+            annealing from a proposal against a bridge from chains or another annealing.
         over: ``{parameter: values}``, a scalar parameter or constant: log Z at each value, from one
             annealed run that goes on from value to value (`SMC`, whose options are the
             estimator's), or exactly.
@@ -87,14 +82,14 @@ def log_z(
     if p.covariates:
         raise ValueError(
             f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row "
-            "has its own Z; expected "
-            f"none; give it one value by p.given({next(iter(p.covariates))}=...)."
+            "has its own Z; expected none; "
+            f"give it one value by p.given({next(iter(p.covariates))}=...)."
         )
     p, name, values = (p, None, None) if over is None else read_over(p, over)
     p.shapes()
     refuse_impure(p)
     bare, findings = p.charted().bare(), []
-    most = most_evaluations(bare) if max_evaluations is None else max_evaluations
+    most = default_evaluations(bare) if max_evaluations is None else max_evaluations
     _check(target_error=target_error, max_evaluations=most)
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
     has_tree = any(isinstance(support, PyTreeSupport) for support in p.supports.values())
@@ -112,47 +107,48 @@ def log_z(
     )
     if over is not None:
         with jax.enable_x64(dtype == np.float64), bar(f"log Z over {name}", 1.0, progress):
-            arrays, told = log_z_over(
-                cast(bare, dtype), name, values, estimator, jax.random.key(seed)
-            )
-        told["findings"] += findings
-        return as_dataset(p, name, values, arrays, told, seed, strict)
+            sweep = log_z_over(cast(bare, dtype), name, values, estimator, jax.random.key(seed))
+        return sweep.to_dataset(p, name, values, findings, seed, strict)
     if estimator is None:
-        estimator, why = chosen(bare, target_error, most)
+        estimator, why = choose_estimator(bare, target_error, most)
         findings.append(
             Finding(why, "name an estimator to change it", NOTE, code=FindingCode.CHOSEN_METHOD)
         )
     with jax.enable_x64(dtype == np.float64), bar(type(estimator).__name__, 1.0, progress):
         density = cast(bare, dtype)
-        found = estimator(density, jax.random.key(seed))
+        try:
+            found = estimator(density, jax.random.key(seed))
+        except NotNormalizableError as error:
+            found = error.result(density, registry_name(type(estimator)))
         if not isinstance(
             estimator, Exact | Quadrature
         ):  # quadrature follows the mass at bounds itself
-            found = with_bounds(density, found)
+            found = add_mass_at_bounds(density, found)
     result = dataclasses.replace(found, seed=seed, findings=[*found.findings, *findings])
     if strict:
         result.raise_unless_passed()
     return result
 
 
-def chosen(density: Density, target_error: float, max_evaluations: int) -> tuple[Any, str]:
+def choose_estimator(
+    density: Density, target_error: float, max_evaluations: float
+) -> tuple[Any, str]:
     """The estimator that "auto" stands for here, and why."""
     if has_exact(density):
         return Exact(), "Exact was chosen, because Z is within its reach"
-    why = f"two routes were taken, because {density.name} is too large for an exact Z"
+    why = f"two estimates were compared, because {density.name} is too large for an exact Z"
     return Auto(target_error, max_evaluations), why
 
 
-def most_evaluations(density: Density) -> int:
-    """What "auto" may spend on a density where nobody says: about a minute where the function
-    itself takes no time.
-    """
+def default_evaluations(density: Density, options: BudgetOptions = BUDGET) -> int:
+    """The default of `max_evaluations`: about a minute where the function itself takes no time."""
     numbers = sum(math.prod(shape) for shape in density.shapes().values())
-    return max(LEAST, MOST * SMALL // max(numbers, SMALL))
+    most = options.max_evaluations * options.small_event // max(numbers, options.small_event)
+    return max(options.min_evaluations, most)
 
 
 def _check(**options: Any) -> None:
     for name, given in options.items():
         number = isinstance(given, int | float) and not isinstance(given, bool)
         if not number or not 0 < given < np.inf:
-            raise ValueError(f"{name} is {given!r}; expected a positive number; pass such a one.")
+            raise ValueError(f"{name} is {given!r}; it must be positive.")

@@ -4,7 +4,7 @@ value.
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +12,73 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, Finding, Unreliable
 from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.nodes import log_integral
 from unnorm.integration.plan import has_plan, plan_for
-from unnorm.partition.annealing.parameter_path import at, followed, summary, told_here, way_along
-from unnorm.partition.annealing.particles import annealed
-from unnorm.partition.annealing.pilot_run import REPEATS, begun, path_findings, path_from
-from unnorm.partition.annealing.transitions import Moves, cost_of, moves_for
-from unnorm.partition.base import VERDICTS, LogZ, added, measures
+from unnorm.partition.annealing.parameter_path import (
+    at,
+    follow,
+    lineage_weights,
+    schedule_over,
+    summarize,
+)
+from unnorm.partition.annealing.pilot_run import pilot_from, start_proposal
+from unnorm.partition.annealing.transitions.base import Transitions, evaluations_of
+from unnorm.partition.annealing.transitions.selection import colouring_of, compose
+from unnorm.partition.base import (
+    VERDICTS,
+    LogZ,
+    NotNormalizableError,
+    measures,
+    total_evaluations,
+)
 from unnorm.partition.estimators.exact import Exact, has_exact
 from unnorm.partition.estimators.sequential_monte_carlo import SMC
-from unnorm.partition.weight_checks import LEAST_SHARE, judged
-from unnorm.statistics.importance_weights import mean_of, pareto_smoothed
+from unnorm.partition.options import PILOT, WEIGHTS
+from unnorm.partition.weight_checks import annealed_estimate
 
 PASSING = ("exact", "ok")
-# values of the parameter at which it is found out which sites interact, and whether Z is exact
-PROBES = 5
-CLOSE = 1e-6  # nats: a plan that differs by more from log Z has missed a part of the mass
-APART = 1e-4  # of the values of a difference: its own error is about the square of it
+
+
+class Sweep(NamedTuple):
+    """log Z over values of a parameter: arrays by name, and what holds for all of them."""
+
+    arrays: dict[str, np.ndarray]
+    verdict: str
+    findings: list[Finding]
+    evaluations: dict[str, int]
+    estimator: str
+
+    def to_dataset(
+        self,
+        density: Density,
+        name: str,
+        values: np.ndarray,
+        findings: list[Finding],
+        seed: int,
+        strict: bool,
+    ) -> Any:
+        """An `xarray.Dataset` over the parameter, with the verdict and findings as attributes."""
+        import xarray
+
+        findings = [*self.findings, *findings]
+        if strict and self.verdict not in PASSING:
+            raise Unreliable(" ".join(str(f) for f in findings if f.severity == ERROR))
+        other = f"{name}_2"
+        errors = np.sqrt(np.diagonal(self.arrays["covariance"]))
+        data = {
+            label: ((name, other) if label == "covariance" else name, array)
+            for label, array in (self.arrays | {"standard_error": errors}).items()
+        }
+        attributes = {
+            "verdict": self.verdict,
+            "findings": [str(finding) for finding in findings],
+            "estimator": self.estimator,
+            "measure": measures(density),
+            "seed": seed,
+            **self.evaluations,
+        }
+        return xarray.Dataset(data, {name: values, other: values}, attributes)
 
 
 def read_over(p: Density, over: Any) -> tuple[Density, str, np.ndarray]:
@@ -44,8 +94,7 @@ def read_over(p: Density, over: Any) -> tuple[Density, str, np.ndarray]:
     if name not in known:
         raise ValueError(
             f"over names {name!r}, which {p.name} does not have as a parameter or constant; "
-            "expected one of "
-            f"{', '.join(known) or 'none'}; name one of these."
+            f"expected one of {', '.join(known) or 'none'}; name one of these."
         )
     values = np.asarray(values) if np.ndim(values) == 1 else np.zeros(0)
     values = values.astype(float) if values.dtype.kind in "fiu" else np.zeros(0)
@@ -68,12 +117,10 @@ def read_over(p: Density, over: Any) -> tuple[Density, str, np.ndarray]:
 
 def log_z_over(
     density: Density, name: str, values: np.ndarray, estimator: Any, key: jax.Array
-) -> tuple[dict, dict]:
-    """Arrays by name, and what is told of them: the verdict, the findings, the evaluations, the
-    estimator.
-    """
+) -> Sweep:
+    """log Z at every value, exactly or by `SMC`."""
     if estimator is None:
-        estimator = Exact() if all(map(has_exact, _probed(density, name, values))) else SMC()
+        estimator = Exact() if all(map(has_exact, _probe(density, name, values))) else SMC()
     if isinstance(estimator, Exact):
         return _exactly(density, name, values)
     if not isinstance(estimator, SMC) or estimator.variant != "standard":
@@ -87,14 +134,14 @@ def log_z_over(
     return _annealed(density, name, values, estimator, key)
 
 
-def _probed(density: Density, name: str, values: np.ndarray) -> list[Density]:
+def _probe(density: Density, name: str, values: np.ndarray, probes: int = 5) -> list[Density]:
     """The density at a few of the values: at 0, say, no sites may interact."""
-    places = np.unique(np.linspace(0, len(values) - 1, PROBES).round().astype(int))
+    places = np.unique(np.linspace(0, len(values) - 1, probes).round().astype(int))
     return [at(density, name, jnp.asarray(values[i], jnp.result_type(float))) for i in places]
 
 
 # -- exactly ---------------------------------------------------------------------------
-def _exactly(density: Density, name: str, values: np.ndarray) -> tuple[dict, dict]:
+def _exactly(density: Density, name: str, values: np.ndarray) -> Sweep:
     found, slopes = [], []
     for value in values:
         here = at(density, name, jnp.asarray(value, jnp.result_type(float)))
@@ -108,23 +155,38 @@ def _exactly(density: Density, name: str, values: np.ndarray) -> tuple[dict, dic
         "derivative": np.array(slopes),
         "derivative_standard_error": np.where(np.isfinite(slopes), 0.0, np.nan),
     }
-    return arrays, _told(density, found, "exact")
+    return _sweep(arrays, found, "exact")
 
 
-def _slope(density: Density, name: str, value: float, log_z: float) -> float:
+def _slope(
+    density: Density,
+    name: str,
+    value: float,
+    log_z: float,
+    tolerance: float = 1e-6,
+    relative_step: float = 1e-4,
+) -> float:
     """d log Z by the declared closed form, or on a plan of nodes; by differences where no plan
     gives log Z.
+
+    Args:
+        density: at the value.
+        name: of the parameter.
+        value: of the parameter.
+        log_z: of the density.
+        tolerance: nats: a plan that differs by more from log Z has missed a part of the mass.
+        relative_step: of a difference, whose own error is about its square.
     """
     start = jnp.asarray(value, jnp.result_type(float))
     if density._log_z() is not None:
         return float(jax.grad(lambda moving: at(density, name, moving)._log_z())(start))
     if has_plan(density):
         nodes = plan_for(density)
-    if has_plan(density) and abs(float(log_integral(density, *nodes)) - log_z) < CLOSE:
+    if has_plan(density) and abs(float(log_integral(density, *nodes)) - log_z) < tolerance:
         return float(
             jax.grad(lambda moving: log_integral(at(density, name, moving), *nodes))(start)
         )
-    step = APART * max(1.0, abs(value))
+    step = relative_step * max(1.0, abs(value))
     below, above = (
         Exact()(at(density, name, start + s), jax.random.key(0)).value for s in (-step, step)
     )
@@ -134,136 +196,82 @@ def _slope(density: Density, name: str, value: float, log_z: float) -> float:
 # -- by one run ------------------------------------------------------------------------
 def _annealed(
     density: Density, name: str, values: np.ndarray, options: SMC, key: jax.Array
-) -> tuple[dict, dict]:
-    """From the base to the value nearest to 0 of the two ends, and on to the others in order."""
+) -> Sweep:
+    """From the proposal to the value nearest to 0 of the two ends, and on to the others in order."""
     order = np.argsort(values)
     if abs(values[order[-1]]) < abs(values[order[0]]):
         order = order[::-1]
     ordered = values[order]
-    base_key, pilot_key, way_key, run_key, follow_key = jax.random.split(key, 5)
+    proposal_key, pilot_key, way_key, run_key, follow_key = jax.random.split(key, 5)
     first = at(density, name, jnp.asarray(ordered[0], jnp.result_type(float)))
-    moves = _moves_over(density, name, ordered)
-    base, cost, endless = begun(first, base_key, options.base)
-    if endless:
-        lost = np.full(len(values), np.nan)
-        arrays = {
-            "log_z": lost,
-            "covariance": np.diag(lost),
-            "derivative": lost,
-            "derivative_standard_error": lost,
-        }
-        return arrays, {
-            "verdict": "unreliable",
-            "findings": [endless],
-            "evaluations": cost,
-            "estimator": "smc",
-        }
-    path = path_from(first, base, cost, pilot_key, options.pilot, moves)
-    moves = path.moves
-    way, stages = way_along(density, name, base, moves, path.cloud, ordered, way_key, REPEATS)
-    run = annealed(
-        first,
-        base,
-        path.schedule(options.temperatures),
-        run_key,
-        moves,
-        options.particles,
-        resample=True,
+    transitions = _common_transitions(_probe(density, name, ordered))
+    try:
+        proposal, spent = start_proposal(first, proposal_key, options.base)
+    except NotNormalizableError as error:
+        return _not_normalizable(len(values), error)
+    pilot = pilot_from(proposal, pilot_key, options.pilot, spent, transitions)
+    schedule, stages = schedule_over(pilot, name, ordered, way_key)
+    run = pilot.anneal(run_key, options.particles, options.temperatures, resampled=True)
+    recorded = [lineage_weights(density, name, jnp.asarray(ordered[0], proposal.dtype), run)]
+    findings = pilot.findings(run)
+    if len(ordered) > 1:
+        along = follow(pilot.path, name, pilot.transitions, schedule, run, follow_key)
+        kept = np.flatnonzero(schedule.recorded)
+        recorded += [(along.weights[k], along.slopes[k]) for k in kept]
+        last = Unconstrained(at(density, name, jnp.asarray(ordered[-1], proposal.dtype)))
+        at_end = pilot._replace(path=pilot.path.with_target(last))
+        findings = findings + at_end.findings(along.last)
+    weights, slopes = (np.stack([np.asarray(pair[k], float) for pair in recorded]) for k in (0, 1))
+    steps = options.pilot * PILOT.repeats * stages
+    steps += options.particles * (options.temperatures + 1 + len(schedule.values))
+    moves = evaluations_of(pilot.transitions, pilot.path, steps)
+    spent = total_evaluations(
+        pilot.spent, moves, {"values": options.pilot * stages, "gradients": 0}
     )
-    start = told_here(density, name, jnp.asarray(ordered[0], base.dtype), run)
-    along = followed(density, name, base, moves, way, run, follow_key) if len(ordered) > 1 else None
-    kept = [] if along is None else np.flatnonzero(way.told)
-    weights, slopes = (
-        np.stack([np.asarray(one, float), *(np.asarray(rest[k], float) for k in kept)])
-        for one, rest in zip(start, along[:2] if along else start, strict=True)
-    )
-    moved = cost_of(density, moves, options.pilot * REPEATS * stages)
-    walked = cost_of(
-        density, moves, options.particles * (options.temperatures + 1 + len(way.values))
-    )
-    cost = added(path.cost, moved, walked, {"values": options.pilot * stages, "gradients": 0})
-    last = at(density, name, jnp.asarray(ordered[-1], base.dtype))
-    against = path_findings(first, path, run) + (
-        path_findings(last, path, along.last) if along else []
-    )
-    found = [_judged_at(density, logs, against) for logs in weights]
+    none = {"values": 0, "gradients": 0}
+    # after a long way the ESS of the lineages falls below 1/e, however reliable they are
+    found = [
+        annealed_estimate(
+            density, "smc", none, logs, findings, min_ess_fraction=WEIGHTS.min_ess_fraction
+        )
+        for logs in weights
+    ]
     back = np.argsort(order)
-    arrays = {label: array[back] for label, array in summary(weights, slopes).items()}
+    arrays = {label: array[back] for label, array in summarize(weights, slopes).items()}
     arrays["covariance"] = arrays["covariance"][:, back]
-    return arrays, _told(density, [found[i] for i in back], "smc") | {"evaluations": cost}
+    return _sweep(arrays, [found[i] for i in back], "smc")._replace(evaluations=spent)
 
 
-def _judged_at(density: Density, logs: np.ndarray, against: list[Finding]) -> LogZ:
-    """The answer at one value: after a long way the families are worth less than 1/e, however
-    healthy they are.
-    """
-    none, shape = {"values": 0, "gradients": 0}, pareto_smoothed(logs)[1]
-    return judged(
-        density, "smc", *mean_of(logs), none, logs, shape, against, least_share=LEAST_SHARE
-    )
+def _not_normalizable(count: int, error: NotNormalizableError) -> Sweep:
+    lost = np.full(count, np.nan)
+    arrays = {
+        "log_z": lost,
+        "covariance": np.diag(lost),
+        "derivative": lost,
+        "derivative_standard_error": lost,
+    }
+    return Sweep(arrays, "unreliable", [error.finding], error.evaluations, "smc")
 
 
-def _moves_over(density: Density, name: str, values: np.ndarray) -> Moves:
-    """Moves that serve every value: a colouring that was found at 0 would redraw all sites
-    together.
-    """
-    found = [moves_for(one) for one in _probed(density, name, values)]
-    most = max(
-        found, key=lambda moves: math.inf if moves.colouring is None else moves.colouring.count
-    )
-    if most.colouring is None or all(moves.colouring.linear for moves in found):
-        return most
-    return most._replace(colouring=None)
+def _common_transitions(densities: list[Density]) -> Transitions:
+    """Transitions that serve every value: a colouring found at 0 would redraw all sites together."""
+    views = [Unconstrained(density) for density in densities]
+    found = [colouring_of(view) for view in views]
+    most = max(found, key=lambda one: math.inf if one is None else one.count)
+    if most is not None and not all(one.linear for one in found):
+        most = None
+    return compose(views[0], most)
 
 
-def _told(density: Density, found: list[LogZ], estimator: str) -> dict:
+def _sweep(arrays: dict[str, np.ndarray], found: list[LogZ], estimator: str) -> Sweep:
     findings: dict[str, Finding] = {}
     for z in found:
         for finding in z.findings:
-            findings.setdefault(finding.what, finding) if finding.severity == ERROR else None
-    spent = added(*(z.evaluations for z in found))
+            if finding.severity == ERROR:
+                findings.setdefault(finding.what, finding)
+    spent = total_evaluations(*(z.evaluations for z in found))
     verdict = max((z.verdict for z in found), key=VERDICTS.index)
-    return {
-        "verdict": verdict,
-        "findings": list(findings.values()),
-        "evaluations": spent,
-        "estimator": estimator,
-    }
+    return Sweep(arrays, verdict, list(findings.values()), spent, estimator)
 
 
-def as_dataset(
-    density: Density,
-    name: str,
-    values: np.ndarray,
-    arrays: dict,
-    told: dict,
-    seed: int,
-    strict: bool,
-) -> Any:
-    """The arrays over the parameter as an `xarray.Dataset`, what is told of them as its
-    attributes.
-    """
-    import xarray
-
-    if strict and told["verdict"] not in PASSING:
-        raise Unreliable(
-            " ".join(str(finding) for finding in told["findings"] if finding.severity == ERROR)
-        )
-    other = f"{name}_2"
-    arrays = arrays | {"standard_error": np.sqrt(np.diagonal(arrays["covariance"]))}
-    data = {
-        label: ((name, other) if label == "covariance" else name, array)
-        for label, array in arrays.items()
-    }
-    attributes = {
-        "verdict": told["verdict"],
-        "findings": [str(finding) for finding in told["findings"]],
-        "estimator": told["estimator"],
-        "measure": measures(density),
-        "seed": seed,
-        **told["evaluations"],
-    }
-    return xarray.Dataset(data, {name: values, other: values}, attributes)
-
-
-__all__ = ["as_dataset", "log_z_over", "read_over"]
+__all__ = ["Sweep", "log_z_over", "read_over"]

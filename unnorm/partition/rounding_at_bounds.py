@@ -20,7 +20,7 @@ from unnorm.integration.nodes import Frame, coordinate_names, count_states, grid
 from unnorm.integration.options import ENUMERATION
 from unnorm.integration.quadrature.integrand import Integrand
 from unnorm.integration.quadrature.tails import TailMass, tail_mass
-from unnorm.partition.base import LogZ, added
+from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.supports import RealSupport
 
 CHAINS, SWEEPS = 16, 4  # draws of the other coordinates, and how often each is drawn before
@@ -30,7 +30,7 @@ SLIGHT = 1e-4  # nats: what is not worth adding
 ROUGH = 0.02  # nats: an error of what was added above which the answer is not believed
 
 
-def with_bounds(density: Density, found: LogZ) -> LogZ:
+def add_mass_at_bounds(density: Density, found: LogZ) -> LogZ:
     """The estimate with the mass that rounding at bounds has hidden from it, and its error.
 
     Args:
@@ -45,13 +45,13 @@ def with_bounds(density: Density, found: LogZ) -> LogZ:
     integrand = Integrand(view, most)
     places = np.zeros((1, view.dimension))
     if not any(_conditional(integrand, places[0], i)[1].tails for i in at_bounds):
-        return _counted(found, integrand)
+        return _count_evaluations(found, integrand)
     losses = [_lost(integrand, at_bounds, np.random.default_rng(seed)) for seed in range(CHAINS)]
     gains, errors = (np.array([[pair[k] for pair in loss] for loss in losses]) for k in (0, 1))
     mean = np.exp(gains).mean(0)
     total = float(np.log(mean).sum())
     if abs(total) < SLIGHT:
-        return _counted(found, integrand)
+        return _count_evaluations(found, integrand)
     spread = np.exp(gains).std(0) / mean
     # the product of the factors is exact where they do not depend on each other
     error = float(
@@ -76,7 +76,7 @@ def with_bounds(density: Density, found: LogZ) -> LogZ:
         advice = "rescale the variable so that the bound where the mass lies is 0"
         rough = [Finding(f"{what}, which is no power law, or not one of independent coordinates", advice,
                          code=FindingCode.MASS_NOT_SEEN)]  # fmt: skip
-    return _counted(
+    return _count_evaluations(
         dataclasses.replace(
             found,
             value=found.value + total,
@@ -88,9 +88,9 @@ def with_bounds(density: Density, found: LogZ) -> LogZ:
     )
 
 
-def _counted(found: LogZ, integrand: Integrand) -> LogZ:
+def _count_evaluations(found: LogZ, integrand: Integrand) -> LogZ:
     cost = {"values": integrand.evaluations, "gradients": integrand.gradients}
-    return dataclasses.replace(found, evaluations=added(found.evaluations, cost))
+    return dataclasses.replace(found, evaluations=total_evaluations(found.evaluations, cost))
 
 
 def _coordinates_at_bounds(view: Unconstrained) -> list[int]:
@@ -144,4 +144,4 @@ def _lost(
     ]
 
 
-__all__ = ["with_bounds"]
+__all__ = ["add_mass_at_bounds"]

@@ -9,6 +9,7 @@ beyond three dimensions, where it alone differs and lies where log p̃ is lower 
 fit is called unverified and not wrong.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -20,10 +21,13 @@ from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel, select_kernel
 from unnorm.fitting.inference.simulate_data import data_sets, is_listed
 from unnorm.fitting.row_normalizers import covariates_of, latent_variables
-from unnorm.partition.annealing.particles import piloted
-from unnorm.partition.annealing.transitions import moves_for
-from unnorm.partition.proposals.mixture import mixture
-from unnorm.partition.proposals.user_given import base_of_draws
+from unnorm.partition.annealing.particles import run_adaptive
+from unnorm.partition.annealing.tempered import TemperedPath
+from unnorm.partition.annealing.transitions.selection import transitions_for
+from unnorm.partition.options import PilotOptions
+from unnorm.partition.proposals.base import Proposal
+from unnorm.partition.proposals.mixture import student_mixture
+from unnorm.partition.proposals.user_given import proposal_of_draws
 from unnorm.sampling.short_runs import run_rounds
 from unnorm.statistics.two_sample import TwoSample, two_sample
 from unnorm.supports import PyTreeSupport
@@ -163,50 +167,40 @@ def _from_noise(density, rows: dict, count: int, key: jax.Array) -> dict:
     """
     if is_listed(density):
         return {name: value[0] for name, value in data_sets(density, rows, key, 1, count).items()}
-    base = _wide_base(density, rows)
+    proposal = _wide_proposal(Unconstrained(density), rows)
     pilot_key, key = jax.random.split(key)
-    _, cloud, _ = piloted(density, base, moves_for(density), pilot_key, _WALKERS, _MOVES)
+    path, transitions = TemperedPath(proposal.view, proposal), transitions_for(proposal.view)
+    options = PilotOptions(repeats=_MOVES)
+    _, population, _ = run_adaptive(path, transitions, pilot_key, _WALKERS, options)
     chosen = jax.random.choice(key, _WALKERS, (count,), replace=False)
-    return Unconstrained(density).events_at(jax.tree.map(lambda leaf: leaf[chosen], cloud.walkers.position))
+    positions = jax.tree.map(lambda leaf: leaf[chosen], population.particles.position)
+    return proposal.view.events_at(positions)
 
 
-def _wide_base(density, rows: dict):
+def _wide_proposal(target: Unconstrained, rows: dict) -> Proposal:
     """Student's t of the data's mean and covariance at several scales; discrete variables by their
     frequencies.
     """
-    base = base_of_draws(
-        density, {name: np.asarray(value) for name, value in rows.items()}, _negative_binomials
-    )
-    target = Unconstrained(density)
+    draws = {name: np.asarray(value) for name, value in rows.items()}
+    proposal = proposal_of_draws(target, draws)
     if not target.dimension:
-        return base
+        return proposal
     flat = np.asarray(jax.vmap(target.flatten)(target.positions_of(rows)), float)
     covariance = np.atleast_2d(np.cov(flat.T))
     covariance += (1e-6 * np.trace(covariance) / len(covariance) + 1e-12) * np.eye(len(covariance))
-    centres, covariances = (
-        [flat.mean(0)] * len(_SCALES),
-        [scale**2 * covariance for scale in _SCALES],
-    )
-    return mixture(_SHARES, centres, covariances, base.states, base.counts)
-
-
-def _negative_binomials(counts: dict) -> dict:
-    """Mean and size of a negative binomial for each count, twice as wide as the data."""
-    found = {}
-    for name, values in counts.items():
-        mean = np.maximum(np.mean(values, 0), 0.5)
-        variance = np.maximum(2 * np.var(values, 0), 2 * mean)
-        found[name] = jnp.asarray(
-            np.stack([mean, mean**2 / (variance - mean)]), jnp.result_type(float)
-        )
-    return found
+    centres = [flat.mean(0)] * len(_SCALES)
+    covariances = [scale**2 * covariance for scale in _SCALES]
+    return replace(proposal, continuous=student_mixture(_SHARES, centres, covariances))
 
 
 def _smoothed(density, events: dict, levels: tuple, key: jax.Array) -> dict:
     """The events with the noise that the objective adds to them, in unconstrained coordinates."""
     if not levels:
         return events
-    positions, keys = Unconstrained(density).positions_of(events), jax.random.split(key, len(density.variables))
+    positions, keys = (
+        Unconstrained(density).positions_of(events),
+        jax.random.split(key, len(density.variables)),
+    )
     moved = {
         name: value + levels[0] * jax.random.normal(one, value.shape, value.dtype)
         for one, (name, value) in zip(keys, positions.items(), strict=True)

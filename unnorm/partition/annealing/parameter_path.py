@@ -1,7 +1,9 @@
-"""Walkers that follow a density as one of its parameters moves from value to value."""
+"""Particles that follow a density as one of its parameters moves from value to value."""
 
 import functools
+import itertools
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -11,193 +13,224 @@ from blackjax.smc import resampling
 from jax.scipy.special import logsumexp
 
 from unnorm.declaration.density import Density
-from unnorm.partition.annealing.particles import ACCEPTANCE, KEPT, Cloud, Run, drawn_anew, widths_of
-from unnorm.partition.annealing.transitions import Moves, Walker, Widths, height_of, looked, moved
-from unnorm.partition.proposals.mixture import Base
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.partition.annealing.particles import (
+    Population,
+    Run,
+    adaptive_steps,
+    particles_at,
+    resample,
+    tuning_of,
+)
+from unnorm.partition.annealing.pilot_run import Pilot
+from unnorm.partition.annealing.tempered import Particle, TemperedPath, log_target
+from unnorm.partition.annealing.transitions.base import Transitions, Tuning, step_particles
+from unnorm.partition.options import PILOT, PilotOptions
 
-PER_STAGE = 5  # values of the run for each that the pilot stops at
-SHORTEST = (
-    2.0**-20
-)  # share of the way to the next value, below which the pilot goes there whatever the weights
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """How finely a run goes from one value of the parameter to the next."""
+
+    values_per_stage: int = 5  # of the run, for each value that the pilot stops at
+    min_share: float = 2.0**-20  # of the way to the next value: the pilot goes no shorter steps
 
 
-class Way(NamedTuple):
-    """The values that a run stops at, how far to move there, and at which of them log Z is told."""
+SWEEP = SweepOptions()
+
+
+class ParameterSchedule(NamedTuple):
+    """The values that a run stops at, the tuning there, and at which of them log Z is recorded."""
 
     values: jax.Array  # (T,)
-    widths: Widths  # of arrays with a leading axis T
-    told: jax.Array  # (T,)
+    tunings: Tuning  # of arrays with a leading axis T
+    recorded: jax.Array  # (T,)
 
 
 class Followed(NamedTuple):
-    """What the walkers tell at each value: the families' weights, and the same times the slope of
-    log p̃.
-    """
+    """The lineages' log weights at each value, and the same times the slope of log p̃."""
 
-    weights: jax.Array  # logs (T, N), minus infinity where a family has died out; their mean is Z
-    slopes: (
-        jax.Array
-    )  # (T, N), sums of exp(log weight − top) · ∂ log p̃, top the largest of the families' logs
+    weights: jax.Array  # (T, N), minus infinity where a lineage has died out; their mean is Z
+    # (T, N), sums of exp(log weight − top) · ∂ log p̃, top the largest of the lineages' logs
+    slopes: jax.Array
     last: Run
 
 
-def at(density: Density, name: str, value) -> Density:
-    """The density with this value in the place of a parameter's or constant's; traceable."""
+def at(density: Density, name: str, value: jax.Array | float) -> Density:
+    """The density with this value of a parameter or constant; traceable."""
     return density._overridden({name: value})
 
 
-# -- the pilot -------------------------------------------------------------------------
-def way_along(
-    density: Density, name: str, base: Base, moves: Moves, cloud: Cloud, values: np.ndarray, key: jax.Array,
-    repeats: int,
-) -> tuple[Way, int]:  # fmt: skip
-    """A way along the values from the first, whose walkers the cloud has, and the number of stages
-    that it took.
+def move_path(path: TemperedPath, name: str, value: jax.Array | float) -> TemperedPath:
+    """The path to the density with another value of the parameter."""
+    return path.with_target(Unconstrained(at(path.target.density, name, value)))
 
-    A stage goes as far towards the next value as leaves `KEPT` of the walkers' worth.
+
+# -- the pilot -------------------------------------------------------------------------
+def schedule_over(
+    pilot: Pilot, name: str, values: np.ndarray, key: jax.Array, options: SweepOptions = SWEEP
+) -> tuple[ParameterSchedule, int]:
+    """A schedule along the values from the first, where the pilot ended, and its number of stages.
+
+    A stage goes as far towards the next value as the ESS fraction of a pilot's stage allows.
     """
-    stops, widths, told = [], [], []
-    for before, value in zip(values, values[1:], strict=False):
+    path, population = pilot.path, pilot.population
+    stops, tunings, recorded = [], [], []
+    for before, value in itertools.pairwise(values):
         done = 0.0
         while done < 1:
-            done = min(1.0, done + _share(density, name, cloud, before, value, done))
+            done = min(1.0, done + _share(path, name, population, (before, value, done), options))
             there = before + done * (value - before)
             key, one = jax.random.split(key)
-            cloud = _shifted(density, name, base, moves, cloud, there, one, repeats)
+            moved = move_path(path, name, there)
+            population = _shift(moved, pilot.transitions, population, one, PILOT)
             stops.append(float(there))
-            widths.append(cloud.widths)
-            told.append(done == 1)
-    starts = [float(values[0]), *stops[:-1]]
-    fine = [np.linspace(a, b, PER_STAGE + 1)[1:] for a, b in zip(starts, stops, strict=True)]
-    stacked = jax.tree.map(lambda *leaves: jnp.repeat(jnp.stack(leaves), PER_STAGE, 0), *widths)
-    ends = np.arange(len(stops) * PER_STAGE) % PER_STAGE == PER_STAGE - 1
-    flags = np.repeat(told, PER_STAGE) & ends
-    return Way(jnp.asarray(np.concatenate(fine), base.dtype), stacked, jnp.asarray(flags)), len(
-        stops
-    )
+            tunings.append(population.tuning)
+            recorded.append(done == 1)
+    n, starts = options.values_per_stage, [float(values[0]), *stops[:-1]]
+    fine = [np.linspace(a, b, n + 1)[1:] for a, b in zip(starts, stops, strict=True)]
+    stacked = jax.tree.map(lambda *leaves: jnp.repeat(jnp.stack(leaves), n, 0), *tunings)
+    ends = np.arange(len(stops) * n) % n == n - 1
+    flags = jnp.asarray(np.repeat(recorded, n) & ends)
+    schedule = jnp.asarray(np.concatenate(fine), path.proposal.dtype)
+    return ParameterSchedule(schedule, stacked, flags), len(stops)
 
 
 def _share(
-    density: Density, name: str, cloud: Cloud, before: float, value: float, done: float
+    path: TemperedPath,
+    name: str,
+    population: Population,
+    way: tuple[float, float, float],
+    options: SweepOptions,
 ) -> float:
-    """How much of the way the next stage goes: all that is left where no part of it keeps
-    enough.
-    """
+    """The share of the way that the next stage goes: all that is left if no part of it is enough."""
+    before, value, done = way
     share = 1 - done
-    while share > SHORTEST:
-        if float(_worth(density, name, cloud, before + (done + share) * (value - before))) >= KEPT:
+    while share > options.min_share:
+        there = move_path(path, name, before + (done + share) * (value - before))
+        if float(_ess_fraction(there, population.particles)) >= PILOT.ess_fraction:
             return share
         share /= 2
     return 1 - done
 
 
-@functools.partial(jax.jit, static_argnames="name")
-def _worth(density: Density, name: str, cloud: Cloud, value) -> jax.Array:
-    """The share of the cloud that its weights at another value are worth."""
-    ratios = jax.vmap(lambda walker: _rise(at(density, name, value), walker))(cloud.walkers)
+@jax.jit
+def _ess_fraction(path: TemperedPath, particles: Particle) -> jax.Array:
+    """The ESS fraction of the particles' weights at another value."""
+    ratios = _log_rises(path, particles)
     return jnp.exp(2 * logsumexp(ratios) - logsumexp(2 * ratios)) / len(ratios)
 
 
-def _rise(there: Density, walker: Walker) -> jax.Array:
-    """log p̃ there less log p̃ here; minus infinity where either is no number."""
-    rise = height_of(there, walker.position) - walker.log_target
-    return jnp.where(jnp.isfinite(rise), rise, -jnp.inf)
+def _log_rises(path: TemperedPath, particles: Particle) -> jax.Array:
+    """log p̃ there minus log p̃ here; minus infinity where either is not finite."""
+
+    def rise(particle):
+        rise = log_target(path.target, particle.position) - particle.log_target
+        return jnp.where(jnp.isfinite(rise), rise, -jnp.inf)
+
+    return jax.vmap(rise)(particles)
 
 
-@functools.partial(jax.jit, static_argnames=("name", "moves", "repeats"))
-def _shifted(
-    density: Density, name: str, base: Base, moves: Moves, cloud: Cloud, value, key, repeats: int
-) -> Cloud:
-    """The cloud drawn anew at another value and moved there."""
-    there, count = at(density, name, value), len(cloud.walkers.log_target)
-    weights = jax.nn.softmax(jax.vmap(lambda walker: _rise(there, walker))(cloud.walkers))
+@functools.partial(jax.jit, static_argnames="options")
+def _shift(
+    path: TemperedPath,
+    transitions: Transitions,
+    population: Population,
+    key: jax.Array,
+    options: PilotOptions,
+) -> Population:
+    """The population resampled at another value and moved there."""
+    particles, count = population.particles, len(population.particles.log_target)
+    weights = jax.nn.softmax(_log_rises(path, particles))
     choose, key = jax.random.split(key)
-    widths = widths_of(density, cloud.walkers, weights, cloud.widths.log_step)
+    tuning = tuning_of(path.target, particles.position, weights, population.tuning.log_step)
     chosen = resampling.systematic(choose, weights, count)
-    walkers = jax.vmap(lambda position: looked(there, base, position))(
-        jax.tree.map(lambda leaf: leaf[chosen], cloud.walkers.position)
+    positions = jax.tree.map(lambda leaf: leaf[chosen], particles.position)
+    one = jnp.ones((), path.proposal.dtype)
+    particles, tuning, _ = adaptive_steps(
+        path, transitions, one, particles_at(path, positions), key, tuning, options
     )
-
-    def move(carry, key):
-        walkers, widths = carry
-        walkers, accepted = _all_moved(there, base, moves, walkers, key, widths)
-        log_step = jnp.clip(widths.log_step + 0.5 * (accepted.mean() - ACCEPTANCE), -12.0, 1.0)
-        return (walkers, widths._replace(log_step=log_step)), None
-
-    (walkers, widths), _ = jax.lax.scan(move, (walkers, widths), jax.random.split(key, repeats))
-    return Cloud(walkers, cloud.power, widths, cloud.acceptance)
-
-
-def _all_moved(density: Density, base: Base, moves: Moves, walkers: Walker, key, widths: Widths):
-    keys = jax.random.split(key, len(walkers.log_target))
-    one = jnp.ones((), base.dtype)
-    return jax.vmap(lambda walker, key: moved(density, base, moves, one, walker, key, widths))(
-        walkers, keys
-    )
+    return population._replace(particles=particles, tuning=tuning)
 
 
 # -- the run ---------------------------------------------------------------------------
 @functools.partial(jax.jit, static_argnames="name")
-def told_here(density: Density, name: str, value, run: Run) -> tuple[jax.Array, jax.Array]:
-    """The families' log weights (N,) at a value, and the same times the slope of log p̃ there."""
+def lineage_weights(
+    density: Density, name: str, value: jax.Array, run: Run
+) -> tuple[jax.Array, jax.Array]:
+    """The lineages' log weights (N,) at a value, and the same times the slope of log p̃ there."""
 
-    def slope(walker):
-        return jax.grad(lambda moving: height_of(at(density, name, moving), walker.position))(value)
+    def slope(particle):
+        def height(moving):
+            return log_target(Unconstrained(at(density, name, moving)), particle.position)
 
-    slopes = jax.vmap(slope)(run.walkers)
+        return jax.grad(height)(value)
+
+    slopes = jax.vmap(slope)(run.particles)
     slopes = jnp.where(jnp.isneginf(run.log_weights) | ~jnp.isfinite(slopes), 0.0, slopes)
     top = run.log_weights.max()
-    weights, families = jnp.exp(run.log_weights - top), jnp.zeros_like(run.log_weights)
-    told = top + jnp.log(families.at[run.ancestors].add(weights))
-    return told, families.at[run.ancestors].add(weights * slopes) * jnp.exp(top - told.max())
+    weights, zeros = jnp.exp(run.log_weights - top), jnp.zeros_like(run.log_weights)
+    logs = top + jnp.log(zeros.at[run.ancestors].add(weights))
+    return logs, zeros.at[run.ancestors].add(weights * slopes) * jnp.exp(top - logs.max())
 
 
-@functools.partial(jax.jit, static_argnames=("name", "moves"))
-def followed(
-    density: Density, name: str, base: Base, moves: Moves, way: Way, run: Run, key: jax.Array
+@functools.partial(jax.jit, static_argnames="name")
+def follow(
+    path: TemperedPath,
+    name: str,
+    transitions: Transitions,
+    schedule: ParameterSchedule,
+    run: Run,
+    key: jax.Array,
 ) -> Followed:
-    """Walkers that go on from a run at the first value along the way; drawn anew whenever their
-    weights are uneven.
+    """Particles that go on from a run at the first value along the schedule; resampled whenever
+    their ESS is low.
     """
+    one = jnp.ones((), path.proposal.dtype)
 
     def step(carry, given):
-        run, (value, widths, tell), key = carry, *given
-        there = at(density, name, value)
-        walkers = jax.vmap(lambda position: looked(there, base, position))(run.walkers.position)
-        rise = walkers.log_target - run.walkers.log_target
+        run, (value, tuning, record), key = carry, *given
+        there = move_path(path, name, value)
+        particles = jax.vmap(there.evaluate)(run.particles.position)
+        rise = particles.log_target - run.particles.log_target
         log_weights = run.log_weights + jnp.where(jnp.isfinite(rise), rise, -jnp.inf)
-        here = run._replace(walkers=walkers, log_weights=log_weights)
+        here = run._replace(particles=particles, log_weights=log_weights)
         nothing = jnp.full_like(log_weights, -jnp.inf), jnp.zeros_like(log_weights)
-        told = jax.lax.cond(tell, lambda: told_here(density, name, value, here), lambda: nothing)
+        recorded = jax.lax.cond(
+            record,
+            lambda: lineage_weights(path.target.density, name, value, here),
+            lambda: nothing,
+        )
         choose, move = jax.random.split(key)
-        walkers, log_weights, ancestors = drawn_anew(choose, walkers, log_weights, run.ancestors)
-        walkers, accepted = _all_moved(there, base, moves, walkers, move, widths)
-        bad = run.bad + walkers.bad.sum()
-        walkers = walkers._replace(bad=jnp.zeros_like(walkers.bad))
-        return run._replace(walkers=walkers, log_weights=log_weights, ancestors=ancestors, bad=bad), (
-            *told, accepted.mean(),
-        )  # fmt: skip
+        particles, log_weights, ancestors = resample(choose, particles, log_weights, run.ancestors)
+        particles, rates = step_particles(transitions, there.at(one), tuning, move, particles)
+        here = run._replace(
+            particles=particles._replace(nonfinite=jnp.zeros_like(particles.nonfinite)),
+            log_weights=log_weights,
+            ancestors=ancestors,
+            nonfinite=run.nonfinite + particles.nonfinite.sum(),
+        )
+        return here, (*recorded, rates.mean())
 
-    keys = jax.random.split(key, len(way.values))
-    last, (weights, slopes, acceptance) = jax.lax.scan(step, run, (tuple(way), keys))
-    return Followed(
-        weights, slopes, last._replace(acceptance=jnp.concatenate([run.acceptance, acceptance]))
-    )
+    keys = jax.random.split(key, len(schedule.values))
+    last, (weights, slopes, rates) = jax.lax.scan(step, run, (tuple(schedule), keys))
+    acceptance = jnp.concatenate([run.acceptance, rates])
+    return Followed(weights, slopes, last._replace(acceptance=acceptance))
 
 
-def summary(weights: np.ndarray, slopes: np.ndarray) -> dict[str, np.ndarray]:
-    """log Z at each value (V,), its covariance (V, V), d log Z and its error, from the families (V,
-    N).
+def summarize(weights: np.ndarray, slopes: np.ndarray) -> dict[str, np.ndarray]:
+    """log Z at each value (V,), its covariance (V, V), d log Z and its error, from lineages (V, N).
 
-    Families are independent of each other: the spread of their weights, relative to the mean, is
-        the error of log Z.
+    Lineages are independent of each other: the spread of their weights, relative to the mean, is
+    the error of log Z.
     """
     count = weights.shape[1]
     value = logsumexp(weights, axis=1) - math.log(count)
     relative = np.exp(np.asarray(weights - value[:, None], float))
-    pulled = np.asarray(slopes, float) * np.exp(np.asarray(weights.max(1) - value, float))[:, None]
-    slope = pulled.mean(1)
-    apart = pulled - slope[:, None] * relative
+    scale = np.exp(np.asarray(weights.max(1) - value, float))[:, None]
+    weighted = np.asarray(slopes, float) * scale
+    slope = weighted.mean(1)
+    apart = weighted - slope[:, None] * relative
     return {
         "log_z": np.asarray(value, float),
         "covariance": np.atleast_2d(np.cov(relative)) / count,
@@ -206,4 +239,7 @@ def summary(weights: np.ndarray, slopes: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-__all__ = ["Followed", "Way", "at", "followed", "summary", "told_here", "way_along"]
+__all__ = [
+    "Followed", "ParameterSchedule", "at", "follow", "lineage_weights", "schedule_over",
+    "summarize",
+]  # fmt: skip

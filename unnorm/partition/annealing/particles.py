@@ -1,240 +1,314 @@
-"""An annealed path q^(1−λ) p̃^λ from a normalized base q to the density p̃: its schedule, and
-walkers along it.
-"""
+"""Particles along an annealing path: the adaptive run finds the schedule, others follow it."""
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from blackjax.smc import resampling
-from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
 
 from unnorm.core.progress import report
-from unnorm.declaration.density import Density
-from unnorm.partition.annealing.independence_move import BINS, margins
-from unnorm.partition.annealing.transitions import Moves, Walker, Widths, looked, moved
-from unnorm.partition.proposals.mixture import DENSE, Base, draw, parts
-
-# effective share of the pilot's walkers from one temperature to the next: equal steps of divergence
-KEPT = 0.5
-RESAMPLED = 0.5  # effective share of walkers below which they are drawn anew
-ACCEPTANCE = 0.8
-UNSETTLED, MOST_REPEATED = (
-    0.4,
-    20,
-)  # acceptance at the pilot's end below which it goes on, and for how many rounds
-MOST_STAGES = 300
-_HALVINGS = 40
+from unnorm.declaration.unconstrained import Position, Unconstrained
+from unnorm.partition.annealing.tempered import Particle, TemperedPath
+from unnorm.partition.annealing.transitions.base import (
+    Transitions,
+    Tuning,
+    reverse_all,
+    step_particles,
+)
+from unnorm.partition.annealing.transitions.independence_move import bin_edges
+from unnorm.partition.options import MIXTURE, PILOT, RESAMPLING, PilotOptions, ResamplingOptions
+from unnorm.partition.proposals.discrete import count_names
 
 
 class Schedule(NamedTuple):
-    """Temperatures λ from above 0 to 1, and how far to move at each."""
+    """Inverse temperatures from above 0 to 1, and the tuning at each."""
 
-    powers: jax.Array  # (T,)
-    widths: Widths  # of arrays with a leading axis T
+    inverse_temperatures: jax.Array  # (T,)
+    tunings: Tuning  # of arrays with a leading axis T
 
 
-class Cloud(NamedTuple):
-    """A pilot's walkers at one temperature."""
+class Population(NamedTuple):
+    """The particles of an adaptive run at one temperature."""
 
-    walkers: Walker
-    power: jax.Array
-    widths: Widths
-    acceptance: jax.Array  # of the last moves
+    particles: Particle
+    inverse_temperature: jax.Array
+    tuning: Tuning
+    acceptance: jax.Array  # of the last transitions
 
 
 class Run(NamedTuple):
-    """What walkers tell that went from the base to the density."""
+    """Particles that were annealed from the proposal to the density."""
 
-    walkers: Walker
-    log_weights: jax.Array  # (N,): the mean of exp of them is Z
-    ancestors: jax.Array  # (N,): from which first walker each descends
-    means: jax.Array  # (T + 1,): of log p̃ − log q at each temperature, the base's first
+    particles: Particle
+    log_weights: jax.Array  # (N,): the mean of their exponentials is Z
+    ancestors: jax.Array  # (N,): the first particle that each descends from
+    means: jax.Array  # (T + 1,): of log p̃ − log q at each temperature, from λ = 0
     variances: jax.Array
     acceptance: jax.Array  # (T,)
     first_step: jax.Array  # log of the mean weight at the first temperature
-    bad: (
-        jax.Array
-    )  # how often log p̃ was NaN or +infinity, with those walkers that were not drawn again
+    nonfinite: jax.Array  # evaluations of log p̃ that were NaN or +infinity, of all lineages
+
+    def lineage_log_weights(self) -> np.ndarray:
+        """Log of the weight of all descendants of each first particle; their mean is that of all.
+
+        The lineages are independent: the spread of their weights is the genealogical standard error
+        (Chan and Lai, 2013, doi:10.1214/13-AOS1172; Lee and Whiteley, 2018,
+        doi:10.1093/biomet/asy028).
+        """
+        logs = np.asarray(self.log_weights, float)
+        top = logs.max()
+        if not np.isfinite(top):
+            return logs
+        sums = np.bincount(np.asarray(self.ancestors), np.exp(logs - top), len(logs))
+        with np.errstate(divide="ignore"):
+            return top + np.log(sums)
 
 
-# -- the schedule ----------------------------------------------------------------------
-def widths_of(density: Density, walkers: Walker, weights: jax.Array, log_step: jax.Array) -> Widths:
-    """Steps by the covariance of weighted walkers, kept a little diagonal: few of them may leave it
-    flat.
-    """
-    continuous, _ = parts(density, walkers.position)
-    strides = {
-        name: jnp.sqrt(jnp.tensordot(weights, (value - jnp.tensordot(weights, value, 1)) ** 2, 1))
-        for name, value in walkers.position.items()
-        if density.variables[name].discrete and density.variables[name].states is None
-    }
-    if not continuous:
-        none = jnp.ones(0, weights.dtype)
-        return Widths(log_step, none, strides, jnp.ones((0, BINS + 1), weights.dtype))
-    flat = jax.vmap(lambda position: ravel_pytree(position)[0])(continuous)
-    apart = flat - weights @ flat
-    variances = weights @ apart**2 + 1e-20
-    if flat.shape[1] > DENSE:
-        return Widths(log_step, jnp.sqrt(variances), strides, margins(flat, weights))
-    covariance = 0.95 * (apart.T * weights) @ apart + 0.05 * jnp.diag(variances)
-    return Widths(log_step, jnp.linalg.cholesky(covariance), strides, margins(flat, weights))
-
-
-@functools.partial(jax.jit, static_argnames="count")
-def started(density: Density, base: Base, key: jax.Array, count: int) -> Walker:
-    """Walkers drawn from the base."""
-    return jax.vmap(lambda key: looked(density, base, draw(density, base, key)))(
-        jax.random.split(key, count)
+def merge(runs: Sequence[Run]) -> Run:
+    """The particles of independent runs as one run."""
+    offsets = np.cumsum([0, *(len(run.ancestors) for run in runs[:-1])])
+    particles = [run.particles for run in runs]
+    return runs[0]._replace(
+        particles=jax.tree.map(lambda *leaves: np.concatenate(leaves), *particles),
+        log_weights=np.concatenate([run.log_weights for run in runs]),
+        ancestors=np.concatenate([r.ancestors + at for r, at in zip(runs, offsets, strict=True)]),
+        acceptance=np.min([run.acceptance for run in runs], axis=0),
+        nonfinite=sum(run.nonfinite for run in runs),
     )
 
 
+# -- particles -------------------------------------------------------------------------
+@functools.partial(jax.jit, static_argnames="count")
+def sample_particles(path: TemperedPath, key: jax.Array, count: int) -> Particle:
+    """Particles drawn from the proposal."""
+    return jax.vmap(path.evaluate)(path.proposal.sample(key, count))
+
+
 @jax.jit
-def standing(density: Density, base: Base, positions: dict) -> Walker:
-    """Walkers at given positions."""
-    return jax.vmap(lambda position: looked(density, base, position))(positions)
+def particles_at(path: TemperedPath, positions: Position) -> Particle:
+    """Particles at given positions."""
+    return jax.vmap(path.evaluate)(positions)
 
 
-@functools.partial(jax.jit, static_argnames=("moves", "repeats"))
-def _cooled(
-    density: Density, base: Base, cloud: Cloud, key: jax.Array, moves: Moves, repeats: int
-) -> Cloud:
-    """The walkers at the next temperature, where their weights are worth `KEPT` of them."""
-    ratios = cloud.walkers.log_ratio
+def tuning_of(
+    view: Unconstrained, positions: Position, weights: jax.Array, log_step: jax.Array
+) -> Tuning:
+    """The tuning by weighted positions; the covariance is shrunk to its diagonal a little, because
+    few of them may leave it singular.
+    """
+    scales = {
+        name: jnp.sqrt(jnp.tensordot(weights, (value - jnp.tensordot(weights, value, 1)) ** 2, 1))
+        for name, value in positions.items()
+        if name in count_names(view)
+    }
+    flat = jax.vmap(view.flatten)(positions)
+    if not flat.shape[1]:
+        none = jnp.ones(0, weights.dtype)
+        return Tuning(log_step, none, scales, none.reshape(0, 1))
+    edges = bin_edges(flat, weights)
+    apart = flat - weights @ flat
+    variances = weights @ apart**2 + 1e-20
+    if flat.shape[1] > MIXTURE.max_dense_dimension:
+        return Tuning(log_step, jnp.sqrt(variances), scales, edges)
+    covariance = 0.95 * (apart.T * weights) @ apart + 0.05 * jnp.diag(variances)
+    return Tuning(log_step, jnp.linalg.cholesky(covariance), scales, edges)
+
+
+def adapt_step(tuning: Tuning, acceptance: jax.Array, gain: float) -> Tuning:
+    """The tuning with a step size nearer to the target acceptance rate."""
+    rise = gain * (acceptance - PILOT.target_acceptance)
+    return tuning._replace(log_step=jnp.clip(tuning.log_step + rise, -12.0, 1.0))
+
+
+def resample(
+    key: jax.Array,
+    particles: Particle,
+    log_weights: jax.Array,
+    ancestors: jax.Array,
+    options: ResamplingOptions = RESAMPLING,
+) -> tuple[Particle, jax.Array, jax.Array]:
+    """Particles, log weights and ancestors, resampled where the ESS is low."""
+    count = len(log_weights)
+    weights = jax.nn.softmax(log_weights)
+    uneven = 1 / jnp.sum(weights**2) < options.min_ess_fraction * count
+    chosen = jnp.where(uneven, resampling.systematic(key, weights, count), jnp.arange(count))
+    level = logsumexp(log_weights) - math.log(count)
+    particles = jax.tree.map(lambda leaf: leaf[chosen], particles)
+    return particles, jnp.where(uneven, level, log_weights), ancestors[chosen]
+
+
+# -- the adaptive run ------------------------------------------------------------------
+@functools.partial(jax.jit, static_argnames="options")
+def _next_stage(
+    path: TemperedPath,
+    population: Population,
+    key: jax.Array,
+    transitions: Transitions,
+    options: PilotOptions,
+) -> Population:
+    """The population at the next temperature, where its weights have the ESS fraction wanted."""
+    ratios = population.particles.log_ratio
     count = len(ratios)
-    wanted = KEPT * jnp.sum(jnp.isfinite(cloud.walkers.log_target))
+    wanted = options.ess_fraction * jnp.sum(jnp.isfinite(population.particles.log_target))
 
     def enough(rise):
         return jnp.exp(2 * logsumexp(rise * ratios) - logsumexp(2 * rise * ratios)) >= wanted
 
-    def halve(_, bounds):
+    def bisect(_, bounds):
         low, high = bounds
         middle = 0.5 * (low + high)
         return jnp.where(enough(middle), middle, low), jnp.where(enough(middle), high, middle)
 
-    whole = 1 - cloud.power
-    low, _ = jax.lax.fori_loop(0, _HALVINGS, halve, (jnp.zeros_like(whole), whole))
-    rise = jnp.where(enough(whole), whole, jnp.maximum(low, 1e-12))
-    power, weights = (
-        jnp.where(enough(whole), 1.0, cloud.power + rise),
-        jax.nn.softmax(rise * ratios),
+    left = 1 - population.inverse_temperature
+    bounds = jnp.zeros_like(left), left
+    low, _ = jax.lax.fori_loop(0, options.bisections, bisect, bounds)
+    rise = jnp.where(enough(left), left, jnp.maximum(low, 1e-12))
+    reached = jnp.where(enough(left), 1.0, population.inverse_temperature + rise)
+    weights = jax.nn.softmax(rise * ratios)
+    choose, move = jax.random.split(key)
+    positions = population.particles.position
+    tuning = tuning_of(path.target, positions, weights, population.tuning.log_step)
+    chosen = resampling.systematic(choose, weights, count)
+    particles = jax.tree.map(lambda leaf: leaf[chosen], population.particles)
+    particles, tuning, accepted = adaptive_steps(
+        path, transitions, reached, particles, move, tuning, options
     )
-    chosen_key, move_key = jax.random.split(key)
-    widths = widths_of(density, cloud.walkers, weights, cloud.widths.log_step)
-    chosen = resampling.systematic(chosen_key, weights, count)
-    walkers = jax.tree.map(lambda leaf: leaf[chosen], cloud.walkers)
+    dtype = population.inverse_temperature.dtype
+    return Population(particles, reached.astype(dtype), tuning, accepted[-1])
+
+
+def adaptive_steps(
+    path: TemperedPath,
+    transitions: Transitions,
+    inverse_temperature: jax.Array,
+    particles: Particle,
+    key: jax.Array,
+    tuning: Tuning,
+    options: PilotOptions,
+) -> tuple[Particle, Tuning, jax.Array]:
+    """A few transitions of all particles, the step size adapted after each; and acceptance
+    rates.
+    """
+    tempered = path.at(inverse_temperature)
 
     def move(carry, key):
-        walkers, widths = carry
-        walkers, accepted = jax.vmap(
-            lambda walker, key: moved(density, base, moves, power, walker, key, widths)
-        )(walkers, jax.random.split(key, count))  # fmt: skip
-        log_step = jnp.clip(widths.log_step + 0.5 * (accepted.mean() - ACCEPTANCE), -12.0, 1.0)
-        return (walkers, widths._replace(log_step=log_step)), accepted.mean()
+        particles, tuning = carry
+        particles, rates = step_particles(transitions, tempered, tuning, key, particles)
+        rate = rates.mean()
+        return (particles, adapt_step(tuning, rate, options.step_size_gain)), rate
 
-    (walkers, widths), accepted = jax.lax.scan(
-        move, (walkers, widths), jax.random.split(move_key, repeats)
-    )
-    return Cloud(walkers, power.astype(cloud.power.dtype), widths, accepted[-1])
+    keys = jax.random.split(key, options.repeats)
+    (particles, tuning), rates = jax.lax.scan(move, (particles, tuning), keys)
+    return particles, tuning, rates
 
 
-def piloted(
-    density: Density, base: Base, moves: Moves, key: jax.Array, walkers: int, repeats: int
-) -> tuple[list[Cloud], Cloud, int]:
-    """The stages of an adaptive run, of equal steps in divergence (without their walkers), its last
-    cloud, its rounds.
+def run_adaptive(
+    path: TemperedPath,
+    transitions: Transitions,
+    key: jax.Array,
+    count: int,
+    options: PilotOptions = PILOT,
+) -> tuple[list[Population], Population, int]:
+    """The stages of an adaptive run, of equal divergence (without their particles), its last
+    population, and its rounds.
 
-    A base near to the density leaves few stages to learn step sizes in: the last is then repeated.
+    A proposal close to the density leaves few stages to learn step sizes in: the last is then
+    repeated.
     """
     start, key = jax.random.split(key)
-    first = started(density, base, start, walkers)
-    log_step = base.log_step
+    first = sample_particles(path, start, count)
+    dtype, log_step = path.proposal.dtype, path.proposal.log_step
     if log_step is None:
-        log_step = jnp.asarray(-0.25 * math.log(max(base.centres.shape[1], 1)), base.dtype)
-    weights = jnp.full(walkers, 1 / walkers, base.dtype)
-    zero = jnp.zeros((), base.dtype)
-    cloud, stages, rounds = (
-        Cloud(first, zero, widths_of(density, first, weights, log_step), zero),
-        [],
-        0,
-    )
-    while not stages or (float(cloud.power) < 1 and len(stages) < MOST_STAGES):
+        log_step = jnp.asarray(-0.25 * math.log(max(path.target.dimension, 1)), dtype)
+    weights, zero = jnp.full(count, 1 / count, dtype), jnp.zeros((), dtype)
+    tuning = tuning_of(path.target, first.position, weights, log_step)
+    population, stages, rounds = Population(first, zero, tuning, zero), [], 0
+
+    def low_acceptance():
+        low = path.target.dimension and float(population.acceptance) < options.min_final_acceptance
+        return low and rounds < len(stages) + options.max_final_repeats
+
+    while True:
+        arrived = stages and float(population.inverse_temperature) >= 1
+        if (arrived or len(stages) >= options.max_stages) and not low_acceptance():
+            return stages, population, rounds
         key, one = jax.random.split(key)
-        cloud, rounds = _cooled(density, base, cloud, one, moves, repeats), rounds + 1
-        stages.append(cloud._replace(walkers=None))
-        report(0, lambda power=float(cloud.power): f"pilot at {power:.1%} of the way")
-    while (
-        moves.continuous
-        and float(cloud.acceptance) < UNSETTLED
-        and rounds < len(stages) + MOST_REPEATED
-    ):
-        key, one = jax.random.split(key)
-        cloud, rounds = _cooled(density, base, cloud, one, moves, repeats), rounds + 1
-        stages[-1] = cloud._replace(walkers=None)
-    return stages, cloud, rounds
+        population = _next_stage(path, population, one, transitions, options)
+        rounds += 1
+        stage = population._replace(particles=None)
+        if arrived or len(stages) >= options.max_stages:
+            stages[-1] = stage
+        else:
+            stages.append(stage)
+            reached = float(population.inverse_temperature)
+            report(0, lambda reached=reached: f"pilot at {reached:.1%} of the path")
 
 
-def schedule_along(stages: list[Cloud], temperatures: int) -> Schedule:
-    """So many temperatures evenly along a pilot's stages, whatever their number: walks are then
-    compiled once.
+def schedule_along(stages: list[Population], temperatures: int) -> Schedule:
+    """So many temperatures evenly along the stages, whatever their number: runs are then compiled
+    once.
     """
     along = len(stages) * np.arange(1, temperatures + 1) / temperatures
-    powers = np.interp(
-        along, np.arange(len(stages) + 1), [0.0, *(float(stage.power) for stage in stages)]
-    )
+    reached = [0.0, *(float(stage.inverse_temperature) for stage in stages)]
+    inverse_temperatures = np.interp(along, np.arange(len(stages) + 1), reached)
     at = np.ceil(along - 1e-9).astype(int) - 1
-    widths = jax.tree.map(
-        lambda *leaves: jnp.stack(leaves)[at], *(stage.widths for stage in stages)
+    tunings = [stage.tuning for stage in stages]
+    dtype = stages[0].inverse_temperature.dtype
+    return Schedule(
+        jnp.asarray(inverse_temperatures, dtype),
+        jax.tree.map(lambda *leaves: jnp.stack(leaves)[at], *tunings),
     )
-    return Schedule(jnp.asarray(powers, stages[0].power.dtype), widths)
 
 
-# -- along it --------------------------------------------------------------------------
-@functools.partial(jax.jit, static_argnames=("moves", "count", "resample"))
-def annealed(
-    density: Density,
-    base: Base,
+# -- runs along the schedule -----------------------------------------------------------
+@functools.partial(jax.jit, static_argnames=("count", "resampled"))
+def anneal(
+    path: TemperedPath,
     schedule: Schedule,
     key: jax.Array,
-    moves: Moves,
+    transitions: Transitions,
     count: int,
-    resample: bool = False,
+    resampled: bool = False,
 ) -> Run:
-    """Walkers from the base to the density; with `resample` they are drawn anew whenever their
-    weights are uneven.
-    """
+    """Particles from the proposal to the density; with `resampled`, whenever their ESS is low."""
     start, key = jax.random.split(key)
-    walkers = started(density, base, start, count)
+    particles = sample_particles(path, start, count)
 
     def step(carry, given):
-        walkers, log_weights, ancestors, before = carry
-        (power, widths), key = given
-        ratios = walkers.log_ratio
-        told = _moments(ratios, log_weights)
-        log_weights = log_weights + (power - before) * ratios
+        particles, log_weights, ancestors, before = carry
+        (inverse_temperature, tuning), key = given
+        ratios = particles.log_ratio
+        moments = _moments(ratios, log_weights)
+        log_weights = log_weights + (inverse_temperature - before) * ratios
         choose, move = jax.random.split(key)
-        if resample:
-            walkers, log_weights, ancestors = drawn_anew(choose, walkers, log_weights, ancestors)
-        walkers, accepted = jax.vmap(
-            lambda walker, key: moved(density, base, moves, power, walker, key, widths)
-        )(walkers, jax.random.split(move, count))  # fmt: skip
-        told = (*told, accepted.mean(), walkers.bad.sum())
-        return (walkers._replace(bad=none), log_weights, ancestors, power), told
+        if resampled:
+            particles, log_weights, ancestors = resample(choose, particles, log_weights, ancestors)
+        particles, rates = step_particles(
+            transitions, path.at(inverse_temperature), tuning, move, particles
+        )
+        seen = (*moments, rates.mean(), particles.nonfinite.sum())
+        particles = particles._replace(nonfinite=none)
+        return (particles, log_weights, ancestors, inverse_temperature), seen
 
-    zeros, none, bad = jnp.zeros(count, base.dtype), jnp.zeros_like(walkers.bad), walkers.bad.sum()
-    first = (walkers._replace(bad=none), zeros, jnp.arange(count), jnp.zeros((), base.dtype))
-    keys = jax.random.split(key, len(schedule.powers))
-    (walkers, log_weights, ancestors, _), told = jax.lax.scan(step, first, (tuple(schedule), keys))
-    last = _moments(walkers.log_ratio, log_weights)
-    first_step = logsumexp(schedule.powers[0] * first[0].log_ratio) - math.log(count)
-    means, variances = (jnp.append(along, end) for along, end in zip(told[:2], last, strict=True))
+    dtype, none = path.proposal.dtype, jnp.zeros_like(particles.nonfinite)
+    nonfinite = particles.nonfinite.sum()
+    first = particles._replace(nonfinite=none)
+    carry = first, jnp.zeros(count, dtype), jnp.arange(count), jnp.zeros((), dtype)
+    keys = jax.random.split(key, len(schedule.inverse_temperatures))
+    carry, (*moments, rates, more) = jax.lax.scan(step, carry, (tuple(schedule), keys))
+    particles, log_weights, ancestors, _ = carry
+    last = _moments(particles.log_ratio, log_weights)
+    means, variances = (jnp.append(a, end) for a, end in zip(moments, last, strict=True))
+    first_step = logsumexp(schedule.inverse_temperatures[0] * first.log_ratio) - math.log(count)
     return Run(
-        walkers, log_weights, ancestors, means, variances, told[2], first_step, bad + told[3].sum()
-    )
+        particles, log_weights, ancestors, means, variances, rates, first_step,
+        nonfinite + more.sum(),
+    )  # fmt: skip
 
 
 def _moments(ratios: jax.Array, log_weights: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -243,43 +317,36 @@ def _moments(ratios: jax.Array, log_weights: jax.Array) -> tuple[jax.Array, jax.
     return mean, weights @ (ratios - mean) ** 2
 
 
-def drawn_anew(key, walkers: Walker, log_weights, ancestors):
-    count = len(log_weights)
-    weights = jax.nn.softmax(log_weights)
-    uneven = 1 / jnp.sum(weights**2) < RESAMPLED * count
-    chosen = jnp.where(uneven, resampling.systematic(key, weights, count), jnp.arange(count))
-    level = logsumexp(log_weights) - math.log(count)
-    walkers = jax.tree.map(lambda leaf: leaf[chosen], walkers)
-    return walkers, jnp.where(uneven, level, log_weights), ancestors[chosen]
-
-
-@functools.partial(jax.jit, static_argnames="moves")
-def reversed_from(
-    density: Density, base: Base, schedule: Schedule, walkers: Walker, key: jax.Array, moves: Moves
+@jax.jit
+def anneal_back(
+    path: TemperedPath,
+    schedule: Schedule,
+    particles: Particle,
+    key: jax.Array,
+    transitions: Transitions,
 ) -> jax.Array:
-    """log-weights of walks from the density's own walkers back to the base; the mean of exp(−them)
-    is 1/Z.
+    """Log weights of particles annealed from the density back to the proposal; the mean of
+    exp(−log weight) is 1/Z.
     """
+    backward = reverse_all(transitions)
 
     def step(carry, given):
-        walkers, work = carry
-        (power, widths, rise), key = given
-        keys = jax.random.split(key, len(work))
-        walkers, _ = jax.vmap(
-            lambda walker, key: moved(density, base, moves, power, walker, key, widths, backward=True)
-        )(walkers, keys)  # fmt: skip
-        return (walkers, work + rise * walkers.log_ratio), None
+        particles, work = carry
+        (inverse_temperature, tuning, rise), key = given
+        particles, _ = step_particles(
+            backward, path.at(inverse_temperature), tuning, key, particles
+        )
+        return (particles, work + rise * particles.log_ratio), None
 
-    rises = jnp.diff(schedule.powers, prepend=0.0)
-    keys = jax.random.split(key, len(rises))
-    given = ((schedule.powers, schedule.widths, rises), keys)
-    (_, work), _ = jax.lax.scan(
-        step, (walkers, jnp.zeros_like(walkers.log_target)), given, reverse=True
-    )
+    rises = jnp.diff(schedule.inverse_temperatures, prepend=0.0)
+    given = ((*schedule, rises), jax.random.split(key, len(rises)))
+    start = particles, jnp.zeros_like(particles.log_target)
+    (_, work), _ = jax.lax.scan(step, start, given, reverse=True)
     return work
 
 
 __all__ = [
-    "Cloud", "Run", "Schedule", "annealed", "drawn_anew", "piloted", "reversed_from", "schedule_along", "standing",
-    "started", "widths_of",
+    "Population", "Run", "Schedule", "adapt_step", "adaptive_steps", "anneal", "anneal_back",
+    "merge", "particles_at", "resample", "run_adaptive", "sample_particles", "schedule_along",
+    "tuning_of",
 ]  # fmt: skip

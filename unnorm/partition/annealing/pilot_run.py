@@ -1,7 +1,6 @@
-"""What annealing estimators share: the pilot's base and temperatures, and what speaks against a
-run.
-"""
+"""The pilot of an annealing estimator: its path, transitions and temperatures; and its warnings."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -10,160 +9,184 @@ import numpy as np
 
 from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.declaration.density import Density
-from unnorm.partition.annealing.independence_move import JUMPS, has_two_modes
-from unnorm.partition.annealing.particles import Cloud, Run, Schedule, piloted, schedule_along
-from unnorm.partition.annealing.stein_checks import coordinates, off_balance
-from unnorm.partition.annealing.transitions import Moves, cost_of, moves_for
-from unnorm.partition.base import added
-from unnorm.partition.proposals.automatic import base_for
-from unnorm.partition.proposals.mixture import Base
+from unnorm.partition.annealing.particles import (
+    Population,
+    Run,
+    Schedule,
+    anneal,
+    anneal_back,
+    run_adaptive,
+    schedule_along,
+)
+from unnorm.partition.annealing.stein_checks import coordinates, stein_level
+from unnorm.partition.annealing.tempered import Particle, TemperedPath
+from unnorm.partition.annealing.transitions.base import Transitions, evaluations_of
+from unnorm.partition.annealing.transitions.independence_move import has_two_modes
+from unnorm.partition.annealing.transitions.selection import (
+    transitions_for,
+    with_independence_moves,
+)
+from unnorm.partition.base import total_evaluations
+from unnorm.partition.options import PILOT, RUN, PilotOptions, RunCriteria
+from unnorm.partition.proposals.automatic import make_proposal
+from unnorm.partition.proposals.base import Proposal
 from unnorm.partition.proposals.user_given import FLOW
 
-FITTED, LAYERS = 2000, 2  # walkers that the flow of base="flow" is fitted to, and its layers
-REPEATS = 2  # moves of the pilot's walkers at every stage
-LEAST_ACCEPTANCE = 0.02
-LOST = 0.01  # share of evaluations that are no number, above which the answer is not believed
-IMBALANCE = 1e-3  # level of the test that the last walkers balance
-OF_CHAINS = 1e-4  # the same of chains and nested points, which are less than independent
 
+class Pilot(NamedTuple):
+    """What an adaptive run found, and what was spent so far."""
 
-class Path(NamedTuple):
-    """A base, the moves, the stages of an adaptive pilot run and its last cloud, and what all that
-    cost.
-    """
-
-    base: Base
-    moves: Moves
-    stages: list[Cloud]
-    cloud: Cloud
-    cost: dict[str, int]
+    path: TemperedPath
+    transitions: Transitions
+    stages: list[Population]
+    population: Population  # the last one
+    spent: dict[str, int]
 
     def schedule(self, temperatures: int) -> Schedule:
+        """So many temperatures along the stages."""
         return schedule_along(self.stages, temperatures)
 
+    def anneal(
+        self, key: jax.Array, particles: int, temperatures: int, resampled: bool = False
+    ) -> Run:
+        """Particles from the proposal to the density."""
+        schedule = self.schedule(temperatures)
+        return anneal(self.path, schedule, key, self.transitions, particles, resampled)
 
-def begun(
-    density: Density, key: jax.Array, given: Any = None
-) -> tuple[Base | None, dict[str, int], Finding | None]:
-    """`base_for`, and from there on to a flow that is fitted to walkers annealed from that base."""
-    if given != FLOW:
-        return base_for(density, key, given)
-    pilot_key, fit_key = jax.random.split(key)
-    path, cost, endless = path_for(density, pilot_key, FITTED)
-    return (
-        (None, cost, endless)
-        if endless
-        else (with_flow(density, path, LAYERS, fit_key), cost, None)
-    )
+    def anneal_back(self, key: jax.Array, particles: Particle, temperatures: int) -> np.ndarray:
+        """Log weights of particles from the density to the proposal."""
+        schedule = self.schedule(temperatures)
+        work = anneal_back(self.path, schedule, particles, key, self.transitions)
+        return np.asarray(work, float)
 
+    def cost(self, particles: int, temperatures: int) -> dict[str, int]:
+        """Evaluations of a run."""
+        return evaluations_of(self.transitions, self.path, particles * (temperatures + 1))
 
-def with_flow(density: Density, path: Path, layers: int, key: jax.Array) -> Base:
-    """The path's base with a flow that is fitted to its last walkers."""
-    from unnorm.partition.proposals.normalizing_flow import (
-        fitted,  # flowjax, which is slow to import
-    )
+    def spent_with(self, particles: int, temperatures: int) -> dict[str, int]:
+        """Evaluations so far and of a run."""
+        return total_evaluations(self.spent, self.cost(particles, temperatures))
 
-    flat = jnp.asarray(coordinates(density, path.cloud.walkers), path.base.dtype)
-    return path.base._replace(flow=fitted(flat, layers, key), log_step=path.cloud.widths.log_step)
+    @property
+    def name(self) -> str:
+        """Of the density."""
+        return self.path.target.density.name
 
-
-def path_for(
-    density: Density, key: jax.Array, walkers: int, given: Any = None
-) -> tuple[Path | None, dict[str, int], Finding | None]:
-    """The path from a base that is found or `given`, what it cost, and in its place a finding where
-    Z is infinite.
-    """
-    base_key, pilot_key = jax.random.split(key)
-    base, cost, endless = begun(density, base_key, given)
-    if endless:
-        return None, cost, endless
-    path = path_from(density, base, cost, pilot_key, walkers)
-    return path, path.cost, None
-
-
-def path_from(
-    density: Density,
-    base: Base,
-    cost: dict[str, int],
-    key: jax.Array,
-    walkers: int,
-    moves: Moves | None = None,
-) -> Path:
-    """The path from a base that is given, at a cost so far."""
-    moves = moves or moves_along(density, base)
-    stages, cloud, rounds = piloted(density, base, moves, key, walkers, REPEATS)
-    spent = cost_of(density, moves, walkers * (REPEATS * rounds + 1))
-    if moves.continuous and has_two_modes(coordinates(density, cloud.walkers)):
-        moves = moves._replace(jumps=min(JUMPS, base.centres.shape[1]))
-    return Path(base, moves, stages, cloud, added(cost, spent))
-
-
-def moves_along(density: Density, base: Base) -> Moves:
-    """A density's moves, of clusters too where the base knows its couplings."""
-    return moves_for(density)._replace(clusters=base.couplings is not None)
-
-
-def path_findings(density: Density, path: Path, run: Run) -> list[Finding]:
-    """What the pilot and the walkers say against the run."""
-    findings = not_arrived(path)
-    if path.moves.continuous and not np.min(run.acceptance) >= LEAST_ACCEPTANCE:
-        what = (
-            f"as few as {np.min(run.acceptance):.1%} of the moves were accepted at some temperature"
-        )
-        findings.append(
-            Finding(what, "rescale or smooth the density", code=FindingCode.LOW_ACCEPTANCE)
-        )
-    findings += not_numbers(density, run)
-    if path.moves.continuous and (level := off_balance(density, run)) < IMBALANCE:
-        what = f"the last walkers do not balance: E[∂ log p̃] = 0, E[(x − c) ∂ log p̃] = −1 fail (p = {level:.1e})"
-        findings.append(
-            Finding(
-                what,
-                "some of the mass was not reached: raise temperatures, or reparametrize",
-                code=FindingCode.STEIN_MISMATCH,
+    def findings(self, run: Run, criteria: RunCriteria = RUN) -> list[Finding]:
+        """Warnings about a run, by the pilot and the particles."""
+        findings = self.not_arrived()
+        continuous = self.path.target.dimension
+        if continuous and not np.min(run.acceptance) >= criteria.min_acceptance:
+            what = f"the acceptance rate was as low as {np.min(run.acceptance):.1%}"
+            findings.append(
+                Finding(what, "rescale or smooth the density", code=FindingCode.LOW_ACCEPTANCE)
             )
-        )
-    return findings
+        findings += self.nonfinite_findings(run)
+        level = stein_level(self.path.target, run) if continuous else 1.0
+        if level < criteria.stein_level:
+            what = (
+                "Stein's identities E[∂ log p̃] = 0 and E[(x − c) ∂ log p̃] = −1 are rejected at the "
+                f"last temperature (p = {level:.1e})"
+            )
+            advice = "some of the mass was not reached: raise temperatures, or reparametrize"
+            findings.append(Finding(what, advice, code=FindingCode.STEIN_MISMATCH))
+        return findings
+
+    def not_arrived(self) -> list[Finding]:
+        """A warning if the pilot gave up before the density."""
+        reached = float(self.population.inverse_temperature)
+        if reached >= 1:
+            return []
+        what = f"the pilot stopped at λ = {reached:.3g} of 1"
+        advice = "raise pilot, or rescale the variables"
+        return [Finding(what, advice, code=FindingCode.NOT_CONVERGED)]
+
+    def nonfinite_findings(self, run: Run) -> list[Finding]:
+        """A warning if log p̃ was NaN or +infinity."""
+        evaluations = len(run.log_weights) * (1 + len(run.acceptance))
+        return nonfinite_findings(self.name, int(run.nonfinite), evaluations)
 
 
-def not_arrived(path: Path) -> list[Finding]:
-    """Whether the pilot gave up before the density."""
-    reached = float(path.cloud.power)
-    if reached >= 1:
-        return []
-    return [
-        Finding(
-            f"the pilot stopped at λ = {reached:.3g} of 1",
-            "raise pilot, or rescale the variables",
-            code=FindingCode.NOT_CONVERGED,
-        )
-    ]
+def run_pilot(
+    density: Density,
+    key: jax.Array,
+    particles: int,
+    given: Any = None,
+    options: PilotOptions = PILOT,
+) -> Pilot:
+    """The pilot from a proposal that is found or `given`.
+
+    Raises:
+        NotNormalizableError: the log-density provably does not fall along some direction.
+    """
+    proposal_key, key = jax.random.split(key)
+    proposal, spent = start_proposal(density, proposal_key, given, options)
+    return pilot_from(proposal, key, particles, spent, options=options)
 
 
-def not_numbers(density: Density, run: Run) -> list[Finding]:
-    """Whether log p̃ was NaN or +infinity where walkers looked."""
-    return numberless(density, int(run.bad), len(run.log_weights) * (1 + len(run.acceptance)))
+def pilot_from(
+    proposal: Proposal,
+    key: jax.Array,
+    particles: int,
+    spent: dict[str, int],
+    transitions: Transitions = (),
+    options: PilotOptions = PILOT,
+) -> Pilot:
+    """The pilot from a proposal, by the transitions that are given or those that serve it."""
+    path = TemperedPath(proposal.view, proposal)
+    transitions = transitions or transitions_for(proposal.view, proposal.couplings)
+    stages, population, rounds = run_adaptive(path, transitions, key, particles, options)
+    steps = particles * (options.repeats * rounds + 1)
+    spent = total_evaluations(spent, evaluations_of(transitions, path, steps))
+    if path.target.dimension and has_two_modes(coordinates(path.target, population.particles)):
+        moves = min(options.independence_moves, path.target.dimension)
+        transitions = with_independence_moves(transitions, moves)
+    return Pilot(path, transitions, stages, population, spent)
 
 
-def numberless(density: Density, bad: int, looks: int) -> list[Finding]:
-    """What is to be said of so many NaN or +infinity in so many looks at log p̃."""
-    if not bad:
+def start_proposal(
+    density: Density, key: jax.Array, given: Any = None, options: PilotOptions = PILOT
+) -> tuple[Proposal, dict[str, int]]:
+    """`make_proposal`, or from there on a flow that is fitted to annealed particles."""
+    if not isinstance(given, str) or given != FLOW:
+        return make_proposal(density, key, given)
+    pilot_key, fit_key = jax.random.split(key)
+    pilot = run_pilot(density, pilot_key, options.flow_particles, options=options)
+    return fit_flow_proposal(pilot, options.flow_layers, fit_key), pilot.spent
+
+
+def fit_flow_proposal(pilot: Pilot, layers: int, key: jax.Array) -> Proposal:
+    """The pilot's proposal with a flow that is fitted to its last particles."""
+    # flowjax, which is slow to import
+    from unnorm.partition.proposals.normalizing_flow import FlowMixture, fit_flow
+
+    proposal = pilot.path.proposal
+    flat = coordinates(pilot.path.target, pilot.population.particles)
+    flow = fit_flow(jnp.asarray(flat, proposal.dtype), layers, key)
+    return replace(
+        proposal,
+        continuous=FlowMixture(flow, proposal.continuous),
+        log_step=pilot.population.tuning.log_step,
+    )
+
+
+def nonfinite_findings(
+    name: str, nonfinite: int, evaluations: int, criteria: RunCriteria = RUN
+) -> list[Finding]:
+    """A warning about so many NaN or +infinity among so many evaluations of log p̃."""
+    if not nonfinite:
         return []
     what = (
-        f"the log-density of {density.name} was NaN or +infinity {bad:,} times in {looks:,} looks"
+        f"the log-density of {name} was NaN or +infinity {nonfinite:,} times in {evaluations:,} "
+        "evaluations"
     )
-    severity = {} if bad > LOST * looks else {"severity": WARNING}
-    return [
-        Finding(
-            what,
-            "correct the function where it overflows or leaves its domain",
-            **severity,
-            code=FindingCode.NOT_FINITE,
-        )
-    ]
+    many = nonfinite > criteria.max_nonfinite_fraction * evaluations
+    severity = {} if many else {"severity": WARNING}
+    advice = "correct the function where it overflows or leaves its domain"
+    return [Finding(what, advice, **severity, code=FindingCode.NOT_FINITE)]
 
 
 __all__ = [
-    "OF_CHAINS", "Path", "begun", "moves_along", "not_arrived", "not_numbers", "numberless", "path_findings",
-    "path_for", "path_from", "with_flow",
+    "Pilot", "fit_flow_proposal", "nonfinite_findings", "pilot_from", "run_pilot",
+    "start_proposal",
 ]  # fmt: skip

@@ -1,80 +1,83 @@
-"""Whether walkers balance: identities that hold under the density itself, whatever its Z."""
+"""Stein's identities of the density, whatever its Z: a test of annealed particles and of chains."""
 
 import jax
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from scipy import stats
 
-from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.partition.annealing.particles import Run
-from unnorm.partition.annealing.transitions import Walker
-from unnorm.partition.proposals.mixture import parts
-
-BATCH = 50  # draws of one chain that count as one, for they depend on each other
-# share of the heaviest weight: what is lighter may lie anywhere, where pulls are beyond all numbers
-NEGLIGIBLE = 1e-12
+from unnorm.partition.annealing.tempered import Particle
 
 
-def off_balance(density: Density, run: Run) -> float:
-    """The level at which the last walkers contradict the identities; first ancestors are what is
-    independent.
-    """
-    flat = coordinates(density, run.walkers)
+def stein_level(view: Unconstrained, run: Run) -> float:
+    """The level at which the last particles reject the identities; lineages are independent."""
     logs = np.asarray(run.log_weights, float)
     weights = np.exp(logs - logs.max())
     return _level(
-        flat,
-        np.asarray(run.walkers.pull, float),
+        coordinates(view, run.particles),
+        np.asarray(run.particles.target_gradient, float),
         weights / weights.sum(),
         np.asarray(run.ancestors),
     )
 
 
-def coordinates(density: Density, walkers: Walker) -> np.ndarray:
-    """The continuous coordinates (N, D) of walkers."""
-    continuous, _ = parts(density, walkers.position)
-    return np.asarray(jax.vmap(lambda position: ravel_pytree(position)[0])(continuous), float)
+def coordinates(view: Unconstrained, particles: Particle) -> np.ndarray:
+    """The continuous coordinates (N, D) of particles."""
+    return np.asarray(jax.vmap(view.flatten)(particles.position), float)
 
 
-def chains_off_balance(draws: np.ndarray, pulls: np.ndarray) -> float:
-    """The same of chains (C, n, D), their draws taken in batches."""
+def stein_level_of_chains(draws: np.ndarray, gradients: np.ndarray, batch: int = 50) -> float:
+    """The same of chains (C, n, D), whose batches of draws are taken to be independent."""
     chains, count, size = draws.shape
-    batches = np.arange(chains * count) // BATCH
+    batches = np.arange(chains * count) // batch
     weights = np.full(chains * count, 1 / (chains * count))
-    return _level(draws.reshape(-1, size), pulls.reshape(-1, size), weights, batches)
+    return _level(draws.reshape(-1, size), gradients.reshape(-1, size), weights, batches)
 
 
-def points_off_balance(points: np.ndarray, pulls: np.ndarray, weights: np.ndarray) -> float:
+def stein_level_of_points(points: np.ndarray, gradients: np.ndarray, weights: np.ndarray) -> float:
     """The same of weighted points (N, D), each taken to be independent of the others."""
-    return _level(points, pulls, weights / weights.sum(), np.arange(len(points)))
+    return _level(points, gradients, weights / weights.sum(), np.arange(len(points)))
 
 
-def _level(flat: np.ndarray, pull: np.ndarray, weights: np.ndarray, clusters: np.ndarray) -> float:
+def _level(
+    flat: np.ndarray,
+    gradients: np.ndarray,
+    weights: np.ndarray,
+    clusters: np.ndarray,
+    negligible: float = 1e-12,
+) -> float:
     """The level of Hotelling's T² for E[∂_i log p̃] = 0 and E[(u_i − c_i) ∂_i log p̃] = −1.
 
-    Integrating by parts gives both, in unconstrained coordinates, where nothing is left at the
-    bounds. Walkers that miss a part of the mass do not balance where they end. A combination of
-    identities may have less noise than each.
+    Integration by parts gives both in unconstrained coordinates, where no boundary terms remain.
+    Particles that miss a part of the mass violate them where they end. Hotelling's test is used
+    because a combination of identities may have less noise than each.
+
+    Args:
+        flat: points (N, D).
+        gradients: ∂ log p̃ there.
+        weights: (N,), their sum 1.
+        clusters: (N,), within which points depend on each other.
+        negligible: weight relative to the largest; lighter points may have any gradient.
 
     References:
         Stein (1972); South, Karvonen, Nemeth, Girolami and Oates (2022), arXiv:2002.00033.
     """
-    kept = weights > NEGLIGIBLE * weights.max()
-    flat, pull, weights, clusters = flat[kept], pull[kept], weights[kept], clusters[kept]
-    apart = (flat - weights @ flat) * pull + 1
+    kept = weights > negligible * weights.max()
+    flat, gradients, weights, clusters = flat[kept], gradients[kept], weights[kept], clusters[kept]
+    apart = (flat - weights @ flat) * gradients + 1
     features = np.concatenate(
-        [part / np.sqrt(weights @ part**2 + 1e-300) for part in (pull, apart)], 1
+        [part / np.sqrt(weights @ part**2 + 1e-300) for part in (gradients, apart)], 1
     )
-    whole = np.zeros((clusters.max() + 1, features.shape[1]))
-    np.add.at(whole, clusters, weights[:, None] * features)
-    shares = np.bincount(clusters, weights, len(whole))
+    sums = np.zeros((clusters.max() + 1, features.shape[1]))
+    np.add.at(sums, clusters, weights[:, None] * features)
+    shares = np.bincount(clusters, weights, len(sums))
     count, size = 1 / np.sum(shares**2), features.shape[1]
     if count < 2 * size + 10:
         return 1.0
-    mean = whole.sum(0)
-    noise = whole - shares[:, None] * mean
+    mean = sums.sum(0)
+    noise = sums - shares[:, None] * mean
     squared = float(mean @ np.linalg.lstsq(noise.T @ noise, mean, rcond=1e-10)[0])
     return float(stats.f.sf(squared * (count - size) / (size * (count - 1)), size, count - size))
 
 
-__all__ = ["chains_off_balance", "coordinates", "off_balance", "points_off_balance"]
+__all__ = ["coordinates", "stein_level", "stein_level_of_chains", "stein_level_of_points"]

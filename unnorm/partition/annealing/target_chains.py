@@ -1,4 +1,4 @@
-"""Chains of the density itself, from starts apart: what a local route to log Z rests on."""
+"""Chains of the density itself, from dispersed starts: what a bridge rests on."""
 
 import functools
 from typing import NamedTuple
@@ -6,115 +6,118 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
-from unnorm.declaration.density import Density
-from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.partition.annealing.independence_move import margins
-from unnorm.partition.annealing.particles import ACCEPTANCE, widths_of
-from unnorm.partition.annealing.transitions import Moves, Walker, Widths, looked, moved
-from unnorm.partition.proposals.mixture import Base, draw, parts
-from unnorm.partition.proposals.mode_search import FAR_OUT
-
-WARMUPS = (
-    100,
-    100,
-    100,
-)  # moves, after each of which the covariance is learned anew from the last half of them
-DRAWN = 1000  # draws of the base, whose margins jumps start with
+from unnorm.partition.annealing.particles import adapt_step, tuning_of
+from unnorm.partition.annealing.tempered import Particle, TemperedPath
+from unnorm.partition.annealing.transitions.base import Transitions, Tuning, step_particles
+from unnorm.partition.annealing.transitions.independence_move import bin_edges
+from unnorm.partition.proposals.mode_search import scattered_positions
 
 
 class Chains(NamedTuple):
-    """Draws and what was looked at on the way."""
+    """Draws and what was evaluated on the way."""
 
     draws: np.ndarray  # (chains, draws, D), continuous coordinates
     means: np.ndarray  # (chains, draws, discrete variables), of each variable's entries
     log_target: np.ndarray  # (chains, draws)
-    log_base: np.ndarray
-    pulls: np.ndarray  # (chains, draws, D)
-    bad: int
+    log_proposal: np.ndarray
+    gradients: np.ndarray  # (chains, draws, D), of log p̃
+    nonfinite: int
 
 
 @jax.jit
-def _scattered(density: Density, base: Base, keys: jax.Array) -> Walker:
-    def one(key, far):
-        continuous, discrete = parts(density, Unconstrained(density).random_position(key, base.dtype))
-        return looked(density, base, jax.tree.map(lambda leaf: far * leaf, continuous) | discrete)
-
-    far = jnp.resize(jnp.asarray(FAR_OUT, base.dtype), len(keys))
-    return jax.vmap(one)(keys, far)
+def _scattered(path: TemperedPath, keys: jax.Array) -> Particle:
+    positions = scattered_positions(path.target, keys, path.proposal.dtype)
+    return jax.vmap(path.evaluate)(positions)
 
 
-@functools.partial(jax.jit, static_argnames=("moves", "steps", "adapt"))
-def _walked(
-    density: Density,
-    base: Base,
-    moves: Moves,
-    walkers: Walker,
-    key,
-    widths: Widths,
+@functools.partial(jax.jit, static_argnames=("steps", "adapt"))
+def _run(
+    path: TemperedPath,
+    transitions: Transitions,
+    particles: Particle,
+    key: jax.Array,
+    tuning: Tuning,
     steps: int,
     adapt: bool,
-):
-    count = len(walkers.log_target)
-
+) -> tuple[Particle, Tuning, Particle]:
     def step(carry, key):
-        walkers, widths = carry
-        keys = jax.random.split(key, count)
-        walkers, accepted = jax.vmap(
-            lambda walker, key: moved(density, base, moves, jnp.ones((), base.dtype), walker, key, widths)
-        )(walkers, keys)  # fmt: skip
+        particles, tuning = carry
+        one = jnp.ones((), path.proposal.dtype)
+        particles, rates = step_particles(transitions, path.at(one), tuning, key, particles)
         if adapt:
-            log_step = jnp.clip(widths.log_step + 0.2 * (accepted.mean() - ACCEPTANCE), -12.0, 1.0)
-            widths = widths._replace(log_step=log_step)
-        return (walkers, widths), walkers
+            tuning = adapt_step(tuning, rates.mean(), 0.2)
+        return (particles, tuning), particles
 
-    (walkers, widths), path = jax.lax.scan(step, (walkers, widths), jax.random.split(key, steps))
-    return walkers, widths, path
+    keys = jax.random.split(key, steps)
+    (particles, tuning), history = jax.lax.scan(step, (particles, tuning), keys)
+    return particles, tuning, history
 
 
-def chains_of(
-    density: Density, base: Base, moves: Moves, key: jax.Array, chains: int, draws: int
+def _first_tuning(path: TemperedPath, key: jax.Array, draws: int = 1000) -> Tuning:
+    """The tuning by the proposal: its first component, the margins of its draws."""
+    proposal, dtype = path.proposal, path.proposal.dtype
+    flat = jax.vmap(path.target.flatten)(proposal.sample(key, draws))
+    edges = jnp.zeros((0, 1), dtype)
+    factor = jnp.zeros((0, 0), dtype)
+    if path.target.dimension:
+        edges = bin_edges(flat, jnp.full(draws, 1 / draws, dtype))
+        factor = proposal.continuous.factors[0]
+    counts = proposal.discrete.counts
+    scales = {name: jnp.sqrt(mean + mean**2 / size) for name, (mean, size) in counts.items()}
+    return Tuning(jnp.asarray(-1.0, dtype), factor, scales, edges)
+
+
+def run_chains(
+    path: TemperedPath,
+    transitions: Transitions,
+    key: jax.Array,
+    chains: int,
+    draws: int,
+    warmups: tuple[int, ...] = (100, 100, 100),
 ) -> Chains:
-    """Draws by HMC (and Gibbs, and integer walks), steps and covariance learned in the warm-up over
-    all chains.
+    """Draws of the density; step size and covariance are learned in the warm-up over all chains.
+
+    Args:
+        path: to the density.
+        transitions: that serve it.
+        key: of the starts and steps.
+        chains: their number.
+        draws: of each chain.
+        warmups: steps, after each of which the covariance is estimated from their last half; one
+            more round of the first length adapts the step size alone.
     """
     start, key = jax.random.split(key)
-    walkers = _scattered(density, base, jax.random.split(start, chains))
-    log_step = jnp.asarray(-1.0, base.dtype)
-    spread = jax.vmap(lambda key: ravel_pytree(parts(density, draw(density, base, key))[0])[0])
-    ends = margins(spread(jax.random.split(start, DRAWN)), jnp.full(DRAWN, 1 / DRAWN, base.dtype))
-    strides = {name: jnp.sqrt(mean + mean**2 / size) for name, (mean, size) in base.counts.items()}
-    widths = Widths(log_step, base.factors[0], strides, ends)
-    for steps in WARMUPS:
+    particles = _scattered(path, jax.random.split(start, chains))
+    tuning = _first_tuning(path, start)
+    for steps in warmups:
         key, one = jax.random.split(key)
-        walkers, widths, path = _walked(density, base, moves, walkers, one, widths, steps, True)
+        particles, tuning, history = _run(path, transitions, particles, one, tuning, steps, True)
         late = jax.tree.map(
-            lambda leaf, steps=steps: jax.lax.collapse(leaf[steps // 2 :], 0, 2), path
+            lambda leaf, steps=steps: jax.lax.collapse(leaf[steps // 2 :], 0, 2), history.position
         )
-        equal = jnp.full(len(late.log_target), 1 / len(late.log_target), base.dtype)
-        widths = widths_of(density, late, equal, widths.log_step)
+        count = chains * (steps - steps // 2)
+        equal = jnp.full(count, 1 / count, path.proposal.dtype)
+        tuning = tuning_of(path.target, late, equal, tuning.log_step)
     key, one = jax.random.split(key)
-    walkers, widths, _ = _walked(density, base, moves, walkers, one, widths, WARMUPS[0], True)
-    walkers, _, path = _walked(density, base, moves, walkers, key, widths, draws, False)
-    continuous, discrete = parts(density, path.position)
-    none = np.zeros((draws, chains, 0))
-    flat = (
-        jax.vmap(jax.vmap(lambda position: ravel_pytree(position)[0]))(continuous)
-        if continuous
-        else none
-    )
+    particles, tuning, _ = _run(path, transitions, particles, one, tuning, warmups[0], True)
+    particles, _, history = _run(path, transitions, particles, key, tuning, draws, False)
+    discrete = path.target.discrete(history.position)
     means = [value.reshape(draws, chains, -1).mean(-1) for value in discrete.values()]
-    means = np.stack(means, -1) if means else none
-    told = flat, means, path.log_target, path.log_base, path.pull
-    return Chains(
-        *(np.swapaxes(np.asarray(part, float), 0, 1) for part in told), int(np.sum(walkers.bad))
+    parts = (
+        jax.vmap(jax.vmap(path.target.flatten))(history.position),
+        np.stack(means, -1) if means else np.zeros((draws, chains, 0)),
+        history.log_target,
+        history.log_proposal,
+        history.target_gradient,
     )
+    by_chain = (np.swapaxes(np.asarray(part, float), 0, 1) for part in parts)
+    return Chains(*by_chain, int(np.sum(particles.nonfinite)))
 
 
-def steps_of(chains: int, draws: int) -> int:
-    """How many moves `chains_of` makes."""
-    return chains * (sum(WARMUPS) + WARMUPS[0] + draws)
+def chain_steps(chains: int, draws: int, warmups: tuple[int, ...] = (100, 100, 100)) -> int:
+    """How many steps `run_chains` makes."""
+    return chains * (sum(warmups) + warmups[0] + draws)
 
 
-__all__ = ["Chains", "chains_of", "steps_of"]
+__all__ = ["Chains", "chain_steps", "run_chains"]

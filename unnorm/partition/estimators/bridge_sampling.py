@@ -1,4 +1,4 @@
-"""log Z by bridge sampling between chains of the density and a normal law fitted to them."""
+"""log Z by bridge sampling between chains of the density and a normal distribution fitted to them."""
 
 import functools
 import math
@@ -7,28 +7,27 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.stats import norm
 from scipy.special import logsumexp
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
-from unnorm.partition.annealing.pilot_run import OF_CHAINS, numberless
-from unnorm.partition.annealing.stein_checks import chains_off_balance
-from unnorm.partition.annealing.target_chains import Chains, chains_of, steps_of
-from unnorm.partition.annealing.transitions import cost_of, height_of, moves_for
-from unnorm.partition.base import LogZ, added
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.partition.annealing.pilot_run import nonfinite_findings
+from unnorm.partition.annealing.stein_checks import stein_level_of_chains
+from unnorm.partition.annealing.target_chains import Chains, chain_steps, run_chains
+from unnorm.partition.annealing.tempered import TemperedPath, log_target
+from unnorm.partition.annealing.transitions.base import evaluations_of
+from unnorm.partition.annealing.transitions.selection import transitions_for
+from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.combine import agree
-from unnorm.partition.estimators.importance_sampling import judged_by_tail, log_weights
-from unnorm.partition.proposals.automatic import base_for
-from unnorm.partition.proposals.mixture import Base, blank
-from unnorm.partition.weight_checks import infinite, refuse_discrete, refuse_small, settled
-from unnorm.statistics.mcmc import ConvergenceCriteria, effective_sample_size, r_hat
-
-# A few hundred draws per chain: at 1.01 the noise of R-hat would reject chains that have converged.
-CRITERIA = ConvergenceCriteria(max_r_hat=1.02)
-LOOKS = 4096  # draws from the pilot's base: is there mass where no chain came?
-MISSED = "use un.estimators.SMC, ImportanceSampling or 'auto'"
-ROUNDS, SETTLED = 1000, 1e-10
+from unnorm.partition.estimators.importance_sampling import assess_draws, log_weights
+from unnorm.partition.options import RUN, RunCriteria
+from unnorm.partition.proposals.automatic import make_proposal
+from unnorm.partition.proposals.base import Proposal
+from unnorm.partition.weight_checks import estimate, refuse_discrete
+from unnorm.statistics.mcmc import effective_sample_size, r_hat
 
 
 @method
@@ -37,13 +36,13 @@ class Bridge:
 
     Ẑ solves Z = E_g[p̃ h] / E_p[g h], h = 1/(s₁ p̃ + s₂ Z g), the optimal bridge of Meng and Wong.
     Half of the draws fit g, the other half bridge. With "warp3" both are first made symmetric about
-    the mean, which takes skewness out. The standard error counts the effective number of draws of
-    the bridge function. All of it is local: where no chain comes, nothing is missed by these
-    errors, and R-hat over chains from starts apart may not see it either. So log Z is held against
-    importance sampling from the pilot's base too: a bridge well below it is unreliable.
+    the mean, which takes skewness out. The standard error counts the ESS of the bridge function. All of
+    it is local: mass where no chain comes does not show in these errors, and R-hat over chains from
+    dispersed starts may not show it either. So log Z is compared with importance sampling from the
+    pilot's proposal too: a bridge well below it is unreliable.
 
     Args:
-        chains: from starts apart.
+        chains: from dispersed starts.
         draws: of each chain, after the warm-up.
         proposal: "warp3" or "normal".
 
@@ -64,91 +63,72 @@ class Bridge:
     draws: int = static(1000, at_least=100)
     proposal: str = static("warp3", choices=("warp3", "normal"))
 
-    def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        refuse_small("Bridge", chains=(self.chains, 2), draws=(self.draws, 100))
-        if self.proposal not in ("warp3", "normal"):
-            raise ValueError(
-                f"Bridge was given proposal={self.proposal!r}; expected 'warp3' or 'normal'; "
-                "pass one."
-            )
+    def __call__(self, density: Density, key: jax.Array, control_draws: int = 4096) -> LogZ:
         refuse_discrete("Bridge", density)
-        pilot_key, look_key, key = jax.random.split(key, 3)
-        base, cost, endless = base_for(density, pilot_key)
-        if endless:
-            return infinite(density, "bridge", cost, endless)
-        cost = added(cost, {"values": LOOKS, "gradients": 0})
-        look = judged_by_tail(density, log_weights(density, base, look_key, LOOKS), cost)
-        return held_against(look, bridged(self, density, base, key, cost))
+        pilot_key, control_key, key = jax.random.split(key, 3)
+        proposal, spent = make_proposal(density, pilot_key)
+        spent = total_evaluations(spent, {"values": control_draws, "gradients": 0})
+        control = assess_draws(density, log_weights(proposal, control_key, control_draws), spent)
+        return compare_with_draws(control, bridge_estimate(self, proposal, key, spent))
 
 
-def held_against(look: LogZ, found: LogZ) -> LogZ:
-    """What chains found, unreliable where draws of the pilot's base, if these are healthy, found
-    more mass.
-    """
-    if not look.passed or look.value < found.value or agree(look, found):
+def compare_with_draws(control: LogZ, found: LogZ) -> LogZ:
+    """What chains found, unreliable where draws of the pilot's proposal reliably found more mass."""
+    if not control.passed or control.value < found.value or agree(control, found):
         return found
-    what = f"the chains missed mass: draws from the pilot's base find log Z = {look.value:.6g}"
-    return replace(
-        found,
-        verdict="unreliable",
-        findings=[*found.findings, Finding(what, MISSED, code=FindingCode.MASS_NOT_SEEN)],
+    what = (
+        f"the chains missed mass: draws from the pilot's proposal find log Z = {control.value:.6g}"
     )
+    advice = "use un.estimators.SMC, ImportanceSampling or 'auto'"
+    missed = Finding(what, advice, code=FindingCode.MASS_NOT_SEEN)
+    return replace(found, verdict="unreliable", findings=[*found.findings, missed])
 
 
-def bridged(
-    options: Bridge, density: Density, base: Base, key: jax.Array, cost: dict[str, int]
+def bridge_estimate(
+    options: Bridge, proposal: Proposal, key: jax.Array, spent: dict[str, int]
 ) -> LogZ:
-    """The bridge from chains of the density, at a cost so far."""
-    moves = moves_for(density)
+    """The bridge from chains of the density, after the evaluations `spent`."""
+    view, density = proposal.view, proposal.view.density
+    path, transitions = TemperedPath(view, proposal), transitions_for(view)
     walk_key, draw_key = jax.random.split(key)
-    chains = chains_of(density, base, moves, walk_key, options.chains, options.draws)
-    cost = added(cost, cost_of(density, moves, steps_of(options.chains, options.draws)))
+    chains = run_chains(path, transitions, walk_key, options.chains, options.draws)
+    steps = chain_steps(options.chains, options.draws)
+    spent = total_evaluations(spent, evaluations_of(transitions, path, steps))
     half = options.draws // 2
     fitting, bridging = chains.draws[:, :half], chains.draws[:, half:]
     centre = fitting.reshape(-1, fitting.shape[-1]).mean(0)
-    factor = _root(np.atleast_2d(np.cov(fitting.reshape(-1, fitting.shape[-1]).T)))
-    findings = health(density, chains)
+    factor = _cholesky(np.atleast_2d(np.cov(fitting.reshape(-1, fitting.shape[-1]).T)))
+    findings = chain_findings(density.name, chains)
     if factor is None or not np.isfinite(chains.log_target).all():
-        findings.append(
-            Finding(
-                "the chains' draws have no covariance of full rank",
-                "use un.estimators.SMC",
-                code=FindingCode.STUCK_CHAIN,
-            )
-        )
-        return settled(density, "bridge", math.nan, math.nan, cost, findings)
+        what = "the chains' draws have no covariance of full rank"
+        findings.append(Finding(what, "use un.estimators.SMC", code=FindingCode.STUCK_CHAIN))
+        return estimate(density, "bridge", math.nan, math.nan, spent, findings)
     count = bridging.shape[0] * bridging.shape[1]
-    proposals = np.asarray(
-        jax.random.normal(draw_key, (count, len(centre)), jnp.result_type(float))
-    )
-    ours = np.linalg.solve(factor, (bridging.reshape(count, -1) - centre).T).T
+    normals = jax.random.normal(draw_key, (count, len(centre)), jnp.result_type(float))
+    whitened = np.linalg.solve(factor, (bridging.reshape(count, -1) - centre).T).T
     warp = options.proposal == "warp3"
-    at_draws, at_proposals = (
-        _ratios(density, base, jnp.asarray(points), jnp.asarray(centre), jnp.asarray(factor), warp)
-        for points in (ours, proposals)
-    )
-    cost = added(cost, {"values": 2 * count * (1 + warp), "gradients": 0})
-    at_draws, at_proposals = (np.asarray(ratios, float) for ratios in (at_draws, at_proposals))
-    findings += numberless(density, int(np.sum(~(at_proposals < np.inf))), count)
-    at_draws, at_proposals = (
-        np.where(ratios < np.inf, ratios, -np.inf) for ratios in (at_draws, at_proposals)
-    )
-    value, error, effective = _bridge(at_draws.reshape(bridging.shape[:2]), at_proposals)
-    if not effective >= CRITERIA.min_ess / 4:
-        findings.append(
-            Finding(
-                f"the bridge function's draws are worth {effective:.0f}",
-                "raise draws",
-                code=FindingCode.LOW_ESS,
-            )
+    at_draws, at_normals = (
+        np.asarray(
+            _log_ratios(view, jnp.asarray(points), jnp.asarray(centre), jnp.asarray(factor), warp),
+            float,
         )
-    else:
-        what = f"the bridge function's {count:,} draws are worth {effective:,.0f} independent ones"
+        for points in (whitened, np.asarray(normals))
+    )
+    spent = total_evaluations(spent, {"values": 2 * count * (1 + warp), "gradients": 0})
+    findings += nonfinite_findings(density.name, int(np.sum(~(at_normals < np.inf))), count)
+    at_draws, at_normals = (
+        np.where(ratios < np.inf, ratios, -np.inf) for ratios in (at_draws, at_normals)
+    )
+    value, error, ess = _bridge(at_draws.reshape(bridging.shape[:2]), at_normals)
+    what = f"ESS of the bridge function = {ess:,.0f} of {count:,} draws"
+    if ess >= RUN.min_bridge_ess:
         findings.append(Finding(what, "", NOTE))
-    return settled(density, "bridge", value, error, cost, findings)
+    else:
+        findings.append(Finding(what, "raise draws", code=FindingCode.LOW_ESS))
+    return estimate(density, "bridge", value, error, spent, findings)
 
 
-def _root(covariance: np.ndarray) -> np.ndarray | None:
+def _cholesky(covariance: np.ndarray) -> np.ndarray | None:
     try:
         return np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
@@ -156,93 +136,70 @@ def _root(covariance: np.ndarray) -> np.ndarray | None:
 
 
 @functools.partial(jax.jit, static_argnames="warp")
-def _ratios(density: Density, base: Base, points, centre, factor, warp: bool) -> jax.Array:
+def _log_ratios(
+    view: Unconstrained, points: jax.Array, centre: jax.Array, factor: jax.Array, warp: bool
+) -> jax.Array:
     """log p̃ − log g at whitened points (N, D); warped: the mean of p̃ over a point and its mirror
     image.
     """
-    from jax.scipy.stats import norm
-
-    _, unravel = blank(density, base.dtype)
     log_det = jnp.sum(jnp.log(jnp.diag(factor)))
 
     def one(point):
-        here = height_of(density, unravel(centre + factor @ point))
+        here = log_target(view, view.split(centre + factor @ point))
         if warp:
-            here = jnp.logaddexp(
-                here, height_of(density, unravel(centre - factor @ point))
-            ) - math.log(2)
+            mirrored = log_target(view, view.split(centre - factor @ point))
+            here = jnp.logaddexp(here, mirrored) - math.log(2)
         return here + log_det - norm.logpdf(point).sum()
 
     return jax.lax.map(one, points, batch_size=1024)
 
 
-def _bridge(at_draws: np.ndarray, at_proposals: np.ndarray) -> tuple[float, float, float]:
-    """log Ẑ, its standard error, and the effective number of draws, from log p̃/g at both."""
-    flat, other = at_draws.ravel(), at_proposals
-    effective = float(len(flat))
+def _bridge(
+    at_draws: np.ndarray, at_normals: np.ndarray, rounds: int = 1000, tolerance: float = 1e-10
+) -> tuple[float, float, float]:
+    """log Ẑ, its standard error, and the ESS of the draws, from log p̃/g at both."""
+    flat, other = at_draws.ravel(), at_normals
+    ess = float(len(flat))
     value = float(np.median(flat))
-    for _ in range(2):  # the shares s₁, s₂ rest on the effective number of draws
-        ours, theirs = (
-            math.log(effective / (effective + len(other))),
-            math.log(len(other) / (effective + len(other))),
-        )
-        for _ in range(ROUNDS):
-            top = logsumexp(other - np.logaddexp(ours + other, theirs + value)) - math.log(
-                len(other)
-            )
-            bottom = logsumexp(-np.logaddexp(ours + flat, theirs + value)) - math.log(len(flat))
+    for _ in range(2):  # the shares s₁, s₂ depend on the ESS of the draws
+        ours = math.log(ess / (ess + len(other)))
+        theirs = math.log(len(other) / (ess + len(other)))
+        for _ in range(rounds):
+            top = logsumexp(other - np.logaddexp(ours + other, theirs + value))
+            bottom = logsumexp(-np.logaddexp(ours + flat, theirs + value))
+            top, bottom = top - math.log(len(other)), bottom - math.log(len(flat))
             value, before = top - bottom, value
-            if abs(value - before) < SETTLED:
+            if abs(value - before) < tolerance:
                 break
         function = np.exp(theirs + value - np.logaddexp(ours + at_draws, theirs + value))
         found = effective_sample_size(function, "mean")
-        effective = min(found, len(flat)) if np.isfinite(found) else 1.0
+        ess = min(found, len(flat)) if np.isfinite(found) else 1.0
     at_other = np.exp(other - np.logaddexp(ours + other, theirs + value))
     relative = at_other.var(ddof=1) / at_other.mean() ** 2 / len(other)
-    relative += function.var(ddof=1) / function.mean() ** 2 / effective
-    return float(value), math.sqrt(relative), effective
+    relative += function.var(ddof=1) / function.mean() ** 2 / ess
+    return float(value), math.sqrt(relative), ess
 
 
-def health(density: Density, chains: Chains) -> list[Finding]:
-    """What speaks against chains: between them, within each, and at the density's own
-    identities.
-    """
-    findings, columns = (
-        [],
-        np.concatenate([chains.draws, chains.means, chains.log_target[..., None]], -1),
-    )
-    columns = np.moveaxis(columns, -1, 0)
-    worst, effective = (
-        np.max([r_hat(one) for one in columns]),
-        np.min([effective_sample_size(one) for one in columns]),
-    )
-    if not worst <= CRITERIA.max_r_hat:
-        what = f"the chains disagree: R-hat is {worst:.3g}"
-        findings.append(
-            Finding(
-                what, "there may be modes apart: use un.estimators.SMC", code=FindingCode.NOT_MIXED
-            )
-        )
-    if not effective >= CRITERIA.min_ess:
-        findings.append(
-            Finding(
-                f"the chains are worth {effective:.0f} independent draws",
-                "raise draws",
-                code=FindingCode.LOW_ESS,
-            )
-        )
-    if (
-        chains.draws.shape[-1]
-        and (level := chains_off_balance(chains.draws, chains.pulls)) < OF_CHAINS
-    ):
-        findings.append(
-            Finding(
-                f"the chains do not balance (Stein's identities, p = {level:.1e})",
-                "reparametrize",
-                code=FindingCode.STEIN_MISMATCH,
-            )
-        )
-    return findings + numberless(density, chains.bad, chains.log_target.size)
+def chain_findings(name: str, chains: Chains, criteria: RunCriteria = RUN) -> list[Finding]:
+    """Warnings about chains: R-hat, ESS, Stein's identities, values that are not finite."""
+    parts = [chains.draws, chains.means, chains.log_target[..., None]]
+    columns = np.moveaxis(np.concatenate(parts, -1), -1, 0)
+    worst = np.max([r_hat(one) for one in columns])
+    ess = np.min([effective_sample_size(one) for one in columns])
+    findings = []
+    if not worst <= criteria.max_r_hat:
+        what = f"the chains disagree: R-hat = {worst:.3g}"
+        advice = "there may be separate modes: use un.estimators.SMC"
+        findings.append(Finding(what, advice, code=FindingCode.NOT_MIXED))
+    if not ess >= criteria.min_ess:
+        what = f"ESS of the chains = {ess:.0f}"
+        findings.append(Finding(what, "raise draws", code=FindingCode.LOW_ESS))
+    continuous = chains.draws.shape[-1]
+    level = stein_level_of_chains(chains.draws, chains.gradients) if continuous else 1.0
+    if level < criteria.stein_level_dependent:
+        what = f"Stein's identities are rejected on the chains (p = {level:.1e})"
+        findings.append(Finding(what, "reparametrize", code=FindingCode.STEIN_MISMATCH))
+    return findings + nonfinite_findings(name, chains.nonfinite, chains.log_target.size)
 
 
-__all__ = ["Bridge", "bridged", "health", "held_against"]
+__all__ = ["Bridge", "bridge_estimate", "chain_findings", "compare_with_draws"]

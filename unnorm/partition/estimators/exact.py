@@ -84,7 +84,9 @@ class Exact:
         try:
             found = pairwise_form(density)
         except StructureError as why:
-            enumerable_count(density, self.max_states, f", and elimination does not serve it: {why}")
+            enumerable_count(
+                density, self.max_states, f", and elimination does not serve it: {why}"
+            )
         return _eliminated(density, found)
 
 

@@ -8,18 +8,14 @@ import numpy as np
 
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
-from unnorm.partition.annealing.pilot_run import begun
-from unnorm.partition.annealing.transitions import height_of
-from unnorm.partition.base import LogZ, added
-from unnorm.partition.proposals.mixture import Base, draw, log_base
-from unnorm.partition.proposals.user_given import check_base
-from unnorm.partition.weight_checks import LEAST_SHARE, infinite, judged, refuse_small
+from unnorm.partition.annealing.pilot_run import start_proposal
+from unnorm.partition.annealing.tempered import log_target
+from unnorm.partition.base import LogZ, total_evaluations
+from unnorm.partition.options import WEIGHTS, WeightCriteria
+from unnorm.partition.proposals.base import Proposal
+from unnorm.partition.proposals.user_given import check_proposal
+from unnorm.partition.weight_checks import assess_weights
 from unnorm.statistics.importance_weights import mean_of, pareto_smoothed
-
-# draws at a time: XLA for CPUs (JAX 0.10.2) has summed wrongly over 10,000 that were fused into one
-BLOCK = 1000
-# of weights without an upper end (k̂ > 0): on a funnel two of 1,000 runs, worth 2%, were .23 low
-SHARE_OF_TAILED = 0.05
 
 
 @method
@@ -27,14 +23,14 @@ class ImportanceSampling:
     """log Z = log E_q[p̃(x)/q(x)], q Student's t about the modes that a pilot finds, independent
     discrete states.
 
-    The largest weights are replaced by quantiles of a generalized Pareto law, whose shape k̂ is the
-    verdict: above .5 their variance is not finite, above .7 not even their mean is to be believed.
-    Above 0, where they have no upper end, they must be worth 5% of their number. A mode that q
-    never reaches is unseen.
+    The largest weights are replaced by quantiles of a generalized Pareto distribution, whose shape
+    k̂ decides the verdict: above .5 their variance is not finite, above .7 not even their mean is
+    reliable. Above 0, where they are unbounded, their ESS must be 5% of their number. A mode that q
+    never reaches is not seen.
 
     Args:
         draws: from q.
-        base: q: None for the modes that climbs find, "pathfinder", "flow" (fitted to annealed
+        base: q: None for a mixture at the modes, "pathfinder", "flow" (fitted to annealed
             draws), NumPyro distributions of the continuous variables (a dict), or draws of the
             density (a dict by variable, or what `un.sample` returns) whose mean and covariance a
             Student's t takes.
@@ -54,55 +50,68 @@ class ImportanceSampling:
     base: Any = None
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        refuse_small("ImportanceSampling", draws=(self.draws, 100))
-        check_base("ImportanceSampling", density, self.base)
+        check_proposal("ImportanceSampling", density, self.base)
         pilot_key, key = jax.random.split(key)
-        base, cost, endless = begun(density, pilot_key, self.base)
-        if endless:
-            return infinite(density, "importance_sampling", cost, endless)
-        return weighed(density, base, key, self.draws, cost)
+        proposal, spent = start_proposal(density, pilot_key, self.base)
+        return importance_estimate(proposal, key, self.draws, spent)
 
 
-def weighed(density: Density, base: Base, key: jax.Array, draws: int, cost: dict[str, int]) -> LogZ:
-    """log Z by so many draws from a base, at a cost so far."""
-    cost = added(cost, {"values": draws, "gradients": 0})
-    return judged_by_tail(density, log_weights(density, base, key, draws), cost, SHARE_OF_TAILED)
-
-
-def judged_by_tail(
-    density: Density, logs: np.ndarray, cost: dict[str, int], share_of_tailed: float = LEAST_SHARE
+def importance_estimate(
+    proposal: Proposal, key: jax.Array, draws: int, spent: dict[str, int]
 ) -> LogZ:
-    """log Z from the log-weights of independent draws of a base; uneven ones may yet show mass that
-    chains missed.
+    """log Z by so many draws from a proposal, after the evaluations `spent`."""
+    spent = total_evaluations(spent, {"values": draws, "gradients": 0})
+    logs = log_weights(proposal, key, draws)
+    return assess_draws(proposal.view.density, logs, spent, WEIGHTS.min_ess_fraction_unbounded)
+
+
+def assess_draws(
+    density: Density,
+    log_weights: np.ndarray,
+    evaluations: dict[str, int],
+    min_ess_fraction: float | None = None,
+    criteria: WeightCriteria = WEIGHTS,
+) -> LogZ:
+    """log Z from the log weights of independent draws of a proposal.
+
+    Args:
+        density: for its name and measures.
+        log_weights: (N,).
+        evaluations: of everything.
+        min_ess_fraction: where weights are unbounded (k̂ > 0); None: as elsewhere, because uneven
+            weights may yet show mass that chains missed.
+        criteria: see `WeightCriteria`.
     """
-    smoothed, shape = pareto_smoothed(logs)
+    smoothed, shape = pareto_smoothed(log_weights)
     value, error = mean_of(smoothed)
-    share = share_of_tailed if shape > 0 else LEAST_SHARE
-    return judged(
+    unbounded = shape > 0 and min_ess_fraction is not None
+    return assess_weights(
         density,
         "importance_sampling",
         value,
         error,
-        cost,
-        logs,
+        evaluations,
+        log_weights,
         shape,
         bounded=False,
-        least_share=share,
+        min_ess_fraction=min_ess_fraction if unbounded else criteria.min_ess_fraction,
+        criteria=criteria,
     )
 
 
-def log_weights(density: Density, base: Base, key: jax.Array, draws: int) -> np.ndarray:
+def log_weights(proposal: Proposal, key: jax.Array, draws: int) -> np.ndarray:
     """log p̃ − log q at so many draws of q."""
-    return np.asarray(_log_weights(density, base, key, draws), float)
+    return np.asarray(_log_weights(proposal, key, draws), float)
 
 
-@functools.partial(jax.jit, static_argnames="draws")
-def _log_weights(density: Density, base: Base, key: jax.Array, draws: int) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("draws", "block"))
+def _log_weights(proposal: Proposal, key: jax.Array, draws: int, block: int = 1000) -> jax.Array:
+    # in blocks: XLA for CPUs (JAX 0.10.2) has summed wrongly over 10,000 draws fused into one
     def one(key):
-        position = draw(density, base, key)
-        return height_of(density, position) - log_base(density, base, position)
+        position = proposal.draw(key)
+        return log_target(proposal.view, position) - proposal.log_prob(position)
 
-    return jax.lax.map(one, jax.random.split(key, draws), batch_size=BLOCK)
+    return jax.lax.map(one, jax.random.split(key, draws), batch_size=block)
 
 
-__all__ = ["ImportanceSampling", "judged_by_tail", "log_weights", "weighed"]
+__all__ = ["ImportanceSampling", "assess_draws", "importance_estimate", "log_weights"]

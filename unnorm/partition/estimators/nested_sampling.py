@@ -3,6 +3,7 @@ in a known way.
 """
 
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,27 +11,18 @@ import numpy as np
 from scipy import stats
 from scipy.special import logsumexp, softmax
 
-from unnorm.core.findings import ERROR, NOTE, Finding, FindingCode
+from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.partition.annealing.nested_slice_loop import REST, Explored, explored, flattened, pulls
-from unnorm.partition.annealing.pilot_run import OF_CHAINS
-from unnorm.partition.annealing.stein_checks import points_off_balance
-from unnorm.partition.annealing.transitions import OUTSIDE
-from unnorm.partition.base import LogZ, added, measures
-from unnorm.partition.proposals.automatic import base_for
-from unnorm.partition.proposals.mixture import Base
-from unnorm.partition.weight_checks import infinite, refuse_discrete, refuse_small
-
-SHRINKAGES = (
-    200  # simulated courses of the shrinking mass, whose spread is a part of the standard error
-)
-UNEVEN = 1e-4  # level of the test that new points are drawn evenly above their contour
-LEAST_MOVED = 0.9  # of the slices
-NEGLIGIBLE = 1e-8  # weight of a point, relative to the heaviest
-LOOKS = 5.5  # values that a slice takes, about
-LEAST_WORTH = 50  # live points that the estimate is worth, below which its error tells little
+from unnorm.partition.annealing.stein_checks import stein_level_of_points
+from unnorm.partition.annealing.tempered import LOG_ZERO
+from unnorm.partition.base import LogZ, total_evaluations
+from unnorm.partition.estimators.nested_slices import Explored, explore, gradients_at
+from unnorm.partition.options import NESTED, RUN
+from unnorm.partition.proposals.automatic import make_proposal
+from unnorm.partition.proposals.base import Proposal
+from unnorm.partition.weight_checks import estimate, refuse_discrete
 
 
 @method
@@ -38,18 +30,18 @@ class NestedSampling:
     """log Z = log ∫ (p̃/q) q dx as an integral over the mass X of q above the contours of p̃/q
     (BlackJAX's slices).
 
-    Live points are drawn from a normalized base q; the lowest tenth dies and is replaced by points
+    Live points are drawn from a normalized proposal q; the lowest tenth dies and is replaced by points
     of q above their contour, moved by slices along directions of the live points' covariance. With
     n live points a death shrinks X by a factor of Beta(n, 1): log Z = log Σ (p̃/q)_i ΔX_i. The
     standard error is the spread over simulated courses of X, or that of the shares of the first
-    live points' families, if larger: where slices do not cross between modes, the numbers of live
-    points in them drift. Points that contradict Stein's identities make it unreliable. Nothing is
-    said of a mode that no live point ever was on.
+    live points' lineages, if larger: where slices do not cross between modes, the numbers of live
+    points in them drift. Points that violate Stein's identities make it unreliable. A mode that
+    no live point ever visits is not seen.
 
     Args:
         live: points.
-        steps: slices for every new point; None: max(5, 3 dimensions), for at 2 the clones are still
-            alike.
+        steps: slices for every new point; None: max(5, 3 dimensions), because after 2 the clones
+            are still alike.
 
     Raises:
         ValueError: a discrete variable, an option out of range.
@@ -70,47 +62,34 @@ class NestedSampling:
     steps: int | None = static(None, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        refuse_small("NestedSampling", live=(self.live, 50))
         refuse_discrete("NestedSampling", density)
-        refuse_small("NestedSampling", steps=(self.slices(density), 1))
         pilot_key, run_key, shrink_key = jax.random.split(key, 3)
-        base, cost, endless = base_for(density, pilot_key)
-        if endless:
-            return infinite(density, "nested_sampling", cost, endless)
-        return self.from_base(density, base, run_key, shrink_key, cost)
+        proposal, spent = make_proposal(density, pilot_key)
+        return self.from_proposal(proposal, run_key, shrink_key, spent)
 
-    def slices(self, density: Density) -> int:
+    def slices(self, dimension: int) -> int:
         """For every new point."""
-        return max(5, 3 * Unconstrained(density).dimension) if self.steps is None else self.steps
+        return max(5, 3 * dimension) if self.steps is None else self.steps
 
-    def from_base(
-        self,
-        density: Density,
-        base: Base,
-        run_key: jax.Array,
-        shrink_key: jax.Array,
-        cost: dict[str, int],
+    def from_proposal(
+        self, proposal: Proposal, run_key: jax.Array, shrink_key: jax.Array, spent: dict[str, int]
     ) -> LogZ:
-        """The run from a base that is given, at a cost so far."""
-        run = jax.tree.map(
-            np.asarray, explored(density, base, run_key, self.live, self.slices(density))
-        )
-        cost = {
-            "values": cost["values"] + self.live + int(run.slices),
-            "gradients": cost["gradients"],
-        }
-        return _judged(density, run, cost, shrink_key)
+        """The run from a proposal, after the evaluations `spent`."""
+        slices = self.slices(proposal.view.dimension)
+        run = jax.tree.map(np.asarray, explore(proposal, run_key, self.live, slices))
+        more = {"values": self.live + int(run.slices), "gradients": 0}
+        return _reduce(proposal.view, run, total_evaluations(spent, more), shrink_key)
 
 
-def nested_cost(density: Density, options: NestedSampling, nats: float) -> int:
-    """About how many values a run takes whose base is so many nats of KL divergence away from the
-    density.
-    """
-    return int(LOOKS * options.live * options.slices(density) * (nats - REST))
+def nested_cost(options: NestedSampling, dimension: int, nats: float) -> int:
+    """About how many values a run takes from a proposal at so many nats of KL divergence."""
+    depth = nats - NESTED.log_live_fraction
+    each = NESTED.evaluations_per_slice * options.live * options.slices(dimension)
+    return int(each * depth)
 
 
-# -- the answer ------------------------------------------------------------------------------------
-def simulated(
+# -- the result ------------------------------------------------------------------------------------
+def simulate_parts(
     died: np.ndarray, born: np.ndarray, generator: np.random.Generator, courses: int
 ) -> np.ndarray:
     """log of each point's part of Z, for many simulated courses of the mass X: (courses, N).
@@ -134,111 +113,100 @@ def simulated(
     return died + before + np.log(-np.expm1(after - before)) - math.log(2)
 
 
-def of_families(log_parts: np.ndarray, families: np.ndarray, live: int) -> float:
-    """The variance of log Z by the families of the first live points: that of drifting between
-    separated modes, too.
+def lineage_variance(log_parts: np.ndarray, lineages: np.ndarray, live: int) -> float:
+    """The variance of log Z by the lineages of the first live points, with that of drift between
+    separated modes.
 
     A new point starts at a random one above the contour and may stay in its mode, so that the
-    modes' shares drift. The families' shares of Z then differ by more than descent alone makes
-    them: a death a live point and nat makes two points one family at a rate of 2/n, of which half
+    modes' shares drift. The lineages' shares of Z then differ by more than descent alone makes
+    them: a death a live point and nat makes two points one lineage at a rate of 2/n, of which half
     is the shrinkage's own variance. Σ share² − (1 + depth)/n.
     """
     weights = softmax(log_parts)
-    shares = np.bincount(families, weights, live)
+    shares = np.bincount(lineages, weights, live)
     depth = np.sum(weights * np.arange(len(weights))) / live
     return float(np.sum(shares**2) - (1 + depth) / live)
 
 
-def _judged(density: Density, run: Explored, cost: dict[str, int], key: jax.Array) -> LogZ:
-    done, last = int(run.rounds), run.last
+def _reduce(view: Unconstrained, run: Explored, spent: dict[str, int], key: jax.Array) -> LogZ:
+    name, done, last = "nested_sampling", int(run.rounds), run.last
     pairs = (
-        (run.died, last.loglikelihood), (run.contours, last.loglikelihood_birth), (run.families, last.position.family)
-    )  # fmt: skip
-    died, born, families = (np.concatenate([dead[:done].ravel(), alive]) for dead, alive in pairs)
-    order = np.argsort(died, kind="stable")
-    lost = _lost(density, died)
-    if lost:
-        value = error = math.nan
-        findings = [lost]
-    else:
-        generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        parts = simulated(died[order].astype(float), born.astype(float), generator, SHRINKAGES)
-        unbalanced, looks = _unbalanced(density, run, order, softmax(parts.mean(0)))
-        cost = added(cost, {"values": 0, "gradients": looks})
-        courses = logsumexp(parts, axis=1)
-        drift = of_families(parts.mean(0), families[order], len(last.loglikelihood))
-        value, error = float(courses.mean()), math.sqrt(max(float(courses.var(ddof=1)), drift))
-        findings = [*unbalanced, *_findings(run, done, error)]
-    bad = any(finding.severity == ERROR for finding in findings)
-    verdict = "unreliable" if bad else "ok"
-    return LogZ(
-        value, error, cost, verdict, measures(density), "nested_sampling", findings=findings
+        (run.died, last.loglikelihood),
+        (run.contours, last.loglikelihood_birth),
+        (run.lineages, last.position.lineage),
     )
+    died, born, lineages = (np.concatenate([dead[:done].ravel(), alive]) for dead, alive in pairs)
+    order = np.argsort(died, kind="stable")
+    lost = _lost(view.density.name, died)
+    if lost:
+        return estimate(view.density, name, math.nan, math.nan, spent, [lost])
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    parts = simulate_parts(
+        died[order].astype(float), born.astype(float), generator, NESTED.simulations
+    )
+    findings, gradients = _stein_findings(view, run, order, softmax(parts.mean(0)))
+    spent = total_evaluations(spent, {"values": 0, "gradients": gradients})
+    courses = logsumexp(parts, axis=1)
+    drift = lineage_variance(parts.mean(0), lineages[order], len(last.loglikelihood))
+    value, error = float(courses.mean()), math.sqrt(max(float(courses.var(ddof=1)), drift))
+    findings += _findings(run, done, error)
+    return estimate(view.density, name, value, error, spent, findings)
 
 
-def _unbalanced(
-    density: Density, run: Explored, order: np.ndarray, weights: np.ndarray
+def _stein_findings(
+    view: Unconstrained, run: Explored, order: np.ndarray, weights: np.ndarray
 ) -> tuple[list[Finding], int]:
-    """Whether the points contradict Stein's identities, and how many gradients that took.
+    """Whether the points violate Stein's identities, and how many gradients that took.
 
     Slices along the live points' covariance do not enter a neck of another scale, and the ranks do
-    not see it: on a funnel the answer is as much as .45 low at a standard error of .13.
+    not show it: on a funnel log Z is as much as .45 low at a standard error of .13.
     """
     dead = run.places[: int(run.rounds)].reshape(-1, run.places.shape[-1])
-    points = np.concatenate([dead, np.asarray(flattened(run.last.position.at))])[order]
-    heavy = weights > NEGLIGIBLE * weights.max()
+    live = np.asarray(jax.vmap(view.flatten)(run.last.position.position))
+    points = np.concatenate([dead, live])[order]
+    heavy = weights > NESTED.negligible_weight * weights.max()
     points, weights = points[heavy], weights[heavy]
-    level = points_off_balance(points, np.asarray(pulls(density, jnp.asarray(points))), weights)
-    if not level < OF_CHAINS:
+    gradients = np.asarray(gradients_at(view, jnp.asarray(points)))
+    level = stein_level_of_points(points, gradients, weights)
+    if not level < RUN.stein_level_dependent:
         return [], len(points)
-    what = f"the points do not balance (Stein's identities, p = {level:.1e})"
-    return [
-        Finding(
-            what,
-            "some of the mass was not reached: raise steps, or reparametrize",
-            code=FindingCode.STEIN_MISMATCH,
-        )
-    ], len(points)
+    what = f"Stein's identities are rejected on the points (p = {level:.1e})"
+    advice = "some of the mass was not reached: raise steps, or reparametrize"
+    return [Finding(what, advice, code=FindingCode.STEIN_MISMATCH)], len(points)
 
 
-def _lost(density: Density, heights: np.ndarray) -> Finding | None:
+def _lost(name: str, heights: np.ndarray) -> Finding | None:
     if not np.all(heights < np.inf):
-        what = f"the log-density of {density.name} was NaN or +infinity at a live point"
-        return Finding(
-            what,
-            "correct the function where it overflows or leaves its domain",
-            code=FindingCode.NOT_FINITE,
-        )
-    if heights.max() < OUTSIDE / 2:
-        what = f"the log-density of {density.name} was minus infinity at every live point"
-        return Finding(
-            what,
-            "declare the variables with the supports that the density has",
-            code=FindingCode.NOT_FINITE,
-        )
+        what = f"the log-density of {name} was NaN or +infinity at a live point"
+        advice = "correct the function where it overflows or leaves its domain"
+        return Finding(what, advice, code=FindingCode.NOT_FINITE)
+    if heights.max() < LOG_ZERO / 2:
+        what = f"the log-density of {name} was minus infinity at every live point"
+        advice = "declare the variables with the supports that the density has"
+        return Finding(what, advice, code=FindingCode.NOT_FINITE)
     return None
 
 
-def _findings(run: Explored, done: int, error: float):
-    if not run.rest <= REST:
+def _findings(run: Explored, done: int, error: float) -> Iterator[Finding]:
+    if not run.rest <= NESTED.log_live_fraction:
         share = math.exp(float(run.rest))
-        yield Finding(
-            f"the run ended at its bound with {share:.1%} of Z in the live points",
-            "rescale the variables",
-            code=FindingCode.NOT_CONVERGED,
-        )
-    if done and not run.moved >= LEAST_MOVED:
+        what = f"the run ended at its bound with {share:.1%} of Z in the live points"
+        yield Finding(what, "rescale the variables", code=FindingCode.NOT_CONVERGED)
+    if done and not run.moved >= NESTED.min_moved:
         what = f"only {run.moved:.1%} of the slices found a new point"
         yield Finding(what, "rescale or smooth the density", code=FindingCode.STUCK_CHAIN)
     ranks = run.ranks[:done].ravel()
-    chance = stats.kstest(ranks, "uniform").pvalue if done else 1.0
-    if not chance > UNEVEN:
-        what = f"new points were not drawn evenly above their contours (p = {chance:.1e} of their ranks)"
+    level = stats.kstest(ranks, "uniform").pvalue if done else 1.0
+    if not level > NESTED.uniform_level:
+        what = f"new points were not uniform above their contours (p = {level:.1e} of their ranks)"
         yield Finding(what, "raise steps or live", code=FindingCode.NOT_MIXED)
-    if not error**2 * LEAST_WORTH <= 1:
-        what = f"log Z is worth {error**-2:.0f} live points: few families hold its mass, or it lies deep"
+    if not error**2 * NESTED.min_live_ess <= 1:
+        what = (
+            f"log Z is as precise as {error**-2:.0f} live points make it: few lineages hold its "
+            "mass, or it lies deep"
+        )
         yield Finding(what, "raise live", code=FindingCode.LARGE_ERROR)
     yield Finding(f"{ranks.size:,} points died", "", NOTE)
 
 
-__all__ = ["NestedSampling", "nested_cost", "of_families", "simulated"]
+__all__ = ["NestedSampling", "lineage_variance", "nested_cost", "simulate_parts"]

@@ -1,6 +1,4 @@
-"""log Z as noise contrastive estimation has it: the constant that best tells draws of the density
-from noise.
-"""
+"""log Z by noise contrastive estimation: the constant that best separates draws from noise."""
 
 import math
 
@@ -11,32 +9,33 @@ from scipy.special import expit
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
-from unnorm.partition.annealing.pilot_run import moves_along, numberless
-from unnorm.partition.annealing.target_chains import chains_of, steps_of
-from unnorm.partition.annealing.transitions import cost_of
-from unnorm.partition.base import LogZ, added
+from unnorm.partition.annealing.pilot_run import nonfinite_findings
+from unnorm.partition.annealing.target_chains import chain_steps, run_chains
+from unnorm.partition.annealing.tempered import TemperedPath
+from unnorm.partition.annealing.transitions.base import evaluations_of
+from unnorm.partition.annealing.transitions.selection import transitions_for
+from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.estimators.bennett_acceptance_ratio import balance
-from unnorm.partition.estimators.bridge_sampling import health, held_against
-from unnorm.partition.estimators.importance_sampling import judged_by_tail, log_weights
-from unnorm.partition.proposals.automatic import base_for
-from unnorm.partition.weight_checks import infinite, refuse_small, settled
+from unnorm.partition.estimators.bridge_sampling import chain_findings, compare_with_draws
+from unnorm.partition.estimators.importance_sampling import assess_draws, log_weights
+from unnorm.partition.options import RUN
+from unnorm.partition.proposals.automatic import make_proposal
+from unnorm.partition.weight_checks import estimate
 from unnorm.statistics.mcmc import effective_sample_size
-
-LEAST_EFFECTIVE = 100.0  # draws and noise, of the function that is averaged over each
 
 
 @method
 class NCE:
     """log Z as the constant c of the logistic regression of draws of p̃ against noise from the
-    pilot's base q.
+    pilot's proposal q.
 
     c solves Σ_draws σ(c + log ν − r) = Σ_noise σ(r − c − log ν), r = log p̃ − log q, σ(t) = 1/(1 +
     e^−t), ν noise for each draw. It is what `un.objectives.NCE` finds for a density whose other
-    parameters are known; draws come from chains from starts apart. All that `un.estimators.Bridge`
+    parameters are known; draws come from chains from dispersed starts. All that `un.estimators.Bridge`
     says of mass where no chain comes holds here too.
 
     Args:
-        chains: from starts apart.
+        chains: from dispersed starts.
         draws: of each chain, after the warm-up.
         noise_ratio: ν.
 
@@ -58,65 +57,49 @@ class NCE:
     noise_ratio: int = static(5, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        refuse_small(
-            "NCE",
-            chains=(self.chains, 2),
-            draws=(self.draws, 100),
-            noise_ratio=(self.noise_ratio, 1),
-        )
         pilot_key, walk_key, noise_key = jax.random.split(key, 3)
-        base, cost, endless = base_for(density, pilot_key)
-        if endless:
-            return infinite(density, "nce", cost, endless)
-        moves = moves_along(density, base)
-        chains = chains_of(density, base, moves, walk_key, self.chains, self.draws)
-        noise = log_weights(density, base, noise_key, self.noise_ratio * self.chains * self.draws)
-        cost = added(cost, cost_of(density, moves, steps_of(self.chains, self.draws)))
-        cost = added(cost, {"values": len(noise), "gradients": 0})
-        findings = health(density, chains) + numberless(
-            density, int(np.sum(~(noise < np.inf))), len(noise)
-        )
-        look = judged_by_tail(density, noise, cost)
+        proposal, spent = make_proposal(density, pilot_key)
+        path = TemperedPath(proposal.view, proposal)
+        transitions = transitions_for(path.target, proposal.couplings)
+        chains = run_chains(path, transitions, walk_key, self.chains, self.draws)
+        noise = log_weights(proposal, noise_key, self.noise_ratio * self.chains * self.draws)
+        steps = evaluations_of(transitions, path, chain_steps(self.chains, self.draws))
+        spent = total_evaluations(spent, steps, {"values": len(noise), "gradients": 0})
+        lost = int(np.sum(~(noise < np.inf)))
+        findings = chain_findings(density.name, chains)
+        findings += nonfinite_findings(density.name, lost, len(noise))
         if not np.isfinite(chains.log_target).all():
-            findings.append(
-                Finding(
-                    "log p̃ is minus infinity along the chains",
-                    "use un.estimators.SMC",
-                    code=FindingCode.NOT_FINITE,
-                )
-            )
-            return settled(density, "nce", math.nan, math.nan, cost, findings)
-        at_draws = chains.log_target - chains.log_base
-        value, error, effective = contrasted(np.where(noise < np.inf, noise, -np.inf), at_draws)
-        what = f"the contrast rests on {effective:,.0f} independent draws or noise"
-        if effective >= LEAST_EFFECTIVE:
+            what = "log p̃ is minus infinity along the chains"
+            findings.append(Finding(what, "use un.estimators.SMC", code=FindingCode.NOT_FINITE))
+            return estimate(density, "nce", math.nan, math.nan, spent, findings)
+        at_draws, at_noise = chains.log_target - chains.log_proposal, noise.copy()
+        at_noise[~(noise < np.inf)] = -np.inf
+        value, error, ess = contrast(at_noise, at_draws)
+        what = f"ESS of the contrast = {ess:,.0f} draws or noise"
+        if ess >= RUN.min_contrast_ess:
             findings.append(Finding(what, "", NOTE))
         else:
-            findings.append(
-                Finding(
-                    what,
-                    "the noise is too far from the density: use un.estimators.SMC or Bennett",
-                    code=FindingCode.LOW_ESS,
-                )
-            )
-        return held_against(look, settled(density, "nce", value, error, cost, findings))
+            advice = "the noise is too far from the density: use un.estimators.SMC or Bennett"
+            findings.append(Finding(what, advice, code=FindingCode.LOW_ESS))
+        found = estimate(density, "nce", value, error, spent, findings)
+        return compare_with_draws(assess_draws(density, noise, spent), found)
 
 
-def contrasted(noise: np.ndarray, draws: np.ndarray) -> tuple[float, float, float]:
-    """c, its standard error and what the smaller of both samples is worth, from log p̃ − log q at
-    noise and chains.
+def contrast(noise: np.ndarray, draws: np.ndarray) -> tuple[float, float, float]:
+    """c, its standard error and the smaller ESS of both samples, from log p̃ − log q at noise and
+    chains.
 
-    The error is that of an M-estimator, with the effective number of the chains' draws.
+    The error is that of an M-estimator, with the ESS of the chains' draws.
     """
     value = balance(np.maximum(noise, -1e30), draws.ravel())
     shifted = value + math.log(len(noise) / draws.size)
-    taken, refused = expit(noise - shifted), expit(shifted - draws)
-    effective = effective_sample_size(refused, "mean")
-    effective = min(effective, draws.size) if math.isfinite(effective) else 1.0
-    slope = (taken * (1 - taken)).sum() + (refused * (1 - refused)).sum()
-    variance = len(noise) * taken.var(ddof=1) + draws.size**2 / effective * refused.var(ddof=1)
-    worth_of_noise = taken.sum() ** 2 / (taken**2).sum()
-    return value, float(math.sqrt(variance) / slope), float(min(effective, worth_of_noise))
+    accepted, refused = expit(noise - shifted), expit(shifted - draws)
+    ess = effective_sample_size(refused, "mean")
+    ess = min(ess, draws.size) if math.isfinite(ess) else 1.0
+    slope = (accepted * (1 - accepted)).sum() + (refused * (1 - refused)).sum()
+    variance = len(noise) * accepted.var(ddof=1) + draws.size**2 / ess * refused.var(ddof=1)
+    noise_ess = accepted.sum() ** 2 / (accepted**2).sum()
+    return value, float(math.sqrt(variance) / slope), float(min(ess, noise_ess))
 
 
-__all__ = ["NCE", "contrasted"]
+__all__ = ["NCE", "contrast"]

@@ -6,26 +6,24 @@ import jax
 
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
-from unnorm.partition.annealing.pilot_run import path_for, with_flow
+from unnorm.partition.annealing.pilot_run import fit_flow_proposal, run_pilot
 from unnorm.partition.base import LogZ
-from unnorm.partition.estimators.importance_sampling import weighed
+from unnorm.partition.estimators.importance_sampling import importance_estimate
 from unnorm.partition.proposals.user_given import require_flowjax
-from unnorm.partition.weight_checks import infinite, refuse_discrete, refuse_small
-
-NAME = "flow_importance"
+from unnorm.partition.weight_checks import refuse_discrete
 
 
 @method
 class FlowImportance:
     """log Z = log E_m[p̃/m] with m = ½ flow + ½ q, a flow fitted to annealed draws and the
-    heavy-tailed base q.
+    heavy-tailed proposal q.
 
     That is `ImportanceSampling(base="flow")` with more draws to fit to.
 
     The flow is masked autoregressive with rational quadratic splines, over coordinates whitened by
     the draws; half of the draws are held out, and its training ends where their likelihood no
-    longer rises. It need not be a good fit for the weights to be right; k̂ and the effective number
-    of weights say whether it is good enough. Needs flowjax.
+    longer rises. It need not be a good fit for the weights to be right; k̂ and the ESS of the
+    weights show whether it is good enough. Needs flowjax.
 
     Args:
         draws: that are weighed.
@@ -54,18 +52,13 @@ class FlowImportance:
     layers: int = static(4, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        who = "FlowImportance"
-        refuse_small(
-            who, draws=(self.draws, 100), training=(self.training, 100), layers=(self.layers, 1)
-        )
-        refuse_discrete(who, density)
-        require_flowjax(who)
-        path_key, fit_key, key = jax.random.split(key, 3)
-        path, cost, endless = path_for(density, path_key, self.training)
-        if endless:
-            return infinite(density, NAME, cost, endless)
-        base = with_flow(density, path, self.layers, fit_key)
-        return replace(weighed(density, base, key, self.draws, cost), estimator=NAME)
+        refuse_discrete("FlowImportance", density)
+        require_flowjax("FlowImportance")
+        pilot_key, fit_key, key = jax.random.split(key, 3)
+        pilot = run_pilot(density, pilot_key, self.training)
+        proposal = fit_flow_proposal(pilot, self.layers, fit_key)
+        found = importance_estimate(proposal, key, self.draws, pilot.spent)
+        return replace(found, estimator="flow_importance")
 
 
 __all__ = ["FlowImportance"]

@@ -173,7 +173,10 @@ def _range(part: Part, first: Grid) -> np.ndarray:
     through the first grid.
     """
     needed = mass_range(first, part.integrand.options.grid.negligible)
-    low, high = np.minimum(needed[:, 0], part.modes[:, 0]), np.maximum(needed[:, 1], part.modes[:, 1])
+    low, high = (
+        np.minimum(needed[:, 0], part.modes[:, 0]),
+        np.maximum(needed[:, 1], part.modes[:, 1]),
+    )
     return np.stack([low, high], 1)
 
 

@@ -1,6 +1,5 @@
-"""log Z by sequential Monte Carlo: walkers that are drawn anew along an annealed path."""
+"""log Z by sequential Monte Carlo: particles that are resampled along an annealing path."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,42 +9,41 @@ import numpy as np
 from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
-from unnorm.partition.annealing.particles import annealed
-from unnorm.partition.annealing.pilot_run import Path, path_findings, path_for
-from unnorm.partition.annealing.smc_variants import cost_of_populations, persistent, waste_free
-from unnorm.partition.annealing.transitions import cost_of
-from unnorm.partition.base import LogZ, added
+from unnorm.partition.annealing.pilot_run import Pilot
+from unnorm.partition.annealing.smc_variants import (
+    persistent,
+    steps_of_populations,
+    waste_free,
+)
+from unnorm.partition.annealing.transitions.base import evaluations_of
+from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.combine import agree
-from unnorm.partition.estimators.annealed_importance_sampling import RISK
-from unnorm.partition.proposals.user_given import check_base
-from unnorm.partition.weight_checks import by_ancestor, infinite, judged, refuse_small, settled
-from unnorm.statistics.importance_weights import mean_of, pareto_smoothed
-
-VARIANTS = ("standard", "waste_free", "persistent")
-LEAST = 50  # particles of a population
-BESIDE = 500  # particles of the standard run that is held against populations
-WIDEST = 0.3  # relative error of the mean of the populations' Ẑ, above which it is not believed
+from unnorm.partition.estimators.annealed import AnnealedEstimator
+from unnorm.partition.estimators.annealed_importance_sampling import lower_bound
+from unnorm.partition.options import RUN
+from unnorm.partition.weight_checks import annealed_estimate, estimate
+from unnorm.statistics.importance_weights import mean_of
 
 
 @method
-class SMC:
-    """log Z by sequential Monte Carlo from a base q to p̃ through q^(1−λ) p̃^λ.
+class SMC(AnnealedEstimator):
+    """log Z by sequential Monte Carlo from a proposal q to p̃ through q^(1−λ) p̃^λ.
 
-    As AIS, but walkers are drawn anew in proportion to their weights whenever these are worth less
-    than half of them. A pilot adapts the temperatures, so that those of the run itself are fixed
-    and the mean of Ẑ is Z exactly. The standard error is genealogical: the spread of the weights of
-    the first walkers' families, trusted while there are enough of them.
+    As AIS, but particles are resampled in proportion to their weights whenever their ESS falls
+    below half of their number. A pilot adapts the temperatures, so that those of the run itself are
+    fixed and the mean of Ẑ is Z exactly. The standard error is genealogical: the spread of the
+    weights of the first particles' lineages, reliable while there are enough of them.
 
     Args:
-        particles: walkers, of all populations together.
+        particles: of all populations together.
         temperatures: of the run.
-        pilot: walkers of the pilot.
+        pilot: particles of the pilot.
         variant: "standard"; "waste_free", where all states of short chains are particles; or
             "persistent", where the particles of all temperatures so far stay, weighted by their
             mixture (consistent; only the others' Ẑ are unbiased). The last two run in independent
             populations, whose spread is the standard error.
         populations: of those two.
-        base: where walks start: None for the modes that climbs find, "pathfinder", "flow" (fitted
+        base: the proposal q: None for a mixture at the modes, "pathfinder", "flow" (fitted
             to annealed draws), NumPyro distributions of the continuous variables (a dict), or draws
             of the density (a dict by variable, or what `un.sample` returns) whose mean and
             covariance a Student's t takes.
@@ -71,84 +69,68 @@ class SMC:
     populations: int = static(8, at_least=4)
     base: Any = None
 
-    def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        self.check(density)
-        path_key, key = jax.random.split(key)
-        path, cost, endless = path_for(density, path_key, self.pilot, self.base)
-        if endless:
-            return infinite(density, "smc", cost, endless)
-        if self.variant == "standard":
-            return self._standard(density, path, key, self.particles)
-        return self._in_populations(density, path, key)
-
-    def _standard(self, density: Density, path: Path, key: jax.Array, particles: int) -> LogZ:
-        schedule = path.schedule(self.temperatures)
-        run = annealed(density, path.base, schedule, key, path.moves, particles, resample=True)
-        cost = added(path.cost, cost_of(density, path.moves, particles * (self.temperatures + 1)))
-        logs = by_ancestor(run)
-        value, error = mean_of(logs)
-        findings = path_findings(density, path, run)
-        bounds = (value + math.log(RISK), math.inf)
-        return judged(
-            density, "smc", value, error, cost, logs, pareto_smoothed(logs)[1], findings, bounds
-        )
-
-    def check(self, density: Density) -> None:
-        """Refuse options that cannot be."""
-        check_base("SMC", density, self.base)
-        refuse_small(
-            "SMC",
-            particles=(self.particles, 10),
-            temperatures=(self.temperatures, 1),
-            pilot=(self.pilot, 10),
-        )
-        if self.variant not in VARIANTS:
-            raise ValueError(
-                f"SMC was given variant={self.variant!r}; expected one of {VARIANTS}; pass one."
-            )
-        refuse_small("SMC", populations=(self.populations, 4))
-        if self.variant != "standard" and self.particles < LEAST * self.populations:
+    def check(self, density: Density, min_population: int = 50) -> None:
+        super().check(density)
+        if self.variant != "standard" and self.particles < min_population * self.populations:
             raise ValueError(
                 f"SMC was given {self.particles} particles for {self.populations} populations; "
-                "expected at least "
-                f"{LEAST} each; raise particles."
+                f"expected at least {min_population} each; raise particles."
             )
 
-    def _in_populations(self, density: Density, path: Path, key: jax.Array) -> LogZ:
+    def estimate_along(self, pilot: Pilot, key: jax.Array) -> LogZ:
+        if self.variant == "standard":
+            return smc_estimate(pilot, key, self.particles, self.temperatures)
+        return self._in_populations(pilot, key)
+
+    def _in_populations(self, pilot: Pilot, key: jax.Array, control_particles: int = 500) -> LogZ:
         """The mean of the populations' Ẑ; its error is their spread.
 
-        A few populations may all miss the same mass, and have no families whose weights would tell:
-        a standard run of few particles beside them does.
+        A few populations may all miss the same mass, and have no lineages whose weights would show
+        it: a standard run of few particles beside them does.
         """
-        key, beside_key = jax.random.split(key)
-        count, schedule = self.particles // self.populations, path.schedule(self.temperatures)
+        density, path = pilot.path.target.density, pilot.path
+        key, control_key = jax.random.split(key)
+        count, schedule = self.particles // self.populations, pilot.schedule(self.temperatures)
         run_of = waste_free if self.variant == "waste_free" else persistent
-        logs, run = run_of(density, path.base, schedule, key, path.moves, count, self.populations)
-        spent = cost_of_populations(
-            density, path.moves, self.variant, count, self.populations, self.temperatures
-        )
+        logs, run = run_of(path, schedule, key, pilot.transitions, count, self.populations)
+        steps = steps_of_populations(self.variant, count, self.populations, self.temperatures)
         value, error = mean_of(np.asarray(logs, float))
-        findings = path_findings(density, path, run)
-        if not error <= WIDEST:
-            what = f"the populations' estimates of Z spread too far for a mean: its relative error is {error:.2g}"
-            findings.append(
-                Finding(what, "raise particles or temperatures", code=FindingCode.LARGE_ERROR)
+        findings = pilot.findings(run)
+        if not error <= RUN.max_population_error:
+            what = (
+                "the populations' estimates of Z spread too far for a mean: its relative error is "
+                f"{error:.2g}"
             )
-        beside = self._standard(density, path, beside_key, BESIDE)
-        findings += [finding for finding in beside.findings if finding.severity == ERROR]
-        degrees, cost = float(self.populations - 1), added(beside.evaluations, spent)
-        found = settled(density, "smc", value, error, cost, findings, degrees=degrees)
-        if not (found.passed and beside.passed) or agree(found, beside):
-            return found
-        what = f"a standard run beside it finds {beside.value:.6g} ± {beside.standard_error:.2g}"
-        return replace(
-            found,
-            verdict="disagree",
-            findings=[
-                *findings,
-                Finding(what, "raise particles", code=FindingCode.ESTIMATES_DISAGREE),
-            ],
+            advice = "raise particles or temperatures"
+            findings.append(Finding(what, advice, code=FindingCode.LARGE_ERROR))
+        control = smc_estimate(pilot, control_key, control_particles, self.temperatures)
+        findings += [finding for finding in control.findings if finding.severity == ERROR]
+        spent = evaluations_of(pilot.transitions, path, steps)
+        spent = total_evaluations(control.evaluations, spent)
+        found = estimate(
+            density, "smc", value, error, spent, findings, degrees=float(self.populations - 1)
         )
+        if not (found.passed and control.passed) or agree(found, control):
+            return found
+        what = f"a standard run finds {control.value:.6g} ± {control.standard_error:.2g}"
+        clash = Finding(what, "raise particles", code=FindingCode.ESTIMATES_DISAGREE)
+        return replace(found, verdict="disagree", findings=[*findings, clash])
 
 
-__all__ = ["SMC"]
+def smc_estimate(
+    pilot: Pilot,
+    key: jax.Array,
+    particles: int,
+    temperatures: int,
+    min_ess_fraction: float | None = None,
+) -> LogZ:
+    """log Z by one resampled run, from the weights of the first particles' lineages."""
+    run = pilot.anneal(key, particles, temperatures, resampled=True)
+    logs = run.lineage_log_weights()
+    return annealed_estimate(
+        pilot.path.target.density, "smc", pilot.spent_with(particles, temperatures), logs,
+        pilot.findings(run), lower_bound(mean_of(logs)[0]), min_ess_fraction,
+    )  # fmt: skip
+
+
+__all__ = ["SMC", "smc_estimate"]

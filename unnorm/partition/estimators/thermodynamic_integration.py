@@ -1,4 +1,4 @@
-"""log Z by thermodynamic integration and by stepping stones, along an annealed path."""
+"""log Z by thermodynamic integration and by stepping stones, along an annealing path."""
 
 import math
 from typing import Any
@@ -8,21 +8,17 @@ import numpy as np
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
-from unnorm.declaration.density import Density
-from unnorm.partition.annealing.particles import Run, annealed
-from unnorm.partition.annealing.pilot_run import path_findings, path_for
-from unnorm.partition.annealing.transitions import cost_of
-from unnorm.partition.base import LogZ, added
-from unnorm.partition.proposals.user_given import check_base
-from unnorm.partition.weight_checks import by_ancestor, infinite, judged, refuse_small
+from unnorm.partition.annealing.particles import Run, merge
+from unnorm.partition.annealing.pilot_run import Pilot
+from unnorm.partition.base import LogZ
+from unnorm.partition.estimators.annealed import AnnealedEstimator
+from unnorm.partition.options import RUN
+from unnorm.partition.weight_checks import assess_weights
 from unnorm.statistics.importance_weights import pareto_smoothed
-
-# standard errors (and a hundredth of a nat) that the corrected rule may differ from stepping stones
-CURVED = 1.0
 
 
 @method
-class ThermodynamicIntegration:
+class ThermodynamicIntegration(AnnealedEstimator):
     """log Z = ∫₀¹ E_λ[log p̃ − log q] dλ over the path q^(1−λ) p̃^λ, or by stepping stones between
     its temperatures.
 
@@ -36,8 +32,8 @@ class ThermodynamicIntegration:
         populations: independent ones, at least 3.
         temperatures: of the path.
         rule: "trapezoid" or "stepping_stones".
-        pilot: walkers of the pilot.
-        base: where walks start: None for the modes that climbs find, "pathfinder", "flow" (fitted
+        pilot: particles of the pilot.
+        base: the proposal q: None for a mixture at the modes, "pathfinder", "flow" (fitted
             to annealed draws), NumPyro distributions of the continuous variables (a dict), or draws
             of the density (a dict by variable, or what `un.sample` returns) whose mean and
             covariance a Student's t takes.
@@ -62,83 +58,44 @@ class ThermodynamicIntegration:
     pilot: int = static(500, at_least=10)
     base: Any = None
 
-    def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        who = "ThermodynamicIntegration"
-        refuse_small(
-            who,
-            particles=(self.particles, 10),
-            populations=(self.populations, 3),
-            pilot=(self.pilot, 10),
-        )
-        refuse_small(who, temperatures=(self.temperatures, 2))
-        if self.rule not in ("trapezoid", "stepping_stones"):
-            raise ValueError(
-                f"{who} was given rule={self.rule!r}; expected 'trapezoid' or 'stepping_stones'; "
-                "pass one."
-            )
-        check_base(who, density, self.base)
-        path_key, key = jax.random.split(key)
-        path, cost, endless = path_for(density, path_key, self.pilot, self.base)
-        if endless:
-            return infinite(density, "thermodynamic_integration", cost, endless)
-        schedule = path.schedule(self.temperatures)
+    def estimate_along(self, pilot: Pilot, key: jax.Array) -> LogZ:
         runs = [
-            annealed(density, path.base, schedule, one, path.moves, self.particles, resample=True)
+            pilot.anneal(one, self.particles, self.temperatures, resampled=True)
             for one in jax.random.split(key, self.populations)
         ]
-        walked = self.populations * self.particles * (self.temperatures + 1)
-        cost = added(cost, cost_of(density, path.moves, walked))
-        powers = np.concatenate([[0.0], np.asarray(schedule.powers, float)])
+        spent = pilot.spent_with(self.populations * self.particles, self.temperatures)
+        schedule = pilot.schedule(self.temperatures)
+        grid = np.concatenate([[0.0], np.asarray(schedule.inverse_temperatures, float)])
         stones = np.array([_stepping_stones(run) for run in runs])
-        integrals = np.array([_trapezoid(powers, run) for run in runs])
+        integrals = np.array([_trapezoid(grid, run) for run in runs])
         logs = integrals if self.rule == "trapezoid" else stones
-        # the log of an estimate without bias is low by half of its variance
-        value, error = (
-            float(logs.mean() + logs.var(ddof=1) / 2),
-            float(logs.std(ddof=1) / math.sqrt(len(logs))),
-        )
-        walkers = together(runs)
-        families, findings = by_ancestor(walkers), path_findings(density, path, walkers)
+        # the log of an unbiased estimate is low by half of its variance
+        value = float(logs.mean() + logs.var(ddof=1) / 2)
+        error = float(logs.std(ddof=1) / math.sqrt(len(logs)))
+        whole = merge(runs)
+        weights, findings = whole.lineage_log_weights(), pilot.findings(whole)
         apart = abs(float((integrals - stones).mean()))
-        if not apart <= CURVED * error + 0.01:
+        if not apart <= RUN.max_quadrature_errors * error + 0.01:
             what = f"the integral and stepping stones differ by {apart:.2g} nats along one path"
-            findings.append(
-                Finding(
-                    what, "raise temperatures or particles", code=FindingCode.ESTIMATES_DISAGREE
-                )
-            )
-        what = f"{self.populations} populations of {self.particles} particles at {self.temperatures} temperatures"
+            advice = "raise temperatures or particles"
+            findings.append(Finding(what, advice, code=FindingCode.ESTIMATES_DISAGREE))
+        what = (
+            f"{self.populations} populations of {self.particles} particles at {self.temperatures} "
+            "temperatures"
+        )
         findings.append(Finding(what, "", NOTE))
-        name, degrees = "thermodynamic_integration", self.populations - 1
-        shape = pareto_smoothed(families)[1]
-        return judged(density, name, value, error, cost, families, shape, findings, degrees=degrees)
+        return assess_weights(
+            pilot.path.target.density, self.name, value, error, spent, weights,
+            pareto_smoothed(weights)[1], findings, degrees=self.populations - 1,
+        )  # fmt: skip
 
 
-def together(runs: list[Run]) -> Run:
-    """The walkers of several populations as one, for what speaks against them."""
-    offsets = np.cumsum([0, *(len(run.ancestors) for run in runs[:-1])])
-    return runs[0]._replace(
-        walkers=jax.tree.map(
-            lambda *leaves: np.concatenate(leaves), *(run.walkers for run in runs)
-        ),
-        log_weights=np.concatenate([run.log_weights for run in runs]),
-        ancestors=np.concatenate(
-            [run.ancestors + at for run, at in zip(runs, offsets, strict=True)]
-        ),
-        acceptance=np.min([run.acceptance for run in runs], axis=0),
-        bad=sum(run.bad for run in runs),
-    )
-
-
-def _trapezoid(powers: np.ndarray, run: Run) -> float:
-    """The rule from λ₁ on; the first step, where moments of a heavy base may not exist, is a
-    stepping stone.
+def _trapezoid(grid: np.ndarray, run: Run) -> float:
+    """The rule from λ₁ on; the first step, where moments of a heavy-tailed proposal may not exist,
+    is a stepping stone.
     """
-    steps, means, variances = (
-        np.diff(powers),
-        np.asarray(run.means, float),
-        np.asarray(run.variances, float),
-    )
+    steps = np.diff(grid)
+    means, variances = np.asarray(run.means, float), np.asarray(run.variances, float)
     pieces = steps * (means[1:] + means[:-1]) / 2 - steps**2 * np.diff(variances) / 12
     return float(run.first_step) + float(pieces[1:].sum())
 

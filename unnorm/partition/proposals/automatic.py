@@ -1,175 +1,176 @@
-"""A pilot for densities of many dimensions: the base that reaches where climbs and walks say that
-the mass is.
-"""
+"""The proposal that a pilot finds: it reaches where climbs and short chains find the mass."""
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from unnorm.core.findings import Finding
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.quadrature.integrability import not_normalizable
-from unnorm.interactions.coloring import changes_by_gradient, changes_by_trial
+from unnorm.interactions.coloring import changes_by_gradient, changes_by_trial, find_colouring
 from unnorm.interactions.ising import couplings_of, states_of
-from unnorm.partition.annealing.transitions import moves_for
-from unnorm.partition.base import added
-from unnorm.partition.proposals.mixture import Base, base_over, flat_states, mixture
-from unnorm.partition.proposals.mode_search import STARTS, Climbs
-from unnorm.partition.proposals.sparse_ising import thinned
+from unnorm.partition.base import NotNormalizableError, total_evaluations
+from unnorm.partition.proposals.base import Proposal
+from unnorm.partition.proposals.discrete import (
+    IndependentStates,
+    count_names,
+    fit_negative_binomials,
+    uniform_logits,
+)
+from unnorm.partition.proposals.mixture import proposal_of_modes
+from unnorm.partition.proposals.mode_search import ModeSearch
+from unnorm.partition.proposals.sparse_ising import SparseIsing, sparse_tree
 from unnorm.partition.proposals.user_given import (
     PATHFINDER,
-    base_of_draws,
-    base_of_laws,
-    base_of_pathfinder,
-    laws_in,
+    distributions_in,
+    pathfinder_modes,
+    proposal_of_draws,
+    user_distributions,
 )
 
-TRIALS = 256  # uniform states at which the pull on every site is looked at
-WALK, STRIDES = 300, 12  # steps of a walk over counts, of up to 2^STRIDES
 
+def make_proposal(
+    density: Density, key: jax.Array, given: Any = None
+) -> tuple[Proposal, dict[str, int]]:
+    """A proposal that reaches the modes found by a pilot, and its evaluations.
 
-@functools.partial(jax.jit, static_argnames="linear")
-def _pulls(density: Density, key: jax.Array, linear: bool) -> dict[str, jax.Array]:
-    """The mean over uniform states of how each state of each site changes log p̃: a field that
-    breaks no symmetry.
+    Args:
+        density: bare.
+        key: of the pilot.
+        given: None, "pathfinder", distributions or draws that the proposal is made of. Distributions
+            and draws are taken as they are: no mode search overrides them.
 
-    Shrunk by the share of it that is noise (James and Stein, 1961), which would favour one of two
-    symmetric modes.
+    Raises:
+        NotNormalizableError: the log-density provably does not fall along some direction.
     """
-    target, dtype = Unconstrained(density), jnp.result_type(float)
+    view = Unconstrained(density)
+    couplings, spent = couplings_of(density)
+    tree = None if couplings is None or given is not None else sparse_tree(couplings)
+    if tree is not None:
+        logits = states_of(couplings.fields, uniform_logits(view))
+        discrete = SparseIsing(couplings, tree, logits)
+        return Proposal(view, None, discrete, jnp.result_type(float), couplings), spent
+    proposal, more = _search(view, key, given)
+    return replace(proposal, couplings=couplings), total_evaluations(spent, more)
+
+
+def _search(view: Unconstrained, key: jax.Array, given: Any) -> tuple[Proposal, dict[str, int]]:
+    """`make_proposal` that keeps no bond of the density."""
+    climb_key, walk_key, field_key, path_key = jax.random.split(key, 4)
+    discrete, spent = _discrete(view, walk_key, field_key)
+    distributions = distributions_in(given)
+    if given is not None and given != PATHFINDER and distributions is None:
+        return proposal_of_draws(view, given), spent
+    proposal = Proposal(view, None, discrete, jnp.result_type(float))
+    if distributions is not None:
+        return replace(proposal, continuous=user_distributions(distributions)), spent
+    if not view.dimension:
+        return proposal, spent
+    search = ModeSearch(view, climb_key, discrete.counts)
+    spent = total_evaluations(spent, search.evaluations)
+    if search.improper_direction is not None:
+        raise NotNormalizableError(not_normalizable(view, [], search.improper_direction), spent)
+    continuous = search.proposal.continuous
+    if given == PATHFINDER:
+        modes, more = pathfinder_modes(view, path_key)
+        continuous = proposal_of_modes(view, modes).continuous
+        spent = total_evaluations(spent, more)
+    return replace(proposal, continuous=continuous), spent
+
+
+# -- discrete variables ------------------------------------------------------------------
+def _discrete(
+    view: Unconstrained,
+    walk_key: jax.Array,
+    field_key: jax.Array,
+    chains: int = 64,
+    steps: int = 300,
+    states: int = 256,
+) -> tuple[IndependentStates, dict[str, int]]:
+    """Sites by their mean fields, counts by short Metropolis chains; and the evaluations."""
+    values, gradients, counts, logits = 0, 0, {}, {}
+    if count_names(view):
+        counts = fit_negative_binomials(
+            jax.device_get(_walk_counts(view, walk_key, chains=chains, steps=steps))
+        )
+        values += chains * steps * 2
+    if uniform := uniform_logits(view):
+        discrete_only = all(s.states is not None for s in view.supports.values())
+        colouring = find_colouring(view) if discrete_only else None
+        linear = colouring is not None and colouring.linear
+        logits = _mean_fields(view, field_key, linear, states)
+        values += 0 if linear else states * sum(one.size for one in uniform.values())
+        gradients += states * linear
+    return IndependentStates(logits, counts), {"values": values, "gradients": gradients}
+
+
+@functools.partial(jax.jit, static_argnames=("linear", "states"))
+def _mean_fields(
+    view: Unconstrained, key: jax.Array, linear: bool, states: int
+) -> dict[str, jax.Array]:
+    """Log-probabilities by the mean change of log p̃ over uniform states, which breaks no symmetry.
+
+    The mean is shrunk by the share of it that is noise (James and Stein, 1961), which would favour
+    one of two symmetric modes.
+    """
+    dtype = jnp.result_type(float)
     changes = changes_by_gradient if linear else changes_by_trial
 
     def at(key):
-        by_state = changes(target, target.random_position(key, dtype)).by_state
+        by_state = changes(view, view.random_position(key, dtype)).by_state
         return jax.tree.map(lambda rise: jnp.where(jnp.isfinite(rise), rise, jnp.nan), by_state)
 
-    found = jax.lax.map(at, jax.random.split(key, TRIALS))  # (TRIALS, sites, states) by variable
+    found = jax.lax.map(at, jax.random.split(key, states))  # (states, sites, states) by variable
     fields = {
         name: _shrunk_mean(rise - rise.mean(-1, keepdims=True)) for name, rise in found.items()
     }
-    shapes = {name: logits.shape for name, logits in flat_states(density).items()}
+    shapes = {name: logits.shape for name, logits in uniform_logits(view).items()}
     return {
-        n: jax.nn.log_softmax(jnp.clip(field, -5.0, 5.0)).reshape(shapes[n])
-        for n, field in fields.items()
+        name: jax.nn.log_softmax(jnp.clip(field, -5.0, 5.0)).reshape(shapes[name])
+        for name, field in fields.items()
     }
 
 
-def _shrunk_mean(seen: jax.Array) -> jax.Array:
-    """Of (TRIALS, sites, states), NaN where it was not seen."""
-    mean = jnp.nan_to_num(jnp.nanmean(seen, 0))
-    noise = jnp.nan_to_num(jnp.nanvar(seen, 0)) / TRIALS
+def _shrunk_mean(samples: jax.Array) -> jax.Array:
+    """Of (n, sites, states), NaN where the change was not finite."""
+    mean = jnp.nan_to_num(jnp.nanmean(samples, 0))
+    noise = jnp.nan_to_num(jnp.nanvar(samples, 0)) / len(samples)
     return mean * jnp.maximum(
         0.0, 1.0 - noise.sum() / jnp.maximum((mean**2).sum(), jnp.finfo(mean.dtype).tiny)
     )
 
 
-@jax.jit
-def _strolled(density: Density, key: jax.Array) -> dict[str, jax.Array]:
-    """Counts at the end of Metropolis walks with steps of every size, (STARTS, ...) by variable."""
-    target, dtype = Unconstrained(density), jnp.result_type(float)
-    names = [name for name, s in density.variables.items() if s.discrete and s.states is None]
+@functools.partial(jax.jit, static_argnames=("chains", "steps", "octaves"))
+def _walk_counts(
+    view: Unconstrained, key: jax.Array, chains: int, steps: int, octaves: int = 12
+) -> dict[str, jax.Array]:
+    """Counts at the end of Metropolis chains with steps of every size up to 2^octaves."""
+    dtype, names = jnp.result_type(float), count_names(view)
 
-    def walk(key):
+    def chain(key):
         first, key = jax.random.split(key)
-        position = target.random_position(first, dtype)
+        position = view.random_position(first, dtype)
 
         def step(position, key):
-            trial, length, size, accept = jax.random.split(key, 4)
+            trial, length, _, accept = jax.random.split(key, 4)
             there = dict(position)
             for i, name in enumerate(names):
                 one = jax.random.fold_in(trial, i)
                 moving = jax.random.bernoulli(one, 1 / position[name].size, position[name].shape)
                 sign = jnp.where(jax.random.bernoulli(jax.random.fold_in(one, 1)), 1, -1)
-                stride = jnp.floor(2.0 ** jax.random.uniform(length, (), dtype, 0.0, STRIDES))
+                stride = jnp.floor(2.0 ** jax.random.uniform(length, (), dtype, 0.0, octaves))
                 there[name] = position[name] + moving * sign * stride
-            gain = target.log_density(there) - target.log_density(position)
+            gain = view.log_density(there) - view.log_density(position)
             take = -jax.random.exponential(accept, (), dtype) < jnp.nan_to_num(gain, nan=-jnp.inf)
             return jax.tree.map(lambda new, old: jnp.where(take, new, old), there, position), None
 
-        position, _ = jax.lax.scan(step, position, jax.random.split(key, WALK))
+        position, _ = jax.lax.scan(step, position, jax.random.split(key, steps))
         return {name: position[name] for name in names}
 
-    return jax.vmap(walk)(jax.random.split(key, STARTS))
+    return jax.vmap(chain)(jax.random.split(key, chains))
 
 
-def _negative_binomials(walked: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Of the walks' means, and of more than twice a Poisson's and of the walks' variance."""
-    dtype, found = jnp.result_type(float), {}
-    for name, values in walked.items():
-        mean = np.maximum(np.mean(values, axis=0), 0.5)
-        variance = np.maximum(2 * np.var(values, axis=0), 2 * mean)
-        found[name] = jnp.asarray(np.stack([mean, mean**2 / (variance - mean)]), dtype)
-    return found
-
-
-def base_for(
-    density: Density, key: jax.Array, given: Any = None
-) -> tuple[Base, dict[str, int], Finding | None]:
-    """A base that reaches the modes found by a pilot, what that cost, and a finding where Z is
-    infinite.
-
-    Args:
-        density: bare.
-        key: of the pilot.
-        given: None, "pathfinder", distributions or draws that the base is made of. Distributions
-            and draws are taken as they are: nothing that climbs would say overrides them.
-    """
-    couplings, found = couplings_of(density)
-    thin = None if couplings is None or given is not None else thinned(couplings)
-    if thin is not None:
-        base = mixture(
-            [1.0],
-            [np.zeros(0)],
-            [np.zeros((0, 0))],
-            states_of(couplings.fields, flat_states(density)),
-        )
-        return base._replace(couplings=couplings, thinned=thin), found, None
-    base, cost, endless = _sought(density, key, given)
-    return base._replace(couplings=couplings), added(found, cost), endless
-
-
-def _sought(
-    density: Density, key: jax.Array, given: Any
-) -> tuple[Base, dict[str, int], Finding | None]:
-    """`base_for` that keeps no bond of the density."""
-    climb_key, walk_key, pull_key, path_key = jax.random.split(key, 4)
-    values, gradients, counts, states = 0, 0, {}, {}
-    if any(s.discrete and s.states is None for s in density.variables.values()):
-        counts = _negative_binomials(
-            {n: np.asarray(v) for n, v in _strolled(density, walk_key).items()}
-        )
-        values += STARTS * WALK * 2
-    if flat := flat_states(density):
-        colouring = moves_for(density).colouring
-        linear = colouring is not None and colouring.linear
-        states = _pulls(density, pull_key, linear)
-        values += 0 if linear else TRIALS * sum(logits.size for logits in flat.values())
-        gradients += TRIALS * linear
-    cost = {"values": values, "gradients": gradients}
-    laws = laws_in(given)
-    if laws is not None:
-        return (
-            base_of_laws(base_over(density, [], counts)._replace(states=states), laws),
-            cost,
-            None,
-        )
-    if given is not None and given != PATHFINDER:
-        return base_of_draws(density, given, _negative_binomials), cost, None
-    if not Unconstrained(density).dimension:
-        return mixture([1.0], [np.zeros(0)], [np.zeros((0, 0))], states, counts), cost, None
-    pilot = Climbs(density, climb_key, counts)
-    cost = added(cost, {"values": pilot.evaluations, "gradients": pilot.gradients})
-    if pilot.endless is not None:
-        return pilot.base, cost, not_normalizable(Unconstrained(density), [], pilot.endless)
-    base = pilot.base
-    if given == PATHFINDER:
-        base, spent = base_of_pathfinder(density, path_key, counts)
-        cost = added(cost, spent)
-    return base._replace(states=states), cost, None
-
-
-__all__ = ["base_for"]
+__all__ = ["make_proposal"]

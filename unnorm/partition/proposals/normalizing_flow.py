@@ -1,11 +1,11 @@
-"""A flowjax flow: made once for a dimension, trained by one compiled loop, drawn from and
-evaluated.
+"""A normalizing flow of flowjax, built once per dimension and trained by one compiled loop.
 
-Its own training loop compiles anew in every call and takes a step at a time.
+The training loop of flowjax compiles in every call and takes one step at a time.
 """
 
 import functools
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -16,9 +16,27 @@ from flowjax.bijections import RationalQuadraticSpline
 from flowjax.distributions import Normal
 from flowjax.flows import masked_autoregressive_flow
 
-KNOTS, REACH, WIDTH = 8, 5.0, 50  # of the splines, in standard deviations, and of the networks
-ROWS, EPOCHS, PATIENCE = 250, 100, 10
-RATE, DECAY, SQUARED_DECAY = 3e-3, 0.9, 0.999  # of Adam (Kingma and Ba, 2015, arXiv:1412.6980)
+from unnorm.core.method import method, static
+from unnorm.declaration.unconstrained import Position, Unconstrained
+from unnorm.partition.proposals.mixture import StudentMixture
+
+
+@dataclass(frozen=True)
+class FlowOptions:
+    """The architecture of the flow, and its training by Adam (Kingma and Ba, 2015)."""
+
+    knots: int = 8  # of the splines
+    interval: float = 5.0  # where they differ from the identity, in standard deviations
+    width: int = 50  # of the networks
+    batch: int = 250
+    max_epochs: int = 100
+    patience: int = 10  # epochs without a better held-out likelihood
+    learning_rate: float = 3e-3
+    decay: float = 0.9
+    squared_decay: float = 0.999
+
+
+FLOW = FlowOptions()
 
 
 @functools.partial(
@@ -38,15 +56,25 @@ class Flow:
     layers: int
 
     @property
-    def law(self) -> Any:
-        """The distribution, as it is drawn from and evaluated."""
-        rest = untrained(len(self.centre), self.layers, str(self.centre.dtype))
+    def distribution(self) -> Any:
+        """The distribution, as it is sampled and evaluated."""
+        rest = initial_flow(len(self.centre), self.layers, str(self.centre.dtype))
         return paramax.unwrap(
             eqx.combine(self.arrays, eqx.filter(rest, eqx.is_array, inverse=True))
         )
 
+    def draw(self, key: jax.Array) -> jax.Array:
+        """One point (D,)."""
+        return self.centre + self.factor @ self.distribution.sample(key)
 
-class Trained(NamedTuple):
+    def log_prob(self, point: jax.Array) -> jax.Array:
+        """The log-density at a point (D,); minus infinity where it is NaN."""
+        white = jax.scipy.linalg.solve_triangular(self.factor, point - self.centre, lower=True)
+        value = self.distribution.log_prob(white) - jnp.sum(jnp.log(jnp.diag(self.factor)))
+        return jnp.where(jnp.isnan(value), -jnp.inf, value)
+
+
+class TrainingState(NamedTuple):
     """Where training stands: parameters, Adam's two averages, the best so far."""
 
     parameters: Any
@@ -61,17 +89,17 @@ class Trained(NamedTuple):
 
 
 @functools.cache
-def untrained(size: int, layers: int, dtype: str) -> Any:
+def initial_flow(size: int, layers: int, dtype: str) -> Any:
     """The flow before training, one object for a size, so that what is compiled for it is found
     again.
     """
     return masked_autoregressive_flow(
-        jax.random.key(0), base_dist=Normal(jnp.zeros(size, dtype)), flow_layers=layers, nn_width=WIDTH,
-        transformer=RationalQuadraticSpline(knots=KNOTS, interval=REACH),
+        jax.random.key(0), base_dist=Normal(jnp.zeros(size, dtype)), flow_layers=layers, nn_width=FLOW.width,
+        transformer=RationalQuadraticSpline(knots=FLOW.knots, interval=FLOW.interval),
     )  # fmt: skip
 
 
-def fitted(points: jax.Array, layers: int, key: jax.Array) -> Flow:
+def fit_flow(points: jax.Array, layers: int, key: jax.Array) -> Flow:
     """A flow fitted to one half of the points (N, D), its training ended by the other half."""
     shuffle, key = jax.random.split(key)
     points = points[jax.random.permutation(shuffle, len(points))]
@@ -82,23 +110,25 @@ def fitted(points: jax.Array, layers: int, key: jax.Array) -> Flow:
         jax.scipy.linalg.solve_triangular(factor, (part - centre).T, lower=True).T
         for part in (own, held)
     )
-    law = _trained(untrained(points.shape[1], layers, str(points.dtype)), own, held, key)
-    return Flow(eqx.filter(law, eqx.is_array), centre, factor, layers)
+    distribution = _train(initial_flow(points.shape[1], layers, str(points.dtype)), own, held, key)
+    return Flow(eqx.filter(distribution, eqx.is_array), centre, factor, layers)
 
 
-def _split(law: Any) -> tuple[Any, Any]:
+def _split(distribution: Any) -> tuple[Any, Any]:
     return eqx.partition(
-        law, eqx.is_inexact_array, is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable)
+        distribution,
+        eqx.is_inexact_array,
+        is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable),
     )
 
 
 @eqx.filter_jit
-def _trained(law: Any, own: jax.Array, held: jax.Array, key: jax.Array) -> Any:
+def _train(distribution: Any, own: jax.Array, held: jax.Array, key: jax.Array) -> Any:
     """Maximum likelihood by Adam; the parameters of the epoch that was best on the rows held
     out.
     """
-    parameters, rest = _split(law)
-    rows = min(ROWS, len(own))
+    parameters, rest = _split(distribution)
+    rows = min(FLOW.batch, len(own))
     batches = len(own) // rows
 
     def loss(parameters, points):
@@ -106,14 +136,16 @@ def _trained(law: Any, own: jax.Array, held: jax.Array, key: jax.Array) -> Any:
 
     def step(state, points):
         slope = jax.grad(loss)(state.parameters, points)
-        mean = jax.tree.map(lambda m, g: DECAY * m + (1 - DECAY) * g, state.mean, slope)
+        mean = jax.tree.map(lambda m, g: FLOW.decay * m + (1 - FLOW.decay) * g, state.mean, slope)
         square = jax.tree.map(
-            lambda v, g: SQUARED_DECAY * v + (1 - SQUARED_DECAY) * g**2, state.square, slope
+            lambda v, g: FLOW.squared_decay * v + (1 - FLOW.squared_decay) * g**2,
+            state.square,
+            slope,
         )
         steps = state.steps + 1
-        up, up_square = 1 - DECAY**steps, 1 - SQUARED_DECAY**steps
+        up, up_square = 1 - FLOW.decay**steps, 1 - FLOW.squared_decay**steps
         parameters = jax.tree.map(
-            lambda p, m, v: p - RATE * (m / up) / (jnp.sqrt(v / up_square) + 1e-8),
+            lambda p, m, v: p - FLOW.learning_rate * (m / up) / (jnp.sqrt(v / up_square) + 1e-8),
             state.parameters,
             mean,
             square,
@@ -135,25 +167,46 @@ def _trained(law: Any, own: jax.Array, held: jax.Array, key: jax.Array) -> Any:
         )
 
     none, zero = jax.tree.map(jnp.zeros_like, parameters), jnp.zeros((), int)
-    start = Trained(
+    start = TrainingState(
         parameters, none, none, zero, parameters, loss(parameters, held), zero, zero, key
     )
     last = jax.lax.while_loop(
-        lambda state: (state.epochs < EPOCHS) & (state.idle < PATIENCE), epoch, start
+        lambda state: (state.epochs < FLOW.max_epochs) & (state.idle < FLOW.patience), epoch, start
     )
     return eqx.combine(last.best, rest)
 
 
-def draw_of_flow(flow: Flow, key: jax.Array) -> jax.Array:
-    """(D,)."""
-    return flow.centre + flow.factor @ flow.law.sample(key)
+@method
+class FlowMixture:
+    """A flow, with a mixture of Student's t beside it that keeps weights bounded where the flow is
+    too thin.
+    """
+
+    flow: Flow
+    mixture: StudentMixture
+    flow_share: float = static(0.5)
+
+    def draw(self, view: Unconstrained, keys: jax.Array) -> Position:
+        flat = self.mixture.draw_flat(keys)
+        flow_key, choose = jax.random.split(keys[0])
+        from_flow = jax.random.bernoulli(choose, self.flow_share)
+        return view.split(jnp.where(from_flow, self.flow.draw(flow_key), flat))
+
+    def log_prob(self, view: Unconstrained, position: Position) -> jax.Array:
+        flat = view.flatten(position)
+        mixture = self.mixture.log_prob_flat(flat)
+        return jnp.logaddexp(
+            math.log(self.flow_share) + self.flow.log_prob(flat),
+            math.log1p(-self.flow_share) + mixture,
+        )
+
+    def wider(self, scale: float) -> "FlowMixture":
+        """With a wider mixture beside the flow."""
+        return replace(self, mixture=self.mixture.wider(scale))
+
+    def without_tails(self) -> "FlowMixture":
+        """With a mixture of normal components beside the flow."""
+        return replace(self, mixture=self.mixture.without_tails())
 
 
-def log_flow(flow: Flow, point: jax.Array) -> jax.Array:
-    """The flow's log-density at a point (D,); minus infinity where it is no number."""
-    white = jax.scipy.linalg.solve_triangular(flow.factor, point - flow.centre, lower=True)
-    value = flow.law.log_prob(white) - jnp.sum(jnp.log(jnp.diag(flow.factor)))
-    return jnp.where(jnp.isnan(value), -jnp.inf, value)
-
-
-__all__ = ["Flow", "draw_of_flow", "fitted", "log_flow"]
+__all__ = ["Flow", "FlowMixture", "fit_flow"]

@@ -4,23 +4,31 @@ found.
 
 import itertools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import median_filter
 from scipy.special import gammaln, logsumexp
 
 from unnorm.integration.quadrature.modes import Mode
-from unnorm.partition.proposals.mixture import Base
+from unnorm.partition.proposals.mixture import StudentMixture
 
-FARTHEST = 1e4  # widths of a mode: how far starts reach
-NEAR, NEARER = 10.0, 0.75  # widths, and the share of the boxes of a scan that do not reach farther
-ALIKE, RING = (
-    9,
-    256,
-)  # points in order of distance: whose heights are compared, and whose spread is taken
-LEAST_SPREAD = 1e-3  # nats
-RADII = 1.15  # ratio of successive radii along a ray
-RAYS = 24  # of a scan at most: the coordinate axes, the main diagonal, and other diagonals
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """Where points are evaluated for further modes, in widths of the known modes."""
+
+    farthest: float = 1e4
+    near: float = 10.0  # most boxes of a scan reach no farther
+    near_share: float = 0.75  # of the boxes
+    radius_ratio: float = 1.15  # of successive radii along a ray
+    rays: int = 24  # at most: the coordinate axes, the main diagonal, other diagonals
+    compared: int = 9  # points in order of distance, whose heights are compared
+    ring: int = 256  # points in order of distance, whose spread is the unit
+    min_spread: float = 1e-3  # nats
+
+
+SCAN = ScanOptions()
 
 
 def far_points(modes: list[Mode], generator: np.random.Generator, count: int) -> np.ndarray:
@@ -31,7 +39,7 @@ def far_points(modes: list[Mode], generator: np.random.Generator, count: int) ->
     dimensions.
     """
     size = len(modes[0].place)
-    scales = FARTHEST ** generator.uniform(size=(count, 1))
+    scales = SCAN.farthest ** generator.uniform(size=(count, 1))
     steps = scales * generator.normal(size=(count, size))
     which = np.arange(count) % len(modes)
     factors = [_root(mode.covariance) for mode in modes]
@@ -53,10 +61,10 @@ def scanned_points(modes: list[Mode], generator: np.random.Generator, count: int
     )
     rays = rays[generator.permutation(len(rays))[: count // 3]]
     rest, size = count - len(rays), len(modes[0].place)
-    near = int(NEARER * rest)
+    near = int(SCAN.near_share * rest)
     sides = np.concatenate([
-        2.0 * (NEAR / 2.0) ** generator.uniform(size=near),
-        NEAR * (FARTHEST / NEAR) ** generator.uniform(size=rest - near),
+        2.0 * (SCAN.near / 2.0) ** generator.uniform(size=near),
+        SCAN.near * (SCAN.farthest / SCAN.near) ** generator.uniform(size=rest - near),
     ])  # fmt: skip
     steps = sides[:, None] * generator.uniform(-1.0, 1.0, size=(rest, size))
     which = generator.integers(len(modes), size=rest)
@@ -69,11 +77,14 @@ def scanned_points(modes: list[Mode], generator: np.random.Generator, count: int
 
 def _along_rays(mode: Mode, generator: np.random.Generator) -> np.ndarray:
     size = len(mode.place)
-    axes = np.eye(size)[generator.permutation(size)[: RAYS // 4]]
+    axes = np.eye(size)[generator.permutation(size)[: SCAN.rays // 4]]
     ones = np.ones((1, size))
-    signs = generator.choice([-1.0, 1.0], size=(RAYS // 2 - len(axes) - 1, size))
+    signs = generator.choice([-1.0, 1.0], size=(SCAN.rays // 2 - len(axes) - 1, size))
     directions = np.concatenate([axes, ones, signs])
-    radii = RADII ** np.arange(math.log(2) / math.log(RADII), math.log(FARTHEST) / math.log(RADII))
+    radii = SCAN.radius_ratio ** np.arange(
+        math.log(2) / math.log(SCAN.radius_ratio),
+        math.log(SCAN.farthest) / math.log(SCAN.radius_ratio),
+    )
     steps = np.array(
         [sign * r * way for sign, r, way in itertools.product((-1.0, 1.0), radii, directions)]
     )
@@ -95,11 +106,11 @@ def anomalies(modes: list[Mode], points: np.ndarray, heights: np.ndarray) -> np.
     order = order[np.isfinite(heights[order])]
     found = np.full(len(points), -np.inf)
     rise = heights[order] - median_filter(
-        heights[order], ALIKE
+        heights[order], SCAN.compared
     )  # 0 where heights only fall with the distance
-    for ring in np.array_split(np.arange(len(order)), max(1, len(order) // RING)):
+    for ring in np.array_split(np.arange(len(order)), max(1, len(order) // SCAN.ring)):
         if len(ring):
-            found[order[ring]] = rise[ring] / (np.median(np.abs(rise[ring])) + LEAST_SPREAD)
+            found[order[ring]] = rise[ring] / (np.median(np.abs(rise[ring])) + SCAN.min_spread)
     return found
 
 
@@ -115,14 +126,24 @@ def _root(covariance: np.ndarray) -> np.ndarray:
         return np.diag(np.sqrt(np.maximum(np.diag(covariance), 0.0)))
 
 
-def log_mixture(base: Base, points: np.ndarray) -> np.ndarray:
-    """The log-density at points (N, D) of the base's mixture of Student's t."""
+def log_mixture(mixture: StudentMixture, points: np.ndarray) -> np.ndarray:
+    """The log-density at points (N, D) of a mixture of Student's t."""
     size, logs = points.shape[1], []
-    parts = (base.log_shares, base.centres, base.whiteners, base.log_dets, base.freedoms)
-    for share, centre, whitener, log_det, freedom in zip(
+    parts = (
+        mixture.log_shares,
+        mixture.centres,
+        mixture.inverse_factors,
+        mixture.log_dets,
+        mixture.degrees_of_freedom,
+    )
+    for share, centre, inverse_factor, log_det, freedom in zip(
         *(np.asarray(part, float) for part in parts), strict=True
     ):
-        z = (points - centre) @ whitener.T if whitener.ndim == 2 else (points - centre) * whitener
+        z = (
+            (points - centre) @ inverse_factor.T
+            if inverse_factor.ndim == 2
+            else (points - centre) * inverse_factor
+        )
         constant = (
             gammaln((freedom + size) / 2)
             - gammaln(freedom / 2)

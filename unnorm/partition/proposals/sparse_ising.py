@@ -1,35 +1,36 @@
-"""A base of two-state sites near to its density: bonds are left out until the rest can be summed,
-and drawn, exactly.
+"""A proposal of two-state sites close to its density: bonds are left out until the rest can be
+summed, and sampled, exactly.
 
-Sites enter one by one and leave when all bonds that are kept have been met; at most `WIDTH` are
-open at a time, so that tables over them stay small. q ∝ exp(Σ h σ + Σ J σ σ over the kept bonds) is
-normalized, and drawn backwards.
+Sites enter one by one and leave when all kept bonds have been met; at most `width` are open at a
+time, so that tables over them stay small. q ∝ exp(Σ h σ + Σ J σ σ over the kept bonds) is
+normalized, and sampled backwards.
 
 References:
     Hamze and de Freitas (2004), arXiv:1207.4149 (from fields to trees); Lauritzen and Spiegelhalter
     (1988), doi:10.1111/j.2517-6161.1988.tb01721.x (summing out).
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.interactions.ising import Couplings
+from unnorm.core.method import method
+from unnorm.declaration.unconstrained import Position, Unconstrained
+from unnorm.interactions.ising import Couplings, position_of, signs_of
+from unnorm.partition.proposals.discrete import IndependentStates
 
-WIDTH = 10  # open sites: tables of 2^10
-PLANS = 20  # of which the one is taken that leaves out least
 
-
-class Thinned(NamedTuple):
-    """The conditional laws of sites, each given at most `WIDTH` that are drawn before it."""
+class SparseTree(NamedTuple):
+    """The conditional distributions of sites, each given a few that are sampled before it."""
 
     places: jax.Array  # (sites,), in the order in which they are drawn
-    parents: jax.Array  # (sites, WIDTH), places; of no site in front where there are fewer
+    parents: jax.Array  # (sites, width), places; of no site in front where there are fewer
     log_odds: (
         jax.Array
-    )  # (sites, 2^WIDTH) of +, by the parents' states, the last parent's the lowest digit
+    )  # (sites, 2^width) of +, by the parents' states, the last parent's the lowest digit
     kept: jax.Array  # (bonds,)
     log_mass: jax.Array  # log Σ exp(Σ J σ σ) over independent sites with the fields h
 
@@ -41,31 +42,35 @@ class Plan(NamedTuple):
     kept: np.ndarray
 
 
-def thinned(couplings: Couplings, seed: int = 0, width: int = WIDTH) -> Thinned | None:
-    """A density of these couplings with bonds left out; None where none has to be.
+def sparse_tree(
+    couplings: Couplings, seed: int = 0, width: int = 10, plans: int = 20
+) -> SparseTree | None:
+    """The tree of these couplings with bonds left out; None where none has to be.
 
     Args:
         couplings: of the density.
         seed: of ties among sites: another leaves out other bonds.
-        width: how many sites may be open at a time.
+        width: how many sites may be open at a time: tables have 2^width entries.
+        plans: of which the one is taken that leaves out least.
     """
     strengths = np.abs(np.asarray(couplings.strengths))
-    beside = bonds_of(couplings)
+    beside = bonds_by_site(couplings)
     plans = [
-        planned(beside, strengths, width, np.random.default_rng([seed, k])) for k in range(PLANS)
+        plan_elimination(beside, strengths, width, np.random.default_rng([seed, k]))
+        for k in range(plans)
     ]
     plan = max(plans, key=lambda plan: strengths[plan.kept].sum())
-    return None if plan.kept.all() else _summed(couplings, beside, plan, width)
+    return None if plan.kept.all() else _sum_out(couplings, beside, plan, width)
 
 
-def bonds_of(couplings: Couplings) -> list[dict[int, int]]:
+def bonds_by_site(couplings: Couplings) -> list[dict[int, int]]:
     """The neighbours of every site, and by which bond."""
     pairs = zip(np.asarray(couplings.neighbours), np.asarray(couplings.bonds), strict=True)
     sites = len(couplings.fields)
     return [{int(s): int(b) for s, b in zip(*rows, strict=True) if s < sites} for rows in pairs]
 
 
-def planned(
+def plan_elimination(
     beside: list[dict[int, int]], strengths: np.ndarray, width: int, rng: np.random.Generator
 ) -> Plan:
     """A greedy walk along the graph: the site enters next that lets most others leave.
@@ -114,16 +119,18 @@ def planned(
     return Plan(steps, kept)
 
 
-def _summed(couplings: Couplings, beside: list[dict[int, int]], plan: Plan, width: int) -> Thinned:
+def _sum_out(
+    couplings: Couplings, beside: list[dict[int, int]], plan: Plan, width: int
+) -> SparseTree:
     """The sums along a plan, whose tables are log-odds when they are read backwards."""
-    fields, pulls = np.asarray(couplings.fields), np.asarray(couplings.strengths)
+    fields, strengths = np.asarray(couplings.fields), np.asarray(couplings.strengths)
     signs, table, entered, left = np.array([-1.0, 1.0]), np.zeros(()), [], []
     for site, enters in plan.steps:
         if enters:
             rise = fields[site] * signs
             for axis, other in enumerate(entered):
                 if other in beside[site] and plan.kept[beside[site][other]]:
-                    pair = pulls[beside[site][other]] * np.outer(signs, signs)
+                    pair = strengths[beside[site][other]] * np.outer(signs, signs)
                     rise = rise + np.expand_dims(
                         pair, [k for k in range(len(entered)) if k != axis]
                     )
@@ -141,7 +148,7 @@ def _summed(couplings: Couplings, beside: list[dict[int, int]], plan: Plan, widt
         parents[row, width - len(others) :], log_odds[row, : len(odds)] = others, odds
     log_mass, dtype = table - np.logaddexp(fields, -fields).sum(), couplings.fields.dtype
     places = jnp.asarray([site for site, *_ in reversed(left)])
-    return Thinned(
+    return SparseTree(
         places,
         jnp.asarray(parents),
         jnp.asarray(log_odds, dtype),
@@ -150,32 +157,63 @@ def _summed(couplings: Couplings, beside: list[dict[int, int]], plan: Plan, widt
     )
 
 
-def drawn_signs(base: Thinned, key: jax.Array) -> jax.Array:
+@method
+class SparseIsing:
+    """The Ising model of the density's couplings on the kept bonds: `tree` sums and draws it."""
+
+    couplings: Couplings
+    tree: SparseTree
+    logits: dict[str, jax.Array]
+
+    @property
+    def kept_bonds(self) -> jax.Array:
+        """Which bonds of the density the proposal has too (bonds,)."""
+        return self.tree.kept
+
+    @property
+    def counts(self) -> dict[str, jax.Array]:
+        """There are none."""
+        return {}
+
+    def draw(self, view: Unconstrained, key: jax.Array) -> Position:
+        like = {name: logits[..., 0] for name, logits in self.logits.items()}
+        return position_of(view.density, sample_signs(self.tree, key), like)
+
+    def log_prob(self, view: Unconstrained, position: Position) -> jax.Array:
+        independent = IndependentStates(self.logits, {}).log_prob(view, position)
+        return independent + log_tilt(self.couplings, self.tree, signs_of(view.density, position))
+
+    def other_bonds(self, seed: int) -> "SparseIsing":
+        """The same with other bonds left out."""
+        return replace(self, tree=sparse_tree(self.couplings, seed))
+
+
+def sample_signs(tree: SparseTree, key: jax.Array) -> jax.Array:
     """One draw of the signs (sites,)."""
-    sites, width = base.parents.shape
+    sites, width = tree.parents.shape
     digits = 2 ** jnp.arange(width)[::-1]
-    noise = jax.random.logistic(key, (sites,), base.log_odds.dtype)
+    noise = jax.random.logistic(key, (sites,), tree.log_odds.dtype)
 
     def step(ups, given):
         place, parents, log_odds, noise = given
         return ups.at[place].set(log_odds[ups[parents] @ digits] > noise), None
 
     ups, _ = jax.lax.scan(
-        step, jnp.zeros(sites + 1, int), (base.places, base.parents, base.log_odds, noise)
+        step, jnp.zeros(sites + 1, int), (tree.places, tree.parents, tree.log_odds, noise)
     )
-    return 2.0 * ups[:sites].astype(base.log_odds.dtype) - 1
+    return 2.0 * ups[:sites].astype(tree.log_odds.dtype) - 1
 
 
-def log_tilt(couplings: Couplings, base: Thinned, signs: jax.Array) -> jax.Array:
-    """log q of signs (sites,) less that of independent sites with the fields h; to be derived
-    once.
+def log_tilt(couplings: Couplings, tree: SparseTree, signs: jax.Array) -> jax.Array:
+    """log q of signs (sites,) minus that of independent sites with the fields h; only its first
+    derivative is right.
     """
-    pulls = jnp.append(couplings.strengths * base.kept, 0.0)[couplings.bonds]
-    beside = jnp.append(signs, 0.0)[couplings.neighbours]
-    # half of signs · pull, for each bond is seen from both ends; written so that its gradient,
-    # pull, takes no scatter
-    pull = jax.lax.stop_gradient(jnp.sum(pulls * beside, 1))
-    return signs @ pull - 0.5 * jax.lax.stop_gradient(signs) @ pull - base.log_mass
+    strengths = jnp.append(couplings.strengths * tree.kept, 0.0)[couplings.bonds]
+    neighbour_signs = jnp.append(signs, 0.0)[couplings.neighbours]
+    # half of signs · mean field, because each bond is seen from both ends; written so that its
+    # gradient, the mean field, needs no scatter
+    mean_field = jax.lax.stop_gradient(jnp.sum(strengths * neighbour_signs, 1))
+    return signs @ mean_field - 0.5 * jax.lax.stop_gradient(signs) @ mean_field - tree.log_mass
 
 
-__all__ = ["Thinned", "drawn_signs", "log_tilt", "thinned"]
+__all__ = ["SparseIsing", "SparseTree", "sparse_tree"]

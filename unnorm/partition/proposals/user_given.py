@@ -1,7 +1,9 @@
-"""Bases other than the pilot's own: Pathfinder's normal approximations, given distributions, given
-draws.
+"""Proposals that the user names or gives: Pathfinder, NumPyro distributions, draws of the density.
+
+Pathfinder: Zhang, Carpenter, Gelman and Vehtari (2022), arXiv:2108.03782.
 """
 
+import functools
 import importlib.util
 from collections.abc import Mapping
 from typing import Any
@@ -10,23 +12,50 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from blackjax.vi import pathfinder
-from jax.flatten_util import ravel_pytree
 from numpyro.distributions import Distribution
 
 from unnorm.core.containers import oriented, to_numbers
-from unnorm.core.findings import listed
+from unnorm.core.messages import listed
+from unnorm.core.method import method
 from unnorm.core.validation import refuse_other_measure
 from unnorm.declaration.density import Density
-from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.integration.quadrature.modes import Mode, distinct_modes
-from unnorm.partition.proposals.mixture import DENSE, Base, base_over, flat_states, parts
+from unnorm.partition.options import MIXTURE
+from unnorm.partition.proposals.base import Proposal
+from unnorm.partition.proposals.discrete import (
+    count_names,
+    fit_negative_binomials,
+    uniform_logits,
+)
+from unnorm.partition.proposals.mixture import proposal_of_modes
 
 PATHFINDER, FLOW = "pathfinder", "flow"
-PATHS, DRAWS = 8, 200  # of Pathfinder, from random starts; draws of each, whose spread is taken
-LOOKS = 100  # draws of a given law: do they lie in the support?
-STEPS = 30  # of a path, at most
-# of the given draws, each with a component if it lies apart: chains may stand in modes of their own
-PIECES = 4
+
+
+@method
+class UserDistributions:
+    """NumPyro distributions of the continuous variables, by name."""
+
+    distributions: dict[str, Any]
+
+    def draw(self, view: Unconstrained, keys: jax.Array) -> Position:
+        split = jax.random.split(keys[1], len(self.distributions))
+        keys = dict(zip(self.distributions, split, strict=True))
+        values = {name: one.sample(keys[name]) for name, one in self.distributions.items()}
+        return {name: view.supports[name].unconstrain(value) for name, value in values.items()}
+
+    def log_prob(self, view: Unconstrained, position: Position) -> jax.Array:
+        return sum(
+            jnp.sum(self.distributions[name].log_prob(support.constrain(position[name])))
+            + support.log_det(position[name])
+            for name in position
+            if not (support := view.supports[name]).discrete
+        )
+
+    def without_tails(self) -> "UserDistributions":
+        """The distributions as they were given."""
+        return self
 
 
 def require_flowjax(who: str) -> None:
@@ -37,7 +66,7 @@ def require_flowjax(who: str) -> None:
         )
 
 
-def check_base(who: str, density: Density, base: Any) -> None:
+def check_proposal(who: str, density: Density, base: Any) -> None:
     """Refuse a base that is neither None, "pathfinder", "flow", NumPyro distributions nor draws of
     the density.
     """
@@ -51,8 +80,8 @@ def check_base(who: str, density: Density, base: Any) -> None:
         if base == FLOW:
             require_flowjax(f"{who} with base={FLOW!r}")
         return
-    if (laws := laws_in(base)) is not None:
-        _check_laws(who, density, laws)
+    if (distributions := distributions_in(base)) is not None:
+        _check_distributions(who, density, distributions)
         return
     if _draws(density, base) is None:
         raise ValueError(
@@ -63,48 +92,55 @@ def check_base(who: str, density: Density, base: Any) -> None:
     check_draws(who, "a base", density, base, 2 * (Unconstrained(density).dimension + 1))
 
 
-def laws_in(base: Any) -> dict[str, Distribution] | None:
+def distributions_in(base: Any) -> dict[str, Distribution] | None:
     """The base as NumPyro distributions by variable; None if it is something else."""
     found = isinstance(base, Mapping) and any(
-        isinstance(law, Distribution) for law in base.values()
+        isinstance(distribution, Distribution) for distribution in base.values()
     )
     return dict(base) if found else None
 
 
-def _check_laws(who: str, density: Density, laws: dict[str, Distribution]) -> None:
+def _check_distributions(
+    who: str, density: Density, distributions: dict[str, Distribution]
+) -> None:
     shapes = {
         name: shape
         for name, shape in density.shapes().items()
         if not density.variables[name].discrete
     }
-    if set(laws) != set(shapes):
+    if set(distributions) != set(shapes):
         raise ValueError(
-            f"{who} was given base with distributions of {listed(list(laws))}; expected one of "
+            f"{who} was given base with distributions of {listed(list(distributions))}; expected one of "
             "every continuous "
             f"variable, {listed(list(shapes)) or 'of which there is none'}; pass these."
         )
-    for name, law in laws.items():
-        found = tuple(law.shape()) if isinstance(law, Distribution) else type(law).__name__
+    for name, distribution in distributions.items():
+        found = (
+            tuple(distribution.shape())
+            if isinstance(distribution, Distribution)
+            else type(distribution).__name__
+        )
         if found != shapes[name]:
             raise ValueError(
                 f"{who} was given a base of {name} with {found}; expected a distribution of the "
                 f"shape {shapes[name]}; "
                 "use expand or to_event."
             )
-        refuse_other_measure("base of", name, density.variables[name], law)
+        refuse_other_measure("base of", name, density.variables[name], distribution)
         density.variables[name].check(
-            np.asarray(law.sample(jax.random.key(0), (LOOKS,)), float), f"base of {name}"
+            np.asarray(distribution.sample(jax.random.key(0), (100,)), float), f"base of {name}"
         )
 
 
-def base_of_laws(base: Base, laws: dict[str, Distribution]) -> Base:
-    """The base with these laws in place of its mixture."""
+def user_distributions(distributions: dict[str, Distribution]) -> UserDistributions:
+    """The given distributions, their parameters cast to the default floating-point type."""
+    dtype = jnp.result_type(float)
 
-    def as_base(leaf):
+    def to_default(leaf):
         leaf = jnp.asarray(leaf)
-        return leaf.astype(base.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
-    return base._replace(laws=jax.tree.map(as_base, laws))
+    return UserDistributions(jax.tree.map(to_default, distributions))
 
 
 def check_draws(who: str, what: str, density: Density, given: Any, least: int) -> None:
@@ -184,89 +220,92 @@ def _rows(density: Density, draws: Mapping) -> dict[str, np.ndarray]:
     }
 
 
-def base_of_draws(density: Density, base: Any, negative_binomials: Any) -> Base:
-    """A Student's t with the draws' mean and covariance, one more for each part of them that lies
-    apart.
+def proposal_of_draws(view: Unconstrained, given: Any, pieces: int = 4) -> Proposal:
+    """Student's t with the mean and covariance of draws, one more for each distinct part of them.
+
+    Args:
+        view: of the density.
+        given: draws that passed `check_draws`.
+        pieces: in which the draws are cut, because chains may be in different modes.
     """
-    rows = _rows(density, _draws(density, base))
-    states, counts = flat_states(density), {}
-    for name in states:
-        codes = jax.vmap(density.variables[name].encode)(jnp.asarray(rows[name]))
-        if codes.ndim <= states[name].ndim:  # numbers and not one-hot
-            codes = jnp.asarray(rows[name])[..., None] == jnp.asarray(
-                density.variables[name].states
-            )
-        states[name] = jnp.log(codes.sum(0) + 1.0) - jnp.log(len(codes) + codes.shape[-1])
-    unbounded = {
-        n: rows[n] for n, s in density.variables.items() if s.discrete and s.states is None
-    }
-    if unbounded:
-        counts = negative_binomials(unbounded)
-    if not Unconstrained(density).dimension:
-        return base_over(density, [], counts)._replace(states=states)
-    free, _ = parts(density, positions_of(density, base, jnp.result_type(float)))
-    flat = np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(free), float)
-    pieces = [
-        piece for piece in np.array_split(flat, PIECES) if len(piece) > 2 * flat.shape[1]
-    ] or [flat]
-    modes = _distinct([(piece.mean(0), np.atleast_2d(np.cov(piece.T)), 0.0) for piece in pieces])
-    return base_over(density, modes, counts, flat)._replace(states=states)
+    density = view.density
+    rows = _rows(density, _draws(density, given))
+    logits = uniform_logits(view)
+    for name in logits:
+        codes = jax.vmap(view.supports[name].encode)(jnp.asarray(rows[name]))
+        if codes.ndim <= logits[name].ndim:  # numbers and not one-hot
+            codes = jnp.asarray(rows[name])[..., None] == jnp.asarray(view.supports[name].states)
+        logits[name] = jnp.log(codes.sum(0) + 1.0) - jnp.log(len(codes) + codes.shape[-1])
+    counts = fit_negative_binomials({name: rows[name] for name in count_names(view)})
+    modes, flat = [], None
+    if view.dimension:
+        positions = positions_of(density, given, jnp.result_type(float))
+        flat = np.asarray(jax.vmap(view.flatten)(positions), float)
+        parts = [p for p in np.array_split(flat, pieces) if len(p) > 2 * flat.shape[1]] or [flat]
+        modes = _distinct([(p.mean(0), np.atleast_2d(np.cov(p.T)), 0.0) for p in parts])
+    return proposal_of_modes(view, modes, flat, logits=logits, counts=counts)
 
 
 # -- Pathfinder ------------------------------------------------------------------------
-@jax.jit
-def _paths(density: Density, keys: jax.Array):
+@functools.partial(jax.jit, static_argnames=("draws", "steps"))
+def _paths(
+    view: Unconstrained, keys: jax.Array, draws: int, steps: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Means, covariances and evidence lower bounds of normal approximations along quasi-Newton
     paths.
     """
-    target, dtype = Unconstrained(density), jnp.result_type(float)
 
     def one(key):
         start, follow, spread = jax.random.split(key, 3)
-        continuous, discrete = parts(density, target.random_position(start, dtype))
-        flat, unravel = ravel_pytree(continuous)
+        position = view.random_position(start, jnp.result_type(float))
+        discrete = view.discrete(position)
 
         def value(flat):
-            return target.log_density(unravel(flat) | discrete)
+            return view.log_density(view.split(flat) | discrete)
 
-        found, _ = pathfinder.approximate(follow, value, flat, DRAWS, maxiter=STEPS)
-        drawn, _ = pathfinder.sample(spread, found, DRAWS)
-        return drawn.mean(0), jnp.atleast_2d(jnp.cov(drawn.T)), found.elbo
+        found, _ = pathfinder.approximate(
+            follow, value, view.flatten(position), draws, maxiter=steps
+        )
+        sample, _ = pathfinder.sample(spread, found, draws)
+        return sample.mean(0), jnp.atleast_2d(jnp.cov(sample.T)), found.elbo
 
     return jax.lax.map(one, keys)
 
 
-def base_of_pathfinder(
-    density: Density, key: jax.Array, counts: dict
-) -> tuple[Base, dict[str, int]]:
-    """A Student's t at the end of every path that ends apart from the others, and the evaluations
-    that it took.
+def pathfinder_modes(
+    view: Unconstrained, key: jax.Array, paths: int = 8, draws: int = 200, steps: int = 30
+) -> tuple[list[Mode], dict[str, int]]:
+    """The normal approximations at the ends of paths that lie apart, and their evaluations.
 
-    Those of BlackJAX's line searches beyond one a step are not told, and not counted.
+    Line searches of BlackJAX beyond one evaluation per step are not reported, and not counted.
+
+    Args:
+        view: of the density.
+        key: of the starts and draws.
+        paths: from random starts.
+        draws: of each approximation, whose mean and covariance are taken.
+        steps: of a path, at most.
 
     References:
         Zhang, Carpenter, Gelman and Vehtari (2022), arXiv:2108.03782.
     """
-    means, covariances, bounds = (
-        np.asarray(part, float) for part in _paths(density, jax.random.split(key, PATHS))
-    )
+    found = _paths(view, jax.random.split(key, paths), draws, steps)
+    means, covariances, bounds = (np.asarray(part, float) for part in found)
     good = np.isfinite(bounds) & np.isfinite(covariances).all((1, 2))
     modes = _distinct(list(zip(means[good], covariances[good], bounds[good], strict=True)))
-    return base_over(density, modes, counts), {
-        "values": PATHS * STEPS * DRAWS,
-        "gradients": PATHS * STEPS,
-    }
+    return modes, {"values": paths * steps * draws, "gradients": paths * steps}
 
 
 def _distinct(normals: list[tuple[np.ndarray, np.ndarray, float]]) -> list[Mode]:
-    """Those of normal laws (mean, covariance, log mass) that lie apart from the others."""
+    """Those of normal distributions (mean, covariance, log mass) that lie apart from the others."""
     if not normals:
         return []
     size = len(normals[0][0])
     spread = [
         c + 1e-9 * np.trace(c) / size * np.eye(size) + 1e-30 * np.eye(size) for _, c, _ in normals
     ]
-    spread = [np.diag(np.diag(c)) for c in spread] if size > DENSE else spread
+    if size > MIXTURE.max_dense_dimension:
+        spread = [np.diag(np.diag(c)) for c in spread]
     heights = [
         mass - 0.5 * np.linalg.slogdet(c)[1]
         for (_, _, mass), c in zip(normals, spread, strict=True)
@@ -277,6 +316,7 @@ def _distinct(normals: list[tuple[np.ndarray, np.ndarray, float]]) -> list[Mode]
 
 
 __all__ = [
-    "FLOW", "PATHFINDER", "base_of_draws", "base_of_laws", "base_of_pathfinder", "chains_in", "check_base",
-    "check_draws", "laws_in", "positions_of", "require_flowjax",
+    "FLOW", "PATHFINDER", "UserDistributions", "chains_in", "check_draws", "check_proposal",
+    "distributions_in", "pathfinder_modes", "positions_of", "proposal_of_draws", "require_flowjax",
+    "user_distributions",
 ]  # fmt: skip

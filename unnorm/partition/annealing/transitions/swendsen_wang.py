@@ -10,16 +10,60 @@ References:
     doi:10.1103/PhysRevD.38.2009.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
-from unnorm.interactions.ising import Couplings
+from unnorm.core.method import method
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.interactions.ising import Couplings, fields_of, position_of, signs_of
+from unnorm.partition.annealing.tempered import Particle, Tempered
+from unnorm.partition.annealing.transitions.base import SamplingAlgorithm, Tuning
+
+
+@method
+class SwendsenWang:
+    """Clusters of two-state sites flip together; reversible.
+
+    Attributes:
+        couplings: the Ising form of the density.
+    """
+
+    couplings: Couplings
+    discrete: ClassVar[bool] = True
+    global_moves: ClassVar[bool] = True
+
+    def build(self, tempered: Tempered, tuning: Tuning) -> SamplingAlgorithm:
+        path, inverse_temperature = tempered
+        density, proposal = path.target.density, path.proposal.discrete
+
+        def step(key: jax.Array, particle: Particle) -> tuple[Particle, jax.Array]:
+            signs = swendsen_wang_step(
+                self.couplings,
+                fields_of(proposal.logits),
+                inverse_temperature,
+                signs_of(density, particle.position),
+                key,
+                proposal.kept_bonds,
+            )
+            there = path.evaluate(position_of(density, signs, particle.position))
+            there = there._replace(nonfinite=particle.nonfinite + there.nonfinite)
+            return there, jnp.ones((), particle.log_target.dtype)
+
+        return SamplingAlgorithm(path.evaluate, step)
+
+    def reversed(self) -> "SwendsenWang":
+        return self
+
+    def evaluations(self, view: Unconstrained) -> dict[str, int]:
+        return {"values": 2, "gradients": 0}  # the clusters count as one
 
 
 def swendsen_wang_step(
     couplings: Couplings,
     proposal_fields: jax.Array,
-    power: jax.Array | float,
+    inverse_temperature: jax.Array | float,
     signs: jax.Array,
     key: jax.Array,
     kept: jax.Array | None = None,
@@ -29,7 +73,7 @@ def swendsen_wang_step(
     Args:
         couplings: the Ising form of p̃.
         proposal_fields: the fields of the proposal q (sites,).
-        power: the inverse temperature λ.
+        inverse_temperature: the inverse temperature λ.
         signs: the present signs.
         key: of the random numbers.
         kept: which bonds the proposal q has too (bonds,); None: it has none.
@@ -39,8 +83,10 @@ def swendsen_wang_step(
     """
     bond_key, flip_key = jax.random.split(key)
     sites = len(signs)
-    strengths = couplings.strengths * (power if kept is None else jnp.where(kept, 1.0, power))
-    fields = proposal_fields + power * (couplings.fields - proposal_fields)
+    strengths = couplings.strengths * (
+        inverse_temperature if kept is None else jnp.where(kept, 1.0, inverse_temperature)
+    )
+    fields = proposal_fields + inverse_temperature * (couplings.fields - proposal_fields)
     # one draw per bond, so that both ends agree; one more entry serves the padded rows
     chances = -jnp.expm1(-2 * jnp.abs(strengths))
     open_bonds = jax.random.uniform(bond_key, strengths.shape, strengths.dtype) < chances
@@ -78,4 +124,4 @@ def _cluster_labels(bonded: jax.Array, neighbours: jax.Array) -> jax.Array:
     return jax.lax.while_loop(lambda carry: carry[1], hook, start)[0]
 
 
-__all__ = ["swendsen_wang_step"]
+__all__ = ["SwendsenWang", "swendsen_wang_step"]

@@ -1,0 +1,1 @@
+"""Markov transitions that leave a tempered density invariant; a file per transition."""
