@@ -33,7 +33,7 @@ CARRIERS = {"p", "density", "problem", "target", "view", "integrand"}
 # Where each verb begins, and where its default method goes on: which one that is, is chosen as the
 # program runs.
 JOURNEYS = {
-    "log_z": (("partition.driver", "log_z"), ("partition.default_estimator", "two_routes")),
+    "log_z": (("partition.driver", "log_z"), ("partition.default_estimator", "two_estimates")),
     "fit": (("fitting.driver", "fit"), ("fitting.solvers.minimize", "minimised")),
     "sample": (("sampling.driver", "sample"),),
 }

@@ -10,10 +10,10 @@ import numpy as np
 from unnorm.core.findings import NOTE, Finding
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
+from unnorm.partition.annealing.estimator import AnnealedEstimator
 from unnorm.partition.annealing.particles import particles_at
 from unnorm.partition.annealing.pilot_run import Pilot, pilot_from, start_proposal
 from unnorm.partition.base import LogZ
-from unnorm.partition.estimators.annealed import AnnealedEstimator
 from unnorm.partition.proposals.user_given import chains_in, check_draws, positions_of
 from unnorm.partition.weight_checks import annealed_estimate, assess_weights
 from unnorm.statistics.importance_weights import mean_of, pareto_smoothed

@@ -15,10 +15,10 @@ from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.partition.annealing.nested_slices import Explored, explore, gradients_at
 from unnorm.partition.annealing.stein_checks import stein_level_of_points
 from unnorm.partition.annealing.tempered import LOG_ZERO
 from unnorm.partition.base import LogZ, total_evaluations
-from unnorm.partition.estimators.nested_slices import Explored, explore, gradients_at
 from unnorm.partition.options import NESTED, RUN
 from unnorm.partition.proposals.automatic import make_proposal
 from unnorm.partition.proposals.base import Proposal
