@@ -150,14 +150,14 @@ def _watch(processes: int) -> None:
     """Run this command in a child: JAX aborts a process whose coordinator dies, and the sentence is
     left to us.
     """
-    from unnorm.sampling.engine.multihost import lost, supervised
+    from unnorm.sampling.engine.multihost import lost, run_child
 
     # -P: a file in the current folder must not be taken for a module.
     command = [sys.executable, "-P", "-m", "unnorm.cli", *sys.argv[1:]]
     own = str(Path(__file__).resolve().parents[1])
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     environment = os.environ | {_CHILD: "1", "PYTHONPATH": os.pathsep.join([*paths, own])}
-    status, said = supervised(command, environment)
+    status, said = run_child(command, environment)
     typer.echo(f"Error: {lost(processes)}" if status < 0 else said, err=True, nl=status < 0)
     raise typer.Exit(1 if status < 0 else status)
 

@@ -149,7 +149,7 @@ def test_a_broken_model_file_is_one_sentence(case, tmp_path):
         ("--draws", "many", "Error"),
         ("--process-id", "3", "process 3 of 1 cannot run"),
         ("--processes", "0", "process 0 of 0 cannot run"),
-        ("--devices", "-1", "expected an integer of devices"),
+        ("--devices", "-1", "must be a positive integer"),
         ("--seed", "-1", "seed is -1"),
     ],
 )

@@ -27,7 +27,7 @@ from unnorm.partition.options import WEIGHTS
 from unnorm.partition.proposals.automatic import make_proposal
 from unnorm.partition.proposals.mode_search import ModeSearch
 from unnorm.partition.weight_checks import assess_weights
-from unnorm.statistics.importance_weights import mean_of, pareto_smoothed, too_heavy
+from unnorm.statistics.importance_weights import mean_of, pareto_smooth, too_heavy
 
 AIS, ImportanceSampling = un.estimators.AIS, un.estimators.ImportanceSampling
 Bennett, Bridge, SMC = un.estimators.Bennett, un.estimators.Bridge, un.estimators.SMC
@@ -482,7 +482,7 @@ def test_the_pareto_shape_is_that_of_the_tail():
     """Weights 1/u^k have shape k; a mean of few such is not believed from k = .7 on."""
     uniform = np.random.default_rng(0).uniform(size=20_000)
     for shape in (0.3, 0.9):
-        found = pareto_smoothed(-shape * np.log(uniform))[1]
+        found = pareto_smooth(-shape * np.log(uniform))[1]
         assert found == pytest.approx(shape, abs=0.1) and too_heavy(found, len(uniform)) == (
             shape > 0.7
         )
@@ -490,23 +490,23 @@ def test_the_pareto_shape_is_that_of_the_tail():
 
 def test_smoothing_leaves_the_body_of_the_weights_and_equal_weights_alone():
     logs = np.random.default_rng(0).normal(size=1000)
-    smoothed, _ = pareto_smoothed(logs)
+    smoothed, _ = pareto_smooth(logs)
     body = np.argsort(logs)[:900]
     assert np.allclose(smoothed[body], logs[body]) and not np.allclose(smoothed, logs)
     assert mean_of(smoothed)[0] == pytest.approx(mean_of(logs)[0], abs=0.01)
-    assert np.isnan(pareto_smoothed(np.ones(100))[1])
+    assert np.isnan(pareto_smooth(np.ones(100))[1])
 
 
 def test_rounding_makes_no_tail():
     """Three values of a weight, split by rounding, which had made k̂ = 4."""
     rng = np.random.default_rng(0)
     logs = 34.0 + rng.choice([0.0, 0.3, 0.6], 500, p=[0.3, 0.68, 0.02])
-    smoothed, shape = pareto_smoothed(logs + 1e-14 * rng.normal(size=500))
+    smoothed, shape = pareto_smooth(logs + 1e-14 * rng.normal(size=500))
     assert not too_heavy(shape, 500) and mean_of(smoothed) == pytest.approx(mean_of(logs), abs=1e-9)
     far = np.append(
         -0.9 * np.log(rng.uniform(size=20_000)), -1e20
     )  # one light weight whose rounding is large
-    assert pareto_smoothed(far)[1] == pytest.approx(0.9, abs=0.1)
+    assert pareto_smooth(far)[1] == pytest.approx(0.9, abs=0.1)
 
 
 @pytest.mark.slow

@@ -16,8 +16,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 LAUNCHER = """
 import os, sys
 from unnorm.sampling.engine import multihost
-multihost.GRACE = 0.5
-print(multihost.supervised([sys.executable, "-c", sys.argv[1]], os.environ))
+print(multihost.run_child([sys.executable, "-c", sys.argv[1]], os.environ, grace=0.5))
 """
 
 CHILD = """

@@ -9,8 +9,8 @@ from benchmarks.warm_up import arma, eight_schools
 
 import unnorm as un
 from unnorm.core.findings import FindingCode
-from unnorm.sampling.adaptation import SETTLED, StepSize, common_step, schedule
-from unnorm.sampling.metric import metric_of, no_moments, updated
+from unnorm.sampling.adaptation import Search, StepSize, common_step, schedule
+from unnorm.sampling.metric import metric_of, no_moments, update_moments
 
 RUN = {"seed": 0, "progress": False}
 
@@ -46,7 +46,7 @@ def adapted(scales, steps, first_step):
 def test_the_search_finds_each_chains_scale_from_any_first_step(first_step):
     scales = jnp.array([1e-4, 1.0, 30.0])
     state = adapted(scales, 40, first_step)
-    assert (state.direction == SETTLED).all()
+    assert (state.direction == Search.SETTLED).all()
     wanted = -np.log(0.8) * np.asarray(scales)
     assert np.all(np.abs(np.log10(np.exp(state.averaging.log_step_size_avg) / wanted)) < 0.7)
 
@@ -142,7 +142,7 @@ def test_the_metric_is_the_covariance_of_the_chains_that_move_in_any_units():
         for dense in (False, True):
             moments = no_moments(3, dense)
             for positions in x:
-                moments = updated(moments, jnp.asarray(positions * units), jnp.asarray(counted))
+                moments = update_moments(moments, jnp.asarray(positions * units), jnp.asarray(counted))
             known = np.cov((x[:, counted] * units).reshape(-1, 3).T)
             found = np.asarray(metric_of(moments, jnp.eye(3) if dense else jnp.ones(3)))
             shrunk = np.where(np.eye(3) == 1, 1, 150 / 155) * known
@@ -150,7 +150,7 @@ def test_the_metric_is_the_covariance_of_the_chains_that_move_in_any_units():
 
 
 def test_a_coordinate_that_did_not_move_keeps_its_metric():
-    moments = updated(no_moments(2, False), jnp.array([[1.0, 5.0], [2.0, 5.0]]), jnp.ones(2, bool))
+    moments = update_moments(no_moments(2, False), jnp.array([[1.0, 5.0], [2.0, 5.0]]), jnp.ones(2, bool))
     np.testing.assert_allclose(metric_of(moments, jnp.array([7.0, 7.0])), [0.5, 7.0])
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.method import method, static
-from unnorm.declaration.density import Density
+from unnorm.declaration.density import Density, cast
 from unnorm.supports import Support
 
 Position = dict[str, jax.Array]
@@ -73,6 +73,10 @@ class Unconstrained:
         if not self.density.covariates:
             return self
         return dataclasses.replace(self, density=self.density._at_row(row))
+
+    def in_precision(self, dtype: Any) -> "Unconstrained":
+        """The target with every floating leaf as a JAX array of one strong dtype."""
+        return cast(self, dtype)
 
     # -- what it is made of ------------------------------------------------------------------------
     @property
@@ -137,6 +141,16 @@ class Unconstrained:
         far = jnp.stack([jnp.any(jnp.abs(leaf) > limit) for leaf in position.values()]).any()
         return jnp.where(far, -jnp.inf, self.log_density(position))
 
+    def log_densities(self, positions: Position) -> jax.Array:
+        """`log_density` at many positions, (n, ...) by variable: (n,)."""
+        return _log_densities(self, positions)
+
+    def log_densities_in(self, positions: Position, dtype: Any) -> np.ndarray:
+        """`log_densities` with all arithmetic in this dtype."""
+        with jax.enable_x64(dtype == np.float64):
+            target = self.in_precision(dtype)
+            return np.asarray(target.log_densities(cast(positions, dtype)), float)
+
     # -- events and positions ----------------------------------------------------------------------
     def constrain(self, position: Position) -> dict[str, jax.Array]:
         """The event at a position."""
@@ -197,7 +211,7 @@ class Unconstrained:
         return jnp.concatenate(parts) if parts else jnp.zeros(0)
 
     def split(self, flat: jax.Array) -> Position:
-        """The continuous part of the position of a flat vector (D,); ``| discrete`` completes it."""
+        """The continuous part of the position of a flat vector (D,)."""
         position, start = {}, 0
         for name, shape in self.free_shapes.items():
             size = math.prod(shape)
@@ -213,6 +227,11 @@ class Unconstrained:
             jnp.zeros((), flat.dtype),
         )
         return self.constrain(position), log_det
+
+
+@jax.jit
+def _log_densities(target: Unconstrained, positions: Position) -> jax.Array:
+    return jax.vmap(target.log_density)(positions)
 
 
 def _on_discrete_support(density: Density, event: dict[str, jax.Array]) -> jax.Array:

@@ -66,8 +66,8 @@ def prepare_kernel(
     normals = jax.random.normal(jax.random.key(0), vector.shape, vector.dtype)
     perturbed = density.at(unravel(vector + perturbation * normals))
     if not density.covariates:
-        return cast(kernel.prepared(Unconstrained(perturbed)), vector.dtype)
-    found = [kernel.prepared(Unconstrained(one)) for one in at_rows(perturbed, rows)]
+        return cast(kernel.prepare(Unconstrained(perturbed)), vector.dtype)
+    found = [kernel.prepare(Unconstrained(one)) for one in at_rows(perturbed, rows)]
     alike = len({jax.tree.structure(one) for one in found}) == 1
     return cast(found[0] if alike else kernel, vector.dtype)
 

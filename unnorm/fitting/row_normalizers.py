@@ -152,6 +152,17 @@ def log_evidence(density: Density, events: dict, plan: Plan | None) -> jax.Array
 
 
 __all__ = [
-    "refuse_marginalization", "count_of", "covariates_of", "group_equal_rows", "declares_log_z", "latent_variables", "data_location",
-    "log_evidence", "log_z_of_events", "log_z_on_plan", "latent_density", "plan_for_latent", "plan_for_log_z",
+    "count_of",
+    "covariates_of",
+    "data_location",
+    "declares_log_z",
+    "group_equal_rows",
+    "latent_density",
+    "latent_variables",
+    "log_evidence",
+    "log_z_of_events",
+    "log_z_on_plan",
+    "plan_for_latent",
+    "plan_for_log_z",
+    "refuse_marginalization",
 ]  # fmt: skip

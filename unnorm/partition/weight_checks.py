@@ -10,7 +10,7 @@ from unnorm.core.findings import ERROR, NOTE, Finding, FindingCode
 from unnorm.declaration.density import Density
 from unnorm.partition.base import LogZ, measures
 from unnorm.partition.options import WEIGHTS, WeightCriteria
-from unnorm.statistics.importance_weights import mean_of, pareto_smoothed, too_heavy
+from unnorm.statistics.importance_weights import mean_of, pareto_smooth, too_heavy
 
 ADVICE = "anneal with more temperatures, draw more, or use another estimator"
 
@@ -37,7 +37,7 @@ def annealed_estimate(
 ) -> LogZ:  # fmt: skip
     """log Z as the log of the mean of independent annealed weights, and its verdict."""
     value, error = mean_of(log_weights)
-    shape = pareto_smoothed(log_weights)[1]
+    shape = pareto_smooth(log_weights)[1]
     return assess_weights(
         density, estimator, value, error, evaluations, log_weights, shape, findings, bounds,
         min_ess_fraction=min_ess_fraction,

@@ -11,6 +11,7 @@ chains, `finish` gives the final tuning.
 """
 
 import functools
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -20,19 +21,44 @@ from blackjax.adaptation.step_size import DualAveragingAdaptationState, dual_ave
 from blackjax.adaptation.window_adaptation import build_schedule
 from jax.flatten_util import ravel_pytree
 
-from unnorm.sampling.metric import Moments, metric_of, no_moments, updated
-
-BUFFER_ENDS, WINDOW_ENDS = 1, 2  # what may happen at a step of the schedule
-SETTLED = 2  # the direction of a search that is over
-LONGEST_SEARCH = 60  # doublings or halvings
-FORGETTING = 0.05  # weight of a step in a chain's running acceptance: the last 20 or so count
-STUCK_ACCEPTANCE = 0.1  # of the target rate: a chain that accepts less does not move
-# of the median step: a chain there whose log-density is the lowest, too, is lost in a tail
-TINY_STEP = 1e-3
-MIN_UPDATES = 3  # of dual averaging, before its average is worth more than its last value
+from unnorm.sampling.metric import Moments, metric_of, no_moments, update_moments
 
 
-class Fixed:
+@dataclass(frozen=True)
+class WarmupOptions:
+    """How the step sizes of many chains are adapted.
+
+    Args:
+        max_search: doublings or halvings at most, in the search for a reasonable step.
+        forgetting: weight of one step in a chain's running acceptance: about the last 20 count.
+        stuck_acceptance: share of the target rate below which a chain counts as stuck.
+        tiny_step: share of the median step below which a chain whose log-density is also the
+            lowest counts as lost in a tail.
+        min_updates: of dual averaging, before its average is better than its last value.
+    """
+
+    max_search: int = 60
+    forgetting: float = 0.05
+    stuck_acceptance: float = 0.1
+    tiny_step: float = 1e-3
+    min_updates: int = 3
+
+
+class Event:
+    """What may end at a step of the schedule."""
+
+    BUFFER_ENDS = 1
+    WINDOW_ENDS = 2
+
+
+class Search:
+    """The direction of a search for a reasonable step: -1 and 1 while it goes on."""
+
+    BEFORE = 0
+    SETTLED = 2
+
+
+class NoAdaptation:
     """Nothing is adapted."""
 
     windows = False  # whether it follows Stan's windows
@@ -64,8 +90,7 @@ class Fixed:
 class Steps(NamedTuple):
     """The step sizes of all chains; each leaf (chains,), but for `pooled`.
 
-    `direction` is 0 before a search for a reasonable step, ±1 in it, and SETTLED once dual
-    averaging runs.
+    `direction` is a value of `Search`: SETTLED once dual averaging runs.
     """
 
     averaging: DualAveragingAdaptationState
@@ -77,19 +102,22 @@ class Steps(NamedTuple):
     pooled: jax.Array
 
 
-class StepSize(Fixed):
+class StepSize(NoAdaptation):
     """A search for a reasonable step, then dual averaging (Hoffman and Gelman, 2014,
     arXiv:1111.4246).
     """
 
     windows = True
+    options = WarmupOptions()
 
     def begin(self, kernel, tuning, positions):
         chains = len(jax.tree.leaves(positions)[0])
         target = jnp.full(chains, kernel.target_acceptance(size_of(first(positions))), float)
         step_size = jnp.broadcast_to(jnp.asarray(tuning["step_size"], float), (chains,))
         whole = jnp.zeros(chains, jnp.int32)
-        return Steps(_begun(step_size), whole, whole, target, target, whole, jnp.zeros((), bool))
+        return Steps(
+            _start_averaging(step_size), whole, whole, target, target, whole, jnp.zeros((), bool)
+        )
 
     def current(self, kernel, state, tuning, chain):
         return unless_given(
@@ -102,7 +130,7 @@ class StepSize(Fixed):
         """
 
         def look(steps, states):
-            source = _sources(stuck(steps, getattr(states, "logdensity", None)))
+            source = _sources(stuck(steps, getattr(states, "logdensity", None), self.options))
             moved, states = jax.tree.map(
                 lambda leaf: leaf[source], (steps._replace(pooled=()), states)
             )
@@ -115,11 +143,12 @@ class StepSize(Fixed):
         return state.restarts
 
     def advance(self, kernel, state, positions, info, stage):
-        state = _stepped(state, jnp.nan_to_num(jax.vmap(kernel.stats)(info)["acceptance_rate"]))
-        return _one_step_for_all(state, stage[1] == BUFFER_ENDS)
+        rates = jnp.nan_to_num(jax.vmap(kernel.stats)(info)["acceptance_rate"])
+        state = _update_steps(state, rates, self.options)
+        return _one_step_for_all(state, stage[1] == Event.BUFFER_ENDS, self.options)
 
     def finish(self, kernel, state, tuning):
-        return unless_given(kernel, tuning, {"step_size": common_step(state)})
+        return unless_given(kernel, tuning, {"step_size": common_step(state, self.options)})
 
 
 class WindowState(NamedTuple):
@@ -159,33 +188,38 @@ class Window(StepSize):
         slow, event = stage
         steps = super().advance(kernel, state.steps, positions, info, stage)
         flat = jax.vmap(lambda one: ravel_pytree(one)[0])(positions)
-        seen = updated(state.moments, flat, moves(steps))
+        seen = update_moments(state.moments, flat, moves(steps, self.options))
         moments = jax.tree.map(lambda new, old: jnp.where(slow == 1, new, old), seen, state.moments)
-        ends = event == WINDOW_ENDS
+        ends = event == Event.WINDOW_ENDS
         metric = jnp.where(ends, metric_of(moments, state.metric), state.metric)
         moments = jax.tree.map(lambda leaf: jnp.where(ends, 0, leaf), moments)
-        return WindowState(_one_step_for_all(steps, ends), moments, metric)
+        return WindowState(_one_step_for_all(steps, ends, self.options), moments, metric)
 
     def finish(self, kernel, state, tuning):
-        adapted = {"step_size": common_step(state.steps), kernel.metric: state.metric}
+        adapted = {
+            "step_size": common_step(state.steps, self.options),
+            kernel.metric: state.metric,
+        }
         return unless_given(kernel, tuning, adapted)
 
 
 # -- step sizes ------------------------------------------------------------------------------------
-def _begun(step_size: jax.Array) -> DualAveragingAdaptationState:
+def _start_averaging(step_size: jax.Array) -> DualAveragingAdaptationState:
     init, _, _ = dual_averaging_adaptation(0.0)  # the target matters in updates alone
     return jax.vmap(init)(step_size)
 
 
-def _stepped(state: Steps, acceptance: jax.Array) -> Steps:
+def _update_steps(state: Steps, acceptance: jax.Array, options: WarmupOptions) -> Steps:
     """One update of each chain's search or averaging, by its own acceptance or by that of all
     chains that move.
     """
-    running = state.acceptance + FORGETTING * (acceptance - state.acceptance)
+    running = state.acceptance + options.forgetting * (acceptance - state.acceptance)
     state = state._replace(acceptance=running)
-    counted = jnp.where(moves(state).any(), moves(state), True).astype(acceptance.dtype)
+    moving = moves(state, options)
+    counted = jnp.where(moving.any(), moving, True).astype(acceptance.dtype)
     heard = jnp.where(state.pooled, counted @ acceptance / counted.sum(), acceptance)
-    found, settled = _searched(state, heard), state.direction == SETTLED
+    found = _search(state, heard, options)
+    settled = state.direction == Search.SETTLED
     averaged = jax.vmap(lambda target, one, rate: dual_averaging_adaptation(target)[1](one, rate))(
         state.target, state.averaging, heard
     )
@@ -195,7 +229,7 @@ def _stepped(state: Steps, acceptance: jax.Array) -> Steps:
     return found._replace(averaging=averaging)
 
 
-def _searched(state: Steps, acceptance: jax.Array) -> Steps:
+def _search(state: Steps, acceptance: jax.Array, options: WarmupOptions) -> Steps:
     """One step of the search: double while the chain accepts enough, halve while it does not,
     settle at the turn.
 
@@ -204,22 +238,26 @@ def _searched(state: Steps, acceptance: jax.Array) -> Steps:
     good = acceptance > state.target
     way = jnp.where(good, 1, -1)
     log_step = state.averaging.log_step_size
-    turned = (state.direction == -way) | (state.searched >= LONGEST_SEARCH)
+    turned = (state.direction == -way) | (state.searched >= options.max_search)
     # A search upwards ends one doubling too far; one downwards ends at the first step that is good.
     settled_at = jnp.where(good, log_step, log_step - np.log(2.0))
-    averaging = _begun(jnp.exp(jnp.where(turned, settled_at, log_step + way * np.log(2.0))))
-    settled = state.direction == SETTLED
-    direction = jnp.where(settled | turned, SETTLED, way)
+    averaging = _start_averaging(
+        jnp.exp(jnp.where(turned, settled_at, log_step + way * np.log(2.0)))
+    )
+    settled = state.direction == Search.SETTLED
+    direction = jnp.where(settled | turned, Search.SETTLED, way)
     return state._replace(
         averaging=averaging, direction=direction, searched=state.searched + ~settled
     )
 
 
-def _one_step_for_all(state: Steps, now: jax.Array) -> Steps:
+def _one_step_for_all(state: Steps, now: jax.Array, options: WarmupOptions) -> Steps:
     """Where it is time, every chain searches again from the common step, and pools its acceptance
     with the others'.
     """
-    fresh = _begun(jnp.full_like(state.averaging.log_step_size, common_step(state)))
+    fresh = _start_averaging(
+        jnp.full_like(state.averaging.log_step_size, common_step(state, options))
+    )
     averaging = jax.tree.map(lambda new, old: jnp.where(now, new, old), fresh, state.averaging)
     direction, searched = (jnp.where(now, 0, leaf) for leaf in (state.direction, state.searched))
     return state._replace(
@@ -227,31 +265,33 @@ def _one_step_for_all(state: Steps, now: jax.Array) -> Steps:
     )
 
 
-def common_step(state: Steps) -> jax.Array:
+def common_step(state: Steps, options: WarmupOptions = WarmupOptions()) -> jax.Array:
     """The geometric mean of the steps of the chains that move."""
-    averaging, moving = state.averaging, moves(state)
-    learned = (state.direction == SETTLED) & (averaging.step > MIN_UPDATES)
+    averaging, moving = state.averaging, moves(state, options)
+    learned = (state.direction == Search.SETTLED) & (averaging.step > options.min_updates)
     logs = jnp.where(learned, averaging.log_step_size_avg, averaging.log_step_size)
     weights = jnp.where(moving.any(), moving, True).astype(logs.dtype)
     return jnp.exp(weights @ logs / weights.sum())
 
 
-def moves(state: Steps) -> jax.Array:
+def moves(state: Steps, options: WarmupOptions) -> jax.Array:
     """Which chains accept enough to move."""
-    return state.acceptance >= STUCK_ACCEPTANCE * state.target
+    return state.acceptance >= options.stuck_acceptance * state.target
 
 
-def stuck(steps: Steps, log_density: jax.Array | None) -> jax.Array:
+def stuck(
+    steps: Steps, log_density: jax.Array | None, options: WarmupOptions = WarmupOptions()
+) -> jax.Array:
     """Chains that accept next to nothing, or creep where the log-density is below that of all
     others.
 
     A small step alone is no sign: the chain may follow a narrow mode, whose log-density is high.
     """
-    still = ~moves(steps)
+    still = ~moves(steps, options)
     if log_density is None:
         return still
     logs = steps.averaging.log_step_size
-    creeps = logs < jnp.median(logs) + np.log(TINY_STEP)
+    creeps = logs < jnp.median(logs) + np.log(options.tiny_step)
     lowest = jnp.where(still | creeps, jnp.inf, log_density).min()
     return still | (creeps & (log_density < lowest))
 
@@ -266,10 +306,15 @@ def _sources(lost: jax.Array) -> jax.Array:
 
 
 # -- which, and when -------------------------------------------------------------------------------
-STRATEGIES = {None: Fixed(), "step_size": StepSize(), "window": Window(), "microcanonical": Fixed()}
+STRATEGIES = {
+    None: NoAdaptation(),
+    "step_size": StepSize(),
+    "window": Window(),
+    "microcanonical": NoAdaptation(),
+}
 
 
-def strategy(kernel: Any) -> Fixed:
+def strategy(kernel: Any) -> NoAdaptation:
     """What the kernel names, or brings along."""
     named = kernel.adapts
     return STRATEGIES[named] if named is None or isinstance(named, str) else named
@@ -286,9 +331,9 @@ def schedule(kernel: Any, steps: int) -> tuple[np.ndarray, np.ndarray]:
 def _windows(steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Stan's windows as BlackJAX cuts them."""
     stages, ends = np.asarray(build_schedule(steps), np.int32).reshape(steps, 2).T
-    events = WINDOW_ENDS * ends
+    events = Event.WINDOW_ENDS * ends
     begins = np.flatnonzero(np.diff(stages) == 1)  # the last steps before a first slow window
-    events[begins] = BUFFER_ENDS
+    events[begins] = Event.BUFFER_ENDS
     return stages, events
 
 

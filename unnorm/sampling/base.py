@@ -13,7 +13,6 @@ from unnorm.sampling.random_normals import normals_like
 from unnorm.supports import Support
 
 KERNELS: dict[str, type] = {}  # by registry name; `unnorm.sampling.kernels` fills it
-_LANES = 8  # floats that a core adds at once
 
 
 class Kernel(Protocol):
@@ -33,7 +32,7 @@ class Kernel(Protocol):
         Callable[[jax.Array, Any], Any] | None
     )  # and, where it is cheaper, block_noise(key, position, steps)
 
-    def prepared(self, target: Unconstrained) -> "Kernel":
+    def prepare(self, target: Unconstrained) -> "Kernel":
         """Return the kernel with what it found out about the target, before anything is compiled;
         or refuse it.
         """
@@ -62,14 +61,12 @@ class Options:
     needs_gradient: ClassVar[bool] = False
     exact: ClassVar[bool] = True
     adapts: ClassVar[Any] = None
-    composed: ClassVar[bool] = (
-        False  # of other kernels or laws, and named last where one is looked for
-    )
+    composed: ClassVar[bool] = False  # of other kernels or distributions: suggested last
     dense: ClassVar[bool] = False  # whether the metric that is learned is a full matrix
     metric: ClassVar[str] = "inverse_mass_matrix"  # the option that holds it
     noise: ClassVar[Callable | None] = None
 
-    def prepared(self, target: Unconstrained) -> Any:
+    def prepare(self, target: Unconstrained) -> Any:
         return self
 
     def serves(self, support: Support) -> bool:
@@ -85,7 +82,7 @@ class Options:
         return info._asdict()
 
 
-class Proposed(NamedTuple):
+class ProposalInfo(NamedTuple):
     """What a Metropolis step tells: the proposal's log-density is watched, a state's own is nearly
     always finite.
     """
@@ -96,12 +93,12 @@ class Proposed(NamedTuple):
     inf_proposal: jax.Array
 
 
-def metropolis(log_ratio: jax.Array, log_uniform: jax.Array, proposed: jax.Array) -> Proposed:
+def metropolis(log_ratio: jax.Array, log_uniform: jax.Array, proposed: jax.Array) -> ProposalInfo:
     """Accept or reject by log ratio; a NaN ratio is a rejection that is counted, never a silent
     one.
     """
     acceptance = jnp.nan_to_num(jnp.exp(jnp.minimum(log_ratio, 0.0)), nan=0.0)
-    return Proposed(
+    return ProposalInfo(
         acceptance, log_uniform < log_ratio, jnp.isnan(proposed), jnp.isposinf(proposed)
     )
 
@@ -119,8 +116,9 @@ def total(values: jax.Array) -> jax.Array:
     addition.
     """
     flat = values.reshape(-1)
-    whole = len(flat) - len(flat) % _LANES
-    return flat[:whole].reshape(-1, _LANES).sum(0).sum() + flat[whole:].sum()
+    lanes = 8  # floats that a core adds at once
+    whole = len(flat) - len(flat) % lanes
+    return flat[:whole].reshape(-1, lanes).sum(0).sum() + flat[whole:].sum()
 
 
 def tree_where(condition: jax.Array, yes: Any, no: Any) -> Any:
@@ -148,7 +146,7 @@ __all__ = [
     "KERNELS",
     "Kernel",
     "Options",
-    "Proposed",
+    "ProposalInfo",
     "SamplingAlgorithm",
     "WalkNoise",
     "metropolis",

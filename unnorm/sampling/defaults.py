@@ -15,6 +15,7 @@ from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
 from unnorm.core.method import look_up
 from unnorm.core.validation import check_argument
 from unnorm.declaration.density import Density
+from unnorm.declaration.purity import refuse_impure
 from unnorm.sampling.engine.multihost import Hosts
 from unnorm.sampling.kernels.registry import (
     KERNELS,
@@ -26,10 +27,6 @@ from unnorm.sampling.kernels.registry import (
 )
 from unnorm.sampling.output.run_identity import read_meta
 
-_BYTES = 4  # of a number in single precision: a lower bound
-_STATE_COPIES = (
-    8  # of an event in the state of a chain, with gradients, momenta and the noise of a block
-)
 _KEPT_NAMES = ("chain", "draw", ".", "..")  # of the draws' own axes and nodes
 
 
@@ -41,10 +38,31 @@ def seed_of(seed: int | None, store: Any, hosts: Hosts) -> int:
     meta = None if store is None else read_meta(hosts.own_folder(Path(store)))
     if meta is not None:
         return meta["options"]["seed"]
-    return hosts.shared_seed(int(np.random.SeedSequence().entropy % 2**31))
+    return hosts.common_seed(int(np.random.SeedSequence().entropy % 2**31))
 
 
-def tracked_functions(p: Density, track: Mapping[str, Callable] | None) -> dict[str, Callable]:
+def check_request(
+    p: Density, kernel: Any, track: Mapping[str, Callable] | None, *,
+    draws: int, warmup: int, chains: int, thin: int, keep: str, stored: bool,
+) -> tuple[Any, dict[str, Callable], list[Finding]]:  # fmt: skip
+    """Check what a run was asked for, before anything is compiled.
+
+    Returns:
+        The kernel as an object, the functions to track by name, and findings.
+    """
+    kinds = ("all", "moments", "last")
+    if keep not in kinds:
+        raise ValueError(f"keep is {keep!r}; expected one of {', '.join(map(repr, kinds))}.")
+    findings: list[Finding] = []
+    track = check_track(p, track)
+    kernel = select_kernel(p, kernel, findings)
+    note_starts(p, findings)
+    refuse_impure(p)
+    check_memory(p, draws, warmup, chains, thin, keep, stored)
+    return kernel, track, findings
+
+
+def check_track(p: Density, track: Mapping[str, Callable] | None) -> dict[str, Callable]:
     track = dict(track or {})
     for name, function in track.items():
         if not isinstance(name, str) or not name or "/" in name or name in _KEPT_NAMES:
@@ -71,11 +89,13 @@ def check_memory(
     of warm-up, and the draws where they are kept in memory.
     """
     numbers = sum(math.prod(shape) for shape in p.shapes().values())
+    size = 4  # bytes of a number in single precision: a lower bound
+    copies = 8  # of an event in a chain's state: with gradient, momentum and the noise of a block
     needed = {
-        "chains": chains * numbers * _STATE_COPIES * _BYTES,
-        "thin": thin * numbers * _BYTES,
-        "warmup": warmup * _BYTES,
-        "draws": draws * chains * numbers * _BYTES if keep == "all" and not stored else 0,
+        "chains": chains * numbers * copies * size,
+        "thin": thin * numbers * size,
+        "warmup": warmup * size,
+        "draws": draws * chains * numbers * size if keep == "all" and not stored else 0,
     }
     name = max(needed, key=needed.get)
     memory = machine_memory()
@@ -100,7 +120,7 @@ def machine_memory() -> float:
     return min(found)
 
 
-def chosen_kernel(p: Density, kernel: Any, findings: list[Finding]) -> Any:
+def select_kernel(p: Density, kernel: Any, findings: list[Finding]) -> Any:
     """The kernel as an object, checked against the variables' supports."""
     if p.covariates:
         raise ValueError(

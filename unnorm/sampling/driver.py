@@ -7,40 +7,35 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import unnorm
-from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, listed
+from unnorm.core.findings import WARNING, Finding, FindingCode, listed
 from unnorm.core.method import registry_name
-from unnorm.core.progress import bar
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
-from unnorm.declaration.purity import refuse_impure
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.sampling.defaults import (
-    check_memory,
-    chosen_kernel,
-    note_starts,
-    seed_of,
-    tracked_functions,
-)
-from unnorm.sampling.engine import scan as compiled
+from unnorm.sampling.defaults import check_request, seed_of
 from unnorm.sampling.engine.chunked_run import Plan, Run
 from unnorm.sampling.engine.devices import devices_for
 from unnorm.sampling.engine.multihost import Hosts, over_hosts
-from unnorm.sampling.engine.part_writers import Behind, Memory
+from unnorm.sampling.engine.part_writers import Memory, run_parts
+from unnorm.sampling.initialization import probe_positions
 from unnorm.sampling.output.atomic_files import StoreError
 from unnorm.sampling.output.checkpoint import Store
 from unnorm.sampling.output.datatree import as_json, provenance, to_datatree
 from unnorm.sampling.output.run_identity import read_meta
-from unnorm.sampling.output.run_spec import asked_again, run_meta
-from unnorm.sampling.precision_check import unresolved_at, unresolved_at_starts
-
-KEEP = ("all", "moments", "last")
+from unnorm.sampling.output.run_spec import options_of_run, run_meta
+from unnorm.sampling.precision_check import (
+    error_of_rounding,
+    note_float64,
+    rounding_at_draws,
+    rounding_at_starts,
+)
 
 
 @verb
@@ -106,99 +101,47 @@ def sample(
     Example:
         >>> import unnorm as un
         >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
-        >>> draws = un.sample(normal, un.kernels.MALA(), draws=200, warmup=200, seed=0, progress=False)
+        >>> draws = un.sample(normal, un.kernels.MALA(),
+        ...     draws=200, warmup=200, seed=0, progress=False)
         >>> draws.posterior["x"].shape
         (4, 200)
 
     References:
         Robert and Casella (2004), Monte Carlo Statistical Methods, doi:10.1007/978-1-4757-4145-2.
     """
-    if keep not in KEEP:
-        raise ValueError(
-            f"keep is {keep!r}; expected one of {', '.join(map(repr, KEEP))}; pass one of them."
-        )
-    track = tracked_functions(p, track)
-    findings: list[Finding] = []
-    hosts = Hosts()
-    kernel = chosen_kernel(p, kernel, findings)
-    note_starts(p, findings)
-    refuse_impure(p)
-    check_memory(p, draws, warmup, chains, thin, keep, store is not None)
-    named, dtype = dtype is not None, np.dtype(dtype or jnp.result_type(float))
+    kernel, track, findings = check_request(
+        p, kernel, track, draws=draws, warmup=warmup, chains=chains, thin=thin, keep=keep,
+        stored=store is not None,
+    )  # fmt: skip
+    hosts, dtype_given = Hosts(), dtype is not None
     seed = seed_of(seed, store, hosts)
     if chains % hosts.count:
         raise ValueError(
             f"chains is {chains}; expected a multiple of the {hosts.count} processes; pass such "
             "a number."
         )
-    versions, where = provenance(), None if store is None else hosts.own_folder(Path(store))
-    if dtype == np.float32 and not named and (lost := unresolved_at_starts(p, start, seed, chains)):
-        dtype = _in_float64(findings, lost)
-
-    def ran(dtype):
-        plan = Plan(draws, warmup, chains, thin, keep, seed, dtype.name, hosts.count, hosts.own)
-        with jax.enable_x64(dtype == np.float64), _on(device):
-            target = Unconstrained(cast(p.bare(), dtype))
-            ready = cast(kernel.prepared(target), dtype)
-            with _sink(where, target, kernel, plan, track, start, versions, device) as sink:
-                run = Run(target, ready, plan, start, track, device, sink.tried)
-                carry, last, finished = _go(run, sink, hosts, progress)
-                events, tracked, stats = sink.collected(last)
-            if keep != "all":
-                events = {
-                    name: np.asarray(value)[:, None] for name, value in _last(target, carry).items()
-                }
-            return plan, carry, finished, events, tracked, stats
-
-    plan, carry, finished, events, tracked, stats = ran(dtype)
-    lost = unresolved_at(p, carry.states.position, dtype)
-    whole = finished == draws and where is None and hosts.count == 1
-    if lost and dtype == np.float32 and not named and whole:
-        dtype = _in_float64(findings, lost)
-        plan, carry, finished, events, tracked, stats = ran(dtype)
-        lost = unresolved_at(p, carry.states.position, dtype)
-    if lost:
-        findings.append(_unresolved(dtype, lost))
-    findings += _restarted(carry)
-    if finished < draws:
-        findings.append(
-            Finding(
-                f"the run was interrupted after {finished:,} of {draws:,} draws",
-                "resume it, or run it again",
-                WARNING,
-                code=FindingCode.INTERRUPTED,
-            )
-        )
-    if not warmup and kernel.adapts and getattr(kernel, "step_size", None) is None:
-        findings.append(
-            Finding(
-                "there was no warm-up, so that the step size is a guess",
-                "pass warmup=1000",
-                WARNING,
-                code=FindingCode.NO_WARMUP,
-            )
-        )
+    where = None if store is None else hosts.own_folder(Path(store))
+    dtype = np.dtype(dtype or jnp.result_type(float))
+    plan = Plan(draws, warmup, chains, thin, keep, seed, dtype.name, hosts.count, hosts.own)
+    request = _Request(kernel, plan, start, track, device, where, provenance(), hosts, progress)
+    view = Unconstrained(p.bare())
+    lost = None
+    if dtype == np.float32 and not dtype_given:
+        with contextlib.suppress(Exception):  # the run itself says what cannot be evaluated
+            positions = probe_positions(view, start, seed, chains)
+            lost = rounding_at_starts(view.log_densities_in, positions)
+    result, more = _run_precisely(request, view, dtype_given, lost)
+    findings += more + _run_findings(request, result)
     if where is not None and hosts.count > 1:
-        findings.append(over_hosts(hosts, events if keep == "all" else {}))
-    attributes = {
-        "density": p.name,
-        "kernel": registry_name(type(kernel)),
-        "options": json.dumps({k: v for k, v in dataclasses.asdict(plan).items() if k != "seed"}),
-        "warmup": warmup,
-        "tuning": as_json(carry.tuning),
-        "biased": "" if kernel.exact else kernel.bias,
-        "seed": seed,
-        "incomplete": int(finished < draws),
-        "findings": json.dumps([dataclasses.astuple(finding) for finding in findings]),
-        "versions": json.dumps(versions),
-    }
+        findings.append(over_hosts(hosts, result.events if keep == "all" else {}))
+    events, tracked, stats = result.groups
     if where is None:
         events, tracked, stats = (
-            hosts.gathered(f"{i}", group) for i, group in enumerate((events, tracked, stats))
+            hosts.gather(f"{i}", group) for i, group in enumerate(result.groups)
         )
-    tree = to_datatree(
-        p, events, stats, attributes, tracked, jax.tree.map(np.asarray, carry.moments)
-    )
+    attributes = _attributes(p.name, request, result, findings)
+    moments = jax.tree.map(np.asarray, result.carry.moments)
+    tree = to_datatree(p, events, stats, attributes, tracked, moments)
     if strict:
         unnorm.diagnose(tree, p).raise_unless_passed()
     return tree
@@ -237,7 +180,8 @@ def resume(
         >>> import unnorm as un
         >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
         >>> folder = tempfile.mkdtemp()
-        >>> done = un.sample(normal, "mala", draws=40, warmup=20, store=folder, seed=0, progress=False)
+        >>> done = un.sample(normal, "mala",
+        ...     draws=40, warmup=20, store=folder, seed=0, progress=False)
         >>> un.resume(folder, normal, progress=False).posterior["x"].equals(done.posterior["x"])
         True
 
@@ -251,7 +195,7 @@ def resume(
         raise StoreError(
             f"store {store} holds no run; expected a folder that un.sample wrote; name that one."
         )
-    kernel, options = asked_again(store, meta, kernel)
+    kernel, options = options_of_run(store, meta, kernel)
     return sample(
         p,
         kernel,
@@ -265,97 +209,128 @@ def resume(
     )
 
 
-def _sink(
-    where: Path | None,
-    target: Unconstrained,
-    kernel: Any,
-    plan: Plan,
-    track: dict,
-    start: Any,
-    versions: dict,
-    device,
-):
-    """Where the parts go: memory, or the store of exactly this run."""
-    if where is None:
-        return Memory(plan.draws)
-    devices = devices_for(plan.chains // plan.processes, device)
-    return Store(where, run_meta(target, kernel, plan, track, start, versions, devices))
-
-
 # -- the run ---------------------------------------------------------------------------------------
-def _go(run: Run, sink: Any, hosts: Hosts, progress: bool) -> tuple[Any, int, int]:
-    """Every part that the sink does not hold; returns a carry, the part that it is of, and the
-    draws up to there.
+class _Request(NamedTuple):
+    """A run as it was asked for, checked and completed."""
 
-    That part is the last one, or after an interrupt the last before the first gap.
+    kernel: Any
+    plan: Plan
+    start: Any
+    track: dict[str, Callable]
+    device: Any
+    store: Path | None
+    versions: dict[str, str]
+    hosts: Hosts
+    progress: bool
+
+
+class _Result(NamedTuple):
+    """What a run left: its plan with the precision that was used, its last carry, and the draws."""
+
+    plan: Plan
+    carry: Any
+    finished: int
+    groups: tuple[dict, dict, dict]  # events, tracked functions and statistics
+
+    @property
+    def events(self) -> dict[str, np.ndarray]:
+        return self.groups[0]
+
+
+def _run_precisely(
+    request: _Request, view: Unconstrained, dtype_given: bool, lost: str | None
+) -> tuple[_Result, list[Finding]]:
+    """The run, in double precision where single precision does not resolve log p̃ and none was asked
+    for.
     """
-    parts, plan = run.parts(), run.plan
-    start = run.begin()
-    at, passed = (
-        (-1, start),
-        -1,
-    )  # the carry at hand and its part; the last part behind which there is no gap
-    label = f"{type(run.kernel).__name__}, {plan.chains} chains"
-    with (
-        Behind(sink) as behind,
-        bar(label, sum(map(run.steps, parts)), progress) as shown,
-        contextlib.suppress(KeyboardInterrupt),
-    ):
-        for i, part in enumerate(parts):
-            if sink.has(i):
-                shown.step(run.steps(part), "from the store")
-            else:
-                sink.claim()
-                before = at[1] if at[0] == i - 1 else sink.carry(i - 1, run.template(i - 1, start))
-                reached, out = run.advance(i, before, shown)
-                behind.save(i, reached, out)
-                at = (i, reached)
-            hosts.agree(
-                i
-            )  # also after a part of the store: another process may have to make it again
-            passed = i
-    last = max(passed, at[0])
-    done = sum(
-        run.steps(part) // plan.thin
-        for part in parts[: last + 1]
-        if part.phase == compiled.SAMPLING
-    )
-    if not done:
-        raise KeyboardInterrupt
-    carry = at[1] if at[0] == last else sink.carry(last, run.template(last, start))
-    return carry, last, min(done, plan.draws)
+    findings, dtype = [], np.dtype(request.plan.dtype)
+    if lost:
+        dtype = np.dtype(np.float64)
+        findings.append(note_float64(lost))
+    result = _run_in(dtype, request, view)
+    lost = rounding_at_draws(view.log_densities_in, result.carry.states.position, dtype)
+    unbroken = result.finished == request.plan.draws and request.store is None
+    again = dtype == np.float32 and not dtype_given and unbroken and request.hosts.count == 1
+    if lost and again:
+        dtype = np.dtype(np.float64)
+        findings.append(note_float64(lost))
+        result = _run_in(dtype, request, view)
+        lost = rounding_at_draws(view.log_densities_in, result.carry.states.position, dtype)
+    if lost:
+        findings.append(error_of_rounding(dtype, lost))
+    return result, findings
 
 
-def _in_float64(findings: list[Finding], lost: str) -> np.dtype:
-    advice = "leave the constant out of the density, or pass dtype='float64'"
-    findings.append(
-        Finding(f"float64 was used, because in float32 {lost}", advice, NOTE, FindingCode.PRECISION)
-    )
-    return np.dtype(np.float64)
-
-
-def _unresolved(dtype: np.dtype, lost: str) -> Finding:
-    advice = "leave the constant out of the density" + (
-        ", or pass dtype='float64'" * (dtype == np.float32)
-    )
-    what = f"{dtype.name} does not resolve the density's differences: {lost}"
-    return Finding(what, advice, ERROR, FindingCode.PRECISION)
-
-
-def _restarted(carry: Any) -> list[Finding]:
-    """Which chains warm-up had to start again."""
-    lost = [f"chain {i}" for i in np.flatnonzero(np.asarray(carry.adapting))]
-    if not lost:
-        return []
-    what = f"{listed(lost)} stood still in warm-up and went on from where another chain was"
-    advice = "look for a second mode at their starts: sample from other starts, or with start='pathfinder'"
-    return [Finding(what, advice, WARNING, FindingCode.NOT_MIXED)]
+def _run_in(dtype: np.dtype, request: _Request, view: Unconstrained) -> _Result:
+    """All parts of the run in this precision."""
+    plan = dataclasses.replace(request.plan, dtype=dtype.name)
+    start, track, device = request.start, request.track, request.device
+    on_device = contextlib.nullcontext() if device is None else jax.default_device(device)
+    with jax.enable_x64(dtype == np.float64), on_device:
+        target = view.in_precision(dtype)
+        kernel = cast(request.kernel.prepare(target), dtype)
+        sink = Memory(plan.draws)
+        if request.store is not None:
+            devices = devices_for(plan.chains // plan.processes, device)
+            # the kernel as it was asked for: what it detects is no option of the run
+            meta = run_meta(target, request.kernel, plan, track, start, request.versions, devices)
+            sink = Store(request.store, meta)
+        with sink:
+            run = Run(target, kernel, plan, start, track, device, sink.recall_or_try)
+            carry, last, finished = run_parts(run, sink, request.hosts, request.progress)
+            events, tracked, stats = sink.collect(last)
+        if plan.keep != "all":
+            last_events = _last_events(target, carry.states.position)
+            events = {name: np.asarray(value)[:, None] for name, value in last_events.items()}
+    return _Result(plan, carry, finished, (events, tracked, stats))
 
 
 @jax.jit
-def _last(target: Unconstrained, carry: Any) -> dict:
-    return jax.vmap(target.constrain)(carry.states.position)
+def _last_events(target: Unconstrained, positions: dict) -> dict:
+    return target.events_at(positions)
 
 
-def _on(device: Any):
-    return contextlib.nullcontext() if device is None else jax.default_device(device)
+# -- what is said of it ----------------------------------------------------------------------------
+def _run_findings(request: _Request, result: _Result) -> list[Finding]:
+    """Warnings about the run: chains that warm-up moved, an interrupt, no warm-up."""
+    findings, plan, kernel = [], request.plan, request.kernel
+    restarted = [f"chain {i}" for i in np.flatnonzero(np.asarray(result.carry.adapting))]
+    if restarted:
+        what = (
+            f"{listed(restarted)} did not move in warm-up and continued from the position of "
+            "another chain"
+        )
+        advice = (
+            "look for a second mode at their starts: sample from other starts, or with "
+            "start='pathfinder'"
+        )
+        findings.append(Finding(what, advice, WARNING, FindingCode.NOT_MIXED))
+    if result.finished < plan.draws:
+        what = f"the run was interrupted after {result.finished:,} of {plan.draws:,} draws"
+        findings.append(
+            Finding(what, "resume it, or run it again", WARNING, FindingCode.INTERRUPTED)
+        )
+    if not plan.warmup and kernel.adapts and getattr(kernel, "step_size", None) is None:
+        what = "there was no warm-up, so that the step size is a guess"
+        findings.append(Finding(what, "pass warmup=1000", WARNING, FindingCode.NO_WARMUP))
+    return findings
+
+
+def _attributes(
+    name: str, request: _Request, result: _Result, findings: list[Finding]
+) -> dict[str, Any]:
+    """Where the draws come from, as attributes of the tree."""
+    plan, kernel = result.plan, request.kernel
+    options = {k: v for k, v in dataclasses.asdict(plan).items() if k != "seed"}
+    return {
+        "density": name,
+        "kernel": registry_name(type(kernel)),
+        "options": json.dumps(options),
+        "warmup": plan.warmup,
+        "tuning": as_json(result.carry.tuning),
+        "biased": "" if kernel.exact else kernel.bias,
+        "seed": plan.seed,
+        "incomplete": int(result.finished < plan.draws),
+        "findings": json.dumps([dataclasses.astuple(finding) for finding in findings]),
+        "versions": json.dumps(request.versions),
+    }

@@ -5,6 +5,7 @@ anything is compiled.
 from functools import partial
 from typing import Any
 
+import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,12 +13,11 @@ import numpy as np
 from unnorm.core.containers import oriented, to_numbers
 from unnorm.declaration.signature import refuse_unknown, unify
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.sampling.engine import scan
-
-_ATTEMPTS = 100  # random starts tried for a chain, as in Stan
 
 
-def find_starts(target: Unconstrained, kernel: Any, start: dict | None, keys: jax.Array, dtype) -> dict:
+def find_starts(
+    target: Unconstrained, kernel: Any, start: dict | None, keys: jax.Array, dtype
+) -> dict:
     """Return one checked position for every chain: finite log-density and, where it is needed,
     finite gradient.
     """
@@ -65,7 +65,9 @@ def given_starts(target: Unconstrained, start: Any, count: int, dtype) -> dict:
     return positions
 
 
-def _pathfinder_starts(target: Unconstrained, kernel: Any, start: str, keys: jax.Array, dtype) -> dict:
+def _pathfinder_starts(
+    target: Unconstrained, kernel: Any, start: str, keys: jax.Array, dtype
+) -> dict:
     """A draw for each chain of the best normal approximation along its own optimisation path."""
     discrete = [name for name, support in target.supports.items() if support.discrete]
     if start != "pathfinder" or discrete:
@@ -78,7 +80,7 @@ def _pathfinder_starts(target: Unconstrained, kernel: Any, start: str, keys: jax
             f"{found}; expected 'pathfinder' on continuous variables, or values; pass such a start."
         )
     positions = _random_starts(target, kernel, keys, dtype)
-    positions = scan.pathfinder(target, positions, keys)
+    positions = _pathfinder(target, positions, keys)
     values, gradients = _probe(target, kernel, positions)
     _refuse_bad(target, positions, values, gradients)
     return positions
@@ -88,17 +90,19 @@ def _slot(density, name):
     return next(slot for slot in density._structure.slots if slot.name == name)
 
 
-def _random_starts(target: Unconstrained, kernel: Any, keys: jax.Array, dtype) -> dict:
+def _random_starts(
+    target: Unconstrained, kernel: Any, keys: jax.Array, dtype: Any, attempts: int = 100
+) -> dict:
     """Random positions, drawn again for the chains whose log-density or gradient is not finite
-    there.
+    there; as often as in Stan.
     """
-    positions = scan.random_starts(target, keys, 0, dtype)
+    positions = random_positions(target, keys, 0, dtype)
     values, gradients = _probe(target, kernel, positions)
     good = _finite(values, gradients)
-    for attempt in range(1, _ATTEMPTS):
+    for attempt in range(1, attempts):
         if good.all() or np.isposinf(values).any():
             break
-        again = scan.random_starts(target, keys, attempt, dtype)
+        again = random_positions(target, keys, attempt, dtype)
         positions = jax.tree.map(partial(_keep, good), positions, again)
         values, gradients = _probe(target, kernel, positions)
         good = _finite(values, gradients)
@@ -122,7 +126,7 @@ def _probe(target: Unconstrained, kernel: Any, positions: dict) -> tuple[np.ndar
     """Values and gradients at the positions; what JAX cannot trace is said in a sentence."""
     name = target.density.name
     try:
-        values = np.asarray(scan.values_at(target, positions))
+        values = np.asarray(target.log_densities(positions))
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
         raise ValueError(
             f"Density {name} cannot be traced by JAX ({type(error).__name__}); expected "
@@ -132,7 +136,7 @@ def _probe(target: Unconstrained, kernel: Any, positions: dict) -> tuple[np.ndar
     if not kernel.needs_gradient or all(support.discrete for support in target.supports.values()):
         return values, {}
     try:
-        return values, {n: np.asarray(g) for n, g in scan.gradients_at(target, positions).items()}
+        return values, {n: np.asarray(g) for n, g in _gradients_at(target, positions).items()}
     except Exception as error:  # any failure of differentiation means the same to the user
         raise ValueError(
             f"Density {name} cannot be differentiated ({_first_line(error)}), and "
@@ -146,7 +150,9 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def _refuse_bad(target: Unconstrained, positions: dict, values: np.ndarray, gradients: dict) -> None:
+def _refuse_bad(
+    target: Unconstrained, positions: dict, values: np.ndarray, gradients: dict
+) -> None:
     """Say which chain starts badly, where, and what was found."""
     name = target.density.name
     if not _finite(values, gradients).all():
@@ -161,13 +167,13 @@ def _refuse_bad(target: Unconstrained, positions: dict, values: np.ndarray, grad
             raise ValueError(
                 f"Density {name} is {values[chain]} at the start of chain {chain}, {place}; "
                 "expected a finite "
-                "log-density; pass start= inside the support, or mend the density there."
+                "log-density; pass start= inside the support, or correct the density there."
             )
         which = next(n for n, g in gradients.items() if not np.isfinite(g[chain]).all())
         raise ValueError(
             f"The gradient of {name} in {which} is not finite at the start of chain {chain}, "
             f"{place}; expected finite "
-            "numbers; pass another start=, or mend the density there (a square root or division "
+            "numbers; pass another start=, or correct the density there (a square root or division "
             "at 0 is the usual "
             "cause)."
         )
@@ -180,12 +186,10 @@ def _refuse_flat(target: Unconstrained, kernel: Any, positions: dict) -> None:
     beside = jax.tree.map(
         lambda leaf: leaf + 0.37, positions
     )  # a start may be a mode, where the gradient is zero
-    plain = scan.gradients_at(target.without_jacobian(), beside)
+    plain = _gradients_at(target.without_jacobian(), beside)
     flat = [name for name, gradient in plain.items() if not np.any(np.asarray(gradient))]
     if len(flat) == len(plain) and len(positions[flat[0]]) > 1:
-        values = [
-            scan.values_at(target.without_jacobian(), places) for places in (positions, beside)
-        ]
+        values = [target.without_jacobian().log_densities(at) for at in (positions, beside)]
         if np.ptp(np.concatenate(values)) > 0:
             raise ValueError(
                 f"The gradient of {target.density.name} in {flat[0]} is zero at every start "
@@ -194,3 +198,52 @@ def _refuse_flat(target: Unconstrained, kernel: Any, positions: dict) -> None:
                 "un.kernels.RandomWalkMH, or replace "
                 "rounding and comparisons."
             )
+
+
+def probe_positions(
+    target: Unconstrained, start: Any, seed: int, chains: int, points: int = 8
+) -> dict[str, np.ndarray]:
+    """Positions in single precision at which a run's precision is checked: starts that were given,
+    and random ones.
+    """
+    with jax.enable_x64(False):
+        target = target.in_precision(np.float32)
+        key = jax.random.key(seed, impl="threefry2x32")
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(points))
+        positions = random_positions(target, keys, 0, np.dtype(np.float32))
+        if start is not None and not isinstance(start, str):
+            given = given_starts(target, start, chains, np.dtype(np.float32))
+            positions = {
+                name: value.at[: min(chains, points // 2)].set(given[name][: points // 2])
+                for name, value in positions.items()
+            }
+        return jax.tree.map(np.asarray, positions)
+
+
+# -- compiled --------------------------------------------------------------------------------------
+@partial(jax.jit, static_argnames="dtype")
+def random_positions(target: Unconstrained, keys: jax.Array, attempt: int, dtype: Any) -> dict:
+    """One random position for every key."""
+    return jax.vmap(lambda key: target.random_position(jax.random.fold_in(key, attempt), dtype))(
+        keys
+    )
+
+
+@jax.jit
+def _gradients_at(target: Unconstrained, positions: dict) -> dict:
+    return jax.vmap(jax.grad(target.log_density))(positions)
+
+
+@jax.jit
+def _pathfinder(target: Unconstrained, positions: dict, keys: jax.Array) -> dict:
+    """A draw of Pathfinder's approximation, from each position (Zhang et al., 2022,
+    arXiv:2108.03782).
+    """
+
+    def one(position, key):
+        approximate, draw = jax.random.split(key)
+        state, _ = blackjax.vi.pathfinder.approximate(approximate, target.log_density, position)
+        samples, _ = blackjax.vi.pathfinder.sample(draw, state, 1)
+        return jax.tree.map(lambda leaf, was: leaf[0].astype(was.dtype), samples, position)
+
+    return jax.lax.map(lambda given: one(*given), (positions, keys))

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-PRIOR_DRAWS = 5.0  # by how many draws' weight correlations are shrunk towards none, as in Stan
-
 
 class Moments(NamedTuple):
     """The number of positions seen, their mean, and the sum of their squared deviations (a vector
@@ -24,7 +22,7 @@ def no_moments(size: int, dense: bool) -> Moments:
     return Moments(jnp.zeros(()), jnp.zeros(size), jnp.zeros((size, size) if dense else size))
 
 
-def updated(moments: Moments, positions: jax.Array, counted: jax.Array) -> Moments:
+def update_moments(moments: Moments, positions: jax.Array, counted: jax.Array) -> Moments:
     """The moments with one position (chains, size) of each chain that counts (Chan, Golub and
     LeVeque, 1983).
     """
@@ -46,18 +44,19 @@ def updated(moments: Moments, positions: jax.Array, counted: jax.Array) -> Momen
     )
 
 
-def metric_of(moments: Moments, old: jax.Array) -> jax.Array:
+def metric_of(moments: Moments, old: jax.Array, *, prior_draws: float = 5.0) -> jax.Array:
     """Variances, or a covariance with its correlations shrunk; whatever the units of the
     coordinates.
 
-    A coordinate that did not move keeps its entry of the old metric.
+    A coordinate that did not move keeps its entry of the old metric. Correlations are shrunk
+    towards 0 with the weight of `prior_draws` draws, as in Stan.
     """
     covariance = moments.squares / jnp.maximum(moments.count - 1, 1)
     if covariance.ndim == 1:
         return jnp.where(_usable(covariance), covariance, old)
     variances = jnp.diagonal(covariance)
     usable = _usable(variances)
-    shrunk = covariance * moments.count / (moments.count + PRIOR_DRAWS)
+    shrunk = covariance * moments.count / (moments.count + prior_draws)
     filled = jnp.where(usable[:, None] & usable, shrunk, 0.0)
     return jnp.fill_diagonal(filled, jnp.where(usable, variances, jnp.diagonal(old)), inplace=False)
 

@@ -2,67 +2,69 @@
 for them.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
-from unnorm.declaration.density import Density, cast
-from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.sampling.engine import scan
-from unnorm.sampling.initialization import given_starts
+from unnorm.core.findings import ERROR, NOTE, Finding, FindingCode
 
-POINTS = 8  # at which the log-density is evaluated in both precisions
-COARSE = 0.05  # rounding of log p̃ between random points that matters, and at draws
-RELATIVE = 1e-3  # of their spread: far from the mass log p̃ is huge, and its rounding harmless
+LogDensities = Callable[[dict[str, Any], Any], np.ndarray]  # of positions, in a dtype
 
 
-def unresolved_at_starts(p: Density, start: Any, seed: int, count: int) -> str | None:
-    """Return what float32 loses at the starts and other random positions, as a clause; None where
-    it is enough.
+@dataclass(frozen=True)
+class PrecisionCriteria:
+    """When rounding of log p̃ matters.
+
+    Args:
+        noise: of log p̃ at draws, from which on acceptance rates are off by percents.
+        relative_noise: at random starts, as a share of the spread of log p̃ between them: far from
+            the mass log p̃ is huge, and its rounding harmless.
+        points: at which both precisions are compared.
     """
-    try:
-        noise, spread, size = _rounding(p, _around_starts(p, start, seed, count))
-    except Exception:  # what cannot be evaluated is refused by the run itself, in a sentence
-        return None
-    return _clause(noise, size) if noise > max(COARSE, RELATIVE * spread) else None
+
+    noise: float = 0.05
+    relative_noise: float = 1e-3
+    points: int = 8
 
 
-def _around_starts(p: Density, start: Any, seed: int, count: int) -> dict:
-    with jax.enable_x64(False):
-        target = Unconstrained(cast(p.bare(), np.float32))
-        keys = scan.chain_keys(jax.random.key(seed, impl="threefry2x32"), POINTS)
-        positions = scan.random_starts(target, keys, 0, np.dtype(np.float32))
-        if start is not None and not isinstance(start, str):
-            given = given_starts(target, start, count, np.dtype(np.float32))
-            positions = {
-                name: value.at[: min(count, POINTS // 2)].set(given[name][: POINTS // 2])
-                for name, value in positions.items()
-            }
-        return jax.tree.map(np.asarray, positions)
+def rounding_at_starts(
+    log_densities: LogDensities, positions: dict, criteria: PrecisionCriteria = PrecisionCriteria()
+) -> str | None:
+    """What float32 loses at starts, as a clause; None where it suffices."""
+    noise, spread, size = _rounding(log_densities, positions)
+    limit = max(criteria.noise, criteria.relative_noise * spread)
+    return _clause(noise, size) if noise > limit else None
 
 
-def unresolved_at(p: Density, positions: dict, dtype: np.dtype) -> str | None:
-    """The same for the positions of chains that have warmed up; in float64, what its own digits
-    leave.
+def rounding_at_draws(
+    log_densities: LogDensities,
+    positions: dict,
+    dtype: np.dtype,
+    criteria: PrecisionCriteria = PrecisionCriteria(),
+) -> str | None:
+    """What a dtype loses at the positions of chains after warm-up, as a clause, or None; in
+    float64, what its own digits leave.
     """
+    count = criteria.points
     repeated = {
-        name: np.resize(np.asarray(value), (POINTS, *value.shape[1:]))
+        name: np.resize(np.asarray(value), (count, *value.shape[1:]))
         for name, value in positions.items()
     }
     if dtype == np.float64:
-        size = float(np.median(np.abs(_values(p, repeated, dtype))))
+        size = float(np.median(np.abs(log_densities(repeated, dtype))))
         noise = size * float(np.finfo(dtype).eps) / 2
     else:
-        noise, _, size = _rounding(p, repeated)
-    return _clause(noise, size) if noise > COARSE else None
+        noise, _, size = _rounding(log_densities, repeated)
+    return _clause(noise, size) if noise > criteria.noise else None
 
 
-def _rounding(p: Density, positions: dict) -> tuple[float, float, float]:
+def _rounding(log_densities: LogDensities, positions: dict) -> tuple[float, float, float]:
     """By how much float32 misses differences of log p̃ between positions, how large these are, and
     |log p̃|.
     """
-    values, exact = (_values(p, positions, np.dtype(dtype)) for dtype in (np.float32, np.float64))
+    values, exact = (log_densities(positions, np.dtype(t)) for t in (np.float32, np.float64))
     good = np.isfinite(values) & np.isfinite(exact)
     if good.sum() < 2:
         return 0.0, 0.0, 0.0
@@ -72,11 +74,29 @@ def _rounding(p: Density, positions: dict) -> tuple[float, float, float]:
     return noise, float(np.ptp(exact)), size
 
 
-def _values(p: Density, positions: dict, dtype: np.dtype) -> np.ndarray:
-    with jax.enable_x64(dtype == np.float64):
-        target = Unconstrained(cast(p.bare(), dtype))
-        return np.asarray(scan.values_at(target, cast(positions, dtype)), float)
-
-
 def _clause(noise: float, size: float) -> str:
     return f"rounding moves log p̃ by about {noise:.2g}, for its values are near {size:.2g} in size"
+
+
+def note_float64(lost: str) -> Finding:
+    """That the run was made in double precision, and why."""
+    advice = "leave the constant out of the density, or pass dtype='float64'"
+    what = f"float64 was used, because in float32 {lost}"
+    return Finding(what, advice, NOTE, FindingCode.PRECISION)
+
+
+def error_of_rounding(dtype: np.dtype, lost: str) -> Finding:
+    """That the precision of the run does not suffice."""
+    advice = "leave the constant out of the density"
+    advice += ", or pass dtype='float64'" * (dtype == np.float32)
+    what = f"{dtype.name} does not resolve the density's differences: {lost}"
+    return Finding(what, advice, ERROR, FindingCode.PRECISION)
+
+
+__all__ = [
+    "PrecisionCriteria",
+    "error_of_rounding",
+    "note_float64",
+    "rounding_at_draws",
+    "rounding_at_starts",
+]

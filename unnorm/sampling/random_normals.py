@@ -14,12 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-_ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
-_PARITY = 0x1BD11BDA
-# Least-squares polynomials in t² of sin(πt)/t and cos(πt) on [-1/2, 1/2], off by less than 1e-8.
-_SINE = (3.14159264, -5.16771008, 2.55007752, -0.59829129, 0.07765766)
-_COSINE = (1.0, -4.93480214, 4.05870916, -1.335212, 0.23493731, -0.02439632)
-
 
 def normals_like(key: jax.Array, tree: Any, leading: tuple[int, ...] = ()) -> Any:
     """Standard normal noise in the shape of a pytree, with leading axes before each leaf's own."""
@@ -51,10 +45,12 @@ def threefry(key: jax.Array, first: jax.Array, second: jax.Array) -> tuple[jax.A
     """Threefry-2x32 of 20 rounds, unrolled: JAX rolls it into a loop on CPUs, which nothing fuses
     with.
     """
-    parts = key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(_PARITY)
+    rotations = (13, 15, 26, 6), (17, 29, 16, 24)
+    parity = jnp.uint32(0x1BD11BDA)
+    parts = key[0], key[1], key[0] ^ key[1] ^ parity
     first, second = first + parts[0], second + parts[1]
     for group in range(5):
-        for turn in _ROTATIONS[group % 2]:
+        for turn in rotations[group % 2]:
             first = first + second
             second = first ^ ((second << jnp.uint32(turn)) | (second >> jnp.uint32(32 - turn)))
         first = first + parts[(group + 1) % 3]
@@ -65,7 +61,10 @@ def threefry(key: jax.Array, first: jax.Array, second: jax.Array) -> tuple[jax.A
 def _on_circle(turns: jax.Array) -> tuple[jax.Array, jax.Array]:
     """sin and cos of 2π t for t in [-1/2, 1/2], by those of half the angle."""
     square = turns * turns
-    sine, cosine = turns * _polynomial(_SINE, square), _polynomial(_COSINE, square)
+    # Least-squares polynomials in t² of sin(πt)/t and cos(πt) on [-1/2, 1/2], off by less than 1e-8
+    sine = (3.14159264, -5.16771008, 2.55007752, -0.59829129, 0.07765766)
+    cosine = (1.0, -4.93480214, 4.05870916, -1.335212, 0.23493731, -0.02439632)
+    sine, cosine = turns * _polynomial(sine, square), _polynomial(cosine, square)
     return 2 * sine * cosine, 1 - 2 * sine * sine
 
 

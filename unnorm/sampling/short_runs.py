@@ -44,7 +44,7 @@ def run_chains(
     """Move every chain by some steps of a kernel at fixed tuning; traceable.
 
     Args:
-        kernel: prepared for the target (`kernel.prepared`).
+        kernel: prepared for the target (`kernel.prepare`).
         target: no gradient is taken through it.
         positions: (chains, ...) by variable.
         key: of the whole run.

@@ -1,19 +1,14 @@
-"""Importance weights: their heaviest smoothed by a generalized Pareto law, whose shape says whether
-to believe them.
-"""
+"""Pareto-smoothed importance weights, and what their tail's shape says of their mean."""
 
 import math
 
 import numpy as np
 from scipy.special import logsumexp
 
-HEAVY = 0.7  # Pareto shape above which means of the weights cannot be trusted
-ROUNDING = 1e-12  # of log weights, relative
 
-
-def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Log weights with the largest replaced by quantiles of a generalized Pareto law, and its shape
-    k̂.
+def pareto_smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Log weights with the largest replaced by quantiles of a generalized Pareto distribution, and
+    its shape k̂.
 
     Weights have 1/k finite moments; k̂ above min(1 − 1/log₁₀ n, .7) says that n of them are too few
     for their mean.
@@ -27,7 +22,7 @@ def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
 
     Example:
         >>> import numpy as np
-        >>> weights, shape = pareto_smoothed(np.random.default_rng(0).normal(size=1000))
+        >>> weights, shape = pareto_smooth(np.random.default_rng(0).normal(size=1000))
         >>> shape < 0.7
         True
 
@@ -40,13 +35,13 @@ def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     inside = np.isfinite(log_weights)
     if inside.sum() < 25 or np.ptp(log_weights[inside]) < 1e-12:
         return log_weights, math.nan
-    given = _tied(log_weights[inside])
+    given = _merge_ties(log_weights[inside])
     tail = np.sort(given)[-math.ceil(min(0.2 * len(given), 3 * math.sqrt(len(given)))) :]
     if tail[0] == tail[-1]:  # the heaviest weights of a few states, drawn many times
         return log_weights, math.nan
     with np.errstate(
         all="ignore"
-    ):  # ties in the tail: its law cannot be fitted, and the shape is NaN
+    ):  # ties in the tail: no distribution can be fitted, and the shape is NaN
         smoothed, shape = array_stats.psislw(
             -given
         )  # made for log-likelihoods, whose inverses are the weights
@@ -60,19 +55,19 @@ def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     return found, float(shape)
 
 
-def _tied(values: np.ndarray) -> np.ndarray:
-    """Values that differ by rounding alone made equal: what splits them is no tail of a law."""
+def _merge_ties(values: np.ndarray, *, rounding: float = 1e-12) -> np.ndarray:
+    """Values that differ by rounding alone made equal: rounding is no tail."""
     order = np.argsort(values)
     ordered = values[order]
-    starts = np.append(True, np.diff(ordered) > ROUNDING * np.maximum(np.abs(ordered[1:]), 1.0))
+    starts = np.append(True, np.diff(ordered) > rounding * np.maximum(np.abs(ordered[1:]), 1.0))
     tied = np.empty_like(values)
     tied[order] = ordered[starts][np.cumsum(starts) - 1]
     return tied
 
 
-def too_heavy(shape: float, count: int) -> bool:
-    """Whether k̂ is beyond what `count` weights can bear."""
-    return bool(shape > min(1 - 1 / math.log10(max(count, 11)), HEAVY))
+def too_heavy(shape: float, count: int, *, max_shape: float = 0.7) -> bool:
+    """Whether k̂ is too large for the mean of `count` weights to be trusted."""
+    return bool(shape > min(1 - 1 / math.log10(max(count, 11)), max_shape))
 
 
 def mean_of(log_weights: np.ndarray) -> tuple[float, float]:
@@ -85,4 +80,4 @@ def mean_of(log_weights: np.ndarray) -> tuple[float, float]:
     return value, float(scaled.std(ddof=1) / math.sqrt(count))
 
 
-__all__ = ["HEAVY", "mean_of", "pareto_smoothed", "too_heavy"]
+__all__ = ["mean_of", "pareto_smooth", "too_heavy"]

@@ -1,4 +1,4 @@
-"""A classifier two-sample test: can draws be told from data?
+"""A classifier two-sample test: can draws be distinguished from data?
 
 The statistic is the area under the ROC curve (AUC), the probability that a classifier ranks a draw
 and a data row correctly: 1/2 if both have the same distribution, at most 1/2 + V where V is their
@@ -11,19 +11,27 @@ References: Lopez-Paz and Oquab (2017), arXiv:1610.06545; Kim, Ramdas, Singh and
 doi:10.1214/20-AOS1962.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
 
-PERMUTATIONS = 199  # the smallest p-value is then 1/200
-_FOLDS = 5
-_FAR = 1e30  # in place of coordinates that are no numbers, as of chains that ran away
-_BANDWIDTHS = (
-    1.0,
-    1 / 4,
-    1 / 16,
-)  # of the median distance: overall shape, separate modes, shapes of modes
+
+@dataclass(frozen=True)
+class TwoSampleOptions:
+    """Options of the test.
+
+    Args:
+        permutations: the smallest p-value is 1 / (permutations + 1).
+        folds: of cross-validation.
+        bandwidths: of the kernels, as shares of the median distance: overall shape, separate
+            modes, shapes of modes.
+    """
+
+    permutations: int = 199
+    folds: int = 5
+    bandwidths: tuple[float, ...] = (1.0, 1 / 4, 1 / 16)
 
 
 class TwoSample(NamedTuple):
@@ -34,62 +42,70 @@ class TwoSample(NamedTuple):
 
 
 def two_sample(
-    data: np.ndarray, draws: np.ndarray, scores: list[np.ndarray], rng: np.random.Generator
+    data: np.ndarray,
+    draws: np.ndarray,
+    scores: list[np.ndarray],
+    rng: np.random.Generator,
+    options: TwoSampleOptions = TwoSampleOptions(),
 ) -> TwoSample:
     """Compare rows (n, d) with draws (m, d); `scores` are further fixed scores of the pooled rows,
     data first.
     """
-    points = _standardised(data, draws)
-    folds = _folds(len(data), len(draws), rng)
-    labels = _permuted_labels(len(data), folds, rng)
+    points = _standardize(data, draws)
+    folds = _folds(len(data), len(draws), rng, options.folds)
+    labels = _permute_labels(len(data), folds, rng, options)
     fixed = [np.sum(points**2, 1), *scores]
     found = [_two_sided(_auc(np.broadcast_to(score, labels.shape), labels)) for score in fixed]
     found += [
-        _auc(_kernel_regression(kernel, labels), labels) for kernel in _kernels(points, folds)
+        _auc(_kernel_regression(kernel, labels), labels)
+        for kernel in _kernels(points, folds, options.bandwidths)
     ]
     found = np.array(found)  # (classifiers, 1 + permutations)
     centre, spread = found[:, 1:].mean(1, keepdims=True), found[:, 1:].std(1, keepdims=True)
     largest = ((found - centre) / np.maximum(spread, 1e-12)).max(0)
-    p_value = (1 + np.sum(largest[1:] >= largest[0])) / (1 + PERMUTATIONS)
+    p_value = (1 + np.sum(largest[1:] >= largest[0])) / (1 + options.permutations)
     return TwoSample(float(found[:, 0].max()), float(p_value))
 
 
-def _standardised(data: np.ndarray, draws: np.ndarray) -> np.ndarray:
+def _standardize(data: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """The pooled points, centred and scaled by column; labels play no part, or they would not be
     exchangeable.
     """
+    far = 1e30  # in place of coordinates that are not finite, as of chains that diverged
     pooled = np.nan_to_num(
-        np.concatenate([data, draws]).astype(float), nan=_FAR, posinf=_FAR, neginf=-_FAR
+        np.concatenate([data, draws]).astype(float), nan=far, posinf=far, neginf=-far
     )
     apart = pooled - np.median(pooled, 0)
     spread = np.abs(apart).mean(0)
     return apart / np.where(spread > 0, spread, 1.0)
 
 
-def _folds(rows: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+def _folds(rows: int, draws: int, rng: np.random.Generator, folds: int) -> np.ndarray:
     """The fold of every pooled point, as many of either sample in each as possible."""
-    return np.concatenate([rng.permutation(np.arange(size) % _FOLDS) for size in (rows, draws)])
+    return np.concatenate([rng.permutation(np.arange(size) % folds) for size in (rows, draws)])
 
 
-def _permuted_labels(rows: int, folds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Labels (1 + PERMUTATIONS, n + m), 1 for data: first the observed ones, then permutations
+def _permute_labels(
+    rows: int, folds: np.ndarray, rng: np.random.Generator, options: TwoSampleOptions
+) -> np.ndarray:
+    """Labels (1 + permutations, n + m), 1 for data: first the observed ones, then permutations
     within folds.
     """
-    labels = np.zeros((1 + PERMUTATIONS, len(folds)), np.float32)
+    labels = np.zeros((1 + options.permutations, len(folds)), np.float32)
     labels[:, :rows] = 1.0
-    for fold in range(_FOLDS):
+    for fold in range(options.folds):
         members = np.flatnonzero(folds == fold)
         labels[1:, members] = rng.permuted(labels[1:, members], axis=1)
     return labels
 
 
-def _kernels(points: np.ndarray, folds: np.ndarray):
+def _kernels(points: np.ndarray, folds: np.ndarray, bandwidths: tuple[float, ...]):
     """Gaussian kernels between points of different folds (n + m, n + m), at each bandwidth."""
     squares = np.sum(points**2, 1)
     distances = np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0.0)
     positive = distances[distances > 1e-12]
     median = np.median(positive) if positive.size else 1.0
-    for bandwidth in _BANDWIDTHS:
+    for bandwidth in bandwidths:
         kernel = np.exp(-distances / (2 * bandwidth**2 * median)).astype(np.float32)
         kernel[folds[:, None] == folds] = 0.0
         yield kernel

@@ -15,7 +15,7 @@ from stored_runs import line, run
 from targets import gaussian
 
 import unnorm as un
-from unnorm.sampling.output.fingerprints import UNKNOWN, described
+from unnorm.sampling.output.fingerprints import UNKNOWN, describe_value
 
 
 def proposal(scale, family=dist.Normal):
@@ -118,11 +118,11 @@ def test_what_cannot_be_compared_is_not_stored(tmp_path):
 
 THINGS = """
 import numpy as np, numpyro.distributions as d, optax, unnorm as un
-from unnorm.sampling.output.fingerprints import described
+from unnorm.sampling.output.fingerprints import describe_value
 names = {"a", "b", "c", "d", "e"}
 mixture = d.MixtureSameFamily(d.Categorical(probs=np.ones(2) / 2), d.Normal(0, np.ones(2)))
 things = [optax.adam(optax.cosine_decay_schedule(1e-3, 5)), mixture, lambda x: x in names, un.Interval(0, 1)]
-said = str([described(one) for one in things])
+said = str([describe_value(one) for one in things])
 """
 
 
@@ -161,4 +161,4 @@ def test_an_older_format_is_named(tmp_path):
 
 
 def test_what_the_other_tests_sample_can_be_described():
-    assert UNKNOWN not in described(gaussian)
+    assert UNKNOWN not in describe_value(gaussian)

@@ -81,7 +81,7 @@ def test_a_deleted_part_and_an_interrupt_leave_no_hole(store, finished, monkeypa
     first = next(
         i
         for i in range(99)
-        if "events/x" in archive.unpacked((store / f"part-{i:05d}.npz").read_bytes())
+        if "events/x" in archive.unpack((store / f"part-{i:05d}.npz").read_bytes())
     )
     (store / f"part-{first + 1:05d}.npz").unlink()
 
@@ -186,7 +186,7 @@ def header(shape, dtype="<f8"):
 
 BOMBS = {
     "compressed": lambda: npz(**{"told.npy": bytes(2**26)}),
-    "header": lambda: archive.packed({"told": np.zeros(3)}).replace(
+    "header": lambda: archive.pack({"told": np.zeros(3)}).replace(
         b"(3,)            ", b"(900000000,)    "
     )[:-32],
     "object": lambda: npz(**{"told.npy": header((1,), "|O") + bytes(8)}),
@@ -208,10 +208,10 @@ def test_a_crafted_fit_is_refused_in_little_memory(case, tmp_path):
 
 def test_a_crafted_name_does_not_leave_the_store(store, tmp_path):
     for path in sorted(store.glob("part-*.npz")):
-        arrays = archive.unpacked(path.read_bytes())
+        arrays = archive.unpack(path.read_bytes())
         if "events/x" in arrays:
             arrays["events/../../../x"] = arrays.pop("events/x")
-            path.write_bytes(archive.packed(arrays))
+            path.write_bytes(archive.pack(arrays))
     (store / "gathered.json").unlink()
     with pytest.raises(un.StoreError, match="whose events are ../../../x"):
         run(store=store)

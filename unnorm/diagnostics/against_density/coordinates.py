@@ -1,6 +1,4 @@
-"""The log-density of a position: continuous variables in unconstrained coordinates, discrete ones
-as they are.
-"""
+"""Draws in unconstrained coordinates, and names of these coordinates."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,14 +7,6 @@ import jax
 import numpy as np
 
 from unnorm.declaration.density import Density
-
-
-def log_density_at(p: Density, position: Mapping[str, jax.Array]) -> jax.Array:
-    """log p̃ of the event at a position plus log |det J|."""
-    event = {name: support.constrain(position[name]) for name, support in p.variables.items()}
-    return p.log_density(event) + sum(
-        support.log_det(position[name]) for name, support in p.variables.items()
-    )
 
 
 def positions_of(p: Density, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

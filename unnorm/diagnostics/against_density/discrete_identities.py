@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from unnorm.declaration.density import Density, cast
-from unnorm.diagnostics.against_density.coordinates import flat, log_density_at, named, positions_of
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.diagnostics.against_density.coordinates import flat, named, positions_of
 from unnorm.diagnostics.against_density.stein import SteinCheck, check_of
 
 MAX_SITES = 64  # of a variable that are looked at
@@ -151,7 +152,7 @@ def _log_densities(
 
         def at(site, candidate):
             moved = value.at[site].set(candidate).reshape(position[name].shape)
-            return log_density_at(p, position | {name: moved})
+            return Unconstrained(p).log_density(position | {name: moved})
 
         return jax.vmap(jax.vmap(at, (None, 0)))(sites, tried)
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from unnorm.core.findings import Finding, FindingCode
 from unnorm.declaration.density import Density, cast
-from unnorm.diagnostics.against_density.coordinates import flat, log_density_at, positions_of
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.diagnostics.against_density.coordinates import flat, positions_of
 from unnorm.diagnostics.draws import Drawn
 
 MAX_SIZE = 50  # coordinates; beyond, the Hessians cost more than the look is worth
@@ -229,7 +230,7 @@ def _short_way(p: Density, shapes: tuple, apart: np.ndarray) -> np.ndarray:
 
 
 def _height(p: Density, centre: jax.Array, factor: jax.Array, shapes: tuple):
-    return lambda place: log_density_at(p, _position(centre + factor @ place, shapes))
+    return lambda place: Unconstrained(p).log_density(_position(centre + factor @ place, shapes))
 
 
 @functools.partial(jax.jit, static_argnames="shapes")

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from unnorm.declaration.density import Density, cast
-from unnorm.diagnostics.against_density.coordinates import flat, log_density_at, named, positions_of
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.diagnostics.against_density.coordinates import flat, named, positions_of
 
 Z_LIMIT = 4.0  # standard errors that a mean may lie off zero
 # chance of a false alarm over all coordinates (Bonferroni); Z_LIMIT rises where this asks for it
@@ -168,6 +169,6 @@ def _free_gradient(p: Density, free: dict[str, jax.Array]) -> dict[str, jax.Arra
     def one(position):
         held = {name: value for name, value in position.items() if name in discrete}
         moving = {name: value for name, value in position.items() if name not in discrete}
-        return jax.grad(lambda moving: log_density_at(p, moving | held))(moving)
+        return jax.grad(lambda moving: Unconstrained(p).log_density(moving | held))(moving)
 
     return jax.lax.map(one, free, batch_size=BATCH)

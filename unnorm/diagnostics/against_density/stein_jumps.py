@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.declaration.density import Density, cast
-from unnorm.diagnostics.against_density.coordinates import flat, log_density_at, positions_of
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.diagnostics.against_density.coordinates import flat, positions_of
 from unnorm.diagnostics.against_density.stein import BATCH, Z_LIMIT, check_of
 
 EVALUATIONS = 200_000  # of the density: draws are thinned to it
@@ -63,10 +64,10 @@ def _rates(p: Density, free: dict[str, jax.Array], step: jax.Array):
 
     def one(position):
         vector, unravel, held = _vector(p, position)
-        here = log_density_at(p, position)
+        here = Unconstrained(p).log_density(position)
 
         def rate(direction):
-            there = log_density_at(p, held | unravel(vector + direction))
+            there = Unconstrained(p).log_density(held | unravel(vector + direction))
             return jax.nn.sigmoid(jnp.nan_to_num(there, nan=-jnp.inf, neginf=-jnp.inf) - here)
 
         moves = jnp.diag(step)
@@ -117,7 +118,7 @@ def _paths(p: Density, free: dict[str, jax.Array], directions: jax.Array):
         vector, unravel, held = _vector(p, position)
 
         def along(t):
-            return log_density_at(p, held | unravel(vector + t * direction))
+            return Unconstrained(p).log_density(held | unravel(vector + t * direction))
 
         places = jnp.linspace(0.0, 1.0, POINTS)
         values, slopes = jax.vmap(jax.value_and_grad(along))(places)

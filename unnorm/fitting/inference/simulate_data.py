@@ -141,7 +141,7 @@ def _gibbs_draws(density, events, key, chains: int, each: int, progress: bool) -
     made again.
     """
     target, rows = Unconstrained(density), len(next(iter(events.values())))
-    kernel, dtype = Gibbs().prepared(target), jnp.result_type(*events.values())
+    kernel, dtype = Gibbs().prepare(target), jnp.result_type(*events.values())
     starts_key, chosen_key, key = jax.random.split(key, 3)
     anywhere = jax.vmap(lambda one: target.random_position(one, dtype))(
         jax.random.split(starts_key, chains)

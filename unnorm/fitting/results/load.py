@@ -22,7 +22,7 @@ from unnorm.fitting.results.serialization import (
     program_text,
 )
 from unnorm.sampling.output import archive
-from unnorm.sampling.output.atomic_files import Damaged, StoreError, parsed, read
+from unnorm.sampling.output.atomic_files import DamageError, StoreError, parse_json, read
 from unnorm.sampling.output.datatree import provenance
 
 
@@ -95,11 +95,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
         content = read(path, follow=True)
         if not archive.is_whole(content) and content[:2] == b"PK":
-            raise Damaged("a damaged one, or one of an older format")
-        arrays = archive.unpacked(content)
-        told = parsed(arrays.pop("told").tobytes())
-    except (OSError, Damaged, KeyError) as error:
-        raise _no_fit(path, error if isinstance(error, Damaged) else type(error).__name__) from None
+            raise DamageError("a damaged one, or one of an older format")
+        arrays = archive.unpack(content)
+        told = parse_json(arrays.pop("told").tobytes())
+    except (OSError, DamageError, KeyError) as error:
+        raise _no_fit(path, error if isinstance(error, DamageError) else type(error).__name__) from None
     if told.get("format") != FORMAT:
         raise StoreError(
             f"path {path} is of format {told.get('format')}, and this version of unnorm reads "

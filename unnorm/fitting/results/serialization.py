@@ -16,7 +16,7 @@ from unnorm.declaration.density import Density, cast
 from unnorm.sampling.output import archive
 from unnorm.sampling.output.atomic_files import disk_errors, write
 from unnorm.sampling.output.datatree import provenance
-from unnorm.sampling.output.fingerprints import described, program_of
+from unnorm.sampling.output.fingerprints import describe_value, program_of
 from unnorm.sampling.output.run_spec import fingerprint_of, functions_of
 
 FORMAT = 3
@@ -57,7 +57,7 @@ def save(fit: Any, path: Path) -> None:
         "located": fit._location is not None,
         "versions": provenance(),
     }
-    content = archive.packed({"told": np.frombuffer(json.dumps(told).encode(), np.uint8), **arrays})
+    content = archive.pack({"told": np.frombuffer(json.dumps(told).encode(), np.uint8), **arrays})
     with disk_errors(f"path {path}"):
         write(path, content)
 
@@ -65,9 +65,9 @@ def save(fit: Any, path: Path) -> None:
 def declarations(p: Density) -> dict[str, dict[str, str]]:
     """What a density declares, in words."""
     return {
-        "parameters": {name: described(support) for name, support in p.supports.items()},
+        "parameters": {name: describe_value(support) for name, support in p.supports.items()},
         "variables": {
-            name: described(support) for name, support in (p.variables | p.covariates).items()
+            name: describe_value(support) for name, support in (p.variables | p.covariates).items()
         },
         "constants": {
             name: fingerprint_of(cast(value, np.float64)) for name, value in p.constants.items()

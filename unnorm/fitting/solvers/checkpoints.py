@@ -13,7 +13,7 @@ from unnorm.fitting.problem import Problem
 from unnorm.sampling.engine.part_writers import Behind
 from unnorm.sampling.output.checkpoint import Store
 from unnorm.sampling.output.datatree import provenance
-from unnorm.sampling.output.fingerprints import described, program_of
+from unnorm.sampling.output.fingerprints import describe_value, program_of
 from unnorm.sampling.output.run_identity import FORMAT
 from unnorm.sampling.output.run_spec import (
     describe,
@@ -61,7 +61,7 @@ def fit_meta(problem: Problem, steps: int) -> dict[str, Any]:
     return {
         "format": FORMAT,
         **describe_density(density),
-        "program": _program(density, event) if complete else described(functions_of(density)),
+        "program": _program(density, event) if complete else describe_value(functions_of(density)),
         "start": fingerprint_of(density.free()),
         "data": ("" if problem.batches is None else "batches of the user's, the first ")
         + _named(problem.events),
@@ -102,8 +102,8 @@ def _optimizer(problem: Problem) -> str:
     except (
         Exception
     ):  # an update that asks for more than gradients: by its code and what that closes over
-        program = described(problem.optimizer)
-    return f"{program} {described(fingerprint_of(state))}"
+        program = describe_value(problem.optimizer)
+    return f"{program} {describe_value(fingerprint_of(state))}"
 
 
 def _penalty(problem: Problem) -> str:
@@ -112,4 +112,4 @@ def _penalty(problem: Problem) -> str:
         return "none"
     free, penalty = problem.density.free(), problem.penalty
     program = program_of(lambda one, p, at: one.of_free(p, at), penalty, problem.density, free)
-    return f"{program} {described(fingerprint_of(penalty))}"
+    return f"{program} {describe_value(fingerprint_of(penalty))}"

@@ -16,7 +16,7 @@ from unnorm.partition.annealing.pilot_run import Pilot, pilot_from, start_propos
 from unnorm.partition.base import LogZ
 from unnorm.partition.proposals.user_given import chains_in, check_draws, positions_of
 from unnorm.partition.weight_checks import annealed_estimate, assess_weights
-from unnorm.statistics.importance_weights import mean_of, pareto_smoothed
+from unnorm.statistics.importance_weights import mean_of, pareto_smooth
 from unnorm.statistics.mcmc import effective_sample_size
 
 
@@ -110,7 +110,7 @@ class AIS(AnnealedEstimator):
             error *= math.sqrt(len(logs) / (min(ess, len(logs)) if math.isfinite(ess) else 1.0))
             bounds = None
         note = Finding(f"{len(logs):,} trajectories from draws to the proposal", "", NOTE)
-        spent, shape = pilot.spent_with(len(logs), self.temperatures), pareto_smoothed(logs)[1]
+        spent, shape = pilot.spent_with(len(logs), self.temperatures), pareto_smooth(logs)[1]
         return assess_weights(
             density, self.name, -value, error, spent, logs, shape,
             [*pilot.not_arrived(), note], bounds,

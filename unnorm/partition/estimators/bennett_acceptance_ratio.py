@@ -15,7 +15,7 @@ from unnorm.partition.annealing.pilot_run import Pilot
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.options import RUN
 from unnorm.partition.weight_checks import ADVICE, assess_weights, estimate
-from unnorm.statistics.importance_weights import pareto_smoothed
+from unnorm.statistics.importance_weights import pareto_smooth
 
 
 @method
@@ -79,7 +79,7 @@ class Bennett(AnnealedEstimator):
             findings.append(Finding(what, ADVICE, code=FindingCode.UNRELIABLE_WEIGHTS))
         findings.append(Finding(f"forward and reverse works overlap by {overlap:.0%}", "", NOTE))
         logs = seeds.lineage_log_weights()  # what the way back starts from
-        shape = pareto_smoothed(logs)[1]
+        shape = pareto_smooth(logs)[1]
         return assess_weights(density, self.name, value, error, spent, logs, shape, findings)
 
 

@@ -15,7 +15,7 @@ from unnorm.partition.options import WEIGHTS, WeightCriteria
 from unnorm.partition.proposals.base import Proposal
 from unnorm.partition.proposals.user_given import check_proposal
 from unnorm.partition.weight_checks import assess_weights
-from unnorm.statistics.importance_weights import mean_of, pareto_smoothed
+from unnorm.statistics.importance_weights import mean_of, pareto_smooth
 
 
 @method
@@ -82,7 +82,7 @@ def assess_draws(
             weights may yet show mass that chains missed.
         criteria: see `WeightCriteria`.
     """
-    smoothed, shape = pareto_smoothed(log_weights)
+    smoothed, shape = pareto_smooth(log_weights)
     value, error = mean_of(smoothed)
     unbounded = shape > 0 and min_ess_fraction is not None
     return assess_weights(

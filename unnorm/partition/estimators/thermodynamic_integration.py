@@ -14,7 +14,7 @@ from unnorm.partition.annealing.pilot_run import Pilot
 from unnorm.partition.base import LogZ
 from unnorm.partition.options import RUN
 from unnorm.partition.weight_checks import assess_weights
-from unnorm.statistics.importance_weights import pareto_smoothed
+from unnorm.statistics.importance_weights import pareto_smooth
 
 
 @method
@@ -86,7 +86,7 @@ class ThermodynamicIntegration(AnnealedEstimator):
         findings.append(Finding(what, "", NOTE))
         return assess_weights(
             pilot.path.target.density, self.name, value, error, spent, weights,
-            pareto_smoothed(weights)[1], findings, degrees=self.populations - 1,
+            pareto_smooth(weights)[1], findings, degrees=self.populations - 1,
         )  # fmt: skip
 
 

@@ -22,10 +22,6 @@ from unnorm.sampling.engine.devices import devices_for
 from unnorm.sampling.initialization import find_starts
 from unnorm.statistics.mcmc import potential_scale_reduction
 
-_FEWEST, _MOST = 10, 200  # how often a phase comes up for air
-_WORK = 2**22  # numbers moved between two of these times, in a long run
-_TUNING_KEY = 2**31 - 1  # folded in for a warm-up in one piece; chains are numbered from 0
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -77,9 +73,9 @@ class Run:
         start: Any,
         track: dict,
         device: Any,
-        tried: Callable,
+        recall_or_try: Callable,
     ):
-        """`tried` answers a trial by what it found before, in a run that goes on."""
+        """`recall_or_try` gives a trial's earlier result, in a run that is resumed."""
         self.target, self.kernel, self.plan, self.start, self.device = (
             target,
             kernel,
@@ -87,7 +83,7 @@ class Run:
             start,
             device,
         )
-        self.tried = tried
+        self.recall_or_try = recall_or_try
         self.keys = chains.chain_keys(jax.random.key(plan.seed, impl="threefry2x32"), plan.chains)
         self.track = tuple((name, Shared(function)) for name, function in track.items())
         self.size = adaptation.size_of(
@@ -100,14 +96,14 @@ class Run:
     def parts(self) -> list[Part]:
         warm, plan = [], self.plan
         if plan.warmup and self.whole_warmup:
-            warm = [Part(chains.WARMUP, np.zeros(0, np.int32))]
+            warm = [Part(chains.Phase.WARMUP, np.zeros(0, np.int32))]
         elif plan.warmup:
             work = plan.warmup * plan.chains * self.size
             cut = _chunks(plan.warmup, chains.block_steps(self.size), work)
-            warm = [Part(chains.WARMUP, blocks) for blocks in cut]
+            warm = [Part(chains.Phase.WARMUP, blocks) for blocks in cut]
         work = plan.draws * plan.thin * plan.chains * self.size
         draws = _chunks(plan.draws, chains.block_steps(self.size, plan.thin), work)
-        return warm + [Part(chains.SAMPLING, blocks) for blocks in draws]
+        return warm + [Part(chains.Phase.SAMPLING, blocks) for blocks in draws]
 
     @property
     def whole_warmup(self) -> bool:
@@ -115,7 +111,7 @@ class Run:
         return self.kernel.adapts == "microcanonical"
 
     def steps(self, part: Part) -> int:
-        if part.phase == chains.WARMUP:
+        if part.phase == chains.Phase.WARMUP:
             return (
                 self.plan.warmup
                 if self.whole_warmup
@@ -152,18 +148,21 @@ class Run:
 
     # -- running them ------------------------------------------------------------------------------
     def _ends_warmup(self, i: int) -> bool:
-        return self._parts[i].phase == chains.WARMUP and self._parts[i + 1].phase == chains.SAMPLING
+        return (
+            self._parts[i].phase == chains.Phase.WARMUP
+            and self._parts[i + 1].phase == chains.Phase.SAMPLING
+        )
 
     def template(self, i: int, start: Carry) -> Carry:
         """A carry of the structure of that after part i."""
-        if self._parts[i].phase == chains.WARMUP and not self._ends_warmup(i):
+        if self._parts[i].phase == chains.Phase.WARMUP and not self._ends_warmup(i):
             return start
         return self._ready(start)
 
     def advance(self, i: int, carry: Carry, shown: Bar) -> tuple[Carry, Any]:
         """Part i; returns the carry and what is kept of it, as (draw, chain, ...) NumPy arrays."""
         began, part = time.perf_counter(), self._parts[i]
-        if part.phase == chains.WARMUP:
+        if part.phase == chains.Phase.WARMUP:
             carry, acceptance = self._warm(part, carry)
             shown.step(self.steps(part), f"warm-up{acceptance}")
             if not self._ends_warmup(i):
@@ -190,18 +189,20 @@ class Run:
 
     def _warm(self, part: Part, carry: Carry) -> tuple[Carry, str]:
         if self.whole_warmup:
-            key = jax.random.fold_in(jax.random.key(self.plan.seed), _TUNING_KEY)
+            beyond_chains = 2**31 - 1  # the keys of chains are numbered from 0
+            key = jax.random.fold_in(jax.random.key(self.plan.seed), beyond_chains)
             states, tuning = chains.warm_whole(
                 self.kernel, self.target, carry.tuning, carry.states, key, steps=self.plan.warmup
             )
             return carry._replace(states=states, tuning=tuning), ""
         length = chains.block_steps(self.size)
-        total = sum(len(p.blocks) for p in self._parts if p.phase == chains.WARMUP) * length
+        total = sum(len(p.blocks) for p in self._parts if p.phase == chains.Phase.WARMUP) * length
         stages = tuple(
             s.reshape(-1, length)[part.blocks] for s in adaptation.schedule(self.kernel, total)
         )
         (states, adapting), (acceptance, infinite) = chains.warm_chunk(
-            self.kernel, self.target, carry.tuning, carry.states, carry.adapting, self.keys, part.blocks, stages,
+            self.kernel, self.target, carry.tuning, carry.states, carry.adapting, self.keys,
+            part.blocks, stages,
             block_size=length,
         )  # fmt: skip
         _refuse_infinite(self.target, self.kernel, {"inf_proposal": np.asarray(infinite)})
@@ -221,7 +222,7 @@ class Run:
             draws=plan.draws if plan.keep == "moments" else 0,
         )
         return layout._replace(
-            chain_block=self.tried(lambda: chain_block(self, carry, layout, own))
+            chain_block=self.recall_or_try(lambda: chain_block(self, carry, layout, own))
         )
 
     def _words(self, out: Any, seconds: float) -> str:
@@ -247,10 +248,16 @@ def worst_rhat(values: np.ndarray) -> float:
     return float(potential_scale_reduction(flat.mean(0), flat.var(0, ddof=1), len(flat)).max())
 
 
-def _chunks(draws: int, block_size: int, work: int) -> list[np.ndarray]:
-    """Cut a run into equal chunks of whole blocks: the absolute numbers of each chunk's blocks."""
+def _chunks(
+    draws: int, block_size: int, work: int, *, least=10, most=200, work_each=2**22
+) -> list[np.ndarray]:
+    """Cut a run into equal chunks of whole blocks: the absolute numbers of each chunk's blocks.
+
+    There are between `least` and `most`, each of about `work_each` numbers moved: often enough for
+    a progress bar and an interrupt, seldom enough to cost nothing.
+    """
     blocks = -(-draws // block_size)
-    length = -(-blocks // int(np.clip(work // _WORK, _FEWEST, _MOST)))
+    length = -(-blocks // int(np.clip(work // work_each, least, most)))
     return [np.arange(first, first + length, dtype=np.int32) for first in range(0, blocks, length)]
 
 

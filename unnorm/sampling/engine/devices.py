@@ -10,23 +10,19 @@ from unnorm.core.jax_compat import backends_are_initialized
 def use_devices(n: int) -> None:
     """Run chains on n devices of this host's CPU, one a core; to be called before JAX starts.
 
-        Raises:
-            ValueError: n is not an integer of at least 1, or JAX has started with another number.
+    Raises:
+        ValueError: n is not a positive integer, or JAX has started with another number.
 
-        Example:
-            >>> import jax
+    Example:
+        >>> import jax
+        >>> import unnorm as un
+        >>> un.use_devices(jax.local_device_count())  # as many as there are: nothing to change
 
-    from unnorm.core.jax_compat import backends_are_initialized
-            >>> import unnorm as un
-            >>> un.use_devices(jax.local_device_count())  # as many as there are: nothing to change
-
-        References:
-            JAX documentation, Distributed arrays and automatic parallelization.
+    References:
+        JAX documentation, Distributed arrays and automatic parallelization.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(
-            f"n is {n!r}; expected an integer of devices of at least 1; pass such a one."
-        )
+        raise ValueError(f"n is {n!r}; it must be a positive integer.")
     if backends_are_initialized():
         if jax.local_device_count() != n:
             raise ValueError(

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,22 @@ import numpy as np
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
 from unnorm.core.jax_compat import distributed_state
 from unnorm.sampling.output.atomic_files import StoreError
+from unnorm.statistics.mcmc import ConvergenceCriteria, potential_scale_reduction
 
-PATIENCE = 120_000  # milliseconds that a process waits for the others between two parts
-_PIECE = 2**20  # bytes of one message
-GRACE = 5.0  # seconds for a child to end after SIGTERM
-_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+@dataclass(frozen=True)
+class MessagingOptions:
+    """How processes talk to each other.
+
+    Args:
+        timeout_ms: how long a process waits for the others between two parts.
+        message_bytes: of one message of the coordinator.
+    """
+
+    timeout_ms: int = 120_000
+    message_bytes: int = 2**20
+
+
 _OF = re.compile(r"process-\d+-of-\d+$")
 
 
@@ -50,15 +62,20 @@ def join(coordinator: str, processes: int, process: int) -> None:
     # Else the coordination service would abort the processes that are left, without a word of ours.
     jax.config.update("jax_enable_recoverability", True)
     jax.distributed.initialize(
-        coordinator, processes, process, initialization_timeout=PATIENCE // 1000
+        coordinator,
+        processes,
+        process,
+        initialization_timeout=MessagingOptions().timeout_ms // 1000,
     )
 
 
-def supervised(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+def run_child(
+    command: list[str], environment: dict[str, str], *, grace: float = 5.0
+) -> tuple[int, str]:
     """Run a command to its end and return its exit status and what it wrote to stderr; end it if
     this process ends.
 
-    A SIGTERM or SIGHUP to this process is passed on; a child that outlives it by `GRACE` seconds is
+    A SIGTERM or SIGHUP to this process is passed on; a child that outlives it by `grace` seconds is
     killed (JAX's coordination service takes a SIGTERM for notice of a preemption, and goes on). A
     SIGKILL of this process ends the child on Linux, by `die_with_parent`.
     """
@@ -75,7 +92,7 @@ def supervised(command: list[str], environment: dict[str, str]) -> tuple[int, st
         if child.poll() is None:
             child.terminate()
             try:
-                child.wait(GRACE)
+                child.wait(grace)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
@@ -90,7 +107,8 @@ def die_with_parent() -> None:
     import ctypes
 
     parent = os.getppid()
-    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
     if os.getppid() != parent:  # it died in between
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -98,7 +116,8 @@ def die_with_parent() -> None:
 class Hosts:
     """The processes of `jax.distributed`, or this one alone. No collective runs on a device."""
 
-    def __init__(self):
+    def __init__(self, options: MessagingOptions = MessagingOptions()) -> None:
+        self.options = options
         state = distributed_state()
         self.client = state.client
         self.count = 1 if state.client is None else state.num_processes
@@ -127,43 +146,43 @@ class Hosts:
     def agree(self, part: int) -> None:
         """Wait for the others after a part; where one has died, end with a sentence."""
         if self.count > 1:
-            self._asked(self.client.wait_at_barrier, f"unnorm-part-{part}")
+            self._ask(self.client.wait_at_barrier, f"unnorm-part-{part}")
 
-    def _asked(self, question: Any, name: str) -> Any:
+    def _ask(self, question: Any, name: str) -> Any:
         """What the coordinator answers; any failure means that a process has died."""
         try:
-            return question(name, PATIENCE)
+            return question(name, self.options.timeout_ms)
         except Exception as error:
             raise RuntimeError(lost(self.count)) from error
 
-    def shared_seed(self, seed: int) -> int:
+    def common_seed(self, seed: int) -> int:
         """The first process's seed."""
         if self.count == 1:
             return seed
         if self.own == 0:
             self.client.key_value_set("unnorm-seed", str(seed))
-        return int(self._asked(self.client.blocking_key_value_get, "unnorm-seed"))
+        return int(self._ask(self.client.blocking_key_value_get, "unnorm-seed"))
 
-    def gathered(self, label: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def gather(self, label: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Arrays (chain, ...) of all processes, the chains in their order."""
         if self.count == 1 or not arrays:
             return arrays
         buffer = io.BytesIO()
         np.savez(buffer, **{f"a_{name}": value for name, value in arrays.items()})
         content = buffer.getvalue()
-        pieces = [content[i : i + _PIECE] for i in range(0, len(content), _PIECE)]
+        size = self.options.message_bytes
+        pieces = [content[i : i + size] for i in range(0, len(content), size)]
         for i, piece in enumerate(pieces):
             self.client.key_value_set_bytes(f"unnorm-{label}-{self.own}-{i}", piece)
         self.client.key_value_set(f"unnorm-{label}-{self.own}", str(len(pieces)))
-        parts = [self._received(label, process) for process in range(self.count)]
+        parts = [self._receive(label, process) for process in range(self.count)]
         return {name: np.concatenate([part[f"a_{name}"] for part in parts]) for name in arrays}
 
-    def _received(self, label: str, process: int) -> dict[str, Any]:
+    def _receive(self, label: str, process: int) -> dict[str, Any]:
         name = f"unnorm-{label}-{process}"
-        count = int(self._asked(self.client.blocking_key_value_get, name))
+        count = int(self._ask(self.client.blocking_key_value_get, name))
         pieces = [
-            self._asked(self.client.blocking_key_value_get_bytes, f"{name}-{i}")
-            for i in range(count)
+            self._ask(self.client.blocking_key_value_get_bytes, f"{name}-{i}") for i in range(count)
         ]
         with np.load(io.BytesIO(b"".join(pieces))) as held:
             return {name: held[name] for name in held.files}
@@ -183,14 +202,17 @@ def over_hosts(hosts: Hosts, events: dict) -> Finding:
             f"{name} variance": cut.var(1, ddof=1),
             f"{name} n": cut[:, 0] * 0 + middle,
         }
-    halves = hosts.gathered("halves", halves)
+    halves = hosts.gather("halves", halves)
     worst = 0.0
     for name in events:
-        within, length = halves[f"{name} variance"].mean(0), halves[f"{name} n"][0]
-        ratios = (length - 1) / length + halves[f"{name} mean"].var(0, ddof=1) / within
-        worst = max(worst, float(np.sqrt(ratios).max()))
-    what = f"this store holds the chains of process {hosts.own}; over all {hosts.count} the worst R-hat is {worst:.3f}"
-    level = NOTE if worst <= 1.01 else WARNING
+        means, variances = (halves[f"{name} {kind}"] for kind in ("mean", "variance"))
+        ratios = potential_scale_reduction(means, variances, halves[f"{name} n"][0])
+        worst = max(worst, float(ratios.max()))
+    what = (
+        f"this store holds the chains of process {hosts.own}; over all {hosts.count} the worst "
+        f"R-hat is {worst:.3f}"
+    )
+    level = NOTE if worst <= ConvergenceCriteria().max_r_hat else WARNING
     return Finding(
         what,
         "" if level == NOTE else "run longer",

@@ -2,10 +2,15 @@
 computed.
 """
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from unnorm.core.progress import bar
+from unnorm.sampling.engine.chunked_run import Run
+from unnorm.sampling.engine.multihost import Hosts
+from unnorm.sampling.engine.scan import Phase
 from unnorm.sampling.output.gathering import Filling
 
 
@@ -31,7 +36,7 @@ class Memory:
     def has(self, part: int) -> bool:
         return False
 
-    def tried(self, trial: Callable[[], int]) -> int:
+    def recall_or_try(self, trial: Callable[[], int]) -> int:
         return trial()
 
     def save(self, part: int, carry: Any, out: Any) -> None:
@@ -40,7 +45,7 @@ class Memory:
             group.add(arrays)
         self.ends[part] = tuple(group.at for group in self.groups)
 
-    def collected(self, last: int) -> tuple[dict, ...]:
+    def collect(self, last: int) -> tuple[dict, ...]:
         """Events, tracked functions and statistics of the parts up to `last`, as (chain, draw,
         ...).
         """
@@ -71,3 +76,44 @@ class Behind:
     def __exit__(self, *_) -> None:
         self.pool.shutdown()
         self.wait()
+
+
+def run_parts(run: Run, sink: Any, hosts: Hosts, progress: bool) -> tuple[Any, int, int]:
+    """Every part that the sink does not hold; returns a carry, the part that it is of, and the
+    draws up to there.
+
+    That part is the last one, or after an interrupt the last before the first gap.
+    """
+    parts, plan = run.parts(), run.plan
+    start = run.begin()
+    at, passed = (
+        (-1, start),
+        -1,
+    )  # the carry at hand and its part; the last part behind which there is no gap
+    label = f"{type(run.kernel).__name__}, {plan.chains} chains"
+    with (
+        Behind(sink) as behind,
+        bar(label, sum(map(run.steps, parts)), progress) as shown,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        for i, part in enumerate(parts):
+            if sink.has(i):
+                shown.step(run.steps(part), "from the store")
+            else:
+                sink.claim()
+                before = at[1] if at[0] == i - 1 else sink.carry(i - 1, run.template(i - 1, start))
+                reached, out = run.advance(i, before, shown)
+                behind.save(i, reached, out)
+                at = (i, reached)
+            hosts.agree(
+                i
+            )  # also after a part of the store: another process may have to make it again
+            passed = i
+    last = max(passed, at[0])
+    done = sum(
+        run.steps(part) // plan.thin for part in parts[: last + 1] if part.phase == Phase.SAMPLING
+    )
+    if not done:
+        raise KeyboardInterrupt
+    carry = at[1] if at[0] == last else sink.carry(last, run.template(last, start))
+    return carry, last, min(done, plan.draws)

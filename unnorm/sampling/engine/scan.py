@@ -8,7 +8,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,8 +19,12 @@ from unnorm.sampling import adaptation
 from unnorm.sampling.base import noise_of
 from unnorm.supports import Support
 
-WARMUP, SAMPLING = 0, 1
-_LARGEST_NOISE = 2**20  # numbers drawn at once for one chain
+
+class Phase:
+    """Of a run; folded into the keys of its noise."""
+
+    WARMUP = 0
+    SAMPLING = 1
 
 
 class Layout(NamedTuple):
@@ -44,11 +47,11 @@ class Moments(NamedTuple):
     squares: dict
 
 
-def block_steps(size: int, thin: int = 1) -> int:
+def block_steps(size: int, thin: int = 1, *, max_noise: int = 2**20) -> int:
     """Draws in a block for an event of so many numbers: a fixed function, never of chunks or
-    chains.
+    chains. At most `max_noise` numbers are drawn at once for one chain.
     """
-    return int(np.clip(_LARGEST_NOISE // (size * thin), 1, 20))
+    return int(np.clip(max_noise // (size * thin), 1, 20))
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -85,10 +88,10 @@ def _stepper(kernel: Any, target: Unconstrained, tuning: dict):
     stays outside.
     """
     step = jax.vmap(kernel.build(target, tuning).step)
-    return lambda states, noise: _wrapped(target, *step(noise, states))
+    return lambda states, noise: _make_canonical(target, *step(noise, states))
 
 
-def _wrapped(target: Unconstrained, states: Any, info: Any):
+def _make_canonical(target: Unconstrained, states: Any, info: Any):
     """The states with equivalent positions made one (angles), and the info."""
     if all(type(support).canonical is Support.canonical for support in target.supports.values()):
         return states, info
@@ -110,8 +113,8 @@ def initialise(kernel: Any, target: Unconstrained, tuning: dict, positions: dict
 # -- warm-up ---------------------------------------------------------------------------------------
 @jax.jit
 def begin_adaptation(kernel: Any, tuning: dict, positions: dict):
-    begun = adaptation.strategy(kernel).begin(kernel, tuning, positions)
-    return jax.tree.map(lambda leaf: _strong(leaf, tuning), begun)
+    state = adaptation.strategy(kernel).begin(kernel, tuning, positions)
+    return jax.tree.map(lambda leaf: _strong(leaf, tuning), state)
 
 
 def _strong(leaf: Any, tuning: dict) -> Any:
@@ -127,11 +130,11 @@ def _strong(leaf: Any, tuning: dict) -> Any:
 
 @functools.partial(jax.jit, static_argnames="chains")
 def restarts(kernel: Any, adapting: Any, *, chains: int) -> jax.Array:
-    """How often warm-up restarted each chain; none before it has begun."""
-    begun = jax.tree.leaves(adapting)
+    """How often warm-up restarted each chain; none before it starts."""
+    started = bool(jax.tree.leaves(adapting))
     return (
         jnp.zeros(chains, jnp.int32)
-        if not begun
+        if not started
         else adaptation.strategy(kernel).restarts(adapting, chains)
     )
 
@@ -158,7 +161,7 @@ def warm_chunk(kernel, target, tuning, states, adapting, keys, blocks, stages, *
             )
 
         chain_numbers = jnp.arange(keys.shape[0])
-        states, info = _wrapped(
+        states, info = _make_canonical(
             target, *jax.vmap(one_chain)(chain_numbers, _of_step(noise, index), states)
         )
         stats = _stats(kernel, states, info)
@@ -173,7 +176,7 @@ def warm_chunk(kernel, target, tuning, states, adapting, keys, blocks, stages, *
 
     def one_block(carry, given):
         block, stage = given
-        noise = _block_noise(kernel, keys, WARMUP, block, carry[0].position, block_size)
+        noise = _block_noise(kernel, keys, Phase.WARMUP, block, carry[0].position, block_size)
         return jax.lax.scan(
             functools.partial(one_step, noise), carry, (jnp.arange(block_size), stage)
         )
@@ -258,11 +261,13 @@ def _run_blocks(kernel, target, tuning, states, moments, keys, blocks, layout: L
             }
             events = event if layout.keep == "all" else {}
             if layout.keep == "moments":
-                moments = _updated(moments, event, first + place, layout.draws)
+                moments = _update_moments(moments, event, first + place, layout.draws)
         return (states, moments), (events, tracked, stats)
 
     def one_block(carry, block):
-        noise = _block_noise(kernel, keys, SAMPLING, block, carry[0].position, length * layout.thin)
+        noise = _block_noise(
+            kernel, keys, Phase.SAMPLING, block, carry[0].position, length * layout.thin
+        )
         draw = functools.partial(one_draw, noise, block * length)
         carry, (events, tracked, stats) = jax.lax.scan(draw, carry, jnp.arange(length))
         if layout.keep != "all":  # one number for the block
@@ -292,7 +297,7 @@ def no_moments(target: Unconstrained, positions: dict) -> Moments:
     return Moments(jnp.zeros((chains, 2), next(iter(events.values())).dtype), empty, empty)
 
 
-def _updated(moments: Moments, event: dict, index: jax.Array, draws: int) -> Moments:
+def _update_moments(moments: Moments, event: dict, index: jax.Array, draws: int) -> Moments:
     """Welford's update of the half that draw number `index` belongs to; draws beyond the last are
     left out.
     """
@@ -312,37 +317,3 @@ def _updated(moments: Moments, event: dict, index: jax.Array, draws: int) -> Mom
     return Moments(
         count, {n: pair[0] for n, pair in pairs.items()}, {n: pair[1] for n, pair in pairs.items()}
     )
-
-
-# -- starts ----------------------------------------------------------------------------------------
-@functools.partial(jax.jit, static_argnames="dtype")
-def random_starts(target: Unconstrained, keys: jax.Array, attempt: jax.Array, dtype) -> dict:
-    """One random position for every chain."""
-    return jax.vmap(lambda key: target.random_position(jax.random.fold_in(key, attempt), dtype))(
-        keys
-    )
-
-
-@jax.jit
-def values_at(target: Unconstrained, positions: dict) -> jax.Array:
-    return jax.vmap(target.log_density)(positions)
-
-
-@jax.jit
-def gradients_at(target: Unconstrained, positions: dict) -> dict:
-    return jax.vmap(jax.grad(target.log_density))(positions)
-
-
-@jax.jit
-def pathfinder(target: Unconstrained, positions: dict, keys: jax.Array) -> dict:
-    """A draw of Pathfinder's approximation, from each position (Zhang et al., 2022,
-    arXiv:2108.03782).
-    """
-
-    def one(position, key):
-        approximate, draw = jax.random.split(key)
-        state, _ = blackjax.vi.pathfinder.approximate(approximate, target.log_density, position)
-        samples, _ = blackjax.vi.pathfinder.sample(draw, state, 1)
-        return jax.tree.map(lambda leaf, was: leaf[0].astype(was.dtype), samples, position)
-
-    return jax.lax.map(lambda given: one(*given), (positions, keys))

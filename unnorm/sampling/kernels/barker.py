@@ -35,7 +35,8 @@ class Barker(WalkNoise, Options):
     Example:
         >>> import unnorm as un
         >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
-        >>> un.sample(normal, Barker(), draws=10, chains=2, seed=0, progress=False).posterior["x"].shape
+        >>> draws = un.sample(normal, Barker(), draws=10, chains=2, seed=0, progress=False)
+        >>> draws.posterior["x"].shape
         (2, 10)
 
     References:

@@ -22,7 +22,7 @@ class GibbsState(NamedTuple):
     logdensity: jax.Array
 
 
-class ColouredState(NamedTuple):
+class ColourState(NamedTuple):
     position: dict
     logdensity: jax.Array
     by_state: dict  # what each site's every state would add to the log-density
@@ -75,12 +75,12 @@ class _Gibbs(Options):
 
 @method
 class Gibbs(_Gibbs):
-    """Gibbs sampling of Binary, Spin, Categorical and Graph: every site is redrawn from its
+    """Gibbs sampling of Binary, Spin, Categorical and Graph: every site is resampled from its
     conditional.
 
     P(x_i = s | rest) ∝ exp f(x with site i in state s). `un.sample` probes which sites interact;
-    those that do not are redrawn together, by one gradient where the log-density is linear in each
-    site (a lattice then takes two of them a sweep). A density without such structure is visited
+    those that do not are resampled together, by one gradient where the log-density is linear in
+    each site (a lattice then takes two of them a sweep). A density without such structure is visited
     site by site.
 
     Args:
@@ -91,7 +91,8 @@ class Gibbs(_Gibbs):
     Example:
         >>> import unnorm as un
         >>> pair = un.Density(lambda x: 0.5 * x[0] * x[1], {"x": un.Spin[2]})
-        >>> un.sample(pair, Gibbs(), draws=10, chains=2, seed=0, progress=False).posterior["x"].shape
+        >>> draws = un.sample(pair, Gibbs(), draws=10, chains=2, seed=0, progress=False)
+        >>> draws.posterior["x"].shape
         (2, 10, 2)
 
     References:
@@ -108,7 +109,7 @@ class Gibbs(_Gibbs):
                 f"scan is {self.scan!r}; expected 'systematic' or 'random'; pass one of them."
             )
 
-    def prepared(self, target):
+    def prepare(self, target):
         return dataclasses.replace(self, colouring=find_colouring(target))
 
 
@@ -127,8 +128,10 @@ class BlockGibbs(_Gibbs):
 
     Example:
         >>> import unnorm as un
-        >>> rbm = un.Density(lambda v, h: 0.5 * v.sum() * h.sum(), {"v": un.Binary[3], "h": un.Binary[2]})
-        >>> un.sample(rbm, BlockGibbs(), draws=10, chains=2, seed=0, progress=False).posterior["h"].shape
+        >>> rbm = un.Density(lambda v, h: 0.5 * v.sum() * h.sum(), {
+        ...     "v": un.Binary[3], "h": un.Binary[2]})
+        >>> draws = un.sample(rbm, BlockGibbs(), draws=10, chains=2, seed=0, progress=False)
+        >>> draws.posterior["h"].shape
         (2, 10, 2)
 
     References:
@@ -139,7 +142,7 @@ class BlockGibbs(_Gibbs):
     scan: str = static("systematic", choices=("systematic", "random"))
     colouring: Colouring | None = static(None)
 
-    def prepared(self, target):
+    def prepare(self, target):
         found = find_colouring(target, "variables")
         if found is None:
             raise ValueError(
@@ -151,7 +154,7 @@ class BlockGibbs(_Gibbs):
         return dataclasses.replace(self, colouring=found)
 
 
-def _told(flips: jax.Array, log_densities: jax.Array) -> dict[str, jax.Array]:
+def _stats_of(flips: jax.Array, log_densities: jax.Array) -> dict[str, jax.Array]:
     return {
         "flip_rate": jnp.mean(flips),
         "nan_proposal": jnp.isnan(log_densities).any(),
@@ -168,7 +171,7 @@ def by_colours(target: Any, colouring: Colouring, scan: str) -> SamplingAlgorith
     colours = {name: jnp.asarray(colouring.of(name)) for name in names}
 
     def init(position, key=None):
-        return ColouredState(position, *changes(target, position))
+        return ColourState(position, *changes(target, position))
 
     def step(noise, state):
         uniforms, choices = noise
@@ -194,7 +197,7 @@ def by_colours(target: Any, colouring: Colouring, scan: str) -> SamplingAlgorith
             visit, state, jnp.arange(colouring.count), unroll=colouring.count < 5
         )
         sites = sum(colour.size for colour in colours.values())
-        return state, _told(jnp.sum(flips) / sites, values)
+        return state, _stats_of(jnp.sum(flips) / sites, values)
 
     return SamplingAlgorithm(init, step)
 
@@ -238,15 +241,15 @@ def one_by_one(target: Any, scan: str) -> SamplingAlgorithm:
 
     def step(noise, state):
         uniforms, choices = noise
-        told, start = [], 0
+        seen_logs, start = [], 0
         for name, given in list(uniforms.items())[:: -1 if scan == "backward" else 1]:
             count = given.size
             order = jnp.arange(count)[:: -1 if scan == "backward" else 1]
             if scan == "random":
                 order = (choices[start : start + count] * count).astype(int)
             state, seen = sweep(name, given[0], order, state)
-            told.append(seen)
+            seen_logs.append(seen)
             start += count
-        return state, _told(*(jnp.concatenate(part) for part in zip(*told, strict=True)))
+        return state, _stats_of(*(jnp.concatenate(part) for part in zip(*seen_logs, strict=True)))
 
     return SamplingAlgorithm(init, step)

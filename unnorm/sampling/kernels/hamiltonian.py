@@ -86,9 +86,7 @@ class HMC(_Hamiltonian):
 
     def __post_init__(self):
         if not 0 <= self.jitter < 1:
-            raise ValueError(
-                f"jitter is {self.jitter!r}; expected a share from 0 to below 1; pass such a one."
-            )
+            raise ValueError(f"jitter is {self.jitter!r}; it must be at least 0 and below 1.")
 
     def build(self, target, tuning):
         kernel = blackjax.hmc.build_kernel()

@@ -30,7 +30,8 @@ class IndependentMH(Options):
         >>> import unnorm as un
         >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
         >>> kernel = IndependentMH(dist.StudentT(3.0))
-        >>> un.sample(normal, kernel, draws=10, chains=2, seed=0, progress=False).posterior["x"].shape
+        >>> draws = un.sample(normal, kernel, draws=10, chains=2, seed=0, progress=False)
+        >>> draws.posterior["x"].shape
         (2, 10)
 
     References:
@@ -43,22 +44,22 @@ class IndependentMH(Options):
     def serves(self, support):
         return True
 
-    def _laws(self, target) -> dict[str, Any]:
+    def _proposals(self, target) -> dict[str, Any]:
         if isinstance(self.proposal, dict):
             return self.proposal
         return {next(iter(target.supports)): self.proposal}
 
-    def prepared(self, target):
-        laws = self._laws(target)
-        if set(laws) != set(target.supports):
+    def prepare(self, target):
+        proposals = self._proposals(target)
+        if set(proposals) != set(target.supports):
             raise ValueError(
-                f"IndependentMH's proposal is for {', '.join(laws)}; expected one for each "
+                f"IndependentMH's proposal is for {', '.join(proposals)}; expected one for each "
                 "variable "
                 f"({', '.join(target.supports)}); pass proposal={{variable: distribution}}."
             )
         for name, shape in target.density.shapes().items():
-            refuse_other_measure("proposal for", name, target.supports[name], laws[name])
-            found = jnp.shape(laws[name].sample(jax.random.key(0)))
+            refuse_other_measure("proposal for", name, target.supports[name], proposals[name])
+            found = jnp.shape(proposals[name].sample(jax.random.key(0)))
             if found != shape:
                 raise ValueError(
                     f"IndependentMH's proposal for {name} draws the shape {found}; expected "
@@ -68,19 +69,19 @@ class IndependentMH(Options):
         return self
 
     def build(self, target, tuning):
-        laws, plain = self._laws(target), target.without_jacobian()
+        proposals, plain = self._proposals(target), target.without_jacobian()
 
         def init(position, key=None):
             event = target.constrain(position)
-            log_q = sum(jnp.sum(laws[name].log_prob(value)) for name, value in event.items())
+            log_q = sum(jnp.sum(proposals[name].log_prob(value)) for name, value in event.items())
             return IndependentState(
                 position, target.log_density(position), plain.log_density(position) - log_q
             )
 
         def step(key, state):
-            accept, *keys = jax.random.split(key, 1 + len(laws))
+            accept, *keys = jax.random.split(key, 1 + len(proposals))
             event = {
-                name: laws[name].sample(one).astype(state.logdensity.dtype)
+                name: proposals[name].sample(one).astype(state.logdensity.dtype)
                 for one, name in zip(keys, target.supports, strict=True)
             }
             proposal = init(target.unconstrain(event))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from unnorm.core.method import method, option
 from unnorm.sampling.base import (
     Options,
-    Proposed,
+    ProposalInfo,
     SamplingAlgorithm,
     WalkNoise,
     metropolis,
@@ -57,7 +57,9 @@ class ULA(Options):
     Example:
         >>> import unnorm as un
         >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
-        >>> un.sample(normal, ULA(step_size=0.1), draws=10, chains=2, seed=0, progress=False).posterior["x"].shape
+        >>> draws = un.sample(normal, ULA(step_size=0.1),
+        ...     draws=10, chains=2, seed=0, progress=False)
+        >>> draws.posterior["x"].shape
         (2, 10)
 
     References:
@@ -88,7 +90,7 @@ class ULA(Options):
         def step(noise, state):
             proposal = init(_move(state, steps_of(tuning, state.position), noise))
             value = proposal.logdensity
-            return proposal, Proposed(
+            return proposal, ProposalInfo(
                 jnp.ones_like(value), jnp.array(True), jnp.isnan(value), jnp.isposinf(value)
             )
 
@@ -109,7 +111,8 @@ class MALA(WalkNoise, Options):
     Example:
         >>> import unnorm as un
         >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
-        >>> un.sample(normal, MALA(), draws=10, chains=2, seed=0, progress=False).posterior["x"].shape
+        >>> draws = un.sample(normal, MALA(), draws=10, chains=2, seed=0, progress=False)
+        >>> draws.posterior["x"].shape
         (2, 10)
 
     References:

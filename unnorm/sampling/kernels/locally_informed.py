@@ -7,16 +7,16 @@ import jax.numpy as jnp
 
 from unnorm.core.method import method, option, static
 from unnorm.interactions.coloring import changes_by_gradient
-from unnorm.sampling.base import Options, Proposed, SamplingAlgorithm, metropolis, tree_where
+from unnorm.sampling.base import Options, ProposalInfo, SamplingAlgorithm, metropolis, tree_where
 
 
-class InformedState(NamedTuple):
+class GradientState(NamedTuple):
     position: dict
     logdensity: jax.Array
     by_state: dict  # what each site's every state would add to the log-density, to first order
 
 
-class _Informed(Options):
+class _GradientProposal(Options):
     """What both share: the variables that they move, and the gradient at a state."""
 
     needs_gradient = True
@@ -26,7 +26,7 @@ class _Informed(Options):
 
     def _init(self, target):
         def init(position, key=None):
-            return InformedState(position, *changes_by_gradient(target, position))
+            return GradientState(position, *changes_by_gradient(target, position))
 
         return init
 
@@ -44,7 +44,7 @@ def _own_states(target, position: dict) -> dict:
 
 
 @method
-class GibbsWithGradients(_Informed):
+class GibbsWithGradients(_GradientProposal):
     """Propose to change one site to one state, (i, s) ~ softmax(d / 2), and accept by
     Metropolis-Hastings.
 
@@ -57,7 +57,8 @@ class GibbsWithGradients(_Informed):
     Example:
         >>> import unnorm as un
         >>> pair = un.Density(lambda x: 0.5 * x[0] * x[1], {"x": un.Spin[2]})
-        >>> draws = un.sample(pair, GibbsWithGradients(), draws=10, chains=2, seed=0, progress=False)
+        >>> draws = un.sample(pair, GibbsWithGradients(),
+        ...     draws=10, chains=2, seed=0, progress=False)
         >>> draws.posterior["x"].shape
         (2, 10, 2)
 
@@ -80,7 +81,7 @@ class GibbsWithGradients(_Informed):
                 parts.append(jnp.where(stays, -jnp.inf, state.by_state[name] / 2).ravel())
             return jnp.concatenate(parts)
 
-        def changed(state, index):
+        def change_site(state, index):
             """The position after a change, and the index of the change back."""
             moved, back, start = {}, jnp.zeros((), int), 0
             for name, states in _own_states(target, state.position).items():
@@ -99,7 +100,7 @@ class GibbsWithGradients(_Informed):
             pick, accept = jax.random.split(key)
             forward = logits(state)
             index = jax.random.categorical(pick, forward)
-            moved, back = changed(state, index)
+            moved, back = change_site(state, index)
             proposal = init(moved)
             backward = logits(proposal)
             ratio = proposal.logdensity - state.logdensity + jax.nn.log_softmax(backward)[back]
@@ -111,13 +112,13 @@ class GibbsWithGradients(_Informed):
         def step(key, state):
             state, info = jax.lax.scan(one, state, jax.random.split(key, self.changes))
             rate, accepted, *flags = info
-            return state, Proposed(rate.mean(), accepted.any(), *(flag.any() for flag in flags))
+            return state, ProposalInfo(rate.mean(), accepted.any(), *(flag.any() for flag in flags))
 
         return SamplingAlgorithm(init, step)
 
 
 @method
-class DiscreteLangevin(_Informed):
+class DiscreteLangevin(_GradientProposal):
     """Propose every site at once, P(s) ∝ exp(½ ∂f/∂x_i (s − x_i) − (s − x_i)² / (2ε)), and accept
     by M-H.
 
@@ -143,7 +144,8 @@ class DiscreteLangevin(_Informed):
     step_size: float | None = option(None, above=0)
     adjusted: bool = static(True)
     bias = (
-        "DiscreteLangevin without adjustment does not reject, so that its draws follow another law"
+        "DiscreteLangevin without adjustment does not reject, so its draws follow another "
+        "distribution"
     )
 
     @property

@@ -32,7 +32,9 @@ class MCLMC(Options):
     Example:
         >>> import unnorm as un
         >>> normal = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[3]})
-        >>> un.sample(normal, MCLMC(adjusted=True), draws=10, chains=2, seed=0, progress=False).posterior["x"].shape
+        >>> draws = un.sample(normal, MCLMC(adjusted=True),
+        ...     draws=10, chains=2, seed=0, progress=False)
+        >>> draws.posterior["x"].shape
         (2, 10, 3)
 
     References:
@@ -61,7 +63,7 @@ class MCLMC(Options):
     def adapts(self):
         return "window" if self.adjusted else "microcanonical"
 
-    def prepared(self, target):
+    def prepare(self, target):
         size = sum(
             leaf.size
             for leaf in jax.tree.leaves(target.random_position(jax.random.key(0), jnp.float32))
@@ -112,7 +114,7 @@ class MCLMC(Options):
     def warm_up(self, target, states, key, steps, tuning):
         """BlackJAX's own tuning on every chain by itself, pooled by medians; (states, tuning)."""
         chains = jax.tree.leaves(states)[0].shape[0]
-        # Its three phases take a third of the steps that they are told of.
+        # Its three phases take a third of the steps that they are given.
         total = max(3 * steps, 30)
 
         def one(state, key):

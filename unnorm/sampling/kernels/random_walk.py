@@ -69,7 +69,7 @@ class RandomWalkMH(WalkNoise, Options):
 
     def build(self, target, tuning):
         geodesic = self.covariance is None and not self.learn_covariance
-        displaced = _displacement(tuning, target.supports if geodesic else {})
+        displace = _displacement(tuning, target.supports if geodesic else {})
 
         def init(position, key=None):
             return RandomWalkState(position, target.log_density(position))
@@ -80,7 +80,7 @@ class RandomWalkMH(WalkNoise, Options):
 
         def step(noise, state):
             walk, log_uniform = noise
-            moves = displaced(walk)
+            moves = displace(walk)
             proposal = init(
                 {
                     name: along(target.supports[name])(x, moves[name])
@@ -103,17 +103,17 @@ def _displacement(tuning: dict, isotropic: dict):
     if covariance is None:
         return lambda walk: jax.tree.map(lambda z: scale * z, walk)
     if jnp.ndim(covariance) < 2:
-        return lambda walk: _scaled(walk, scale * jnp.sqrt(covariance), scale, isotropic)
+        return lambda walk: _scale_walk(walk, scale * jnp.sqrt(covariance), scale, isotropic)
     factor = jnp.linalg.cholesky(covariance)
 
-    def displaced(walk):
+    def displace(walk):
         flat, unravel = ravel_pytree(walk)
         return unravel(scale * (factor @ flat))
 
-    return displaced
+    return displace
 
 
-def _scaled(walk: dict, scales: jax.Array, scale: jax.Array, isotropic: dict) -> dict:
+def _scale_walk(walk: dict, scales: jax.Array, scale: jax.Array, isotropic: dict) -> dict:
     flat, unravel = ravel_pytree(walk)
     by_variable = unravel((scales * jnp.ones_like(flat)).astype(flat.dtype))
     alike = {name for name, support in isotropic.items() if not support.bijective}

@@ -26,7 +26,8 @@ class Slice(Options):
     Example:
         >>> import unnorm as un
         >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
-        >>> un.sample(normal, Slice(), draws=10, chains=2, seed=0, progress=False).posterior["x"].shape
+        >>> draws = un.sample(normal, Slice(), draws=10, chains=2, seed=0, progress=False)
+        >>> draws.posterior["x"].shape
         (2, 10)
 
     References:
@@ -76,7 +77,8 @@ class EllipticalSlice(Options):
         >>> import unnorm as un
         >>> prior = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[2]})
         >>> likelihood = un.Density(lambda x: -abs(x[0] - 1.0), {"x": un.Real[2]})
-        >>> draws = un.sample(prior * likelihood, EllipticalSlice(), draws=10, chains=2, seed=0, progress=False)
+        >>> draws = un.sample(prior * likelihood, EllipticalSlice(),
+        ...     draws=10, chains=2, seed=0, progress=False)
         >>> draws.posterior["x"].shape
         (2, 10, 2)
 
@@ -87,7 +89,7 @@ class EllipticalSlice(Options):
     mean: Any = option(None, array=True)
     covariance: Any = option(None, array=True)
 
-    def prepared(self, target):
+    def prepare(self, target):
         if self.covariance is not None:
             return self if self.mean is not None else dataclasses.replace(self, mean=0.0)
         found = _gaussian_factor(target)

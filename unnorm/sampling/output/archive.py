@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from unnorm.sampling.output.atomic_files import Damaged
+from unnorm.sampling.output.atomic_files import DamageError
 
-_DIGEST = 32  # bytes of SHA-256
+_DIGEST = sha256().digest_size
 _KINDS = "fiubc"  # numbers; no objects, so that nothing is unpickled
 
 
-def packed(arrays: dict[str, Any]) -> bytes:
+def pack(arrays: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     content = buffer.getvalue()
@@ -30,14 +30,14 @@ def is_whole(content: bytes) -> bool:
     return content[-_DIGEST:] == sha256(content[:-_DIGEST]).digest()
 
 
-def unpacked(content: bytes, only: str | None = None) -> dict[str, np.ndarray]:
-    """The arrays of `packed` (or `only` one of them).
+def unpack(content: bytes, only: str | None = None) -> dict[str, np.ndarray]:
+    """The arrays of `pack` (or `only` one of them).
 
     Raises:
-        Damaged: anything that `packed` did not write.
+        DamageError: anything that `pack` did not write.
     """
     if not is_whole(content):
-        raise Damaged("its checksum differs")
+        raise DamageError("its checksum differs")
     try:
         with zipfile.ZipFile(io.BytesIO(content[:-_DIGEST])) as held:
             members = held.infolist()
@@ -45,18 +45,18 @@ def unpacked(content: bytes, only: str | None = None) -> dict[str, np.ndarray]:
             named = {member.filename.removesuffix(".npy"): member for member in members}
             wanted = named if only is None else {only: named[only]}
             return {name: _array(held.read(member)) for name, member in wanted.items()}
-    except Damaged:
+    except DamageError:
         raise
     except (
         Exception
     ) as error:  # a crafted archive may raise nearly anything in zipfile and in NumPy
-        raise Damaged(f"it is no archive of arrays ({type(error).__name__})") from None
+        raise DamageError(f"it is no archive of arrays ({type(error).__name__})") from None
 
 
 def _refuse_large(members: list[zipfile.ZipInfo], size: int) -> None:
     stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
     if not stored or sum(member.file_size for member in members) > size:
-        raise Damaged("it claims to hold more than its size")
+        raise DamageError("it claims to hold more than its size")
 
 
 def _array(content: bytes) -> np.ndarray:
@@ -72,5 +72,5 @@ def _array(content: bytes) -> np.ndarray:
         or min(shape, default=0) < 0
         or count * dtype.itemsize != len(content) - at
     ):
-        raise Damaged("an array's header does not fit its bytes")
+        raise DamageError("an array's header does not fit its bytes")
     return np.frombuffer(content, dtype, count, at).reshape(shape, order="F" if fortran else "C")

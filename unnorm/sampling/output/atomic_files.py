@@ -53,7 +53,7 @@ class DiskError(OSError, StoreError):
     """A StoreError of the disk: full, read-only, gone."""
 
 
-class Damaged(Exception):
+class DamageError(Exception):
     """What was read is not what was written; why, in a phrase."""
 
 
@@ -124,11 +124,11 @@ def read(path: Path, follow: bool = False) -> bytes:
     Raises:
         OSError: no such file, a symbolic link (unless `follow`), or no regular file.
     """
-    with opened(path, follow) as file:
+    with open_regular(path, follow) as file:
         return file.read()
 
 
-def opened(path: Path, follow: bool = False) -> BinaryIO:
+def open_regular(path: Path, follow: bool = False) -> BinaryIO:
     """A regular file, opened to be read."""
     descriptor = os.open(path, os.O_RDONLY | _NO_BLOCK | (0 if follow else _NO_FOLLOW))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -159,30 +159,30 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """What `write_json` wrote; None where there is no such file.
 
     Raises:
-        Damaged: anything else.
+        DamageError: anything else.
     """
     try:
         content = read(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise Damaged(str(error)) from None
-    tree = parsed(content)
+        raise DamageError(str(error)) from None
+    tree = parse_json(content)
     if not isinstance(tree, dict):
-        raise Damaged("it is no JSON object")
+        raise DamageError("it is no JSON object")
     found = tree.pop("checksum", None)
     if found is None and tree.get("format") == 1:
         return tree  # that format had no checksum: the caller names it
     if found != checksum(tree):
-        raise Damaged("its checksum differs")
+        raise DamageError("its checksum differs")
     return tree
 
 
-def parsed(content: bytes) -> Any:
+def parse_json(content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
-        raise Damaged("it is no JSON") from None
+        raise DamageError("it is no JSON") from None
 
 
 # -- one writer at a time --------------------------------------------------------------------------

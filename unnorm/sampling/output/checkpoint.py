@@ -17,12 +17,12 @@ import numpy as np
 from unnorm.sampling.output import archive, gathering
 from unnorm.sampling.output.atomic_files import (
     LEFTOVER,
-    Damaged,
+    DamageError,
     Lock,
     StoreError,
     checksum,
     disk_errors,
-    parsed,
+    parse_json,
     read,
     read_json,
     write,
@@ -69,7 +69,7 @@ class Store:
         """
         try:
             found = read_json(self.folder / "meta.json")
-        except Damaged:
+        except DamageError:
             refuse_foreign(self.folder)
             return None, True  # the parts tell whether they are of this run
         if found is not None:
@@ -120,7 +120,7 @@ class Store:
         """The header of every part that is whole, of this run, in its place, and listed (where
         there is a list).
         """
-        listed, good = self._listed(), {}
+        listed, good = self._parts_in_list(), {}
         self.trial = None
         for path in sorted(self.folder.iterdir()):
             place = PART.fullmatch(path.name)
@@ -140,15 +140,15 @@ class Store:
                 good[part] = header
         return good
 
-    def _listed(self) -> set[int] | None:
+    def _parts_in_list(self) -> set[int] | None:
         """The parts that count, and the one after them: its name may have come before its place in
         the list.
 
         None where the list is missing or damaged, for each part proves itself.
         """
         try:
-            found = {int(part) for part in parsed(read(self.folder / "state.json"))}
-        except (OSError, Damaged, ValueError, TypeError):
+            found = {int(part) for part in parse_json(read(self.folder / "state.json"))}
+        except (OSError, DamageError, ValueError, TypeError):
             return None
         return found | {max(found, default=-1) + 1}
 
@@ -156,11 +156,11 @@ class Store:
     def _header(path: Path) -> dict[str, Any] | None:
         try:
             content = read(path)
-            header = parsed(archive.unpacked(content, only="header")["header"].tobytes())
+            header = parse_json(archive.unpack(content, only="header")["header"].tobytes())
             return {name: header[name] for name in ("run", "part", "trial", "rows")} | {
                 "sum": content[-32:].hex()
             }
-        except (OSError, Damaged, KeyError, TypeError):
+        except (OSError, DamageError, KeyError, TypeError):
             return None
 
     def has(self, part: int) -> bool:
@@ -176,7 +176,7 @@ class Store:
         }
         rows = {kind: gathering.rows_of(group) for kind, group in zip(KINDS, out, strict=bool(out))}
         header = {"run": self.run, "part": part, "trial": self.trial, "rows": rows}
-        content = archive.packed(
+        content = archive.pack(
             {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **leaves, **kept}
         )
         with disk_errors(f"part {part} of store {self.folder}"):
@@ -185,7 +185,7 @@ class Store:
             sums = {str(i): self.good[i]["sum"] for i in sorted(self.good)}
             write(self.folder / "state.json", json.dumps(sums).encode())
 
-    def tried(self, trial: Callable[[], int]) -> int:
+    def recall_or_try(self, trial: Callable[[], int]) -> int:
         """What a trial found when the run began, which its parts remember: a run that goes on must
         not try again.
         """
@@ -195,8 +195,8 @@ class Store:
 
     def _arrays(self, part: int) -> dict[str, np.ndarray]:
         try:
-            return archive.unpacked(read(self._path(part)))
-        except (OSError, Damaged) as error:
+            return archive.unpack(read(self._path(part)))
+        except (OSError, DamageError) as error:
             raise StoreError(
                 f"store {self.folder} has lost part {part} while it was open ({error}); expected "
                 "that nothing else "
@@ -222,16 +222,16 @@ class Store:
         )
 
     # -- draws -------------------------------------------------------------------------------------
-    def collected(self, last: int) -> tuple[dict, ...]:
+    def collect(self, last: int) -> tuple[dict, ...]:
         """Events, tracked functions and statistics of the parts up to `last`, (chain, draw, ...),
         as private maps.
         """
-        found = gathering.certified(self.folder, self.run, last)
+        found = gathering.certify(self.folder, self.run, last)
         if found is None:
-            found = self._gathered(last)
+            found = self._gather(last)
         return found
 
-    def _gathered(self, last: int) -> tuple[dict, ...]:
+    def _gather(self, last: int) -> tuple[dict, ...]:
         parts = [part for part in range(last + 1) if self.good[part]["rows"]]
         rows = {k: min(sum(self.good[p]["rows"][k] for p in parts), self.draws) for k in KINDS}
         groups = (self._kept(part) for part in parts)
@@ -240,7 +240,7 @@ class Store:
         self.claim()
         with disk_errors(f"the draws in store {self.folder}"):
             gathering.gather(self.folder, self.run, last, groups, rows)
-        found = gathering.certified(self.folder, self.run, last)
+        found = gathering.certify(self.folder, self.run, last)
         if found is None:
             raise StoreError(
                 f"store {self.folder} changed while its draws were gathered; expected one "

@@ -13,8 +13,6 @@ import numpy as np
 from unnorm.declaration.density import Density
 from unnorm.statistics.mcmc import potential_scale_reduction
 
-_LARGEST_LISTED = 1000  # numbers of an adapted array that are written out in the attributes
-
 
 def to_datatree(
     p: Density,
@@ -139,8 +137,8 @@ def moment_arrays(moments: Any) -> dict[str, np.ndarray]:
 
 
 def axis_names(name: str, axes: tuple) -> list[str]:
-    """The names of a variable's axes in the draws: a dimension's second axis is d_2, an integer
-    x_dim_0.
+    """The names of a variable's axes in the draws: a dimension's second axis is d_2, an unnamed
+    one x_dim_0.
     """
     names: list[str] = []
     for place, axis in enumerate(axes):
@@ -161,11 +159,11 @@ def provenance() -> dict[str, str]:
     return {name: version(name) for name in names[1:]} | python
 
 
-def as_json(tree: Any) -> str:
-    """Tuning and options as JSON; an array too long to read is told by its shape."""
+def as_json(tree: Any, *, max_size: int = 1000) -> str:
+    """Tuning and options as JSON; of an array of more numbers only the shape."""
 
     def plain(leaf):
         array = np.asarray(leaf)
-        return array.tolist() if array.size <= _LARGEST_LISTED else f"array of shape {array.shape}"
+        return array.tolist() if array.size <= max_size else f"array of shape {array.shape}"
 
     return json.dumps(jax.tree.map(plain, tree))

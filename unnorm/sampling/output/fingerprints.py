@@ -21,8 +21,6 @@ from unnorm.declaration.density import Density
 from unnorm.supports import Annotation
 
 UNKNOWN = "something that cannot be compared"
-_DEEPEST = 12  # of values inside values
-_LONGEST = 56  # characters of a description, before all but its beginning becomes a hash
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -30,16 +28,17 @@ def fingerprint(array: Any) -> str:
     """Numbers by their content: short ones as they are, long ones by hash."""
     array = np.asarray(array)
     if array.dtype.kind not in "fiubc":
-        return f"{array.dtype} array {_hash(array.tobytes() if array.dtype.kind != 'O' else repr(array.tolist()))}"
+        content = array.tobytes() if array.dtype.kind != "O" else repr(array.tolist())
+        return f"{array.dtype} array {_hash(content)}"
     if array.size <= 4:
         return str(array.tolist())
     return f"array {_hash(array.tobytes() + str((array.shape, array.dtype)).encode())}"
 
 
-def described(value: Any) -> str:
+def describe_value(value: Any, *, max_length: int = 56) -> str:
     """The value as text; of a long text the beginning and a hash."""
-    text = _described(value, 0, ())
-    if len(text) <= _LONGEST:
+    text = _describe(value, 0, ())
+    if len(text) <= max_length:
         return text
     return f"{text[:36]}... ({_hash(text)})" + (f", with {UNKNOWN}" if UNKNOWN in text else "")
 
@@ -49,19 +48,20 @@ def program_of(function: Callable, *arguments: Any, source: Any = None) -> str:
     Python, `source` too.
     """
     lowered = jax.jit(function).lower(*arguments).as_text()
-    return _hash(lowered) if "callback" not in lowered else _hash(lowered + described(source))
+    return _hash(lowered) if "callback" not in lowered else _hash(lowered + describe_value(source))
 
 
 def _hash(content: str | bytes) -> str:
     return sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
 
 
-def _described(value: Any, depth: int, above: tuple[int, ...]) -> str:
+def _describe(value: Any, depth: int, above: tuple[int, ...]) -> str:
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return str(value)
-    if depth > _DEEPEST or id(value) in above:
+    deepest = 12  # of values inside values
+    if depth > deepest or id(value) in above:
         return "..." if id(value) in above else UNKNOWN
-    inner = functools.partial(_described, depth=depth + 1, above=(*above, id(value)))
+    inner = functools.partial(_describe, depth=depth + 1, above=(*above, id(value)))
     for kinds, describe in _WAYS:
         if isinstance(value, kinds):
             return describe(value, inner)
@@ -69,7 +69,7 @@ def _described(value: Any, depth: int, above: tuple[int, ...]) -> str:
         key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
         return fingerprint(jax.random.key_data(value) if key else value)
     if hasattr(value, "to_numpy") or hasattr(value, "to_dict"):
-        return _labelled(value, inner)
+        return _describe_table(value, inner)
     if dataclasses.is_dataclass(value):
         return _object(
             value, {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}, inner
@@ -77,7 +77,7 @@ def _described(value: Any, depth: int, above: tuple[int, ...]) -> str:
     return _node(value, inner)
 
 
-def _labelled(value: Any, inner: Callable) -> str:
+def _describe_table(value: Any, inner: Callable) -> str:
     """A pandas or xarray object: by its numbers and labels."""
     kept = value.to_dict() if hasattr(value, "to_dict") else value.to_numpy().tolist()
     return f"{type(value).__name__} {_hash(inner(kept))}"
@@ -106,7 +106,8 @@ def _object(value: Any, fields: Mapping[str, Any] | None, inner: Callable) -> st
     if fields is None:
         text = repr(value)
         return UNKNOWN if _ADDRESS.search(text) else f"{type(value).__name__} {text}"
-    return f"{_class(type(value), inner)}({', '.join(f'{name}={inner(one)}' for name, one in fields.items())})"
+    content = ", ".join(f"{name}={inner(one)}" for name, one in fields.items())
+    return f"{_class(type(value), inner)}({content})"
 
 
 def _class(cls: type, inner: Callable) -> str:
@@ -114,7 +115,8 @@ def _class(cls: type, inner: Callable) -> str:
     if in_library(cls):
         return cls.__qualname__
     methods = {name: one for name, one in vars(cls).items() if isinstance(one, types.FunctionType)}
-    return f"{cls.__qualname__} {_hash(''.join(name + inner(one) for name, one in sorted(methods.items())))}"
+    content = "".join(name + inner(one) for name, one in sorted(methods.items()))
+    return f"{cls.__qualname__} {_hash(content)}"
 
 
 def _function(function: types.FunctionType, inner: Callable) -> str:

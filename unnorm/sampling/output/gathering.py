@@ -16,17 +16,16 @@ from urllib.parse import quote
 import numpy as np
 
 from unnorm.sampling.output.atomic_files import (
-    Damaged,
+    DamageError,
     StoreError,
     is_real_folder,
-    opened,
+    open_regular,
     read_json,
     replacing,
     write_json,
 )
 
 KINDS = ("events", "tracked", "statistics")
-_LONGEST_NAME = 180  # of a file
 
 Groups = tuple[dict[str, np.ndarray], ...]  # arrays (draw, chain, ...) by name, for each of KINDS
 
@@ -132,15 +131,15 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _file_name(name: str) -> str:
+def _file_name(name: str, *, max_length: int = 180) -> str:
     """A name that stays inside its folder, whatever the variable is called."""
     safe = quote(name, safe="")
-    if len(safe) > _LONGEST_NAME:
+    if len(safe) > max_length:
         safe = f"{safe[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     return f"{safe}.npy"
 
 
-def certified(folder: Path, run: str, last: int) -> Groups | None:
+def certify(folder: Path, run: str, last: int) -> Groups | None:
     """Maps of the gathered files, if they are those of these parts, byte for byte; else None."""
     try:
         record = read_json(folder / "gathered.json") or {}
@@ -150,18 +149,18 @@ def certified(folder: Path, run: str, last: int) -> Groups | None:
         for key, wanted in record["files"].items():
             kind, _, name = key.partition("/")
             group = groups[KINDS.index(kind)]
-            group[name] = _mapped(folder / kind, _file_name(name), wanted).swapaxes(0, 1)
-    except (Damaged, OSError, ValueError, KeyError, AttributeError, TypeError):
+            group[name] = _map(folder / kind, _file_name(name), wanted).swapaxes(0, 1)
+    except (DamageError, OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
     return groups
 
 
-def _mapped(folder: Path, name: str, wanted: str) -> np.ndarray:
+def _map(folder: Path, name: str, wanted: str) -> np.ndarray:
     if not is_real_folder(folder):
-        raise Damaged("no folder")
-    with opened(folder / name) as file:
+        raise DamageError("no folder")
+    with open_regular(folder / name) as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
-            raise Damaged("its checksum differs")
+            raise DamageError("its checksum differs")
         file.seek(0)
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unnorm.sampling.output.atomic_files import LEFTOVER, Damaged, StoreError, read_json
+from unnorm.sampling.output.atomic_files import LEFTOVER, DamageError, StoreError, read_json
 from unnorm.sampling.output.fingerprints import UNKNOWN
 from unnorm.sampling.output.gathering import KINDS
 
@@ -23,7 +23,7 @@ def read_meta(folder: Path) -> dict | None:
     """
     try:
         found = read_json(Path(folder) / "meta.json")
-    except Damaged as error:
+    except DamageError as error:
         raise StoreError(
             f"store {folder} has a damaged meta.json ({error}); expected the file that un.sample "
             "wrote; make the same "
@@ -70,7 +70,7 @@ def refuse_difference(folder: Path, found: dict, wanted: dict) -> None:
 
 
 def refuse_unknown(folder: Path, meta: dict) -> None:
-    """A run that cannot be told from another one must not be continued, and so not be stored."""
+    """Refuse a run that cannot be distinguished from another: it could not be resumed safely."""
     for name, value in _flat(meta):
         if isinstance(value, str) and UNKNOWN in value:
             raise StoreError(

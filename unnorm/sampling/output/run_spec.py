@@ -13,7 +13,7 @@ from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.sampling.kernels.registry import KERNELS, Blockwise
 from unnorm.sampling.output.atomic_files import StoreError
-from unnorm.sampling.output.fingerprints import described, fingerprint, program_of
+from unnorm.sampling.output.fingerprints import describe_value, fingerprint, program_of
 from unnorm.sampling.output.run_identity import FORMAT
 
 _OPTIONS = ("draws", "warmup", "chains", "thin", "keep", "seed", "dtype")
@@ -23,20 +23,22 @@ def describe(method: Any) -> dict[str, Any]:
     """A kernel or an objective: every option by name."""
     if isinstance(method, Blockwise):
         inner = {label: describe(one) for label, one in method.kernels.items()}
-        return {"kernel": "blockwise", "blocks": described(method.blocks)} | inner
+        return {"kernel": "blockwise", "blocks": describe_value(method.blocks)} | inner
     if not dataclasses.is_dataclass(method):
-        return {"kernel": registry_name(type(method)), "content": described(method)}
-    told: dict[str, Any] = {"kernel": registry_name(type(method))}
+        return {"kernel": registry_name(type(method)), "content": describe_value(method)}
+    description: dict[str, Any] = {"kernel": registry_name(type(method))}
     if type(method) not in KERNELS.values():
-        told["class"] = described(type(method))
+        description["class"] = describe_value(type(method))
     for field in dataclasses.fields(method):
         value = getattr(method, field.name)
-        told[field.name] = describe(value) if hasattr(value, "build") else described(value)
-    return told
+        description[field.name] = (
+            describe(value) if hasattr(value, "build") else describe_value(value)
+        )
+    return description
 
 
 def spec(kernel: Any) -> Any:
-    """JSON from which `rebuilt` makes the kernel again; None where an option is more than
+    """JSON from which `rebuild_kernel` makes the kernel again; None where an option is more than
     numbers.
     """
     if isinstance(kernel, Blockwise):
@@ -65,30 +67,33 @@ def spec(kernel: Any) -> Any:
     return {"name": registry_name(type(kernel)), "options": options}
 
 
-def rebuilt(told: Any) -> Any:
+def rebuild_kernel(description: Any) -> Any:
     """The kernel of a `spec`."""
-    if "blocks" in told:
+    if "blocks" in description:
         return Blockwise(
-            {tuple(b): rebuilt(one) for b, one in zip(told["blocks"], told["inner"], strict=True)}
+            {
+                tuple(b): rebuild_kernel(one)
+                for b, one in zip(description["blocks"], description["inner"], strict=True)
+            }
         )
     options = {}
-    for name, value in told["options"].items():
+    for name, value in description["options"].items():
         if isinstance(value, dict):
             value = (
-                rebuilt(value["nested"])
+                rebuild_kernel(value["nested"])
                 if "nested" in value
                 else np.asarray(value["array"], value["dtype"])
             )
         options[name] = value
-    return KERNELS[told["name"]](**options)
+    return KERNELS[description["name"]](**options)
 
 
-def asked_again(store: Path, meta: dict[str, Any], kernel: Any) -> tuple[Any, dict[str, Any]]:
+def options_of_run(store: Path, meta: dict[str, Any], kernel: Any) -> tuple[Any, dict[str, Any]]:
     """The kernel and the options of `un.sample` from what a store says of its run."""
     try:
         options = {name: meta["options"][name] for name in _OPTIONS}
         if kernel is None and meta["rebuild"] is not None:
-            kernel = rebuilt(meta["rebuild"])
+            kernel = rebuild_kernel(meta["rebuild"])
     except Exception as error:  # a description that was made by hand may hold anything
         raise StoreError(
             f"store {store} describes a run that cannot be made again ({type(error).__name__}); "
@@ -105,7 +110,13 @@ def asked_again(store: Path, meta: dict[str, Any], kernel: Any) -> tuple[Any, di
 
 
 def run_meta(
-    target: Unconstrained, kernel: Any, plan: Any, track: dict, start: Any, versions: dict, devices: int
+    target: Unconstrained,
+    kernel: Any,
+    plan: Any,
+    track: dict,
+    start: Any,
+    versions: dict,
+    devices: int,
 ) -> dict[str, Any]:
     """All that a run's draws depend on, by name; the number of devices changes their rounding."""
     position = target.random_position(jax.random.key(0), np.dtype(plan.dtype))
@@ -118,8 +129,10 @@ def run_meta(
         ),
         "kernel": describe(kernel),
         "options": dataclasses.asdict(plan),
-        "tracked function": {name: _tracked(target, f, position) for name, f in track.items()},
-        "start": described(start),
+        "tracked function": {
+            name: _track_program(target, f, position) for name, f in track.items()
+        },
+        "start": describe_value(start),
         "version of": versions,
         "setting": settings() | {"devices": devices},
         "rebuild": spec(kernel),
@@ -130,7 +143,7 @@ def describe_density(density: Density) -> dict[str, Any]:
     """Names, supports and values."""
     return {
         "density": density.name,
-        "variable": {name: described(support) for name, support in density.variables.items()},
+        "variable": {name: describe_value(support) for name, support in density.variables.items()},
         "dimension": {name: str(size) for name, size in density.dimensions.items()},
         "parameter or constant": {
             n: fingerprint_of(v) for n, v in (density.parameters | density.constants).items()
@@ -142,7 +155,7 @@ def functions_of(density: Density) -> list[Callable | None]:
     return [factor.function for factor in getattr(density, "factors", (density,))]
 
 
-def _tracked(target: Unconstrained, function: Callable, position: dict) -> str:
+def _track_program(target: Unconstrained, function: Callable, position: dict) -> str:
     """What a tracked function compiles to at one event."""
 
     def at(target: Unconstrained, position: dict):

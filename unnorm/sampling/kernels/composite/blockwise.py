@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.core.method import look_up
-from unnorm.sampling.adaptation import Fixed, strategy
+from unnorm.sampling.adaptation import NoAdaptation, strategy
 from unnorm.sampling.base import KERNELS, Options, SamplingAlgorithm
 
 
@@ -16,7 +16,7 @@ class BlockwiseState(NamedTuple):
     logdensity: jax.Array
 
 
-class _EachBlock(Fixed):
+class _EachBlock(NoAdaptation):
     """Every block's own strategy, on its own variables."""
 
     windows = True
@@ -92,7 +92,8 @@ class Blockwise(Options):
         }
 
     def __repr__(self):
-        return f"Blockwise({', '.join(f'{label}={kernel!r}' for label, kernel in self.kernels.items())})"
+        kernels = ", ".join(f"{label}={kernel!r}" for label, kernel in self.kernels.items())
+        return f"Blockwise({kernels})"
 
     def parts_of(self, position: dict):
         """Each block's label, kernel and part of a position."""
@@ -112,9 +113,9 @@ class Blockwise(Options):
         return "; ".join(kernel.bias for kernel in self.kernels.values() if not kernel.exact)
 
     def serves(self, support):
-        return True  # each block's own kernel is asked in `prepared`, where the variables are known
+        return True  # each block's own kernel is asked in `prepare`, where the variables are known
 
-    def prepared(self, target):
+    def prepare(self, target):
         covered = {name for block in self.blocks for name in block}
         wrong = sorted(covered ^ set(target.supports))
         if wrong:
@@ -145,7 +146,7 @@ class Blockwise(Options):
             # next.
             coloured = hasattr(kernel, "colouring")
             others = {name: value for name, value in start.items() if name not in part}
-            new.kernels[label] = kernel if coloured else kernel.prepared(target.holding(others))
+            new.kernels[label] = kernel if coloured else kernel.prepare(target.holding(others))
         return new
 
     def initial_tuning(self, size):
@@ -162,15 +163,15 @@ class Blockwise(Options):
             return BlockwiseState(position, target.log_density(position))
 
         def step(key, state):
-            position, told = dict(state.position), {}
+            position, infos = dict(state.position), {}
             for label, kernel, part in self.parts_of(position):
                 key, begin, move = jax.random.split(key, 3)
                 others = {name: value for name, value in position.items() if name not in part}
                 algorithm = kernel.build(target.holding(others), tuning[label])
                 noise = move if kernel.noise is None else kernel.noise(move, part)
-                inner, told[label] = algorithm.step(noise, algorithm.init(part, begin))
+                inner, infos[label] = algorithm.step(noise, algorithm.init(part, begin))
                 position |= inner.position
-            return BlockwiseState(position, inner.logdensity), told
+            return BlockwiseState(position, inner.logdensity), infos
 
         return SamplingAlgorithm(init, step)
 

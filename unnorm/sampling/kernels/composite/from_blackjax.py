@@ -16,12 +16,14 @@ class FromBlackJAX(Options):
     Args:
         factory: for example ``lambda logdensity: blackjax.hmc(logdensity, 0.1, jnp.ones(3), 10)``;
             positions are dicts by variable in unconstrained coordinates. Keep one function object:
-            a new lambda compiles anew.
+            a new lambda is compiled again.
 
     Example:
-        >>> import blackjax, jax.numpy as jnp
+        >>> import blackjax
         >>> import unnorm as un
-        >>> kernel = un.kernels.FromBlackJAX(lambda logdensity: blackjax.barker_proposal(logdensity, 0.5))
+        >>> def factory(logdensity):
+        ...     return blackjax.barker_proposal(logdensity, 0.5)
+        >>> kernel = un.kernels.FromBlackJAX(factory)
 
     References:
         Cabezas et al. (2024), BlackJAX, arXiv:2402.10797.

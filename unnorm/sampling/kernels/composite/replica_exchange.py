@@ -9,10 +9,8 @@ import numpy as np
 
 from unnorm.core.method import look_up, method, option, static
 from unnorm.declaration.density import Density
-from unnorm.sampling.adaptation import Fixed, strategy
+from unnorm.sampling.adaptation import NoAdaptation, strategy
 from unnorm.sampling.base import KERNELS, Options, SamplingAlgorithm
-
-FIRST_ROUND = 25  # steps after which the ladder is set anew; each round is twice as long
 
 
 class ReplicaState(NamedTuple):
@@ -23,7 +21,7 @@ class ReplicaState(NamedTuple):
 
 
 class ReplicaInfo(NamedTuple):
-    inner: Any  # what the inner kernels told, by temperature
+    inner: Any  # the infos of the inner kernels, by temperature
     swap_chances: jax.Array  # of each pair of neighbours, whether it was its turn or not
     swap_rate: jax.Array
 
@@ -36,20 +34,21 @@ class LadderState(NamedTuple):
     round_length: jax.Array
 
 
-class _Ladder(Fixed):
+class _Ladder(NoAdaptation):
     """Powers at which all pairs reject swaps equally often, and the inner kernel's own strategy at
     each.
     """
 
     windows = True
+    first_round = 25  # steps before the ladder is first updated; each round is twice as long
 
     def begin(self, kernel, tuning, positions):
         inner = kernel.inner
-        begun = self._each(kernel, lambda given: strategy(inner).begin(inner, given, positions))(
+        states = self._each(kernel, lambda given: strategy(inner).begin(inner, given, positions))(
             tuning["inner"]
         )
         logs = tuning["log_powers"]
-        return LadderState(begun, logs, jnp.zeros(logs.size - 1, logs.dtype), 0, FIRST_ROUND)
+        return LadderState(states, logs, jnp.zeros(logs.size - 1, logs.dtype), 0, self.first_round)
 
     def current(self, kernel, state, tuning, chain):
         inner = kernel.inner
@@ -119,7 +118,8 @@ class ReplicaExchange(Options):
     Example:
         >>> import jax.numpy as jnp
         >>> import unnorm as un
-        >>> two = un.Density(lambda x: jnp.logaddexp(-0.5 * (x - 5) ** 2, -0.5 * (x + 5) ** 2), {"x": un.Real})
+        >>> two = un.Density(lambda x: jnp.logaddexp(-0.5 * (x - 5) ** 2, -0.5 * (x + 5) ** 2),
+        ...     {"x": un.Real})
         >>> kernel = ReplicaExchange(un.kernels.RandomWalkMH(), temperatures=4)
         >>> un.sample(two, kernel, draws=10, chains=2, seed=0, progress=False).posterior["x"].shape
         (2, 10)
@@ -144,13 +144,10 @@ class ReplicaExchange(Options):
             or self.temperatures < 2
         ):
             raise ValueError(
-                f"temperatures is {self.temperatures!r}; expected an integer of at least 2; "
-                "pass such a one."
+                f"temperatures is {self.temperatures!r}; it must be an integer of at least 2."
             )
         if not 0 <= self.hottest < 1:
-            raise ValueError(
-                f"hottest is {self.hottest!r}; expected a power from 0 to below 1; pass such a one."
-            )
+            raise ValueError(f"hottest is {self.hottest!r}; it must be at least 0 and below 1.")
 
     @property
     def needs_gradient(self):
@@ -168,7 +165,7 @@ class ReplicaExchange(Options):
         # Asked of the class by the list of alternatives, where there is no inner kernel yet.
         return not isinstance(self, type) and self.inner.serves(support)
 
-    def prepared(self, target):
+    def prepare(self, target):
         open_ended = [name for name, support in target.supports.items() if support.states is None]
         if self.base is None and not self.hottest > 0 and open_ended:
             raise ValueError(
@@ -189,7 +186,7 @@ class ReplicaExchange(Options):
                 "adapted step by step; use un.kernels.NUTS or MALA."
             )
         base = None if self.base is None else self.base.resolved(target.density.shapes()).bare()
-        return dataclasses.replace(self, inner=self.inner.prepared(target), base=base)
+        return dataclasses.replace(self, inner=self.inner.prepare(target), base=base)
 
     def initial_tuning(self, size):
         count = self.temperatures
