@@ -180,7 +180,7 @@ BAD = {
     "chains beyond 32 bits": (
         gaussian,
         {"chains": 10**12},
-        "chains is 1000000000000; expected a whole",
+        "chains is 1000000000000; expected an integer",
     ),
     "draws beyond 32 bits": (
         gaussian,
