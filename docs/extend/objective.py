@@ -6,13 +6,13 @@ from jax.nn import log_sigmoid
 
 import unnorm as un
 from unnorm.core.method import method
-from unnorm.fitting.base import Extra, PerExample
+from unnorm.fitting.base import LossObjective, ObjectiveState
 from unnorm.fitting.objectives.registry import OBJECTIVES
 from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable
 
 
 @method
-class SphericalScore(PerExample):
+class SphericalScore(LossObjective):
     """Minimize mean_i −Σ_j p(x_ij | x_i,−j) / |p(· | x_i,−j)|, a proper scoring rule; no Z is
     needed.
 
@@ -26,9 +26,9 @@ class SphericalScore(PerExample):
         return not_enumerable("SphericalScore", density, two_states=True)
 
     def prepare(self, density, events, key):
-        return Extra()
+        return ObjectiveState()
 
-    def loss_i(self, density, extra, event, key):
+    def loss_i(self, density, state, event, key):
         def score(odds):  # log p(other state) − log p(this state)
             here, there = log_sigmoid(-odds), log_sigmoid(odds)
             return -jnp.exp(here - 0.5 * jnp.logaddexp(2 * here, 2 * there))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import unnorm as un
 from benchmarks.harness import medians, table
 from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.objectives.score_matching.exact import FormState
 from unnorm.numerics.hessian_trace import TRACES
 
 ROWS, WIDTH, REPEATS = 256, 128, 5
@@ -46,7 +47,7 @@ def compiled(trace: str, size: int) -> tuple[Callable, float]:
     )
     density, state = (
         declared.bind(layers=network(size)).bare(),
-        ObjectiveState(shared={"scales": {"x": None}}),
+        ObjectiveState(shared=FormState({"x": None})),
     )
     rows = jax.random.normal(jax.random.key(1), (ROWS, size))
 

@@ -177,8 +177,8 @@ def test_equal_rows_share_their_log_z():
     with jax.enable_x64(True):
         density, events = cast((fit.density.bare(), grouped), jnp.float64)
         state = objective.prepare(density, events, jax.random.key(0))
-        assert len(state.shared["distinct"]["x"]) == 2
-        alone = objective.losses(density, state._replace(per_row={}), events)
+        assert len(state.shared.distinct["x"]) == 2
+        alone = objective.losses(density, state._replace(per_row=()), events)
         np.testing.assert_allclose(objective.losses(density, state, events), alone, rtol=1e-12)
 
 

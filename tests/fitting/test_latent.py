@@ -190,17 +190,17 @@ def test_the_latent_chains_are_those_of_their_rows(patterns, x64):
         (machine.bind(weights=WEIGHTS, hidden=[-0.5]).bare(), {"v": patterns}), jnp.float64
     )
     state = objective.prepare(p, events, jax.random.key(0))
-    step = jax.jit(lambda key: objective.gradient(p, state, events, key)[1].shared)
+    step = jax.jit(lambda key: objective.gradient(p, state, events, key))
     moved = [step(jax.random.key(i)) for i in range(20)]
-    hidden = np.mean([shared["latent"]["positions"]["h"][:, 0] for shared in moved], 0)
+    hidden = np.mean([one.state.shared.latent.positions["h"][:, 0] for one in moved], 0)
     chance = 1 / (1 + np.exp(0.5 - patterns @ WEIGHTS[0]))
     for low in np.arange(0, 1, 0.25):
         here = (chance >= low) & (chance < low + 0.25)
         error = np.sqrt(np.sum(chance[here] * (1 - chance[here])) / 20) / here.sum()
         assert abs(np.mean(hidden[here] - chance[here])) < 4 * error
-    assert moved[0]["negatives"]["v"].shape == patterns.shape and moved[0]["negatives"][
-        "h"
-    ].shape == (len(patterns), 1)
+    negatives = moved[0].negatives
+    assert negatives["v"].shape == patterns.shape
+    assert negatives["h"].shape == (len(patterns), 1)
 
 
 @pytest.mark.slow

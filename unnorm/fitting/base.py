@@ -1,189 +1,343 @@
-"""The contract of an objective."""
+"""The contract of an objective: two functions, and small optional protocols.
 
-from typing import Any, ClassVar, NamedTuple, Protocol
+To add an objective, write a class of options with the decorator `@method` that inherits
+`LossObjective`, give it `prepare` and `loss_i` (or `losses`), and put it into `OBJECTIVES`. As an
+M-estimator it then has standard errors. Whatever else an objective can do is a protocol of one or
+two functions, which solvers ask for by `isinstance`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 
 from unnorm.core.findings import Finding
 from unnorm.declaration.density import Density
 
+Events = dict[str, Any]  # data (n, ...) by variable and covariate
+
 
 class ObjectiveState(NamedTuple):
-    """What an objective prepares once: a pytree that goes along into the compiled loss.
+    """What an objective prepares once: a frozen pytree that is passed into the compiled loss.
 
-    `nuisance` is estimated jointly with the parameters (NCE's log Z), `per_row` belongs to the data row
-    by row (its noise), `shared` is the same for all rows (the nodes of a quadrature, scales);
-    `weights`, of mean 1, and `penalty` (`penalties.Penalties`, which is added to the mean loss) are
-    the user's.
+    `per_row` and `shared` are named tuples or arrays of the objective's own. Solvers take rows of
+    `per_row` and read neither.
     """
 
-    nuisance: dict[str, Any] = {}
-    per_row: dict[str, Any] = {}
-    shared: dict[str, Any] = {}
-    weights: jax.Array | None = None
-    penalty: Any = None
+    nuisance: dict[str, Any] = {}  # noqa: RUF012 - a default that nothing writes; estimated jointly with the parameters, such as log Z
+    per_row: Any = ()  # arrays (n, ...) that belong to the data row by row, such as noise
+    shared: Any = ()  # the same for all rows, such as quadrature nodes
+    weights: jax.Array | None = None  # the user's sampling weights, of mean 1
+    penalty: Any = None  # `Penalties`, added to the mean loss
+
+
+@dataclass(frozen=True)
+class Traits:
+    """Properties of a loss on which solvers, standard errors and checks depend."""
+
+    supports_weights: bool = True  # sampling weights and clusters
+    is_likelihood: bool = False  # Cov(ψ) = H where the model is true
+    is_deviance: bool = False  # 2 n loss may be compared between models, as a deviance
+    couples_rows: bool = False  # a row's loss depends on all rows (a sum over pairs)
+    in_data_units: bool = False  # other units of the data rescale the loss, not only shift it
+    uses_second_derivatives: bool = False  # of log p̃ in x, which do not see kinks
+    bootstraps_single_row: bool = False  # one row (a graph, a lattice): parametric bootstrap
+    rounding: float = 1.0  # factor by which the loss amplifies the rounding of log p̃
 
 
 class Objective(Protocol):
-    """The contract: how to add an objective.
+    """What every objective has; one with a sampler has `gradient` (`Stochastic`) for `losses`."""
 
-    Write a class of options with the decorator `@method`, give it `prepare`, and either `loss_i` (a
-    per-example loss:
-    an M-estimator, whose standard errors come for free; or `losses`, of all rows together) or
-    `gradient` (stochastic: a sampler inside), and put it into `OBJECTIVES`.
-    """
-
-    target: ClassVar[str]  # which fixed point it aims at, in a phrase
+    target: str  # which fixed point it aims at, in a phrase
+    traits: Traits
 
     def refuse(self, density: Density) -> str | None:
         """Return why this objective does not serve the density, as a sentence, or None."""
 
-    def prepare(self, density: Density, events: dict[str, Any], key: jax.Array) -> ObjectiveState:
-        """Return what stays fixed while the parameters move; `events` are the data, (n, ...) by
-        name.
-        """
+    def refuse_latent(self, density: Density, events: Events) -> str | None:
+        """Return why it does not serve variables that are absent from the data, or None."""
 
-    def loss_i(
-        self, density: Density, state: ObjectiveState, event: dict[str, Any], key: jax.Array | None
-    ) -> jax.Array:
-        """Return the loss of one row; `state.per_row` holds that row's part."""
+    def prepare(self, density: Density, events: Events, key: jax.Array) -> ObjectiveState:
+        """Return what stays fixed while the parameters move."""
 
-    def gradient(
-        self, density: Density, state: ObjectiveState, events: dict, key: jax.Array
-    ) -> tuple[dict, ObjectiveState]:
-        """Return an unbiased estimate of the gradient in `density.free()` whose root is the fit,
-        and the new state.
-        """
+    def losses(self, density: Density, state: ObjectiveState, events: Events) -> jax.Array:
+        """Return the loss of every row, (n,)."""
 
 
-def no_latent(objective: Any, density: Density, events: dict) -> str:
-    """The refusal of an objective that needs every variable in the data."""
-    name = next(name for name in density.variables if name not in events)
-    return (
-        f"{type(objective).__name__} does not serve latent variables, and data has no values for "
-        f"{name}; found "
-        f"{', '.join(events)}; expected {', '.join(density.variables | density.covariates)} "
-        "(look for a mistyped "
-        "name); use un.objectives.MaximumLikelihood or ContrastiveDivergence"
-    )
+class LossObjective:
+    """Base class of objectives with a loss: defaults for all but `prepare` and `loss_i`."""
 
-
-class PerExample:
-    """What per-example objectives share."""
-
-    stochastic: ClassVar[bool] = False
-    takes_weights: ClassVar[bool] = True  # sampling weights
-    rounding: ClassVar[float] = 1.0  # by how much the loss magnifies the rounding of log p̃
-    information_identity: ClassVar[bool] = False  # Cov(ψ) = H where the model is true: a likelihood
-    in_pairs: ClassVar[bool] = (
-        False  # a row's loss needs all rows: derivatives are taken of all rows together
-    )
-    second_derivatives: ClassVar[bool] = False  # of log p̃ in x, which kinks hide from the loss
-    smoothing: ClassVar[
-        tuple[float, ...]
-    ] = ()  # standard deviations of the noise in the data that the fit aims at
-    in_units_of_data: ClassVar[bool] = (
-        False  # data in other units change the loss, not by a constant alone
-    )
-
-    smooths_data: ClassVar[bool] = (
-        False  # noise is added to the data: columns without spread do no harm
-    )
+    traits: ClassVar[Traits] = Traits()
 
     def refuse(self, density: Density) -> str | None:
         return None
 
-    def refuse_latent(self, density: Density, events: dict) -> str | None:
-        """Return why this objective does not serve variables that are not among the events, as a
-        sentence, or None.
-        """
-        return no_latent(self, density, events)
+    def refuse_latent(self, density: Density, events: Events) -> str | None:
+        return no_latent_variables(self, density, events)
 
-    def rows_at_once(self, density: Density, state: ObjectiveState) -> int:
+    def row_batch_size(self, density: Density, state: ObjectiveState) -> int:
         """Return how many rows may be differentiated together, so that memory stays bounded."""
         return 512
 
-    def losses(self, density: Density, state: ObjectiveState, events: dict) -> jax.Array:
-        """Return the loss of every row (n,); written anew in place of `loss_i` where rows together
-        are quicker.
-        """
+    def loss_i(
+        self, density: Density, state: ObjectiveState, event: Events, key: jax.Array | None
+    ) -> jax.Array:
+        """Return the loss of one row; `state.per_row` holds that row's part."""
+        raise NotImplementedError
+
+    def losses(self, density: Density, state: ObjectiveState, events: Events) -> jax.Array:
+        """Return the loss of every row, (n,); overridden where rows are faster together."""
 
         def one(row, event):
             return self.loss_i(density, state._replace(per_row=row), event, None)
 
         return jax.vmap(one)(state.per_row, events)
 
-    def closed_form_minimum(self, density: Density, state: ObjectiveState, events: dict) -> Any:
-        """Return the minimum (`optimise.Minimum`) where it is at hand without iterations, or
-        None.
-        """
-        return None
+
+def no_latent_variables(objective: Any, density: Density, events: Events) -> str:
+    """Return the refusal of an objective that needs every variable in the data."""
+    name = next(name for name in density.variables if name not in events)
+    return (
+        f"{type(objective).__name__} does not serve latent variables, and data has no values for "
+        f"{name}; found {', '.join(events)}; expected "
+        f"{', '.join(density.variables | density.covariates)} (look for a mistyped name); use "
+        "un.objectives.MaximumLikelihood or ContrastiveDivergence"
+    )
+
+
+# -- how the minimum is found ----------------------------------------------------------------------
+@runtime_checkable
+class HasClosedForm(Protocol):
+    """The minimum may be at hand without iterations."""
+
+    def closed_form_minimum(self, density: Density, state: ObjectiveState, events: Events) -> Any:
+        """Return the minimum (`solvers.newton.Minimum`), or None where it needs iterations."""
+
+    def prepare_path(
+        self, density: Density, state: ObjectiveState, events: Events
+    ) -> ObjectiveState:
+        """Return the state with what is the same for all penalties, for repeated solves."""
+
+
+@runtime_checkable
+class Refreshable(Protocol):
+    """What was prepared holds near some parameters only: nodes, truncated sums, draws."""
 
     def refresh(
-        self, density: Density, state: ObjectiveState, events: dict
+        self, density: Density, state: ObjectiveState, events: Events
     ) -> ObjectiveState | None:
-        """Return a new state where the fixed one is no longer good enough at these parameters."""
-        return None
+        """Return a new state where the old one is not accurate enough here, else None."""
+
+
+@runtime_checkable
+class ProvidesStart(Protocol):
+    """`prepare` may bring the parameters near the estimate."""
+
+    def start_values(self, state: ObjectiveState) -> dict[str, Any] | None:
+        """Return free parameters to start from, or None."""
+
+
+def start_values(objective: Any, density: Density, state: ObjectiveState) -> dict[str, Any]:
+    """Return the free parameters to start from: the objective's, else those of the density."""
+    found = objective.start_values(state) if isinstance(objective, ProvidesStart) else None
+    return density.free() if found is None else found
+
+
+@runtime_checkable
+class ResamplesNoise(Protocol):
+    """`per_row` can be drawn for rows of a batch, inside a compiled step of training."""
 
     def resample_noise(
-        self, density: Density, state: ObjectiveState, events: dict, key: jax.Array
-    ) -> dict | None:
-        """Return `state.per_row` drawn anew for these rows, traceably, for training on batches; None:
-        they stay.
-        """
-        return None
+        self, density: Density, state: ObjectiveState, events: Events, key: jax.Array
+    ) -> Any:
+        """Return `per_row` for these rows."""
 
-    def recession_directions(
-        self, density: Density, state: ObjectiveState, events: dict
-    ) -> jax.Array | None:
-        """Return ±1 for each coordinate that is known to run off to infinity, 0 for others; None:
-        look at the loss.
-        """
-        return None
 
-    def margins(self, density: Density, state: ObjectiveState, events: dict) -> jax.Array | None:
-        """Return differences of log p̃ in each of which the loss falls for ever (`margins`); None:
-        they are not known.
+# -- standard errors -------------------------------------------------------------------------------
+@runtime_checkable
+class HasRowScores(Protocol):
+    """The rows' scores are computed by the objective itself."""
 
-        Where they are affine in all that is estimated, directions of recession are found from them
-        exactly.
-        """
-        return None
+    def row_scores(
+        self, density: Density, state: ObjectiveState, events: Events, vector: jax.Array
+    ) -> jax.Array:
+        """Return ψ of every row, (n, p)."""
 
-    def findings(self, density: Density, state: ObjectiveState, events: dict) -> list[Finding]:
-        """Return what the user should know of how well this objective serves these data, at the
-        fit.
-        """
-        return []
+
+@runtime_checkable
+class CorrectsScores(Protocol):
+    """Something was estimated beforehand (a fitted noise), and moves the estimate too."""
 
     def score_correction(
-        self, density: Density, state: ObjectiveState, events: dict
+        self, density: Density, state: ObjectiveState, events: Events
     ) -> jax.Array | None:
-        """Return what is added to each row's score for what was estimated beforehand (a fitted
-        noise).
-        """
-        return None
+        """Return what is added to each row's score, (n, p), or None."""
+
+
+@runtime_checkable
+class DrawsRowNoise(Protocol):
+    """Every row has random draws of its own."""
 
     def noise_variance(
-        self, density: Density, state: ObjectiveState, events: dict
+        self, density: Density, state: ObjectiveState, events: Events
     ) -> jax.Array | None:
-        """Return the part of the scores' covariance that is drawn noise, which another seed would
-        change.
-        """
-        return None
+        """Return the part of Cov(ψ), (p, p), that another seed would change, or None."""
 
-    def log_z_estimate(
-        self, density: Density, state: ObjectiveState, events: dict, covariance: Any
-    ) -> Any:
-        """Return log Z with its errors (`FitLogZ`) where this objective estimates it without
-        learning it, or None.
-        """
-        return None
+
+@runtime_checkable
+class DrawsSharedNoise(Protocol):
+    """Random draws are shared by all rows."""
 
     def shared_noise(
-        self, density: Density, state: ObjectiveState, events: dict
+        self, density: Density, state: ObjectiveState, events: Events
     ) -> jax.Array | None:
-        """Return the covariance of the mean score that comes from what was drawn for all rows
-        together.
-        """
-        return None
+        """Return the covariance of the mean score, (p, p), that these draws cause, or None."""
+
+
+# -- existence of a finite estimate, findings ------------------------------------------------------
+@runtime_checkable
+class HasMargins(Protocol):
+    """The loss decreases in certain differences of log p̃, its margins.
+
+    Where they are affine in all that is estimated, directions of recession are found exactly.
+    """
+
+    def margins(self, density: Density, state: ObjectiveState, events: Events) -> jax.Array | None:
+        """Return the margins as one vector; None where they are not known."""
+
+
+@runtime_checkable
+class HasRecessionDirections(Protocol):
+    """The objective may know which coordinates run off to infinity."""
+
+    def recession_directions(
+        self, density: Density, state: ObjectiveState, events: Events
+    ) -> jax.Array | None:
+        """Return ±1 for a coordinate that runs off, 0 for others; None where it is not known."""
+
+
+@runtime_checkable
+class ReportsFindings(Protocol):
+    """The objective has conditions on the data or the fit, which it checks."""
+
+    def findings(self, density: Density, state: ObjectiveState, events: Events) -> list[Finding]:
+        """Return what the user should know of how well it serves these data, at the fit."""
+
+
+@runtime_checkable
+class SmoothsData(Protocol):
+    """Noise is added to the data: the estimate is that of the smoothed data."""
+
+    @property
+    def smoothing(self) -> tuple[float, ...]:
+        """The noise's standard deviations; none: it is not added with these options."""
+
+
+# -- log Z -----------------------------------------------------------------------------------------
+class LogZEstimate(NamedTuple):
+    """log Z with the standard errors that another seed, and other data, would show."""
+
+    value: float
+    monte_carlo_error: float
+    sampling_error: float
+
+
+@runtime_checkable
+class LearnsLogZ(Protocol):
+    """log Z is a nuisance parameter."""
+
+    def learned_log_z(self, nuisance: dict[str, Any]) -> jax.Array:
+        """Return log Z of the nuisance parameters."""
+
+
+@runtime_checkable
+class EstimatesLogZ(Protocol):
+    """log Z is estimated beside the fit."""
+
+    def log_z_estimate(
+        self, density: Density, state: ObjectiveState, events: Events, covariance: Any
+    ) -> LogZEstimate | None:
+        """Return log Z with its errors, or None."""
+
+
+@runtime_checkable
+class HasLogZPlan(Protocol):
+    """log Z is a sum over nodes."""
+
+    def log_z_plan(self, state: ObjectiveState) -> Any:
+        """Return the nodes (`integration.nodes.Plan`), or None."""
+
+
+# -- objectives with a sampler ---------------------------------------------------------------------
+class StochasticGradient(NamedTuple):
+    """An unbiased estimate of the gradient in `density.free()`, and what it came from."""
+
+    gradient: dict[str, Any]
+    state: ObjectiveState
+    negatives: Events  # draws of the model, whose scores' covariance is a metric for steps
+    acceptance: jax.Array
+
+
+@runtime_checkable
+class Stochastic(Protocol):
+    """An objective without a loss: the root of the expected gradient is the estimate."""
+
+    def gradient(
+        self, density: Density, state: ObjectiveState, events: Events, key: jax.Array, gain: Any
+    ) -> StochasticGradient:
+        """Return a gradient; `gain` is that of the sampler's adaptation, 0 at its end."""
+
+    def with_run_length(self, state: ObjectiveState, steps: int) -> ObjectiveState:
+        """Return the state for a run of so many steps, over which noise is annealed."""
+
+    def refuse_nan(self, density: Density, state: ObjectiveState) -> None:
+        """Raise where log p̃ was NaN at finite parameters."""
+
+    def chain_findings(
+        self, density: Density, state: ObjectiveState, events: Events, key: jax.Array
+    ) -> list[Finding]:
+        """Return warnings about the sampler at the fit."""
+
+    def fixed_point_findings(
+        self, density: Density, state: ObjectiveState, events: Events, key: jax.Array
+    ) -> list[Finding]:
+        """Return a warning where the fit lies far from maximum likelihood."""
+
+    def covariance(
+        self, density: Density, state: ObjectiveState, events: Events, key: jax.Array
+    ) -> Any:
+        """Return the covariance (`inference.sandwich.Covariance`), or raise `NoCovariance`."""
+
+    def fisher_information(
+        self, density: Density, state: ObjectiveState, events: Events, key: jax.Array
+    ) -> np.ndarray:
+        """Return maximum likelihood's information of one row, where there is no covariance."""
+
+
+__all__ = [
+    "CorrectsScores",
+    "DrawsRowNoise",
+    "DrawsSharedNoise",
+    "EstimatesLogZ",
+    "HasClosedForm",
+    "HasLogZPlan",
+    "HasMargins",
+    "HasRecessionDirections",
+    "HasRowScores",
+    "LearnsLogZ",
+    "LogZEstimate",
+    "LossObjective",
+    "Objective",
+    "ObjectiveState",
+    "ProvidesStart",
+    "Refreshable",
+    "ReportsFindings",
+    "ResamplesNoise",
+    "SmoothsData",
+    "Stochastic",
+    "StochasticGradient",
+    "Traits",
+    "no_latent_variables",
+    "start_values",
+]

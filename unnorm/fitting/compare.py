@@ -14,6 +14,7 @@ import pandas as pd
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result, listed
 from unnorm.core.messages import counted, printed
+from unnorm.core.method import registry_name
 from unnorm.core.progress import bar
 from unnorm.core.validation import verb
 from unnorm.declaration.density import cast
@@ -271,7 +272,9 @@ def _h_scores(
 
 
 def _by_score_matching(fit: Fit) -> bool:
-    return fit._origin is not None and isinstance(fit._origin.problem.objective, ScoreMatching)
+    return fit._origin is not None and (
+        registry_name(type(fit._origin.problem.objective)) == "score_matching"
+    )
 
 
 @jax.jit

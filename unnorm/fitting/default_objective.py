@@ -7,7 +7,7 @@ from typing import Any
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import look_up
 from unnorm.declaration.density import Density
-from unnorm.fitting.base import no_latent
+from unnorm.fitting.base import SmoothsData
 from unnorm.fitting.checks.data_spread import without_spread
 from unnorm.fitting.objectives.registry import (
     NCE,
@@ -49,9 +49,9 @@ def chosen(fitted: Fitted, objective: Any, weighted: bool, findings: list[Findin
         refusal = _refusal(objective, p, events)
         if refusal:
             raise ValueError(f"{refusal}.")
-    smoothed = getattr(objective, "smooths_data", False)
+    smoothed = isinstance(objective, SmoothsData) and bool(objective.smoothing)
     findings += [told for p, events in fitted for told in without_spread(p, events, smoothed)]
-    if weighted and not getattr(objective, "takes_weights", False):
+    if weighted and not objective.traits.supports_weights:
         raise ValueError(
             f"{type(objective).__name__} takes no sampling weights or clusters; expected an "
             "objective that does; use "
@@ -87,8 +87,7 @@ def _refusal(objective: Any, p: Density, events: dict) -> str | None:
     """Why an objective does not serve a density and its data, as a sentence, or None."""
     if not latent_variables(p, events):
         return objective.refuse(p)
-    asked = getattr(objective, "refuse_latent", None)
-    return objective.refuse(p) or (asked(p, events) if asked else no_latent(objective, p, events))
+    return objective.refuse(p) or objective.refuse_latent(p, events)
 
 
 __all__ = ["chosen"]

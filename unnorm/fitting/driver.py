@@ -12,6 +12,7 @@ from unnorm.core.findings import Finding
 from unnorm.core.progress import bar
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
+from unnorm.fitting.base import Stochastic
 from unnorm.fitting.data import first_of, read_data
 from unnorm.fitting.default_objective import chosen
 from unnorm.fitting.joint.driver import several
@@ -194,7 +195,7 @@ def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
     """How the objective is brought to its optimum."""
     asked = (problem.optimizer, problem.held_out, problem.batches, problem.callback, problem.store)
     size = sum(leaf.size for leaf in jax.tree.leaves(problem.density.free()))
-    if problem.objective.stochastic:
+    if isinstance(problem.objective, Stochastic):
         train = size > NEWTON_LIMIT
     else:
         train = problem.steps is not None or problem.batch_size is not None
@@ -202,7 +203,7 @@ def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
     refuse_lasso(problem, trains)
     if problem.penalty is not None and problem.penalty.grid is not None:
         return along
-    if not trains and not problem.objective.stochastic:
+    if not trains and not isinstance(problem.objective, Stochastic):
         return minimised
     if problem.restarts:
         raise ValueError(
@@ -213,9 +214,9 @@ def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
         )
     if not trains:
         return averaged
-    if problem.batches is not None and problem.objective.stochastic:
+    if problem.batches is not None and isinstance(problem.objective, Stochastic):
         _refuse_own_chains(problem)
-    if problem.held_out is not None and problem.objective.stochastic:
+    if problem.held_out is not None and isinstance(problem.objective, Stochastic):
         raise ValueError(
             f"held_out was given to {type(problem.objective).__name__}, whose loss has no "
             "meaning; expected an "

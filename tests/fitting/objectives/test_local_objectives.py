@@ -152,7 +152,7 @@ def test_many_levels_are_the_mean_of_their_losses(x64):
         jax.random.normal(jax.random.key(0), (1, 2, 4, 3)),
     )
     at = [
-        float(objective.losses(p, ObjectiveState(per_row={"noise": part}), events)[0])
+        float(objective.losses(p, ObjectiveState(per_row=part), events)[0])
         for objective, part in ((one, noise[:, :1]), (two, noise[:, 1:]), (both, noise))
     ]
     assert at[2] == pytest.approx((at[0] + at[1]) / 2)

@@ -421,8 +421,8 @@ def test_the_self_normalised_optimum_is_sampled_maximum_likelihood(x64):
     )
     fit = fitted(quadratic, data, objective)
     state = objective.prepare(quadratic.bare(), {"x": jnp.asarray(data)}, jax.random.key(0))
-    x = np.asarray(state.per_row["noise"]["x"])
-    weights = np.exp(np.asarray(fit.density(x)) - np.asarray(state.per_row["on_noise"]))
+    x = np.asarray(state.per_row.noise["x"])
+    weights = np.exp(np.asarray(fit.density(x)) - np.asarray(state.per_row.on_noise))
     assert fit.log_z.value == pytest.approx(np.log(weights.mean()), abs=1e-8)
     moments = [np.sum(weights * x**k) / weights.sum() for k in (1, 2)]
     assert moments == pytest.approx([data.mean(), np.mean(data**2)], abs=1e-8)

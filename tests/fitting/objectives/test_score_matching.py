@@ -18,6 +18,7 @@ from unnorm.demo import truncated_gaussian
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.existence.finite_estimate import runaways
 from unnorm.fitting.objectives.registry import RatioMatching, ScoreMatching
+from unnorm.fitting.objectives.score_matching.exact import FormState
 from unnorm.fitting.solvers.least_squares import solved
 from unnorm.fitting.solvers.newton import newton
 from unnorm.numerics.forward_laplacian import forward_laplacian
@@ -500,7 +501,7 @@ def test_every_trace_has_the_same_loss_and_parameter_gradient(x64):
         {"w": (un.Real[11, 5], 0.0)},
     ).bind(w=np.random.default_rng(0).normal(size=(11, 5)))
     density, event = jax.tree.map(jnp.asarray, p.bare()), {"x": jnp.linspace(-1.0, 2.0, 11)}
-    state = ObjectiveState(shared={"scales": {"x": None}})
+    state = ObjectiveState(shared=FormState({"x": None}))
     found = {}
     for trace in ("auto", *TRACES):
         objective = ScoreMatching(trace=trace)

@@ -1,16 +1,17 @@
-"""Whether the weight h of generalized score matching meets its boundary condition, as the data see
-it.
+"""Whether the weight h of generalized score matching satisfies its boundary condition.
 
 h p ∂f must vanish at every bound. Where p is like u^c at distance u, that is like u^(k + c − 1)
 with h like u^k: it fails for c ≤ 1 − k, unless c = 0. A fit with such an h goes to c = 0, where the
-condition holds by itself, whatever the data: so c is asked of a fit with h = u², which is valid for
-every density that can be normalized (c > −1).
+condition holds for any data. So c is estimated by a fit with h = u², which is valid for every
+density that can be normalized (c > −1).
 
 References: Yu, Drton and Shojaie (2019), arXiv:1812.10551; Scealy and Wood (2023), arXiv:2012.12461
 (the simplex).
 """
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -23,36 +24,42 @@ from unnorm.fitting.inference.sandwich import NoCovariance, sandwich
 from unnorm.fitting.solvers.newton import few, parameters_of
 from unnorm.fitting.solvers.refresh import settled
 
-_ROWS = 8  # rows through which the bounds are looked at
-_POWER = 1e-2  # u ∂f at the bound is 0 where it is less
-_ERRORS = 2.0  # standard errors of c within which the condition may fail
-_TRIALS = (
-    4  # other parameters at which it is seen whether the density can have a power at its bound
-)
+
+@dataclass(frozen=True)
+class BoundaryOptions:
+    """How exponents at bounds are found and judged."""
+
+    rows: int = 8  # through which the bounds are approached
+    zero: float = 1e-2  # |c| below which a density is taken as finite and positive at the bound
+    errors: float = 2.0  # standard errors of c within which the condition may fail
+    trials: int = 4  # random parameters at which the density may have a power at its bound
+
+
+DEFAULT = BoundaryOptions()
 
 
 class Power(NamedTuple):
-    """p is like u^c at a bound of a variable: the least such c at the fit with h = u², and its
-    standard error.
-    """
+    """The least c with p like u^c at a bound, at the fit with h = u², and its standard error."""
 
     entry: str
     exponent: float
     error: float
 
     def excess(self, order: float) -> float:
-        """k + c − 1, which must be positive, for h of order k."""
+        """Return k + c − 1, which must be positive, for h of order k."""
         return order + self.exponent - 1
 
-    def fails(self, order: float) -> bool:
-        return self.excess(order) <= 0 and abs(self.exponent) > _POWER
+    def fails(self, order: float, options: BoundaryOptions = DEFAULT) -> bool:
+        """Return whether the condition fails."""
+        return self.excess(order) <= 0 and abs(self.exponent) > options.zero
 
-    def is_doubtful(self, order: float) -> bool:
-        return self.excess(order) <= _ERRORS * self.error
+    def is_doubtful(self, order: float, options: BoundaryOptions = DEFAULT) -> bool:
+        """Return whether it may fail within the error of c."""
+        return self.excess(order) <= options.errors * self.error
 
 
-def bounded(density) -> list[str]:
-    """The variables whose form of score matching has a weight."""
+def weighted_variables(density) -> list[str]:
+    """Return the variables whose form of score matching has a weight."""
     return [
         name
         for name, s in density.variables.items()
@@ -60,8 +67,8 @@ def bounded(density) -> list[str]:
     ]
 
 
-def order_of(weight, dtype=float) -> float:
-    """k of h ~ u^k as u falls to 0."""
+def order_of(weight: Callable, dtype=float) -> float:
+    """Return k of h ~ u^k as u falls to 0."""
     points = jnp.asarray([1e-6, 1e-4], dtype)
     low, high = (float(value) for value in jax.vmap(weight)(points))
     if not low > 0 or not high > 0:
@@ -69,28 +76,33 @@ def order_of(weight, dtype=float) -> float:
     return float(np.log(high / low) / np.log(1e2))
 
 
-def can_have_powers(density, events: dict) -> bool:
-    """Whether the density is like a power below or near 0 at a bound for some parameters near the
-    present ones.
-    """
+def can_diverge_at_bounds(density, events: dict, options: BoundaryOptions = DEFAULT) -> bool:
+    """Return whether the density has an exponent below 0 at a bound for some nearby parameters."""
+    if not weighted_variables(density):
+        return False
     free, unravel = ravel_pytree(density.free())
-    steps = (
-        np.random.default_rng(0).normal(size=(_TRIALS, free.size))
-        if free.size
-        else np.zeros((0, 0))
-    )
+    shape = (options.trials, free.size) if free.size else (0, 0)
+    steps = np.random.default_rng(0).normal(size=shape)
     for step in (0 * free, *steps):
         moved = density.at(unravel(free + jnp.asarray(step, free.dtype)))
-        exponents = np.asarray(_exponents(moved, _some(density, events)))
-        if np.any(exponents < -_POWER):
+        exponents = np.asarray(_exponents(moved, _sample_rows(density, events, options)))
+        if np.any(exponents < -options.zero):
             return True
     return False
 
 
-def least_power(objective, density, events: dict, key) -> Power | None:
-    """The exponent at a bound that the data speak for, by a fit of this objective (with h = u²).
+def needs_square_weight(objective, weight: Callable, density, events: dict, key) -> bool:
+    """Return whether `weight` may fail at a bound, by a fit of the objective with h = u²."""
+    power = fit_exponent(objective, density, events, key)
+    return power is None or power.is_doubtful(order_of(weight))
 
-    None where there are too many parameters, or that fit does not come to a minimum.
+
+def fit_exponent(
+    objective, density, events: dict, key, options: BoundaryOptions = DEFAULT
+) -> Power | None:
+    """Return the least exponent at a bound, by a fit of this objective (with h = u²).
+
+    None where there are too many parameters, or that fit does not reach a minimum.
     """
     state = objective.prepare(density, events, key)
     if not few(density, state):
@@ -98,7 +110,7 @@ def least_power(objective, density, events: dict, key) -> Power | None:
     found = settled(objective, density, state, events)
     if not found.settled:
         return None
-    sample = _some(density, events)
+    sample = _sample_rows(density, events, options)
     exponents = np.asarray(_exponents(found.density, sample))
     if not np.isfinite(exponents).any():
         return None
@@ -112,69 +124,76 @@ def least_power(objective, density, events: dict, key) -> Power | None:
         error = float(np.sqrt(max(slope @ covariance @ slope, 0.0)))
     except NoCovariance:
         return None
-    return Power(_names(density)[place % len(_names(density))], float(exponents[place]), error)
+    names = _bound_names(density)
+    return Power(names[place % len(names)], float(exponents[place]), error)
 
 
-def least_at(density, events: dict) -> tuple[str, float]:
-    """The entry with the least exponent at the present parameters, and that exponent."""
-    exponents, names = np.asarray(_exponents(density, _some(density, events))), _names(density)
+def least_exponent(density, events: dict, options: BoundaryOptions = DEFAULT) -> tuple[str, float]:
+    """Return the entry with the least exponent at the present parameters, and that exponent."""
+    exponents = np.asarray(_exponents(density, _sample_rows(density, events, options)))
+    names = _bound_names(density)
     place = int(np.nanargmin(np.where(np.isfinite(exponents), exponents, np.inf)))
     return names[place % len(names)], float(exponents[place])
 
 
-def boundary_findings(objective, density, state, events: dict) -> list[Finding]:
-    """Which h was chosen and why, or whether the one that was named fails, at the fit."""
-    if not bounded(density):
+def boundary_findings(objective, density, square, events: dict) -> list[Finding]:
+    """Return which h was chosen and why, or whether a given one fails, at the fit.
+
+    Args:
+        objective: score matching, with `h` and `weight`.
+        density: at the fit.
+        square: whether h = u² was chosen, or None.
+        events: the data by name.
+    """
+    if not weighted_variables(density):
         return []
     if objective.h is None:
-        return _told_of_choice(density, state, events)
-    if not can_have_powers(density, events):
+        return _choice_finding(density, events) if square is not None and bool(square) else []
+    if not can_diverge_at_bounds(density, events):
         return []
-    order, named = (
-        order_of(objective.weight),
-        objective.h if isinstance(objective.h, str) else "the given function",
-    )
-    power = Power(*least_at(density, events), 0.0)
+    order = order_of(objective.weight)
+    name = "the given function" if callable(objective.h) else objective.h
+    power = Power(*least_exponent(density, events), 0.0)
     if order < 2:
         safe = dataclasses.replace(objective, h="square")
-        power = least_power(safe, density, events, jax.random.key(0)) or power
+        power = fit_exponent(safe, density, events, jax.random.key(0)) or power
     if not power.fails(order) and not power.is_doubtful(order):
         return []
-    seen = f"the data speak for a density like u^{power.exponent:.3g}"
-    seen += f" (standard error {power.error:.2g}) at distance u from {power.entry}"
+    evidence = (
+        f"the data speak for a density like u^{power.exponent:.3g} (standard error "
+        f"{power.error:.2g}) at distance u from {power.entry}"
+    )
+    advice, code = 'leave h out, or use h="square"', FindingCode.OBJECTIVE_CONDITIONS
     if power.fails(order):
-        what = f"h = {named} does not meet the boundary condition h p ∂ log p̃ → 0: {seen}, and the estimate is wrong"
-        return [
-            Finding(what, 'leave h out, or use h="square"', code=FindingCode.OBJECTIVE_CONDITIONS)
-        ]
-    what = f"h = {named} may not meet the boundary condition h p ∂ log p̃ → 0: {seen}"
-    return [
-        Finding(what, 'leave h out, or use h="square"', WARNING, FindingCode.OBJECTIVE_CONDITIONS)
-    ]
+        what = (
+            f"h = {name} does not meet the boundary condition h p ∂ log p̃ → 0: {evidence}, and "
+            "the estimate is wrong"
+        )
+        return [Finding(what, advice, code=code)]
+    what = f"h = {name} may not meet the boundary condition h p ∂ log p̃ → 0: {evidence}"
+    return [Finding(what, advice, WARNING, code)]
 
 
-def _told_of_choice(density, state, events: dict) -> list[Finding]:
-    if not bool(state.shared.get("squared", False)):
-        return []
-    entry, exponent = least_at(density, events)
+def _choice_finding(density, events: dict) -> list[Finding]:
+    entry, exponent = least_exponent(density, events)
     what = (
         f'h = "square" was taken: at distance u from {entry} the density is like '
-        f"u^{exponent:.3g} at the fit, and the "
-        'boundary condition h p ∂ log p̃ → 0 of h = "min" asks for more than u^0'
+        f'u^{exponent:.3g} at the fit, and the boundary condition h p ∂ log p̃ → 0 of h = "min" '
+        "asks for more than u^0"
     )
     return [Finding(what, "name h to change it", NOTE, FindingCode.OBJECTIVE_CONDITIONS)]
 
 
-def _some(density, events: dict) -> dict:
+def _sample_rows(density, events: dict, options: BoundaryOptions) -> dict:
     rows = len(next(iter(events.values())))
-    chosen = np.unique(np.linspace(0, rows - 1, _ROWS).astype(int))
+    chosen = np.unique(np.linspace(0, rows - 1, options.rows).astype(int))
     return {name: jnp.asarray(value)[chosen] for name, value in events.items()}
 
 
-def _names(density) -> list[str]:
+def _bound_names(density) -> list[str]:
     """The entries at their lower bounds, and those that have one at their upper bounds."""
     shapes, names = density.shapes(), []
-    for name in bounded(density):
+    for name in weighted_variables(density):
         places = [",".join(map(str, index)) for index in np.ndindex(shapes[name])]
         sides = 2 if np.isfinite(density.variables[name].entry_bounds(())[1]) else 1
         sides = 1 if density.variables[name].score_matching == "simplex" else sides

@@ -18,6 +18,7 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.fitting.base import SmoothsData
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel, select_kernel
 from unnorm.fitting.inference.simulate_data import data_sets, is_listed
 from unnorm.fitting.row_normalizers import covariates_of, latent_variables
@@ -122,7 +123,7 @@ def draws_findings(
             )
         ]
     rng, keys = np.random.default_rng(seed), jax.random.split(jax.random.key(seed), 4)
-    levels = getattr(objective, "smoothing", ())
+    levels = objective.smoothing if isinstance(objective, SmoothsData) else ()
     starts = _smoothed(density, training.drawn(_ROWS, rng), levels[:1], keys[0])
     near = _from_data(density, starts, keys[1])
     far = (

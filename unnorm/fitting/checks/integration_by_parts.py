@@ -191,7 +191,7 @@ def _seam(line, entry: str, dtype) -> list[Break]:
     ][:1]
 
 
-def told_of_breaks(density, events: dict, objective: str, kinks: str = "all") -> list[Finding]:
+def smoothness_findings(density, events: dict, objective: str, kinks: str = "all") -> list[Finding]:
     """Findings for walls, jumps and kinks, by which an objective's integration by parts loses a
     term.
 

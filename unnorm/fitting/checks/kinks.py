@@ -27,7 +27,7 @@ def kink_findings(objective, density, events: dict, key: jax.Array) -> list[Find
     """An error where the objective takes second derivatives of a log-density whose curvature is in
     kinks.
     """
-    if not getattr(objective, "second_derivatives", False):
+    if not objective.traits.uses_second_derivatives:
         return []
     target = Unconstrained(density)
     everywhere = target.positions_of(events)

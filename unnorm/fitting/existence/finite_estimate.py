@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.base import HasMargins, HasRecessionDirections, ObjectiveState, Stochastic
 from unnorm.fitting.existence.margins import distinct_rows
 from unnorm.fitting.existence.recession_directions import Cone, cone
 from unnorm.fitting.inference.sandwich import scores_and_curvature
@@ -80,11 +80,9 @@ def runaways(objective, density, state, events) -> Runaways:
     """
     vector = parameters_of(density, state)[0]
     none = np.zeros(vector.size, int)
-    known = (
-        None
-        if state.penalty is not None
-        else objective.recession_directions(density, state, events)
-    )
+    known = None
+    if state.penalty is None and isinstance(objective, HasRecessionDirections):
+        known = objective.recession_directions(density, state, events)
     if known is not None and np.any(known):
         return Runaways(np.asarray(known))
     psi, curvature = scores_and_curvature(objective, density, state, events, vector)
@@ -113,7 +111,9 @@ def runaways_by_margins(objective, density, state, events) -> Runaways:
     none = Runaways(np.zeros(parameters_of(density, state)[0].size, int))
     if state.penalty is not None or not few(density, state) or latent_variables(density, events):
         return none
-    if objective.stochastic:  # its margins are the likelihood's, of which each row is needed once
+    if isinstance(
+        objective, Stochastic
+    ):  # the likelihood's margins, for which distinct rows suffice
         events, state = distinct_rows(events), ObjectiveState()
     found = by_margins(objective, density, state, events)
     return (
@@ -134,7 +134,7 @@ def by_margins(objective, density, state, events, is_minimum: bool = False) -> F
     """The cone of recession; None where the objective has no margins, or they are not affine in the
     parameters.
     """
-    if not hasattr(objective, "margins"):  # an objective of the user's
+    if not isinstance(objective, HasMargins):
         return None
     rows, of_rows = _with_weight(state, events)
     margins = _margins(objective, density, of_rows, rows)
@@ -306,7 +306,7 @@ def _flat_on_one_side(objective, density, state, events, psi, curvature) -> jax.
     loss = functools.partial(whole_loss, objective, density, state, events)
     vector = parameters_of(density, state)[0]
     rows, inverse = len(psi), _inverse(curvature)
-    has_units = objective.in_units_of_data and not all(
+    has_units = objective.traits.in_data_units and not all(
         s.discrete for s in density.variables.values()
     )
     unit = jnp.mean(jnp.sum((psi @ inverse) * psi, 1)) / vector.size if has_units else 1.0

@@ -18,7 +18,7 @@ MOST_STATES = 2**13  # joint states that are compared with the data one by one
 _FAR = (10.0, 1e3, 1e6)  # counts beyond all data, in multiples of the largest
 
 
-def of_states(density, events: dict) -> jax.Array:
+def state_margins(density, events: dict) -> jax.Array:
     """log p̃(x) − log p̃(y) of every row x and every state y that could have been in its place.
 
     Without covariates one row stands for all, for the states that were observed are level with it
@@ -43,7 +43,7 @@ def _of_states_at_rows(density, events: dict) -> jax.Array:
     return jax.vmap(at_row)(events).ravel()
 
 
-def of_neighbours(density, events: dict) -> jax.Array:
+def neighbour_margins(density, events: dict) -> jax.Array:
     """log p̃(x) − log p̃(y) of every row x and every y that differs from it in one entry; of counts
     a few such y.
     """
@@ -80,7 +80,7 @@ def _other_counts(column: jax.Array) -> list[jax.Array]:
     return [jnp.zeros_like(column), jnp.maximum(column - 1, 0.0), column + 1, *far]
 
 
-def of_likelihood(density, events: dict) -> jax.Array | None:
+def likelihood_margins(density, events: dict) -> jax.Array | None:
     """The margins of the likelihood: of all states where they are few, else of neighbours; None for
     other densities.
     """
@@ -91,18 +91,18 @@ def of_likelihood(density, events: dict) -> jax.Array | None:
     states = count_states(density)
     rows = len(next(iter(events.values()))) if density.covariates else 1
     if states is not None and states * rows <= MOST_STATES:
-        return of_states(density, events)
-    return of_neighbours(density, events)
+        return state_margins(density, events)
+    return neighbour_margins(density, events)
 
 
-def of_conditionals(density, events: dict, blocks: tuple | None = None) -> jax.Array | None:
+def conditional_margins(density, events: dict, blocks: tuple | None = None) -> jax.Array | None:
     """The margins of an objective that compares states which differ in one entry, or in a block;
     None without any.
     """
     if latent_variables(density, events) or not_enumerable("", density):
         return None
     if blocks is None or has_counts(density):
-        return of_neighbours(density, events)
+        return neighbour_margins(density, events)
     groups = groups_of(density, blocks)
     odds = jax.vmap(lambda event: log_odds(density, event, groups))(events)
     return jnp.concatenate([-part.ravel() for part in odds])
@@ -117,4 +117,10 @@ def distinct_rows(events: dict) -> dict:
     return {name: jnp.asarray(value)[first] for name, value in events.items()}
 
 
-__all__ = ["distinct_rows", "of_conditionals", "of_likelihood", "of_neighbours", "of_states"]
+__all__ = [
+    "conditional_margins",
+    "distinct_rows",
+    "likelihood_margins",
+    "neighbour_margins",
+    "state_margins",
+]

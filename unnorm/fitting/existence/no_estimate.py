@@ -8,6 +8,7 @@ import numpy as np
 import scipy.linalg
 
 from unnorm.core.findings import Finding, FindingCode, listed
+from unnorm.fitting.base import CorrectsScores, DrawsRowNoise, Stochastic
 from unnorm.fitting.existence.finite_estimate import Runaways
 from unnorm.fitting.existence.recession_directions import Cone
 from unnorm.fitting.existence.separation import reasons, unidentified
@@ -161,7 +162,7 @@ def _limit(fit, density, state, cone: Cone) -> np.ndarray | None:
     problem = None if fit._origin is None else fit._origin.problem
     if (
         problem is None
-        or problem.objective.stochastic
+        or isinstance(problem.objective, Stochastic)
         or not cone.limit.shape[1]
         or problem.rows < 2
     ):
@@ -170,9 +171,12 @@ def _limit(fit, density, state, cone: Cone) -> np.ndarray | None:
     psi, curvature = scores_and_curvature(
         objective, density, state, events, parameters_of(density, state)[0]
     )
-    correction = objective.score_correction(density, state, events)
+    correction = drawn = None
+    if isinstance(objective, CorrectsScores):
+        correction = objective.score_correction(density, state, events)
+    if isinstance(objective, DrawsRowNoise):
+        drawn = objective.noise_variance(density, state, events)
     psi = np.asarray(psi if correction is None else psi + correction)
-    drawn = objective.noise_variance(density, state, events)
     # θ = B φ with B = V (V'V)⁻¹: φ = V'θ are the combinations, and the others stay where they are
     back = basis @ np.linalg.inv(basis.T @ basis)
     drawn = None if drawn is None else back.T @ np.asarray(drawn) @ back

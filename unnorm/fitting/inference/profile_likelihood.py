@@ -16,6 +16,7 @@ from scipy.optimize import brentq
 from scipy.stats import chi2
 
 from unnorm.core.progress import bar
+from unnorm.fitting.base import Refreshable
 from unnorm.fitting.inference.sandwich import closed, listed_entries, opened, opened_error
 from unnorm.fitting.solvers.newton import NEWTON_LIMIT, hessian, mean_loss, parameters_of
 
@@ -127,6 +128,8 @@ class _Held(NamedTuple):
     def renewed(self, vector) -> "_Held | None":
         """The same on new nodes, where those of log Z no longer hold at this vector."""
         density = self.density.at(parameters_of(self.density, self.state)[1](vector)[0])
+        if not isinstance(self.objective, Refreshable):
+            return None
         state = self.objective.refresh(density, self.state, self.events)
         return None if state is None else self._replace(state=state)
 

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from scipy.stats import t as student
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
+from unnorm.fitting.base import CorrectsScores, DrawsRowNoise, DrawsSharedNoise, HasRowScores
 from unnorm.fitting.solvers.newton import hessian, losses, mean_loss, parameters_of, slope_at
 from unnorm.numerics import diagonal_scaling
 
@@ -55,9 +57,9 @@ class NoCovariance(ValueError):
 
 def row_scores(objective, density, state, events, vector) -> jax.Array:
     """ψ of every row, (n, p), some rows at a time to bound memory."""
-    if hasattr(objective, "row_scores"):  # of several data sets
+    if isinstance(objective, HasRowScores):
         return objective.row_scores(density, state, events, vector)
-    if getattr(objective, "in_pairs", False):
+    if objective.traits.couples_rows:
         return jax.jacfwd(lambda v: losses(objective, density, state, events, v))(vector)
 
     def loss_of(vector, row, event):
@@ -67,8 +69,20 @@ def row_scores(objective, density, state, events, vector) -> jax.Array:
         row, event = jax.tree.map(lambda leaf: leaf[None], given)
         return jax.grad(loss_of)(vector, row, event)
 
-    together = objective.rows_at_once(density, state) if hasattr(objective, "rows_at_once") else 512
+    together = objective.row_batch_size(density, state)
     return jax.lax.map(one, (state.per_row, events), batch_size=together)
+
+
+def score_function(density) -> Callable[[dict], jax.Array]:
+    """Return ∇ log p̃ of one event in the free parameters, as one vector."""
+    vector, unravel = ravel_pytree(density.free())
+    return lambda event: jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
+
+
+@jax.jit
+def scores_at(density, events) -> jax.Array:
+    """Return ∇ log p̃ in the free parameters at every event, (n, p)."""
+    return jax.vmap(score_function(density))(events)
 
 
 @jax.jit
@@ -97,20 +111,24 @@ def sandwich(
     psi, curvature = scores_and_curvature(objective, density, state, events, vector)
     if at_minimum and len(psi) > 1:
         _refuse_slope(np.asarray(psi), np.asarray(slope_at(density, state)))
-    correction = objective.score_correction(density, state, events)
+    given = density, state, events
+    correction = row_noise = shared_noise = None
+    if isinstance(objective, CorrectsScores):
+        correction = objective.score_correction(*given)
+    if isinstance(objective, DrawsRowNoise):
+        row_noise = objective.noise_variance(*given)
+    if isinstance(objective, DrawsSharedNoise):
+        shared_noise = objective.shared_noise(*given)
     curvature, basis = _well_conditioned(
         objective, density, state, events, np.asarray(psi), np.asarray(curvature)
     )
     psi = np.asarray(psi if correction is None else psi + correction) @ basis
     drawn, shared = (
         None if part is None else basis.T @ np.asarray(part) @ basis
-        for part in (
-            objective.noise_variance(density, state, events),
-            objective.shared_noise(density, state, events),
-        )
+        for part in (row_noise, shared_noise)
     )
     if (
-        objective.information_identity and len(psi) == 1
+        objective.traits.is_likelihood and len(psi) == 1
     ):  # a graph: only the model tells the spread of its score
         found = bread_and_meat(curvature, curvature, 1)
     else:

@@ -12,8 +12,7 @@ import numpy as np
 from unnorm.core.progress import bar
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.inference.sandwich import NoCovariance
-from unnorm.fitting.objectives.contrastive_divergence.covariance import scores_at
+from unnorm.fitting.inference.sandwich import NoCovariance, scores_at
 from unnorm.fitting.solvers.newton import few
 from unnorm.integration.nodes import count_states, enumerate_states
 from unnorm.sampling.driver import sample

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
+from unnorm.fitting.base import HasRowScores
 from unnorm.fitting.solvers.newton import hessian, losses, parameters_of
 from unnorm.numerics import diagonal_scaling
 
@@ -57,7 +58,7 @@ def is_small(rows: int, parameters: int, clusters: np.ndarray | None) -> bool:
 def _hessians(objective, density, state, events) -> jax.Array:
     """The Hessian of every row's loss, (n, p, p)."""
     vector = parameters_of(density, state)[0]
-    if getattr(objective, "in_pairs", False):  # a row has its part in the losses of all others too
+    if objective.traits.couples_rows:  # a row has its part in the losses of all others too
         return 2 * jax.jacfwd(jax.jacrev(lambda v: losses(objective, density, state, events, v)))(
             vector
         )
@@ -68,7 +69,7 @@ def _hessians(objective, density, state, events) -> jax.Array:
             lambda v: losses(objective, density, state._replace(per_row=row), event, v)[0], vector
         )
 
-    together = objective.rows_at_once(density, state)
+    together = objective.row_batch_size(density, state)
     return jax.lax.map(one, (state.per_row, events), batch_size=together)
 
 
@@ -86,9 +87,9 @@ def jackknife(
         basis: W, whose columns are these coordinates.
     """
     rows, size = psi.shape
-    no_rows = hasattr(objective, "row_scores") or not hasattr(objective, "rows_at_once")
+    no_rows = isinstance(objective, HasRowScores)
     count = rows if clusters is None else int(clusters.max()) + 1
-    in_pairs = getattr(objective, "in_pairs", False)
+    in_pairs = objective.traits.couples_rows
     if (
         no_rows
         or rows * size**2 > _ENTRIES

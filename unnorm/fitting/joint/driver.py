@@ -17,6 +17,7 @@ from unnorm.core.findings import Finding, FindingCode
 from unnorm.core.method import registry_name
 from unnorm.core.progress import bar
 from unnorm.declaration.density import Density, cast
+from unnorm.fitting.base import Stochastic
 from unnorm.fitting.data import read_data
 from unnorm.fitting.default_objective import chosen
 from unnorm.fitting.inference.bootstrap import of_vectors
@@ -25,7 +26,6 @@ from unnorm.fitting.inference.sandwich import Covariance, entries
 from unnorm.fitting.inference.small_samples import parameters_beside_rows
 from unnorm.fitting.joint.joint_objective import Together
 from unnorm.fitting.joint.shared_parameters import Densities, sharing
-from unnorm.fitting.objectives.registry import MaximumLikelihood
 from unnorm.fitting.probe import check_options, probe, started
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.results.assemble import at_rest, log_z_and_place, no_log_z
@@ -116,7 +116,7 @@ def _refuse(ps: list, data: Any, asked: dict) -> None:
 
 def _refuse_objective(ps: list[Density], objective: Any) -> None:
     name = type(objective).__name__
-    if objective.stochastic or getattr(objective, "in_pairs", False):
+    if isinstance(objective, Stochastic) or objective.traits.couples_rows:
         raise ValueError(
             f"{name} has no loss of single rows, and several data sets are fitted by the sum of "
             "those; expected such "
@@ -152,7 +152,7 @@ def _finished(problem: Shared, density, state, covariance, converged, history) -
         listed = Covariance(*(slope @ part @ slope.T for part in covariance))
     name, likelihood = (
         registry_name(type(objective.each)),
-        isinstance(objective.each, MaximumLikelihood),
+        objective.each.traits.is_likelihood,
     )
     parts = []
     for k, (p, one) in enumerate(zip(problem.p.parts, density.parts, strict=True)):

@@ -6,6 +6,7 @@ each data set, for the numbers of rows are given.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +14,17 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.method import method
-from unnorm.fitting.base import ObjectiveState, PerExample
+from unnorm.fitting.base import (
+    CorrectsScores,
+    DrawsRowNoise,
+    DrawsSharedNoise,
+    HasMargins,
+    LossObjective,
+    ObjectiveState,
+    Refreshable,
+    ReportsFindings,
+    Traits,
+)
 from unnorm.fitting.inference.sandwich import row_scores
 from unnorm.fitting.joint.shared_parameters import Densities
 from unnorm.fitting.solvers.newton import parameters_of
@@ -21,34 +32,31 @@ from unnorm.integration.conditional import count_of
 
 
 @method
-class Together(PerExample):
-    """One objective over several data sets: `events`, and every part of `state`, are dicts by the
+class Together(LossObjective):
+    """One objective over several data sets: `events`, and every part of the state, are dicts by the
     set's number.
     """
 
     each: Any
 
     @property
-    def rounding(self):
-        return self.each.rounding
+    def traits(self) -> Traits:
+        return Traits(
+            rounding=self.each.traits.rounding, in_data_units=self.each.traits.in_data_units
+        )
 
     @property
-    def in_units_of_data(self):
-        return self.each.in_units_of_data
-
-    @property
-    def target(self):
+    def target(self) -> str:
         return f"{self.each.target}, over all data sets together"
 
     def prepare(self, density, events, key):
         keys = jax.random.split(key, len(events))
         parts = [self.each.prepare(density.parts[k], events[k], keys[k]) for k in events]
-        return ObjectiveState(
-            *(dict(enumerate(part)) for part in list(zip(*parts, strict=True))[:3])
-        )
+        fields = list(zip(*parts, strict=True))[:3]
+        return ObjectiveState(*(dict(enumerate(field)) for field in fields))
 
     def of_set(self, state: ObjectiveState, k: int) -> ObjectiveState:
-        """What was prepared for one data set."""
+        """Return the state of one data set."""
         return ObjectiveState(state.nuisance[k], state.per_row[k], state.shared[k])
 
     def _sets(self, density, state: ObjectiveState, events: dict):
@@ -60,21 +68,28 @@ class Together(PerExample):
         )
 
     def refresh(self, density, state, events):
+        if not isinstance(self.each, Refreshable):
+            return None
         new = [self.each.refresh(*one) for one in self._sets(density, state, events)]
         if all(one is None for one in new):
             return None
         new = [self.of_set(state, k) if one is None else one for k, one in enumerate(new)]
-        return state._replace(per_row={k: one.per_row for k, one in enumerate(new)},
-                              shared={k: one.shared for k, one in enumerate(new)})  # fmt: skip
+        return state._replace(
+            per_row={k: one.per_row for k, one in enumerate(new)},
+            shared={k: one.shared for k, one in enumerate(new)},
+        )
 
     def margins(self, density, state, events):
+        if not isinstance(self.each, HasMargins):
+            return None
         parts = [self.each.margins(*one) for one in self._sets(density, state, events)]
         return None if any(part is None for part in parts) else jnp.concatenate(parts)
 
     def findings(self, density, state, events):
-        return [
-            told for one in self._sets(density, state, events) for told in self.each.findings(*one)
-        ]
+        if not isinstance(self.each, ReportsFindings):
+            return []
+        sets = self._sets(density, state, events)
+        return [finding for one in sets for finding in self.each.findings(*one)]
 
     # -- errors: those of each data set, in the vector of all that is estimated --------------------
     def _with_slopes(self, density, state, events):
@@ -96,21 +111,27 @@ class Together(PerExample):
         for (one, slope), psi in zip(
             self._with_slopes(density, state, events), scores, strict=True
         ):
-            added = self.each.score_correction(*one)
+            added = None
+            if isinstance(self.each, CorrectsScores):
+                added = self.each.score_correction(*one)
             centre = psi.mean(0) if len(psi) > 1 else 0.0
             parts.append(jnp.zeros_like(psi) - centre if added is None else added @ slope - centre)
         return jnp.concatenate(parts)
 
     def noise_variance(self, density, state, events):
-        return self._summed("noise_variance", 1, density, state, events)
+        if not isinstance(self.each, DrawsRowNoise):
+            return None
+        return self._weighted_sum(self.each.noise_variance, 1, density, state, events)
 
     def shared_noise(self, density, state, events):
-        return self._summed("shared_noise", 2, density, state, events)
+        if not isinstance(self.each, DrawsSharedNoise):
+            return None
+        return self._weighted_sum(self.each.shared_noise, 2, density, state, events)
 
-    def _summed(self, what: str, power: int, density, state, events):
+    def _weighted_sum(self, variance: Callable, power: int, density, state, events):
         rows, found = sum(map(count_of, events.values())), None
         for one, slope in self._with_slopes(density, state, events):
-            part = getattr(self.each, what)(*one)
+            part = variance(*one)
             if part is not None:
                 share = (count_of(one[2]) / rows) ** power * slope.T @ part @ slope
                 found = share if found is None else found + share

@@ -1,24 +1,22 @@
 """Minimum kernel Stein discrepancy: pairs of rows, compared through the score."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.method import method
-from unnorm.fitting.base import ObjectiveState, PerExample
-from unnorm.fitting.checks.integration_by_parts import told_of_breaks
+from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
+from unnorm.fitting.checks.integration_by_parts import smoothness_findings
 from unnorm.fitting.inference.sandwich import row_scores
 from unnorm.fitting.objectives.auxiliary_noise import point_of, refuse_one_row
 from unnorm.fitting.solvers.newton import parameters_of
 
-MOST_ROWS = 5000  # n² pairs are held in memory twice
 
-
-class _Pairs(NamedTuple):
-    """Of the kernel k = (1 + |z_i − z_j|²)^(−1/2), by row: k_ij and k_ij³, both 0 for j = i, and
-    Σ_j tr ∇_i∇_j k.
+class PairKernel(NamedTuple):
+    """The kernel k = (1 + |z_i − z_j|²)^(−1/2) of each row with all others: k_ij and k_ij³, both 0
+    for j = i, and Σ_j tr ∇_i∇_j k.
     """
 
     values: jax.Array
@@ -26,8 +24,15 @@ class _Pairs(NamedTuple):
     traces: jax.Array
 
 
+class StandardizedData(NamedTuple):
+    """The rows that each row is compared with, and the columns' standard deviations."""
+
+    data: dict[str, jax.Array]
+    scale: jax.Array
+
+
 @method
-class SteinDiscrepancy(PerExample):
+class SteinDiscrepancy(LossObjective):
     """Minimise mean_{i≠j} u(z_i, z_j), u = s_i's_j k + s_i'∇_j k + s_j'∇_i k + tr ∇_i∇_j k, s the
     score of p at z.
 
@@ -52,17 +57,19 @@ class SteinDiscrepancy(PerExample):
         arXiv:1703.01717 (the kernel); Hoeffding (1948), doi:10.1214/aoms/1177730196 (U-statistics).
     """
 
-    takes_weights = False
-    in_pairs = True
-    target = "the minimum kernel Stein discrepancy (the maximum likelihood estimate only if the model is true)"
+    traits = Traits(supports_weights=False, couples_rows=True)
+    max_rows: ClassVar[int] = 5000  # n² pairs are held in memory twice
+    target = (
+        "the minimum kernel Stein discrepancy (the maximum likelihood estimate only if the model "
+        "is true)"
+    )
 
     def refuse(self, density):
         if density.covariates:
             return (
                 "SteinDiscrepancy does not serve the covariate "
-                f"{next(iter(density.covariates))}, for it compares rows "
-                "with each other; expected none; use un.objectives.ScoreMatching, "
-                "MaximumLikelihood or RankingNCE"
+                f"{next(iter(density.covariates))}, for it compares rows with each other; expected "
+                "none; use un.objectives.ScoreMatching, MaximumLikelihood or RankingNCE"
             )
         for name, support in density.variables.items():
             if support.score_matching != "plain":
@@ -75,19 +82,17 @@ class SteinDiscrepancy(PerExample):
                 )
                 return (
                     f"SteinDiscrepancy has no boundary terms, and {name} is {support!r}; "
-                    "expected Real; use "
-                    f"un.objectives.{other}"
+                    f"expected Real; use un.objectives.{other}"
                 )
         return None
 
     def prepare(self, density, events, key):
         refuse_one_row(self, events)
         rows = len(next(iter(events.values())))
-        if rows > MOST_ROWS:
+        if rows > self.max_rows:
             raise ValueError(
                 f"data has {rows} rows, and SteinDiscrepancy compares each with each; expected "
-                f"at most {MOST_ROWS}; "
-                "pass fewer rows, or use un.objectives.ScoreMatching."
+                f"at most {self.max_rows}; pass fewer rows, or use un.objectives.ScoreMatching."
             )
         points = jax.vmap(lambda event: point_of(density, event)[0])(
             {n: events[n] for n in density.variables}
@@ -97,24 +102,20 @@ class SteinDiscrepancy(PerExample):
             column = int(np.argmin(np.asarray(scale)))
             raise ValueError(
                 f"Column {column} of the data never changes; SteinDiscrepancy expected some "
-                "spread to standardise by; "
-                "drop the column, or pass more rows."
+                "spread to standardise by; drop the column, or pass more rows."
             )
-        shared = {"data": {name: events[name] for name in density.variables}, "scale": scale}
-        return ObjectiveState(per_row={"pairs": _pairs(points / scale)}, shared=shared)
+        data = {name: events[name] for name in density.variables}
+        return ObjectiveState(per_row=_pairs(points / scale), shared=StandardizedData(data, scale))
 
     def losses(self, density, state, events):
-        """(1/(n − 1)) Σ_{j≠i} u(z_i, z_j) for every row i given, against all the rows j of the
-        data.
-        """
-        scale, (values, cubes, traces) = state.shared["scale"], state.per_row["pairs"]
+        """Return (1/(n − 1)) Σ_{j≠i} u(z_i, z_j) of the rows i with all rows j of the data."""
+        (data, scale), (values, cubes, traces) = state.shared, state.per_row
         here, own = _points_and_scores(density, events, scale)
-        there, others = _points_and_scores(density, state.shared["data"], scale)
+        there, others = _points_and_scores(density, data, scale)
         if values.shape[1] != len(there):
             raise ValueError(
                 "SteinDiscrepancy was given held-out rows, which have no pairs with those it was "
-                "prepared for; "
-                "expected none; leave held_out out."
+                "prepared for; expected none; leave held_out out."
             )
         # ∇_j k = (z_i − z_j) k³ = −∇_i k
         both = jnp.sum(own * (values @ others), 1)
@@ -123,12 +124,10 @@ class SteinDiscrepancy(PerExample):
         return (both + first - second + traces) / (len(there) - 1)
 
     def findings(self, density, state, events):
-        return told_of_breaks(density, events, type(self).__name__, kinks="moving")
+        return smoothness_findings(density, events, type(self).__name__, kinks="moving")
 
     def score_correction(self, density, state, events):
-        """A row has its part in the losses of all the others too: by symmetry as much as in its
-        own.
-        """
+        """Return the row's part in the losses of all other rows, by symmetry that in its own."""
         return _own_scores(self, density, state, events)
 
 
@@ -138,7 +137,7 @@ def _own_scores(objective, density, state: ObjectiveState, events: dict) -> jax.
 
 
 @jax.jit
-def _pairs(points: jax.Array) -> _Pairs:
+def _pairs(points: jax.Array) -> PairKernel:
     size = points.shape[1]
 
     def row(given):
@@ -146,13 +145,13 @@ def _pairs(points: jax.Array) -> _Pairs:
         squares = jnp.sum((points - point) ** 2, 1)
         others = jnp.arange(len(points)) != place
         value = jnp.where(others, (1 + squares) ** -0.5, 0.0)
-        return _Pairs(value, value**3, jnp.sum(size * value**3 - 3 * squares * value**5))
+        return PairKernel(value, value**3, jnp.sum(size * value**3 - 3 * squares * value**5))
 
     return jax.lax.map(row, (jnp.arange(len(points)), points), batch_size=128)
 
 
 def _points_and_scores(density, events: dict, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The standardised rows and the score in their coordinates, both (n, d)."""
+    """Return the standardised rows and the score in their coordinates, both (n, d)."""
 
     def one(event):
         point, log_density = point_of(density, event)

@@ -14,13 +14,12 @@ import pandas as pd
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result
 from unnorm.core.messages import printed
 from unnorm.core.method import registry_name
+from unnorm.fitting.base import HasClosedForm, Stochastic, start_values
 from unnorm.fitting.inference.sandwich import entries
-from unnorm.fitting.objectives.auxiliary_noise import size_of
-from unnorm.fitting.objectives.registry import MaximumLikelihood, PseudoLikelihood, ScoreMatching
+from unnorm.fitting.objectives.auxiliary_noise import event_size
 from unnorm.fitting.penalties.penalized_fit import described
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.results.fit import Fit
-from unnorm.fitting.solvers.least_squares import quadratic
 from unnorm.fitting.solvers.minimize import minimised
 from unnorm.fitting.solvers.newton import lasso_strengths, mean_loss, parameters_of
 from unnorm.fitting.solvers.refresh import settled
@@ -84,7 +83,7 @@ def along(problem: Problem) -> Path:
     smallest.
     """
     objective, events, penalties = problem.objective, problem.events, problem.penalty
-    if objective.stochastic:
+    if isinstance(objective, Stochastic):
         raise ValueError(
             f"{type(objective).__name__}, which has a sampler, was given to un.path; expected an "
             "objective with a "
@@ -99,14 +98,9 @@ def along(problem: Problem) -> Path:
             "restarts out."
         )
     state = dataclasses.replace(problem, penalty=None).prepared(jax.random.key(problem.seed))
-    density = problem.density.at(state.shared.get("start", problem.density.free()))
-    known = (
-        quadratic(objective, density, state, events)
-        if isinstance(objective, ScoreMatching)
-        else None
-    )
-    if known is not None:  # its Hessian is the same all along
-        state = state._replace(shared=state.shared | {"quadratic": known})
+    density = problem.density.at(start_values(objective, problem.density, state))
+    if isinstance(objective, HasClosedForm):
+        state = objective.prepare_path(density, state, events)
     grid = np.asarray(penalties.grid)
     if not grid.size:
         largest, density, state = _largest_strength(problem, density, state)
@@ -183,7 +177,7 @@ def _told(problem: Problem, grid: np.ndarray, ends: list) -> Path:
     coefficients = pd.DataFrame(np.array(rows), index=index, columns=labels)
     losses = pd.Series([float(end.loss) for end in ends], index, name="loss")
     df, n = (coefficients[penalised] != 0).sum(axis=1), problem.rows
-    bic = 2 * n * losses + df * np.log(n) + 4 * GAMMA * df * np.log(size_of(problem.density))
+    bic = 2 * n * losses + df * np.log(n) + 4 * GAMMA * df * np.log(event_size(problem.density))
     best = None
     stopped = [
         f"{strength:.4g}" for strength, end in zip(grid, ends, strict=True) if not end.settled
@@ -198,7 +192,7 @@ def _told(problem: Problem, grid: np.ndarray, ends: list) -> Path:
                 code=FindingCode.NOT_CONVERGED,
             )
         )
-    if _is_likelihood(objective):
+    if objective.traits.is_deviance:
         at = int(np.argmin(bic))
         best = _best(problem, ends[at], grid[at])
         if at == len(grid) - 1 and len(grid) > 1:
@@ -215,15 +209,6 @@ def _told(problem: Problem, grid: np.ndarray, ends: list) -> Path:
     bic = bic.rename("extended_bic")
     name = registry_name(type(objective))
     return Path(coefficients, bic, losses, best, penalised, problem.p.name, name, findings)
-
-
-def _is_likelihood(objective) -> bool:
-    """Whether 2 n loss stands for a deviance; draws that stand for Z shift the loss from strength
-    to strength.
-    """
-    return isinstance(
-        objective, MaximumLikelihood | PseudoLikelihood | ScoreMatching
-    ) and not getattr(objective, "draws", None)
 
 
 def _labels(problem: Problem) -> tuple[list[str], list[str]]:

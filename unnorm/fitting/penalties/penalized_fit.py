@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import NOTE, Finding
+from unnorm.fitting.base import DrawsSharedNoise, Stochastic
 from unnorm.fitting.inference.sandwich import (
     Covariance,
     NoCovariance,
@@ -58,14 +59,14 @@ def told_of(objective, density, state, events) -> Finding:
     if penalties.lasso:
         entries = np.concatenate([np.ravel(density.free()[name]) for name in penalties.lasso])
         what = f"the lasso left {np.sum(entries == 0)} of {entries.size} penalised entries at zero"
-        if not objective.stochastic:
+        if not isinstance(objective, Stochastic):
             gap = float(stationarity(objective, density, state, events))
             what += f"; the largest slope that is left at its minimum is {gap:.1e}"
         return Finding(what, "", NOTE)
     if not penalties.priors:
         what = "the standard errors are those of the ridge's own estimand, and do not count its bias towards zero"
         return Finding(what, "lower the strength, and see how far the estimates move", NOTE)
-    if objective.information_identity:
+    if objective.traits.is_likelihood:
         what = "the standard errors are the posterior's by Laplace's approximation at its mode, (n H)⁻¹"
     else:
         what = (
@@ -95,7 +96,9 @@ def posterior_covariance(objective, density, state, events) -> Covariance:
     vector = parameters_of(density, state)[0]
     curvature = np.asarray(scores_and_curvature(objective, density, state, events, vector)[1])
     found = bread_and_meat(curvature, curvature, len(next(iter(events.values()))))
-    shared = objective.shared_noise(density, state, events)
+    shared = None
+    if isinstance(objective, DrawsSharedNoise):
+        shared = objective.shared_noise(density, state, events)
     if shared is None:
         return found
     noise = bread_and_meat(curvature, np.asarray(shared), 1).total

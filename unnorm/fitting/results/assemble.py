@@ -9,9 +9,9 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import registry_name
+from unnorm.fitting.base import EstimatesLogZ, HasLogZPlan, LearnsLogZ
 from unnorm.fitting.inference.sandwich import Covariance, entries
 from unnorm.fitting.inference.small_samples import parameters_beside_rows
-from unnorm.fitting.objectives.registry import MaximumLikelihood
 from unnorm.fitting.problem import Origin, Problem
 from unnorm.fitting.results.fit import Fit, FitLogZ
 from unnorm.fitting.results.log_likelihood import exact_log_z
@@ -53,7 +53,7 @@ def finished(problem: Problem, density, state, covariance, converged, history) -
         seed=problem.seed,
         rows=problem.rows,
         findings=findings,
-        likelihood=isinstance(objective, MaximumLikelihood),
+        likelihood=objective.traits.is_likelihood,
         _estimates=estimates,
         _covariance=listed,
         _free_covariance=None if covariance is None else covariance.total[:free, :free],
@@ -71,16 +71,15 @@ def log_z_and_place(
     `vector` is all that was estimated, `covariance` its own; `unravel` gives this density's part of
     it.
     """
-    where, gradient, exact = exact_log_z(
-        density, vector, unravel, events, findings, state.shared.get("plan")
-    )
-    if "log_z" in state.nuisance:
-        at = _position_of_log_z(unravel, vector)
+    plan = objective.log_z_plan(state) if isinstance(objective, HasLogZPlan) else None
+    where, gradient, exact = exact_log_z(density, vector, unravel, events, findings, plan)
+    if isinstance(objective, LearnsLogZ):
+        at = _position_of_log_z(objective, unravel, vector)
         total, drawn = (
             (np.nan, np.nan) if covariance is None else (part[at, at] for part in covariance[:2])
         )
         found = FitLogZ(
-            float(state.nuisance["log_z"]),
+            float(objective.learned_log_z(state.nuisance)),
             float(np.sqrt(drawn)),
             float(np.sqrt(max(total - drawn, 0.0))),
         )
@@ -90,8 +89,10 @@ def log_z_and_place(
             np.nan if covariance is None else float(np.sqrt(gradient @ covariance.total @ gradient))
         )
         return FitLogZ(exact, 0.0, spread), where
-    estimated = getattr(objective, "log_z_estimate", None)  # objectives with a sampler have none
-    return estimated and estimated(density, state, events, covariance), where
+    if not isinstance(objective, EstimatesLogZ):
+        return None, where
+    found = objective.log_z_estimate(density, state, events, covariance)
+    return found and FitLogZ(*found), where
 
 
 def no_log_z(density) -> Finding:
@@ -113,9 +114,9 @@ def no_log_z(density) -> Finding:
     )
 
 
-def _position_of_log_z(unravel, vector) -> int:
+def _position_of_log_z(objective, unravel, vector) -> int:
     """Where log Z stands in the vector of all that was estimated."""
-    return int(jnp.argmax(jax.grad(lambda v: unravel(v)[1]["log_z"])(vector)))
+    return int(jnp.argmax(jax.grad(lambda v: objective.learned_log_z(unravel(v)[1]))(vector)))
 
 
 def at_rest(leaf):

@@ -18,13 +18,10 @@ from unnorm.fitting.existence.finite_estimate import runaways_by_margins
 from unnorm.fitting.existence.no_estimate import tell_runaways
 from unnorm.fitting.inference.bootstrap import Bootstrap, of_vectors
 from unnorm.fitting.inference.sandwich import NoCovariance
-from unnorm.fitting.objectives.contrastive_divergence import covariance as simulated
-from unnorm.fitting.objectives.contrastive_divergence.latent_information import information_of_rows
 from unnorm.fitting.penalties.penalized_fit import told_of
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.results.assemble import finished
 from unnorm.fitting.results.fit import Fit
-from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.fitting.solvers import stochastic_approximation
 from unnorm.fitting.solvers.newton import NEWTON_LIMIT
 from unnorm.numerics.diagonal_scaling import pseudo_inverse
@@ -47,7 +44,7 @@ def averaged(problem: Problem) -> Fit:
         return density.at(unravel(jnp.asarray(vector)))
 
     def covariance_at(vector, state):
-        return simulated.covariance(objective, at(vector), state, events, check_key)
+        return objective.covariance(at(vector), state, events, check_key)
 
     def errors_at(vector, state):
         try:
@@ -57,10 +54,7 @@ def averaged(problem: Problem) -> Fit:
                 return None
         # No theory for this kernel or for latent variables: maximum likelihood's errors as the
         # scale.
-        if latent_variables(density, events):
-            information = information_of_rows(at(vector), state, events, check_key)
-        else:
-            information = simulated.run_long(at(vector), events, check_key).information
+        information = objective.fisher_information(at(vector), state, events, check_key)
         return np.sqrt(np.diagonal(pseudo_inverse(information)) / rows)
 
     settled = settle(problem, errors_at)
@@ -72,10 +66,10 @@ def averaged(problem: Problem) -> Fit:
     problem.findings += _told_of(settled)
     if problem.penalty is not None and problem.penalty.lasso:
         problem.findings.append(told_of(objective, density, settled.state, events))
-    problem.findings += objective.findings(density, settled.state, events, check_key)
+    problem.findings += objective.chain_findings(density, settled.state, events, check_key)
     if settled.vector.size <= NEWTON_LIMIT:
-        problem.findings += simulated.fixed_point_finding(
-            objective, density, settled.state, events, check_key
+        problem.findings += objective.fixed_point_findings(
+            density, settled.state, events, check_key
         )
     converged = settled.approached and (
         settled.converged or (problem.steps is not None and covariance is None)

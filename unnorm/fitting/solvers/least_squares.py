@@ -15,7 +15,7 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
 from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.objectives.auxiliary_noise import size_of
+from unnorm.fitting.objectives.auxiliary_noise import event_size
 from unnorm.fitting.solvers.newton import NEWTON_LIMIT, Minimum, lasso_strengths, parameters_of
 from unnorm.fitting.solvers.unbounded_parameters import back_inside, relaxed
 from unnorm.numerics import proximal
@@ -43,12 +43,14 @@ class Quadratic(NamedTuple):
     normal: jax.Array
 
 
-def solved(objective, density, state: ObjectiveState, events: dict) -> Minimum | None:
+def solved(
+    objective, density, state: ObjectiveState, events: dict, known: Quadratic | None = None
+) -> Minimum | None:
     """The minimum by a linear solve (the lasso: by sweeps and solves); None where the loss is not
     of that kind or the solution fails its check.
     """
     if state.penalty is not None:
-        return _sparse(objective, density, state, events)
+        return _sparse(objective, density, state, events, known)
     rows = _rows(objective, density, state, events)
     if rows is not None:
         return _solved(objective, density, state, rows)
@@ -94,13 +96,15 @@ def quadratic(objective, density, state: ObjectiveState, events: dict) -> Quadra
     )
 
 
-def _sparse(objective, density, state: ObjectiveState, events: dict) -> Minimum | None:
+def _sparse(
+    objective, density, state: ObjectiveState, events: dict, known: Quadratic | None
+) -> Minimum | None:
     """The lasso of a quadratic loss; the rows tell the slopes at what is found, for one more
     correction.
     """
     if state.penalty.ridge or state.penalty.priors:
         return None
-    held = state.shared.get("quadratic") or quadratic(objective, density, state, events)
+    held = known or quadratic(objective, density, state, events)
     if held is None:
         return None
     rows, x = _all(events, state.weights), parameters_of(density, state)[0]
@@ -152,7 +156,7 @@ def _points_for(density, rows: Rows) -> Rows | None:
     score is affine.
     """
     everywhere = all(support.score_matching == "plain" for support in density.variables.values())
-    size, parameters = size_of(density), sum(np.size(value) for value in density.free().values())
+    size, parameters = event_size(density), sum(np.size(value) for value in density.free().values())
     if (
         not everywhere
         or density.covariates
@@ -264,7 +268,7 @@ def _normal_by_rows(
 ) -> tuple[jax.Array, jax.Array]:
     """The mean gradient and H = mean R'R, a few rows at a time."""
     start, count = parameters_of(density, state)[0], len(rows.weights)
-    at_once = min(count, max(1, _ENTRIES // (start.size * size_of(density))))
+    at_once = min(count, max(1, _ENTRIES // (start.size * event_size(density))))
 
     def add(total, part):
         place = part * at_once + jnp.arange(at_once)

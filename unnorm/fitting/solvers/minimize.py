@@ -9,13 +9,13 @@ import jax
 import numpy as np
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
+from unnorm.fitting.base import ReportsFindings, start_values
 from unnorm.fitting.existence.finite_estimate import Runaways, runaways
 from unnorm.fitting.existence.no_estimate import tell_runaways
 from unnorm.fitting.inference.bootstrap import bootstrapped
 from unnorm.fitting.inference.bootstrap_refits import parametric_covariance
 from unnorm.fitting.inference.sandwich import Covariance, NoCovariance, sandwich
 from unnorm.fitting.inference.small_samples import is_small, jackknife
-from unnorm.fitting.objectives.registry import PseudoLikelihood
 from unnorm.fitting.penalties.penalized_fit import posterior_covariance, told_of
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.results.assemble import finished
@@ -45,7 +45,8 @@ def minimised(problem: Problem, finish: Callable = finished) -> Fit:
     density, state = signs.near_limit(found.density, found.state)
     converged = found.settled and not signs.any()
     _refuse_infinite(objective, density)
-    problem.findings += objective.findings(density, state, events)
+    if isinstance(objective, ReportsFindings):
+        problem.findings += objective.findings(density, state, events)
     covariance = None
     if few(density, state) or lasso_strengths(density, state) is not None:
         covariance = problem.covariance_or_finding(
@@ -124,9 +125,7 @@ def _minimum(problem: Problem) -> _Attempt:
 def _minimum_from(problem: Problem, density, whiten: bool = False) -> _Attempt:
     objective, events, key = problem.objective, problem.events, jax.random.key(problem.seed)
     state = replace(problem, density=density).prepared(key)
-    start = density.at(
-        state.shared.get("start", density.free())
-    )  # where the objective brought the parameters near
+    start = density.at(start_values(objective, density, state))
 
     def minimum(density):
         def tell(loss):
@@ -158,9 +157,9 @@ def _covariance(problem: Problem, density, state, runs_away: bool, at_minimum: b
     objective, events = problem.objective, problem.events
     if problem.penalty is not None:
         problem.findings.append(told_of(objective, density, state, events))
-        if problem.penalty.lasso or (problem.penalty.priors and objective.information_identity):
+        if problem.penalty.lasso or (problem.penalty.priors and objective.traits.is_likelihood):
             return posterior_covariance(objective, density, state, events)
-    if runs_away or not isinstance(objective, PseudoLikelihood) or problem.rows > 1:
+    if runs_away or not objective.traits.bootstraps_single_row or problem.rows > 1:
         return _robust(problem, density, state, at_minimum)
     key = jax.random.fold_in(jax.random.key(problem.seed), 1)
     covariance, told = parametric_covariance(objective, density, state, events, key)
@@ -192,7 +191,7 @@ def _sandwich(problem: Problem, density, state, at_minimum: bool) -> Covariance:
     def correct(psi, curvature, basis):
         small = is_small(*psi.shape, problem.clusters)
         if (
-            not small and not problem.objective.in_pairs
+            not small and not problem.objective.traits.couples_rows
         ):  # a sum over pairs has a bias in larger samples too
             return None
         found = jackknife(*given, psi, curvature, problem.clusters, basis)

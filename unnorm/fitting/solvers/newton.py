@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.base import HasRowScores, ObjectiveState
 from unnorm.numerics import proximal
 from unnorm.numerics.diagonal_scaling import scaled
 
@@ -112,7 +112,7 @@ def newton(
     """
     origin = parameters_of(density, state)[0]
     x = origin if basis is None else jnp.zeros_like(origin)
-    rounding = objective.rounding * (1.0 if basis is None else _ILL_CONDITIONED)
+    rounding = objective.traits.rounding * (1.0 if basis is None else _ILL_CONDITIONED)
     tolerance = rounding * (1e-20 if x.dtype == jnp.float64 else 1e-10)
 
     def vector_at(x):
@@ -123,7 +123,7 @@ def newton(
 
     def unit(value):
         """In what the loss is measured: a likelihood in nats, others in units of the data."""
-        return jnp.abs(value) + (0.0 if objective.in_units_of_data else 1.0)
+        return jnp.abs(value) + (0.0 if objective.traits.in_data_units else 1.0)
 
     def derivatives(x):
         value, gradient = jax.value_and_grad(loss)(x)
@@ -208,7 +208,9 @@ def units_at(objective, density, state: ObjectiveState, events: dict) -> Units:
     vector = parameters_of(density, state)[0]
     rows = len(jax.tree.leaves(events)[0])
     one = jnp.ones_like(vector)
-    if objective.in_pairs or hasattr(objective, "row_scores"):  # rows have no loss of their own
+    if objective.traits.couples_rows or isinstance(
+        objective, HasRowScores
+    ):  # rows have no loss of their own
         return Units(one, jnp.ones((), vector.dtype))
     chosen = np.unique(
         np.linspace(0, rows - 1, max(1, min(rows, _SEEN // vector.size))).astype(int)
@@ -313,11 +315,13 @@ def sparse(objective, density, state: ObjectiveState, events: dict) -> Minimum:
 def _proximal_newton(objective, density, state: ObjectiveState, events: dict) -> Minimum:
     loss = functools.partial(mean_loss, objective, density, state, events)
     x, strengths = parameters_of(density, state)[0], lasso_strengths(density, state)
-    units = 0.0 if objective.in_units_of_data else 1.0
-    tolerance = objective.rounding * (1e-20 if x.dtype == jnp.float64 else 1e-10)
+    units = 0.0 if objective.traits.in_data_units else 1.0
+    tolerance = objective.traits.rounding * (1e-20 if x.dtype == jnp.float64 else 1e-10)
     curved = functools.partial(hessian, loss)
     return Minimum(
-        *proximal.newton_steps(loss, curved, x, strengths, tolerance, objective.rounding, units)
+        *proximal.newton_steps(
+            loss, curved, x, strengths, tolerance, objective.traits.rounding, units
+        )
     )
 
 

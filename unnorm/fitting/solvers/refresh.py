@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.base import HasClosedForm, ObjectiveState, Refreshable
 from unnorm.fitting.solvers.newton import few, lasso_strengths, lbfgs, newton, parameters_of, sparse
 from unnorm.fitting.solvers.whitening import newton_again
 
@@ -42,7 +42,9 @@ def settled(
         minimise = sparse
     failures = 0
     for _ in range(_ROUNDS):
-        found = objective.closed_form_minimum(density, state, events)
+        found = None
+        if isinstance(objective, HasClosedForm):
+            found = objective.closed_form_minimum(density, state, events)
         found = found or minimise(objective, density, state, events)
         if whiten and minimise is newton and not np.isfinite(found.decrement):
             found = newton_again(objective, density, state, events, found)
@@ -51,6 +53,7 @@ def settled(
         density, state = density.at(free), state._replace(nuisance=nuisance)
         failures = 0 if np.isfinite(found.decrement) else failures + 1
         go_on = np.isfinite(found.loss) and failures < _FAILURES
+        go_on = go_on and isinstance(objective, Refreshable)
         renewed = objective.refresh(density, state, events) if go_on else None
         if renewed is None:
             break

@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.base import ObjectiveState, ResamplesNoise, Stochastic
 from unnorm.fitting.solvers.newton import mean_loss, parameters_of
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 5_000, 256, 1e-3
@@ -109,22 +109,19 @@ def moved(
     loss.
     """
     state = walk.state
-    if objective.stochastic:
-        shared = given.shared | {"gain": (1.0 + step).astype(walk.vector.dtype) ** -0.5}
+    if isinstance(objective, Stochastic):
+        gain = (1.0 + step).astype(walk.vector.dtype) ** -0.5
         free = parameters_of(density, state)[1](walk.vector)[0]
-        gradient, new = objective.gradient(
-            density.at(free), given._replace(shared=shared), batch, key
-        )
+        found = objective.gradient(density.at(free), given, batch, key, gain)
+        gradient, state = found.gradient, state._replace(shared=found.state.shared)
         if given.penalty is not None:
             gradient = jax.tree.map(
                 jnp.add, gradient, jax.grad(given.penalty.of_free, 1)(density, free)
             )
         gradient, value = ravel_pytree(gradient)[0], jnp.asarray(jnp.nan, walk.vector.dtype)
-        # The negatives of a batch have another shape than those of all rows.
-        state = state._replace(shared=new.shared | {"negatives": state.shared["negatives"]})
     else:
-        fresh = objective.resample_noise(density, state, batch, key)
-        given = given if fresh is None else given._replace(per_row=fresh)
+        if isinstance(objective, ResamplesNoise):
+            given = given._replace(per_row=objective.resample_noise(density, state, batch, key))
         value, gradient = jax.value_and_grad(
             lambda v: mean_loss(objective, density, given, batch, v)
         )(walk.vector)

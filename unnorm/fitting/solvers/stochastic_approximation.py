@@ -19,8 +19,8 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from unnorm.fitting.penalties.terms import slope_and_curvature
+from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.fitting.solvers.newton import NEWTON_LIMIT, lasso_strengths
-from unnorm.integration.conditional import count_of
 from unnorm.numerics import proximal
 from unnorm.numerics.diagonal_scaling import inverse, ridged, solve
 
@@ -94,15 +94,19 @@ def run(
             chosen = jax.random.choice(batch_key, rows, (batch_size,), replace=False)
             batch = jax.tree.map(lambda leaf: leaf[chosen], events)
             state = state._replace(per_row=jax.tree.map(lambda leaf: leaf[chosen], state.per_row))
-        state.shared["gain"] = jnp.where(gain < APPROACH_GAIN, 0.0, (1.0 + step) ** -0.5).astype(
-            walk.vector.dtype
+        adaptation = jnp.where(gain < APPROACH_GAIN, 0.0, (1.0 + step) ** -0.5)
+        found = objective.gradient(
+            density.at(unravel(walk.vector)),
+            state,
+            batch,
+            step_key,
+            adaptation.astype(walk.vector.dtype),
         )
-        gradient, new = objective.gradient(density.at(unravel(walk.vector)), state, batch, step_key)
-        gradient, metric, moments = ravel_pytree(gradient)[0], walk.metric, walk.moments
+        gradient, metric, moments = ravel_pytree(found.gradient)[0], walk.metric, walk.moments
         slope, curvature = added(walk.state.penalty, walk.vector)
         gradient = gradient + slope
         if second_order:
-            scores = jax.vmap(score, (None, 0))(walk.vector, new.shared["negatives"])
+            scores = jax.vmap(score, (None, 0))(walk.vector, found.negatives)
             centred = scores - scores.mean(0)
             share = jnp.maximum(1 / (1.0 + step), 0.02)
             metric = (1 - share) * metric + share * centred.T @ centred / len(scores)
@@ -115,15 +119,12 @@ def run(
                 walk.vector - gain * _LEARNING_RATE * update,
                 jnp.sqrt(_LEARNING_RATE * update @ gradient),
             )
-        kept = walk.state._replace(shared=new.shared)
-        before = walk.state.shared["negatives"]
-        if count_of(before) != count_of(new.shared["negatives"]):  # those of a batch alone
-            kept = walk.state._replace(shared=new.shared | {"negatives": before})
+        kept = walk.state._replace(shared=found.state.shared)
         return Walk(vector, kept, metric, moments), (
             vector,
             gradient,
             length,
-            new.shared["acceptance"],
+            found.acceptance,
         )
 
     return jax.lax.scan(move, walk, first + jnp.arange(steps))
@@ -159,8 +160,8 @@ def settle(
     """Approach, then average until the Monte Carlo error is small against `standard_errors(vector,
     state)`.
     """
-    if steps is not None and "iterations" in state.shared:  # what is annealed over the run
-        state.shared["iterations"] = jnp.asarray(float(steps))
+    if steps is not None:
+        state = objective.with_run_length(state, steps)
     walk, done, histories, rows = begin(density, state), 0, [], len(next(iter(events.values())))
 
     def advance(gain: float) -> tuple[np.ndarray, np.ndarray, float]:
@@ -180,7 +181,7 @@ def settle(
         vectors, *_ = advance(APPROACH_GAIN)
         middle = vectors[CHUNK // 2 :].mean(0)
         approached = before is not None and _near(middle - before, np.asarray(walk.metric), rows)
-        if before is not None and not approached and "latent" in walk.state.shared:
+        if before is not None and not approached and latent_variables(density, events):
             # The metric is that of rows whose latent variables are known, of which these data tell
             # much less.
             wide = standard_errors(middle, walk.state)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
-from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.base import ObjectiveState, ReportsFindings, ResamplesNoise, Stochastic
 from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, is_checked, split_rows
 from unnorm.fitting.checks.kinks import kink_findings
 from unnorm.fitting.existence.finite_estimate import runaways_by_margins
@@ -35,15 +35,17 @@ class _Looks:
         self.drift = sgd.Drift(problem.steps or sgd.STEPS)
         self.best: tuple[float, int, jax.Array | None] = (np.inf, 0, None)
         if problem.held_out is not None:
-            rows = problem.objective.resample_noise(problem.density, state, problem.held_out, key)
-            if rows is None:
-                rows = problem.objective.prepare(problem.density, problem.held_out, key).per_row
-            self.held_rows = rows
+            objective, given = problem.objective, (problem.density, problem.held_out)
+            self.held_rows = (
+                objective.resample_noise(given[0], state, given[1], key)
+                if isinstance(objective, ResamplesNoise)
+                else objective.prepare(*given, key).per_row
+            )
 
     def take(self, step: int, walk: sgd.Walk, losses: Any) -> bool:
         """Look at the walk after a chunk; return whether to stop."""
         problem, losses = self.problem, np.asarray(losses)
-        if problem.objective.stochastic:
+        if isinstance(problem.objective, Stochastic):
             problem.objective.refuse_nan(problem.density, walk.state)
         if not np.isfinite(np.asarray(walk.vector)).all():
             raise ValueError(
@@ -102,8 +104,8 @@ def trained(problem: Problem) -> Fit:
     key, run_key, look_key = jax.random.split(jax.random.key(problem.seed), 3)
     state = problem.prepared(key)
     steps = problem.steps or sgd.STEPS
-    if objective.stochastic:
-        state.shared["iterations"] = jnp.asarray(float(steps))  # what is annealed over the run
+    if isinstance(objective, Stochastic):
+        state = objective.with_run_length(state, steps)
     optimizer = problem.optimizer or sgd.default_optimizer(steps)
     chunk = -(-steps // sgd.CHUNKS)
     walk, done, ended = sgd.begin(optimizer, density, state), 0, ""
@@ -129,9 +131,10 @@ def trained(problem: Problem) -> Fit:
     density, state = density.at(free), walk.state._replace(nuisance=nuisance, weights=state.weights)
     converged = _told(problem, done, ended, looks)
     asked = (density, state, problem.events)
-    problem.findings += (
-        objective.findings(*asked, look_key) if objective.stochastic else objective.findings(*asked)
-    )
+    if isinstance(objective, Stochastic):
+        problem.findings += objective.chain_findings(*asked, look_key)
+    elif isinstance(objective, ReportsFindings):
+        problem.findings += objective.findings(*asked)
     looked_at = is_checked(problem.p) and ended in ("", "held_out")
     found = _checked(problem, density, compared, look_key) if looked_at else []
     problem.findings += found

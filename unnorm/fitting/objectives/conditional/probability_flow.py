@@ -3,13 +3,13 @@
 import jax.numpy as jnp
 
 from unnorm.core.method import method
-from unnorm.fitting.base import ObjectiveState, PerExample
-from unnorm.fitting.existence.margins import of_conditionals
+from unnorm.fitting.base import LossObjective, ObjectiveState
+from unnorm.fitting.existence.margins import conditional_margins
 from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable
 
 
 @method
-class ProbabilityFlow(PerExample):
+class ProbabilityFlow(LossObjective):
     """Minimise mean_i Σ_j √(p̃(x_j) / p̃(x_i)), x_j the states that differ from x_i in one entry:
     no Z is needed.
 
@@ -34,15 +34,18 @@ class ProbabilityFlow(PerExample):
         doi:10.1103/PhysRevLett.107.220601.
     """
 
-    target = "the minimum of the probability flow (the maximum likelihood estimate only if the model is true)"
+    target = (
+        "the minimum of the probability flow (the maximum likelihood estimate only if the model is "
+        "true)"
+    )
 
     def refuse(self, density):
         for name, support in density.variables.items():
             if support.discrete and support.states is None:
                 return (
                     f"ProbabilityFlow needs entries with finitely many states, and {name} is "
-                    f"{support!r}; expected "
-                    "Binary, Spin, Categorical or Graph; use un.objectives.PseudoLikelihood"
+                    f"{support!r}; expected Binary, Spin, Categorical or Graph; use "
+                    "un.objectives.PseudoLikelihood"
                 )
         return not_enumerable("ProbabilityFlow", density)
 
@@ -55,4 +58,4 @@ class ProbabilityFlow(PerExample):
         )
 
     def margins(self, density, state, events):
-        return of_conditionals(density, events)
+        return conditional_margins(density, events)

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.core.method import method, static
-from unnorm.fitting.base import ObjectiveState, PerExample
-from unnorm.fitting.existence.margins import of_conditionals
+from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
+from unnorm.fitting.existence.margins import conditional_margins
 from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable, wrong_blocks
 from unnorm.interactions.count_states import (
     TAIL,
@@ -17,7 +17,7 @@ from unnorm.interactions.count_states import (
 
 
 @method
-class PseudoLikelihood(PerExample):
+class PseudoLikelihood(LossObjective):
     """Minimise −mean_i Σ_b log p(x_ib | x_i,−b): each conditional sums over a block's joint states,
     and needs no Z.
 
@@ -48,7 +48,11 @@ class PseudoLikelihood(PerExample):
 
     blocks: tuple[tuple[int, ...], ...] | None = static(None)
 
-    target = "the maximum pseudo-likelihood estimate (the maximum likelihood estimate only if the model is true)"
+    traits = Traits(is_deviance=True, bootstraps_single_row=True)
+    target = (
+        "the maximum pseudo-likelihood estimate (the maximum likelihood estimate only if the model "
+        "is true)"
+    )
 
     def __post_init__(self):
         if isinstance(self.blocks, list | tuple):  # lists become tuples, for structure is hashed
@@ -65,38 +69,35 @@ class PseudoLikelihood(PerExample):
         if not has_counts(density):
             return ObjectiveState()
         least = states_of_data(density, events)
-        # A start at which the sum does not end is no harm: `refresh` looks again at the estimate.
-        return _summed_over(states_needed(density, events, least) or 2 * least)
+        # The sum need not converge at the start: `refresh` checks it again at the estimate.
+        return ObjectiveState(shared=_counts(states_needed(density, events, least) or 2 * least))
 
     def refresh(self, density, state, events):
         if not has_counts(density):
             return None
-        count = len(state.shared["counts"])
+        count = len(state.shared)
         if float(largest_tail(density, events, count)) < TAIL:
             return None
         needed = states_needed(density, events, 2 * count)
         if needed is None:
             raise ValueError(
                 f"The conditionals of {density.name} have a mass above {TAIL:g} beyond a count "
-                f"of {count} at the "
-                "estimate, however far the sum goes; expected sums over 0, 1, 2, ... that "
-                "converge; restrict the "
-                "parameters (a support such as un.Positive), or use another objective."
+                f"of {count} at the estimate, however far the sum goes; expected sums over 0, 1, "
+                "2, ... that converge; restrict the parameters (a support such as un.Positive), "
+                "or use another objective."
             )
-        return state._replace(shared=_summed_over(needed).shared)
+        return state._replace(shared=_counts(needed))
 
     def loss_i(self, density, state, event, key):
-        groups = groups_of(density, self.blocks, len(state.shared.get("counts", ())))
+        groups = groups_of(density, self.blocks, len(state.shared))
         # −log p(x_b | x_−b) = log Σ_s p̃(x with state s at b) / p̃(x), the own state's term being 1
         padded = (jnp.pad(odds, ((0, 0), (1, 0))) for odds in log_odds(density, event, groups))
         return sum(jnp.sum(jax.nn.logsumexp(odds, axis=1)) for odds in padded)
 
     def margins(self, density, state, events):
-        return of_conditionals(density, events, self.blocks)
+        return conditional_margins(density, events, self.blocks)
 
 
-def _summed_over(count: int) -> ObjectiveState:
-    """The counts that are summed over; only how many they are matters, for a shape is what compiled
-    code can have.
-    """
-    return ObjectiveState(shared={"counts": jnp.arange(count)})
+def _counts(count: int) -> jax.Array:
+    """The counts to sum over: an array, because its length is known to compiled code."""
+    return jnp.arange(count)

@@ -1,14 +1,14 @@
 """Ratio matching: score matching's counterpart for variables of two states."""
 
 from unnorm.core.method import method
-from unnorm.fitting.base import ObjectiveState, PerExample
-from unnorm.fitting.existence.margins import of_conditionals
+from unnorm.fitting.base import LossObjective, ObjectiveState
+from unnorm.fitting.existence.margins import conditional_margins
 from unnorm.fitting.objectives.score_matching.forms.ratio_matching import squared_error
 from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable
 
 
 @method
-class RatioMatching(PerExample):
+class RatioMatching(LossObjective):
     """Minimise mean_i Σ_j (1 − p(x_ij | x_i,−j))², for variables whose entries have two states: no
     Z is needed.
 
@@ -25,7 +25,10 @@ class RatioMatching(PerExample):
         Hyvärinen (2007), doi:10.1016/j.csda.2006.09.003.
     """
 
-    target = "the minimum of ratio matching's distance (the maximum likelihood estimate only if the model is true)"
+    target = (
+        "the minimum of ratio matching's distance (the maximum likelihood estimate only if the "
+        "model is true)"
+    )
 
     def refuse(self, density):
         return not_enumerable("RatioMatching", density, two_states=True)
@@ -37,4 +40,4 @@ class RatioMatching(PerExample):
         return sum(squared_error(odds) for odds in log_odds(density, event, groups_of(density)))
 
     def margins(self, density, state, events):
-        return of_conditionals(density, events)
+        return conditional_margins(density, events)

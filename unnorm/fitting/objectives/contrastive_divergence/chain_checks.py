@@ -1,6 +1,6 @@
-"""Whether the chains behind a stochastic fit may be believed: they run on for a stretch at the
-fitted parameters.
-"""
+"""Convergence checks of the chains behind a stochastic fit, by a run at the fitted parameters."""
+
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -8,34 +8,49 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.fitting.objectives.likelihood.monte_carlo import nan_finding
 from unnorm.fitting.row_normalizers import covariates_of
 from unnorm.sampling.short_runs import run_rounds
 from unnorm.statistics.mcmc import ConvergenceCriteria, split_r_hat
 
-_CHAINS, _STEPS = 200, 2_000  # of the stretch, at most
-# R-hat of the energies over rounds of k steps: the run is short.
-_CRITERIA = ConvergenceCriteria(max_r_hat=1.2, error_r_hat=1.5)
-_DRIFT = 0.5  # standard deviations of the data's energies
+
+@dataclass(frozen=True)
+class ChainCriteria:
+    """Length of the run, and its limits."""
+
+    max_chains: int = 200
+    max_steps: int = 2_000
+    min_rounds: int = 20  # of k steps
+    max_rounds: int = 200
+    # Of the energies; the run is short, so that R-hat is noisy.
+    convergence: ConvergenceCriteria = ConvergenceCriteria(max_r_hat=1.2, error_r_hat=1.5)
+    drift: float = 0.5  # standard deviations of the data's energies
+    drift_errors: float = 4.0  # Monte Carlo errors
+
+    def thin(self, leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+        """Return at most `max_chains` rows, equally spaced."""
+        return leaf[:: max(1, len(leaf) // self.max_chains)][: self.max_chains]
 
 
-def health(objective, density, state, events: dict, key: jax.Array) -> list[Finding]:
-    """Findings where persistent chains do not mix, where energies drift off the data's, where a
-    proposal was NaN.
+def chain_findings(
+    objective, density, state, events: dict, key: jax.Array, criteria: ChainCriteria | None = None
+) -> list[Finding]:
+    """Return warnings where persistent chains do not mix, where energies drift away from the
+    data's, and where a proposal was NaN.
     """
-    shared, own = state.shared, covariates_of(density, events)
-    if "latent" in shared:
-        hidden = shared["latent"]["positions"]
-        events = events | Unconstrained(density).events_at(hidden)
-        rows = state.per_row["starts"] | hidden
-    else:
-        rows = state.per_row["starts"]
-    starts = shared["chains"] if objective.persistent else rows
-    starts, own = (jax.tree.map(_some, part) for part in (starts, own))
-    rounds = max(20, min(200, _STEPS // objective.k))
+    chains, own = state.shared, covariates_of(density, events)
+    criteria, target = criteria or ChainCriteria(), Unconstrained(density)
+    rows = state.per_row.starts
+    if chains.latent is not None:
+        hidden = chains.latent.positions
+        events, rows = events | target.events_at(hidden), rows | hidden
+    starts = chains.positions if objective.persistent else rows
+    starts, own = (jax.tree.map(criteria.thin, part) for part in (starts, own))
+    rounds = max(criteria.min_rounds, min(criteria.max_rounds, criteria.max_steps // objective.k))
     run = run_rounds(
-        shared["kernel"],
-        Unconstrained(density),
-        shared["tuning"],
+        chains.kernel,
+        target,
+        chains.tuning,
         starts,
         key,
         0.0,
@@ -50,34 +65,16 @@ def health(objective, density, state, events: dict, key: jax.Array) -> list[Find
     }
     energies = np.asarray(_energies(density, late | repeated)).T
     of_data = np.asarray(_energies(density, jax.tree.map(lambda leaf: leaf[None], events)))[0]
-    if (
-        own
-    ):  # every row has energies of its own: each chain is held against its row, and against itself
-        energies = energies - _some(of_data)[:, None]
-        found = (
-            _mixing(energies - energies.mean(1, keepdims=True), objective.k)
-            if objective.persistent
-            else []
-        )
-        found += _drift(energies, of_data - of_data.mean())
-    else:
-        found = _mixing(energies, objective.k) if objective.persistent else []
-        found += _drift(energies, of_data)
+    mixing = energies
+    if own:  # rows differ in their energies: each chain is compared with its row and with itself
+        energies = energies - criteria.thin(of_data)[:, None]
+        of_data = of_data - of_data.mean()
+        mixing = energies - energies.mean(1, keepdims=True)
+    found = _mixing(mixing, objective.k, criteria) if objective.persistent else []
+    found += _drift(energies, of_data, criteria)
     if run.nan_rate > 0:
-        what = f"the log-density was NaN at {float(run.nan_rate):.1%} of the chains' proposals, which were rejected"
-        found.append(
-            Finding(
-                what,
-                "mend the function there (-inf is a wall, NaN is none)",
-                ERROR,
-                code=FindingCode.NOT_FINITE,
-            )
-        )
+        found.append(nan_finding(float(run.nan_rate)))
     return found
-
-
-def _some(leaf):
-    return leaf[:: max(1, len(leaf) // _CHAINS)][:_CHAINS]
 
 
 @jax.jit
@@ -86,24 +83,29 @@ def _energies(density, events: dict) -> jax.Array:
     return jax.vmap(jax.vmap(density.log_density))(events)
 
 
-def _mixing(energies: np.ndarray, k: int) -> list[Finding]:
+def _mixing(energies: np.ndarray, k: int, criteria: ChainCriteria) -> list[Finding]:
     ratio = split_r_hat(energies)
-    if ratio <= _CRITERIA.max_r_hat:
+    if ratio <= criteria.convergence.max_r_hat:
         return []
-    what = f"the persistent chains do not mix: R-hat of their energies is {ratio:.2f} over {energies.shape[1] * k} steps"
-    advice = "raise k, use a kernel that mixes faster, or let a share of the chains start anew (reinitialise=0.05)"
-    return [
-        Finding(what, advice, WARNING if ratio <= _CRITERIA.error_r_hat else ERROR, code=FindingCode.NOT_MIXED)
-    ]
+    what = (
+        f"the persistent chains do not mix: R-hat of their energies is {ratio:.2f} over "
+        f"{energies.shape[1] * k} steps"
+    )
+    advice = (
+        "raise k, use a kernel that mixes faster, or restart a share of the chains "
+        "(reinitialise=0.05)"
+    )
+    severity = WARNING if ratio <= criteria.convergence.error_r_hat else ERROR
+    return [Finding(what, advice, severity, code=FindingCode.NOT_MIXED)]
 
 
-def _drift(energies: np.ndarray, of_data: np.ndarray) -> list[Finding]:
-    """At the fixed point the negatives have the data's energies; chains that did not come far go on
-    to others.
+def _drift(energies: np.ndarray, of_data: np.ndarray, criteria: ChainCriteria) -> list[Finding]:
+    """At the fixed point negatives have the data's energies; chains that did not move far have
+    others after more steps.
     """
     spread, error = of_data.std(), energies.mean(1).std(ddof=1) / np.sqrt(len(energies))
     gap = energies.mean() - of_data.mean()
-    if not abs(gap) > max(_DRIFT * spread, 4 * error):
+    if not abs(gap) > max(criteria.drift * spread, criteria.drift_errors * error):
         return []
     what = (
         "from the negatives the chains drift on to a log-density "
@@ -111,14 +113,8 @@ def _drift(energies: np.ndarray, of_data: np.ndarray) -> list[Finding]:
         f"by {abs(gap) / spread if spread else np.inf:.1f} of its standard deviations: the "
         "negatives are not draws"
     )
-    return [
-        Finding(
-            what,
-            "raise k, use a kernel that mixes faster, or persistent=True",
-            WARNING,
-            code=FindingCode.NOT_MIXED,
-        )
-    ]
+    advice = "raise k, use a kernel that mixes faster, or persistent=True"
+    return [Finding(what, advice, WARNING, code=FindingCode.NOT_MIXED)]
 
 
-__all__ = ["health"]
+__all__ = ["ChainCriteria", "chain_findings"]

@@ -1,8 +1,7 @@
-"""Maximum likelihood: with an exact log Z the yardstick of all other objectives; else with log Z by
-Markov chains.
-"""
+"""Maximum likelihood, with an exact log Z or with log Z by Markov chains."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +9,10 @@ import numpy as np
 
 from unnorm.core.findings import NOTE, Finding
 from unnorm.core.method import method, static
-from unnorm.fitting.base import ObjectiveState, PerExample
+from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.chain_kernels import kernel_by_name, refuse_support, select_kernel
-from unnorm.fitting.existence.margins import of_likelihood
+from unnorm.fitting.existence.margins import likelihood_margins
 from unnorm.fitting.inference.sandwich import NoCovariance, bread_and_meat, scores_and_curvature
-from unnorm.fitting.objectives.auxiliary_noise import not_whole
 from unnorm.fitting.objectives.likelihood import monte_carlo
 from unnorm.fitting.row_normalizers import (
     covariates_of,
@@ -33,14 +31,29 @@ from unnorm.integration.nodes import Plan, log_integral
 from unnorm.integration.options import PLAN
 from unnorm.integration.plan import has_plan
 
-_TOLERANCE = 1e-9  # nats by which log Z may change on new nodes before the fit goes on with them
-_STILL = (
-    4 * 2**0.5
-)  # Monte Carlo errors between two estimates, each from draws of its own, that are one estimate
+
+@dataclass(frozen=True)
+class RefreshCriteria:
+    """When nodes or draws are accurate enough at the estimate."""
+
+    log_z: float = 1e-9  # nats by which log Z may change on new nodes
+    # Monte Carlo errors between two estimates, each with draws of its own: four of their difference
+    errors: float = 4 * 2**0.5
+
+
+class Plans(NamedTuple):
+    """The nodes of log Z and of the sum over latent variables, None where there are none; an event
+    near the data; and the distinct covariates.
+    """
+
+    plan: Plan | None
+    latent: Plan | None
+    reference: dict[str, jax.Array] | None = None
+    distinct: dict[str, jax.Array] | None = None
 
 
 @method
-class MaximumLikelihood(PerExample):
+class MaximumLikelihood(LossObjective):
     """Minimise −mean log p̃(x_i; θ) + log Z(θ): Z as declared, by enumeration or quadrature, or by
     Markov chains.
 
@@ -80,7 +93,13 @@ class MaximumLikelihood(PerExample):
     draws: int | None = static(None, at_least=1000)
     kernel: Any = None
     target = "the maximum likelihood estimate"
-    information_identity = True
+    criteria: ClassVar[RefreshCriteria] = RefreshCriteria()
+    draw_options: ClassVar[monte_carlo.DrawOptions] = monte_carlo.DrawOptions()
+
+    @property
+    def traits(self) -> Traits:
+        # Draws that stand for Z shift the loss from model to model.
+        return Traits(is_likelihood=True, is_deviance=self.draws is None)
 
     def __post_init__(self):
         object.__setattr__(self, "kernel", kernel_by_name(self.kernel))
@@ -89,14 +108,16 @@ class MaximumLikelihood(PerExample):
         if self.draws is not None:
             return self._refuse_draws(density)
         if self.kernel is not None:
-            return "MaximumLikelihood has a kernel and no draws; expected both or none; pass draws=100_000 or so"
+            return (
+                "MaximumLikelihood has a kernel and no draws; expected both or none; pass "
+                "draws=100_000 or so"
+            )
         if not declares_log_z(density) and not has_plan(density):
             return (
                 f"MaximumLikelihood needs an exact log Z, and {density.name} has neither at most "
-                "2^20 states nor at "
-                "most three continuous dimensions nor a declared log_z; pass draws=100_000 for "
-                "Markov chains, or use "
-                "un.objectives.NCE, ScoreMatching or ContrastiveDivergence"
+                "2^20 states nor at most three continuous dimensions nor a declared log_z; pass "
+                "draws=100_000 for Markov chains, or use un.objectives.NCE, ScoreMatching or "
+                "ContrastiveDivergence"
             )
         return None
 
@@ -104,37 +125,31 @@ class MaximumLikelihood(PerExample):
         if density.covariates:
             return (
                 "MaximumLikelihood with draws does not serve the covariate "
-                f"{next(iter(density.covariates))}, for each "
-                "row has its own Z; expected none; use un.objectives.MaximumLikelihood() without "
-                "draws, "
-                "PseudoLikelihood, ScoreMatching, RankingNCE or ContrastiveDivergence"
+                f"{next(iter(density.covariates))}, for each row has its own Z; expected none; use "
+                "un.objectives.MaximumLikelihood() without draws, PseudoLikelihood, "
+                "ScoreMatching, RankingNCE or ContrastiveDivergence"
             )
-        kernel, size = (
-            select_kernel(self.kernel, density),
-            sum(map(jnp.size, jax.tree.leaves(density.free()))),
-        )
+        kernel = select_kernel(self.kernel, density)
+        size = sum(map(jnp.size, jax.tree.leaves(density.free())))
         if size > NEWTON_LIMIT:
             return (
                 f"MaximumLikelihood with draws was given {size} parameters; expected at most "
-                f"{NEWTON_LIMIT}; use "
-                "un.objectives.ContrastiveDivergence(persistent=True)"
+                f"{NEWTON_LIMIT}; use un.objectives.ContrastiveDivergence(persistent=True)"
             )
         if not kernel.exact:
             return (
                 f"kernel is {type(kernel).__name__}, whose draws follow another density; "
-                "expected an exact kernel; use "
-                "un.kernels.HMC or MALA"
+                "expected an exact kernel; use un.kernels.HMC or MALA"
             )
-        return not_whole("draws", self.draws, 1000) or refuse_support(kernel, density)
+        return refuse_support(kernel, density)
 
     def refuse_latent(self, density, events):
         if self.draws is not None:
             name = latent_variables(density, events)[0]
             return (
                 f"MaximumLikelihood with draws does not serve the latent variable {name}, which "
-                "is not in the data; "
-                "expected it there; use un.objectives.MaximumLikelihood() without draws, or "
-                "ContrastiveDivergence"
+                "is not in the data; expected it there; use un.objectives.MaximumLikelihood() "
+                "without draws, or ContrastiveDivergence"
             )
         return refuse_marginalization(density, events)
 
@@ -142,124 +157,137 @@ class MaximumLikelihood(PerExample):
         if self.draws is None:
             return self._with_plans(density, events)
         key, approach = jax.random.split(key)
-        near = monte_carlo.brought_near(
-            select_kernel(self.kernel, density), density, events, self.draws, approach
+        near = monte_carlo.approach_estimate(
+            select_kernel(self.kernel, density),
+            density,
+            events,
+            self.draws,
+            approach,
+            self.draw_options,
         )
-        there = density.at(near["start"])
-        return ObjectiveState(shared=monte_carlo.drawn_anew(there, near | {"key": key}, self.draws))
+        return ObjectiveState(shared=self._resample(density.at(near.start), near._replace(key=key)))
+
+    def _resample(self, density, draws: monte_carlo.Draws) -> monte_carlo.Draws:
+        return monte_carlo.resample(density, draws, self.draws, self.draw_options)
 
     def _with_plans(self, density, events) -> ObjectiveState:
-        shared = {
-            "plan": plan_for_log_z(density, events),
-            "latent": plan_for_latent(density, events),
-        }
-        listed = any(support.discrete for support in density.variables.values())  # near 0, and few
+        plans = Plans(plan_for_log_z(density, events), plan_for_latent(density, events))
+        discrete = any(support.discrete for support in density.variables.values())
         if not (
-            listed
+            discrete
             or density.covariates
-            or shared["plan"] is None
+            or plans.plan is None
             or latent_variables(density, events)
         ):
-            shared["reference"] = _middle(events)
+            plans = plans._replace(reference=_central_row(events))
         found = group_equal_rows(covariates_of(density, events)) if density.covariates else None
         if found is None:
-            return ObjectiveState(shared=shared)
-        return ObjectiveState(
-            per_row={"number": jnp.asarray(found[1])}, shared=shared | {"distinct": found[0]}
-        )
+            return ObjectiveState(shared=plans)
+        distinct, group = found
+        return ObjectiveState(per_row=jnp.asarray(group), shared=plans._replace(distinct=distinct))
 
     def resample_noise(self, density, state, events, key):
-        return {}  # rows of a batch are not those among which `number` counts
+        return ()  # the numbers of groups are those of all rows, not of a batch
+
+    def start_values(self, state):
+        return None if self.draws is None else state.shared.start
+
+    def log_z_plan(self, state):
+        return state.shared.plan
 
     def refresh(self, density, state, events):
         if self.draws is not None:
-            return (
-                None
-                if self._stands_still(density, state, events)
-                else self._drawn_anew(density, state)
-            )
-        plans, new = state.shared, self._with_plans(density, events)
-        change = log_z_of_events(density, new.shared["plan"], events) - log_z_of_events(
-            density, plans["plan"], events
+            if self._is_stationary(density, state, events):
+                return None
+            return state._replace(shared=self._resample(density, state.shared))
+        plans, new = state.shared, self._with_plans(density, events).shared
+        change = log_z_of_events(density, new.plan, events) - log_z_of_events(
+            density, plans.plan, events
         )
-        if plans["latent"] is not None:
-            latents = (log_evidence(density, events, one["latent"]) for one in (new.shared, plans))
+        if plans.latent is not None:
+            latents = (log_evidence(density, events, one.latent) for one in (new, plans))
             change = jnp.abs(change) + jnp.abs(jnp.subtract(*latents))
-        return None if jnp.max(jnp.abs(change)) < _TOLERANCE else state._replace(shared=new.shared)
+        if jnp.max(jnp.abs(change)) < self.criteria.log_z:
+            return None
+        return state._replace(shared=new)
 
-    def _drawn_anew(self, density, state) -> ObjectiveState:
-        return state._replace(shared=monte_carlo.drawn_anew(density, state.shared, self.draws))
-
-    def _stands_still(self, density, state, events) -> bool:
+    def _is_stationary(self, density, state, events) -> bool:
         """Whether the weights are even, and the estimate is the draws' own parameters up to its
         Monte Carlo error.
         """
-        if not monte_carlo.effective_share(density, state.shared["plan"]) >= monte_carlo.ENOUGH:
+        draws: monte_carlo.Draws = state.shared
+        if not monte_carlo.ess_fraction(density, draws.plan) >= self.draw_options.ess_fraction:
             return False
         vector = parameters_of(density, state)[0]
-        moved = np.asarray(vector - parameters_of(density.at(state.shared["start"]), state)[0])
+        moved = np.asarray(vector - parameters_of(density.at(draws.start), state)[0])
         curvature = np.asarray(scores_and_curvature(self, density, state, events, vector)[1])
-        noise = monte_carlo.long_run_variance(density, state.shared["plan"], self.draws)
+        noise = self.shared_noise(density, state, events)
         try:
             variance = np.diagonal(bread_and_meat(curvature, noise, 1).total)
-        except (
-            NoCovariance
-        ):  # a flat direction, which other draws would not end; the covariance says so
+        except NoCovariance:  # a flat direction, which other draws would not change
             return True
-        return bool(np.all(np.abs(moved) <= _STILL * np.sqrt(variance)))
+        return bool(np.all(np.abs(moved) <= self.criteria.errors * np.sqrt(variance)))
 
     def losses(self, density, state, events):
-        if "reference" in state.shared:
-            return _beside(density, state.shared["reference"], state.shared["plan"], events)
-        return self._log_z(density, state, events) - log_evidence(
-            density, events, state.shared.get("latent")
-        )
+        shared = state.shared
+        if self.draws is not None:
+            return log_z_of_events(density, shared.plan, events) - log_evidence(
+                density, events, None
+            )
+        if shared.reference is not None:
+            return _losses_at_reference(density, shared.reference, shared.plan, events)
+        return self._log_z(density, state, events) - log_evidence(density, events, shared.latent)
 
     def _log_z(self, density, state, events) -> jax.Array:
-        """log Z, or log Z of each row: once for equal covariates where all rows are there."""
-        shared = state.shared
-        if "number" in state.per_row and count_of(events) > count_of(shared["distinct"]):
-            return log_z_of_rows(density, shared["plan"], shared["distinct"])[
-                state.per_row["number"]
-            ]
-        return log_z_of_events(density, shared["plan"], events)
+        """Return log Z, or that of each row: once for equal covariates where all rows are given."""
+        plan, distinct, group = state.shared.plan, state.shared.distinct, state.per_row
+        grouped = distinct is not None and isinstance(group, jax.Array)
+        if grouped and count_of(events) > count_of(distinct):
+            return log_z_of_rows(density, plan, distinct)[group]
+        return log_z_of_events(density, plan, events)
 
-    def rows_at_once(self, density, state):
-        plans = (
-            [state.shared["plan"]] if density.covariates else []
-        )  # without, log Z is one for all rows
-        plans = [plan for plan in (*plans, state.shared.get("latent")) if plan is not None]
-        return max(
-            1, min(512, 16 * PLAN.batch // max((len(plan.log_weights) for plan in plans), default=1))
-        )
+    def row_batch_size(self, density, state):
+        if self.draws is not None:
+            return super().row_batch_size(density, state)
+        # Without covariates log Z is one number for all rows.
+        plans = (state.shared.plan if density.covariates else None, state.shared.latent)
+        nodes = max((len(plan.log_weights) for plan in plans if plan is not None), default=1)
+        return max(1, min(512, 16 * PLAN.batch // nodes))
 
     def shared_noise(self, density, state, events):
         return (
             None
             if self.draws is None
-            else monte_carlo.long_run_variance(density, state.shared["plan"], self.draws)
+            else monte_carlo.long_run_variance(
+                density, state.shared.plan, self.draws, self.draw_options
+            )
         )
 
     def recession_directions(self, density, state, events):
         return (
             None
             if self.draws is None
-            else monte_carlo.recession(density, events, state.shared["plan"])
+            else monte_carlo.recession_directions(density, events, state.shared.plan)
         )
 
     def margins(self, density, state, events):
-        return of_likelihood(density, events)
+        return likelihood_margins(density, events)
 
     def findings(self, density, state, events):
-        found = [] if self.draws is None else monte_carlo.findings(state.shared)
+        found = []
+        if self.draws is not None:
+            found += monte_carlo.findings(state.shared, self.draw_options)
         if len(next(iter(events.values()))) == 1:
-            what = "one row of data has no spread, so that the standard errors are those of the inverse information"
-            found.append(Finding(what, "believe them as far as the model is true", NOTE))
+            what = (
+                "one row of data has no spread: the standard errors are those of the inverse "
+                "information, which are valid if the model is true"
+            )
+            found.append(Finding(what, "", NOTE))
         return found
 
 
-def _middle(events: dict) -> dict:
-    """The row that is nearest to the mean of all, in standard deviations."""
+def _central_row(events: dict) -> dict:
+    """The row nearest to the mean of all, in standard deviations."""
     flat = jnp.concatenate(
         [jnp.reshape(value, (len(value), -1)) for value in jax.tree.leaves(events)], 1
     )
@@ -269,10 +297,10 @@ def _middle(events: dict) -> dict:
     return {name: jnp.asarray(value)[row] for name, value in events.items()}
 
 
-def _beside(density, reference: dict, plan: Plan, events: dict) -> jax.Array:
-    """log Z - log p̃(x_i), both with log p̃ of a reference event taken off.
+def _losses_at_reference(density, reference: dict, plan: Plan, events: dict) -> jax.Array:
+    """log Z - log p̃(x_i), both minus log p̃ of a reference event.
 
-    It is the same number. The derivatives of log p̃ - log p̃(reference) are small where the data
+    The value is the same. The derivatives of log p̃ - log p̃(reference) are small where the data
     are far from 0, and the Hessian of log Z, which is their covariance, is not a difference of
     large squares.
     """

@@ -1,7 +1,7 @@
-"""Monte Carlo maximum likelihood: draws at ψ stand for the nodes of Z(θ) / Z(ψ).
+"""Monte Carlo maximum likelihood: draws at ψ are the nodes of Z(θ) / Z(ψ).
 
 log Z(θ)/Z(ψ) ≈ log Σ_j exp(log p̃(y_j; θ) + log w_j), log w_j = −log p̃(y_j; ψ) − log m, so that
-the draws are a `Plan` like the states of an enumeration. ψ comes near by scoring steps d =
+the draws are a `Plan` like the states of an enumeration. ψ is found by scoring steps d =
 Cov_ψ(s)⁻¹ (mean s(x_i) − E_ψ s), s = ∇ log p̃, none longer than one in the metric of Cov_ψ(s), the
 standard deviation of the log-weights from ψ to ψ + d, and halved until the draws at ψ can stand for
 those at ψ + d (a step out of a Conway-Maxwell-Poisson's ν > 0 never comes back).
@@ -11,7 +11,8 @@ References: Geyer (1994), doi:10.1111/j.2517-6161.1994.tb01976.x; Hummel, Hunter
 """
 
 import functools
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,60 +28,84 @@ from unnorm.numerics.diagonal_scaling import ridged, solve
 from unnorm.sampling.short_runs import run_rounds
 from unnorm.statistics.mcmc import ConvergenceCriteria, split_r_hat
 
-ENOUGH = 0.9  # effective share of the draws at which they need not be drawn anew
-CRITERIA = ConvergenceCriteria(max_r_hat=1.1)  # R-hat of the draws' energies: runs are short
-_MOST_CHAINS = 1000
-_STEPS = 2  # kernel steps between two draws
-_SHORT = 20  # rounds of such steps after each move of the parameters
-_MOVES, _NEAR = 200, 0.5  # scoring steps at most; the length of the last one
-_HELD, _SHORTEST = (
-    0.2,
-    1e-3,
-)  # effective share that the draws must keep over a step; the least part of a step
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """How draws are made, and when they are accurate enough."""
+
+    ess_fraction: float = 0.9  # of the draws, from which they need not be made again
+    # R-hat of the draws' log-densities: runs are short.
+    convergence: ConvergenceCriteria = ConvergenceCriteria(max_r_hat=1.1)
+    max_chains: int = 1000
+    thinning: int = 2  # kernel steps between two draws
+    rounds: int = 20  # of so many steps after each change of the parameters
+    max_steps: int = 200  # scoring steps
+    last_step: float = 0.5  # length of a scoring step at which ψ is near
+    min_ess_fraction: float = 0.2  # that the draws must keep over a step
+    min_part: float = 1e-3  # of a step, to which it may be shortened
+
+    def chains(self, draws: int) -> int:
+        """Return the number of chains for so many draws."""
+        return min(self.max_chains, max(10, draws // 100))
 
 
-def brought_near(kernel: Any, density, events: dict, draws: int, key: jax.Array) -> dict:
-    """Chains, and the parameters ψ at which they stand, near the maximum likelihood estimate."""
-    kernel, rows, (key, choose) = (
-        prepare_kernel(kernel, density),
-        Unconstrained(density).positions_of(events),
-        jax.random.split(key),
-    )
-    chosen = jax.random.choice(choose, len(next(iter(rows.values()))), (_chains(draws),))
+DEFAULT = DrawOptions()
+
+
+class Draws(NamedTuple):
+    """Chains at ψ, and the draws that stand for Z: their nodes, R-hat, and the share of proposals
+    whose log-density was NaN.
+    """
+
+    kernel: Any
+    tuning: Any
+    positions: dict[str, jax.Array]
+    start: dict[str, Any]  # ψ
+    near: jax.Array  # whether the scoring steps came to their end
+    key: jax.Array | None = None
+    plan: Plan | None = None
+    r_hat: jax.Array | None = None
+    nan_share: jax.Array | None = None
+
+
+def approach_estimate(
+    kernel: Any, density, events: dict, draws: int, key: jax.Array, options: DrawOptions = DEFAULT
+) -> Draws:
+    """Return chains, and the parameters ψ at which they are, near the maximum likelihood estimate."""
+    kernel, rows = prepare_kernel(kernel, density), Unconstrained(density).positions_of(events)
+    key, choose = jax.random.split(key)
+    chosen = jax.random.choice(choose, len(next(iter(rows.values()))), (options.chains(draws),))
     positions = {name: value[chosen] for name, value in rows.items()}
     tuning, near = initial_tuning(kernel, rows), False
     vector, unravel = ravel_pytree(density.free())
-    for _ in range(_MOVES):
+    for _ in range(options.max_steps):
         key, move = jax.random.split(key)
-        target = Unconstrained(density)
-        run = run_rounds(kernel, target, tuning, positions, move, 1.0, rounds=_SHORT, steps=_STEPS)
+        run = run_rounds(
+            kernel, Unconstrained(density), tuning, positions, move, 1.0,
+            rounds=options.rounds, steps=options.thinning,
+        )  # fmt: skip
         tuning, positions = run.tuning, run.positions
-        step, length = scoring_step(density, events, run.events)
+        step, length = scoring_step(density, events, run.events, options)
         if not np.isfinite(length):
             raise ValueError(
                 f"The log-density of {density.name} or its gradient is not finite where the "
-                "chains of "
-                "MaximumLikelihood came; expected finite numbers or -inf; mend the density "
-                "there, or pass a start."
+                "chains of MaximumLikelihood came; expected finite numbers or -inf; correct the "
+                "density there, or pass a start."
             )
         vector = vector + step
-        density, near = density.at(unravel(vector)), bool(length < _NEAR)
+        density, near = density.at(unravel(vector)), bool(length < options.last_step)
         if near:
             break
-    return {
-        "kernel": kernel,
-        "tuning": tuning,
-        "positions": positions,
-        "start": density.free(),
-        "near": jnp.array(near),
-    }
+    return Draws(kernel, tuning, positions, density.free(), jnp.array(near))
 
 
-@jax.jit
-def scoring_step(density, events: dict, reached: dict) -> tuple[jax.Array, jax.Array]:
-    """Cov(s)⁻¹ (mean s(x_i) − mean s(y_j)), shortened, and its whole length in that metric.
+@functools.partial(jax.jit, static_argnames="options")
+def scoring_step(
+    density, events: dict, reached: dict, options: DrawOptions = DEFAULT
+) -> tuple[jax.Array, jax.Array]:
+    """Return Cov(s)⁻¹ (mean s(x_i) − mean s(y_j)), shortened, and its full length in that metric.
 
-    The first half of the rounds is left out.
+    The first half of the rounds is discarded.
     """
     vector, unravel = ravel_pytree(density.free())
     score = jax.vmap(
@@ -92,57 +117,47 @@ def scoring_step(density, events: dict, reached: dict) -> tuple[jax.Array, jax.A
     metric = centred.T @ centred / len(scores)
     step = solve(ridged(metric), gradient)
     length = jnp.sqrt(jnp.maximum(gradient @ step, 0.0))
-    held, step = Plan(late, -energies(density, late)), step / jnp.maximum(1.0, length)
+    plan, step = Plan(late, -energies(density, late)), step / jnp.maximum(1.0, length)
 
     def too_far(part):
-        share = effective_share(density.at(unravel(vector + part * step)), held)
-        return ~(share >= _HELD) & (part > _SHORTEST)
+        share = ess_fraction(density.at(unravel(vector + part * step)), plan)
+        return ~(share >= options.min_ess_fraction) & (part > options.min_part)
 
     return step * jax.lax.while_loop(too_far, lambda part: part / 2, jnp.ones_like(length)), length
 
 
-def drawn_anew(density, shared: dict, draws: int) -> dict:
-    """The same with draws at the present parameters, after the chains have forgotten the last
-    ones.
-    """
-    key, settle, *parts = jax.random.split(
-        shared["key"], 2 + -(-draws // (_SHORT * _chains(draws)))
-    )
-    target = Unconstrained(density)
-    run = run_rounds(
-        shared["kernel"], target, shared["tuning"], shared["positions"], settle, 1.0,
-        rounds=_SHORT, steps=_STEPS,
-    )  # fmt: skip
-    drawn = []
+def resample(density, draws: Draws, count: int, options: DrawOptions = DEFAULT) -> Draws:
+    """Return draws at the present parameters, after a stretch that forgets the previous ones."""
+    chains, target = options.chains(count), Unconstrained(density)
+    key, settle, *parts = jax.random.split(draws.key, 2 + -(-count // (options.rounds * chains)))
+
+    def advance(tuning, positions, key, gain):
+        return run_rounds(
+            draws.kernel, target, tuning, positions, key, gain,
+            rounds=options.rounds, steps=options.thinning,
+        )  # fmt: skip
+
+    run, drawn = advance(draws.tuning, draws.positions, settle, 1.0), []
     for part in parts:  # as long as the stretches before, so that nothing more is compiled
-        run = run_rounds(
-            shared["kernel"],
-            target,
-            run.tuning,
-            run.positions,
-            part,
-            0.0,
-            rounds=_SHORT,
-            steps=_STEPS,
-        )
+        run = advance(run.tuning, run.positions, part, 0.0)
         drawn.append(run.events)
     events = jax.tree.map(_by_chain, *drawn)
     values = energies(density, events)
-    plan = Plan(events, -values - jnp.log(len(values)))
-    return shared | {
-        "key": key, "tuning": run.tuning, "positions": run.positions, "start": density.free(), "plan": plan,
-        "r_hat": jnp.asarray(split_r_hat(np.asarray(values).reshape(_chains(draws), -1))), "rejected": run.nan_rate,
-    }  # fmt: skip
+    return draws._replace(
+        key=key,
+        tuning=run.tuning,
+        positions=run.positions,
+        start=density.free(),
+        plan=Plan(events, -values - jnp.log(len(values))),
+        r_hat=jnp.asarray(split_r_hat(np.asarray(values).reshape(chains, -1))),
+        nan_share=run.nan_rate,
+    )
 
 
 def _by_chain(*parts: jax.Array) -> jax.Array:
     """Parts (rounds, chains, ...) as one array of draws, chain after chain."""
     whole = jnp.swapaxes(jnp.concatenate(parts), 0, 1)
     return whole.reshape(-1, *whole.shape[2:])
-
-
-def _chains(draws: int) -> int:
-    return min(_MOST_CHAINS, max(10, draws // 100))
 
 
 @jax.jit
@@ -152,8 +167,8 @@ def energies(density, events: dict) -> jax.Array:
 
 
 @jax.jit
-def effective_share(density, plan: Plan) -> jax.Array:
-    """(Σ w)² / (m Σ w²) of the draws' weights at these parameters."""
+def ess_fraction(density, plan: Plan) -> jax.Array:
+    """Return (Σ w)² / (m Σ w²) of the draws' weights at these parameters."""
     logs = energies(density, plan.events) + plan.log_weights
     return jnp.exp(2 * logsumexp(logs) - logsumexp(2 * logs)) / len(logs)
 
@@ -180,14 +195,16 @@ def _batch_means(density, plan: Plan, batches: int) -> jax.Array:
     return weighted - shares[:, None] * weighted.mean(0)
 
 
-def long_run_variance(density, plan: Plan, draws: int) -> np.ndarray:
-    """Γ / m: the covariance of mean w (s − m) over the draws, by the halves of the chains."""
-    means = np.asarray(_batch_means(density, plan, 2 * _chains(draws)))
+def long_run_variance(
+    density, plan: Plan, draws: int, options: DrawOptions = DEFAULT
+) -> np.ndarray:
+    """Return Γ / m, the covariance of mean w (s − m) over the draws, by the halves of the chains."""
+    means = np.asarray(_batch_means(density, plan, 2 * options.chains(draws)))
     return means.T @ means / (len(means) - 1) / len(means)
 
 
 @jax.jit
-def recession(density, events: dict, plan: Plan) -> jax.Array:
+def recession_directions(density, events: dict, plan: Plan) -> jax.Array:
     """±1 for each parameter in whose score the data's mean is beyond all draws, or level with the
     last of them.
 
@@ -208,42 +225,36 @@ def recession(density, events: dict, plan: Plan) -> jax.Array:
     ).astype(int)
 
 
-def findings(shared: dict) -> list[Finding]:
-    """Whether the draws may be believed."""
+def findings(draws: Draws, options: DrawOptions = DEFAULT) -> list[Finding]:
+    """Return warnings about the draws."""
     found = []
-    if not shared["near"]:
-        what = f"the parameters were still moving after {_MOVES} steps of limited length: there may be no maximum"
-        advice = "look for parameters that run away (statistics at the end of their range), or pass another start"
+    if not draws.near:
+        what = (
+            f"the parameters were still moving after {options.max_steps} steps of limited length: "
+            "there may be no maximum"
+        )
+        advice = (
+            "look for parameters that run away (statistics at the end of their range), or pass "
+            "another start"
+        )
         found.append(Finding(what, advice, ERROR, code=FindingCode.NOT_CONVERGED))
-    if not shared["r_hat"] <= CRITERIA.max_r_hat:
-        what = f"the chains behind the draws have not mixed: R-hat of their energies is {float(shared['r_hat']):.2f}"
-        found.append(
-            Finding(
-                what,
-                "give more draws, or a kernel that mixes faster",
-                ERROR,
-                code=FindingCode.NOT_MIXED,
-            )
+    if not draws.r_hat <= options.convergence.max_r_hat:
+        what = (
+            "the chains behind the draws have not mixed: R-hat of their energies is "
+            f"{float(draws.r_hat):.2f}"
         )
-    if shared["rejected"] > 0:
-        what = f"the log-density was NaN at {float(shared['rejected']):.1%} of the chains' proposals, which were rejected"
-        found.append(
-            Finding(
-                what,
-                "mend the function there (-inf is a wall, NaN is none)",
-                ERROR,
-                code=FindingCode.NOT_FINITE,
-            )
-        )
+        advice = "give more draws, or a kernel that mixes faster"
+        found.append(Finding(what, advice, ERROR, code=FindingCode.NOT_MIXED))
+    if draws.nan_share > 0:
+        found.append(nan_finding(float(draws.nan_share)))
     return found
 
 
-__all__ = [
-    "ENOUGH",
-    "brought_near",
-    "drawn_anew",
-    "effective_share",
-    "findings",
-    "long_run_variance",
-    "recession",
-]
+def nan_finding(share: float) -> Finding:
+    """Return the finding for proposals whose log-density was NaN."""
+    return Finding(
+        f"the log-density was NaN at {share:.1%} of the chains' proposals, which were rejected",
+        "correct the function there (-inf is a wall, NaN is none)",
+        ERROR,
+        code=FindingCode.NOT_FINITE,
+    )

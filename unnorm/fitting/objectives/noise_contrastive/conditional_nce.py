@@ -1,31 +1,42 @@
-"""Conditional noise contrastive estimation: noise that is made from the data by small symmetric
-moves.
-"""
+"""Conditional noise contrastive estimation: noise that moves the data by a symmetric kernel."""
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.method import method, option, static
-from unnorm.fitting.base import ObjectiveState, PerExample
+from unnorm.fitting.base import LossObjective, ObjectiveState
 from unnorm.fitting.objectives.auxiliary_noise import (
     at_draws,
-    drawn_variance,
-    not_positive,
-    not_whole,
+    draw_variance,
+    shift_draws,
 )
 
-_LEAST_DOUBT, _MOST_DOUBT = (
-    0.1,
-    0.95,
-)  # of 4h(1−h): outside of it the errors are twice what a better scale gives
+
+@dataclass(frozen=True)
+class OverlapCriteria:
+    """Range of the mean of 4h(1 − h); outside it standard errors are twice those of a good scale."""
+
+    lowest: float = 0.1
+    highest: float = 0.95
+
+
+class Moves(NamedTuple):
+    """Standard displacements by variable; which entry takes another state, and by how many states
+    it is shifted.
+    """
+
+    displacements: dict[str, jax.Array]
+    shifts: dict[str, jax.Array]
+    entry: jax.Array | None
 
 
 @method
-class ConditionalNCE(PerExample):
+class ConditionalNCE(LossObjective):
     """Tell a datum from a point moved off it by a symmetric kernel, so that only the ratio p̃(x) /
     p̃(y) is needed.
 
@@ -62,54 +73,45 @@ class ConditionalNCE(PerExample):
         if self.scale is not None and not _on_a_scale(density):
             return (
                 f"scale is {self.scale!r}, and the entries of {', '.join(density.variables)} "
-                "have finitely many "
-                "states, one of which changes; expected None; leave scale out"
+                "have finitely many states, one of which changes; expected None; leave scale out"
             )
-        wrong_scale = None if self.scale is None else not_positive("scale", self.scale)
-        return wrong_scale or not_whole("noise_ratio", self.noise_ratio)
+        return None
 
     # -- the moves ---------------------------------------------------------------------------------
     def prepare(self, density, events, key):
         return ObjectiveState(
             per_row=self.resample_noise(density, ObjectiveState(), events, key),
-            shared={"steps": self._steps(density, events)},
+            shared=self._steps(density, events),
         )
 
     def resample_noise(self, density, state, events, key):
-        """Standard displacements, and which entry takes which other state; neither depends on the
-        data.
-        """
         shapes, size = density.shapes(), (len(next(iter(events.values()))), int(self.noise_ratio))
         moving, flipping = _on_a_scale(density), _with_states(density)
         move_key, place_key, shift_key = jax.random.split(key, 3)
         dtype = jnp.result_type(*(events[name] for name in density.variables))
-        rows: dict[str, Any] = {"moves": {}, "shifts": {}}
+        displacements, shifts, entry = {}, {}, None
         for k, name in zip(jax.random.split(move_key, len(shapes)), moving, strict=False):
-            rows["moves"][name] = jax.random.normal(k, size + shapes[name], dtype)
+            displacements[name] = jax.random.normal(k, size + shapes[name], dtype)
         for k, (name, support) in zip(
             jax.random.split(shift_key, len(shapes)), flipping.items(), strict=False
         ):
-            rows["shifts"][name] = jax.random.randint(k, size, 1, len(support.states))
+            shifts[name] = jax.random.randint(k, size, 1, len(support.states))
         if flipping:
-            rows["place"] = jax.random.randint(
-                place_key, size, 0, sum(_free_sizes(density).values())
-            )
-        return rows
+            entry = jax.random.randint(place_key, size, 0, sum(_free_sizes(density).values()))
+        return Moves(displacements, shifts, entry)
 
     def _steps(self, density, events: dict) -> dict[str, jax.Array]:
-        """The standard deviation of every entry's move."""
+        """Return the standard deviation of every entry's move."""
         moving = _on_a_scale(density)
         spread = {name: jnp.std(jnp.asarray(events[name]), 0) for name in moving}
         for name, values in spread.items():
             if not bool(jnp.all(values > 0)):
                 raise ValueError(
                     f"{name} has a column that never changes in the data; expected some spread "
-                    "to take steps in; drop "
-                    "it, or pass more rows."
+                    "to take steps in; drop it, or pass more rows."
                 )
-            if not density.variables[
-                name
-            ].bijective:  # a geodesic is as likely as its reverse if directions are alike
+            # A geodesic is as likely as its reverse if all directions have the same scale.
+            if not density.variables[name].bijective:
                 spread[name] = jnp.broadcast_to(
                     jnp.sqrt(jnp.mean(values**2, -1, keepdims=True)), values.shape
                 )
@@ -117,24 +119,24 @@ class ConditionalNCE(PerExample):
         scale = 2 / math.sqrt(max(count, 1)) if self.scale is None else self.scale
         return {name: scale * values for name, values in spread.items()}
 
-    def _moved(self, density, state: ObjectiveState, event: dict, draws: dict) -> dict:
-        """The point that these draws make of an event."""
+    def _move(self, density, state: ObjectiveState, event: dict, draws: Moves) -> dict:
+        """Return the point to which these draws move an event."""
         moved = {
-            name: density.variables[name].jitter(event[name], state.shared["steps"][name] * move)
-            for name, move in draws["moves"].items()
+            name: density.variables[name].jitter(event[name], state.shared[name] * move)
+            for name, move in draws.displacements.items()
         }
         first = 0
         for name, size in _free_sizes(density).items():
-            place, shift = draws["place"] - first, draws["shifts"][name]
+            place, shift = draws.entry - first, draws.shifts[name]
             moved[name] = _with_other_state(density.variables[name], event[name], place, shift)
             first += size
         return event | moved
 
     def _log_odds(self, density, state: ObjectiveState, events: dict) -> jax.Array:
-        """G at the moved points, (n, ν)."""
+        """Return G at the moved points, (n, ν)."""
 
         def there(event, draws):
-            return density.masked(self._moved(density, state, event, draws))
+            return density.masked(self._move(density, state, event, draws))
 
         return jax.vmap(density.log_density)(events)[:, None] - at_draws(
             there, events, state.per_row
@@ -148,15 +150,20 @@ class ConditionalNCE(PerExample):
 
     # -- errors and findings -----------------------------------------------------------------------
     def noise_variance(self, density, state, events):
-        return drawn_variance(self, density, state, events, tuple(state.per_row))
+        return draw_variance(
+            self, density, state, events, state._replace(per_row=shift_draws(state.per_row))
+        )
 
     def findings(self, density, state, events):
-        doubt = float(_mean_doubt(self, density, state, events))
-        if _LEAST_DOUBT <= doubt <= _MOST_DOUBT:
+        criteria, overlap = OverlapCriteria(), float(_mean_overlap(self, density, state, events))
+        if criteria.lowest <= overlap <= criteria.highest:
             return []
-        separable = not doubt > _MOST_DOUBT
-        state = "trivially separable" if separable else "indistinguishable"
-        what = f"data and moved points are {state}: 4h(1 − h) is {doubt:.3g} on average, and 0.3 to 0.8 is good"
+        separable = not overlap > criteria.highest
+        words = "trivially separable" if separable else "indistinguishable"
+        what = (
+            f"data and moved points are {words}: 4h(1 − h) is {overlap:.3g} on average, and 0.3 to "
+            "0.8 is good"
+        )
         advice = f"give a {'smaller' if separable else 'larger'} scale"
         if not _on_a_scale(density):
             advice = (
@@ -166,12 +173,10 @@ class ConditionalNCE(PerExample):
 
 
 @jax.jit
-def _mean_doubt(
+def _mean_overlap(
     objective: ConditionalNCE, density, state: ObjectiveState, events: dict
 ) -> jax.Array:
-    """4h(1 − h) on average, h the chance of taking the moved point for the datum: 1 where nothing
-    tells them apart.
-    """
+    """Mean of 4h(1 − h), h the probability that the moved point is classified as the datum."""
     h = jax.nn.sigmoid(-objective._log_odds(density, state, events))
     return jnp.mean(4 * h * (1 - h))
 
@@ -195,9 +200,7 @@ def _free_sizes(density) -> dict[str, int]:
 
 
 def _with_other_state(support, value: jax.Array, place: jax.Array, shift: jax.Array) -> jax.Array:
-    """The value with the state at one free entry moved on by `shift`, cyclically; unchanged if
-    there is no such.
-    """
+    """Shift the state of one free entry cyclically; no change where there is no such entry."""
     free = support.unconstrain(value)
     states, flat = jnp.asarray(support.states, free.dtype), free.reshape(-1)
     own = jnp.argmin(jnp.abs(flat[:, None] - states), axis=1)

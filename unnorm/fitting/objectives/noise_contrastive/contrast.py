@@ -1,9 +1,7 @@
-"""Contrasts of data with noise that are sums: a term at the data and terms at the noise, each of
-the log ratio alone.
+"""Contrasts of data with noise that are sums of functions of the log ratio, with log Z learned.
 
-loss_i = a(r(x_i)) + Σ_k b(r(y_ik)), r = log p̃ − log Z − log p_n, with log Z learned. A sum needs
-no draws of its own:
-the noise's exact expectation over weighted states may stand in their place.
+loss_i = a(r(x_i)) + Σ_k b(r(y_ik)), r = log p̃ − log Z − log p_n. In place of the sum over draws
+there may be the noise's exact expectation, over weighted states.
 """
 
 from collections.abc import Callable
@@ -16,34 +14,37 @@ from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.objectives.noise_contrastive.noise import (
     Point,
     WithNoise,
+    importance_log_z,
     point_at,
-    sampled_log_z,
-    total_of,
+    row_sum,
 )
 
 
 class Contrast(WithNoise):
-    """What NCE and the self-normalised likelihood share; they differ in `data_term` and
-    `noise_term`.
-    """
+    """Base of NCE and the self-normalised likelihood, which define `data_term` and `noise_term`."""
 
     def data_term(self, log_ratio: jax.Array) -> jax.Array:
-        """a(r)."""
+        """Return a(r)."""
         raise NotImplementedError
 
     def noise_term(self, log_ratio: jax.Array) -> jax.Array:
-        """b(r), of one noise point."""
+        """Return b(r) of one noise point."""
         raise NotImplementedError
 
     def prepare(self, density, events, key):
         state = super().prepare(density, events, key)
-        return state._replace(nuisance={"log_z": sampled_log_z(self, density, state, events)})
+        return state._replace(nuisance={"log_z": importance_log_z(self, density, state, events)})
 
     def losses(self, density, state, events):
         on_data, on_noise = self.log_ratios(density, state, events)
+        terms = self.noise_term(on_noise)
+        states = state.shared.states
         return self.data_term(on_data) + jnp.sum(
-            state.shared.get("weights", 1.0) * self.noise_term(on_noise), -1
+            terms if states is None else states.weights * terms, -1
         )
+
+    def learned_log_z(self, nuisance):
+        return nuisance["log_z"]
 
     def margins(self, density, state, events):
         if any(not support.discrete for support in density.variables.values()):
@@ -52,33 +53,33 @@ class Contrast(WithNoise):
         return jnp.concatenate([self.data_margins(on_data), -on_noise.ravel()])
 
     def data_margins(self, log_ratios: jax.Array) -> jax.Array:
-        """What of the log ratios at the data can make the loss fall for ever."""
+        """Return the log ratios at the data, or functions of them, in which the loss decreases."""
         return log_ratios
 
     def noise_slope(self, density, state, events):
         return _noise_slope(self, density, state, events)
 
     def noise_variance(self, density, state, events):
-        return None if "states" in state.shared else _drawn_variance(self, density, state)
+        return _draw_variance(self, density, state) if state.shared.states is None else None
 
     def information(self, density, state, events):
         return _information(self, density, state, events)
 
 
-def over_noise(
+def sum_over_noise(
     objective: Contrast, density, state: ObjectiveState, function: Callable[[Point], Any]
 ) -> Any:
-    """The sum over the noise of one row, on average over the rows."""
+    """Return the sum over the noise of one row, on average over the rows."""
     at = point_at(objective, density, state)
-    if "states" in state.shared:
-        states = state.shared["states"], state.shared["weights"]
-        return total_of(
-            lambda given: jax.tree.map(lambda part: given[1] * part, function(at(given[0]))), states
+    if state.shared.states is not None:
+        return row_sum(
+            lambda given: jax.tree.map(lambda part: given[1] * part, function(at(given[0]))),
+            (state.shared.states.events, state.shared.states.weights),
         )
-    noise, rows = state.per_row["noise"], len(state.per_row["on_data"])
+    noise, rows = state.per_row.noise, len(state.per_row.on_data)
     points = jax.tree.map(lambda leaf: leaf.reshape((-1,) + leaf.shape[2:]), noise)
     return jax.tree.map(
-        lambda part: part / rows, total_of(lambda event: function(at(event)), points)
+        lambda part: part / rows, row_sum(lambda event: function(at(event)), points)
     )
 
 
@@ -98,24 +99,24 @@ def _noise_slope(objective: Contrast, density, state: ObjectiveState, events: di
         return (jax.grad(b)(r) - jax.grad(jax.grad(b))(r)) * jnp.outer(g, s)
 
     rows = len(jax.tree.leaves(events)[0])
-    return total_of(at_data, events) / rows + over_noise(objective, density, state, at_noise)
+    return row_sum(at_data, events) / rows + sum_over_noise(objective, density, state, at_noise)
 
 
 @jax.jit
-def _drawn_variance(objective: Contrast, density, state: ObjectiveState) -> jax.Array:
+def _draw_variance(objective: Contrast, density, state: ObjectiveState) -> jax.Array:
     """ν Cov_y(b'(r) g), all noise points pooled."""
 
     def moments(point):
         score = jax.grad(objective.noise_term)(point.log_ratio) * point.gradient
         return score, jnp.outer(score, score)
 
-    first, second = over_noise(objective, density, state, moments)
+    first, second = sum_over_noise(objective, density, state, moments)
     return second - jnp.outer(first, first) / objective.noise_ratio
 
 
 @jax.jit
 def _information(objective: Contrast, density, state: ObjectiveState, events: dict) -> jax.Array:
-    """−mean_x a'(r): how much of ∇ log p̃(x) enters the score."""
+    """−mean_x a'(r): the weight of ∇ log p̃(x) in the score."""
     return -jax.vmap(jax.grad(objective.data_term))(
         objective.log_ratios(density, state, events)[0]
     ).mean()

@@ -10,9 +10,10 @@ from unnorm.core.method import method, static
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.objectives.noise_contrastive.contrast import Contrast
+from unnorm.fitting.objectives.noise_contrastive.noise import FittedNoise, NoiseRows, NoiseStates
 from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
-    finite_log_z,
-    one_log_z,
+    refuse_covariates,
+    refuse_infinite_log_z,
     refuse_uncovered,
 )
 from unnorm.integration.nodes import (
@@ -51,13 +52,14 @@ class NCE(Contrast):
     """
 
     exact: bool = static(False)
-    target = "the maximum likelihood estimate as the noise ratio grows, and a fixed point of its own before"
+    target = (
+        "the maximum likelihood estimate as the noise ratio grows, and a fixed point of its own "
+        "before"
+    )
 
     def refuse(self, density):
-        if not isinstance(self.exact, bool):
-            return f"exact is {self.exact!r}; expected True or False; pass one of the two"
-        refusal = super().refuse(density) or one_log_z("NCE", density)
-        return refusal or (_not_listed(density) if self.exact else None)
+        refusal = super().refuse(density) or refuse_covariates("NCE", density)
+        return refusal or (_refuse_many_states(density) if self.exact else None)
 
     def prepare(self, density, events, key):
         return (
@@ -69,17 +71,13 @@ class NCE(Contrast):
     def resample_noise(self, density, state, events, key):
         if not self.exact:
             return super().resample_noise(density, state, events, key)
-        statistics = state.shared["statistics"]
-        return {
-            "on_data": jax.vmap(lambda event: self.log_noise(density, statistics, event))(events)
-        }
+        statistics = state.shared.statistics
+        return NoiseRows(jax.vmap(lambda event: self.log_noise(density, statistics, event))(events))
 
     def _weigh_states(self, density, events: dict) -> ObjectiveState:
-        """All states to which the noise gives some probability, with ν times that as their
-        weights.
-        """
+        """Return all states of positive noise probability, with ν times that as weights."""
         events = {name: jnp.asarray(value) for name, value in events.items()}
-        statistics, _ = self.fitted_noise(density, events)
+        statistics, _ = self.fit_noise(density, events)
         states = enumerate_states(density)
         log_noise = jax.vmap(lambda event: self.log_noise(density, statistics, event))
         on_data, on_states = log_noise(events), log_noise(states)
@@ -87,22 +85,18 @@ class NCE(Contrast):
         states, on_states = jax.tree.map(lambda leaf: leaf[reached], (states, on_states))
         refuse_uncovered(np.asarray(on_data), np.asarray(on_states))
         weights = self.noise_ratio * jnp.exp(on_states)
-        shared = {
-            "statistics": statistics,
-            "states": states,
-            "on_states": on_states,
-            "weights": weights,
-        }
-        log_z = finite_log_z(density, jax.nn.logsumexp(log_densities(density, states)))
-        return ObjectiveState({"log_z": log_z}, {"on_data": on_data}, shared)
+        log_z = jax.nn.logsumexp(log_densities(density, states))
+        refuse_infinite_log_z(density, log_z)
+        shared = FittedNoise(statistics, NoiseStates(states, on_states, weights))
+        return ObjectiveState({"log_z": log_z}, NoiseRows(on_data), shared)
 
     def log_ratios(self, density, state, events):
-        """With `exact`, at every row and at all states, which are the noise of every row."""
+        """Return them at every row; with `exact` at all states, which are the noise of all rows."""
         if not self.exact:
             return super().log_ratios(density, state, events)
-        log_z, shared = state.nuisance["log_z"], state.shared
-        on_data = log_densities(density, events) - log_z - state.per_row["on_data"]
-        return on_data, log_densities(density, shared["states"]) - log_z - shared["on_states"]
+        log_z, states = state.nuisance["log_z"], state.shared.states
+        on_data = log_densities(density, events) - log_z - state.per_row.on_data
+        return on_data, log_densities(density, states.events) - log_z - states.log_noise
 
     def data_term(self, log_ratio):
         return jax.nn.softplus(math.log(self.noise_ratio) - log_ratio)
@@ -111,14 +105,18 @@ class NCE(Contrast):
         return jax.nn.softplus(log_ratio - math.log(self.noise_ratio))
 
 
-def _not_listed(density) -> str | None:
-    """Why the states cannot be gone through one by one, as a sentence, or None."""
+def _refuse_many_states(density) -> str | None:
+    """Why the states cannot be enumerated, as a sentence, or None."""
     count = count_states(density)
     if Unconstrained(density).dimension or count is None or count > ENUMERATION.max_states:
-        found = f"{count:,} states" if count and not Unconstrained(density).dimension else "infinitely many"
+        found = (
+            f"{count:,} states"
+            if count and not Unconstrained(density).dimension
+            else "infinitely many"
+        )
         return (
             f"NCE(exact=True) sums over all states, and {density.name} has {found}; expected "
-            "discrete variables with "
-            "at most 2^20 joint states; leave exact out, so that noise is drawn"
+            "discrete variables with at most 2^20 joint states; leave exact out, so that noise is "
+            "drawn"
         )
     return None

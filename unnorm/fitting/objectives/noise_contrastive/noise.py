@@ -1,9 +1,8 @@
-"""Noise for objectives that contrast data with it: chosen, fitted, drawn, checked, and what it does
-to the errors.
+"""The noise of noise contrastive objectives: its choice, fit and draws, and its part in the errors.
 
 Noise that was fitted to the data moves the estimate too: every row's score gets d E[ψ]/dφ' ·
-IF_φ(x_i), where E runs over the noise points as well, for they are drawn from p_n(·; φ̂); φ are
-data means of `noise_statistics`, whose influence function is the row's statistic less the mean.
+IF_φ(x_i), where E runs over the noise points as well, because they are drawn from p_n(·; φ̂). φ are
+data means of `noise_statistics`, whose influence function is the row's statistic minus the mean.
 """
 
 import dataclasses
@@ -17,17 +16,15 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.method import static
-from unnorm.fitting.base import ObjectiveState, PerExample
-from unnorm.fitting.objectives.auxiliary_noise import at_draws, not_whole, refuse_one_row
+from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
+from unnorm.fitting.objectives.auxiliary_noise import at_draws, refuse_one_row
 from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
-    check_given,
-    finite_log_z,
+    check_noise,
+    overlap_findings,
+    refuse_infinite_log_z,
     refuse_uncovered,
-    too_easy,
 )
 from unnorm.fitting.solvers.newton import parameters_of
-
-_BLOCK = 256  # rows at once
 
 
 class ByVariable(dict):
@@ -38,8 +35,8 @@ class ByVariable(dict):
 
 
 class Point(NamedTuple):
-    """What the standard errors need of one event: r = log p̃ − log Z − log p_n, ∇r in what is
-    estimated, ∇_φ log p_n.
+    """What the standard errors need of one event: r = log p̃ − log Z − log p_n, its gradient in all
+    that is estimated, and ∇_φ log p_n.
     """
 
     log_ratio: jax.Array
@@ -47,26 +44,44 @@ class Point(NamedTuple):
     noise_score: jax.Array
 
 
+class NoiseRows(NamedTuple):
+    """log p_n at every row (n,), the row's noise points, and log p_n at these (n, ν)."""
+
+    on_data: jax.Array
+    noise: dict[str, jax.Array] | None = None
+    on_noise: jax.Array | None = None
+
+
+class NoiseStates(NamedTuple):
+    """All states of positive noise probability, log p_n at them, and ν p_n as weights."""
+
+    events: dict[str, jax.Array]
+    log_noise: jax.Array
+    weights: jax.Array
+
+
+class FittedNoise(NamedTuple):
+    """The statistics at which the noise was fitted; all states, where nothing is drawn."""
+
+    statistics: dict[str, Any]
+    states: NoiseStates | None = None
+
+
 @dataclasses.dataclass(frozen=True)
-class WithNoise(PerExample):
-    """What objectives share that draw ν noise points for every row, once; `state.per_row` holds
-    them.
-    """
+class WithNoise(LossObjective):
+    """Base of objectives with ν noise points for every row, drawn once."""
 
     noise: Any = static(None)
     noise_ratio: int = static(10, at_least=1)
-    takes_weights = False  # the fitted noise's part in the errors is unweighted
+    traits = Traits(supports_weights=False)  # the fitted noise's part in the errors is unweighted
 
     def __post_init__(self):
         if isinstance(self.noise, Mapping):
             object.__setattr__(self, "noise", ByVariable(self.noise))
 
-    def refuse(self, density):
-        return not_whole("noise_ratio", self.noise_ratio)
-
     # -- the noise ---------------------------------------------------------------------------------
     def distributions(self, density, statistics: dict) -> dict[str, Any]:
-        """The noise of every variable: given, or the support's default at these statistics."""
+        """Return the noise of every variable: given, or the support's default at these statistics."""
         shapes = density.shapes()
         if self.noise is None:
             return {
@@ -74,31 +89,27 @@ class WithNoise(PerExample):
                 for name, s in density.variables.items()
             }
         given = self.noise if isinstance(self.noise, Mapping) else {next(iter(shapes)): self.noise}
-        check_given(given, shapes, density.variables)
+        check_noise(given, shapes, density.variables)
         return {name: given[name] for name in shapes}
 
     def log_model(self, density) -> Callable:
-        """log p̃ at noise; given noise may leave the support, where the model has no mass."""
+        """Return log p̃ as evaluated at noise, which may leave the support if the user gave it."""
         return density.log_density if self.noise is None else density.masked
 
     def log_noise(self, density, statistics: dict, event: dict) -> jax.Array:
-        """log p_n at one event."""
+        """Return log p_n at one event."""
         distributions = self.distributions(density, statistics)
         return sum(jnp.sum(d.log_prob(event[name])) for name, d in distributions.items())
 
     def statistics_i(self, density, event: dict) -> dict:
-        """What the fitted noise takes from one row: the noise's parameters are the data means of
-        these.
-        """
+        """Return the statistics of one row whose data means are the noise's parameters."""
         return {
             name: support.noise_statistics(event[name])
             for name, support in density.variables.items()
         }
 
-    def fitted_noise(self, density, events: dict) -> tuple[dict, dict[str, Any]]:
-        """The statistics and the noise at them, or in our words why NumPyro cannot build it from
-        these data.
-        """
+    def fit_noise(self, density, events: dict) -> tuple[dict, dict[str, Any]]:
+        """Return the statistics and the noise at them, or raise why it cannot be fitted."""
         refuse_one_row(self, events)
         contributions = jax.vmap(lambda event: self.statistics_i(density, event))(events)
         statistics = jax.tree.map(lambda leaf: leaf.mean(0), contributions)
@@ -110,24 +121,23 @@ class WithNoise(PerExample):
             rows = len(next(iter(events.values())))
             raise ValueError(
                 f"The default noise cannot be fitted to {rows} rows of "
-                f"{', '.join(density.variables)}; expected data "
-                "that vary in every direction; pass more rows, drop columns that others "
-                "determine, or pass noise=."
+                f"{', '.join(density.variables)}; expected data that vary in every direction; pass "
+                "more rows, drop columns that others determine, or pass noise=."
             ) from None
 
     def prepare(self, density, events, key):
-        """Draw the noise, and its log-density at the data and at itself."""
+        """Draw the noise, and evaluate its log-density at the data and at itself."""
         events = {name: jnp.asarray(value) for name, value in events.items()}
-        statistics, _ = self.fitted_noise(density, events)
-        rows = self.drawn_rows(density, statistics, events, key)
-        refuse_uncovered(np.asarray(rows["on_data"]), np.asarray(rows["on_noise"]))
-        return ObjectiveState(per_row=rows, shared={"statistics": statistics})
+        statistics, _ = self.fit_noise(density, events)
+        rows = self.draw_rows(density, statistics, events, key)
+        refuse_uncovered(np.asarray(rows.on_data), np.asarray(rows.on_noise))
+        return ObjectiveState(per_row=rows, shared=FittedNoise(statistics))
 
     def resample_noise(self, density, state, events, key):
-        return self.drawn_rows(density, state.shared["statistics"], events, key)
+        return self.draw_rows(density, state.shared.statistics, events, key)
 
-    def drawn_rows(self, density, statistics: dict, events: dict, key: jax.Array) -> dict:
-        """ν noise points for every row, and the noise's log-density at them and at the row."""
+    def draw_rows(self, density, statistics: dict, events: dict, key: jax.Array) -> NoiseRows:
+        """Draw ν noise points for every row, and evaluate log p_n at them and at the row."""
         values, shapes = [events[name] for name in density.variables], density.shapes()
         size, dtype = (len(values[0]), int(self.noise_ratio)), jnp.result_type(*values)
         distributions = self.distributions(density, statistics)
@@ -137,37 +147,28 @@ class WithNoise(PerExample):
             for k, (name, d) in zip(keys, distributions.items(), strict=True)
         }
         log_noise = jax.vmap(lambda event: self.log_noise(density, statistics, event))
-        return {
-            "noise": noise,
-            "on_noise": jax.vmap(log_noise)(noise),
-            "on_data": log_noise(events),
-        }
+        return NoiseRows(log_noise(events), noise, jax.vmap(log_noise)(noise))
 
     # -- the loss ----------------------------------------------------------------------------------
     def log_ratios(
         self, density, state: ObjectiveState, events: dict
     ) -> tuple[jax.Array, jax.Array]:
-        """log p̃ − log Z − log p_n at every row (n,), Z = 1 where it is not learned, and at its
-        noise (n, ν).
+        """Return log p̃ − log Z − log p_n at every row (n,) and at its noise (n, ν); Z = 1 where it
+        is not learned.
         """
-        log_z, rows, log_model = (
-            state.nuisance.get("log_z", 0.0),
-            state.per_row,
-            self.log_model(density),
-        )
-        on_data = jax.vmap(density.log_density)(events) - log_z - rows["on_data"]
-        on_noise = at_draws(lambda event, noise: log_model(event | noise), events, rows["noise"])
-        return on_data, on_noise - log_z - rows["on_noise"]
+        log_z, rows = state.nuisance.get("log_z", 0.0), state.per_row
+        log_model = self.log_model(density)
+        on_data = jax.vmap(density.log_density)(events) - log_z - rows.on_data
+        on_noise = at_draws(lambda event, noise: log_model(event | noise), events, rows.noise)
+        return on_data, on_noise - log_z - rows.on_noise
 
     # -- standard errors ---------------------------------------------------------------------------
     def noise_slope(self, density, state: ObjectiveState, events: dict) -> jax.Array:
-        """d E[ψ] / dφ, (p, q)."""
+        """Return d E[ψ] / dφ, (p, q)."""
         raise NotImplementedError
 
     def score_correction(self, density, state, events):
-        """The influence of each row through the noise that was fitted to it; none where noise was
-        given.
-        """
+        """Return each row's influence through the fitted noise; None where noise was given."""
         if self.noise is not None:
             return None
         values = jax.vmap(lambda event: ravel_pytree(self.statistics_i(density, event))[0])(events)
@@ -175,39 +176,43 @@ class WithNoise(PerExample):
 
     # -- findings ----------------------------------------------------------------------------------
     def information(self, density, state: ObjectiveState, events: dict) -> float:
-        """The share of the data's information that the contrast leaves: the data's mean chance to
-        pass for noise.
+        """Return the share of the data's information that is left: the data's mean probability to
+        be classified as noise.
         """
         raise NotImplementedError
 
     def findings(self, density, state, events):
-        share = float(self.information(density, state, events))
-        log_weights = None  # the noise's exact expectation has no draws to count
-        if (
-            "noise" in state.per_row and not density.covariates
-        ):  # with those every row has a Z of its own
+        information = float(self.information(density, state, events))
+        log_weights = None
+        # An exact expectation has no draws to count, and with covariates every row has its own Z.
+        if state.per_row.noise is not None and not density.covariates:
             log_weights = np.asarray(noise_log_ratios(self, density, state, events)).ravel()
-        return too_easy(density, share, log_weights, parameters_of(density, state)[0].size)
+        size = parameters_of(density, state)[0].size
+        return overlap_findings(density, information, log_weights, size)
 
 
 @jax.jit
 def noise_log_ratios(
     objective: WithNoise, density, state: ObjectiveState, events: dict
 ) -> jax.Array:
-    """log p̃ − log Z − log p_n at all noise points, (n, ν)."""
+    """Return log p̃ − log Z − log p_n at all noise points, (n, ν)."""
     return objective.log_ratios(density, state, events)[1]
 
 
-def sampled_log_z(objective: WithNoise, density, state: ObjectiveState, events: dict) -> jax.Array:
-    """log Z by importance sampling with the noise points, or a sentence where it is no number."""
+def importance_log_z(
+    objective: WithNoise, density, state: ObjectiveState, events: dict
+) -> jax.Array:
+    """Return log Z by importance sampling with the noise points, or raise where it is infinite."""
     ratios = noise_log_ratios(objective, density, state, events)
-    return finite_log_z(density, jax.nn.logsumexp(ratios) - math.log(ratios.size))
+    log_z = jax.nn.logsumexp(ratios) - math.log(ratios.size)
+    refuse_infinite_log_z(density, log_z)
+    return log_z
 
 
 def point_at(objective: WithNoise, density, state: ObjectiveState) -> Callable[[dict], Point]:
-    """A function from an event to its `Point`."""
+    """Return the function from an event to its `Point`."""
     vector, unravel = parameters_of(density, state)
-    statistics, unravel_noise = ravel_pytree(state.shared["statistics"])
+    statistics, unravel_noise = ravel_pytree(state.shared.statistics)
 
     def log_model(vector, event):
         free, nuisance = unravel(vector)
@@ -224,20 +229,16 @@ def point_at(objective: WithNoise, density, state: ObjectiveState) -> Callable[[
     return at
 
 
-def total_of(function: Callable, rows: Any) -> Any:
-    """The sum over all rows of a function of one row: a block at a time, so that memory stays
-    bounded.
-    """
+def row_sum(function: Callable, rows: Any, block: int = 256) -> Any:
+    """Return the sum of a function over all rows, by blocks of rows that bound the memory."""
 
     def of(part):
         return jax.tree.map(lambda leaf: leaf.sum(0), jax.vmap(function)(part))
 
     count = len(jax.tree.leaves(rows)[0])
-    whole = count // _BLOCK
-    blocks = jax.tree.map(
-        lambda x: x[: whole * _BLOCK].reshape((whole, _BLOCK) + x.shape[1:]), rows
-    )
-    total = of(jax.tree.map(lambda x: x[whole * _BLOCK :], rows))  # zero where nothing is left
+    whole = count // block
+    blocks = jax.tree.map(lambda x: x[: whole * block].reshape((whole, block) + x.shape[1:]), rows)
+    total = of(jax.tree.map(lambda x: x[whole * block :], rows))  # zero where nothing is left
     if not whole:
         return total
     return jax.lax.scan(

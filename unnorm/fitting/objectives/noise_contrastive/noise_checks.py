@@ -1,8 +1,7 @@
-"""What noise must be to serve: of the right shape, positive where data are, and not too easy to
-tell from them.
-"""
+"""Conditions on the noise: its shape, positive density at the data, and overlap with them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -11,13 +10,17 @@ from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.core.validation import refuse_other_measure
 from unnorm.supports import Support
 
-_LEAST_INFORMATION = (
-    0.1  # below it the standard errors are some three times those of maximum likelihood
-)
-_DRAWS_PER_PARAMETER = 3  # effective noise points, below which sums over them are no expectations
+
+@dataclass(frozen=True)
+class NoiseCriteria:
+    """When noise is too easy to tell from the data."""
+
+    # With less information standard errors are some three times those of maximum likelihood.
+    min_information: float = 0.1
+    min_ess_per_parameter: float = 3.0  # with fewer, sums over noise points are no expectations
 
 
-def check_given(
+def check_noise(
     given: Mapping, shapes: dict[str, tuple[int, ...]], variables: dict[str, Support]
 ) -> None:
     from numpyro.distributions import Distribution
@@ -25,15 +28,13 @@ def check_given(
     if set(given) != set(shapes):
         raise ValueError(
             f"noise was given for {', '.join(given)}; expected {', '.join(shapes)}; pass a dict "
-            "with a distribution "
-            "for each."
+            "with a distribution for each."
         )
     for name, distribution in given.items():
         if not isinstance(distribution, Distribution):
             raise ValueError(
                 f"noise for {name} is {distribution!r}; expected an object of "
-                "numpyro.distributions over one event; "
-                "pass such a one."
+                "numpyro.distributions over one event."
             )
         refuse_other_measure("noise for", name, variables[name], distribution)
         found = tuple(distribution.batch_shape) + tuple(distribution.event_shape)
@@ -50,59 +51,65 @@ def refuse_uncovered(on_data: np.ndarray, on_noise: np.ndarray) -> None:
         row = int(np.argmin(np.isfinite(on_data)))
         raise ValueError(
             f"noise has the log-density {on_data[row]} at data row {row}; expected noise that is "
-            "positive wherever "
-            "data can be; pass noise with a wider support."
+            "positive wherever data can be; pass noise with a wider support."
         )
     if not np.isfinite(on_noise).all():
         raise ValueError(
             "noise has a log-density that is not finite at its own draws; expected finite "
-            "numbers; mend it."
+            "numbers; correct the distribution."
         )
 
 
-def one_log_z(objective: str, density) -> str | None:
-    """Why an objective that learns one log Z does not serve covariates, as a sentence, or None."""
+def refuse_covariates(objective: str, density) -> str | None:
+    """Return why an objective that learns one log Z does not serve covariates, or None."""
     if density.covariates:
         return (
             f"{objective} learns one log Z, and with the covariate "
-            f"{next(iter(density.covariates))} every row has its "
-            "own; use un.objectives.RankingNCE, ConditionalNCE, MaximumLikelihood, "
-            "PseudoLikelihood, ScoreMatching or "
+            f"{next(iter(density.covariates))} every row has its own; use un.objectives.RankingNCE, "
+            "ConditionalNCE, MaximumLikelihood, PseudoLikelihood, ScoreMatching or "
             "ContrastiveDivergence"
         )
     return None
 
 
-def finite_log_z(density, log_z: jax.Array) -> jax.Array:
+def refuse_infinite_log_z(density, log_z: jax.Array) -> None:
     if not np.isfinite(log_z):
         raise ValueError(
             f"Density {density.name} has the log Z {float(log_z)} by the noise at the start; "
-            "expected a finite "
-            "number; pass start= parameters at which it can be normalized."
+            "expected a finite number; pass start= parameters at which it can be normalized."
         )
-    return log_z
 
 
-def too_easy(
-    density, share: float, log_weights: np.ndarray | None, parameters: int
+def overlap_findings(
+    density,
+    information: float,
+    log_weights: np.ndarray | None,
+    parameters: int,
+    criteria: NoiseCriteria | None = None,
 ) -> list[Finding]:
-    """A finding where noise and data hardly overlap: `share` of the information left, log p_m/p_n
-    at the noise.
+    """Return a finding where noise and data hardly overlap.
+
+    Args:
+        density: named in the finding.
+        information: share of the data's information that the contrast leaves.
+        log_weights: log p_model / p_noise at the noise points, or None.
+        parameters: their number.
+        criteria: limits of both.
     """
-    told, severity = [], WARNING
-    if not share >= _LEAST_INFORMATION:
-        told.append(f"it leaves {share:.2%} of the information in the data")
+    reasons, severity, criteria = [], WARNING, criteria or NoiseCriteria()
+    if not information >= criteria.min_information:
+        reasons.append(f"it leaves {information:.2%} of the information in the data")
     if log_weights is not None:
         weights = np.exp(log_weights - log_weights.max())
-        effective = weights.sum() ** 2 / (weights**2).sum()
-        if not effective >= _DRAWS_PER_PARAMETER * parameters:
-            told.append(
-                f"its {len(weights):,} points are worth {effective:.1f} draws of {density.name}"
+        ess = weights.sum() ** 2 / (weights**2).sum()
+        if not ess >= criteria.min_ess_per_parameter * parameters:
+            reasons.append(
+                f"its {len(weights):,} points are worth {ess:.1f} draws of {density.name}"
             )
-            severity = ERROR if not effective >= parameters else WARNING
-    if not told:
+            severity = ERROR if not ess >= parameters else WARNING
+    if not reasons:
         return []
-    what = f"the noise is too easy to tell from the data: {' and '.join(told)}"
+    what = f"the noise is too easy to tell from the data: {' and '.join(reasons)}"
     return [
         Finding(
             what,

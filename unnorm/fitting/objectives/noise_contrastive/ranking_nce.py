@@ -1,6 +1,4 @@
-"""Ranking noise contrastive estimation: which of several points is the datum; no log Z is
-learned.
-"""
+"""Ranking noise contrastive estimation: which of several points is the datum, without log Z."""
 
 import math
 
@@ -8,20 +6,17 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.core.method import method
-from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.base import LogZEstimate, ObjectiveState
 from unnorm.fitting.inference.sandwich import row_scores, scores_and_curvature
-from unnorm.fitting.objectives.auxiliary_noise import drawn_variance, with_neighbours_draws
+from unnorm.fitting.objectives.auxiliary_noise import draw_variance, shift_draws
 from unnorm.fitting.objectives.noise_contrastive.noise import (
     WithNoise,
     noise_log_ratios,
     point_at,
-    total_of,
+    row_sum,
 )
-from unnorm.fitting.results.fit import FitLogZ
 from unnorm.fitting.solvers.newton import parameters_of
 from unnorm.numerics.diagonal_scaling import solve
-
-_DRAWN = ("noise", "on_noise")
 
 
 @method
@@ -50,7 +45,10 @@ class RankingNCE(WithNoise):
         Ma and Collins (2018), arXiv:1809.01812.
     """
 
-    target = "the maximum likelihood estimate as the noise ratio grows, and a fixed point of its own before"
+    target = (
+        "the maximum likelihood estimate as the noise ratio grows, and a fixed point of its own "
+        "before"
+    )
 
     def losses(self, density, state, events):
         on_data, on_noise = self.log_ratios(density, state, events)
@@ -66,14 +64,13 @@ class RankingNCE(WithNoise):
         return _noise_slope(self, density, state, events)
 
     def noise_variance(self, density, state, events):
-        return drawn_variance(self, density, state, events, _DRAWN)
+        return draw_variance(self, density, state, events, _shift_noise(state))
 
     def information(self, density, state, events):
         return _information(self, density, state, events)
 
     def log_z_estimate(self, density, state, events, covariance):
-        """By importance sampling; its errors by the rows' influence on it, through the weights and
-        the estimate.
+        """Return log Z by importance sampling, with errors by each row's influence.
 
         log Ẑ − log Z = mean_i [mean_k w_ik − 1 − m'H⁻¹ψ_i], w the weights with mean 1, m = ∂ log Ẑ
         / ∂θ.
@@ -83,11 +80,17 @@ class RankingNCE(WithNoise):
         log_weights = noise_log_ratios(self, density, state, events)
         value = jax.nn.logsumexp(log_weights) - math.log(log_weights.size)
         if covariance is None:
-            return FitLogZ(float(value), math.nan, math.nan)
+            return LogZEstimate(float(value), math.nan, math.nan)
         total, drawn = _log_z_variances(
             self, density, state, events, jnp.exp(log_weights - value).mean(1)
         )
-        return FitLogZ(float(value), math.sqrt(drawn), math.sqrt(max(total - drawn, 0.0)))
+        return LogZEstimate(float(value), math.sqrt(drawn), math.sqrt(max(total - drawn, 0.0)))
+
+
+def _shift_noise(state: ObjectiveState) -> ObjectiveState:
+    rows = state.per_row
+    noise, on_noise = shift_draws((rows.noise, rows.on_noise))
+    return state._replace(per_row=rows._replace(noise=noise, on_noise=on_noise))
 
 
 def _log_z_variances(
@@ -97,16 +100,16 @@ def _log_z_variances(
     vector, unravel = parameters_of(density, state)
     psi, curvature = scores_and_curvature(objective, density, state, events, vector)
     correction = objective.score_correction(density, state, events)
-    other = row_scores(objective, density, with_neighbours_draws(state, _DRAWN), events, vector)
+    other = row_scores(objective, density, _shift_noise(state), events, vector)
 
     def log_z(vector):
         return jax.nn.logsumexp(
             noise_log_ratios(objective, density.at(unravel(vector)[0]), state, events)
         )
 
-    pull = solve(curvature.T, jax.grad(log_z)(vector))
-    influence = weights - (psi if correction is None else psi + correction) @ pull
-    difference = weights - jnp.roll(weights, 1) - (psi - other) @ pull
+    gradient = solve(curvature.T, jax.grad(log_z)(vector))
+    influence = weights - (psi if correction is None else psi + correction) @ gradient
+    difference = weights - jnp.roll(weights, 1) - (psi - other) @ gradient
     n = len(weights)
     return float(jnp.var(influence)) / n, float(jnp.mean(difference**2)) / (2 * n)
 
@@ -134,11 +137,11 @@ def _noise_slope(objective: RankingNCE, density, state: ObjectiveState, events: 
             "k,kp,kq->pq", factor, points.gradient - w @ points.gradient, points.noise_score
         )
 
-    return total_of(one_row, (events, state.per_row["noise"])) / len(state.per_row["on_data"])
+    return row_sum(one_row, (events, state.per_row.noise)) / len(state.per_row.on_data)
 
 
 @jax.jit
 def _information(objective: RankingNCE, density, state: ObjectiveState, events: dict) -> jax.Array:
-    """1 − the mean weight of the datum among its noise."""
+    """1 minus the mean weight of the datum among its noise."""
     on_data, on_noise = objective.log_ratios(density, state, events)
     return jax.nn.sigmoid(jax.nn.logsumexp(on_noise, -1) - on_data).mean()

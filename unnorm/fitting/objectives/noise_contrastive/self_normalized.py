@@ -1,12 +1,10 @@
-"""The self-normalised likelihood: maximum likelihood with a learned log Z and an importance
-sample.
-"""
+"""The self-normalised likelihood: maximum likelihood with a learned log Z and importance sampling."""
 
 import jax.numpy as jnp
 
 from unnorm.core.method import method
 from unnorm.fitting.objectives.noise_contrastive.contrast import Contrast
-from unnorm.fitting.objectives.noise_contrastive.noise_checks import one_log_z
+from unnorm.fitting.objectives.noise_contrastive.noise_checks import refuse_covariates
 
 
 @method
@@ -41,7 +39,7 @@ class SelfNormalized(Contrast):
     target = "the maximum likelihood estimate, up to the importance sampling of Z"
 
     def refuse(self, density):
-        return super().refuse(density) or one_log_z("SelfNormalized", density)
+        return super().refuse(density) or refuse_covariates("SelfNormalized", density)
 
     def data_term(self, log_ratio):
         return -log_ratio

@@ -7,21 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.method import method, option, static
-from unnorm.fitting.base import ObjectiveState, PerExample
-from unnorm.fitting.checks.integration_by_parts import told_of_breaks
+from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
+from unnorm.fitting.checks.integration_by_parts import smoothness_findings
 from unnorm.fitting.objectives.auxiliary_noise import (
     at_draws,
-    drawn_variance,
-    not_real,
-    not_whole,
+    draw_variance,
+    event_size,
     point_of,
+    refuse_bounds,
     refuse_one_row,
-    size_of,
+    shift_draws,
 )
 
 
 @method
-class DenoisingScoreMatching(PerExample):
+class DenoisingScoreMatching(LossObjective):
     """Minimise mean_i mean_r ½ ‖σ ∇ log p̃(x_i + σ ε_ir) + ε_ir‖², ε standard normal: only first
     derivatives in x.
 
@@ -51,35 +51,29 @@ class DenoisingScoreMatching(PerExample):
 
     sigma: Any = option(above=0, array=True)
     corruptions: int = static(10, at_least=1)
-    in_units_of_data = True
-    smooths_data = True
+    traits = Traits(in_data_units=True)
 
     @property
     def target(self) -> str:
         levels = ", ".join(f"{level:.4g}" for level in np.atleast_1d(np.asarray(self.sigma, float)))
         if np.size(self.sigma) == 1:
-            return f"the data's density smoothed by normal noise of standard deviation {levels}, not the density itself"
-        return f"a compromise of the data's densities smoothed by normal noise of standard deviations {levels}"
+            return (
+                "the data's density smoothed by normal noise of standard deviation "
+                f"{levels}, not the density itself"
+            )
+        return (
+            "a compromise of the data's densities smoothed by normal noise of standard deviations "
+            f"{levels}"
+        )
 
     def refuse(self, density):
-        try:
-            levels = np.asarray(self.sigma, float)
-            good = (
-                levels.ndim <= 1 and levels.size > 0 and np.all(np.isfinite(levels) & (levels > 0))
-            )
-        except (TypeError, ValueError):
-            good = False
-        if not good:
-            return (
-                f"sigma is {self.sigma!r}; expected a number above 0, or a list of such; pass one"
-            )
-        return not_whole("corruptions", self.corruptions) or not_real(
-            "DenoisingScoreMatching", "adds noise that leaves any bounds", density
-        )
+        if np.ndim(self.sigma) > 1:
+            return f"sigma is {self.sigma!r}; expected a positive number, or a list of such"
+        return refuse_bounds("DenoisingScoreMatching", "adds noise that leaves any bounds", density)
 
     @property
     def smoothing(self) -> tuple[float, ...]:
-        """The standard deviations of the noise in the data that the fit aims at."""
+        """Return the standard deviations of the noise in the data that the fit aims at."""
         return tuple(
             float(level)
             for level in np.ravel([np.asarray(leaf) for leaf in jax.tree.leaves(self.sigma)])
@@ -91,17 +85,15 @@ class DenoisingScoreMatching(PerExample):
     def prepare(self, density, events, key):
         refuse_one_row(self, events)
         values = [jnp.asarray(events[name]) for name in density.variables]
-        shape = (len(values[0]), np.size(self.sigma), int(self.corruptions), size_of(density))
-        return ObjectiveState(
-            per_row={"noise": jax.random.normal(key, shape, jnp.result_type(*values))}
-        )
+        shape = (len(values[0]), np.size(self.sigma), int(self.corruptions), event_size(density))
+        return ObjectiveState(per_row=jax.random.normal(key, shape, jnp.result_type(*values)))
 
     def resample_noise(self, density, state, events, key):
-        shape = (len(next(iter(events.values()))), *state.per_row["noise"].shape[1:])
-        return {"noise": jax.random.normal(key, shape, state.per_row["noise"].dtype)}
+        shape = (len(next(iter(events.values()))), *state.per_row.shape[1:])
+        return jax.random.normal(key, shape, state.per_row.dtype)
 
     def losses(self, density, state, events):
-        noise, levels = state.per_row["noise"], self._levels()
+        noise, levels = state.per_row, self._levels()
         rows, _, corruptions, size = noise.shape
 
         def one(event, draw):
@@ -114,7 +106,9 @@ class DenoisingScoreMatching(PerExample):
         return at_draws(one, events, (sigma, noise.reshape(rows, -1, size))).mean(1)
 
     def noise_variance(self, density, state, events):
-        return drawn_variance(self, density, state, events, ("noise",))
+        return draw_variance(
+            self, density, state, events, state._replace(per_row=shift_draws(state.per_row))
+        )
 
     def findings(self, density, state, events):
-        return told_of_breaks(density, events, type(self).__name__, kinks="moving")
+        return smoothness_findings(density, events, type(self).__name__, kinks="moving")

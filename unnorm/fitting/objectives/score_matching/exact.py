@@ -3,26 +3,24 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from unnorm.core.messages import choose_from
 from unnorm.core.method import method, static
-from unnorm.fitting.base import ObjectiveState, PerExample
+from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.boundary_weight import (
     boundary_findings,
-    bounded,
-    can_have_powers,
-    least_power,
-    order_of,
+    can_diverge_at_bounds,
+    needs_square_weight,
 )
-from unnorm.fitting.checks.integration_by_parts import told_of_breaks
-from unnorm.fitting.existence.margins import of_conditionals
+from unnorm.fitting.checks.integration_by_parts import smoothness_findings
+from unnorm.fitting.existence.margins import conditional_margins
 from unnorm.fitting.objectives.auxiliary_noise import refuse_one_row
 from unnorm.fitting.objectives.score_matching.forms import FORMS
-from unnorm.fitting.solvers.least_squares import solved
+from unnorm.fitting.solvers.least_squares import quadratic, solved
 from unnorm.fitting.solvers.newton import Minimum
 from unnorm.numerics.hessian_trace import TRACES
 
@@ -32,11 +30,20 @@ WEIGHTS: dict[str, Callable] = {
     "square": lambda u: u**2,
     "log1p": jnp.log1p,
 }
-STATES = ("ratio", "concrete")
+
+
+class FormState(NamedTuple):
+    """What the forms prepared, by variable; whether h = u² was chosen, None where h is given or has
+    no part; and the loss as a quadratic function, where many penalties share it.
+    """
+
+    scales: dict[str, Any]
+    square: jax.Array | None = None
+    quadratic: Any = None
 
 
 @method
-class ScoreMatching(PerExample):
+class ScoreMatching(LossObjective):
     """Minimise mean_i Σ_j h_j' ∂_j + h_j (∂_jj + ½ ∂_j²) of log p̃ at x_i: no Z is needed.
 
     On Real h = 1 (Hyvärinen, 2005). On Positive and Interval, h_j = h(distance to the nearest bound
@@ -45,8 +52,8 @@ class ScoreMatching(PerExample):
     between parts, on Circle and Sphere the derivatives are the surface's. Count has the form of
     ordinal data; Binary, Spin, Categorical and Graph have ratio matching, or the concrete form,
     which has no minimum where neighbours of observed states are never observed. The losses of
-    several variables add up. A density whose score is linear in its parameters is found out, and
-    fitted by one linear solve.
+    several variables add up. A density whose score is linear in its parameters is detected
+    automatically, and fitted by one linear solve.
 
     Args:
         h: "min" (min(u, 1)), "linear", "square", "log1p", or a function of the scaled distance u;
@@ -76,32 +83,29 @@ class ScoreMatching(PerExample):
 
     h: Any = static(None)
     trace: str = static("auto", choices=("auto", *TRACES))
-    states: str = static("ratio", choices=tuple(STATES))
-    in_units_of_data = True
-    second_derivatives = True
-    target = "the minimum of the Fisher divergence (the maximum likelihood estimate only if the model is true)"
+    states: str = static("ratio", choices=("ratio", "concrete"))
+    traits = Traits(in_data_units=True, uses_second_derivatives=True, is_deviance=True)
+    target = (
+        "the minimum of the Fisher divergence (the maximum likelihood estimate only if the model "
+        "is true)"
+    )
 
     def refuse(self, density):
         if self.h is not None and not callable(self.h) and self.h not in WEIGHTS:
             return (
                 f"h is {self.h!r}, which is no weight function; {choose_from(str(self.h), WEIGHTS)}"
             )
-        if self.trace not in ("auto", *TRACES):
-            return f"trace is {self.trace!r}, which is not known; {choose_from(str(self.trace), ('auto', *TRACES))}"
-        if self.states not in STATES:
-            return f"states is {self.states!r}, which is not known; {choose_from(str(self.states), STATES)}"
         for name, support in density.variables.items():
             if support.score_matching is None:
                 return (
                     f"ScoreMatching has no form for {name}, which is {support!r}; use "
-                    "un.objectives.NCE, "
-                    "ContrastiveDivergence or MaximumLikelihood"
+                    "un.objectives.NCE, ContrastiveDivergence or MaximumLikelihood"
                 )
         return None
 
     @property
     def weight(self) -> Callable:
-        """h as a function."""
+        """Return h as a function."""
         return self.h if callable(self.h) else WEIGHTS["min" if self.h is None else self.h]
 
     def _form(self, support):
@@ -114,25 +118,25 @@ class ScoreMatching(PerExample):
             name: self._form(support).prepare(name, support, jnp.asarray(events[name]), self)
             for name, support in density.variables.items()
         }
-        state = ObjectiveState(shared={"scales": scales})
-        if self.h is not None or not bounded(density) or not can_have_powers(density, events):
-            return state
-        power = least_power(dataclasses.replace(self, h="square"), density, events, key)
-        squared = power is None or power.is_doubtful(order_of(WEIGHTS["min"]))
-        return state._replace(shared=state.shared | {"squared": jnp.asarray(squared)})
+        if self.h is not None or not can_diverge_at_bounds(density, events):
+            return ObjectiveState(shared=FormState(scales))
+        square = needs_square_weight(
+            dataclasses.replace(self, h="square"), WEIGHTS["min"], density, events, key
+        )
+        return ObjectiveState(shared=FormState(scales, jnp.asarray(square)))
 
-    def _weighing(self, state: ObjectiveState) -> "ScoreMatching":
+    def _with_weight(self, state: ObjectiveState) -> "ScoreMatching":
         """This objective with the h that was chosen."""
-        squared = state.shared.get("squared")
-        if squared is None:
+        square = state.shared.square
+        if square is None:
             return self
-        return dataclasses.replace(self, h=lambda u: jnp.where(squared, u**2, jnp.minimum(u, 1.0)))
+        return dataclasses.replace(self, h=lambda u: jnp.where(square, u**2, jnp.minimum(u, 1.0)))
 
     def terms(self, density, state: ObjectiveState, event: dict) -> tuple[jax.Array, jax.Array]:
-        """The loss of one row as a pair (a, r): it is a + r'r/2."""
-        parts, options = [], self._weighing(state)
+        """Return the loss of one row as a pair (a, r), which stands for a + r'r/2."""
+        parts, options = [], self._with_weight(state)
         for name, support in density.variables.items():
-            scales, form = state.shared["scales"][name], self._form(support)
+            scales, form = state.shared.scales[name], self._form(support)
             of_variable = partial(_with_value, density, event, name)
             parts.append(form.terms(of_variable, event[name], support, scales, options))
         return sum(affine for affine, _ in parts), jnp.concatenate(
@@ -144,19 +148,24 @@ class ScoreMatching(PerExample):
         return affine + 0.5 * residual @ residual
 
     def margins(self, density, state, events):
-        return of_conditionals(density, events)
+        return conditional_margins(density, events)
 
     def findings(self, density, state, events):
-        return boundary_findings(self, density, state, events) + told_of_breaks(
-            density, events, type(self).__name__
-        )
+        return [
+            *boundary_findings(self, density, state.shared.square, events),
+            *smoothness_findings(density, events, type(self).__name__),
+        ]
 
     def closed_form_minimum(self, density, state, events) -> Minimum | None:
-        # the slopes are asked for more often than the trace: by the gradient, none of them needs
-        # the others
-        return solved(dataclasses.replace(self, trace="jacobian"), density, state, events)
+        # Slopes are evaluated more often than traces, and each follows from the gradient alone.
+        objective = dataclasses.replace(self, trace="jacobian")
+        return solved(objective, density, state, events, state.shared.quadratic)
+
+    def prepare_path(self, density, state, events):
+        found = quadratic(self, density, state, events)
+        return state._replace(shared=state.shared._replace(quadratic=found))
 
 
 def _with_value(density, event: dict, name: str, value: jax.Array) -> jax.Array:
-    """log p̃ with one variable at a value, the others standing at the event."""
+    """log p̃ with one variable at a value and the others at the event."""
     return density.log_density(event | {name: value})

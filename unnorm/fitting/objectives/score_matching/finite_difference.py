@@ -1,26 +1,32 @@
 """Finite-difference score matching: sliced score matching from values of log p̃ alone."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from unnorm.core.method import method, option, static
-from unnorm.fitting.base import ObjectiveState, PerExample
-from unnorm.fitting.checks.integration_by_parts import told_of_breaks
+from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
+from unnorm.fitting.checks.integration_by_parts import smoothness_findings
 from unnorm.fitting.objectives.auxiliary_noise import (
     at_draws,
-    draw,
-    drawn_variance,
-    not_positive,
-    not_real,
-    not_whole,
+    draw_directions,
+    draw_variance,
     point_of,
+    refuse_bounds,
+    shift_draws,
 )
 
 
+class Steps(NamedTuple):
+    """The columns' standard deviations, and ε in units of them."""
+
+    scales: jax.Array
+    step: jax.Array
+
+
 @method
-class FiniteDifferenceScoreMatching(PerExample):
+class FiniteDifferenceScoreMatching(LossObjective):
     """Sliced score matching with differences of f = log p̃ in place of its derivatives in x.
 
     Minimise mean_i mean_m [f(x + εv) − 2 f(x) + f(x − εv)] / ε² + ½ [(f(x + εv) − f(x − εv)) /
@@ -54,15 +60,11 @@ class FiniteDifferenceScoreMatching(PerExample):
     )
 
     def refuse(self, density):
-        return (
-            (None if self.step is None else not_positive("step", self.step))
-            or not_whole("projections", self.projections)
-            or not_real("FiniteDifferenceScoreMatching", "steps over any bounds", density)
-        )
+        return refuse_bounds("FiniteDifferenceScoreMatching", "steps over any bounds", density)
 
     @property
-    def rounding(self):
-        return 1 / self._step(jnp.result_type(float)) ** 2
+    def traits(self) -> Traits:
+        return Traits(rounding=1 / self._step(jnp.result_type(float)) ** 2)
 
     def _step(self, dtype) -> jax.Array:
         return jnp.asarray(
@@ -80,28 +82,30 @@ class FiniteDifferenceScoreMatching(PerExample):
             )
         shape = (len(values[0]), int(self.projections), scales.size)
         return ObjectiveState(
-            per_row={"projections": draw("rademacher", key, shape, dtype)},
-            shared={"scales": scales, "step": self._step(dtype)},
+            per_row=draw_directions("rademacher", key, shape, dtype),
+            shared=Steps(scales, self._step(dtype)),
         )
 
     def resample_noise(self, density, state, events, key):
-        shape = (len(next(iter(events.values()))), *state.per_row["projections"].shape[1:])
-        return {"projections": draw("rademacher", key, shape, state.per_row["projections"].dtype)}
+        shape = (len(next(iter(events.values()))), *state.per_row.shape[1:])
+        return draw_directions("rademacher", key, shape, state.per_row.dtype)
 
     def losses(self, density, state, events):
         def off(event, move):
             point, log_density = point_of(density, event)
             return log_density(point + move)
 
-        step = state.shared["step"]
-        moves = step * state.shared["scales"] * state.per_row["projections"]
+        scales, step = state.shared
+        moves = step * scales * state.per_row
         here = jax.vmap(density.log_density)(events)[:, None]
         ahead, behind = at_draws(off, events, moves), at_draws(off, events, -moves)
         curvature, slope = (ahead - 2 * here + behind) / step**2, (ahead - behind) / (2 * step)
         return jnp.mean(curvature + 0.5 * slope**2, 1)
 
     def noise_variance(self, density, state, events):
-        return drawn_variance(self, density, state, events, ("projections",))
+        return draw_variance(
+            self, density, state, events, state._replace(per_row=shift_draws(state.per_row))
+        )
 
     def findings(self, density, state, events):
-        return told_of_breaks(density, events, type(self).__name__, kinks="none")
+        return smoothness_findings(density, events, type(self).__name__, kinks="none")

@@ -1,29 +1,27 @@
 """Sliced score matching: the Hessian's trace by random projections."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
-from unnorm.core.messages import choose_from
 from unnorm.core.method import method, static
-from unnorm.fitting.base import ObjectiveState, PerExample
-from unnorm.fitting.checks.integration_by_parts import told_of_breaks
+from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
+from unnorm.fitting.checks.integration_by_parts import smoothness_findings
 from unnorm.fitting.objectives.auxiliary_noise import (
-    draw,
-    drawn_variance,
-    not_real,
-    not_whole,
+    draw_directions,
+    draw_variance,
+    event_size,
     point_of,
+    refuse_bounds,
     refuse_one_row,
-    size_of,
+    shift_draws,
 )
 from unnorm.numerics.hessian_trace import TOGETHER, Field, by_forward_laplacian
 
-_AT_ONCE = 16  # projections of one pass, which is unrolled; more of them go in several
-DIRECTIONS = ("rademacher", "gaussian")
-
 
 @method
-class SlicedScoreMatching(PerExample):
+class SlicedScoreMatching(LossObjective):
     """Minimise mean_i mean_m [v_im' ∇² log p̃(x_i) v_im + ½ (v_im' ∇ log p̃(x_i))²], v random
     directions.
 
@@ -53,38 +51,33 @@ class SlicedScoreMatching(PerExample):
 
     projections: int = static(10, at_least=1)
     variance_reduction: bool = static(True)
-    directions: str = static("rademacher", choices=tuple(DIRECTIONS))
-    in_units_of_data = True
-    second_derivatives = True
-    target = "the minimum of the sliced Fisher divergence (the maximum likelihood estimate only if the model is true)"
+    directions: str = static("rademacher", choices=("rademacher", "gaussian"))
+    traits = Traits(in_data_units=True, uses_second_derivatives=True)
+    max_unrolled: ClassVar[int] = 16  # projections in one unrolled pass; more go in several
+    target = (
+        "the minimum of the sliced Fisher divergence (the maximum likelihood estimate only if the "
+        "model is true)"
+    )
 
     def refuse(self, density):
-        if not isinstance(self.variance_reduction, bool):
-            return f"variance_reduction is {self.variance_reduction!r}; expected True or False; pass one of the two"
-        if self.directions not in DIRECTIONS:
-            return f"directions is {self.directions!r}, which is not known; {choose_from(self.directions, DIRECTIONS)}"
-        return not_whole("projections", self.projections) or not_real(
-            "SlicedScoreMatching", "has no form at bounds", density
-        )
+        return refuse_bounds("SlicedScoreMatching", "has no form at bounds", density)
 
     def prepare(self, density, events, key):
         refuse_one_row(self, events)
         values = [jnp.asarray(events[name]) for name in density.variables]
-        shape = (len(values[0]), int(self.projections), size_of(density))
+        shape = (len(values[0]), int(self.projections), event_size(density))
         return ObjectiveState(
-            per_row={"projections": draw(self.directions, key, shape, jnp.result_type(*values))}
+            per_row=draw_directions(self.directions, key, shape, jnp.result_type(*values))
         )
 
     def resample_noise(self, density, state, events, key):
-        shape = (len(next(iter(events.values()))), *state.per_row["projections"].shape[1:])
-        return {
-            "projections": draw(self.directions, key, shape, state.per_row["projections"].dtype)
-        }
+        shape = (len(next(iter(events.values()))), *state.per_row.shape[1:])
+        return draw_directions(self.directions, key, shape, state.per_row.dtype)
 
     def loss_i(self, density, state, event, key):
         point, log_density = point_of(density, event)
-        directions = state.per_row["projections"]
-        together = len(directions) if len(directions) <= _AT_ONCE else TOGETHER
+        directions = state.per_row
+        together = len(directions) if len(directions) <= self.max_unrolled else TOGETHER
         field = Field(directions, jnp.zeros_like(point))
         curvature, slopes = by_forward_laplacian(log_density, point, field, at_once=together)
         curvature = curvature / len(directions)
@@ -94,7 +87,9 @@ class SlicedScoreMatching(PerExample):
         return curvature + 0.5 * jnp.mean(slopes**2)
 
     def noise_variance(self, density, state, events):
-        return drawn_variance(self, density, state, events, ("projections",))
+        return draw_variance(
+            self, density, state, events, state._replace(per_row=shift_draws(state.per_row))
+        )
 
     def findings(self, density, state, events):
-        return told_of_breaks(density, events, type(self).__name__)
+        return smoothness_findings(density, events, type(self).__name__)
