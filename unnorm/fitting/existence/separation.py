@@ -51,7 +51,7 @@ def reasons(fit, cone: Cone | None) -> tuple[str, str]:
         told.code is FindingCode.OBJECTIVE_CONDITIONS and told.severity == ERROR
         for told in fit.findings
     ):
-        return "which may be for the condition that does not hold", "mend that first"
+        return "which may follow from the condition that does not hold", "correct that first"
     if problem is None or not _is_discrete(problem):
         return (
             _FALLING,

@@ -279,8 +279,8 @@ class MaximumLikelihood(LossObjective):
             found += monte_carlo.findings(state.shared, self.draw_options)
         if len(next(iter(events.values()))) == 1:
             what = (
-                "one row of data has no spread: the standard errors are those of the inverse "
-                "information, which are valid if the model is true"
+                "one row of data has no spread, so that the standard errors are those of the "
+                "inverse information, which hold as far as the model is true"
             )
             found.append(Finding(what, "", NOTE))
         return found
