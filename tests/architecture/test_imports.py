@@ -153,7 +153,7 @@ BROKEN = {
     "from numpyro import infer": ("supports", "belongs to ['numpyro_bridge']"),
 }
 KEPT = {
-    "from unnorm.declaration.signature import Slot\nfrom unnorm.declaration import signature": (
+    "from unnorm.declaration.slots import Slot\nfrom unnorm.declaration import signature": (
         "declaration.density"
     ),
     "from unnorm.core.findings import Finding": "partition.driver",

@@ -4,6 +4,7 @@ refused, never dropped.
 
 import math
 import numbers
+import os
 import re
 from typing import Any
 
@@ -140,6 +141,24 @@ def is_finite_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
+
+
+def refuse_too_large(what: str, shape: tuple[int, ...], bytes_each: int, advice: str) -> None:
+    """Refuse an array that the memory of this machine cannot hold."""
+    needed, there = math.prod(shape) * bytes_each, _memory()
+    if needed > there:
+        raise ValueError(
+            f"{what} would take {needed:.3g} bytes of memory; expected at most the {there:.3g} "
+            "of this machine; "
+            f"{advice}."
+        )
+
+
+def _memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # a system that does not say
+        return 2**40
 
 
 # -- kinds of containers ---------------------------------------------------------------------------

@@ -10,8 +10,6 @@ compiled code, are taken as they are.
 import dataclasses
 import functools
 import inspect
-import math
-import os
 import types
 import typing
 from collections.abc import Callable
@@ -270,24 +268,6 @@ def check_dtype(dtype: Any) -> None:
         raise ValueError(
             f"dtype is {shown(dtype)}; expected float32 or float64; pass one of the two."
         )
-
-
-def refuse_too_large(what: str, shape: tuple[int, ...], bytes_each: int, advice: str) -> None:
-    """Refuse an array that the memory of this machine cannot hold."""
-    needed, there = math.prod(shape) * bytes_each, _memory()
-    if needed > there:
-        raise ValueError(
-            f"{what} would take {needed:.3g} bytes of memory; expected at most the {there:.3g} "
-            "of this machine; "
-            f"{advice}."
-        )
-
-
-def _memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # a system that does not say
-        return 2**40
 
 
 def refuse_other_measure(what: str, name: str, support: Any, distribution: Any) -> None:

@@ -9,10 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from unnorm.declaration.structure import Declaration
 
-
-def over_events(function: Callable, density: Declaration, events: Mapping[str, jax.Array]) -> Any:
+def over_events(function: Callable, density: Any, events: Mapping[str, jax.Array]) -> Any:
     """Map a function of (density, one event) over all axes before those that the density
     declares.
     """
@@ -24,9 +22,7 @@ def over_events(function: Callable, density: Declaration, events: Mapping[str, j
 
 
 @functools.partial(jax.jit, static_argnames=("function", "axes"))
-def _mapped(
-    function: Callable, density: Declaration, events: dict, axes: tuple[tuple[str, int], ...]
-):
+def _mapped(function: Callable, density: Any, events: dict, axes: tuple[tuple[str, int], ...]):
     leading = jnp.broadcast_shapes(*(events[name].shape[:rank] for name, rank in axes))
     flat = {}
     for name, rank in axes:

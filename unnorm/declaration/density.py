@@ -20,18 +20,23 @@ from unnorm.core.messages import shown
 from unnorm.core.trace_errors import differentiated, evaluated
 from unnorm.declaration import signature
 from unnorm.declaration.batching import over_events
-from unnorm.declaration.leaves import Held, hold, join
-from unnorm.declaration.signature import (
+from unnorm.declaration.slots import (
     CONSTANT,
     COVARIATE,
     PARAMETER,
     VARIABLE,
     ClosedForm,
+    Slot,
+    dimension_labels,
+    dimension_size,
+    event_shape,
+    refuse_clashes,
     refuse_unknown,
+    unify,
 )
 from unnorm.declaration.structure import Declaration, Structure
-from unnorm.declaration.values import accepted
-from unnorm.supports import Annotation, PyTreeSupport, Support
+from unnorm.declaration.values import Held, accepted, hold, join
+from unnorm.supports.base import Annotation, PyTreeSupport, Support
 
 
 @jax.tree_util.register_pytree_node_class
@@ -76,7 +81,7 @@ class Density(Declaration):
         slots, values = signature.from_mappings(
             function, variables, parameters, constants, covariates
         )
-        closed = signature.closed_form(signature.called(function), log_z, slots)
+        closed = signature.closed_form(signature.function_name(function), log_z, slots)
         self._build(Structure(function, slots, log_z=closed), values)
 
     # -- values ------------------------------------------------------------------------------------
@@ -128,7 +133,7 @@ class Density(Declaration):
             name,
             value,
         ) in values.items():  # an event is given in full; only a default may be one number for all
-            signature.unify(dict(self._structure.sizes), slots[name], np.shape(value))
+            unify(dict(self._structure.sizes), slots[name], np.shape(value))
         checked = {
             name: accepted(slots[name], value, self.labels) for name, value in values.items()
         }
@@ -171,7 +176,7 @@ class Density(Declaration):
         slots = tuple(
             replace(slot, name=names.get(slot.name, slot.name)) for slot in self._structure.slots
         )
-        signature.refuse_clashes(slots)
+        refuse_clashes(slots)
         values = {names.get(name, name): value for name, value in self._values.items()}
         bound = frozenset(names.get(name, name) for name in self._structure.bound)
         return self._rebuilt(replace(self._structure, slots=slots, bound=bound), values)
@@ -183,28 +188,14 @@ class Density(Declaration):
         refuse_unknown("with_dimensions", "dimension", dimensions, self.dimensions)
         sizes, labels = dict(self._structure.sizes), dict(self._structure.labels)
         for name, given in dimensions.items():
-            whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
-            several = isinstance(given, list | tuple | range) or getattr(given, "ndim", 0) == 1
-            if not whole and not several:
-                raise ValueError(
-                    f"Dimension {name!r} was given {shown(given)}; expected a positive whole "
-                    "number or a list of "
-                    "labels."
-                )
-            size = given if whole else len(given)
-            if size < 1:
-                raise ValueError(
-                    f"Dimension {name!r} was given the size {size}; expected a positive whole "
-                    "number."
-                )
-            if sizes.get(name, size) != size:
+            size = dimension_size(name, given)
+            if sizes.setdefault(name, size) != size:
                 raise ValueError(
                     f"Dimension {name!r} is {sizes[name]} by what is bound already, and {size} "
                     "was given; use one size."
                 )
-            sizes[name] = int(size)
-            if not whole:
-                labels[name] = signature.dimension_labels(name, given)
+            if not isinstance(given, int | np.integer):
+                labels[name] = dimension_labels(name, given)
         structure = replace(
             self._structure,
             sizes=tuple(sorted(sizes.items())),
@@ -219,7 +210,7 @@ class Density(Declaration):
         sizes = dict(self._structure.sizes)
         for slot in self._structure.slots:
             if slot.role in (VARIABLE, COVARIATE) and slot.name in shapes:
-                signature.unify(sizes, slot, shapes[slot.name])
+                unify(sizes, slot, shapes[slot.name])
         if sizes == dict(self._structure.sizes):
             return self
         return self._rebuilt(replace(self._structure, sizes=tuple(sorted(sizes.items()))))
@@ -312,28 +303,7 @@ class Density(Declaration):
             else:
                 named[slot.argument] = value
         value = evaluated(self._structure.function, self.name, positional, named)
-        if not (hasattr(value, "dtype") or isinstance(value, int | float)):
-            raise ValueError(
-                f"Density {self.name} returned {value!r} for one event; expected a scalar; "
-                "return the log-density."
-            )
-        if jnp.shape(value) != ():
-            raise ValueError(
-                f"Density {self.name} returned the shape {jnp.shape(value)} for one event; "
-                "expected a scalar; "
-                "sum over the axes."
-            )
-        if jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
-            raise ValueError(
-                f"Density {self.name} returned a complex number; expected a real log-density; "
-                "return its real part, "
-                "such as by jnp.real, if the imaginary one is zero."
-            )
-        return (
-            value
-            if jnp.issubdtype(jnp.result_type(value), jnp.floating)
-            else jnp.asarray(value, float)
-        )
+        return _scalar(self.name, value)
 
     def _log_z(self) -> jax.Array | None:
         """log Z by the declared closed form at the present values; traceable; None where none was
@@ -397,7 +367,7 @@ class Density(Declaration):
         return gradient if len(gradient) > 1 else next(iter(gradient.values()))
 
     @staticmethod
-    def _event(slot: signature.Slot, value: Any) -> jax.Array:
+    def _event(slot: Slot, value: Any) -> jax.Array:
         """What a call was given for a variable or covariate, as floating numbers; traced values as
         they are.
         """
@@ -434,7 +404,7 @@ class Density(Declaration):
         )
         shapes = {}
         for name, slot in per_event.items():
-            shapes[name] = signature.event_shape(slot, events[name].shape)
+            shapes[name] = event_shape(slot, events[name].shape)
         return density.resolved(shapes).bare(), events
 
 
@@ -461,7 +431,7 @@ def density(function: Callable | None = None, *, log_z: Callable | float | None 
 
     def declared(function: Callable, local: Mapping[str, Any]) -> Density:
         slots, values = signature.from_function(function, local)
-        closed = signature.closed_form(signature.called(function), log_z, slots)
+        closed = signature.closed_form(signature.function_name(function), log_z, slots)
         return object.__new__(Density)._build(Structure(function, slots, log_z=closed), values)
 
     # The names of the place that declares: under `from __future__ import annotations` all
@@ -469,6 +439,27 @@ def density(function: Callable | None = None, *, log_z: Callable | float | None 
     if function is None:
         return lambda decorated: declared(decorated, sys._getframe(1).f_locals)
     return declared(function, sys._getframe(1).f_locals)
+
+
+def _scalar(name: str, value: Any) -> jax.Array:
+    """What the function of this name returned for one event, as a real floating scalar."""
+    if not (hasattr(value, "dtype") or isinstance(value, int | float)):
+        raise ValueError(
+            f"Density {name} returned {value!r} for one event; expected a scalar; return the "
+            "log-density."
+        )
+    if jnp.shape(value) != ():
+        raise ValueError(
+            f"Density {name} returned the shape {jnp.shape(value)} for one event; expected a "
+            "scalar; sum over the axes."
+        )
+    dtype = jnp.result_type(value)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise ValueError(
+            f"Density {name} returned a complex number; expected a real log-density; return its "
+            "real part, such as by jnp.real, if the imaginary one is zero."
+        )
+    return value if jnp.issubdtype(dtype, jnp.floating) else jnp.asarray(value, float)
 
 
 def cast(tree: Any, dtype) -> Any:

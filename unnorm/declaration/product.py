@@ -12,7 +12,7 @@ from unnorm.core.messages import shown
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
 from unnorm.declaration.shared_names import agreed
-from unnorm.declaration.signature import CONSTANT, PARAMETER, VARIABLE, refuse_unknown
+from unnorm.declaration.slots import CONSTANT, PARAMETER, VARIABLE, refuse_unknown
 from unnorm.declaration.structure import Structure
 from unnorm.supports import Real, RealSupport, Support
 

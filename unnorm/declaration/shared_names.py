@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from unnorm.declaration.density import Density
-from unnorm.declaration.signature import CONSTANT, refuse_clashes
-from unnorm.supports import Support
+from unnorm.declaration.slots import CONSTANT, refuse_clashes
+from unnorm.supports.base import Support
 
 
 def agreed(factors: tuple[Density, ...]) -> tuple[Density, ...]:

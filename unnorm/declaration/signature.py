@@ -6,38 +6,20 @@ import contextlib
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args, get_origin
 
 from unnorm.core.containers import is_finite_number
-from unnorm.core.messages import choose_from, printable, shown
-from unnorm.supports import (
-    Annotation,
-    ConstantAnnotation,
-    Covariate,
-    CovariateAnnotation,
-    PyTreeSupport,
-    Support,
+from unnorm.core.messages import shown
+from unnorm.declaration.slots import (
+    CONSTANT,
+    COVARIATE,
+    PARAMETER,
+    VARIABLE,
+    ClosedForm,
+    Slot,
+    refuse_clashes,
 )
-
-VARIABLE, PARAMETER, CONSTANT, COVARIATE = "variable", "parameter", "constant", "covariate"
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One argument of a density's function: its public name, its own name, its part and its
-    support.
-    """
-
-    name: str
-    argument: str
-    role: str
-    support: Annotation | None  # None: a constant without declared axes
-    positional: bool = False
-
-    @property
-    def has_shape(self) -> bool:
-        return self.support is not None and not isinstance(self.support, PyTreeSupport)
+from unnorm.supports.base import Annotation, ConstantAnnotation, CovariateAnnotation, Support
 
 
 def from_function(
@@ -47,7 +29,7 @@ def from_function(
     it is defined.
     """
     slots, values = [], {}
-    owner = called(function)
+    owner = function_name(function)
     for parameter in _signature(function, local).parameters.values():
         slot = _slot(owner, parameter)
         slots.append(slot)
@@ -58,7 +40,7 @@ def from_function(
     return _complete(owner, slots), values
 
 
-def called(function: Callable) -> str:
+def function_name(function: Callable) -> str:
     """The name of a function, or of the class of what is called in its place."""
     return getattr(function, "__name__", type(function).__name__)
 
@@ -110,21 +92,6 @@ def from_mappings(
             )
         slots.append(Slot(name, name, COVARIATE, declared))
     return _complete("density", slots), values
-
-
-@dataclass(frozen=True)
-class ClosedForm:
-    """log Z as a density declares it: a function of some of its arguments, but no variable, by
-    their names.
-    """
-
-    function: Callable = field(compare=False)
-    arguments: tuple[str, ...]
-    key: Any = None  # by which the function is compared
-
-    def __post_init__(self):
-        if self.key is None:
-            object.__setattr__(self, "key", self.function)
 
 
 def closed_form(owner: str, given: Any, slots: tuple[Slot, ...]) -> ClosedForm | float | None:
@@ -179,7 +146,7 @@ def _signature(function: Callable, local: Mapping[str, Any]) -> inspect.Signatur
         return inspect.signature(function, eval_str=True, locals=dict(local) | _enclosing(function))
     except NameError as error:
         raise ValueError(
-            f"The annotations of {called(function)} use the name {error.name!r}, which cannot be "
+            f"The annotations of {function_name(function)} use the name {error.name!r}, which cannot be "
             "resolved where "
             "the "
             "function is defined; import it at the top of the module, or use un.Density(...)."
@@ -262,62 +229,6 @@ def _complete(owner: str, slots: Iterable[Slot]) -> tuple[Slot, ...]:
     return slots
 
 
-def refuse_clashes(slots: tuple[Slot, ...]) -> None:
-    """Refuse the names that a result could not hold."""
-    names = [slot.name for slot in slots]
-    axes = {
-        axis
-        for slot in slots
-        if slot.support
-        for axis in slot.support.axes
-        if isinstance(axis, str)
-    }
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(
-                f"The name {name!r} stands twice in the density; rename one of the two."
-            )
-    for name in [slot.name for slot in slots if slot.role == VARIABLE] + sorted(axes):
-        if name in ("chain", "draw"):
-            raise ValueError(
-                f"The name {name!r} is kept for the draws' own axes; use another name."
-            )
-    for slot in slots:
-        if slot.role == VARIABLE and slot.name in axes:
-            raise ValueError(
-                f"Variable {slot.name} has the name of a dimension, which draws cannot hold; "
-                "rename one of them."
-            )
-
-
-def refuse_unknown(where: str, kind: str, given: Iterable[str], known: Iterable[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise ValueError(
-                f"{where} was given {name!r}, which is no {kind} of the density; "
-                f"{choose_from(name, known)}."
-            )
-
-
-def dimension_labels(dimension: str, given: Iterable) -> tuple[str, ...]:
-    """The labels of a dimension as words, each once."""
-    labels = tuple(str(label) for label in given)
-    if len(set(labels)) < len(labels):
-        twice = next(label for i, label in enumerate(labels) if label in labels[:i])
-        raise ValueError(
-            f"Dimension {dimension!r} was given the label {twice!r} twice; expected each once; "
-            "rename one."
-        )
-    broken = next((label for label in labels if printable(label) != label), None)
-    if broken is not None:
-        raise ValueError(
-            f"Dimension {dimension!r} was given the label {broken!r}, which holds a lone "
-            "surrogate; expected text; "
-            "decode it first."
-        )
-    return labels
-
-
 def by_name(
     owner: str, variables: list[str], events: tuple, named: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -337,41 +248,4 @@ def by_name(
     return positional | dict(named)
 
 
-def event_shape(slot: Slot, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The trailing part of a value's shape that is one event."""
-    rank = len(slot.support.shape_axes)
-    if len(shape) < rank:
-        raise ValueError(
-            f"{slot.name} has the shape {shape}; expected at least {rank} axes, for it is declared "
-            f"{slot.support!r}; "
-            "add the missing axes."
-        )
-    return shape[len(shape) - rank :]
-
-
-def unify(
-    sizes: dict[str, int], slot: Slot, shape: tuple[int, ...], scalar_stands: bool = False
-) -> None:
-    """Add the dimensions that a value of this shape resolves, or say where it contradicts what is
-    known.
-    """
-    axes = slot.support.shape_axes
-    if scalar_stands and shape == ():
-        return
-    if len(shape) != len(axes):
-        raise ValueError(
-            f"{slot.name} has the shape {shape}; expected {len(axes)} axes, for it is declared "
-            f"{slot.support!r}; reshape it."
-        )
-    for axis, size in zip(axes, shape, strict=True):
-        known = axis if isinstance(axis, int) else sizes.setdefault(axis, size)
-        if known != size:
-            of = f"axis {axes.index(axis)}" if isinstance(axis, int) else f"dimension {axis!r}"
-            raise ValueError(
-                f"{slot.name} has the shape {shape}, so that its {of} is {size}; "
-                f"expected {known} by the declaration or by "
-                "what is given elsewhere; make the sizes agree."
-            )
-
-
-__all__ = ["CONSTANT", "COVARIATE", "PARAMETER", "VARIABLE", "Covariate", "Slot"]
+__all__ = ["by_name", "closed_form", "from_function", "from_mappings", "function_name"]

@@ -11,11 +11,17 @@ from typing import Any, Self
 import numpy as np
 
 from unnorm.core.program_cache import shared_key
-from unnorm.declaration import signature
-from unnorm.declaration.leaves import Held, at_rest, hold, join
-from unnorm.declaration.signature import CONSTANT, COVARIATE, PARAMETER, VARIABLE, ClosedForm, Slot
-from unnorm.declaration.values import expanded, numbers
-from unnorm.supports import Annotation, Support
+from unnorm.declaration.slots import (
+    CONSTANT,
+    COVARIATE,
+    PARAMETER,
+    VARIABLE,
+    ClosedForm,
+    Slot,
+    unify,
+)
+from unnorm.declaration.values import Held, at_rest, expanded, hold, join, numbers
+from unnorm.supports.base import Annotation, Support
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Declaration:
         for slot in structure.slots:
             if slot.name in values and slot.has_shape:
                 values[slot.name] = numbers(slot, values[slot.name])
-                signature.unify(sizes, slot, np.shape(values[slot.name]), scalar_stands=True)
+                unify(sizes, slot, np.shape(values[slot.name]), scalar_stands=True)
         held = {
             s.name: hold(expanded(s, values[s.name], sizes))
             for s in structure.slots

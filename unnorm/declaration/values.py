@@ -1,20 +1,21 @@
-"""What was given for a slot of a declaration: an array of numbers, inside its support, in full."""
+"""The values that a density holds: numbers inside their supports, in full, floating arrays as leaves.
 
+Floating arrays are pytree leaves of a density; all else is static.
+"""
+
+import contextlib
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.containers import axis_labels, oriented, to_numbers
+from unnorm.core.containers import axis_labels, oriented, refuse_too_large, stacked, to_numbers
 from unnorm.core.messages import listed
-from unnorm.core.validation import refuse_too_large
-from unnorm.declaration import signature
-from unnorm.declaration.leaves import at_rest
-from unnorm.declaration.signature import COVARIATE, PARAMETER, Slot
-from unnorm.supports import Support
+from unnorm.declaration.slots import COVARIATE, PARAMETER, Slot, unify
+from unnorm.supports.base import Support
 
 
 def accepted(slot: Slot, value: Any, labels: Mapping[str, tuple]) -> Any:
@@ -31,7 +32,7 @@ def accepted(slot: Slot, value: Any, labels: Mapping[str, tuple]) -> Any:
             raise ValueError(f"{slot.name} was given {value}; expected finite numbers; pass such.")
         return value.astype(float) if value.dtype.kind != "f" else value
     if value.ndim:
-        signature.unify(
+        unify(
             {}, slot, value.shape
         )  # its shape before its entries: a check may count on square matrices
         slot.support.check(value, slot.name)
@@ -106,3 +107,108 @@ def expanded(slot: Slot, value: Any, sizes: dict[str, int]) -> Any:
         moved = f"{slot.name} starts on the boundary of {slot.support!r} and was moved just inside."
         warnings.warn(moved, stacklevel=5)
     return inward
+
+
+# -- leaves and static parts ---
+class StaticArray:
+    """An array of integers or booleans, compared and hashed by content so that it may be
+    static.
+    """
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+        self._key = (array.shape, array.dtype.str, array.tobytes())
+        self._hash = hash(self._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, StaticArray) and self._key == other._key
+
+
+class Held(NamedTuple):
+    """A value taken apart: its floating leaves, and what rebuilds it around them."""
+
+    leaves: list
+    static: tuple
+
+
+def is_floating(leaf: Any) -> bool:
+    return (
+        hasattr(leaf, "dtype") and hasattr(leaf, "shape") and np.issubdtype(leaf.dtype, np.inexact)
+    )
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """Return a copy that nobody can write to, so that a density does not change when the caller's
+    array does.
+    """
+    if array.flags.writeable:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
+
+
+def at_rest(value: Any, name: str = "a value", floats: bool = True) -> Any:
+    """Return the value with its numbers as NumPy arrays; Python floats become leaves unless
+    `floats` is off.
+    """
+
+    def settle(leaf: Any) -> Any:
+        if isinstance(leaf, jax.core.Tracer) or leaf is None:
+            return leaf
+        if isinstance(leaf, float) and floats:
+            return _frozen(np.asarray(leaf))
+        if type(leaf) is int and leaf.bit_length() > 31 and leaf != -(2**31):
+            return _frozen(np.asarray(float(leaf)))
+        if hasattr(leaf, "to_numpy") or (hasattr(leaf, "dtype") and hasattr(leaf, "shape")):
+            if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "US":
+                raise ValueError(
+                    f"{name} holds an array of dtype {leaf.dtype}; expected numbers; code the "
+                    "labels as integers "
+                    "first."
+                )
+            return _frozen(_in_range(to_numbers(leaf, name, allow_complex=True)))
+        return leaf
+
+    if isinstance(value, list):
+        with contextlib.suppress(ValueError):  # rows of different lengths stay a list of them
+            value = stacked(value)
+    return jax.tree.map(settle, value)
+
+
+def _in_range(array: np.ndarray) -> np.ndarray:
+    """Integers beyond 32 bits as floating numbers: in single precision JAX would keep their lowest
+    bits alone.
+    """
+    if array.dtype.kind not in "iu" or not array.size:
+        return array
+    limits = np.iinfo(np.int32)
+    inside = limits.min <= array.min() and array.max() <= limits.max
+    return array if inside else array.astype(float)
+
+
+def hold(value: Any) -> Held:
+    """Take a value at rest apart."""
+    leaves, treedef = jax.tree.flatten(value)
+    floating = [is_floating(leaf) for leaf in leaves]
+    static = tuple(
+        None if is_float else StaticArray(leaf) if isinstance(leaf, np.ndarray) else leaf
+        for leaf, is_float in zip(leaves, floating, strict=True)
+    )
+    dynamic = [leaf for leaf, is_float in zip(leaves, floating, strict=True) if is_float]
+    return Held(dynamic, (treedef, tuple(floating), static))
+
+
+def join(leaves: list, static: tuple) -> Any:
+    """Rebuild a value around its floating leaves."""
+    treedef, floating, rest = static
+    moving = iter(leaves)
+    return jax.tree.unflatten(
+        treedef,
+        [
+            next(moving) if is_float else leaf.array if isinstance(leaf, StaticArray) else leaf
+            for is_float, leaf in zip(floating, rest, strict=True)
+        ],
+    )

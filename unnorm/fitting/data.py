@@ -10,7 +10,7 @@ import numpy as np
 from unnorm.core.containers import is_frame, is_labelled_array, is_series, oriented, to_numbers
 from unnorm.core.findings import listed
 from unnorm.declaration.density import Density
-from unnorm.declaration.signature import refuse_unknown
+from unnorm.declaration.slots import refuse_unknown
 
 
 def read_data(

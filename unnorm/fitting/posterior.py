@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
-from unnorm.declaration.signature import refuse_unknown
+from unnorm.declaration.slots import refuse_unknown
 from unnorm.fitting.data import read_data, refuse_latent
 from unnorm.fitting.driver import fit
 from unnorm.fitting.objectives.likelihood.maximum_likelihood import MaximumLikelihood

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from unnorm.core.messages import shown
 from unnorm.declaration.density import Density
 from unnorm.declaration.purity import refuse_impure
-from unnorm.declaration.signature import refuse_unknown
+from unnorm.declaration.slots import refuse_unknown
 from unnorm.supports import PyTreeSupport
 
 

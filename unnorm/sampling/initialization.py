@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.containers import oriented, to_numbers
-from unnorm.declaration.signature import refuse_unknown, unify
+from unnorm.declaration.slots import refuse_unknown, unify
 from unnorm.declaration.unconstrained import Unconstrained
 
 

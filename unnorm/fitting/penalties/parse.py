@@ -10,7 +10,7 @@ import numpy as np
 
 from unnorm.core.validation import refuse_other_measure
 from unnorm.declaration.density import Density
-from unnorm.declaration.signature import refuse_unknown
+from unnorm.declaration.slots import refuse_unknown
 from unnorm.fitting.penalties.terms import L1, L2, Along, Penalties, listed, log_prior
 from unnorm.supports import PyTreeSupport, Support
 
