@@ -238,7 +238,7 @@ BIAS = {"biased": "ULA does not reject, so that its draws follow another density
 def test_biased_draws_never_pass_without_the_density():
     draws = tree(attrs=BIAS, x=iid(4, 500, 2))
     only(un.diagnose(draws), BIAS["biased"])
-    only(un.diagnose(draws, gaussian), "below what these draws can see", "warning")
+    only(un.diagnose(draws, gaussian), "below what these draws can resolve", "warning")
 
 
 def test_an_inflated_variance_is_seen_and_its_size_told():
@@ -266,14 +266,14 @@ def test_ula_with_a_coarse_step_is_caught_and_its_bias_is_the_known_one():
     check = stein_check(gaussian.with_dimensions(d=1).bare(), {"x": x}, {"x": ["x[0]"]})
     known = -(1 / (1 - step * precision / 2) - 1)  # minus the relative bias of the variance
     assert abs(check.spread[0] - known) < 4 * check.spread_error[0] < 0.1
-    assert check.failed
+    assert check.mismatches
 
 
 def test_exact_draws_pass_steins_check_and_its_errors_are_right():
     p, scores = gaussian.with_dimensions(d=4).bare(), []
     for seed in range(60):
         check = stein_check(p, {"x": iid(4, 250, 4, seed=seed)}, {"x": list("abcd")})
-        assert not check.failed
+        assert not check.mismatches
         scores.append(
             np.stack([check.location / check.location_error, check.spread / check.spread_error])
         )

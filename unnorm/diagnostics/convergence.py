@@ -1,6 +1,4 @@
-"""Judge draws: convergence, effective sample size, the sampler's own signals, and the bias that a
-kernel names.
-"""
+"""Diagnose draws: convergence, effective sample size, the sampler's statistics, declared bias."""
 
 import warnings
 from dataclasses import dataclass
@@ -10,14 +8,14 @@ import numpy as np
 
 from unnorm.core.containers import oriented
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, Result, listed
-from unnorm.core.messages import formatted
+from unnorm.core.number_format import formatted
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
 from unnorm.declaration.purity import refuse_impure
 from unnorm.diagnostics.against_density.findings import density_findings
 from unnorm.diagnostics.chains import chain_findings
-from unnorm.diagnostics.draws import Drawn, group_of, read
-from unnorm.diagnostics.duplicate_chains import copy_findings
+from unnorm.diagnostics.draws import Draws, group_of, read_draws
+from unnorm.diagnostics.duplicate_chains import duplicate_findings
 from unnorm.diagnostics.moments import moment_findings, moment_table
 from unnorm.diagnostics.sample_stats import sampler_findings
 
@@ -35,8 +33,7 @@ class Diagnosis(Result):
     Attributes:
         table: one row per scalar entry, labelled ``x[Ozone]``: mean, sd, mcse_mean, mcse_sd,
             ess_bulk, ess_tail, r_hat.
-        findings: what was noticed, each with advice and severity; the draws passed when none is an
-            error.
+        findings: observations with advice and severity; the draws passed when none is an error.
     """
 
     table: "pd.DataFrame"
@@ -63,25 +60,25 @@ class Diagnosis(Result):
 
 @verb
 def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> Diagnosis:
-    """Judge whether draws may be used.
+    """Diagnose whether draws may be used.
 
     R-hat is the rank-normalised split one, at most 1.01, and a NaN fails; bulk and tail effective
     sample sizes should reach 100 per chain. Divergences, acceptance, tree depth, energy and
-    non-finite log-densities are read where the sampler kept them. Draws of a kernel that names its
-    own bias never pass without `p`; with it, they are held against Stein's identity.
+    non-finite log-densities are read where the sampler kept them. Draws of a kernel that declares a
+    bias never pass without `p`; with it, they are checked by Stein's identity.
 
     Args:
         draws: what `un.sample` returns, any ArviZ data with a posterior group, or a dict of arrays
             (chain, draw, ...).
-        p: the density that the draws are meant to follow; then they are checked to lie in its
-            support, too.
+        p: the density that the draws should follow; then they are also checked to lie in its
+            support.
         strict: raise where the draws do not pass.
 
     Returns:
         A `Diagnosis` with `table`, `findings` and `passed`.
 
     Raises:
-        TypeError, ValueError: draws in no known form, or that lack a variable of `p`.
+        TypeError, ValueError: draws of no known form, or that lack a variable of `p`.
         Unreliable: with `strict`, where a finding is an error.
 
     Example:
@@ -95,23 +92,23 @@ def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> D
         Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16, 667-718,
         arXiv:1903.08008; Gorham and Mackey (2015), arXiv:1506.03039.
     """
-    drawn = read(draws)
+    found = read_draws(draws)
     if p is not None:
-        drawn, p = _matched(drawn, p)
+        found, p = _match(found, p)
         refuse_impure(p)
     moments = group_of(draws, "moments")
     if moments is not None:
-        table = moment_table(drawn, moments, COLUMNS)
-        findings = moment_findings(drawn, table)
+        table = moment_table(found, moments, COLUMNS)
+        findings = moment_findings(found, table)
     else:
-        table, constant = _table(drawn)
-        discrete = _discrete(drawn, p)
+        table, constant = _table(found)
+        discrete = _discrete(found, p)
         findings = [
-            *chain_findings(drawn, table, constant, discrete, _fixed_by_support(drawn, p)),
-            *copy_findings(drawn, discrete),
-            *density_findings(drawn, p),
+            *chain_findings(found, table, constant, discrete, _fixed_by_support(found, p)),
+            *duplicate_findings(found, discrete),
+            *density_findings(found, p),
         ]
-    findings += sampler_findings(drawn)
+    findings += sampler_findings(found)
     order = {ERROR: 0, WARNING: 1, NOTE: 2}
     diagnosis = Diagnosis(table, sorted(findings, key=lambda finding: order[finding.severity]))
     if strict:
@@ -119,70 +116,71 @@ def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> D
     return diagnosis
 
 
-def _matched(drawn: Drawn, p: Density) -> tuple[Drawn, Density]:
-    """The draws with their dimensions in the declared order, and the density with its open ones
+def _match(draws: Draws, p: Density) -> tuple[Draws, Density]:
+    """The draws with their dimensions in the declared order, and the density with open dimensions
     taken from them.
     """
     if not isinstance(p, Density):
         raise TypeError(
             f"p is a {type(p).__name__}; expected the density that was sampled; pass an un.Density."
         )
-    posterior = drawn.posterior
+    posterior = draws.posterior
     held = [str(name) for name in posterior.data_vars]
     missing = [name for name in p.variables if name not in held]
     if missing:
         raise ValueError(
             f"draws lack {listed(missing)}, and hold {listed(held)}; expected every variable of "
-            f"{p.name}; pass "
-            "the density that was sampled."
+            f"{p.name}; pass the density that was sampled."
         )
     axes = {name: support.shape_axes for name, support in p.variables.items()}
-    turned = {name: oriented(posterior[name], f"draws of {name}", axes[name]) for name in axes}
-    drawn = drawn._replace(posterior=posterior.assign(turned))
-    return drawn, p.resolved({name: array.shape[2:] for name, array in turned.items()})
+    oriented_arrays = {
+        name: oriented(posterior[name], f"draws of {name}", axes[name]) for name in axes
+    }
+    draws = draws._replace(posterior=posterior.assign(oriented_arrays))
+    return draws, p.resolved({name: array.shape[2:] for name, array in oriented_arrays.items()})
 
 
-def _table(drawn: Drawn) -> tuple["pd.DataFrame", set[str]]:
-    """The table, and the entries that never change, for which ArviZ's effective sample size would
-    mislead.
+def _table(draws: Draws) -> tuple["pd.DataFrame", set[str]]:
+    """The table, and the entries that never change, whose effective sample size from ArviZ would be
+    misleading.
     """
     import arviz_stats
     import xarray as xr
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # each is a finding of ours
-        finite = drawn.posterior.astype(float)
+        warnings.simplefilter("ignore")  # each has a finding of its own
+        finite = draws.posterior.astype(float)
         finite = finite.where(np.isfinite(finite))
         tree = xr.DataTree.from_dict({"posterior": finite})
         table = arviz_stats.summary(tree, kind="all", round_to="none")[COLUMNS].astype(float)
-    columns = drawn.columns()
+    columns = draws.columns()
     table.index = list(columns)
     constant = {label for label, value in columns.items() if (value == value[0, 0]).all()}
     table.loc[[label in constant for label in columns], UNDEFINED_FOR_CONSTANTS] = np.nan
     return table, constant
 
 
-def _fixed_by_support(drawn: Drawn, p: Density | None) -> set[str]:
+def _fixed_by_support(draws: Draws, p: Density | None) -> set[str]:
     """Entries that a support holds at one value, as a graph's diagonal."""
     fixed = set()
     for name, support in {} if p is None else p.variables.items():
-        shape = drawn.values[name].shape[2:]
+        shape = draws.values[name].shape[2:]
         if support.discrete and support.free_shape(shape) != shape:
             x = np.arange(1, int(np.prod(support.free_shape(shape))) + 1)
             zero = np.asarray(support.constrain(x)).ravel() == 0
             fixed |= {
-                label for label, still in zip(drawn.labels()[name], zero, strict=True) if still
+                label for label, still in zip(draws.labels()[name], zero, strict=True) if still
             }
     return fixed
 
 
-def _discrete(drawn: Drawn, p: Density | None) -> set[str]:
+def _discrete(draws: Draws, p: Density | None) -> set[str]:
     """The discrete variables: by declaration, else those whose draws are all integers."""
     declared = (
         {} if p is None else {name: support.discrete for name, support in p.variables.items()}
     )
     return {
         name
-        for name, value in drawn.values.items()
+        for name, value in draws.values.items()
         if declared.get(name, value.dtype.kind in "iub" or bool((value == np.round(value)).all()))
     }

@@ -1,4 +1,4 @@
-"""Read draws, from `un.sample` or from elsewhere, into one plain form."""
+"""Read draws, from `un.sample` or from elsewhere, into one form."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 AXES = ("chain", "draw")
 
 
-class Drawn(NamedTuple):
-    """Draws as the checks see them: every array starts with the axes chain and draw."""
+class Draws(NamedTuple):
+    """Draws in the form that all checks take: arrays start with the axes chain and draw."""
 
     posterior: "xr.Dataset"
     stats: dict[str, np.ndarray]
@@ -65,8 +65,8 @@ def _labels(name: str, array: "xr.DataArray") -> list[str]:
     ]
 
 
-def read(draws: Any) -> Drawn:
-    """Return the draws in plain form.
+def read_draws(draws: Any) -> Draws:
+    """Return the draws in one form.
 
     Args:
         draws: what `un.sample` returns, any ArviZ data with a posterior group, a Dataset, or a dict
@@ -80,7 +80,7 @@ def read(draws: Any) -> Drawn:
     if isinstance(draws, Mapping) and not isinstance(draws, xr.DataTree | xr.Dataset):
         draws = _from_mapping(draws)
     if isinstance(draws, xr.Dataset):
-        return Drawn(_checked(draws, "posterior"), {}, dict(draws.attrs))
+        return Draws(_validate(draws, "posterior"), {}, dict(draws.attrs))
     posterior = group_of(draws, "posterior")
     if posterior is None:
         groups = list(draws.children) if isinstance(draws, xr.DataTree) else type(draws).__name__
@@ -90,8 +90,8 @@ def read(draws: Any) -> Drawn:
             "or a dict of arrays with the axes (chain, draw, ...)."
         )
     stats = group_of(draws, "sample_stats")
-    return Drawn(
-        _checked(posterior, "posterior"),
+    return Draws(
+        _validate(posterior, "posterior"),
         _scalar_stats(stats),
         dict(getattr(draws, "attrs", None) or {}),
     )
@@ -134,7 +134,7 @@ def _from_mapping(draws: Mapping) -> Any:
     return arviz_base.from_dict(groups)
 
 
-def _checked(posterior: "xr.Dataset", group: str) -> "xr.Dataset":
+def _validate(posterior: "xr.Dataset", group: str) -> "xr.Dataset":
     if not posterior.data_vars:
         raise ValueError(
             f"The {group} group holds no variables; expected draws; pass what un.sample returned."
@@ -159,7 +159,7 @@ def _checked(posterior: "xr.Dataset", group: str) -> "xr.Dataset":
 
 
 def _scalar_stats(stats: "xr.Dataset | None") -> dict[str, np.ndarray]:
-    """What was kept of each step, one scalar a draw; statistics with other axes are left out."""
+    """The sampler's statistics with one scalar per draw; others are left out."""
     if stats is None:
         return {}
     scalar = {

@@ -7,38 +7,37 @@ import itertools
 import numpy as np
 
 from unnorm.core.findings import Finding, FindingCode, listed
-from unnorm.diagnostics.draws import Drawn
-
-MAX_CHAINS = 64  # compared pair by pair; of more, so many are
-FEWEST_MOVES = 10  # in common, before chains count as copies
-SHARED = 0.2  # of a chain's draws found in another, in whatever order
-CHANCE = 1e-6  # of a false alarm, for chains of few states
-LAGS = (7, 31, 101, 211)  # at which independent chains would agree as often as copies do by chance
+from unnorm.diagnostics.draws import Draws
+from unnorm.diagnostics.options import DUPLICATES, DuplicateCriteria
 
 
-def copy_findings(drawn: Drawn, discrete: set[str]) -> list[Finding]:
-    """Return which chains repeat another's draws, bit by bit, wholly or in part.
+def duplicate_findings(
+    draws: Draws, discrete: set[str], criteria: DuplicateCriteria = DUPLICATES
+) -> list[Finding]:
+    """Return which chains repeat another's draws, bit for bit, in whole or in part.
 
     Args:
-        drawn: the draws.
+        draws: the draws.
         discrete: the variables that are discrete; chains of these alone agree often by chance.
+        criteria: what counts as a copy.
 
     Returns:
         One finding, or none.
     """
-    chains = np.unique(np.linspace(0, drawn.chains - 1, min(drawn.chains, MAX_CHAINS)).astype(int))
+    compared = min(draws.chains, criteria.max_chains)
+    chains = np.unique(np.linspace(0, draws.chains - 1, compared).astype(int))
     if len(chains) < 2:
         return []
-    ids = _numbered(drawn, chains)
-    alone = set(drawn.values) <= discrete
+    ids = _draw_ids(draws, chains)
     pairs = itertools.combinations(range(len(chains)), 2)
-    test = _agree_beyond_chance if alone else _share_draws
-    found = [(a, b) for a, b in pairs if test(ids[a], ids[b], drawn.chains)]
+    few_states = set(draws.values) <= discrete
+    test = _agree_beyond_chance if few_states else _share_draws
+    found = [(a, b) for a, b in pairs if test(ids[a], ids[b], draws.chains, criteria)]
     if not found:
         return []
     named = [f"chain {chains[b]} of chain {chains[a]}" for a, b in found]
     same = all((ids[a] == ids[b]).all() for a, b in found)
-    what = "are copies, bit by bit" if same else "are copies in part"
+    what = "are copies, bit for bit" if same else "are copies in part"
     return [
         Finding(
             f"Chains {what}: {listed(named)}, so that R-hat and effective sample sizes count "
@@ -49,47 +48,49 @@ def copy_findings(drawn: Drawn, discrete: set[str]) -> list[Finding]:
     ]
 
 
-def _numbered(drawn: Drawn, chains: np.ndarray) -> np.ndarray:
+def _draw_ids(draws: Draws, chains: np.ndarray) -> np.ndarray:
     """A number for each different draw of all variables, (chain, draw)."""
-    columns = [np.ascontiguousarray(value[chains].reshape(len(chains) * drawn.draws, -1)) for value in
-               drawn.values.values()]  # fmt: skip
+    rows = len(chains) * draws.draws
+    columns = [
+        np.ascontiguousarray(value[chains].reshape(rows, -1)) for value in draws.values.values()
+    ]
     rows = np.concatenate([column.view(np.uint8).reshape(len(column), -1) for column in columns], 1)
     rows = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1]))).ravel()
-    return np.unique(rows, return_inverse=True)[1].reshape(len(chains), drawn.draws)
+    return np.unique(rows, return_inverse=True)[1].reshape(len(chains), draws.draws)
 
 
-def _share_draws(a: np.ndarray, b: np.ndarray, chains: int) -> bool:
-    """Whether continuous draws that each chain visits once are the other's, too: at one time, or
-    many at any.
+def _share_draws(a: np.ndarray, b: np.ndarray, chains: int, criteria: DuplicateCriteria) -> bool:
+    """Whether continuous draws that each chain visits once also occur in the other: at the same
+    time, or many at any time.
     """
-    once_a, once_b = _visited_once(a), _visited_once(b)
+    once_a, once_b = _unique_visits(a), _unique_visits(b)
     together = a[1:][(a[1:] == b[1:]) & (a[1:] != a[:-1])]
-    if np.isin(together, np.intersect1d(once_a, once_b)).sum() >= FEWEST_MOVES:
+    if np.isin(together, np.intersect1d(once_a, once_b)).sum() >= criteria.min_moves:
         return True
     shared = len(np.intersect1d(once_a, once_b))
-    return shared >= max(FEWEST_MOVES, SHARED * min(len(once_a), len(once_b)))
+    return shared >= max(criteria.min_moves, criteria.shared * min(len(once_a), len(once_b)))
 
 
-def _visited_once(ids: np.ndarray) -> np.ndarray:
-    """Draws to which a chain does not come back: a value at a bound, where rounding puts many, is
-    none.
-    """
+def _unique_visits(ids: np.ndarray) -> np.ndarray:
+    """Draws to which a chain does not return; rounding puts many on a bound."""
     entries = ids[np.concatenate([[True], ids[1:] != ids[:-1]])]
     values, counts = np.unique(entries, return_counts=True)
     return values[counts == 1]
 
 
-def _agree_beyond_chance(a: np.ndarray, b: np.ndarray, chains: int) -> bool:
+def _agree_beyond_chance(
+    a: np.ndarray, b: np.ndarray, chains: int, criteria: DuplicateCriteria
+) -> bool:
     """Whether chains of few states move alike for longer than independent ones would."""
-    lags = [lag for lag in LAGS if lag < len(a) // 2]
+    lags = [lag for lag in criteria.lags if lag < len(a) // 2]
     if not lags:
         return False
     chance = np.mean([_agreement(a, np.roll(b, lag)).mean() for lag in lags])
     longest = _longest_run(_agreement(a, b))
-    if longest < FEWEST_MOVES:
+    if longest < criteria.min_moves:
         return False
-    trials = len(a) * chains**2
-    return bool(longest * np.log(np.clip(chance, 0.05, 1 - 1e-9)) < np.log(CHANCE / trials))
+    log_level = np.log(criteria.false_alarm / (len(a) * chains**2))
+    return bool(longest * np.log(np.clip(chance, 0.05, 1 - 1e-9)) < log_level)
 
 
 def _agreement(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""Judge a run of which only each chain's mean and variance was kept."""
+"""Findings from a run that kept only the mean and variance of each chain."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, Finding, FindingCode, listed
-from unnorm.diagnostics.draws import Drawn
+from unnorm.diagnostics.draws import Draws
 from unnorm.statistics.mcmc import ConvergenceCriteria
 
 if TYPE_CHECKING:
@@ -13,14 +13,12 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def moment_table(drawn: Drawn, moments: "xr.Dataset", columns: list[str]) -> "pd.DataFrame":
-    """The diagnosis's table, by what moments can tell: the Monte Carlo error from the chains' own
-    means.
-    """
+def moment_table(draws: Draws, moments: "xr.Dataset", columns: list[str]) -> "pd.DataFrame":
+    """The table of the diagnosis; the Monte Carlo error is that of the chains' means."""
     import pandas as pd
 
     rows = {}
-    for name, labels in drawn.labels().items():
+    for name, labels in draws.labels().items():
         if f"{name}_mean" not in moments:
             continue
         means, variances = (moments[f"{name}_{kind}"].values for kind in ("mean", "variance"))
@@ -29,24 +27,24 @@ def moment_table(drawn: Drawn, moments: "xr.Dataset", columns: list[str]) -> "pd
         between = means.var(0, ddof=1) if chains > 1 else np.full(means.shape[1], np.nan)
         spread = np.sqrt(variances.mean(0) + np.nan_to_num(between))
         rhats = moments[f"{name}_rhat"].values.ravel()
-        told = zip(labels, means.mean(0), spread, np.sqrt(between / chains), rhats, strict=True)
-        for label, mean, sd, error, rhat in told:
+        columns_of = zip(
+            labels, means.mean(0), spread, np.sqrt(between / chains), rhats, strict=True
+        )
+        for label, mean, sd, error, rhat in columns_of:
             rows[label] = {"mean": mean, "sd": sd, "mcse_mean": error, "r_hat": rhat}
     return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
 
 
 def moment_findings(
-    drawn: Drawn,
-    table: "pd.DataFrame",
-    criteria: ConvergenceCriteria = ConvergenceCriteria(),
+    draws: Draws, table: "pd.DataFrame", criteria: ConvergenceCriteria = ConvergenceCriteria()
 ) -> list[Finding]:
-    """R-hat, a bias that the kernel names, and what moments cannot show."""
+    """R-hat, a bias that the kernel declares, and what moments cannot show."""
     bad = table.index[~(table["r_hat"] <= criteria.max_r_hat)]
     findings = [
         Finding(
-            "moments were kept and no draws, so that effective sample sizes, tails and Stein's "
-            "identity were not seen",
-            "keep the draws of a short run to see them",
+            "moments were kept and no draws, so effective sample sizes, tails and Stein's identity "
+            "were not checked",
+            "keep the draws of a short run to check them",
             NOTE,
         )
     ]
@@ -62,10 +60,10 @@ def moment_findings(
                 code=FindingCode.NOT_MIXED,
             )
         )
-    if drawn.attrs.get("biased"):
+    if draws.attrs.get("biased"):
         findings.append(
             Finding(
-                str(drawn.attrs["biased"]),
+                str(draws.attrs["biased"]),
                 "use a kernel that is exact, or keep draws",
                 ERROR,
                 code=FindingCode.BIASED_KERNEL,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unnorm.core.messages import printable
-from unnorm.diagnostics.draws import read
+from unnorm.diagnostics.draws import read_draws
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 # white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, PALE = "#222222", "#8a8a8a"
-MOST_POINTS = 1000  # of one trace: more cannot be told apart on a page
-MOST_ENTRIES, RANK_BINS = 12, 20
 
 
 def plot_trace(draws: Any, names: Sequence[str] | None = None) -> "Figure":
@@ -43,7 +41,7 @@ def plot_trace(draws: Any, names: Sequence[str] | None = None) -> "Figure":
         >>> len(figure.axes)
         2
     """
-    columns, left = _chosen(draws, names)
+    columns, left = _select(draws, names)
     figure, axes = _grid(len(columns), {"width_ratios": [5, 1]}, 2)
     for (trace, side), (label, value) in zip(axes, columns.items(), strict=True):
         two_valued = len(np.unique(value)) == 2
@@ -81,12 +79,12 @@ def plot_rank(draws: Any, names: Sequence[str] | None = None) -> "Figure":
     References:
         Vehtari et al. (2021), Bayesian Analysis 16, 667-718, arXiv:1903.08008.
     """
-    columns, left = _chosen(draws, names)
+    columns, left = _select(draws, names)
     figure, axes = _grid(len(columns), {}, 1)
     rng = np.random.default_rng(0)
     for (ax,), (label, value) in zip(axes, columns.items(), strict=True):
         ranks = _ranks(value, rng)
-        bins = min(RANK_BINS, max(2, value.shape[1] // 5))
+        bins = min(20, max(2, value.shape[1] // 5))
         ax.axhline(1, color=PALE, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         for color, chain in zip(_colors(len(value)), ranks, strict=True):
             heights, edges = np.histogram(chain, bins, range=(0, 1))
@@ -210,12 +208,14 @@ def _contours(
     ax.clabel(lines, fmt=levels, fontsize=8)
 
 
-def _chosen(draws: Any, names: Sequence[str] | None) -> tuple[dict[str, np.ndarray], int]:
+def _select(
+    draws: Any, names: Sequence[str] | None, most: int = 12
+) -> tuple[dict[str, np.ndarray], int]:
     """The entries to draw, and how many were left out."""
-    drawn = read(draws)
-    columns, labels = drawn.columns(), drawn.labels()
+    found = read_draws(draws)
+    columns, labels = found.columns(), found.labels()
     if names is None:
-        return dict(list(columns.items())[:MOST_ENTRIES]), max(len(columns) - MOST_ENTRIES, 0)
+        return dict(list(columns.items())[:most]), max(len(columns) - most, 0)
     wanted = []
     for name in [names] if isinstance(names, str) else names:
         if name not in columns and name not in labels:
@@ -261,8 +261,8 @@ def _colors(chains: int) -> list:
     return list(colormaps["cividis"](np.linspace(0, 0.95, chains)))
 
 
-def _trace(ax: "Axes", value: np.ndarray, width: float = 0.6) -> None:
-    every = max(1, -(-value.shape[1] // MOST_POINTS))
+def _trace(ax: "Axes", value: np.ndarray, width: float = 0.6, most: int = 1000) -> None:
+    every = max(1, -(-value.shape[1] // most))  # more points cannot be distinguished on a page
     place = np.arange(0, value.shape[1], every)
     for color, chain in zip(_colors(len(value)), value, strict=True):
         ax.plot(place, chain[::every], color=color, linewidth=width, alpha=0.8)
@@ -275,10 +275,10 @@ def _margin(ax: "Axes", value: np.ndarray) -> None:
     if not finite.size:
         return
     low, high = float(finite.min()), float(finite.max())
-    whole = bool((finite == np.round(finite)).all()) and high - low <= 60
+    integers = bool((finite == np.round(finite)).all()) and high - low <= 60
     edges = (
         np.arange(low - 0.5, high + 1)
-        if whole
+        if integers
         else np.linspace(low, high if high > low else low + 1, 31)
     )
     for color, chain in zip(_colors(len(value)), value, strict=True):

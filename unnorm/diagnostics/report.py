@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-DOTS_PER_INCH = 150
 STYLE = """
 :root { color-scheme: light; }
-body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 60rem; background: #fff; color: #1d2126;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 60rem; background: #fff;
+  color: #1d2126;
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial,
+    sans-serif; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 1.5rem; }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .6rem; padding-top: 1rem; border-top: 1px solid #d9dde2; }
 p { margin: .6rem 0; }
@@ -28,12 +29,15 @@ pre { overflow-x: auto; padding: .9rem 1.1rem; border-radius: 6px; background: #
   font: 13.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #eceef1; }
+th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid #eceef1; }
 th { white-space: normal; overflow-wrap: anywhere; }
-th { font-weight: 600; } thead th { border-bottom: 1.5px solid #1d2126; } tbody th { text-align: left; }
+th { font-weight: 600; } thead th { border-bottom: 1.5px solid #1d2126; }
+tbody th { text-align: left; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
 ul.findings { list-style: none; margin: 1rem 0; padding: 0; }
-ul.findings li { margin: .5rem 0; padding: .5rem .9rem; border-left: 4px solid; border-radius: 0 4px 4px 0; }
+ul.findings li { margin: .5rem 0; padding: .5rem .9rem; border-left: 4px solid;
+  border-radius: 0 4px 4px 0; }
 li.error { border-color: #b3261e; background: #fcefee; } li.error b { color: #8c1d18; }
 li.warning { border-color: #c77700; background: #fff6e8; } li.warning b { color: #8a5200; }
 li.note { border-color: #0072b2; background: #eef5fa; } li.note b { color: #005a8d; }
@@ -84,7 +88,8 @@ def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section
     Example:
         >>> import tempfile
         >>> from unnorm.diagnostics.report import Section, write_report
-        >>> write_report(tempfile.mkdtemp() + "/report.html", "Ising", [Section("Result", "It converged.")]).name
+        >>> path = tempfile.mkdtemp() + "/report.html"
+        >>> write_report(path, "Ising", [Section("Result", "It converged.")]).name
         'report.html'
     """
     path = Path(path)
@@ -157,7 +162,10 @@ def _table(table: "pd.DataFrame", heading: str) -> str:
         + "</tr>"
         for label, row in zip(shown.index, shown.to_numpy(), strict=True)
     )
-    return f'<div class="wide"><table>\n<thead><tr><th></th>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
+    return (
+        f'<div class="wide"><table>\n<thead><tr><th></th>{head}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody></table></div>"
+    )
 
 
 def _figure(figure: "Figure", heading: str) -> str:
@@ -167,10 +175,11 @@ def _figure(figure: "Figure", heading: str) -> str:
             "pass one."
         )
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=DOTS_PER_INCH, facecolor="white")
+    figure.savefig(picture, format="png", dpi=150, facecolor="white")
     inline = base64.b64encode(picture.getvalue()).decode()
     width = round(figure.get_figwidth() * 96)
-    return f'<figure><img width="{width}" alt="{_text(heading)}" src="data:image/png;base64,{inline}"></figure>'
+    image = f'width="{width}" alt="{_text(heading)}" src="data:image/png;base64,{inline}"'
+    return f"<figure><img {image}></figure>"
 
 
 def _findings(findings: Sequence[Finding]) -> str:

@@ -1,4 +1,4 @@
-"""Findings from what the sampler tells of its own steps."""
+"""Findings from the statistics that a sampler keeps of its own steps."""
 
 import json
 from collections.abc import Mapping
@@ -7,27 +7,20 @@ from typing import Any
 import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, listed
-from unnorm.diagnostics.draws import Drawn
-
-STUCK_ACCEPTANCE = 0.01  # below this a chain is as good as not moving
-LOW_ACCEPTANCE = 0.05
-HIGH_ACCEPTANCE = 0.95  # of a random walk: its steps are too short to get anywhere
-LOW_BFMI = 0.3  # Betancourt (2016), arXiv:1604.00695
-MAX_TREE_DEPTH = 10  # the usual limit, where the draws do not tell theirs
-SATURATED_SHARE = 0.01
-FEW_DIVERGENCES = 1e-3  # a share of the trajectories that is told as a warning: 10 in 10,000
-PLACES = 2  # entries by which the place of divergences is told
+from unnorm.diagnostics.draws import Draws
+from unnorm.diagnostics.options import SAMPLER, SamplerCriteria
 
 Stats = Mapping[str, np.ndarray]
 
 
-def sampler_findings(drawn: Drawn) -> list[Finding]:
-    """Return what the statistics of the steps, arrays (chain, draw) by ArviZ's names, give rise to.
+def sampler_findings(draws: Draws, criteria: SamplerCriteria = SAMPLER) -> list[Finding]:
+    """Return the findings from the statistics of the steps, arrays (chain, draw) by ArviZ name.
 
     Args:
-        drawn: the draws; of their statistics acceptance_rate, is_accepted, diverging, energy,
+        draws: the draws; of their statistics acceptance_rate, is_accepted, diverging, energy,
             tree_depth, nan_proposal and inf_proposal, of their attributes `kernel`, `tuning`,
             `findings` and `incomplete` are read.
+        criteria: limits.
 
     Returns:
         The findings, errors and warnings mixed.
@@ -35,14 +28,14 @@ def sampler_findings(drawn: Drawn) -> list[Finding]:
     References:
         Betancourt (2017), A conceptual introduction to Hamiltonian Monte Carlo, arXiv:1701.02434.
     """
-    stats, attrs = drawn.stats, drawn.attrs
+    stats, attrs = draws.stats, draws.attrs
     return [
-        *_told_by_sampling(attrs),
+        *_of_the_run(attrs),
         *_bad_proposals(stats),
-        *_divergences(drawn),
-        *_acceptance(stats, str(attrs.get("kernel", ""))),
-        *_tree_depth(stats, attrs),
-        *_energy(stats),
+        *_divergences(draws, criteria),
+        *_acceptance(stats, str(attrs.get("kernel", "")), criteria),
+        *_tree_depth(stats, attrs, criteria),
+        *_energy(stats, criteria),
     ]
 
 
@@ -55,20 +48,20 @@ def _json(attrs: Mapping[str, Any], name: str, kind: type) -> Any:
     return found if isinstance(found, kind) else kind()
 
 
-def _told_by_sampling(attrs):
-    for told in _json(attrs, "findings", list):
-        if isinstance(told, list) and len(told) in (3, 4) and told[2] in (ERROR, WARNING, NOTE):
-            yield Finding(*map(str, told[:3]), _code(*told[3:]))
+def _of_the_run(attrs):
+    for saved in _json(attrs, "findings", list):
+        if isinstance(saved, list) and len(saved) in (3, 4) and saved[2] in (ERROR, WARNING, NOTE):
+            yield Finding(*map(str, saved[:3]), _code(*saved[3:]))
     if attrs.get("incomplete"):
         yield Finding(
             "The run did not come to its end, so that these are only its first draws",
-            "resume it from its store, or judge the draws as the short run that they are",
+            "resume it from its store, or treat the draws as a short run",
             code=FindingCode.INTERRUPTED,
         )
 
 
 def _code(name: Any = FindingCode.OTHER) -> FindingCode:
-    """A code that was saved; drawn by another version it may be unknown here."""
+    """A saved code; one of another version may be unknown here."""
     return FindingCode(name) if name in list(FindingCode) else FindingCode.OTHER
 
 
@@ -82,9 +75,8 @@ def _bad_proposals(stats):
     if count:
         yield Finding(
             f"The log-density was NaN at {count:,} of {total:,} proposals; a NaN is treated as a "
-            "rejection, so the "
-            "draws are restricted to where it is defined",
-            "mend the density where it is NaN (the log or root of a negative number, 0 · inf), "
+            "rejection, so the draws are restricted to where it is defined",
+            "correct the density where it is NaN (the log or root of a negative number, 0 · inf), "
             "or narrow its support",
             code=FindingCode.NOT_FINITE,
         )
@@ -93,22 +85,24 @@ def _bad_proposals(stats):
         yield Finding(
             f"The log-density was +inf at {count:,} of {total:,} proposals, where a chain never "
             "leaves again",
-            "mend the density: an infinite peak cannot be sampled; bound it, or narrow the support",
+            "correct the density: an infinite peak cannot be sampled; bound it, or narrow the "
+            "support",
             code=FindingCode.NOT_FINITE,
         )
 
 
-def _divergences(drawn: Drawn):
-    count, total = _count(drawn.stats, "diverging")
+def _divergences(draws: Draws, criteria: SamplerCriteria):
+    count, total = _count(draws.stats, "diverging")
     if count:
-        few = count / total <= FEW_DIVERGENCES
+        few = count / total <= criteria.few_divergences
+        place = _place(draws, criteria.places)
         consequence = (
             "too few to matter by themselves"
             if few
             else "so the draws may miss a region of strong curvature"
         )
         yield Finding(
-            f"{count:,} of {total:,} trajectories diverged ({count / total:.2%}){_place(drawn)}, "
+            f"{count:,} of {total:,} trajectories diverged ({count / total:.2%}){place}, "
             f"{consequence}",
             "raise target_acceptance_rate (to .95 or .99), or reparametrise the density",
             WARNING if few else ERROR,
@@ -116,13 +110,11 @@ def _divergences(drawn: Drawn):
         )
 
 
-def _place(drawn: Drawn) -> str:
-    """The entries in which the draws at the divergences are least typical, with their values
-    there.
-    """
-    at = np.asarray(drawn.stats["diverging"], bool)
+def _place(draws: Draws, places: int) -> str:
+    """The entries in which draws at divergences are least typical, with their values there."""
+    at = np.asarray(draws.stats["diverging"], bool)
     found = []
-    for label, values in drawn.columns().items():
+    for label, values in draws.columns().items():
         if values.shape != at.shape or not np.isfinite(values).all():
             continue
         middle = float(np.median(values[at]))
@@ -132,18 +124,18 @@ def _place(drawn: Drawn) -> str:
         )
     if not found:
         return ""
-    worst = sorted(found, key=lambda one: -one[0])[:PLACES]
+    worst = sorted(found, key=lambda one: -one[0])[:places]
     return " around " + " and ".join(words for _, words in worst)
 
 
-def _acceptance(stats, kernel):
+def _acceptance(stats, kernel, criteria):
     rate = stats.get(
         "acceptance_rate", stats.get("is_accepted")
     )  # the flag of a thinned draw is that of any step
     if rate is None:
         return
     by_chain = np.asarray(rate, float).mean(1)
-    stuck = ~(by_chain >= STUCK_ACCEPTANCE)  # so that NaN counts as stuck
+    stuck = ~(by_chain >= criteria.stuck_acceptance)  # so that NaN counts as stuck
     if stuck.any():
         named = [f"chain {c} ({by_chain[c]:.2%})" for c in np.flatnonzero(stuck)]
         yield Finding(
@@ -153,14 +145,14 @@ def _acceptance(stats, kernel):
             code=FindingCode.STUCK_CHAIN,
         )
     mean = by_chain[~stuck].mean() if not stuck.all() else np.nan
-    if mean < LOW_ACCEPTANCE:
+    if mean < criteria.low_acceptance:
         yield Finding(
             f"Only {mean:.1%} of the proposals were accepted",
             "take a smaller step_size or a longer warm-up",
             WARNING,
             code=FindingCode.LOW_ACCEPTANCE,
         )
-    if kernel == "random_walk_mh" and mean > HIGH_ACCEPTANCE:
+    if kernel == "random_walk_mh" and mean > criteria.high_acceptance:
         yield Finding(
             f"{mean:.1%} of the random walk's proposals were accepted, because its steps are short",
             "take a larger step_size (about a quarter of the proposals accepted is best)",
@@ -169,12 +161,12 @@ def _acceptance(stats, kernel):
         )
 
 
-def _tree_depth(stats, attrs):
+def _tree_depth(stats, attrs, criteria):
     if "tree_depth" not in stats:
         return
-    limit = _json(attrs, "tuning", dict).get("max_tree_depth", MAX_TREE_DEPTH)
+    limit = _json(attrs, "tuning", dict).get("max_tree_depth", criteria.max_tree_depth)
     share = float(np.mean(stats["tree_depth"] >= limit))
-    if share > SATURATED_SHARE:
+    if share > criteria.saturated_share:
         yield Finding(
             f"{share:.1%} of the trajectories were cut off at the tree depth {limit}",
             "warm up longer, rescale the variables to similar spreads, or raise max_tree_depth",
@@ -183,7 +175,7 @@ def _tree_depth(stats, attrs):
         )
 
 
-def _energy(stats):
+def _energy(stats, criteria):
     energy = np.asarray(stats.get("energy", np.zeros((0, 0))), float)
     if energy.size == 0 or energy.shape[1] < 2:
         return
@@ -191,11 +183,11 @@ def _energy(stats):
     bfmi = np.divide(
         (np.diff(energy, axis=1) ** 2).mean(1), spread, out=np.ones(len(energy)), where=spread > 0
     )
-    low = np.flatnonzero(bfmi < LOW_BFMI)
+    low = np.flatnonzero(bfmi < criteria.low_bfmi)
     if len(low):
         named = [f"chain {c} ({bfmi[c]:.2f})" for c in low]
         yield Finding(
-            f"The energy hardly changes between draws: E-BFMI is below {LOW_BFMI} in "
+            f"The energy hardly changes between draws: E-BFMI is below {criteria.low_bfmi} in "
             f"{listed(named)}",
             "reparametrise the density (heavy tails, or a funnel), or warm up longer",
             WARNING,

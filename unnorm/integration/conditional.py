@@ -52,9 +52,7 @@ def count_of(rows: dict) -> int:
     return len(next(iter(rows.values())))
 
 
-def spread_rows(
-    rows: dict[str, jax.Array], most: int = PLAN.representative_rows
-) -> list[int]:
+def spread_rows(rows: dict[str, jax.Array], most: int = PLAN.representative_rows) -> list[int]:
     """The numbers of a few rows that represent all: the extremes of every column, then some evenly
     spaced in the order.
     """

@@ -77,9 +77,7 @@ def _log_terms(density: Density, events: dict) -> jax.Array:
     return jax.vmap(density.log_density)(events)
 
 
-def log_terms(
-    density: Density, counts: np.ndarray, options: CountOptions = COUNTS
-) -> np.ndarray:
+def log_terms(density: Density, counts: np.ndarray, options: CountOptions = COUNTS) -> np.ndarray:
     """log p̃ at any number of counts."""
     padded = np.pad(counts, (0, -len(counts) % options.block), mode="edge")
     blocks = [

@@ -1,4 +1,4 @@
-"""Draws in unconstrained coordinates, and names of these coordinates."""
+"""Draws as positions of the unconstrained view of a density."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,26 +6,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from unnorm.declaration.density import Density
+from unnorm.declaration.unconstrained import Unconstrained
 
 
-def positions_of(p: Density, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Draws (chain, draw, *event) as positions (chain, draw, ...), in the precision of the
-    moment.
-    """
+def positions_of(view: Unconstrained, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Draws (chain, draw, *event) as positions (chain, draw, ...), in the current precision."""
     leading = next(iter(values.values())).shape[:2]
-    events = {
-        name: np.asarray(values[name], float).reshape((-1, *values[name].shape[2:]))
-        for name in p.variables
-    }
-    free = {
-        name: np.asarray(_unconstrained(support, events[name]))
-        for name, support in p.variables.items()
-    }
-    return {name: value.reshape(*leading, *value.shape[1:]) for name, value in free.items()}
+    positions = {}
+    for name, support in view.supports.items():
+        events = np.asarray(values[name], float).reshape((-1, *values[name].shape[2:]))
+        free = np.asarray(_to_unconstrained(support, events))
+        positions[name] = free.reshape(*leading, *free.shape[1:])
+    return positions
 
 
-def _unconstrained(support: Any, value: np.ndarray) -> np.ndarray:
+def _to_unconstrained(support: Any, value: np.ndarray) -> np.ndarray:
     """Unconstrained coordinates; a value that rounding put onto the boundary is first moved just
     inside.
     """
@@ -43,7 +38,17 @@ def flat(value: np.ndarray) -> np.ndarray:
     return value.reshape(*value.shape[:2], -1)
 
 
-def named(name: str, shape: tuple[int, ...], labels: list[str]) -> list[str]:
-    """Names of coordinates; those of the entries where there are as many of one as of the other."""
+def flat_vectors(view: Unconstrained, positions: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The continuous coordinates (chain, draw, D), in the order of the view's flat vector."""
+    return np.concatenate([flat(positions[name]) for name in view.free_shapes], -1)
+
+
+def as_events(positions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Positions with one leading axis, (chain · draw, ...)."""
+    return {name: value.reshape(-1, *value.shape[2:]) for name, value in positions.items()}
+
+
+def coordinate_labels(name: str, shape: tuple[int, ...], labels: list[str]) -> list[str]:
+    """Names of a variable's coordinates; those of its entries where there are as many."""
     size = int(np.prod(shape))
     return labels if len(labels) == size else [f"{name} (unconstrained {i})" for i in range(size)]

@@ -1,25 +1,30 @@
-"""Identities that draws of discrete variables keep, whatever the constant of the density."""
+"""Identities that hold for draws of discrete variables, whatever the constant of the density."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.diagnostics.against_density.coordinates import flat, named, positions_of
-from unnorm.diagnostics.against_density.stein import SteinCheck, check_of
-
-MAX_SITES = 64  # of a variable that are looked at
-EVALUATIONS = 200_000  # of the density in all: draws are thinned to it
-MIN_DRAWS = 100  # a chain, however many evaluations they take
-RARE_COUNT = 10.0  # by so many visits a state may be missed: no normal approximation holds there
+from unnorm.diagnostics.against_density.coordinates import (
+    as_events,
+    coordinate_labels,
+    flat,
+    positions_of,
+)
+from unnorm.diagnostics.against_density.stein import SteinCheck, make_check
+from unnorm.diagnostics.options import STEIN, SteinCriteria
 
 
 def discrete_check(
-    p: Density, values: Mapping[str, np.ndarray], labels: Mapping[str, list[str]]
+    p: Density,
+    values: Mapping[str, np.ndarray],
+    labels: Mapping[str, list[str]],
+    criteria: SteinCriteria = STEIN,
 ) -> SteinCheck:
     """Check draws of the discrete variables against a density.
 
@@ -27,58 +32,80 @@ def discrete_check(
     every g; it is taken with g = 1 and g = 2 P(x_j = s | rest) − 1. For a count, which may move up
     or down by h (about its standard deviation) at the rates a = p(y) / (p(x) + p(y)), E[a_up −
     a_down] = 0 and E[a_up (2(x − m)/h + 1) − a_down (2(x − m)/h − 1)] = 0, m the draws' mean. The
-    other variables are held.
+    other variables are held fixed.
 
     Args:
         p: the density, its dimensions resolved.
         values: draws inside the support, by variable, with the axes (chain, draw, *event).
         labels: the names of the entries of each variable.
+        criteria: limits and budgets.
 
     Returns:
         The means with their Monte Carlo errors.
 
     References:
-        Zanella (2020), arXiv:1711.07424 (rates that balance); Yang, Liu, Rao and Neville (2018),
+        Zanella (2020), arXiv:1711.07424 (balancing rates); Yang, Liu, Rao and Neville (2018),
         Goodness-of-fit testing for discrete distributions via Stein discrepancy, ICML.
     """
-    told, location, spread = [], [], []
+    names, location, spread = [], [], []
     with jax.enable_x64(True):
-        free, q = positions_of(p, values), cast(p.bare(), float)
-        free = _thinned(
-            free, sum(_evaluations(p.variables[name], free[name]) for name in p.variables)
+        positions = positions_of(Unconstrained(p), values)
+        discrete = {name: support for name, support in p.variables.items() if support.discrete}
+        cost = sum(_evaluations(s, positions[name], criteria) for name, s in discrete.items())
+        conditionals = _Conditionals(
+            Unconstrained(cast(p.bare(), float)), _thin(positions, cost, criteria), criteria
         )
-        for name, support in p.variables.items():
-            if support.discrete:
-                entries = named(name, free[name].shape[2:], labels[name])
-                judge = _counts if support.states is None else _states
-                for label, first, second in judge(q, free, name, entries):
-                    told.append(label)
-                    location.append(first)
-                    spread.append(second)
-    check = check_of(told, np.stack(location, -1), np.stack(spread, -1))
-    return _lenient(check, location[0].size)
+        for name, support in discrete.items():
+            entries = coordinate_labels(name, positions[name].shape[2:], labels[name])
+            residuals = _counts if support.states is None else _states
+            for label, first, second in residuals(conditionals, name, entries):
+                names.append(label)
+                location.append(first)
+                spread.append(second)
+    check = make_check(names, np.stack(location, -1), np.stack(spread, -1), criteria)
+    return _with_error_floor(check, location[0].size, criteria)
 
 
-def _lenient(check: SteinCheck, draws: int) -> SteinCheck:
-    """Errors that are no smaller than some visits of a rare state would make them."""
-    floor = RARE_COUNT / draws / check.limit
-    errors = {
-        f"{kind}_error": np.maximum(np.nan_to_num(getattr(check, f"{kind}_error")), floor)
-        for kind in ("location", "spread")
-    }
-    return SteinCheck(check.labels, check.location, errors["location_error"], check.spread, errors["spread_error"],
-                      check.limit)  # fmt: skip
+def _with_error_floor(check: SteinCheck, draws: int, criteria: SteinCriteria) -> SteinCheck:
+    """Errors no smaller than a few visits of a rare state would make them."""
+    floor = criteria.rare_count / draws / check.limit
+    return dataclasses.replace(
+        check,
+        location_error=np.maximum(np.nan_to_num(check.location_error), floor),
+        spread_error=np.maximum(np.nan_to_num(check.spread_error), floor),
+    )
 
 
-def _states(p: Density, free: dict[str, np.ndarray], name: str, labels: list[str]):
+class _Conditionals(NamedTuple):
+    """The log-density of draws with one site of a variable in another state."""
+
+    view: Unconstrained
+    positions: dict[str, np.ndarray]
+    criteria: SteinCriteria
+
+    def sites(self, count: int) -> np.ndarray:
+        """The sites that are checked of so many."""
+        return _sites(count, self.criteria)
+
+    def log_densities(self, name: str, sites: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """log p with one site of a variable at each of its candidates, (chain, draw, sites,
+        candidates).
+        """
+        rows = candidates.reshape(-1, *candidates.shape[2:])
+        logs = _log_densities(self.view, as_events(self.positions), sites, rows, name)
+        logs = np.asarray(logs).reshape(candidates.shape)
+        return np.nan_to_num(logs, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+
+
+def _states(conditionals: _Conditionals, name: str, labels: list[str]):
     """(label, residual, residual times a function of the rest) of each state but the first, site by
     site.
     """
-    states = np.array(p.variables[name].states)
-    sites = _sites(len(labels))
-    x = flat(free[name])[..., sites]
+    states = np.array(conditionals.view.supports[name].states)
+    sites = conditionals.sites(len(labels))
+    x = flat(conditionals.positions[name])[..., sites]
     candidates = np.broadcast_to(states, (*x.shape, len(states)))
-    logs = _tried(p, free, name, sites, candidates)
+    logs = conditionals.log_densities(name, sites, candidates)
     chances = np.exp(logs - logs.max(-1, keepdims=True))
     chances /= chances.sum(-1, keepdims=True)
     residual = (x[..., None] == states) - chances
@@ -89,19 +116,19 @@ def _states(p: Density, free: dict[str, np.ndarray], name: str, labels: list[str
             yield label, -part, -part * (2 * chances[..., i, k] - 1)
 
 
-def _counts(p: Density, free: dict[str, np.ndarray], name: str, labels: list[str]):
+def _counts(conditionals: _Conditionals, name: str, labels: list[str]):
     """(label, balance of the moves up and down, that of the squares) of each count."""
-    sites = _sites(len(labels))
-    x = flat(free[name])[..., sites]
+    sites = conditionals.sites(len(labels))
+    x = flat(conditionals.positions[name])[..., sites]
     step = np.maximum(np.round(x.std((0, 1))), 1)
     below = np.maximum(x - step, 0)
-    logs = _tried(p, free, name, sites, np.stack([x, x + step, below], -1))
+    logs = conditionals.log_densities(name, sites, np.stack([x, x + step, below], -1))
     up, down = (_rate(logs[..., k] - logs[..., 0]) for k in (1, 2))
     down = np.where(x - step < 0, 0.0, down)
-    apart = (x - x.mean((0, 1))) / step
+    offset = (x - x.mean((0, 1))) / step
     for i, site in enumerate(sites):
         balance = up[..., i] - down[..., i]
-        squares = up[..., i] * (2 * apart[..., i] + 1) - down[..., i] * (2 * apart[..., i] - 1)
+        squares = up[..., i] * (2 * offset[..., i] + 1) - down[..., i] * (2 * offset[..., i] - 1)
         yield labels[site], balance, squares
 
 
@@ -111,49 +138,37 @@ def _rate(rise: np.ndarray) -> np.ndarray:
     return expit(np.nan_to_num(rise, nan=-np.inf, posinf=np.inf, neginf=-np.inf))
 
 
-def _sites(count: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, MAX_SITES)).astype(int))
+def _sites(count: int, criteria: SteinCriteria) -> np.ndarray:
+    return np.unique(np.linspace(0, count - 1, min(count, criteria.max_sites)).astype(int))
 
 
-def _evaluations(support: Any, free: np.ndarray) -> int:
-    """Of the density, for one draw of a variable."""
-    if not support.discrete:
-        return 0
-    return len(_sites(int(np.prod(free.shape[2:])))) * (
-        3 if support.states is None else len(support.states)
-    )
+def _evaluations(support: Any, free: np.ndarray, criteria: SteinCriteria) -> int:
+    """Of the density, for one draw of a discrete variable."""
+    states = 3 if support.states is None else len(support.states)
+    return len(_sites(int(np.prod(free.shape[2:])), criteria)) * states
 
 
-def _thinned(free: dict[str, np.ndarray], evaluations: int) -> dict[str, np.ndarray]:
-    """The draws, thinned so that so many evaluations each are not too many."""
-    chains, draws = next(iter(free.values())).shape[:2]
-    kept = max(MIN_DRAWS, EVALUATIONS // (evaluations * chains))
-    return {name: value[:, :: max(1, draws // kept)] for name, value in free.items()}
-
-
-def _tried(
-    p: Density, free: dict, name: str, sites: np.ndarray, candidates: np.ndarray
-) -> np.ndarray:
-    """log p with one site of a variable at each of its candidates, the shape of `candidates`."""
-    leading = candidates.shape[:2]
-    events = {n: value.reshape(-1, *value.shape[2:]) for n, value in free.items()}
-    logs = _log_densities(p, events, sites, candidates.reshape(-1, *candidates.shape[2:]), name)
-    logs = np.asarray(logs).reshape(*leading, *candidates.shape[2:])
-    return np.nan_to_num(logs, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+def _thin(
+    positions: dict[str, np.ndarray], evaluations: int, criteria: SteinCriteria
+) -> dict[str, np.ndarray]:
+    """The draws, thinned to the budget at so many evaluations each."""
+    chains, draws = next(iter(positions.values())).shape[:2]
+    kept = max(criteria.min_draws, criteria.max_evaluations // (evaluations * chains))
+    return {name: value[:, :: max(1, draws // kept)] for name, value in positions.items()}
 
 
 @functools.partial(jax.jit, static_argnames="name")
 def _log_densities(
-    p: Density, events: dict, sites: jax.Array, candidates: jax.Array, name: str
+    view: Unconstrained, events: dict, sites: jax.Array, candidates: jax.Array, name: str
 ) -> jax.Array:
     def one(given):
-        position, tried = given
+        position, candidates = given
         value = position[name].ravel()
 
         def at(site, candidate):
             moved = value.at[site].set(candidate).reshape(position[name].shape)
-            return Unconstrained(p).log_density(position | {name: moved})
+            return view.log_density(position | {name: moved})
 
-        return jax.vmap(jax.vmap(at, (None, 0)))(sites, tried)
+        return jax.vmap(jax.vmap(at, (None, 0)))(sites, candidates)
 
     return jax.lax.map(one, (events, candidates))

@@ -7,23 +7,22 @@ from unnorm.declaration.density import Density
 from unnorm.diagnostics.against_density.discrete_identities import discrete_check
 from unnorm.diagnostics.against_density.missed_modes import mode_findings
 from unnorm.diagnostics.against_density.stein import SteinCheck, stein_check
-from unnorm.diagnostics.against_density.stein_jumps import explained_by_jumps
-from unnorm.diagnostics.draws import Drawn
+from unnorm.diagnostics.against_density.stein_jumps import jumps_explain
+from unnorm.diagnostics.draws import Draws
+from unnorm.diagnostics.options import STEIN
 
-SURE_MISMATCH = 5.0  # standard errors: above, no chance over all coordinates explains it
 EXACT_KERNEL = "use an exact kernel"
 
 
-def density_findings(drawn: Drawn, p: Density | None) -> list[Finding]:
-    """Return what a comparison with the density gives rise to, and what a biased kernel's draws
-    lack without one.
+def density_findings(draws: Draws, p: Density | None) -> list[Finding]:
+    """The findings of a comparison with the density; without one, that biased draws need it.
 
-    All draws are held against Stein's identity, or its kin for discrete variables. A mismatch is an
-    error, but for one that is not sure, and for a density with jumps whose draws keep an identity
-    that allows for them.
+    All draws are checked by Stein's identity, or its counterparts for discrete variables. A
+    mismatch is an error, unless chance can explain it, or the density has jumps and the draws
+    satisfy an identity that allows for them.
 
     Args:
-        drawn: the draws; their attribute `biased` holds the kernel's own sentence, empty for an
+        draws: the draws; their attribute `biased` holds the kernel's own sentence, empty for an
             exact one.
         p: the density, its dimensions resolved; or None.
 
@@ -33,30 +32,29 @@ def density_findings(drawn: Drawn, p: Density | None) -> list[Finding]:
     References:
         Gorham and Mackey (2015), arXiv:1506.03039.
     """
-    bias = str(drawn.attrs.get("biased", "")).strip().rstrip(".")
+    bias = str(draws.attrs.get("biased", "")).strip().rstrip(".")
     if p is None:
         advice = "pass the density, diagnose(draws, p): biased draws never pass without p"
         return [Finding(bias, advice, code=FindingCode.BIASED_KERNEL)] if bias else []
-    outside = list(_outside(drawn, p))
+    outside = list(_outside(draws, p))
     if outside:
-        return [*_unknown(drawn, p), *outside]
-    return [*_unknown(drawn, p), *_stein(drawn, p, bias), *mode_findings(drawn, p)]
+        return [*_unknown(draws, p), *outside]
+    return [*_unknown(draws, p), *_stein(draws, p, bias), *mode_findings(draws, p)]
 
 
-def _unknown(drawn: Drawn, p: Density):
-    extra = [name for name in drawn.values if name not in p.variables]
+def _unknown(draws: Draws, p: Density):
+    extra = [name for name in draws.values if name not in p.variables]
     if extra:
         yield Finding(
             f"{p.name} has no variable {listed(extra)}, which the draws hold",
-            "it is judged by R-hat and ESS alone; pass the density that was sampled if it should "
-            "be compared",
+            "only its R-hat and ESS were checked; pass the density that was sampled to compare it",
             NOTE,
         )
 
 
-def _outside(drawn: Drawn, p: Density):
+def _outside(draws: Draws, p: Density):
     for name, support in p.variables.items():
-        value = drawn.values[name]
+        value = draws.values[name]
         flat = value.reshape(-1, *value.shape[2:])
         good = np.asarray(support.valid(flat)).reshape(len(flat), -1).all(1)
         if not good.all():
@@ -69,65 +67,67 @@ def _outside(drawn: Drawn, p: Density):
             )
 
 
-def _stein(drawn: Drawn, p: Density, bias: str):
+def _stein(draws: Draws, p: Density, bias: str):
     if p.covariates:
         if bias:
             yield Finding(
-                f"{bias}; no check of that bias is known here for a density with covariates",
+                f"{bias}; no check of that bias exists for a density with covariates",
                 EXACT_KERNEL,
                 code=FindingCode.BIASED_KERNEL,
             )
         return
     continuous = any(not support.discrete for support in p.variables.values())
     if continuous:
-        yield from _judged(stein_check(p, drawn.values, drawn.labels()), drawn, p, bias)
+        yield from _of_check(stein_check(p, draws.values, draws.labels()), draws, p, bias)
     if any(support.discrete for support in p.variables.values()):
-        check = discrete_check(p, drawn.values, drawn.labels())
-        yield from _judged(check, drawn, p, bias if continuous else "", smooth=False)
+        check = discrete_check(p, draws.values, draws.labels())
+        yield from _of_check(check, draws, p, bias if continuous else "", smooth=False)
         if bias and not continuous:
-            what = "no check here sees all of that bias for discrete variables"
+            what = "no check detects all of that bias for discrete variables"
             yield Finding(f"{bias}; {what}", EXACT_KERNEL, code=FindingCode.BIASED_KERNEL)
 
 
-def _judged(check: SteinCheck, drawn: Drawn, p: Density, bias: str, smooth: bool = True):
-    if check.failed and bias:
+def _of_check(check: SteinCheck, draws: Draws, p: Density, bias: str, smooth: bool = True):
+    if check.mismatches and bias:
         advice = "take a smaller step_size, or an adjusted kernel such as MALA"
         yield Finding(f"{bias}; {_mismatch(check)}", advice, ERROR, FindingCode.STEIN_MISMATCH)
-    elif check.failed:
+    elif check.mismatches:
         what = f"The draws do not fit {p.name}: {_mismatch(check)}"
-        sure = check.surest > SURE_MISMATCH
-        if sure and smooth and explained_by_jumps(p, drawn.values):
+        certain = check.largest_z > STEIN.certain
+        if certain and smooth and jumps_explain(p, draws.values):
             what += (
                 f"; {p.name} has a wall or a jump near the draws, where the identity does not hold"
             )
-            sure = False
+            certain = False
         advice = "check that it is the density that was sampled, or sample longer"
-        yield Finding(what, advice, ERROR if sure else WARNING, FindingCode.STEIN_MISMATCH)
+        yield Finding(what, advice, ERROR if certain else WARNING, FindingCode.STEIN_MISMATCH)
     elif bias and smooth:
         yield Finding(
-            f"{bias}; Stein's identity finds none, so that it is below what these draws can see "
+            f"{bias}; Stein's identity detects none, so it is below what these draws can resolve "
             f"(about {check.resolution:.2g} of a standard deviation or of a variance)",
-            "sample more to see less of it, or use an adjusted kernel such as MALA",
+            "sample more to resolve a smaller bias, or use an adjusted kernel such as MALA",
             WARNING,
             code=FindingCode.BIASED_KERNEL,
         )
 
 
 def _mismatch(check: SteinCheck) -> str:
-    """The coordinates that fail, the surest first; + means draws that lie too high or too wide."""
+    """The coordinates that fail, by z-score; + means draws that lie too high or too wide."""
 
-    def sure(one):
+    def z_score(one):
         _, _, mean, error = one
         return abs(mean) / error if error > 0 else np.inf
 
-    told = []
-    for label, kind, mean, error in sorted(check.failed, key=sure, reverse=True):
+    parts = []
+    for label, kind, mean, error in sorted(check.mismatches, key=z_score, reverse=True):
         if not (np.isfinite(mean) and error > 0):
-            told.append(f"{label} ({kind} {mean:g}, no error to judge it by)")
+            parts.append(f"{label} ({kind} {mean:g}, no standard error)")
         elif kind == "location":
-            told.append(
+            parts.append(
                 f"{label} (location {-mean:+.2g} sd, {abs(mean) / error:.1f} standard errors)"
             )
         else:
-            told.append(f"{label} (variance {-mean:+.2%}, {abs(mean) / error:.1f} standard errors)")
-    return f"Stein's identity fails in {listed(told)}"
+            parts.append(
+                f"{label} (variance {-mean:+.2%}, {abs(mean) / error:.1f} standard errors)"
+            )
+    return f"Stein's identity fails in {listed(parts)}"

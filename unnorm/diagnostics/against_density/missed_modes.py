@@ -1,5 +1,5 @@
-"""A look for modes that no chain has visited: climbs from scattered starts, their mass by Laplace's
-approximation.
+"""A search for modes that no chain has visited: ascents from scattered starts, their mass by
+Laplace's approximation.
 """
 
 import functools
@@ -12,20 +12,9 @@ import numpy as np
 from unnorm.core.findings import Finding, FindingCode
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.diagnostics.against_density.coordinates import flat, positions_of
-from unnorm.diagnostics.draws import Drawn
-
-MAX_SIZE = 50  # coordinates; beyond, the Hessians cost more than the look is worth
-MAX_DRAWS = 4000
-FROM_DRAWS, FAR, RANDOM, MIRRORED = 8, 24, 8, 4  # climbs by where they start
-FARTHEST = 1e4  # standard deviations of the draws
-CLIMB, NEWTON = 200, 20  # iterations at most
-CANDIDATES = 4  # ends of climbs that are looked at closely, the highest first
-SAME = 0.3  # standard deviations of the draws within which two climbs end at one place
-LEAST_SHARE = 0.01  # of the draws' mass, for a mode to matter
-FLATTEST = 1e-12  # of a mode's largest curvature: below, it is singular in double precision
-LOST = 1e8  # standard deviations: a climb that far out runs away
-VISITED = 0.05  # of the draws that a mode of its mass should hold: with more it counts as visited
+from unnorm.diagnostics.against_density.coordinates import flat_vectors, positions_of
+from unnorm.diagnostics.draws import Draws
+from unnorm.diagnostics.options import MODES, ModeCriteria
 
 
 class Mode(NamedTuple):
@@ -38,21 +27,21 @@ class Mode(NamedTuple):
     @property
     def log_mass(self) -> float:
         """Laplace's approximation."""
-        return self.height + 0.5 * (
-            len(self.place) * np.log(2 * np.pi) - np.linalg.slogdet(self.precision)[1]
-        )
+        log_det = np.linalg.slogdet(self.precision)[1]
+        return self.height + 0.5 * (len(self.place) * np.log(2 * np.pi) - log_det)
 
-    def squared(self, offsets: np.ndarray) -> np.ndarray:
-        """Squared distances in the mode's own standard deviations."""
+    def squared_distance(self, offsets: np.ndarray) -> np.ndarray:
+        """In the mode's own standard deviations."""
         return np.einsum("...i,ij,...j->...", offsets, self.precision, offsets)
 
 
-def mode_findings(drawn: Drawn, p: Density) -> list[Finding]:
+def mode_findings(draws: Draws, p: Density, criteria: ModeCriteria = MODES) -> list[Finding]:
     """Return the heaviest mode that the draws have not visited, if one holds a share of the mass
     that matters.
 
     The draws' own mass is at most exp(E log p̃ + ½ log det 2πeΣ): the normal density has the
-    largest entropy of all with their covariance. What lies where no climb starts is not found.
+    largest entropy of all with their covariance. A mode in whose basin no ascent starts is not
+    found.
 
     References:
         Tierney and Kadane (1986), doi:10.1080/01621459.1986.10478240 (Laplace's approximation).
@@ -60,19 +49,13 @@ def mode_findings(drawn: Drawn, p: Density) -> list[Finding]:
     if p.covariates or any(support.discrete for support in p.variables.values()):
         return []
     with jax.enable_x64(True):
-        free = positions_of(p, drawn.values)
-        u = np.concatenate([flat(free[name]) for name in p.variables], -1)
+        u = flat_vectors(Unconstrained(p), positions_of(Unconstrained(p), draws.values))
         u = u.reshape(-1, u.shape[-1])
         size = u.shape[-1]
-        if (
-            size > MAX_SIZE
-            or len(u) <= 2 * size
-            or not np.isfinite(u).all()
-            or (np.ptp(u, 0) == 0).any()
-        ):
+        degenerate = len(u) <= 2 * size or not np.isfinite(u).all() or (np.ptp(u, 0) == 0).any()
+        if size > criteria.max_dimension or degenerate:
             return []
-        shapes = tuple((name, free[name].shape[2:]) for name in p.variables)
-        surface = Surface(p, shapes, u[0] + _short_way(p, shapes, u - u[0]))
+        surface = Surface(Unconstrained(cast(p.bare(), float)), u, criteria)
         found = surface.unvisited()
         if found is None:
             return []
@@ -95,184 +78,176 @@ def _short(value: np.ndarray) -> str:
 
 
 class Surface:
-    """The log-density over whitened coordinates of the draws."""
+    """The log-density over whitened coordinates of the draws.
 
-    def __init__(self, p: Density, shapes: tuple, u: np.ndarray):
-        self.p, self.shapes = cast(p.bare(), float), shapes
+    Args:
+        view: of a density of continuous variables, in double precision.
+        u: draws in unconstrained coordinates (N, D).
+        criteria: of the search.
+    """
+
+    def __init__(self, view: Unconstrained, u: np.ndarray, criteria: ModeCriteria) -> None:
+        self.view, self.criteria = view, criteria
+        u = u[0] + self._short_way(u - u[0])
         self.centre = u.mean(0)
-        self.factor = np.linalg.cholesky(
-            np.cov(u.T).reshape(len(u.T), -1) + 1e-12 * np.diag(u.var(0))
-        )
+        covariance = np.cov(u.T).reshape(len(u.T), -1)
+        self.factor = np.linalg.cholesky(covariance + 1e-12 * np.diag(u.var(0)))
         self.rng = np.random.default_rng(0)
-        self.draws = self.white(u[self.rng.choice(len(u), min(len(u), MAX_DRAWS), replace=False)])
+        count = min(len(u), criteria.max_draws)
+        self.draws = self.white(u[self.rng.choice(len(u), count, replace=False)])
 
     def white(self, u: np.ndarray) -> np.ndarray:
+        """Whitened coordinates."""
         return np.linalg.solve(self.factor, (u - self.centre).T).T
 
     def offsets(self, places: np.ndarray, place: np.ndarray) -> np.ndarray:
         """From one place to others, the short way round where coordinates wrap."""
-        apart = _short_way(self.p, self.shapes, (places - place) @ self.factor.T)
-        return np.linalg.solve(self.factor, apart.T).T
+        offsets = self._short_way((places - place) @ self.factor.T)
+        return np.linalg.solve(self.factor, offsets.T).T
+
+    def _short_way(self, offsets: np.ndarray) -> np.ndarray:
+        """Differences of coordinates, the short way round where these wrap."""
+        positions = jax.vmap(self.view.split)(jnp.asarray(offsets))
+        wrapped = [
+            np.asarray(self.view.supports[name].canonical(part)).reshape(len(offsets), -1)
+            for name, part in positions.items()
+        ]
+        return np.concatenate(wrapped, -1)
 
     def event(self, place: np.ndarray) -> dict[str, np.ndarray]:
-        position = _position(jnp.asarray(self.centre + self.factor @ place), self.shapes)
-        return {
-            name: np.asarray(support.constrain(position[name]))
-            for name, support in self.p.variables.items()
-        }
+        """The event at a place."""
+        position = self.view.split(jnp.asarray(self.centre + self.factor @ place))
+        event = self.view.constrain(position)
+        return {name: np.asarray(event[name]) for name in self.view.supports}
 
     def _starts(self) -> np.ndarray:
         """Some draws, then places far away in all directions, random positions, and draws mirrored
         at the origin.
         """
-        size = len(self.centre)
-        far = self.rng.normal(size=(FAR, size)) * np.geomspace(2.0, FARTHEST, FAR)[:, None]
-        keys = jax.random.split(jax.random.key(0), RANDOM)
-        supports = self.p.variables.items()
-        shapes = self.p.shapes()
-        random = np.stack(
-            [
-                np.concatenate(
-                    [
-                        np.ravel(s.random_free(key, shapes[name], jnp.dtype(float)))
-                        for name, s in supports
-                    ]
-                )
-                for key in keys
-            ]
-        )
-        mirrored = -(self.centre + self.draws[:MIRRORED] @ self.factor.T)
+        criteria, size, view = self.criteria, len(self.centre), self.view
+        radii = np.geomspace(2.0, criteria.farthest, criteria.far)
+        far = self.rng.normal(size=(criteria.far, size)) * radii[:, None]
+        keys = jax.random.split(jax.random.key(0), criteria.random)
+        shapes, dtype = view.density.shapes(), jnp.dtype(float)
+        random = [
+            view.flatten(
+                {n: s.random_free(key, shapes[n], dtype) for n, s in view.supports.items()}
+            )
+            for key in keys
+        ]
+        mirrored = -(self.centre + self.draws[: criteria.mirrored] @ self.factor.T)
         return np.concatenate(
-            [self.draws[:FROM_DRAWS], far, self.white(random), self.white(mirrored)]
+            [
+                self.draws[: criteria.from_draws],
+                far,
+                self.white(np.stack(random)),
+                self.white(mirrored),
+            ]
         )
 
     def unvisited(self) -> tuple[Mode, float] | None:
         """The heaviest mode that no draw is near, and the log of its mass over the draws'; None
         where there is none.
         """
-        given = self.p, self.centre, self.factor
-        ends, heights = map(np.asarray, _climbed(*given, self._starts(), shapes=self.shapes))
-        reached, candidates = ends[:FROM_DRAWS], []
-        for i in np.argsort(-heights[FROM_DRAWS:]) + FROM_DRAWS:
-            known = np.concatenate(
-                [reached, np.reshape([ends[j] for j in candidates], (-1, ends.shape[1]))]
-            )
-            if not (np.isfinite(heights[i]) and np.abs(ends[i]).max() < LOST):
+        criteria, start = self.criteria, self.criteria.from_draws
+        given = self.view, self.centre, self.factor
+        found = _gradient_ascents(*given, self._starts(), steps=criteria.ascent_steps)
+        ends, heights = map(np.asarray, found)
+        reached, candidates = ends[:start], []
+        for i in np.argsort(-heights[start:]) + start:
+            others = np.reshape([ends[j] for j in candidates], (-1, ends.shape[1]))
+            known = np.concatenate([reached, others])
+            if not (np.isfinite(heights[i]) and np.abs(ends[i]).max() < criteria.lost):
                 continue
-            if np.linalg.norm(self.offsets(known, ends[i]), axis=1).min() > SAME:
+            if np.linalg.norm(self.offsets(known, ends[i]), axis=1).min() > criteria.same:
                 candidates.append(i)
         if not candidates:
             return None
         own = self._own_mass()
-        modes = [self._refined(ends[i]) for i in candidates[:CANDIDATES]]
+        modes = [self._newton(ends[i]) for i in candidates[: criteria.candidates]]
         shares = [(mode, mode.log_mass - own) for mode in modes if mode is not None]
-        new = [(mode, share) for mode, share in shares if self._new(mode, share, reached)]
+        new = [(mode, share) for mode, share in shares if self._is_new(mode, share, reached)]
         return max(new, key=lambda pair: pair[1], default=None)
 
-    def _new(self, mode: Mode, log_share: float, reached: np.ndarray) -> bool:
-        """Whether a mode matters, no climb from a draw ends in it, and next to no draws lie in its
+    def _is_new(self, mode: Mode, log_share: float, reached: np.ndarray) -> bool:
+        """Whether a mode matters, no ascent from a draw ends in it, and hardly any draws lie in its
         inner half.
         """
-        if (
-            log_share < np.log(LEAST_SHARE)
-            or mode.squared(self.offsets(reached, mode.place)).min() <= 1
-        ):
+        if log_share < np.log(self.criteria.min_share):
             return False
-        inside = np.mean(mode.squared(self.offsets(self.draws, mode.place)) < len(mode.place))
-        return inside < VISITED * 0.5 / (1 + np.exp(-log_share))
+        if mode.squared_distance(self.offsets(reached, mode.place)).min() <= 1:
+            return False
+        distances = mode.squared_distance(self.offsets(self.draws, mode.place))
+        inside = np.mean(distances < len(mode.place))
+        return inside < self.criteria.visited * 0.5 / (1 + np.exp(-log_share))
 
     def _own_mass(self) -> float:
-        values = np.asarray(
-            _heights(self.p, self.centre, self.factor, self.draws, shapes=self.shapes)
-        )
+        values = np.asarray(_heights(self.view, self.centre, self.factor, self.draws))
         size, covariance = len(self.centre), np.cov(self.draws.T).reshape(len(self.centre), -1)
-        return float(
-            values.mean()
-            + 0.5 * (size * np.log(2 * np.pi * np.e) + np.linalg.slogdet(covariance)[1])
-        )
+        log_det = np.linalg.slogdet(covariance)[1]
+        return float(values.mean() + 0.5 * (size * np.log(2 * np.pi * np.e) + log_det))
 
-    def _refined(self, place: np.ndarray) -> Mode | None:
+    def _newton(self, place: np.ndarray) -> Mode | None:
         """Newton's iterations to the mode itself; None where they do not end at a maximum."""
-        for _ in range(NEWTON):
-            height, slope, hessian = map(
-                np.asarray, _local(self.p, self.centre, self.factor, place, shapes=self.shapes)
-            )
-            if not (
-                np.isfinite(height) and np.isfinite(hessian).all() and np.isfinite(slope).all()
-            ):
+        for _ in range(self.criteria.newton_steps):
+            found = map(np.asarray, _derivatives(self.view, self.centre, self.factor, place))
+            height, gradient, hessian = found
+            if not all(np.isfinite(part).all() for part in (height, gradient, hessian)):
                 return None
             curvatures = np.linalg.eigvalsh(-hessian)
-            if (
-                curvatures.min() <= FLATTEST * curvatures.max()
-            ):  # no maximum, or flat but for rounding
-                return None
-            step = np.linalg.solve(-hessian, slope)
-            if slope @ step < 1e-6:
+            if curvatures.min() <= self.criteria.min_curvature * curvatures.max():
+                return None  # no maximum, or flat up to rounding
+            step = np.linalg.solve(-hessian, gradient)
+            if gradient @ step < 1e-6:
                 return Mode(place, float(height), -hessian)
-            place = place + step / max(1.0, np.sqrt(slope @ step))
+            place = place + step / max(1.0, np.sqrt(gradient @ step))
         return None
 
 
-def _position(u: jax.Array, shapes: tuple) -> dict[str, jax.Array]:
-    sizes = np.cumsum([int(np.prod(shape)) for _, shape in shapes])[:-1]
-    parts = jnp.split(u, sizes)
-    return {name: part.reshape(shape) for (name, shape), part in zip(shapes, parts, strict=True)}
+def _height(view: Unconstrained, centre: jax.Array, factor: jax.Array):
+    return lambda place: view.log_density(view.split(centre + factor @ place))
 
 
-def _short_way(p: Density, shapes: tuple, apart: np.ndarray) -> np.ndarray:
-    """Differences of coordinates, the short way round where these wrap."""
-    parts = jax.vmap(lambda u: _position(u, shapes))(jnp.asarray(apart))
-    short = [
-        np.asarray(s.canonical(parts[name])).reshape(len(apart), -1)
-        for name, s in p.variables.items()
-    ]
-    return np.concatenate(short, -1)
+@jax.jit
+def _heights(view, centre, factor, places):
+    return jax.lax.map(_height(view, centre, factor), places, batch_size=64)
 
 
-def _height(p: Density, centre: jax.Array, factor: jax.Array, shapes: tuple):
-    return lambda place: Unconstrained(p).log_density(_position(centre + factor @ place, shapes))
-
-
-@functools.partial(jax.jit, static_argnames="shapes")
-def _heights(p, centre, factor, places, *, shapes):
-    return jax.lax.map(_height(p, centre, factor, shapes), places, batch_size=64)
-
-
-@functools.partial(jax.jit, static_argnames="shapes")
-def _local(p, centre, factor, place, *, shapes):
-    height = _height(p, centre, factor, shapes)
+@jax.jit
+def _derivatives(view, centre, factor, place):
+    height = _height(view, centre, factor)
     return height(place), jax.grad(height)(place), jax.hessian(height)(place)
 
 
-@functools.partial(jax.jit, static_argnames="shapes")
-def _climbed(p, centre, factor, starts, *, shapes):
-    """Ascent along the gradient, whose step grows while it succeeds and shrinks where it does
+@functools.partial(jax.jit, static_argnames="steps")
+def _gradient_ascents(view, centre, factor, starts, *, steps):
+    """Ascents along the gradient, whose step grows while it succeeds and shrinks where it does
     not.
     """
-    slopes = jax.vmap(jax.value_and_grad(_height(p, centre, factor, shapes)))
+    evaluate = jax.vmap(jax.value_and_grad(_height(view, centre, factor)))
 
     def rises(carry):
         iteration, _, _, _, _, gains = carry
-        return (iteration < CLIMB) & jnp.any(gains > 1e-4)
+        return (iteration < steps) & jnp.any(gains > 1e-4)
 
-    def climb(carry):
+    def ascend(carry):
         iteration, places, heights, gradients, rates, gains = carry
-        tried = places + rates[:, None] * gradients
-        above, slope = slopes(tried)
+        trials = places + rates[:, None] * gradients
+        above, slopes = evaluate(trials)
         good = above > heights
         gain = jnp.where(good, jnp.where(jnp.isfinite(heights), above - heights, jnp.inf), 0.0)
         return (
             iteration + 1,
-            jnp.where(good[:, None], tried, places),
+            jnp.where(good[:, None], trials, places),
             jnp.where(good, above, heights),
-            jnp.where(good[:, None], slope, gradients),
+            jnp.where(good[:, None], slopes, gradients),
             rates * jnp.where(good, 1.6, 0.4),
             0.8 * jnp.minimum(gains, 1.0) + 0.2 * jnp.minimum(gain, 1.0),
         )
 
-    heights, gradients = slopes(starts)
+    heights, gradients = evaluate(starts)
     heights = jnp.where(jnp.isnan(heights), -jnp.inf, heights)
     count = len(starts)
     carry = (0, starts, heights, gradients, jnp.full(count, 0.1), jnp.ones(count))
-    _, places, heights, _, _, _ = jax.lax.while_loop(rises, climb, carry)
+    _, places, heights, _, _, _ = jax.lax.while_loop(rises, ascend, carry)
     return places, heights

@@ -1,5 +1,6 @@
 """Stein's identity as a check of draws against a density known up to a constant."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -10,13 +11,14 @@ import numpy as np
 
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.diagnostics.against_density.coordinates import flat, named, positions_of
-
-Z_LIMIT = 4.0  # standard errors that a mean may lie off zero
-# chance of a false alarm over all coordinates (Bonferroni); Z_LIMIT rises where this asks for it
-FAMILY_LEVEL = 1e-3
-# events whose gradients are taken at once: bounds the memory where one event involves much data
-BATCH = 64
+from unnorm.diagnostics.against_density.coordinates import (
+    as_events,
+    coordinate_labels,
+    flat,
+    flat_vectors,
+    positions_of,
+)
+from unnorm.diagnostics.options import STEIN, SteinCriteria
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,10 @@ class SteinCheck:
         labels: the coordinates.
         location: mean of s_j ∂_j log p(u); for a Gaussian, minus the bias of the mean over the
             standard deviation.
+        location_error: its Monte Carlo standard error.
         spread: mean of 1 + (u_j − m_j) ∂_j log p(u); for independent Gaussians, minus the
-        variance's relative bias. location_error, spread_error: their Monte Carlo standard errors.
+            variance's relative bias.
+        spread_error: its Monte Carlo standard error.
         limit: how many standard errors are allowed.
     """
 
@@ -40,7 +44,7 @@ class SteinCheck:
     limit: float
 
     @property
-    def failed(self) -> list[tuple[str, str, float, float]]:
+    def mismatches(self) -> list[tuple[str, str, float, float]]:
         """(coordinate, "location" or "spread", mean, standard error) of each mean that is not
         within the limit.
         """
@@ -54,12 +58,10 @@ class SteinCheck:
         ]
 
     @property
-    def surest(self) -> float:
-        """How many standard errors the surest mismatch lies off zero; infinite where there is no
-        error to judge by.
-        """
-        off = [abs(mean) / error if error > 0 else np.inf for _, _, mean, error in self.failed]
-        return max((one if np.isfinite(one) else np.inf for one in off), default=0.0)
+    def largest_z(self) -> float:
+        """The largest z-score of a mismatch; infinite where it has no standard error."""
+        scores = [abs(mean) / e if e > 0 else np.inf for _, _, mean, e in self.mismatches]
+        return max((one if np.isfinite(one) else np.inf for one in scores), default=0.0)
 
     @property
     def resolution(self) -> float:
@@ -68,20 +70,24 @@ class SteinCheck:
 
 
 def stein_check(
-    p: Density, values: Mapping[str, np.ndarray], labels: Mapping[str, list[str]]
+    p: Density,
+    values: Mapping[str, np.ndarray],
+    labels: Mapping[str, list[str]],
+    criteria: SteinCriteria = STEIN,
 ) -> SteinCheck:
     """Check draws against a density by Stein's identity, coordinate by coordinate.
 
     In unconstrained coordinates u, with the Jacobian in log p, E[∂_j log p(u)] = 0 and E[1 + u_j
-    ∂_j log p(u)] = 0 for every density that falls off at infinity and has no jumps. The second is
-    taken about the draws' mean m_j, which follows from the two and does not depend on where the
-    origin is; the first is scaled by the draws' standard deviation s_j. Discrete variables are
-    held: the identities are conditional on them. No constant of p is needed.
+    ∂_j log p(u)] = 0 for every density that vanishes at infinity and has no jumps. The second is
+    taken about the draws' mean m_j, which follows from the two and does not depend on the origin;
+    the first is scaled by the draws' standard deviation s_j. Discrete variables are held fixed: the
+    identities are conditional on them. No constant of p is needed.
 
     Args:
         p: the density, its dimensions resolved.
         values: draws inside the support, by variable, with the axes (chain, draw, *event).
         labels: the names of the entries of each variable.
+        criteria: limits and budgets.
 
     Returns:
         The means with their Monte Carlo errors, which come from the effective sample size of each
@@ -94,37 +100,46 @@ def stein_check(
         Gorham and Mackey (2015), Measuring sample quality with Stein's method, arXiv:1506.03039;
         Stein (1972).
     """
-    continuous = [name for name, support in p.variables.items() if not support.discrete]
-    if not continuous:
+    view = Unconstrained(p)
+    names = list(view.free_shapes)
+    if not names:
         raise ValueError(
             f"Density {p.name} has discrete variables only; expected a continuous one; check it "
             "by enumeration."
         )
-    free, gradient = _gradients(p, values)
-    u, g = (
-        np.concatenate([flat(part[name]) for name in continuous], -1) for part in (free, gradient)
+    with jax.enable_x64(True):
+        positions = positions_of(view, values)
+        double = Unconstrained(cast(p.bare(), float))
+        gradient = np.asarray(_gradients(double, as_events(positions), batch=criteria.batch))
+        parts = [_deviations(p.variables[name], positions[name]) for name in names]
+    u = flat_vectors(view, positions)
+    gradient = gradient.reshape(u.shape)
+    deviation, slope = (
+        np.concatenate([flat(part) for part in pair], -1) for pair in zip(*parts, strict=True)
     )
-    spread = u.std((0, 1))
-    names = [
-        label for name in continuous for label in named(name, free[name].shape[2:], labels[name])
+    coordinates = [
+        label
+        for name in names
+        for label in coordinate_labels(name, positions[name].shape[2:], labels[name])
     ]
-    apart, slope = (
-        np.concatenate([flat(part) for part in parts], -1)
-        for parts in zip(
-            *(_deviations(p.variables[name], free[name]) for name in continuous), strict=True
-        )
-    )
-    location, about = spread * g, slope + apart * g
-    return check_of(names, location, about)
+    location, spread = u.std((0, 1)) * gradient, slope + deviation * gradient
+    return make_check(coordinates, location, spread, criteria)
 
 
-def check_of(labels: list[str], location: np.ndarray, spread: np.ndarray) -> SteinCheck:
+def make_check(
+    labels: list[str], location: np.ndarray, spread: np.ndarray, criteria: SteinCriteria = STEIN
+) -> SteinCheck:
     """The check of two sequences (chain, draw, coordinate) whose means are zero under the
     density.
     """
-    limit = max(Z_LIMIT, NormalDist().inv_cdf(1 - FAMILY_LEVEL / 4 / len(labels)))
+    bonferroni = NormalDist().inv_cdf(1 - criteria.false_alarm / 4 / len(labels))
     return SteinCheck(
-        labels, location.mean((0, 1)), mcse(location), spread.mean((0, 1)), mcse(spread), limit
+        labels,
+        location.mean((0, 1)),
+        mcse(location),
+        spread.mean((0, 1)),
+        mcse(spread),
+        max(criteria.z_limit, bonferroni),
     )
 
 
@@ -132,11 +147,11 @@ def _deviations(support: Any, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """The coordinates about the draws' mean, and the derivative of that: not 1 where the
     coordinates wrap.
     """
-    with jax.enable_x64(True):
-        return tuple(map(np.asarray, support.deviation(free, free.mean((0, 1)))))
+    return tuple(map(np.asarray, support.deviation(free, free.mean((0, 1)))))
 
 
 def mcse(sequence: np.ndarray) -> np.ndarray:
+    """The Monte Carlo standard error of the mean of each column (chain, draw, column)."""
     from arviz_stats.base import array_stats
 
     with np.errstate(all="ignore"):
@@ -145,30 +160,16 @@ def mcse(sequence: np.ndarray) -> np.ndarray:
         )
 
 
-def _gradients(
-    p: Density, values: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Unconstrained draws and the gradients of log p there, both with the axes (chain, draw,
-    ...).
-    """
-    with jax.enable_x64(True):
-        free = positions_of(p, values)
-        leading = next(iter(free.values())).shape[:2]
-        events = {name: value.reshape(-1, *value.shape[2:]) for name, value in free.items()}
-        gradient = _free_gradient(cast(p.bare(), float), events)
-    return free, jax.tree.map(
-        lambda part: np.asarray(part).reshape(*leading, *part.shape[1:]), gradient
-    )
-
-
-@jax.jit
-def _free_gradient(p: Density, free: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """∂ log p of every continuous coordinate, event by event."""
-    discrete = {name for name, support in p.variables.items() if support.discrete}
+@functools.partial(jax.jit, static_argnames="batch")
+def _gradients(view: Unconstrained, events: dict[str, jax.Array], *, batch: int) -> jax.Array:
+    """∂ log p in the flat vector (events, D), event by event."""
 
     def one(position):
-        held = {name: value for name, value in position.items() if name in discrete}
-        moving = {name: value for name, value in position.items() if name not in discrete}
-        return jax.grad(lambda moving: Unconstrained(p).log_density(moving | held))(moving)
+        discrete = view.discrete(position)
 
-    return jax.lax.map(one, free, batch_size=BATCH)
+        def log_density(vector):
+            return view.log_density(view.split(vector) | discrete)
+
+        return jax.grad(log_density)(view.flatten(position))
+
+    return jax.lax.map(one, events, batch_size=batch)

@@ -1,9 +1,9 @@
-"""An identity for densities with walls and jumps, where Stein's does not hold, and a look for
-these.
+"""Densities with walls and jumps, where Stein's identity does not hold: their detection, and an
+identity that allows for them.
 """
 
+import functools
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,117 +11,108 @@ import numpy as np
 
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.diagnostics.against_density.coordinates import flat, positions_of
-from unnorm.diagnostics.against_density.stein import BATCH, Z_LIMIT, check_of
-
-EVALUATIONS = 200_000  # of the density: draws are thinned to it
-PATHS, POINTS = (
-    256,
-    65,
-)  # of the look for jumps: segments one standard deviation long, and points on each
-TOLERANCE = 0.1  # by which the integral of the slope along a segment may miss the rise
+from unnorm.diagnostics.against_density.coordinates import as_events, flat_vectors, positions_of
+from unnorm.diagnostics.against_density.stein import make_check
+from unnorm.diagnostics.options import STEIN, SteinCriteria
 
 
-def explained_by_jumps(p: Density, values: Mapping[str, np.ndarray]) -> bool:
-    """Whether the density has walls or jumps near its draws, and the draws keep an identity that
+def jumps_explain(
+    p: Density, values: Mapping[str, np.ndarray], criteria: SteinCriteria = STEIN
+) -> bool:
+    """Whether the density has walls or jumps near its draws, and the draws satisfy an identity that
     allows for them.
     """
     with jax.enable_x64(True):
-        free = _thinned(positions_of(p, values))
-        q = cast(p.bare(), float)
-        return _jumps(q, free) and _symmetric_moves_balance(q, free)
+        view = Unconstrained(cast(p.bare(), float))
+        positions = _thin(positions_of(Unconstrained(p), values), criteria)
+        jumps = _has_jumps(view, positions, criteria)
+        return jumps and _symmetric_moves_balance(view, positions, criteria)
 
 
-def _thinned(free: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    chains, draws = next(iter(free.values())).shape[:2]
-    size = sum(int(np.prod(value.shape[2:])) for value in free.values())
-    every = int(np.clip(2 * size * chains * draws // EVALUATIONS, 1, max(1, draws // 4)))
-    return {name: value[:, ::every] for name, value in free.items()}
+def _thin(positions: dict[str, np.ndarray], criteria: SteinCriteria) -> dict[str, np.ndarray]:
+    chains, draws = next(iter(positions.values())).shape[:2]
+    size = sum(int(np.prod(value.shape[2:])) for value in positions.values())
+    cost = 2 * size * chains * draws
+    every = int(np.clip(cost // criteria.max_evaluations, 1, max(1, draws // 4)))
+    return {name: value[:, ::every] for name, value in positions.items()}
 
 
-def _moving(p: Density) -> list[str]:
-    return [name for name, support in p.variables.items() if not support.discrete]
-
-
-def _symmetric_moves_balance(p: Density, free: dict[str, np.ndarray]) -> bool:
+def _symmetric_moves_balance(
+    view: Unconstrained, positions: dict[str, np.ndarray], criteria: SteinCriteria
+) -> bool:
     """E[a(u, u + δ) (g(u + δ) − g(u)) + a(u, u − δ) (g(u − δ) − g(u))] = 0, a(u, v) = p(v) / (p(u)
     + p(v)), for every density and every g: coordinate by coordinate, with δ its standard deviation,
     g = u and g = (u − mean)².
     """
-    names, leading = _moving(p), next(iter(free.values())).shape[:2]
-    u = np.concatenate([flat(free[name]) for name in names], -1)
-    step, apart = u.std((0, 1)), u - u.mean((0, 1))
-    events = {name: value.reshape(-1, *value.shape[2:]) for name, value in free.items()}
-    up, down = (np.asarray(rate).reshape(*leading, -1) for rate in _rates(p, events, step))
+    u = flat_vectors(view, positions)
+    step, offset = u.std((0, 1)), u - u.mean((0, 1))
+    rates = _rates(view, as_events(positions), step, batch=criteria.batch)
+    up, down = (np.asarray(rate).reshape(*u.shape[:2], -1) for rate in rates)
     location = up - down
-    spread = up * (2 * apart / step + 1) - down * (2 * apart / step - 1)
-    return check_of([str(i) for i in range(u.shape[-1])], location, spread).surest <= Z_LIMIT
+    spread = up * (2 * offset / step + 1) - down * (2 * offset / step - 1)
+    labels = [str(i) for i in range(u.shape[-1])]
+    return make_check(labels, location, spread, criteria).largest_z <= criteria.z_limit
 
 
-@jax.jit
-def _rates(p: Density, free: dict[str, jax.Array], step: jax.Array):
+@functools.partial(jax.jit, static_argnames="batch")
+def _rates(view: Unconstrained, events: dict[str, jax.Array], step: jax.Array, *, batch: int):
     """p(v) / (p(u) + p(v)) of the moves by ± one step in each coordinate, (events, coordinates)."""
 
     def one(position):
-        vector, unravel, held = _vector(p, position)
-        here = Unconstrained(p).log_density(position)
+        vector, discrete = view.flatten(position), view.discrete(position)
+        here = view.log_density(position)
 
         def rate(direction):
-            there = Unconstrained(p).log_density(held | unravel(vector + direction))
+            there = view.log_density(view.split(vector + direction) | discrete)
             return jax.nn.sigmoid(jnp.nan_to_num(there, nan=-jnp.inf, neginf=-jnp.inf) - here)
 
         moves = jnp.diag(step)
         return jax.lax.map(rate, moves), jax.lax.map(rate, -moves)
 
-    return jax.lax.map(one, free, batch_size=BATCH)
+    return jax.lax.map(one, events, batch_size=batch)
 
 
-def _vector(p: Density, position: dict[str, jax.Array]) -> tuple[jax.Array, Any, dict]:
-    """The continuous coordinates in the order of the variables, the way back, and what is held."""
-    names = _moving(p)
-    sizes = np.cumsum([position[name].size for name in names])[:-1]
-
-    def unravel(vector):
-        parts = jnp.split(vector, sizes)
-        return {
-            name: part.reshape(position[name].shape)
-            for name, part in zip(names, parts, strict=True)
-        }
-
-    vector = jnp.concatenate([position[name].ravel() for name in names])
-    return vector, unravel, {name: value for name, value in position.items() if name not in names}
-
-
-def _jumps(p: Density, free: dict[str, np.ndarray]) -> bool:
-    rng = np.random.default_rng(0)
-    events = {name: value.reshape(-1, *value.shape[2:]) for name, value in free.items()}
-    count = len(next(iter(events.values())))
-    chosen = rng.integers(0, count, PATHS)
-    spread = np.concatenate([flat(free[name]).std((0, 1)) for name in _moving(p)])
-    directions = rng.normal(size=(PATHS, len(spread)))
+def _has_jumps(
+    view: Unconstrained, positions: dict[str, np.ndarray], criteria: SteinCriteria
+) -> bool:
+    """Whether log p̃ along random segments between draws differs from its integrated slope."""
+    rng, segments = np.random.default_rng(0), criteria.segments
+    events = as_events(positions)
+    chosen = rng.integers(0, len(next(iter(events.values()))), segments)
+    spread = flat_vectors(view, positions).std((0, 1))
+    directions = rng.normal(size=(segments, len(spread)))
     directions *= spread / np.linalg.norm(directions, axis=1, keepdims=True)
-    rise, integral = map(
-        np.asarray, _paths(p, {n: v[chosen] for n, v in events.items()}, directions)
+    starts = {name: value[chosen] for name, value in events.items()}
+    found = _along_segments(
+        view, starts, directions, points=criteria.segment_points, batch=criteria.batch
     )
-    smooth = np.isfinite(rise) & (np.abs(rise - integral) <= TOLERANCE * (1 + np.abs(rise)))
-    return not smooth.all()
+    rise, integral = map(np.asarray, found)
+    gap = np.abs(rise - integral)
+    return not np.all(np.isfinite(rise) & (gap <= criteria.max_gap * (1 + np.abs(rise))))
 
 
-@jax.jit
-def _paths(p: Density, free: dict[str, jax.Array], directions: jax.Array):
+@functools.partial(jax.jit, static_argnames=("points", "batch"))
+def _along_segments(
+    view: Unconstrained,
+    starts: dict[str, jax.Array],
+    directions: jax.Array,
+    *,
+    points: int,
+    batch: int,
+):
     """Along each segment the rise of log p, and the integral of its slope by the trapezoidal
     rule.
     """
 
     def one(given):
         position, direction = given
-        vector, unravel, held = _vector(p, position)
+        vector, discrete = view.flatten(position), view.discrete(position)
 
         def along(t):
-            return Unconstrained(p).log_density(held | unravel(vector + t * direction))
+            return view.log_density(view.split(vector + t * direction) | discrete)
 
-        places = jnp.linspace(0.0, 1.0, POINTS)
+        places = jnp.linspace(0.0, 1.0, points)
         values, slopes = jax.vmap(jax.value_and_grad(along))(places)
         return values[-1] - values[0], jnp.trapezoid(slopes, places)
 
-    return jax.lax.map(one, (free, directions), batch_size=BATCH)
+    return jax.lax.map(one, (starts, directions), batch_size=batch)

@@ -9,9 +9,7 @@ from unnorm.integration.nodes import enumerable_count, is_resolved, states_at
 from unnorm.integration.options import QUADRATURE, QuadratureOptions
 
 
-def log_mass_at(
-    view: Unconstrained, states: dict, u: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def log_mass_at(view: Unconstrained, states: dict, u: jax.Array) -> tuple[jax.Array, jax.Array]:
     """log Σ_states p̃(states, x(u)) |det J(u)|, and whether floating point resolves x(u)."""
     (event, log_det), log_density = view.event_at(u), view.density.log_density
     if states:

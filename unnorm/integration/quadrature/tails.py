@@ -125,9 +125,7 @@ class _Nodes(NamedTuple):
             share = math.exp(min(fit.log_beyond - total, 0.0))
             falls = fit.rate > fit.rate_difference
             error = share * fit.rate_difference / fit.rate if falls else 0.0
-            tails.append(
-                Tail(axis, up, share, error, fit.rate, fit.rate_difference, self.options)
-            )
+            tails.append(Tail(axis, up, share, error, fit.rate, fit.rate_difference, self.options))
         if max(tail.share for tail in tails) < self.options.negligible:
             return 0.0, []
         return float(total - logsumexp(margin)), tails

@@ -66,9 +66,7 @@ def _spread(shape: tuple[int, ...], options: ScanOptions) -> tuple[np.ndarray, n
 
 def _distances(count: int, options: ScanOptions) -> np.ndarray:
     even = (np.arange(count // 2) + 0.5) / (count // 2)
-    return np.concatenate(
-        [even * options.near, options.near + even * (options.far - options.near)]
-    )
+    return np.concatenate([even * options.near, options.near + even * (options.far - options.near)])
 
 
 def local_maxima(scan: Scan) -> np.ndarray:
