@@ -8,6 +8,7 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode, listed
 from unnorm.diagnostics.draws import Draws
+from unnorm.diagnostics.options import CONVERGENCE
 from unnorm.statistics.mcmc import ConvergenceCriteria
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def chain_findings(
     constant: set[str],
     discrete: set[str],
     fixed: set[str] = frozenset(),
-    criteria: ConvergenceCriteria = ConvergenceCriteria(),
+    criteria: ConvergenceCriteria = CONVERGENCE,
 ) -> list[Finding]:
     """Return the findings from the draws alone.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from unnorm.core.containers import oriented
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, Result, listed
-from unnorm.core.number_format import formatted
+from unnorm.core.messages import formatted
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
 from unnorm.declaration.purity import refuse_impure

@@ -6,6 +6,7 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, Finding, FindingCode, listed
 from unnorm.diagnostics.draws import Draws
+from unnorm.diagnostics.options import CONVERGENCE
 from unnorm.statistics.mcmc import ConvergenceCriteria
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def moment_table(draws: Draws, moments: "xr.Dataset", columns: list[str]) -> "pd
 
 
 def moment_findings(
-    draws: Draws, table: "pd.DataFrame", criteria: ConvergenceCriteria = ConvergenceCriteria()
+    draws: Draws, table: "pd.DataFrame", criteria: ConvergenceCriteria = CONVERGENCE
 ) -> list[Finding]:
     """R-hat, a bias that the kernel declares, and what moments cannot show."""
     bad = table.index[~(table["r_hat"] <= criteria.max_r_hat)]

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from unnorm.statistics.mcmc import ConvergenceCriteria
+
 
 @dataclass(frozen=True)
 class SamplerCriteria:
@@ -66,6 +68,7 @@ class ModeCriteria:
     visited: float = 0.05  # of the draws that a mode of its mass should hold
 
 
+CONVERGENCE = ConvergenceCriteria()
 SAMPLER = SamplerCriteria()
 DUPLICATES = DuplicateCriteria()
 STEIN = SteinCriteria()
