@@ -9,6 +9,7 @@ grids of the conditionals themselves.
 
 import dataclasses
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logsumexp
@@ -23,11 +24,20 @@ from unnorm.integration.quadrature.tails import TailMass, tail_mass
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.supports import RealSupport
 
-CHAINS, SWEEPS = 16, 4  # draws of the other coordinates, and how often each is drawn before
+
+@dataclass(frozen=True)
+class BoundOptions:
+    """How the mass at bounds is sampled, and when it is added or not reliable."""
+
+    chains: int = 16  # draws of the other coordinates
+    sweeps: int = 4  # how often each is drawn before
+    max_coordinates: int = 32  # at bounds
+    min_gain: float = 1e-4  # nats: less is not added
+    max_error: float = 0.02  # nats, of what was added: with more the estimate is unreliable
+
+
+BOUNDS = BoundOptions()
 T = np.linspace(-7.3, 7.3, 801)  # of u = sinh(t): to where the smallest floats end
-MOST = 32  # coordinates at bounds
-SLIGHT = 1e-4  # nats: what is not worth adding
-ROUGH = 0.02  # nats: an error of what was added above which the answer is not believed
 
 
 def add_mass_at_bounds(density: Density, found: LogZ) -> LogZ:
@@ -46,16 +56,18 @@ def add_mass_at_bounds(density: Density, found: LogZ) -> LogZ:
     places = np.zeros((1, view.dimension))
     if not any(_conditional(integrand, places[0], i)[1].tails for i in at_bounds):
         return _count_evaluations(found, integrand)
-    losses = [_lost(integrand, at_bounds, np.random.default_rng(seed)) for seed in range(CHAINS)]
+    losses = [
+        _lost(integrand, at_bounds, np.random.default_rng(seed)) for seed in range(BOUNDS.chains)
+    ]
     gains, errors = (np.array([[pair[k] for pair in loss] for loss in losses]) for k in (0, 1))
     mean = np.exp(gains).mean(0)
     total = float(np.log(mean).sum())
-    if abs(total) < SLIGHT:
+    if abs(total) < BOUNDS.min_gain:
         return _count_evaluations(found, integrand)
     spread = np.exp(gains).std(0) / mean
     # the product of the factors is exact where they do not depend on each other
     error = float(
-        np.linalg.norm(spread) / math.sqrt(CHAINS)
+        np.linalg.norm(spread) / math.sqrt(BOUNDS.chains)
         + errors.mean(0).sum()
         + spread.sum() * (mean - 1).sum()
     )
@@ -72,7 +84,7 @@ def add_mass_at_bounds(density: Density, found: LogZ) -> LogZ:
         NOTE,
     )
     rough = []
-    if not error < ROUGH:
+    if not error < BOUNDS.max_error:
         advice = "rescale the variable so that the bound where the mass lies is 0"
         rough = [Finding(f"{what}, which is no power law, or not one of independent coordinates", advice,
                          code=FindingCode.MASS_NOT_SEEN)]  # fmt: skip
@@ -101,7 +113,7 @@ def _coordinates_at_bounds(view: Unconstrained) -> list[int]:
         if not isinstance(view.supports[name], RealSupport):
             numbers += range(start, start + size)
         start += size
-    return numbers[:MOST]
+    return numbers[: BOUNDS.max_coordinates]
 
 
 def _conditional(
@@ -131,7 +143,7 @@ def _lost(
     others.
     """
     place = np.zeros(integrand.view.dimension)
-    for _ in range(SWEEPS):
+    for _ in range(BOUNDS.sweeps):
         for i in range(len(place)):
             kept = _conditional(integrand, place, i)[0]
             chances = np.exp(kept - logsumexp(kept))

@@ -30,6 +30,11 @@ def ess(log_weights: np.ndarray) -> float:
     return float(np.exp(2 * logsumexp(log_weights) - logsumexp(2 * log_weights)))
 
 
+def lower_bound(value: float, risk: float = 0.05) -> tuple[float, float]:
+    """Bounds of log Z by Markov's inequality: P(log Ẑ − log Z > log 1/risk) is at most `risk`."""
+    return value + math.log(risk), math.inf
+
+
 def annealed_estimate(
     density: Density, estimator: str, evaluations: dict[str, int], log_weights: np.ndarray,
     findings: Sequence[Finding] = (), bounds: tuple[float, float] | None = None,
@@ -139,5 +144,6 @@ def _weight_findings(
 
 
 __all__ = [
-    "ADVICE", "annealed_estimate", "assess_weights", "ess", "estimate", "refuse_discrete",
+    "ADVICE", "annealed_estimate", "assess_weights", "ess", "estimate", "lower_bound",
+    "refuse_discrete",
 ]  # fmt: skip

@@ -11,8 +11,10 @@ import numpy as np
 from blackjax.smc import resampling
 from jax.scipy.special import logsumexp
 
+from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.progress import report
 from unnorm.declaration.unconstrained import Position, Unconstrained
+from unnorm.partition.annealing.stein_checks import stein_level
 from unnorm.partition.annealing.tempered import Particle, TemperedPath
 from unnorm.partition.annealing.transitions.base import (
     Transitions,
@@ -21,8 +23,16 @@ from unnorm.partition.annealing.transitions.base import (
     step_particles,
 )
 from unnorm.partition.annealing.transitions.independence_move import bin_edges
-from unnorm.partition.options import MIXTURE, PILOT, RESAMPLING, PilotOptions, ResamplingOptions
-from unnorm.partition.proposals.discrete import count_names
+from unnorm.partition.options import (
+    MIXTURE,
+    PILOT,
+    RESAMPLING,
+    RUN,
+    PilotOptions,
+    ResamplingOptions,
+    RunCriteria,
+)
+from unnorm.partition.proposals.base import count_names
 
 
 class Schedule(NamedTuple):
@@ -68,6 +78,17 @@ class Run(NamedTuple):
         with np.errstate(divide="ignore"):
             return top + np.log(sums)
 
+    def stein_level(self, view: Unconstrained) -> float:
+        """The level at which the last particles reject Stein's identities."""
+        logs = np.asarray(self.log_weights, float)
+        weights = np.exp(logs - logs.max())
+        return stein_level(
+            coordinates(view, self.particles),
+            np.asarray(self.particles.target_gradient, float),
+            weights / weights.sum(),
+            np.asarray(self.ancestors),
+        )
+
 
 def merge(runs: Sequence[Run]) -> Run:
     """The particles of independent runs as one run."""
@@ -83,6 +104,11 @@ def merge(runs: Sequence[Run]) -> Run:
 
 
 # -- particles -------------------------------------------------------------------------
+def coordinates(view: Unconstrained, particles: Particle) -> np.ndarray:
+    """The continuous coordinates (N, D) of particles."""
+    return np.asarray(jax.vmap(view.flatten)(particles.position), float)
+
+
 @functools.partial(jax.jit, static_argnames="count")
 def sample_particles(path: TemperedPath, key: jax.Array, count: int) -> Particle:
     """Particles drawn from the proposal."""
@@ -140,6 +166,22 @@ def resample(
     level = logsumexp(log_weights) - math.log(count)
     particles = jax.tree.map(lambda leaf: leaf[chosen], particles)
     return particles, jnp.where(uneven, level, log_weights), ancestors[chosen]
+
+
+def nonfinite_findings(
+    name: str, nonfinite: int, evaluations: int, criteria: RunCriteria = RUN
+) -> list[Finding]:
+    """A warning about so many NaN or +infinity among so many evaluations of log p̃."""
+    if not nonfinite:
+        return []
+    what = (
+        f"the log-density of {name} was NaN or +infinity {nonfinite:,} times in {evaluations:,} "
+        "evaluations"
+    )
+    many = nonfinite > criteria.max_nonfinite_fraction * evaluations
+    severity = {} if many else {"severity": WARNING}
+    advice = "correct the function where it overflows or leaves its domain"
+    return [Finding(what, advice, **severity, code=FindingCode.NOT_FINITE)]
 
 
 # -- the adaptive run ------------------------------------------------------------------
@@ -347,6 +389,6 @@ def anneal_back(
 
 __all__ = [
     "Population", "Run", "Schedule", "adapt_step", "adaptive_steps", "anneal", "anneal_back",
-    "merge", "particles_at", "resample", "run_adaptive", "sample_particles", "schedule_along",
+    "coordinates", "merge", "nonfinite_findings", "particles_at", "resample", "run_adaptive", "sample_particles", "schedule_along",
     "tuning_of",
 ]  # fmt: skip

@@ -1,13 +1,14 @@
-"""The pilot of an annealing estimator: its path, transitions and temperatures; and its warnings."""
+"""What estimators along an annealing path share: the pilot, the run, and its warnings."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.findings import WARNING, Finding, FindingCode
+from unnorm.core.findings import Finding, FindingCode
+from unnorm.core.method import registry_name
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.particles import (
     Population,
@@ -15,10 +16,11 @@ from unnorm.partition.annealing.particles import (
     Schedule,
     anneal,
     anneal_back,
+    coordinates,
+    nonfinite_findings,
     run_adaptive,
     schedule_along,
 )
-from unnorm.partition.annealing.stein_checks import coordinates, stein_level
 from unnorm.partition.annealing.tempered import Particle, TemperedPath
 from unnorm.partition.annealing.transitions.base import Transitions, evaluations_of
 from unnorm.partition.annealing.transitions.independence_move import has_two_modes
@@ -26,11 +28,11 @@ from unnorm.partition.annealing.transitions.selection import (
     transitions_for,
     with_independence_moves,
 )
-from unnorm.partition.base import total_evaluations
+from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.options import PILOT, RUN, PilotOptions, RunCriteria
 from unnorm.partition.proposals.automatic import make_proposal
 from unnorm.partition.proposals.base import Proposal
-from unnorm.partition.proposals.user_given import FLOW
+from unnorm.partition.proposals.user_given import FLOW, check_proposal
 
 
 class Pilot(NamedTuple):
@@ -82,7 +84,7 @@ class Pilot(NamedTuple):
                 Finding(what, "rescale or smooth the density", code=FindingCode.LOW_ACCEPTANCE)
             )
         findings += self.nonfinite_findings(run)
-        level = stein_level(self.path.target, run) if continuous else 1.0
+        level = run.stein_level(self.path.target) if continuous else 1.0
         if level < criteria.stein_level:
             what = (
                 "Stein's identities E[∂ log p̃] = 0 and E[(x − c) ∂ log p̃] = −1 are rejected at the "
@@ -170,23 +172,43 @@ def fit_flow_proposal(pilot: Pilot, layers: int, key: jax.Array) -> Proposal:
     )
 
 
-def nonfinite_findings(
-    name: str, nonfinite: int, evaluations: int, criteria: RunCriteria = RUN
-) -> list[Finding]:
-    """A warning about so many NaN or +infinity among so many evaluations of log p̃."""
-    if not nonfinite:
-        return []
-    what = (
-        f"the log-density of {name} was NaN or +infinity {nonfinite:,} times in {evaluations:,} "
-        "evaluations"
-    )
-    many = nonfinite > criteria.max_nonfinite_fraction * evaluations
-    severity = {} if many else {"severity": WARNING}
-    advice = "correct the function where it overflows or leaves its domain"
-    return [Finding(what, advice, **severity, code=FindingCode.NOT_FINITE)]
+class AnnealedEstimator:
+    """log Z along q^(1−λ) p̃^λ: a subclass names its runs and the reduction, in `estimate_along`.
+
+    Attributes:
+        n_keys: how many keys `estimate_along` takes.
+        pilot: particles of the pilot, an option of every subclass.
+        base: the proposal, an option of every subclass.
+    """
+
+    n_keys: ClassVar[int] = 1
+    pilot: int
+    base: Any
+
+    def __call__(self, density: Density, key: jax.Array) -> LogZ:
+        self.check(density)
+        pilot_key, *keys = jax.random.split(key, 1 + self.n_keys)
+        return self.estimate_along(self.run_pilot(density, pilot_key), *keys)
+
+    def check(self, density: Density) -> None:
+        """Refuse options that do not fit the density."""
+        check_proposal(type(self).__name__, density, self.base)
+
+    def run_pilot(self, density: Density, key: jax.Array) -> Pilot:
+        """The path, its transitions and temperatures."""
+        return run_pilot(density, key, self.pilot, self.base)
+
+    def estimate_along(self, pilot: Pilot, *keys: jax.Array) -> LogZ:
+        """log Z from runs along the pilot's path."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """The registry name."""
+        return registry_name(type(self))
 
 
 __all__ = [
-    "Pilot", "fit_flow_proposal", "nonfinite_findings", "pilot_from", "run_pilot",
+    "AnnealedEstimator", "Pilot", "fit_flow_proposal", "pilot_from", "run_pilot",
     "start_proposal",
 ]  # fmt: skip

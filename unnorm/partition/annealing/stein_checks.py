@@ -1,45 +1,23 @@
-"""Stein's identities of the density, whatever its Z: a test of annealed particles and of chains."""
+"""Stein's identities of a density, whatever its Z: a test of weighted points and of chains."""
 
-import jax
 import numpy as np
 from scipy import stats
 
-from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.partition.annealing.particles import Run
-from unnorm.partition.annealing.tempered import Particle
-
-
-def stein_level(view: Unconstrained, run: Run) -> float:
-    """The level at which the last particles reject the identities; lineages are independent."""
-    logs = np.asarray(run.log_weights, float)
-    weights = np.exp(logs - logs.max())
-    return _level(
-        coordinates(view, run.particles),
-        np.asarray(run.particles.target_gradient, float),
-        weights / weights.sum(),
-        np.asarray(run.ancestors),
-    )
-
-
-def coordinates(view: Unconstrained, particles: Particle) -> np.ndarray:
-    """The continuous coordinates (N, D) of particles."""
-    return np.asarray(jax.vmap(view.flatten)(particles.position), float)
-
 
 def stein_level_of_chains(draws: np.ndarray, gradients: np.ndarray, batch: int = 50) -> float:
-    """The same of chains (C, n, D), whose batches of draws are taken to be independent."""
+    """`stein_level` of chains (C, n, D), whose batches of draws are taken to be independent."""
     chains, count, size = draws.shape
     batches = np.arange(chains * count) // batch
     weights = np.full(chains * count, 1 / (chains * count))
-    return _level(draws.reshape(-1, size), gradients.reshape(-1, size), weights, batches)
+    return stein_level(draws.reshape(-1, size), gradients.reshape(-1, size), weights, batches)
 
 
 def stein_level_of_points(points: np.ndarray, gradients: np.ndarray, weights: np.ndarray) -> float:
-    """The same of weighted points (N, D), each taken to be independent of the others."""
-    return _level(points, gradients, weights / weights.sum(), np.arange(len(points)))
+    """`stein_level` of weighted points (N, D), each taken to be independent of the others."""
+    return stein_level(points, gradients, weights / weights.sum(), np.arange(len(points)))
 
 
-def _level(
+def stein_level(
     flat: np.ndarray,
     gradients: np.ndarray,
     weights: np.ndarray,
@@ -80,4 +58,4 @@ def _level(
     return float(stats.f.sf(squared * (count - size) / (size * (count - 1)), size, count - size))
 
 
-__all__ = ["coordinates", "stein_level", "stein_level_of_chains", "stein_level_of_points"]
+__all__ = ["stein_level", "stein_level_of_chains", "stein_level_of_points"]

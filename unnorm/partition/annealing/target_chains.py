@@ -7,11 +7,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.partition.annealing.particles import adapt_step, tuning_of
+from unnorm.core.findings import Finding, FindingCode
+from unnorm.partition.annealing.particles import adapt_step, nonfinite_findings, tuning_of
+from unnorm.partition.annealing.stein_checks import stein_level_of_chains
 from unnorm.partition.annealing.tempered import Particle, TemperedPath
-from unnorm.partition.annealing.transitions.base import Transitions, Tuning, step_particles
+from unnorm.partition.annealing.transitions.base import (
+    Transitions,
+    Tuning,
+    evaluations_of,
+    step_particles,
+)
 from unnorm.partition.annealing.transitions.independence_move import bin_edges
+from unnorm.partition.annealing.transitions.selection import transitions_for
+from unnorm.partition.options import RUN, RunCriteria
+from unnorm.partition.proposals.base import Proposal
 from unnorm.partition.proposals.mode_search import scattered_positions
+from unnorm.statistics.mcmc import effective_sample_size, r_hat
 
 
 class Chains(NamedTuple):
@@ -23,6 +34,28 @@ class Chains(NamedTuple):
     log_proposal: np.ndarray
     gradients: np.ndarray  # (chains, draws, D), of log p̃
     nonfinite: int
+    evaluations: dict[str, int]
+
+    def findings(self, name: str, criteria: RunCriteria = RUN) -> list[Finding]:
+        """Warnings about chains: R-hat, ESS, Stein's identities, values that are not finite."""
+        parts = [self.draws, self.means, self.log_target[..., None]]
+        columns = np.moveaxis(np.concatenate(parts, -1), -1, 0)
+        worst = np.max([r_hat(one) for one in columns])
+        ess = np.min([effective_sample_size(one) for one in columns])
+        findings = []
+        if not worst <= criteria.max_r_hat:
+            what = f"the chains disagree: R-hat = {worst:.3g}"
+            advice = "there may be separate modes: use un.estimators.SMC"
+            findings.append(Finding(what, advice, code=FindingCode.NOT_MIXED))
+        if not ess >= criteria.min_ess:
+            what = f"ESS of the chains = {ess:.0f}"
+            findings.append(Finding(what, "raise draws", code=FindingCode.LOW_ESS))
+        continuous = self.draws.shape[-1]
+        level = stein_level_of_chains(self.draws, self.gradients) if continuous else 1.0
+        if level < criteria.stein_level_dependent:
+            what = f"Stein's identities are rejected on the chains (p = {level:.1e})"
+            findings.append(Finding(what, "reparametrize", code=FindingCode.STEIN_MISMATCH))
+        return findings + nonfinite_findings(name, self.nonfinite, self.log_target.size)
 
 
 @jax.jit
@@ -69,24 +102,26 @@ def _first_tuning(path: TemperedPath, key: jax.Array, draws: int = 1000) -> Tuni
 
 
 def run_chains(
-    path: TemperedPath,
-    transitions: Transitions,
+    proposal: Proposal,
     key: jax.Array,
     chains: int,
     draws: int,
+    clusters: bool = False,
     warmups: tuple[int, ...] = (100, 100, 100),
 ) -> Chains:
     """Draws of the density; step size and covariance are learned in the warm-up over all chains.
 
     Args:
-        path: to the density.
-        transitions: that serve it.
+        proposal: for the density, whose margins and scales the warm-up starts from.
         key: of the starts and steps.
         chains: their number.
         draws: of each chain.
+        clusters: whether Swendsen-Wang transitions are made, where the density has an Ising form.
         warmups: steps, after each of which the covariance is estimated from their last half; one
             more round of the first length adapts the step size alone.
     """
+    path = TemperedPath(proposal.view, proposal)
+    transitions = transitions_for(path.target, proposal.couplings if clusters else None)
     start, key = jax.random.split(key)
     particles = _scattered(path, jax.random.split(start, chains))
     tuning = _first_tuning(path, start)
@@ -112,12 +147,9 @@ def run_chains(
         history.target_gradient,
     )
     by_chain = (np.swapaxes(np.asarray(part, float), 0, 1) for part in parts)
-    return Chains(*by_chain, int(np.sum(particles.nonfinite)))
+    steps = chains * (sum(warmups) + warmups[0] + draws)
+    spent = evaluations_of(transitions, path, steps)
+    return Chains(*by_chain, int(np.sum(particles.nonfinite)), spent)
 
 
-def chain_steps(chains: int, draws: int, warmups: tuple[int, ...] = (100, 100, 100)) -> int:
-    """How many steps `run_chains` makes."""
-    return chains * (sum(warmups) + warmups[0] + draws)
-
-
-__all__ = ["Chains", "chain_steps", "run_chains"]
+__all__ = ["Chains", "run_chains"]

@@ -10,19 +10,18 @@ import numpy as np
 from unnorm.core.findings import NOTE, Finding
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
-from unnorm.partition.annealing.estimator import AnnealedEstimator
 from unnorm.partition.annealing.particles import particles_at
-from unnorm.partition.annealing.pilot_run import Pilot, pilot_from, start_proposal
+from unnorm.partition.annealing.pilot_run import (
+    AnnealedEstimator,
+    Pilot,
+    pilot_from,
+    start_proposal,
+)
 from unnorm.partition.base import LogZ
 from unnorm.partition.proposals.user_given import chains_in, check_draws, positions_of
-from unnorm.partition.weight_checks import annealed_estimate, assess_weights
+from unnorm.partition.weight_checks import annealed_estimate, assess_weights, lower_bound
 from unnorm.statistics.importance_weights import mean_of, pareto_smooth
 from unnorm.statistics.mcmc import effective_sample_size
-
-
-def lower_bound(value: float, risk: float = 0.05) -> tuple[float, float]:
-    """Bounds of log Z by Markov's inequality: P(log Ẑ − log Z > log 1/risk) is at most `risk`."""
-    return value + math.log(risk), math.inf
 
 
 @method
@@ -117,4 +116,4 @@ class AIS(AnnealedEstimator):
         )  # fmt: skip
 
 
-__all__ = ["AIS", "lower_bound"]
+__all__ = ["AIS"]

@@ -10,8 +10,7 @@ from scipy.special import expit
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
-from unnorm.partition.annealing.estimator import AnnealedEstimator
-from unnorm.partition.annealing.pilot_run import Pilot
+from unnorm.partition.annealing.pilot_run import AnnealedEstimator, Pilot
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.options import RUN
 from unnorm.partition.weight_checks import ADVICE, assess_weights, estimate

@@ -14,20 +14,17 @@ from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.partition.annealing.pilot_run import nonfinite_findings
-from unnorm.partition.annealing.stein_checks import stein_level_of_chains
-from unnorm.partition.annealing.target_chains import Chains, chain_steps, run_chains
-from unnorm.partition.annealing.tempered import TemperedPath, log_target
-from unnorm.partition.annealing.transitions.base import evaluations_of
-from unnorm.partition.annealing.transitions.selection import transitions_for
+from unnorm.partition.annealing.particles import nonfinite_findings
+from unnorm.partition.annealing.target_chains import run_chains
+from unnorm.partition.annealing.tempered import log_target
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.combine import agree
 from unnorm.partition.estimators.importance_sampling import assess_draws, log_weights
-from unnorm.partition.options import RUN, RunCriteria
+from unnorm.partition.options import RUN
 from unnorm.partition.proposals.automatic import make_proposal
 from unnorm.partition.proposals.base import Proposal
 from unnorm.partition.weight_checks import estimate, refuse_discrete
-from unnorm.statistics.mcmc import effective_sample_size, r_hat
+from unnorm.statistics.mcmc import effective_sample_size
 
 
 @method
@@ -89,16 +86,14 @@ def bridge_estimate(
 ) -> LogZ:
     """The bridge from chains of the density, after the evaluations `spent`."""
     view, density = proposal.view, proposal.view.density
-    path, transitions = TemperedPath(view, proposal), transitions_for(view)
     walk_key, draw_key = jax.random.split(key)
-    chains = run_chains(path, transitions, walk_key, options.chains, options.draws)
-    steps = chain_steps(options.chains, options.draws)
-    spent = total_evaluations(spent, evaluations_of(transitions, path, steps))
+    chains = run_chains(proposal, walk_key, options.chains, options.draws)
+    spent = total_evaluations(spent, chains.evaluations)
     half = options.draws // 2
     fitting, bridging = chains.draws[:, :half], chains.draws[:, half:]
     centre = fitting.reshape(-1, fitting.shape[-1]).mean(0)
     factor = _cholesky(np.atleast_2d(np.cov(fitting.reshape(-1, fitting.shape[-1]).T)))
-    findings = chain_findings(density.name, chains)
+    findings = chains.findings(density.name)
     if factor is None or not np.isfinite(chains.log_target).all():
         what = "the chains' draws have no covariance of full rank"
         findings.append(Finding(what, "use un.estimators.SMC", code=FindingCode.STUCK_CHAIN))
@@ -180,26 +175,4 @@ def _bridge(
     return float(value), math.sqrt(relative), ess
 
 
-def chain_findings(name: str, chains: Chains, criteria: RunCriteria = RUN) -> list[Finding]:
-    """Warnings about chains: R-hat, ESS, Stein's identities, values that are not finite."""
-    parts = [chains.draws, chains.means, chains.log_target[..., None]]
-    columns = np.moveaxis(np.concatenate(parts, -1), -1, 0)
-    worst = np.max([r_hat(one) for one in columns])
-    ess = np.min([effective_sample_size(one) for one in columns])
-    findings = []
-    if not worst <= criteria.max_r_hat:
-        what = f"the chains disagree: R-hat = {worst:.3g}"
-        advice = "there may be separate modes: use un.estimators.SMC"
-        findings.append(Finding(what, advice, code=FindingCode.NOT_MIXED))
-    if not ess >= criteria.min_ess:
-        what = f"ESS of the chains = {ess:.0f}"
-        findings.append(Finding(what, "raise draws", code=FindingCode.LOW_ESS))
-    continuous = chains.draws.shape[-1]
-    level = stein_level_of_chains(chains.draws, chains.gradients) if continuous else 1.0
-    if level < criteria.stein_level_dependent:
-        what = f"Stein's identities are rejected on the chains (p = {level:.1e})"
-        findings.append(Finding(what, "reparametrize", code=FindingCode.STEIN_MISMATCH))
-    return findings + nonfinite_findings(name, chains.nonfinite, chains.log_target.size)
-
-
-__all__ = ["Bridge", "bridge_estimate", "chain_findings", "compare_with_draws"]
+__all__ = ["Bridge", "bridge_estimate", "compare_with_draws"]

@@ -2,8 +2,10 @@
 it.
 """
 
+import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +28,7 @@ from unnorm.integration.variable_elimination import eliminate, has_elimination
 from unnorm.interactions.elimination_order import StructureError
 from unnorm.interactions.pairwise import Pairwise, pairwise_form
 from unnorm.partition.base import LogZ, measures
-from unnorm.partition.closed_form import CHEAP, declared
 from unnorm.partition.estimators.quadrature import Quadrature
-
-BLOCK = 4096
 
 
 @method
@@ -68,7 +67,7 @@ class Exact:
         density = density.charted()
         if density._log_z() is None:
             return self._computed(density, key)
-        return declared(
+        return _closed_form(
             density, (lambda: self._computed(density, key)) if _is_cheap(density) else None
         )
 
@@ -90,8 +89,11 @@ class Exact:
         return _eliminated(density, found)
 
 
-def _is_cheap(density: Density) -> bool:
-    return has_plan(density) and (lone_count(density) is not None or count_states(density) <= CHEAP)
+def _is_cheap(density: Density, max_states: int = 2**16) -> bool:
+    """Whether a declared closed form is checked."""
+    if not has_plan(density):
+        return False
+    return lone_count(density) is not None or count_states(density) <= max_states
 
 
 def _count_series(density: Density, exact_below: float = 1e-8) -> LogZ:
@@ -193,18 +195,87 @@ def _eliminated(density: Density, found: Pairwise) -> LogZ:
     )
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _enumerated(density: Density, count: int):
+@functools.partial(jax.jit, static_argnames=("count", "size"))
+def _enumerated(density: Density, count: int, size: int = 4096) -> tuple[jax.Array, jax.Array]:
     """log Σ_x p̃(x) and the number of states with a value that is no log-density."""
 
     def block(start):
-        index = start + jnp.arange(min(BLOCK, count))
+        index = start + jnp.arange(min(size, count))
         values = jax.vmap(density.log_density)(states_at(density, jnp.minimum(index, count - 1)))
         bad = (jnp.isnan(values) | jnp.isposinf(values)) & (index < count)
         return logsumexp(jnp.where(index < count, values, -jnp.inf)), jnp.sum(bad)
 
-    sums, bad = jax.lax.map(block, jnp.arange(0, count, BLOCK))
+    sums, bad = jax.lax.map(block, jnp.arange(0, count, size))
     return logsumexp(sums), jnp.sum(bad)
+
+
+def _closed_form(density: Density, computed: Callable[[], LogZ] | None) -> LogZ:
+    """The declared closed form; where `computed` contradicts it, that value, and the verdict
+    "disagree".
+
+    Args:
+        density: has a closed form.
+        computed: gives log Z by another exact route; None where that is not cheap.
+    """
+    value, findings, spent = float(density._log_z()), [], {"values": 0, "gradients": 0}
+    other = None if computed is None else computed()
+    if other is not None:
+        spent = other.evaluations
+        if _contradicts(value, other):
+            what = (
+                f"the closed form that {density.name} declares is {value:.10g}, and "
+                f"{other.estimator} gives "
+                f"{other.value:.10g}"
+            )
+            told = Finding(
+                what,
+                "correct log_z= of the declaration, or the function: they are not of one density",
+                code=FindingCode.ESTIMATES_DISAGREE,
+            )
+            return dataclasses.replace(
+                other, verdict="disagree", estimator="exact", findings=[told, *other.findings]
+            )
+    checked = other is not None and other.passed
+    how = f"{other.estimator} agrees" if checked else "it was not checked"
+    findings.append(Finding(f"declared closed form; {how}", "", NOTE))
+    if not math.isfinite(value):
+        findings.insert(
+            0,
+            Finding(
+                f"the closed form that {density.name} declares is {value}",
+                "correct log_z=",
+                code=FindingCode.NOT_FINITE,
+            ),
+        )
+    return LogZ(
+        value=value,
+        standard_error=0.0 if math.isfinite(value) else math.nan,
+        evaluations=spent,
+        verdict="exact" if math.isfinite(value) else "unreliable",
+        measure=measures(density),
+        estimator="exact",
+        findings=findings,
+    )
+
+
+def _contradicts(
+    value: float, other: LogZ, tolerance: float = 1e-6, roundings: float = 1024
+) -> bool:
+    """Whether another exact method gives another value; one that did not converge shows nothing.
+
+    Args:
+        value: the declared log Z.
+        other: by the other method.
+        tolerance: relative.
+        roundings: the same in units of the epsilon of the dtype.
+    """
+    if not other.passed and not math.isinf(other.value):
+        return False
+    if math.isinf(other.value) or not math.isfinite(value):
+        return value != other.value
+    tolerance = max(tolerance, roundings * float(jnp.finfo(jnp.result_type(float)).eps))
+    allowed = tolerance * (1 + abs(other.value)) + 5 * other.standard_error
+    return abs(value - other.value) > allowed
 
 
 def has_exact(density: Density) -> bool:

@@ -9,14 +9,11 @@ from scipy.special import expit
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
-from unnorm.partition.annealing.pilot_run import nonfinite_findings
-from unnorm.partition.annealing.target_chains import chain_steps, run_chains
-from unnorm.partition.annealing.tempered import TemperedPath
-from unnorm.partition.annealing.transitions.base import evaluations_of
-from unnorm.partition.annealing.transitions.selection import transitions_for
+from unnorm.partition.annealing.particles import nonfinite_findings
+from unnorm.partition.annealing.target_chains import run_chains
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.estimators.bennett_acceptance_ratio import balance
-from unnorm.partition.estimators.bridge_sampling import chain_findings, compare_with_draws
+from unnorm.partition.estimators.bridge_sampling import compare_with_draws
 from unnorm.partition.estimators.importance_sampling import assess_draws, log_weights
 from unnorm.partition.options import RUN
 from unnorm.partition.proposals.automatic import make_proposal
@@ -59,14 +56,12 @@ class NCE:
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         pilot_key, walk_key, noise_key = jax.random.split(key, 3)
         proposal, spent = make_proposal(density, pilot_key)
-        path = TemperedPath(proposal.view, proposal)
-        transitions = transitions_for(path.target, proposal.couplings)
-        chains = run_chains(path, transitions, walk_key, self.chains, self.draws)
+        chains = run_chains(proposal, walk_key, self.chains, self.draws, clusters=True)
         noise = log_weights(proposal, noise_key, self.noise_ratio * self.chains * self.draws)
-        steps = evaluations_of(transitions, path, chain_steps(self.chains, self.draws))
-        spent = total_evaluations(spent, steps, {"values": len(noise), "gradients": 0})
+        noise_values = {"values": len(noise), "gradients": 0}
+        spent = total_evaluations(spent, chains.evaluations, noise_values)
         lost = int(np.sum(~(noise < np.inf)))
-        findings = chain_findings(density.name, chains)
+        findings = chains.findings(density.name)
         findings += nonfinite_findings(density.name, lost, len(noise))
         if not np.isfinite(chains.log_target).all():
             what = "log p̃ is minus infinity along the chains"

@@ -9,8 +9,7 @@ import numpy as np
 from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
-from unnorm.partition.annealing.estimator import AnnealedEstimator
-from unnorm.partition.annealing.pilot_run import Pilot
+from unnorm.partition.annealing.pilot_run import AnnealedEstimator, Pilot
 from unnorm.partition.annealing.smc_variants import (
     persistent,
     steps_of_populations,
@@ -19,9 +18,8 @@ from unnorm.partition.annealing.smc_variants import (
 from unnorm.partition.annealing.transitions.base import evaluations_of
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.combine import agree
-from unnorm.partition.estimators.annealed_importance_sampling import lower_bound
 from unnorm.partition.options import RUN
-from unnorm.partition.weight_checks import annealed_estimate, estimate
+from unnorm.partition.weight_checks import annealed_estimate, estimate, lower_bound
 from unnorm.statistics.importance_weights import mean_of
 
 

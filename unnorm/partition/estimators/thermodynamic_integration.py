@@ -8,9 +8,8 @@ import numpy as np
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
-from unnorm.partition.annealing.estimator import AnnealedEstimator
 from unnorm.partition.annealing.particles import Run, merge
-from unnorm.partition.annealing.pilot_run import Pilot
+from unnorm.partition.annealing.pilot_run import AnnealedEstimator, Pilot
 from unnorm.partition.base import LogZ
 from unnorm.partition.options import RUN
 from unnorm.partition.weight_checks import assess_weights

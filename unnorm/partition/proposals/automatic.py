@@ -13,9 +13,9 @@ from unnorm.integration.quadrature.integrability import not_normalizable
 from unnorm.interactions.coloring import changes_by_gradient, changes_by_trial, find_colouring
 from unnorm.interactions.ising import couplings_of, states_of
 from unnorm.partition.base import NotNormalizableError, total_evaluations
-from unnorm.partition.proposals.base import Proposal
-from unnorm.partition.proposals.discrete import (
+from unnorm.partition.proposals.base import (
     IndependentStates,
+    Proposal,
     count_names,
     fit_negative_binomials,
     uniform_logits,

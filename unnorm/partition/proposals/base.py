@@ -1,9 +1,12 @@
 """The contract of a proposal: a normalized distribution q that can be sampled and evaluated."""
 
+import math
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import gammaln
 
 from unnorm.core.method import method, static
 from unnorm.declaration.unconstrained import Position, Unconstrained
@@ -67,4 +70,95 @@ class Proposal:
         return value + self.continuous.log_prob(self.view, position)
 
 
-__all__ = ["Proposal", "ProposalFactor"]
+# -- independent discrete variables -------------------------------------------------------
+@method
+class IndependentStates:
+    """Independent sites with a few states, and independent counts.
+
+    Attributes:
+        logits: log-probabilities (*free shape, states) of the finite variables.
+        counts: mean and size (2, *shape) of the negative binomials of the counts.
+    """
+
+    logits: dict[str, jax.Array]
+    counts: dict[str, jax.Array]
+
+    @property
+    def kept_bonds(self) -> None:
+        """No bond of the density."""
+        return
+
+    def other_bonds(self, seed: int) -> "IndependentStates":
+        """The same: there is none to leave out."""
+        return self
+
+    def draw(self, view: Unconstrained, key: jax.Array) -> Position:
+        position = {}
+        for i, (name, logits) in enumerate(self.logits.items()):
+            states = jnp.asarray(view.supports[name].states, logits.dtype)
+            position[name] = states[jax.random.categorical(jax.random.fold_in(key, i), logits)]
+        for i, (name, (mean, size)) in enumerate(self.counts.items()):
+            rate_key, count_key = jax.random.split(jax.random.fold_in(key, 1000 + i))
+            rates = jax.random.gamma(rate_key, size, dtype=mean.dtype) * mean / size
+            position[name] = jax.random.poisson(count_key, rates).astype(mean.dtype)
+        return position
+
+    def log_prob(self, view: Unconstrained, position: Position) -> jax.Array:
+        return sum(
+            (self._log_prob(view, name, value) for name, value in position.items()), jnp.zeros(())
+        )
+
+    def _log_prob(self, view: Unconstrained, name: str, value: jax.Array) -> jax.Array:
+        if name in self.counts:
+            return log_negative_binomial(value, *self.counts[name])
+        support, logits = view.supports[name], self.logits[name]
+        if logits.shape[-1] == 2 and value.ndim < logits.ndim:
+            # linear in the value, of which Gibbs sweeps by gradients make use
+            low, high = support.states
+            share = (value - low) / (high - low)
+            return jnp.sum((1 - share) * logits[..., 0] + share * logits[..., 1])
+        return jnp.sum(support.encode(value) * logits)
+
+
+def log_negative_binomial(value: jax.Array, mean: jax.Array, size: jax.Array) -> jax.Array:
+    """log of the negative binomial probabilities, summed; minus infinity below 0."""
+    log_binomial = gammaln(value + size) - gammaln(size) - gammaln(value + 1)
+    each = (
+        log_binomial + size * jnp.log(size / (size + mean)) + value * jnp.log(mean / (size + mean))
+    )
+    return jnp.sum(jnp.where(value >= 0, each, -jnp.inf))
+
+
+def fit_negative_binomials(draws: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Mean and size of counts (n, *shape), at least twice as dispersed as a Poisson and as they."""
+    dtype, fitted = jnp.result_type(float), {}
+    for name, values in draws.items():
+        mean = np.maximum(np.mean(values, axis=0), 0.5)
+        variance = np.maximum(2 * np.var(values, axis=0), 2 * mean)
+        fitted[name] = jnp.asarray(np.stack([mean, mean**2 / (variance - mean)]), dtype)
+    return fitted
+
+
+def uniform_logits(view: Unconstrained) -> dict[str, jax.Array]:
+    """Log-probabilities of the finite variables, all states alike."""
+    shapes, dtype = view.density.shapes(), jnp.result_type(float)
+    return {
+        name: jnp.full(
+            (*support.free_shape(shapes[name]), len(support.states)),
+            -math.log(len(support.states)),
+            dtype,
+        )
+        for name, support in view.supports.items()
+        if support.states is not None
+    }
+
+
+def count_names(view: Unconstrained) -> tuple[str, ...]:
+    """The discrete variables with infinitely many values."""
+    return tuple(n for n, s in view.supports.items() if s.discrete and s.states is None)
+
+
+__all__ = [
+    "IndependentStates", "Proposal", "ProposalFactor", "count_names", "fit_negative_binomials",
+    "log_negative_binomial", "uniform_logits",
+]  # fmt: skip

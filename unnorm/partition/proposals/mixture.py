@@ -12,10 +12,7 @@ from unnorm.core.method import method
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.integration.quadrature.modes import Mode
 from unnorm.partition.options import MIXTURE, MixtureOptions
-from unnorm.partition.proposals.base import Proposal
-from unnorm.partition.proposals.discrete import IndependentStates, uniform_logits
-
-NORMAL_LIMIT = 1e4  # degrees of freedom: numerically a normal distribution
+from unnorm.partition.proposals.base import IndependentStates, Proposal, uniform_logits
 
 
 @method
@@ -82,18 +79,21 @@ class StudentMixture:
             log_dets=self.log_dets + self.centres.shape[1] * math.log(scale),
         )
 
-    def without_tails(self) -> "StudentMixture":
+    def without_tails(self, normal_limit: float = 1e4) -> "StudentMixture":
         """Normal components without the wide one, the end of trajectories that start at the density.
 
         Light tails bound their weights q/p̃, and such trajectories do not return to heavy tails in
         time.
+
+        Args:
+            normal_limit: degrees of freedom that make a normal distribution numerically.
         """
         real = int(jnp.isfinite(self.log_shares).sum())
         shares = self.log_shares.at[real - 1].set(-jnp.inf) if real > 1 else self.log_shares
         return replace(
             self,
             log_shares=shares - logsumexp(shares),
-            degrees_of_freedom=jnp.full_like(self.degrees_of_freedom, NORMAL_LIMIT),
+            degrees_of_freedom=jnp.full_like(self.degrees_of_freedom, normal_limit),
         )
 
 

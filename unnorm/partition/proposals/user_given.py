@@ -22,8 +22,8 @@ from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.integration.quadrature.modes import Mode, distinct_modes
 from unnorm.partition.options import MIXTURE
-from unnorm.partition.proposals.base import Proposal
-from unnorm.partition.proposals.discrete import (
+from unnorm.partition.proposals.base import (
+    Proposal,
     count_names,
     fit_negative_binomials,
     uniform_logits,

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
 
 from unnorm.declaration.unconstrained import Unconstrained
@@ -42,6 +43,15 @@ class Transition(Protocol):
 
 
 Transitions = tuple[Any, ...]  # of `Transition`, in the order in which they are made
+
+
+def metropolis(
+    key: jax.Array, log_ratio: jax.Array, there: Particle, here: Particle, nonfinite: jax.Array
+) -> tuple[Particle, jax.Array]:
+    """`there` with probability min(1, exp(log ratio)), and whether it was taken (a NaN is not)."""
+    take = -jax.random.exponential(key, (), here.log_target.dtype) < log_ratio
+    chosen = jax.tree.map(lambda new, old: jnp.where(take, new, old), there, here)
+    return chosen._replace(nonfinite=here.nonfinite + nonfinite), take
 
 
 def step_all(
@@ -89,6 +99,6 @@ def evaluations_of(transitions: Transitions, path: TemperedPath, steps: int) -> 
 
 
 __all__ = [
-    "SamplingAlgorithm", "Transition", "Transitions", "Tuning", "evaluations_of", "reverse_all",
+    "SamplingAlgorithm", "Transition", "Transitions", "Tuning", "evaluations_of", "metropolis", "reverse_all",
     "step_all", "step_particles",
 ]  # fmt: skip

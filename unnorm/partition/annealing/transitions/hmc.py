@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from unnorm.core.method import method, static
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.partition.annealing.tempered import Particle, Tempered
-from unnorm.partition.annealing.transitions.base import SamplingAlgorithm, Tuning
+from unnorm.partition.annealing.transitions.base import SamplingAlgorithm, Tuning, metropolis
 
 
 @method
@@ -66,13 +66,4 @@ class HMC:
         return {"values": 0, "gradients": self.leapfrogs}
 
 
-def metropolis(
-    key: jax.Array, log_ratio: jax.Array, there: Particle, here: Particle, nonfinite: jax.Array
-) -> tuple[Particle, jax.Array]:
-    """`there` with probability min(1, exp(log ratio)), and whether it was taken (a NaN is not)."""
-    take = -jax.random.exponential(key, (), here.log_target.dtype) < log_ratio
-    chosen = jax.tree.map(lambda new, old: jnp.where(take, new, old), there, here)
-    return chosen._replace(nonfinite=here.nonfinite + nonfinite), take
-
-
-__all__ = ["HMC", "metropolis"]
+__all__ = ["HMC"]

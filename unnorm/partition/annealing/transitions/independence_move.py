@@ -9,8 +9,7 @@ import numpy as np
 from unnorm.core.method import method
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.partition.annealing.tempered import Particle, Tempered
-from unnorm.partition.annealing.transitions.base import SamplingAlgorithm, Tuning
-from unnorm.partition.annealing.transitions.hmc import metropolis
+from unnorm.partition.annealing.transitions.base import SamplingAlgorithm, Tuning, metropolis
 
 
 @method

@@ -9,7 +9,7 @@ from unnorm.partition.annealing.transitions.gibbs import Gibbs
 from unnorm.partition.annealing.transitions.hmc import HMC
 from unnorm.partition.annealing.transitions.independence_move import IndependenceMove
 from unnorm.partition.annealing.transitions.swendsen_wang import SwendsenWang
-from unnorm.partition.proposals.discrete import count_names
+from unnorm.partition.proposals.base import count_names
 
 
 def transitions_for(view: Unconstrained, couplings: Couplings | None = None) -> Transitions:
