@@ -46,7 +46,7 @@ def compiled(trace: str, size: int) -> tuple[Callable, float]:
         lambda x, *, layers: energy(x, layers), {"x": un.Real[size]}, {"layers": un.PyTree}
     )
     density, state = (
-        declared.bind(layers=network(size)).bare(),
+        declared.bind(layers=network(size)).for_jit(),
         ObjectiveState(shared=FormState({"x": None})),
     )
     rows = jax.random.normal(jax.random.key(1), (ROWS, size))

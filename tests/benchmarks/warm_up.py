@@ -92,7 +92,7 @@ def worst_ess(positions: dict) -> float:
 
 def numpyro_sampler(density: un.Density) -> Any:
     """(worst ESS, gradients, divergences, acceptance) of a seed; one program for all seeds."""
-    target = Unconstrained(cast(density.bare(), np.float32))
+    target = Unconstrained(cast(density.for_jit(), np.float32))
     kernel = NUTS(potential_fn=lambda z: -target.log_density(z))
 
     def one(states, _):

@@ -71,13 +71,13 @@ def test_new_data_never_retrace():
         numpyro.sample("y", dist.Normal(numpyro.sample("mu", dist.Normal()), sigma), obs=y)
 
     jitted = jax.jit(lambda p, mu: jax.value_and_grad(lambda m: p.log_density({"mu": m}))(mu))
-    jitted(un.from_numpyro(model, Y, 1.0).bare(), 0.0)
+    jitted(un.from_numpyro(model, Y, 1.0).for_jit(), 0.0)
     declaring = model.traces
     for i in range(3):
         p = un.from_numpyro(
             model, Y + i, sigma=2.0 + i
         )  # runs the model twice, and compiles nothing
-        value, gradient = jitted(p.bare(), 0.5)
+        value, gradient = jitted(p.for_jit(), 0.5)
         expected = stats.norm.logpdf(0.5) + stats.norm(0.5, 2.0 + i).logpdf(Y + i).sum()
         assert float(value) == pytest.approx(expected, rel=1e-5) and np.isfinite(gradient)
     assert model.traces == declaring + 3 * 2

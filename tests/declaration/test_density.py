@@ -411,7 +411,7 @@ def test_new_values_never_retrace():
     jitted = jax.jit(lambda p, x: p.log_density({"x": x}))
     traces = function.traces
     for i in range(3):
-        jitted(p.bind(coupling=np.zeros((2, 2))).bare(), np.ones(2) + i)
+        jitted(p.bind(coupling=np.zeros((2, 2))).for_jit(), np.ones(2) + i)
     assert function.traces == traces + 1
 
 

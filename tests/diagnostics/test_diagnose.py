@@ -263,14 +263,14 @@ def test_ula_with_a_coarse_step_is_caught_and_its_bias_is_the_known_one():
     x = rng.normal(size=(8, 4000, 1))
     for i in range(1, 4000):
         x[:, i] = (1 - step * precision) * x[:, i - 1] + np.sqrt(2 * step) * x[:, i]
-    check = stein_check(gaussian.with_dimensions(d=1).bare(), {"x": x}, {"x": ["x[0]"]})
+    check = stein_check(gaussian.with_dimensions(d=1).for_jit(), {"x": x}, {"x": ["x[0]"]})
     known = -(1 / (1 - step * precision / 2) - 1)  # minus the relative bias of the variance
     assert abs(check.spread[0] - known) < 4 * check.spread_error[0] < 0.1
     assert check.mismatches
 
 
 def test_exact_draws_pass_steins_check_and_its_errors_are_right():
-    p, scores = gaussian.with_dimensions(d=4).bare(), []
+    p, scores = gaussian.with_dimensions(d=4).for_jit(), []
     for seed in range(60):
         check = stein_check(p, {"x": iid(4, 250, 4, seed=seed)}, {"x": list("abcd")})
         assert not check.mismatches

@@ -175,7 +175,7 @@ def test_equal_rows_share_their_log_z():
     means = [np.log(COUNTS["y"][X[:, 2] == group].mean()) for group in (0, 1)]
     np.testing.assert_allclose(fit.summary().estimate, [means[0], means[1] - means[0]], atol=1e-8)
     with jax.enable_x64(True):
-        density, events = cast((fit.density.bare(), grouped), jnp.float64)
+        density, events = cast((fit.density.for_jit(), grouped), jnp.float64)
         state = objective.prepare(density, events, jax.random.key(0))
         assert len(state.shared.distinct["x"]) == 2
         alone = objective.losses(density, state._replace(per_row=()), events)
@@ -185,7 +185,7 @@ def test_equal_rows_share_their_log_z():
 def test_one_plan_serves_rows_that_are_narrow_beside_the_data(x64):
     """Rows' densities of a hundredth of the data's spread: more nodes, until log Z of every row
     stands still."""
-    p = cast(line.bind(a=0.0, slope=1.0, precision=1e4).bare(), jnp.float64)
+    p = cast(line.bind(a=0.0, slope=1.0, precision=1e4).for_jit(), jnp.float64)
     rows = {"z": jnp.linspace(-3.0, 3.0, 50)}
     plan = plan_for_rows(p, rows, {"y": jnp.zeros(())}, {"y": jnp.asarray(1.7)})
     np.testing.assert_allclose(
@@ -318,7 +318,7 @@ def test_intervals_of_a_regression_cover():
 
 
 def test_replicates_are_drawn_from_each_rows_own_density(x64):
-    p, events = cast((logistic.resolved({"x": (3,)}).bind(beta=BETA).bare(), BITS), jnp.float64)
+    p, events = cast((logistic.resolved({"x": (3,)}).bind(beta=BETA).for_jit(), BITS), jnp.float64)
     estimates, kept = parametric(o.MaximumLikelihood(), p, events, jax.random.key(0), 40)
     spread = estimates[kept].std(0, ddof=1)
     variance = X.T @ ((expit(X @ BETA) * (1 - expit(X @ BETA)))[:, None] * X)

@@ -187,7 +187,7 @@ def test_the_latent_chains_are_those_of_their_rows(patterns, x64):
     and move on."""
     objective = o.ContrastiveDivergence()
     p, events = cast(
-        (machine.bind(weights=WEIGHTS, hidden=[-0.5]).bare(), {"v": patterns}), jnp.float64
+        (machine.bind(weights=WEIGHTS, hidden=[-0.5]).for_jit(), {"v": patterns}), jnp.float64
     )
     state = objective.prepare(p, events, jax.random.key(0))
     step = jax.jit(lambda key: objective.gradient(p, state, events, key))

@@ -57,7 +57,7 @@ def h_score(density, data) -> float:
     asked."""
 
     def one(x):
-        log_density = density.bare().log_density
+        log_density = density.for_jit().log_density
         slope = jax.grad(lambda x: log_density({"x": x}))
         return jnp.trace(jax.jacfwd(slope)(x)) + 0.5 * jnp.sum(slope(x) ** 2)
 

@@ -127,7 +127,7 @@ def test_mass_that_no_chain_from_the_data_reaches_is_seen():
     def two(x, *, share):
         return jnp.logaddexp(-0.5 * x @ x, share[0] - 0.5 * jnp.sum((x - 20.0) ** 2))
 
-    p = un.Density(two, {"x": un.Real[2]}, {"share": (un.PyTree, np.zeros(1, np.float32))}).bare()
+    p = un.Density(two, {"x": un.Real[2]}, {"share": (un.PyTree, np.zeros(1, np.float32))}).for_jit()
     rows = Rows({"x": np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)}, None)
     (found,) = draws_findings(o.ScoreMatching(), p, rows, rows, True, 0)
     assert (
@@ -145,7 +145,7 @@ def test_draws_far_from_the_data_in_many_dimensions_are_seen():
 
     p = un.Density(
         shell, {"x": un.Real[64]}, {"radius": (un.PyTree, np.full(1, 16.0, np.float32))}
-    ).bare()
+    ).for_jit()
     rows = Rows({"x": np.random.default_rng(0).normal(size=(400, 64)).astype(np.float32)}, None)
     (found,) = draws_findings(o.NCE(), p, rows, rows, True, 0)
     assert found.severity == "error" and "start at the data" in found.what
@@ -193,7 +193,7 @@ def test_the_size_of_the_two_sample_test_is_nominal():
 def test_a_right_density_is_not_refused():
     """At the truth, 40 data sets: neither kind of draws is told from the rows more often than the
     levels allow."""
-    density = un.models.eight_gaussians.bare()
+    density = un.models.eight_gaussians.for_jit()
     findings = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
@@ -262,7 +262,7 @@ ACTIVATIONS = {
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_kinks_are_told_from_smooth_curvature(activation):
-    p = confined(network(16, 1, activation)).bare()
+    p = confined(network(16, 1, activation)).for_jit()
     rows = {"x": EIGHT(np.random.default_rng(0), 300).astype(np.float32)}
     for objective in (o.ScoreMatching(), o.SlicedScoreMatching()):
         found = kink_findings(objective, p, rows, jax.random.key(0))
@@ -319,7 +319,7 @@ def test_copies_of_rows_and_weights_do_not_refuse_a_right_density():
         lambda x, *, rate: -0.5 * rate[0] * x @ x,
         {"x": un.Real[8]},
         {"rate": (un.PyTree, np.ones(1, np.float32))},
-    ).bare()
+    ).for_jit()
     x = np.random.default_rng(0).normal(size=(800, 8)).astype(np.float32)
     weights = np.random.default_rng(1).uniform(size=800)
     for rows in (Rows({"x": np.repeat(x[:100], 4, 0)}, None), Rows({"x": x}, weights)):

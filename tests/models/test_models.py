@@ -96,7 +96,7 @@ def test_a_family_is_fitted_by_two_objectives_and_sampled(name):
     draws = un.sample(fit.density, draws=1000, warmup=500, chains=4, seed=0, progress=False)
     drawn = {v: np.asarray(draws.posterior[v].values, float) for v in p.variables}
     with jax.enable_x64(True):
-        bare = fit.density.bare()
+        bare = fit.density.for_jit()
         assert np.isfinite(np.asarray(fit.density(drawn))).all()
         of_data = np.asarray(features(bare, data)).mean(0)
         if case(name).first != "maximum_likelihood":
@@ -295,7 +295,7 @@ def test_a_whole_power_has_derivatives_at_zero():
     p = (
         models.non_negative_graphical(a=1.0, b=1.0)
         .bind(eta=[0.5, 0.0], interaction=[[2.0, 0.5], [0.5, 1.0]])
-        .bare()
+        .for_jit()
     )
     x = jnp.array([0.0, 1.0])
     assert jax.hessian(lambda x: p.log_density({"x": x}))(x) == pytest.approx(

@@ -172,7 +172,7 @@ def test_chains_that_stay_apart_are_no_bridge():
 @pytest.mark.parametrize("name", ["gaussian", pytest.param("shells", marks=pytest.mark.slow)])
 def test_two_routes_agree(name, x64):
     p, truth = TARGETS[name]
-    z = two_estimates(cast(p.bare(), jnp.float64), jax.random.key(3), 0.05, 3_000_000)
+    z = two_estimates(cast(p.for_jit(), jnp.float64), jax.random.key(3), 0.05, 3_000_000)
     assert z.verdict == "ok" and abs(z.value - truth) < min(4 * z.standard_error, 0.15), z
 
 
@@ -231,7 +231,7 @@ def test_all_populations_are_looked_at():
 
 @pytest.mark.slow
 def test_two_routes_do_not_believe_a_funnel(x64):
-    z = two_estimates(cast(funnel.bare(), jnp.float64), jax.random.key(0), 0.05, 300_000)
+    z = two_estimates(cast(funnel.for_jit(), jnp.float64), jax.random.key(0), 0.05, 300_000)
     assert z.verdict in ("unreliable", "disagree") and not z.passed
 
 
@@ -252,7 +252,7 @@ def test_importance_sampling_finds_known_values(name):
 @pytest.mark.slow
 def test_a_funnel_is_not_called_infinite(x64):
     """A line askew through it rises far down before it falls, and a climb may leave the numbers."""
-    p = cast(funnel.bare(), jnp.float64)
+    p = cast(funnel.for_jit(), jnp.float64)
     for seed in range(40):
         make_proposal(p, jax.random.key(seed))  # raises if not
 
@@ -280,7 +280,7 @@ def test_a_density_without_curvature_is_reached(scale, temperatures):
 def test_a_narrow_mode_beside_wide_ones_is_climbed_to(x64):
     """Half of the mass in a mode that few starts lead to; 128 climbs miss it with 6 of these 9
     keys."""
-    p = cast(three_modes.bare(), jnp.float64)
+    p = cast(three_modes.for_jit(), jnp.float64)
     assert [
         len(ModeSearch(Unconstrained(p), jax.random.key(seed)).modes) for seed in range(1, 10)
     ] == [3] * 9
@@ -594,7 +594,7 @@ def test_draws_of_a_lattice_give_its_fields():
 @pytest.mark.slow
 def test_the_pilot_learns_its_steps_though_its_base_is_near():
     """One stage takes the base to the spike's density, too few moves to learn a step of .02."""
-    density = cast(log_z_targets.TARGETS["spike"]().density.bare(), float)
+    density = cast(log_z_targets.TARGETS["spike"]().density.for_jit(), float)
     pilot = run_pilot(density, jax.random.key(0), 300)
     assert len(pilot.stages) == 1 and pilot.population.acceptance >= 0.4
 

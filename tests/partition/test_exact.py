@@ -199,7 +199,7 @@ def test_it_survives_what_leaves_the_variables_alone():
         "labels": p.with_dimensions(d=["a", "b"]),
         "pickle": pickle.loads(pickle.dumps(p)),
         "pytree": jax.tree.map(lambda leaf: leaf, p),
-        "bare": p.charted().bare(),
+        "bare": p.on_chart().for_jit(),
         "free": p.at(p.free()),
     }
     for how, density in kept.items():

@@ -173,7 +173,7 @@ def test_the_declared_lattice_is_that_torus():
     with jax.enable_x64(True):
         states = {
             name: np.asarray(value, float)
-            for name, value in enumerate_states(density.bare()).items()
+            for name, value in enumerate_states(density.for_jit()).items()
         }
     assert np.logaddexp.reduce(values(density, states["x"])) == pytest.approx(LATTICES[4], abs=1e-9)
 

@@ -130,7 +130,7 @@ def test_quadrature_is_never_called_exact():
 
 
 def test_points_over_all_scales_hold_a_rule_that_missed_a_mode_against_its_log_z(x64):
-    density = pair.with_dimensions(d=2).bind(place=20.0, width=0.3, share=1.0).charted().bare()
+    density = pair.with_dimensions(d=2).bind(place=20.0, width=0.3, share=1.0).on_chart().for_jit()
     integrand = Integrand(Unconstrained(density), 2**17)
     scan = scan_about(integrand, Frame(np.zeros(2), np.eye(2)))
     assert (
@@ -343,7 +343,7 @@ def test_a_fit_on_nodes_that_miss_mass_says_so():
 def test_what_rounding_hides_from_walkers_is_added(x64, concentration):
     """Four independent Beta(a, a): walkers see a flat density beyond 1 - x = 2^-52, where x stands
     still."""
-    density = cast(many_betas.bind(a=concentration).charted().bare(), jnp.float64)
+    density = cast(many_betas.bind(a=concentration).on_chart().for_jit(), jnp.float64)
     clipped = 1 / (1 + math.exp(math.log(2.0**-52) + 2.0**-52))
     end = math.log(clipped / (1 - clipped))
     lost = math.exp(-concentration * end) * (

@@ -48,7 +48,7 @@ def of_pair(size, apart, share):
 
 @pytest.mark.parametrize("apart", [20.0, 1000.0])
 def test_climbs_find_both_modes(apart, x64):
-    p = cast(of_pair(5, apart, 0.1).bare(), jnp.float64)
+    p = cast(of_pair(5, apart, 0.1).for_jit(), jnp.float64)
     assert len(ModeSearch(Unconstrained(p), jax.random.key(0)).modes) == 2
 
 
@@ -57,7 +57,7 @@ def test_climbs_find_both_modes(apart, x64):
 def test_climbs_find_both_modes_at_every_distance(size, x64):
     for apart in (5.0, 20.0, 100.0, 1000.0):
         for share in (0.5, 0.1, 0.9):
-            p = cast(of_pair(size, apart, share).bare(), jnp.float64)
+            p = cast(of_pair(size, apart, share).for_jit(), jnp.float64)
             found = [
                 len(ModeSearch(Unconstrained(p), jax.random.key(seed)).modes) for seed in range(20)
             ]
@@ -77,7 +77,7 @@ def test_climbs_find_far_modes_in_other_units_and_directions(x64):
             {"x": un.Real[6]},
             {"a": un.Real[6], "b": un.Real[6], "w": un.Positive},
         ).bind(a=7 * width + step, b=7 * width - step, w=width)
-        pilot = ModeSearch(Unconstrained(cast(p.bare(), jnp.float64)), jax.random.key(1))
+        pilot = ModeSearch(Unconstrained(cast(p.for_jit(), jnp.float64)), jax.random.key(1))
         assert pilot.improper_direction is None and len(pilot.modes) == 2, width
 
 
@@ -115,7 +115,7 @@ def of_narrow(place):
 
 @pytest.mark.parametrize("place", [[4, 4, 4, 4], [-4, 4, 4, -4], [0, 0, 6, 0]])
 def test_a_narrow_mode_on_a_diagonal_or_an_axis_is_seen(place, x64):
-    p = cast(of_narrow(place).bare(), jnp.float64)
+    p = cast(of_narrow(place).for_jit(), jnp.float64)
     assert len(ModeSearch(Unconstrained(p), jax.random.key(0)).modes) == 2
 
 
@@ -283,7 +283,7 @@ def test_draws_as_a_base_are_not_overridden_by_a_climb():
 
 @pytest.mark.slow
 def test_no_climb_proves_that_the_pine_is_endless(x64):
-    p = cast(PINE.bare(), jnp.float64)
+    p = cast(PINE.for_jit(), jnp.float64)
     for seed in range(2):
         make_proposal(p, jax.random.key(seed))  # raises if not
 

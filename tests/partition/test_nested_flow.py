@@ -182,7 +182,7 @@ def test_a_base_with_a_flow_is_normalized_and_drawn_from():
     """Over a grid the base with a flow sums to one, and its draws have the moments of that sum."""
     p, _ = KNOWN["shells"]
     with jax.enable_x64(True):
-        density = cast(p.charted().bare(), np.float64)
+        density = cast(p.on_chart().for_jit(), np.float64)
         proposal, _ = start_proposal(density, jax.random.key(0), "flow")
         side = jnp.linspace(-40.0, 40.0, 1601)  # unconstrained: 99.99% of both components' mass
         points = jnp.stack(jnp.meshgrid(side, side), -1).reshape(-1, 2)

@@ -130,8 +130,8 @@ def test_quadrature_sums_over_discrete_variables():
 def test_gradient_of_the_integral_is_the_mean_of_the_gradient(x64):
     """d log Z / d precision_i = -E x_i² / 2 = -1 / (2 precision_i)."""
     p = normal.bind(precision=np.array([0.5, 2.0]))
-    plan = plan_for(p.bare())
-    slope = jax.grad(lambda a: log_integral(p.bind(precision=a).bare(), *plan))(
+    plan = plan_for(p.for_jit())
+    slope = jax.grad(lambda a: log_integral(p.bind(precision=a).for_jit(), *plan))(
         jnp.array([0.5, 2.0])
     )
     np.testing.assert_allclose(slope, [-1.0, -0.25], rtol=1e-8)

@@ -28,7 +28,7 @@ FIELD = np.random.default_rng(2).normal(size=SIZE)
 
 
 def couplings(density):
-    return couplings_of(cast(density.charted().bare(), np.float64))[0]
+    return couplings_of(cast(density.on_chart().for_jit(), np.float64))[0]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def narrow(monkeypatch):
 
 @pytest.mark.parametrize("support", [un.Binary[SIZE], un.Spin[SIZE]])
 def test_normalized_and_drawn_as_it_says(support, narrow, x64):
-    p = un.Density(lambda x: x @ PAIRS @ x + FIELD @ x, {"x": support}).bare()
+    p = un.Density(lambda x: x @ PAIRS @ x + FIELD @ x, {"x": support}).for_jit()
     proposal, _ = make_proposal(p, jax.random.key(0))
     assert 0 < proposal.discrete.kept_bonds.sum() < np.count_nonzero(PAIRS)
     events = jnp.asarray(list(itertools.product(p.variables["x"].states, repeat=SIZE)), float)
@@ -55,7 +55,7 @@ def test_normalized_and_drawn_as_it_says(support, narrow, x64):
 
 def test_what_is_kept_is_the_densitys(narrow, x64):
     """log p̃ − log q depends on the bonds that are left out alone."""
-    p = un.Density(lambda x: x @ PAIRS @ x + FIELD @ x, {"x": un.Spin[SIZE]}).bare()
+    p = un.Density(lambda x: x @ PAIRS @ x + FIELD @ x, {"x": un.Spin[SIZE]}).for_jit()
     proposal, _ = make_proposal(p, jax.random.key(0))
     events = jnp.asarray(list(itertools.product((-1.0, 1.0), repeat=SIZE)))
     ratios = jax.vmap(lambda x: p.log_density({"x": x}) - proposal.log_prob({"x": x}))(events)
@@ -126,7 +126,7 @@ def test_another_seed_leaves_out_others():
 
 def test_the_bases_gradient_is_that_of_its_differences(narrow, x64):
     """log q is linear in each sign, so that its derivative is half of what a flip changes."""
-    p = un.Density(lambda x: x @ PAIRS @ x + FIELD @ x, {"x": un.Spin[SIZE]}).bare()
+    p = un.Density(lambda x: x @ PAIRS @ x + FIELD @ x, {"x": un.Spin[SIZE]}).for_jit()
     proposal, _ = make_proposal(p, jax.random.key(0))
     x = jnp.asarray(np.random.default_rng(3).choice([-1.0, 1.0], SIZE))
     log_q = jax.jit(lambda x: proposal.log_prob({"x": x}))
@@ -138,7 +138,7 @@ def test_the_bases_gradient_is_that_of_its_differences(narrow, x64):
     ("size", "most"), [(2, 3_000_000), (200, 3_000_000), (1000, 600_000), (20_000, 500_000)]
 )
 def test_what_auto_may_spend_by_itself(size, most):
-    assert default_evaluations(un.Density(lambda x: -x @ x, {"x": un.Real[size]}).bare()) == most
+    assert default_evaluations(un.Density(lambda x: -x @ x, {"x": un.Real[size]}).for_jit()) == most
 
 
 def test_importance_sampling_of_a_lattice():

@@ -19,7 +19,7 @@ FIELD = np.random.default_rng(1).normal(size=5) / 2
 
 
 def quadratic(support):
-    return un.Density(lambda x: x @ PAIRS @ x + FIELD @ x, {"x": support}).bare()
+    return un.Density(lambda x: x @ PAIRS @ x + FIELD @ x, {"x": support}).for_jit()
 
 
 @pytest.mark.parametrize(("support", "states"), [(un.Binary[5], (0, 1)), (un.Spin[5], (-1, 1))])
@@ -70,7 +70,7 @@ def test_clusters_leave_the_tempered_density_as_it_is(power, share_kept):
 
 
 def test_signs_and_positions_are_each_others_inverse():
-    p = un.Density(lambda v, s: jnp.sum(v) * s[0], {"v": un.Binary[2, 2], "s": un.Spin[3]}).bare()
+    p = un.Density(lambda v, s: jnp.sum(v) * s[0], {"v": un.Binary[2, 2], "s": un.Spin[3]}).for_jit()
     position = {"v": jnp.array([[0.0, 1.0], [1.0, 1.0]]), "s": jnp.array([-1.0, 1.0, -1.0])}
     signs = signs_of(p, position)
     assert signs.tolist() == [-1, 1, -1, -1, 1, 1, 1]  # s before v
@@ -96,7 +96,7 @@ def test_signs_and_positions_are_each_others_inverse():
     ],
 )
 def test_what_clusters_do_not_serve(p):
-    assert couplings_of(p.bare())[0] is None
+    assert couplings_of(p.for_jit())[0] is None
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ from unnorm.declaration.density import cast
 for name in ("nuts", "mala"):
     kernel = cast(un.kernels.KERNELS[name](), np.float32)
     plan = Plan(100, 0, 4, 1, "all", 0, "float32")
-    run = Run(Unconstrained(cast(gaussian.bare(), np.float32)), kernel, plan, None, {}, None, lambda trial: trial())
+    run = Run(Unconstrained(cast(gaussian.for_jit(), np.float32)), kernel, plan, None, {}, None, lambda trial: trial())
     carry, part = run.begin(), run.parts()[0]
     layout = run.layout(carry)
     assert layout.devices == 2

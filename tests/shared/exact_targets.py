@@ -42,7 +42,7 @@ def circular(x):
 
 
 def by_enumeration(p: un.Density, proposal=None) -> Exact:
-    p = p.bare()
+    p = p.for_jit()
     states = enumerate_states(p)
     log_density = np.asarray(p(states), float)
     weights = np.exp(log_density - log_density.max())

@@ -215,7 +215,7 @@ class Density(Declaration):
             return self
         return self._rebuilt(replace(self._structure, sizes=tuple(sorted(sizes.items()))))
 
-    def charted(self) -> "Density":
+    def on_chart(self) -> "Density":
         """Return the density over supports whose coordinates are R^n one to one, as integration
         needs them.
         """
@@ -228,7 +228,7 @@ class Density(Declaration):
         )
         return self._rebuilt(replace(self._structure, slots=slots))
 
-    def bare(self) -> "Density":
+    def for_jit(self) -> "Density":
         """Return the density as compiled code takes it: every value present, no labels, no record
         of what was bound.
         """
@@ -245,7 +245,7 @@ class Density(Declaration):
         """The unconstrained parameters, as optimisers and gradients see them: ``{name: array}``
         (JAX arrays).
         """
-        self.bare()
+        self.for_jit()
         values, free = self.parameters, {}
         for name, support in self.supports.items():
             tree = isinstance(support, PyTreeSupport)
@@ -332,7 +332,7 @@ class Density(Declaration):
             )
         return jnp.asarray(closed, jnp.result_type(float))
 
-    def masked(self, event: Mapping[str, Any]) -> jax.Array:
+    def log_density_on_support(self, event: Mapping[str, Any]) -> jax.Array:
         """`log_density`, and minus infinity outside the support."""
         inside = jnp.stack(
             [support.contains(event[name]) for name, support in self.variables.items()]
@@ -405,7 +405,7 @@ class Density(Declaration):
         shapes = {}
         for name, slot in per_event.items():
             shapes[name] = event_shape(slot, events[name].shape)
-        return density.resolved(shapes).bare(), events
+        return density.resolved(shapes).for_jit(), events
 
 
 def density(function: Callable | None = None, *, log_z: Callable | float | None = None):
@@ -468,7 +468,7 @@ def cast(tree: Any, dtype) -> Any:
 
 
 def _masked(density: Density, event: dict[str, jax.Array]) -> jax.Array:
-    return density.masked(event)
+    return density.log_density_on_support(event)
 
 
 def _score(density: Density, event: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -169,13 +169,13 @@ class Product(Density):
         """Return the product with its open dimensions taken from event shapes."""
         return Product(tuple(factor.resolved(shapes) for factor in self.factors), self.powers)
 
-    def charted(self) -> "Product":
-        return self._with(tuple(factor.charted() for factor in self.factors), self.powers)
+    def on_chart(self) -> "Product":
+        return self._with(tuple(factor.on_chart() for factor in self.factors), self.powers)
 
-    def bare(self) -> "Product":
+    def for_jit(self) -> "Product":
         """Return the product as compiled code takes it."""
         return object.__new__(Product)._with(
-            tuple(factor.bare() for factor in self.factors), self.powers
+            tuple(factor.for_jit() for factor in self.factors), self.powers
         )
 
     def at(self, free: Mapping[str, Any]) -> "Product":

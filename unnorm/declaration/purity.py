@@ -93,7 +93,7 @@ def _content(p: Density, event: Mapping[str, Any]) -> list[Any]:
 
     A clock that is read twice within a millisecond is one number in single precision.
     """
-    arguments = jax.tree.map(np.asarray, (p.bare(), dict(event)))
+    arguments = jax.tree.map(np.asarray, (p.for_jit(), dict(event)))
     try:
         with jax.enable_x64(True):
             return _trace(*jax.tree.map(_as_double, arguments))

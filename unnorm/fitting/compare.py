@@ -263,9 +263,9 @@ def _h_scores(
         return {}
     with jax.enable_x64(True):
         rows = cast(events, jnp.float64)
-        state = objective.prepare(cast(p.bare(), jnp.float64), rows, jax.random.key(0))
+        state = objective.prepare(cast(p.for_jit(), jnp.float64), rows, jax.random.key(0))
         found = {
-            n: _h_score(objective, cast(p.bare(), jnp.float64), state, rows)
+            n: _h_score(objective, cast(p.for_jit(), jnp.float64), state, rows)
             for n, (p, _) in read.items()
         }
         return jax.tree.map(np.asarray, found)

@@ -168,7 +168,7 @@ def fit(
         bar(f"{type(objective).__name__}", 1.0, progress) as shown,
     ):
         objective, density, events, weights, held_out = cast(
-            (objective, p.bare(), events, weights, held_out), dtype
+            (objective, p.for_jit(), events, weights, held_out), dtype
         )
         probe(density, events)
         penalties = cast(read_penalties(p, penalty, prior, len(next(iter(events.values())))), dtype)

@@ -71,7 +71,7 @@ def posterior(p: Density, data: Any, *, prior: dict[str, Any]) -> Density:
     _refuse(p, prior)
     with jax.enable_x64(True):
         found = _nodes(p, data, prior)
-        model, rows = cast((p.bare(), events), jnp.float64)
+        model, rows = cast((p.for_jit(), events), jnp.float64)
         for name, one in prior.items():
             check_prior(name, p.supports[name], p.parameters[name], one)
         held = {"model": model, "rows": rows, "nodes": found._asdict(), "prior": dict(prior)}
@@ -151,10 +151,10 @@ def _nodes(p: Density, data: Any, prior: dict[str, Any]) -> Plan:
     ends.
     """
     if all(support.states is not None for support in p.variables.values()):
-        return plan_for(cast(p.bare(), jnp.float64))
+        return plan_for(cast(p.for_jit(), jnp.float64))
     mode = fit(p, data, MaximumLikelihood(), prior=prior, seed=0, progress=False)
     _, events = read_data(p, data)
-    density, events = cast((mode.density.bare(), events), jnp.float64)
+    density, events = cast((mode.density.for_jit(), events), jnp.float64)
     where = data_location(density, events)
     found = plan_for(density, *where)
     vector, unravel = ravel_pytree(density.free())

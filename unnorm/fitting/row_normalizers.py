@@ -73,7 +73,7 @@ def data_location(density: Density, events: dict) -> tuple[dict | None, dict | N
     """
     if all(support.states is not None for support in density.variables.values()):
         return None, None
-    charted, latent = density.charted(), latent_variables(density, events)
+    charted, latent = density.on_chart(), latent_variables(density, events)
     free = Unconstrained(charted).positions_of(events)
     centre = {name: jnp.mean(value, 0) for name, value in free.items()}
     scale = {name: _spread(value) for name, value in free.items()}

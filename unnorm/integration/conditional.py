@@ -80,7 +80,7 @@ def location_of_rows(density: Density, rows: dict[str, jax.Array]) -> tuple[dict
     """Centre and scale of the continuous variables over the rows, in unconstrained coordinates, at
     the present parameters.
     """
-    density = density.charted()
+    density = density.on_chart()
     view = Unconstrained(density)
     max_states = PLAN.max_states(view.dimension)
     views = [Unconstrained(one) for one in at_rows(density, rows)]
@@ -113,7 +113,7 @@ def plan_for_rows(
         scale: how wide.
         tolerance: of log Z.
     """
-    density = density.charted()
+    density = density.on_chart()
     view = Unconstrained(density)
     size = view.dimension
     if lone_count(density):

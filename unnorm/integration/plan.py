@@ -31,7 +31,7 @@ def has_plan(density: Density, options: PlanOptions = PLAN) -> bool:
     """Whether `plan_for` serves the density: few enough states or one count, at most three
     continuous dimensions.
     """
-    density = density.charted()
+    density = density.on_chart()
     if lone_count(density):
         return True
     size, count = Unconstrained(density).dimension, count_states(density)
@@ -74,7 +74,7 @@ def plan_for(
         >>> round(float(log_integral(p, *plan_for(p))), 4)  # log 2
         0.6931
     """
-    density = density.charted()
+    density = density.on_chart()
     view = Unconstrained(density)
     size = require_low_dimension(view)
     if lone_count(density):

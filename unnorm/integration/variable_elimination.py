@@ -23,7 +23,7 @@ def has_elimination(density: Density) -> bool:
         density: with every value present.
     """
     try:
-        pairwise_form(density.charted().bare())
+        pairwise_form(density.on_chart().for_jit())
     except StructureError:
         return False
     return True

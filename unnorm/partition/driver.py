@@ -88,7 +88,7 @@ def log_z(
     p, name, values = (p, None, None) if over is None else read_over(p, over)
     p.shapes()
     refuse_impure(p)
-    bare, findings = p.charted().bare(), []
+    bare, findings = p.on_chart().for_jit(), []
     most = default_evaluations(bare) if max_evaluations is None else max_evaluations
     _check(target_error=target_error, max_evaluations=most)
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed

@@ -78,7 +78,7 @@ def normalized(p: Density, z: Any = None) -> Density:
         raise ValueError(
             f"z is {shown(z)}; expected a finite LogZ or number; pass un.log_z(p, ...)."
         )
-    fixed = p.fix(**p.parameters).bare()
+    fixed = p.fix(**p.parameters).for_jit()
     names = tuple(_unlike(name, p.variables) for name in ("unnormalized", "log_z"))
     function = _Normalized(p.name, tuple(p.variables), names)
     constants = dict(zip(names, (fixed, value), strict=True))

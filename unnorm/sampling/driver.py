@@ -124,7 +124,7 @@ def sample(
     dtype = np.dtype(dtype or jnp.result_type(float))
     plan = Plan(draws, warmup, chains, thin, keep, seed, dtype.name, hosts.count, hosts.own)
     request = _Request(kernel, plan, start, track, device, where, provenance(), hosts, progress)
-    view = Unconstrained(p.bare())
+    view = Unconstrained(p.for_jit())
     lost = None
     if dtype == np.float32 and not dtype_given:
         with contextlib.suppress(Exception):  # the run itself says what cannot be evaluated

@@ -43,7 +43,7 @@ def ising_data():
 def at_the_door(fit, data):
     """The fitted density and the data as the driver has them."""
     p, events = read_data(fit.density, data)
-    return cast(p.bare(), jnp.float64), cast(events, jnp.float64)
+    return cast(p.for_jit(), jnp.float64), cast(events, jnp.float64)
 
 
 def spread(estimates, kept):
@@ -159,7 +159,7 @@ def test_chains_that_do_not_forget_their_starts_are_refused(x64, monkeypatch):
     magnet, events = read_data(magnet, np.ones((1, 8, 8)))
     with pytest.raises(ValueError, match="have not forgotten their starts after 100 sweeps"):
         replicates.data_sets(
-            cast(magnet.bare(), jnp.float64), cast(events, jnp.float64), jax.random.key(0), 100
+            cast(magnet.for_jit(), jnp.float64), cast(events, jnp.float64), jax.random.key(0), 100
         )
 
 
@@ -202,7 +202,7 @@ def lattices(count):
     with jax.enable_x64(True):
         p, events = read_data(torus.bind(coupling=0.3), np.ones((1, 16, 16)))
         drawn = replicates.data_sets(
-            cast(p.bare(), jnp.float64), cast(events, jnp.float64), jax.random.key(7), 200
+            cast(p.for_jit(), jnp.float64), cast(events, jnp.float64), jax.random.key(7), 200
         )
     return np.asarray(drawn["x"])[:count]
 

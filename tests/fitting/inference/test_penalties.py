@@ -198,8 +198,8 @@ def test_the_ridge_is_in_every_loss(name):
     assert fit.converged
     fresh, events = read_data(p, data)
     with jax.enable_x64(True):
-        given, density, events = cast((objective, fit.density.bare(), events), np.float64)
-        state = given.prepare(fresh.bare(), events, jax.random.key(0))
+        given, density, events = cast((objective, fit.density.for_jit(), events), np.float64)
+        state = given.prepare(fresh.for_jit(), events, jax.random.key(0))
         if "log_z" in state.nuisance:
             state = state._replace(nuisance={"log_z": jnp.asarray(fit.log_z.value)})
         vector, unravel = parameters_of(density, state)

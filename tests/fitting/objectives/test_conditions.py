@@ -127,7 +127,7 @@ def broken(function, support=un.Real, data=None):
     p = un.Density(function, {"x": support}, {"m": (un.Real, 0.3)})
     data = np.random.default_rng(0).normal(size=400) if data is None else data
     with jax.enable_x64(True):
-        return breaks(cast(p.bare(), jnp.float64), cast({"x": data}, jnp.float64))
+        return breaks(cast(p.for_jit(), jnp.float64), cast({"x": data}, jnp.float64))
 
 
 @pytest.mark.parametrize(

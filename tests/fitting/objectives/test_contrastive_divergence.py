@@ -126,7 +126,7 @@ def test_the_covariance_of_cd_1_is_the_spread_of_its_fits_and_the_usual_ones_are
     rows = np.repeat(states, np.round(10 * n * weights).astype(int), 0)
     objective = ContrastiveDivergence(k=1, kernel=kernel)
     with jax.enable_x64(True):
-        bare, events = cast(density.bare(), jnp.float64), {"x": jnp.asarray(rows, float)}
+        bare, events = cast(density.for_jit(), jnp.float64), {"x": jnp.asarray(rows, float)}
         state = objective.prepare(bare, events, jax.random.key(0))
         found = covariance.covariance(objective, bare, state, events, jax.random.key(1))
         once = np.asarray(after(states, features, jnp.asarray(features @ truth)))
@@ -178,7 +178,7 @@ def test_a_kernel_sees_interactions_that_the_start_switches_off():
         {"coupling": (un.Real, 0.0)},
     )
     with jax.enable_x64(True):
-        kernel = prepare_kernel(un.kernels.Gibbs(), cast(chain.bare(), jnp.float64))
+        kernel = prepare_kernel(un.kernels.Gibbs(), cast(chain.for_jit(), jnp.float64))
     assert kernel.colouring.count == 2  # every other site, not all of them at once
 
 

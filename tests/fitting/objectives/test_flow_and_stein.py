@@ -28,7 +28,7 @@ def fitted(p, data, objective, **options):
 
 def losses(objective, p, events):
     with jax.enable_x64(True):
-        density, events = cast((p.bare(), events), np.float64)
+        density, events = cast((p.for_jit(), events), np.float64)
         state = objective.prepare(density, events, jax.random.key(0))
         return np.asarray(jax.jit(lambda p: objective.losses(p, state, events))(density))
 
@@ -74,7 +74,7 @@ def test_the_truth_and_a_pseudo_true_value_are_found():
 
 def test_the_flow_is_convex_in_an_exponential_family(x64):
     """Its Hessian is positive definite far from the data's own parameters too."""
-    density = cast(TRUE.bare(), np.float64)
+    density = cast(TRUE.for_jit(), np.float64)
     state = ProbabilityFlow().prepare(density, {}, jax.random.key(0))
 
     @jax.jit

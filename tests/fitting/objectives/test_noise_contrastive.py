@@ -420,7 +420,7 @@ def test_the_self_normalised_optimum_is_sampled_maximum_likelihood(x64):
         SelfNormalized(noise_ratio=5),
     )
     fit = fitted(quadratic, data, objective)
-    state = objective.prepare(quadratic.bare(), {"x": jnp.asarray(data)}, jax.random.key(0))
+    state = objective.prepare(quadratic.for_jit(), {"x": jnp.asarray(data)}, jax.random.key(0))
     x = np.asarray(state.per_row.noise["x"])
     weights = np.exp(np.asarray(fit.density(x)) - np.asarray(state.per_row.on_noise))
     assert fit.log_z.value == pytest.approx(np.log(weights.mean()), abs=1e-8)

@@ -231,7 +231,7 @@ def test_the_population_minimum_is_the_truth(name, x64):
     log_p = np.asarray(p(points), float)
     weights = measure * np.exp(log_p - log_p.max())
     weights /= weights.sum()
-    density = jax.tree.map(jnp.asarray, p.bare())
+    density = jax.tree.map(jnp.asarray, p.for_jit())
     events = {key: jnp.asarray(value, float) for key, value in points.items()}
     state = objective.prepare(
         density, events, jax.random.key(0)
@@ -301,7 +301,7 @@ def both_ways(p, data, objective):
     """The linear solution and Newton's, as vectors."""
     with jax.enable_x64(True):
         data = np.asarray(data, float)
-        density = jax.tree.map(jnp.asarray, p.resolved({"x": data.shape[1:]}).bare())
+        density = jax.tree.map(jnp.asarray, p.resolved({"x": data.shape[1:]}).for_jit())
         events = {"x": jnp.asarray(data)}
         state = objective.prepare(density, events, jax.random.key(0))
         direct = solved(objective, density, state, events)
@@ -500,7 +500,7 @@ def test_every_trace_has_the_same_loss_and_parameter_gradient(x64):
         {"x": un.Real[11]},
         {"w": (un.Real[11, 5], 0.0)},
     ).bind(w=np.random.default_rng(0).normal(size=(11, 5)))
-    density, event = jax.tree.map(jnp.asarray, p.bare()), {"x": jnp.linspace(-1.0, 2.0, 11)}
+    density, event = jax.tree.map(jnp.asarray, p.for_jit()), {"x": jnp.linspace(-1.0, 2.0, 11)}
     state = ObjectiveState(shared=FormState({"x": None}))
     found = {}
     for trace in ("auto", *TRACES):
@@ -580,6 +580,6 @@ def test_where_the_loss_curves_down_nothing_is_said_of_limits():
         {"x": un.Real}, {"centre": (un.Real, 0.0), "precision": (un.Positive, 1.0)},
     )  # fmt: skip
     with jax.enable_x64(True):
-        density, events = jax.tree.map(jnp.asarray, p.bare()), {"x": jnp.array([2e-3, 3e-3, 4e-3])}
+        density, events = jax.tree.map(jnp.asarray, p.for_jit()), {"x": jnp.array([2e-3, 3e-3, 4e-3])}
         state = ScoreMatching().prepare(density, events, jax.random.key(0))
         assert not runaways(ScoreMatching(), density, state, events).any()

@@ -131,7 +131,7 @@ def test_the_tests_catch_wrong_kernels(kernel):
 
 def test_target_has_the_density_of_the_unconstrained_coordinates():
     p = CONTINUOUS["bounded"].density
-    target, u = Unconstrained(p.bare()), np.linspace(-12, 12, 20_001)
+    target, u = Unconstrained(p.for_jit()), np.linspace(-12, 12, 20_001)
     density = np.exp(np.asarray(jax.vmap(lambda v: target.log_density({"x": v}))(u), float))
     assert np.trapezoid(density, u) == pytest.approx(1 / 12, rel=1e-5)  # B(2, 3)
 
@@ -151,7 +151,7 @@ def test_gibbs_finds_out_which_sites_interact():
     from unnorm.interactions.coloring import find_colouring
 
     def colours(function, support):
-        found = find_colouring(Unconstrained(un.Density(function, {"x": support}).bare()))
+        found = find_colouring(Unconstrained(un.Density(function, {"x": support}).for_jit()))
         return found and (found.count, found.linear)
 
     assert colours(

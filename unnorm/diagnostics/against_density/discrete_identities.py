@@ -53,7 +53,7 @@ def discrete_check(
         discrete = {name: support for name, support in p.variables.items() if support.discrete}
         cost = sum(_evaluations(s, positions[name], criteria) for name, s in discrete.items())
         conditionals = _Conditionals(
-            Unconstrained(cast(p.bare(), float)), _thin(positions, cost, criteria), criteria
+            Unconstrained(cast(p.for_jit(), float)), _thin(positions, cost, criteria), criteria
         )
         for name, support in discrete.items():
             entries = coordinate_labels(name, positions[name].shape[2:], labels[name])

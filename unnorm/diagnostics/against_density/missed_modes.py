@@ -55,7 +55,7 @@ def mode_findings(draws: Draws, p: Density, criteria: ModeCriteria = MODES) -> l
         degenerate = len(u) <= 2 * size or not np.isfinite(u).all() or (np.ptp(u, 0) == 0).any()
         if size > criteria.max_dimension or degenerate:
             return []
-        surface = Surface(Unconstrained(cast(p.bare(), float)), u, criteria)
+        surface = Surface(Unconstrained(cast(p.for_jit(), float)), u, criteria)
         found = surface.unvisited()
         if found is None:
             return []

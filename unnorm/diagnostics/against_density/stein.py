@@ -109,7 +109,7 @@ def stein_check(
         )
     with jax.enable_x64(True):
         positions = positions_of(view, values)
-        double = Unconstrained(cast(p.bare(), float))
+        double = Unconstrained(cast(p.for_jit(), float))
         gradient = np.asarray(_gradients(double, as_events(positions), batch=criteria.batch))
         parts = [_deviations(p.variables[name], positions[name]) for name in names]
     u = flat_vectors(view, positions)

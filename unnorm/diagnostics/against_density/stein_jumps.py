@@ -23,7 +23,7 @@ def jumps_explain(
     allows for them.
     """
     with jax.enable_x64(True):
-        view = Unconstrained(cast(p.bare(), float))
+        view = Unconstrained(cast(p.for_jit(), float))
         positions = _thin(positions_of(Unconstrained(p), values), criteria)
         jumps = _has_jumps(view, positions, criteria)
         return jumps and _symmetric_moves_balance(view, positions, criteria)

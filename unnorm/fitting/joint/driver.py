@@ -67,7 +67,7 @@ def several(
     seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
     dtype = np.dtype(dtype or np.float64)
     with jax.enable_x64(dtype == np.float64), bar(type(objective).__name__, 1.0, progress) as shown:
-        bare = Densities(tuple(p.bare() for p in ps))
+        bare = Densities(tuple(p.for_jit() for p in ps))
         objective, density, events = cast(
             (objective, bare, {k: e for k, (_, e) in enumerate(read)}), dtype
         )
@@ -201,7 +201,7 @@ def _bootstrapped(problem: Shared, start: Densities, fit: Fit, replicates: int, 
 
     with jax.enable_x64(next(iter(problem.events[0].values())).dtype == np.float64):
         own = [{n: part.parameters[n] for n in part.supports} for part in fit.density]
-        parts = [p.bind(**values).bare() for p, values in zip(problem.p.parts, own, strict=True)]
+        parts = [p.bind(**values).for_jit() for p, values in zip(problem.p.parts, own, strict=True)]
         density = cast(Densities(tuple(parts)), next(iter(problem.events[0].values())).dtype)
         state = problem.objective.prepare(density, problem.events, jax.random.key(problem.seed))
         found = refitted(

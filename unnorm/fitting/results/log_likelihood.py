@@ -213,7 +213,7 @@ def log_likelihood(fit, data: Any, log_z: Any = None) -> LogLikelihood:
     drawn = None if exact or fit._free_covariance is None else _drawn(fit)
     shapes = fitted.resolved({name: event.shape[1:] for name, event in events.items()}).shapes()
     with jax.enable_x64(True):
-        density, rows = cast((fitted.bare(), events), jnp.float64)
+        density, rows = cast((fitted.for_jit(), events), jnp.float64)
         if exact:
             values, d = _normalized(density, rows, fit._location, fit._free_covariance is not None)
         else:

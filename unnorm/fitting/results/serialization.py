@@ -98,7 +98,7 @@ def _compiled(p: Density) -> Iterator[tuple[Density, np.dtype]]:
         np.float32, *(leaf for name in p.supports for leaf in p._held[name].leaves)
     )
     with jax.enable_x64(dtype == np.float64):
-        yield cast(p.bare(), dtype), dtype
+        yield cast(p.for_jit(), dtype), dtype
 
 
 def program_text(p: Density) -> str:

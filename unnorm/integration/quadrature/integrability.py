@@ -99,7 +99,7 @@ def vanishes_from(
         scale: as `centre`, the data's standard deviation.
         options: of the rule.
     """
-    view = Unconstrained(density.charted())
+    view = Unconstrained(density.on_chart())
     size = view.dimension
     if centre is None or scale is None or not size or lone_count(density):
         return False

@@ -64,7 +64,7 @@ class Exact:
     max_states: int = static(2**24, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        density = density.charted()
+        density = density.on_chart()
         if density._log_z() is None:
             return self._computed(density, key)
         return _closed_form(

@@ -136,7 +136,7 @@ class ConditionalNCE(LossObjective):
         """Return G at the moved points, (n, ν)."""
 
         def there(event, draws):
-            return density.masked(self._move(density, state, event, draws))
+            return density.log_density_on_support(self._move(density, state, event, draws))
 
         return jax.vmap(density.log_density)(events)[:, None] - at_draws(
             there, events, state.per_row

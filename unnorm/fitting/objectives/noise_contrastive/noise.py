@@ -94,7 +94,7 @@ class WithNoise(LossObjective):
 
     def log_model(self, density) -> Callable:
         """Return log p̃ as evaluated at noise, which may leave the support if the user gave it."""
-        return density.log_density if self.noise is None else density.masked
+        return density.log_density if self.noise is None else density.log_density_on_support
 
     def log_noise(self, density, statistics: dict, event: dict) -> jax.Array:
         """Return log p_n at one event."""

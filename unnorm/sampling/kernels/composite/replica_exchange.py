@@ -185,7 +185,7 @@ class ReplicaExchange(Options):
                 "densities; expected a kernel "
                 "adapted step by step; use un.kernels.NUTS or MALA."
             )
-        base = None if self.base is None else self.base.resolved(target.density.shapes()).bare()
+        base = None if self.base is None else self.base.resolved(target.density.shapes()).for_jit()
         return dataclasses.replace(self, inner=self.inner.prepare(target), base=base)
 
     def initial_tuning(self, size):
