@@ -5,14 +5,28 @@ A density on R^d gives such rows a likelihood without bound, and a score that no
 place.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from unnorm.core.findings import Finding, FindingCode, listed
 from unnorm.declaration.density import Density
 
-_ROUNDING = 1e-12  # of a column's size: less spread than this is rounding
-_ROWS, _WIDEST = 10, 500  # rows for each column that are looked at first; most columns
-_SINGULAR = 1e-9  # smallest singular value of the standardised columns, relative to the largest
+
+@dataclass(frozen=True)
+class SpreadOptions:
+    """When columns count as constant or collinear."""
+
+    # Spread over a column's size, below which it is rounding.
+    rounding: float = 1e-12
+    # Looked at first.
+    rows_per_column: int = 10
+    max_columns: int = 500
+    # Smallest singular value of the standardised columns, relative to the largest.
+    singular: float = 1e-9
+
+
+SPREAD = SpreadOptions()
 
 
 def without_spread(p: Density, events: dict, smoothed: bool) -> list[Finding]:
@@ -35,13 +49,16 @@ def without_spread(p: Density, events: dict, smoothed: bool) -> list[Finding]:
         return [_finding(words)]
     given = given[:, ~_is_still(given)]
     size = len(names) + given.shape[1]
-    if not 2 <= size <= _WIDEST or rows <= size + 1:
+    if not 2 <= size <= SPREAD.max_columns or rows <= size + 1:
         return []  # so few rows always lie in a plane
     axis = _still_axis(
-        columns, given, np.unique(np.linspace(0, rows - 1, _ROWS * size).astype(int))
+        columns,
+        given,
+        np.unique(np.linspace(0, rows - 1, SPREAD.rows_per_column * size).astype(int)),
     )
     if axis is None or (
-        rows > _ROWS * size and _still_axis(columns[:, axis != 0], given, slice(None)) is None
+        rows > SPREAD.rows_per_column * size
+        and _still_axis(columns[:, axis != 0], given, slice(None)) is None
     ):
         return []
     inside = axis != 0
@@ -63,10 +80,10 @@ def _still_axis(columns: np.ndarray, given: np.ndarray, rows) -> np.ndarray | No
     parts = _standardised(columns[rows])
     if given.shape[1]:
         basis = np.linalg.svd(_standardised(given[rows]), full_matrices=False)
-        basis = basis[0][:, basis[1] > _SINGULAR * basis[1][0]]
+        basis = basis[0][:, basis[1] > SPREAD.singular * basis[1][0]]
         parts = parts - basis @ (basis.T @ parts)
     _, values, axes = np.linalg.svd(parts, full_matrices=False)
-    if values[-1] > _SINGULAR * np.sqrt(len(parts)):
+    if values[-1] > SPREAD.singular * np.sqrt(len(parts)):
         return None
     return np.where(np.abs(axes[-1]) > 1e-6, axes[-1], 0.0)
 
@@ -99,7 +116,7 @@ def _columns(p: Density, events: dict, declared) -> tuple[list[str], np.ndarray]
 
 
 def _is_still(columns: np.ndarray) -> np.ndarray:
-    return np.ptp(columns, axis=0) <= _ROUNDING * np.abs(columns).max(0, initial=0.0)
+    return np.ptp(columns, axis=0) <= SPREAD.rounding * np.abs(columns).max(0, initial=0.0)
 
 
 def _standardised(columns: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ arXiv:1812.10551, section 3.
 """
 
 import functools
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -19,21 +20,35 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import Finding, FindingCode
 
-_ROWS, _COLUMNS, _POINTS = 8, 24, 65  # what is looked at: rows, axes through each, points on each
-_BEYOND = 1.0  # how far past the data the lines go, in the data's ranges
-_MASS = 1e-3  # of the largest density on a line: a wall below it takes no mass off the density
-_JUMP = 1e-3  # of a slope times the data's standard deviation: a smaller jump is rounding
-_ROUNDED = 64  # units in the last place of the largest value: a difference of so many is rounding
-_STAYS = (
-    0.3  # share of a jump that must be left when it has been narrowed down: a steep slope is none
-)
-_STEP = 0.1  # of the parameters, to see whether a kink moves with them
-_AWAY = 20.0  # unconstrained parameters beyond this have run away: e^20 is 5e8
-_NEAR = (
-    1e-2,
-    1e-4,
-    1e-6,
-)  # distances to a wall, in standard deviations, at which the density is looked at
+
+@dataclass(frozen=True)
+class LineOptions:
+    """How walls, jumps and kinks are looked for on lines through the data."""
+
+    rows: int = 8
+    # Axes through each row.
+    columns: int = 24
+    # On each line.
+    points: int = 65
+    # How far lines extend beyond the data, in the data's ranges.
+    beyond: float = 1.0
+    # Of the largest density on a line: a wall below it bounds no mass.
+    mass: float = 1e-3
+    # Of a slope times the data's standard deviation: a smaller jump is rounding.
+    jump: float = 1e-3
+    # Units in the last place of the largest value: smaller differences are rounding.
+    rounding_units: int = 64
+    # Share of a jump that must remain when it is narrowed down: that of a steep slope does not.
+    remaining: float = 0.3
+    # To see whether a kink moves with the parameters.
+    parameter_step: float = 0.1
+    # Unconstrained parameters beyond this have run away: e^20 is 5e8.
+    far: float = 20.0
+    # Distances to a wall, in standard deviations.
+    near: tuple[float, ...] = (1e-2, 1e-4, 1e-6)
+
+
+LINES = LineOptions()
 _ADVICE = (
     "declare the support (un.Positive, un.Interval, or un.truncate), or use "
     "un.objectives.MaximumLikelihood or NCE",
@@ -57,14 +72,14 @@ def breaks(density, events: dict) -> list[Break]:
     each variable.
     """
     rows = len(next(iter(events.values())))
-    chosen = np.unique(np.linspace(0, rows - 1, _ROWS).astype(int))
+    chosen = np.unique(np.linspace(0, rows - 1, LINES.rows).astype(int))
     sample = {name: jnp.asarray(value)[chosen] for name, value in events.items()}
     found: dict[tuple[str, str], Break] = {}
     for name, support in density.variables.items():
         if support.score_matching not in ("plain", "circle", "generalized"):
             continue
         values = np.asarray(events[name]).reshape(rows, -1)
-        for column in np.unique(np.linspace(0, values.shape[1] - 1, _COLUMNS).astype(int)):
+        for column in np.unique(np.linspace(0, values.shape[1] - 1, LINES.columns).astype(int)):
             for one in _breaks_of(density, sample, name, support, values[:, column], int(column)):
                 found.setdefault((one.kind, name), one)
     return list(found.values())
@@ -76,7 +91,7 @@ def _breaks_of(
     spread, low, high = values.std(), values.min(), values.max()
     if not spread > 0:
         return []
-    reach = _BEYOND * (high - low)
+    reach = LINES.beyond * (high - low)
     bounds = (
         support.entry_bounds(()) if support.score_matching == "generalized" else (-np.inf, np.inf)
     )
@@ -88,7 +103,7 @@ def _breaks_of(
     index = [int(i) for i in np.unravel_index(column, shape)] if shape else []
     entry = f"{name}[{','.join(map(str, index))}]" if index else name
     line = functools.partial(_line, density, sample, name=name, column=jnp.asarray(column))
-    grid = np.linspace(*ends, _POINTS)
+    grid = np.linspace(*ends, LINES.points)
     f, slope, bend = map(np.asarray, line(jnp.asarray(grid, sample[name].dtype)))
     found = []
     wall = _wall(line, grid, f, spread, sample[name].dtype)
@@ -141,12 +156,12 @@ def _wall(line, grid: np.ndarray, f: np.ndarray, spread: float, dtype) -> float 
             good = np.isfinite(np.asarray(line(jnp.asarray([middle], dtype))[0])[row, 0])
             inner, outer = (middle, outer) if good else (inner, middle)
         towards = np.sign(inner - outer)
-        places = inner + towards * spread * np.array(_NEAR)
+        places = inner + towards * spread * np.array(LINES.near)
         values, slopes, _ = (np.asarray(part)[row] for part in line(jnp.asarray(places, dtype)))
         share = np.exp(np.minimum(values - f[row][finite[row]].max(), 0.0)) * (
             1 + spread * np.abs(slopes)
         )
-        if share[-1] > _MASS and share[-1] > _STAYS * share[-2]:
+        if share[-1] > LINES.mass and share[-1] > LINES.remaining * share[-2]:
             return float(inner)
     return None
 
@@ -165,7 +180,9 @@ def _jump(line, kind: str, grid, upper, lower, unit: float, dtype) -> float | No
     level = largest if kind == "kink" else 1.0
     row, place = np.unravel_index(excess.argmax(), excess.shape)
     first = excess[row, place]
-    if not first > max(_JUMP * level * unit, eps**0.75, _ROUNDED * eps * largest * unit):
+    if not first > max(
+        LINES.jump * level * unit, eps**0.75, LINES.rounding_units * eps * largest * unit
+    ):
         return None
     ends, rounding = [grid[place], grid[place + 1]], np.sqrt(eps) * np.ptp(grid)
     pick = {"jump": (0, 1), "kink": (1, 2)}[kind]
@@ -173,7 +190,7 @@ def _jump(line, kind: str, grid, upper, lower, unit: float, dtype) -> float | No
         three = np.array([ends[0], sum(ends) / 2, ends[1]])
         values, slopes = (np.asarray(line(jnp.asarray(three, dtype))[part])[row] for part in pick)
         left = np.abs(np.diff(values) - np.diff(three) * (slopes[1:] + slopes[:-1]) / 2) * unit
-        if not np.isfinite(left).all() or left.max() < _STAYS * first:
+        if not np.isfinite(left).all() or left.max() < LINES.remaining * first:
             return None
         ends = list(three[:2] if left[0] >= left[1] else three[1:])
     return float(sum(ends) / 2)
@@ -187,7 +204,7 @@ def _seam(line, entry: str, dtype) -> list[Break]:
     return [
         Break(kind, entry, float(np.pi))
         for kind, gap, unit in zip(("jump", "kink"), apart, level, strict=True)
-        if not gap <= _JUMP * unit
+        if not gap <= LINES.jump * unit
     ][:1]
 
 
@@ -200,7 +217,7 @@ def smoothness_findings(density, events: dict, objective: str, kinks: str = "all
     """
     seen = breaks(density, events)
     if not seen and any(
-        bool(jnp.any(jnp.abs(leaf) > _AWAY)) for leaf in jax.tree.leaves(density.free())
+        bool(jnp.any(jnp.abs(leaf) > LINES.far)) for leaf in jax.tree.leaves(density.free())
     ):
         seen = breaks(_called_back(density), events)
     found = [one for one in seen if kinks != "none" or one.kind != "kink"]
@@ -228,13 +245,13 @@ def _words(one: Break, objective: str, kinks: str) -> str:
 def _called_back(density):
     """The density with parameters that ran far away, and made it flat, near their starts."""
     free, unravel = ravel_pytree(density.free())
-    return density.at(unravel(jnp.where(jnp.abs(free) > _AWAY, jnp.sign(free), free)))
+    return density.at(unravel(jnp.where(jnp.abs(free) > LINES.far, jnp.sign(free), free)))
 
 
 def _moved(density):
     """The density at other parameters nearby."""
     free, unravel = ravel_pytree(density.free())
-    steps = np.random.default_rng(0).normal(0.0, _STEP, free.size)
+    steps = np.random.default_rng(0).normal(0.0, LINES.parameter_step, free.size)
     return density.at(unravel(free + jnp.asarray(steps, free.dtype)))
 
 

@@ -6,6 +6,8 @@ almost everywhere, and all of its curvature in kinks, which automatic differenti
 the two sides then differ, whatever smooth terms are added.
 """
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +16,22 @@ from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.row_normalizers import covariates_of
 
-_SEGMENTS = 64
-_CELLS = 128  # of a segment
-# share of the slope's variation, on the median segment, above which the loss is not believed
-_MISSED = 0.05
-_SMOOTH = (
-    0.6  # a smooth function's share falls to a quarter when cells are halved, that of kinks stays
-)
+
+@dataclass(frozen=True)
+class KinkOptions:
+    """How kinks are looked for, and how much curvature they may hold."""
+
+    # Between pairs of rows.
+    segments: int = 64
+    # Of a segment.
+    cells: int = 128
+    # Share of the slope's variation, on the median segment, above which the loss is invalid.
+    max_share: float = 0.05
+    # A smooth function's share falls to a quarter when cells are halved; that of kinks stays.
+    smooth_ratio: float = 0.6
+
+
+KINKS = KinkOptions()
 
 
 def kink_findings(objective, density, events: dict, key: jax.Array) -> list[Finding]:
@@ -35,11 +46,11 @@ def kink_findings(objective, density, events: dict, key: jax.Array) -> list[Find
     rows = len(next(iter(events.values())))
     if not positions or rows < 2:
         return []
-    ends = np.asarray(jax.random.randint(key, (2, min(_SEGMENTS, rows)), 0, rows))
+    ends = np.asarray(jax.random.randint(key, (2, min(KINKS.segments, rows)), 0, rows))
     first, last = (jax.tree.map(lambda leaf, at=at: leaf[at], (positions, held, covariates_of(density, events)))
                    for at in ends)  # fmt: skip
     missed, coarse = np.median(np.asarray(_missed(density, first, last)), 0)
-    if not (missed > _MISSED and missed > _SMOOTH * coarse):
+    if not (missed > KINKS.max_share and missed > KINKS.smooth_ratio * coarse):
         return []
     what = (
         f"{missed:.0%} of the variation of the slope of log p̃ between data rows is in kinks, as "
@@ -64,7 +75,7 @@ def _missed(density, first: tuple, last: tuple) -> jax.Array:
         start = target.flatten(start)
         move = target.flatten(stop) - start
         slope = jax.grad(lambda t: target.log_density(target.split(start + t * move) | held))
-        places = jnp.linspace(0.0, 1.0, 2 * _CELLS + 1, dtype=start.dtype)
+        places = jnp.linspace(0.0, 1.0, 2 * KINKS.cells + 1, dtype=start.dtype)
         slopes, curvatures = jax.vmap(lambda t: jax.jvp(slope, (t,), (jnp.ones_like(t),)))(places)
         return jnp.stack([_share(slopes, curvatures, 1), _share(slopes, curvatures, 2)])
 

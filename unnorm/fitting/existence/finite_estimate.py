@@ -8,6 +8,7 @@ for other densities the loss is followed from the estimate.
 """
 
 import functools
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -21,26 +22,44 @@ from unnorm.fitting.inference.sandwich import scores_and_curvature
 from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.fitting.solvers.newton import few, parameters_of, whole_loss
 
-_ERRORS = 3.0  # model-based standard errors that are looked ahead
-_FLAT = 0.01  # of the rise that the curvature foretells there: less than this is none
-_INDEFINITE = 1e-6  # scaled eigenvalues below minus this are negative, not rounded
-_FLOOR = 1e-13  # smallest scaled eigenvalue of the curvature that is told from rounding
-_WIDE = (
-    12.0  # a margin of this much has a weight of 6e-6 in the gradient, which a minimum tells from 0
-)
-_AT_REST = 1e-16  # g'H⁻¹g of a minimum
-_LARGEST = 2**24  # entries of the margins' matrix
-_TRIALS, _AFFINE = (
-    4,
-    1e-7,
-)  # random directions in which the margins are tried, and their relative curvature there
-_SINGULAR = (
-    1e-11  # scaled eigenvalues of the curvature below it are 0: the covariance is refused there too
-)
-_PART = 1e-4  # of a direction of length 1: less is rounding
-_GONE = 20.0  # of a logarithm or a logit: e^20 is 5e8
-_OPEN, _STEPS = 30.0, 50  # a margin that leaves 1e-13 of its weight; Newton steps in its limit
-_FOLLOWED = (1.0, 8.0, 64.0)  # by how much the margins are opened, to see the loss fall
+
+@dataclass(frozen=True)
+class ExistenceOptions:
+    """Tolerances of the search for directions in which the loss decreases for ever."""
+
+    # Model-based standard errors that the loss is followed.
+    errors: float = 3.0
+    # Share of the rise that the curvature predicts there, below which there is none.
+    flat: float = 0.01
+    # Scaled eigenvalues below minus this are negative, not rounding.
+    indefinite: float = 1e-6
+    # Smallest scaled eigenvalue of the curvature above rounding.
+    floor: float = 1e-13
+    # A margin of this has a weight of 6e-6 in the gradient, which a minimum tells from 0.
+    wide: float = 12.0
+    # g'H⁻¹g of a minimum.
+    at_rest: float = 1e-16
+    # Of the matrix of margins.
+    max_entries: int = 2**24
+    # Random directions in which margins are tried.
+    trials: int = 4
+    # Relative curvature of an affine margin.
+    affine: float = 1e-7
+    # Scaled eigenvalues below it are 0: the covariance is refused there too.
+    singular: float = 1e-11
+    # Of a direction of length 1: less is rounding.
+    part: float = 1e-4
+    # Of a logarithm or a logit: e^20 is 5e8.
+    far: float = 20.0
+    # A margin that leaves 1e-13 of its weight.
+    open_margin: float = 30.0
+    # Newton steps in the limit.
+    steps: int = 50
+    # By how much margins are opened, to see the loss decrease.
+    followed: tuple[float, ...] = (1.0, 8.0, 64.0)
+
+
+EXISTENCE = ExistenceOptions()
 
 
 class Runaways(NamedTuple):
@@ -99,7 +118,11 @@ def runaways(objective, density, state, events) -> Runaways:
     signs = np.asarray(_flat_on_one_side(objective, density, state, events, psi, curvature))
     level = None if signs.any() else _level(np.asarray(curvature))
     if level is not None:
-        far = level & (np.abs(np.asarray(vector)) > _GONE) & _towards_bounds(density, vector.size)
+        far = (
+            level
+            & (np.abs(np.asarray(vector)) > EXISTENCE.far)
+            & _towards_bounds(density, vector.size)
+        )
         signs = np.where(far, np.sign(np.asarray(vector)), 0).astype(int)
     return Runaways(signs, unidentified=None if signs.any() else level)
 
@@ -141,7 +164,9 @@ def by_margins(objective, density, state, events, is_minimum: bool = False) -> F
     if margins is None:
         return None
     margins, size = np.asarray(margins), parameters_of(density, state)[0].size
-    if (is_minimum and not (np.abs(margins) > _WIDE).any()) or margins.size * size > _LARGEST:
+    if (
+        is_minimum and not (np.abs(margins) > EXISTENCE.wide).any()
+    ) or margins.size * size > EXISTENCE.max_entries:
         return None
     base, values, matrix, affine = map(np.asarray, _slopes(objective, density, of_rows, rows))
     finite = np.isfinite(
@@ -150,7 +175,9 @@ def by_margins(objective, density, state, events, is_minimum: bool = False) -> F
     matrix = matrix[:, finite].T
     if not affine[finite].all() or not np.isfinite(matrix).all():
         return None
-    tight = np.abs(margins[finite]) <= _WIDE if is_minimum else np.zeros(finite.sum(), bool)
+    tight = (
+        np.abs(margins[finite]) <= EXISTENCE.wide if is_minimum else np.zeros(finite.sum(), bool)
+    )
     return Found(cone(matrix, tight), matrix, values[finite] - matrix @ base)
 
 
@@ -179,7 +206,7 @@ def _slopes(objective, density, state, events) -> tuple[jax.Array, ...]:
     rounding hides far out.
     """
     vector, unravel = parameters_of(density, state)
-    start = jnp.where(jnp.abs(vector) < _WIDE, vector, jnp.where(vector < 0, -1.0, 1.0))
+    start = jnp.where(jnp.abs(vector) < EXISTENCE.wide, vector, jnp.where(vector < 0, -1.0, 1.0))
 
     def at(vector):
         free, nuisance = unravel(vector)
@@ -188,11 +215,11 @@ def _slopes(objective, density, state, events) -> tuple[jax.Array, ...]:
     def bend(step):
         parts = jax.lax.map(at, start + jnp.array([[2.0], [-1.0], [0.0]], start.dtype) * step)
         parts = parts * jnp.array([[1.0], [2.0], [-3.0]], start.dtype)
-        return jnp.abs(parts.sum(0)) <= _AFFINE * (1 + jnp.max(jnp.abs(parts), 0))
+        return jnp.abs(parts.sum(0)) <= EXISTENCE.affine * (1 + jnp.max(jnp.abs(parts), 0))
 
-    lengths = jnp.where(jnp.arange(_TRIALS) % 2 == 0, 1.0, 10.0).astype(start.dtype)
+    lengths = jnp.where(jnp.arange(EXISTENCE.trials) % 2 == 0, 1.0, 10.0).astype(start.dtype)
     steps = lengths[:, None] * jax.random.normal(
-        jax.random.key(0), (_TRIALS, start.size), start.dtype
+        jax.random.key(0), (EXISTENCE.trials, start.size), start.dtype
     )
     values, push = jax.linearize(at, start)
     matrix = jax.lax.map(push, jnp.eye(start.size, dtype=start.dtype), batch_size=8)
@@ -207,10 +234,10 @@ def _is_minimum(psi: np.ndarray, curvature: np.ndarray) -> bool:
     scale = np.sqrt(np.abs(np.diagonal(curvature)))
     scale = np.where(scale > 0, scale, 1.0)
     values, vectors = np.linalg.eigh(curvature / np.outer(scale, scale))
-    kept = values > _FLOOR * max(values[-1], 0.0)
+    kept = values > EXISTENCE.floor * max(values[-1], 0.0)
     parts = vectors.T @ (gradient / scale)
     return bool(
-        np.sum(parts[kept] ** 2 / values[kept]) < _AT_REST
+        np.sum(parts[kept] ** 2 / values[kept]) < EXISTENCE.at_rest
         and np.abs(parts[~kept]).max(initial=0.0) < 1e-8
     )
 
@@ -238,8 +265,8 @@ def _level(curvature: np.ndarray) -> np.ndarray | None:
         return None
     scale = np.where(scale > 0, scale, 1.0)
     values, vectors = np.linalg.eigh(curvature / np.outer(scale, scale))
-    flat = np.abs(values) <= _SINGULAR * max(abs(values[-1]), 1e-300)
-    return np.abs(vectors[:, flat]).max(1, initial=0.0) > _PART
+    flat = np.abs(values) <= EXISTENCE.singular * max(abs(values[-1]), 1e-300)
+    return np.abs(vectors[:, flat]).max(1, initial=0.0) > EXISTENCE.part
 
 
 def _in_the_limit(objective, density, state, events, found: Found) -> np.ndarray:
@@ -255,8 +282,10 @@ def _in_the_limit(objective, density, state, events, found: Found) -> np.ndarray
         (found.matrix @ cone.direction)[cone.separated],
         found.matrix @ at + found.offsets,
     )
-    at = at + cone.direction * max(0.0, np.max((_OPEN - margins[cone.separated]) / opened))
-    for _ in range(_STEPS if basis.shape[1] else 0):
+    at = at + cone.direction * max(
+        0.0, np.max((EXISTENCE.open_margin - margins[cone.separated]) / opened)
+    )
+    for _ in range(EXISTENCE.steps if basis.shape[1] else 0):
         free, nuisance = unravel(jnp.asarray(at, vector.dtype))
         there = density.at(free), state._replace(nuisance=nuisance)
         psi, curvature = scores_and_curvature(
@@ -270,7 +299,7 @@ def _in_the_limit(objective, density, state, events, found: Found) -> np.ndarray
         if not np.isfinite(step).all():
             break
         at = at - basis @ step / max(1.0, np.abs(step).max())
-        if gradient @ step < _AT_REST * 1e-6:
+        if gradient @ step < EXISTENCE.at_rest * 1e-6:
             break
     return at
 
@@ -279,7 +308,7 @@ def _falls(objective, density, state, events, found: Found, near: np.ndarray) ->
     """Whether the loss never rises along the direction, as far as it is a number."""
     dtype, step = parameters_of(density, state)[0].dtype, found.cone.direction
     step = step / (found.matrix @ step)[found.cone.separated].max()
-    places = [jnp.asarray(near + by * step, dtype) for by in (0.0, *_FOLLOWED)]
+    places = [jnp.asarray(near + by * step, dtype) for by in (0.0, *EXISTENCE.followed)]
     values = np.asarray(_losses_at(objective, density, state, events, places))
     values = values[np.isfinite(values)]
     return len(values) < 2 or bool(np.all(values[1:] <= values[0] + 1e-7 * (1 + abs(values[0]))))
@@ -310,10 +339,11 @@ def _flat_on_one_side(objective, density, state, events, psi, curvature) -> jax.
         s.discrete for s in density.variables.values()
     )
     unit = jnp.mean(jnp.sum((psi @ inverse) * psi, 1)) / vector.size if has_units else 1.0
-    moves = _ERRORS * inverse * jnp.sqrt(unit / rows / jnp.diagonal(inverse))[:, None]
-    here, foretold = loss(vector), unit * _ERRORS**2 / 2 / rows
+    moves = EXISTENCE.errors * inverse * jnp.sqrt(unit / rows / jnp.diagonal(inverse))[:, None]
+    here, foretold = loss(vector), unit * EXISTENCE.errors**2 / 2 / rows
     flat = jax.lax.map(
-        lambda move: loss(vector + move) - here < _FLAT * foretold, jnp.concatenate([moves, -moves])
+        lambda move: loss(vector + move) - here < EXISTENCE.flat * foretold,
+        jnp.concatenate([moves, -moves]),
     )
     ahead, behind = jnp.split(flat, 2)
     return jnp.where(_saddle(curvature), 0, ahead.astype(int) - behind.astype(int))
@@ -331,14 +361,14 @@ def _saddle(curvature: jax.Array) -> jax.Array:
     known of limits.
     """
     values = _scaled(curvature)[0]
-    return values[0] < -_INDEFINITE * values[-1]
+    return values[0] < -EXISTENCE.indefinite * values[-1]
 
 
 def _inverse(curvature: jax.Array) -> jax.Array:
     """H⁻¹, eigenvalues that rounding made of nothing replaced by a small one."""
     values, vectors, scale = _scaled(curvature)
     return (
-        (vectors / jnp.maximum(values, _FLOOR * jnp.max(values)))
+        (vectors / jnp.maximum(values, EXISTENCE.floor * jnp.max(values)))
         @ vectors.T
         / jnp.outer(scale, scale)
     )

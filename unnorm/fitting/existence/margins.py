@@ -5,6 +5,8 @@ question of linear algebra (`recession`). Margins compare what was observed with
 could have given in its place.
 """
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +16,18 @@ from unnorm.integration.nodes import count_states, enumerate_states
 from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable
 from unnorm.interactions.count_states import has_counts
 
-MOST_STATES = 2**13  # joint states that are compared with the data one by one
-_FAR = (10.0, 1e3, 1e6)  # counts beyond all data, in multiples of the largest
+
+@dataclass(frozen=True)
+class MarginOptions:
+    """Which states are compared with the data."""
+
+    # Joint states that are compared with the data one by one.
+    max_states: int = 2**13
+    # Counts beyond all data, in multiples of the largest.
+    far_counts: tuple[float, ...] = (10.0, 1e3, 1e6)
+
+
+MARGINS = MarginOptions()
 
 
 def state_margins(density, events: dict) -> jax.Array:
@@ -76,7 +88,9 @@ def _of_states_of_entries(density, events: dict, listed: list[str]) -> jax.Array
 
 def _other_counts(column: jax.Array) -> list[jax.Array]:
     """Counts to compare each with: none, one fewer, one more, and some beyond all data."""
-    far = [jnp.full_like(column, 0.0) + jnp.ceil(by * (1 + column.max())) for by in _FAR]
+    far = [
+        jnp.full_like(column, 0.0) + jnp.ceil(by * (1 + column.max())) for by in MARGINS.far_counts
+    ]
     return [jnp.zeros_like(column), jnp.maximum(column - 1, 0.0), column + 1, *far]
 
 
@@ -90,7 +104,7 @@ def likelihood_margins(density, events: dict) -> jax.Array | None:
         return None
     states = count_states(density)
     rows = len(next(iter(events.values()))) if density.covariates else 1
-    if states is not None and states * rows <= MOST_STATES:
+    if states is not None and states * rows <= MARGINS.max_states:
         return state_margins(density, events)
     return neighbour_margins(density, events)
 

@@ -11,18 +11,31 @@ References:
     doi:10.1214/08-EJS349 (the limit).
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
 from scipy.optimize import linprog
 
-_NULL = 1e-13  # eigenvalues of a scaled Gram matrix below this share of the largest are 0
-_ZERO = 1e-9  # entries of rows and directions of length 1 below this are 0
-_FARTHEST = 1e6  # most that a direction may be longer than the margins that it opens
-_MOST_ROWS = 20_000  # that a programme is asked of; at a minimum there are few
-# parameters whose sign is looked for in all of the cone; beyond these, in one direction of it
-_SIGNS = 60
+
+@dataclass(frozen=True)
+class ConeOptions:
+    """Tolerances and sizes of the linear programmes."""
+
+    # Share of the largest eigenvalue of a scaled Gram matrix, below which one is 0.
+    null: float = 1e-13
+    # Entries of rows and directions of length 1 below this are 0.
+    zero: float = 1e-9
+    # Of a direction over the margins that it opens.
+    max_length: float = 1e6
+    # Of one programme; at a minimum there are few.
+    max_rows: int = 20_000
+    # Parameters whose signs are found in the whole cone; beyond, in one direction of it.
+    max_signs: int = 60
+
+
+CONE = ConeOptions()
 
 
 class Cone(NamedTuple):
@@ -52,7 +65,7 @@ def cone(matrix: np.ndarray, tight: np.ndarray) -> Cone:
     scale = np.where(scale > 0, scale, 1.0)
     rows = matrix / scale
     lengths = np.abs(rows).max(1, initial=0.0)
-    rows = rows / np.where(lengths > _ZERO, lengths, np.inf)[:, None]
+    rows = rows / np.where(lengths > CONE.zero, lengths, np.inf)[:, None]
     free = _null_space(rows[tight])
     separated = np.zeros(len(rows), bool)
     direction = np.zeros(size)
@@ -76,7 +89,7 @@ def _null_space(rows: np.ndarray) -> np.ndarray:
     if not rows.size:
         return np.eye(rows.shape[1])
     values, vectors = np.linalg.eigh(rows.T @ rows)
-    return vectors[:, values <= _NULL * len(values) * max(values[-1], 1.0)]
+    return vectors[:, values <= CONE.null * len(values) * max(values[-1], 1.0)]
 
 
 def _opening(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +97,7 @@ def _opening(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     which these are.
     """
     lengths = np.abs(rows).max(1, initial=0.0)
-    matters = np.flatnonzero(lengths > _ZERO)
+    matters = np.flatnonzero(lengths > CONE.zero)
     nothing = np.zeros(rows.shape[1]), np.zeros(0, int)
     if not matters.size:
         return nothing
@@ -92,13 +105,13 @@ def _opening(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         np.round(rows[matters] / lengths[matters, None], 10), axis=0, return_inverse=True
     )
     count, size = unique.shape
-    if count > _MOST_ROWS:
+    if count > CONE.max_rows:
         return nothing
     found = linprog(
         np.concatenate([np.zeros(size), -np.ones(count)]),
         A_ub=scipy.sparse.hstack([scipy.sparse.csr_array(-unique), scipy.sparse.eye_array(count)]),
         b_ub=np.zeros(count),
-        bounds=[(-_FARTHEST, _FARTHEST)] * size + [(0.0, 1.0)] * count,
+        bounds=[(-CONE.max_length, CONE.max_length)] * size + [(0.0, 1.0)] * count,
     )
     if not found.success:
         return nothing
@@ -117,7 +130,7 @@ def _signs(
         return signs, undetermined
     matrix = np.unique(np.round(rows @ limit, 10), axis=0)
     for place in involved:
-        if len(involved) > _SIGNS:
+        if len(involved) > CONE.max_signs:
             least, most = min(direction[place], 0.0), max(direction[place], 0.0)
         else:
             least, most = (_extreme(matrix, sign * limit[place]) * sign for sign in (-1, 1))
