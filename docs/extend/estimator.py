@@ -31,8 +31,8 @@ class UniformSampling:
         ValueError: a variable is not on an Interval.
     """
 
-    draws: int = static(10_000, at_least=100)
-    least_ess: float = static(0.05, above=0)
+    draws: int = static(default=10_000, at_least=100)
+    least_ess: float = static(default=0.05, above=0)
 
     def __call__(self, density, key):
         volume, events = 0.0, {}

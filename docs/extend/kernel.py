@@ -27,7 +27,7 @@ class HitAndRun(Options):
         Bélisle, Romeijn and Smith (1993), doi:10.1287/moor.18.2.255.
     """
 
-    step_size: float = option(2.5, above=0)
+    step_size: float = option(default=2.5, above=0)
 
     def build(self, target, tuning):
         def init(position, key=None):

@@ -43,7 +43,7 @@ def call_by_precision(function: Callable, positional: list, named: dict[str, Any
         >>> found is field, np.shares_memory(found, field)
         (False, True)
     """
-    precision = bool(jax.config.jax_enable_x64)
+    precision = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]  # set at run time
     try:
         views = _VIEWS.setdefault(function, {})
     except TypeError:  # not hashable or not weakly referable: its views live for one call

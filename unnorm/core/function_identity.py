@@ -54,7 +54,8 @@ def names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozens
         if isinstance(inner, types.CodeType):
             for own, more in zip(found, names(inner), strict=True):
                 own |= more
-    return tuple(map(frozenset, found))
+    loaded, attributes, imported = map(frozenset, found)
+    return loaded, attributes, imported
 
 
 @functools.lru_cache(4096)

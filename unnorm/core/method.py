@@ -47,10 +47,11 @@ def method(cls: type[T]) -> type[T]:
         if further is not None:
             further(self)
 
-    cls.__post_init__ = __post_init__
+    cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
     cls = dataclasses.dataclass(frozen=True)(cls)
-    leaves = [f.name for f in dataclasses.fields(cls) if not f.metadata.get("static")]
-    structure = [f.name for f in dataclasses.fields(cls) if f.metadata.get("static")]
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    leaves = [f.name for f in fields if not f.metadata.get("static")]
+    structure = [f.name for f in fields if f.metadata.get("static")]
 
     # Not `register_dataclass`: its structures compare equal across classes (JAX 0.10.2), so that a
     # compiled step of one kernel could be handed to another; here the class is part of the

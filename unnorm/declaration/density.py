@@ -8,7 +8,7 @@ parameters (a support), constants (`un.Constant[...]` or no annotation) or covar
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +83,14 @@ class Density(Declaration):
         )
         closed = signature.closed_form(signature.function_name(function), log_z, slots)
         self._build(Structure(function, slots, log_z=closed), values)
+
+    if TYPE_CHECKING:  # attached by declaration/product.py and partition/normalized.py
+
+        def __mul__(self, other: Any) -> "Density": ...
+
+        def __pow__(self, beta: Any) -> "Density": ...
+
+        def normalized(self, z: Any = None) -> "Density": ...
 
     # -- values ------------------------------------------------------------------------------------
     def bind(self, **values: Any) -> "Density":
@@ -302,7 +310,8 @@ class Density(Declaration):
                 positional.append(value)
             else:
                 named[slot.argument] = value
-        value = evaluated(self._structure.function, self.name, positional, named)
+        function: Any = self._structure.function  # a product overrides this method
+        value = evaluated(function, self.name, positional, named)
         return _scalar(self.name, value)
 
     def _log_z(self) -> jax.Array | None:
@@ -342,7 +351,7 @@ class Density(Declaration):
         safe = {
             n: jnp.where(inside, event[n], _inner(s, event[n])) for n, s in self.variables.items()
         }
-        return jnp.where(inside, self.log_density(event | safe), -jnp.inf)
+        return jnp.where(inside, self.log_density(dict(event) | safe), -jnp.inf)
 
     def __call__(self, *events: Any, **named: Any) -> jax.Array:
         """log p̃ at one event or, over axes beyond the declared rank, at many: called as the

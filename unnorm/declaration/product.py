@@ -29,6 +29,9 @@ class Product(Density):
         Hinton (2002), Neural Computation 14, 1771-1800, doi:10.1162/089976602760128018.
     """
 
+    factors: tuple[Density, ...]
+    powers: tuple[Any, ...]
+
     def __init__(self, factors: tuple[Density, ...], powers: tuple[Any, ...]):
         powers = tuple(
             p if isinstance(p, jax.core.Tracer) else np.asarray(p, float) for p in powers
@@ -52,7 +55,7 @@ class Product(Density):
 
     # -- what it is: the union of its factors ------------------------------------------------------
     @property
-    def _structure(self) -> Structure:
+    def _structure(self) -> Structure:  # type: ignore[override]
         parts = [factor._structure for factor in self.factors]
         slots = {
             slot.name: slot
@@ -76,8 +79,8 @@ class Product(Density):
         )
 
     @property
-    def _held(self):
-        found = {}
+    def _held(self):  # type: ignore[override]
+        found: dict[str, Any] = {}
         for factor in reversed(self.factors):
             own = {
                 slot.name for slot in factor._structure.slots if slot.role != CONSTANT
@@ -287,6 +290,6 @@ def _entrywise_bounds(support: Any) -> bool:
 
 
 # The operators are attached here, so that density.py need not know of the algebra built on it.
-Density.__mul__, Density.__pow__ = multiply, power
+Density.__mul__, Density.__pow__ = multiply, power  # type: ignore[method-assign]
 
 __all__ = ["PARAMETER", "Product", "truncate"]

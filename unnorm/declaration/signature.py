@@ -64,7 +64,8 @@ def from_mappings(
                 f"{role} is {shown(given)}; expected a dict by name; pass one such as "
                 f"{{'x': un.Real}}."
             )
-    slots, values = [], {}
+    slots: list[Slot] = []
+    values: dict[str, Any] = {}
     for name, support in (variables or {}).items():
         slots.append(Slot(name, name, VARIABLE, _support(name, VARIABLE, support), positional=True))
     for name, declared in (parameters or {}).items():

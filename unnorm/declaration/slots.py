@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from unnorm.core.messages import choose_from, printable, shown
-from unnorm.supports.base import Annotation, PyTreeSupport
+from unnorm.supports.base import PyTreeSupport
 
 VARIABLE, PARAMETER, CONSTANT, COVARIATE = "variable", "parameter", "constant", "covariate"
 
@@ -21,7 +21,7 @@ class Slot:
     name: str
     argument: str
     role: str
-    support: Annotation | None  # None: a constant without declared axes
+    support: Any  # a Support, an Annotation, or None for a constant without declared axes
     positional: bool = False
 
     @property

@@ -61,6 +61,9 @@ class Declaration:
     of itself.
     """
 
+    _structure: Structure
+    _held: dict[str, Held]
+
     # -- building: frozen afterwards ---------------------------------------------------------------
     def _build(self, structure: Structure, values: Mapping[str, Any]) -> Self:
         sizes = dict(structure.sizes)
@@ -133,7 +136,7 @@ class Declaration:
                 "importable name; declare it at the top level of a module."
             )
         place = (
-            getattr(function, "__module__", None),
+            str(getattr(function, "__module__", None)),
             getattr(function, "__qualname__", "<lambda>"),
         )
         if "<" in place[1]:

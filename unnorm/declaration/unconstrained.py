@@ -49,7 +49,7 @@ class Unconstrained:
     held: dict[str, Any] | None = None
     inverse_temperature: Any = None
     reference: Density | None = None
-    jacobian: bool = static(True)
+    jacobian: bool = static(default=True)
 
     # -- views of it -------------------------------------------------------------------------------
     def without_jacobian(self) -> "Unconstrained":
@@ -72,6 +72,7 @@ class Unconstrained:
         """The target at one row of covariates; unchanged where the density has none."""
         if not self.density.covariates:
             return self
+        assert row is not None, "a density with covariates is evaluated at a row"
         return dataclasses.replace(self, density=self.density._at_row(row))
 
     def in_precision(self, dtype: Any) -> "Unconstrained":

@@ -88,7 +88,7 @@ def expanded(slot: Slot, value: Any, sizes: dict[str, int]) -> Any:
             )
         return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(float)
     known = all(isinstance(axis, int) or axis in sizes for axis in axes)
-    shape = tuple(sizes.get(axis, axis) if known else 2 for axis in axes)
+    shape: Any = tuple(sizes.get(axis, axis) if known else 2 for axis in axes)
     refuse_too_large(slot.name, shape, 8, "declare smaller dimensions")
     if not isinstance(slot.support, Support):  # a declared constant
         return np.full(shape, value) if known and value.ndim < len(axes) else value

@@ -2,6 +2,7 @@
 move.
 """
 
+from collections.abc import Set
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ def chain_findings(
     table: "pd.DataFrame",
     constant: set[str],
     discrete: set[str],
-    fixed: set[str] = frozenset(),
+    fixed: Set[str] = frozenset(),
     criteria: ConvergenceCriteria = CONVERGENCE,
 ) -> list[Finding]:
     """Return the findings from the draws alone.

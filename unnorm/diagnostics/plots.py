@@ -142,7 +142,8 @@ def scatter_with_contours(
     names = names or (list(map(str, data.columns)) if hasattr(data, "columns") else ("x", "y"))
     data = _pairs(data, "data")
     if log_density_grid is not None:
-        _contours(ax, *map(np.asarray, log_density_grid), sorted(masses))
+        x, y, values = map(np.asarray, log_density_grid)
+        _contours(ax, x, y, values, sorted(masses))
     if draws is not None:
         ax.plot(
             *_pairs(draws, "draws").T,

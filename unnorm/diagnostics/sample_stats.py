@@ -51,7 +51,8 @@ def _json(attrs: Mapping[str, Any], name: str, kind: type) -> Any:
 def _of_the_run(attrs):
     for saved in _json(attrs, "findings", list):
         if isinstance(saved, list) and len(saved) in (3, 4) and saved[2] in (ERROR, WARNING, NOTE):
-            yield Finding(*map(str, saved[:3]), _code(*saved[3:]))
+            what, advice, severity = map(str, saved[:3])
+            yield Finding(what, advice, severity, _code(*saved[3:]))
     if attrs.get("incomplete"):
         yield Finding(
             "The run did not come to its end, so that these are only its first draws",

@@ -155,7 +155,8 @@ def fit(
     objective = chosen(
         [(p, events)], objective, weights is not None or clusters is not None, findings
     )
-    seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
+    entropy: Any = np.random.SeedSequence().entropy
+    seed = int(entropy % 2**31) if seed is None else seed
     has_tree = any(isinstance(support, PyTreeSupport) for support in p.supports.values())
     dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
     if not p.supports:

@@ -63,7 +63,8 @@ def simulate(
         (2008), doi:10.1198/016214507000000446 (of fitted graphs).
     """
     _check(fit, rows, replicates, seed)
-    seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
+    entropy: Any = np.random.SeedSequence().entropy
+    seed = int(entropy % 2**31) if seed is None else seed
     problem, density, _ = fit._origin
     with jax.enable_x64(problem.is_double):
         try:

@@ -37,7 +37,7 @@ class Colouring(NamedTuple):
     linear: bool  # whether a gradient gives the changes, or each site must be tried
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]  # a tuple's count is never wanted here
         return 1 + max(max(sites) for _, sites in self.colours)
 
     def of(self, name: str) -> np.ndarray:
@@ -159,7 +159,7 @@ def _value(target: Any, position: dict) -> jax.Array:
 def _interactions(target: Any, positions: list[dict]) -> np.ndarray:
     """Which sites interact: a boolean matrix without its diagonal."""
     names = discrete_names(target)
-    owner = []
+    owner: Any = []
     for name in names:
         states = len(target.supports[name].states)
         encoded = jnp.ndim(target.supports[name].encode(positions[0][name])) > jnp.ndim(
@@ -222,7 +222,8 @@ def _adds_up(
     linear = jnp.stack(apart).max() <= TOLERANCE * scale
 
     def joint_move(key, colour):
-        moved, expected = dict(position), 0.0
+        moved: dict = dict(position)
+        expected: Any = 0.0
         for one, (name, sites) in zip(jax.random.split(key, len(colours)), colours, strict=True):
             states = jnp.asarray(target.supports[name].states)
             pick, choose = jax.random.split(one)

@@ -170,4 +170,5 @@ def wrong_blocks(density, blocks) -> str | None:
 
 
 def _is_entry(entry, size: int) -> bool:
-    return isinstance(entry, int | np.integer) and not isinstance(entry, bool) and 0 <= entry < size
+    whole = isinstance(entry, int | np.integer) and not isinstance(entry, bool)
+    return bool(whole and 0 <= entry < size)

@@ -1,6 +1,7 @@
 """In which order sites are summed out, one after the other, so that the tables stay small."""
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -88,7 +89,9 @@ def _greedy(beside: list[set[int]], bits: np.ndarray, by_fill: bool) -> tuple[fl
     """A greedy order and the base-2 logarithm of its largest table, or infinity where every choice
     is too large.
     """
-    left, width, order, cost = set(range(len(beside))), 0.0, [], {}
+    left, width = set(range(len(beside))), 0.0
+    order: list[int] = []
+    cost: dict[int, Any] = {}
     while left:
         for site in left - cost.keys():
             size = _bits(site, beside, bits)

@@ -104,14 +104,15 @@ def convolutional_energy(
     _check(confinement, height=height, width=width, channels=channels, depth=depth)
 
     def layers(key):
-        made, sizes, before = [eqx.nn.Lambda(_with_a_channel)], (height, width), 1
+        made: list[eqx.Module] = [eqx.nn.Lambda(_with_a_channel)]
+        sizes, before = [height, width], 1
         for level in range(depth):
             after = channels * 2**level
             made += [
                 eqx.nn.Conv2d(before, after, 3, stride=2, padding=1, key=key),
                 eqx.nn.Lambda(jax.nn.softplus),
             ]
-            sizes, before = tuple(-(-size // 2) for size in sizes), after
+            sizes, before = [-(-size // 2) for size in sizes], after
         return [
             *made,
             eqx.nn.Lambda(jnp.ravel),

@@ -91,7 +91,8 @@ def log_z(
     bare, findings = p.on_chart().for_jit(), []
     most = default_evaluations(bare) if max_evaluations is None else max_evaluations
     _check(target_error=target_error, max_evaluations=most)
-    seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
+    entropy: Any = np.random.SeedSequence().entropy
+    seed = int(entropy % 2**31) if seed is None else seed
     has_tree = any(isinstance(support, PyTreeSupport) for support in p.supports.values())
     dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
     loose = sorted(set(p.supports) - p.bound)

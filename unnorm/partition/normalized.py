@@ -100,6 +100,6 @@ def _sizes_or_labels(p: Density) -> dict[str, Any]:
 
 
 # Attached here, so that density.py need not know of log Z.
-Density.normalized = normalized
+Density.normalized = normalized  # type: ignore[method-assign, assignment]
 
 __all__ = ["normalized"]

@@ -38,7 +38,8 @@ def seed_of(seed: int | None, store: Any, hosts: Hosts) -> int:
     meta = None if store is None else read_meta(hosts.own_folder(Path(store)))
     if meta is not None:
         return meta["options"]["seed"]
-    return hosts.common_seed(int(np.random.SeedSequence().entropy % 2**31))
+    entropy: Any = np.random.SeedSequence().entropy
+    return hosts.common_seed(int(entropy % 2**31))
 
 
 def check_request(

@@ -13,7 +13,7 @@ class Moments(NamedTuple):
     or a matrix).
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]
     mean: jax.Array
     squares: jax.Array
 

@@ -55,12 +55,12 @@ def two_sample(
     folds = _folds(len(data), len(draws), rng, options.folds)
     labels = _permute_labels(len(data), folds, rng, options)
     fixed = [np.sum(points**2, 1), *scores]
-    found = [_two_sided(_auc(np.broadcast_to(score, labels.shape), labels)) for score in fixed]
-    found += [
+    curves = [_two_sided(_auc(np.broadcast_to(score, labels.shape), labels)) for score in fixed]
+    curves += [
         _auc(_kernel_regression(kernel, labels), labels)
         for kernel in _kernels(points, folds, options.bandwidths)
     ]
-    found = np.array(found)  # (classifiers, 1 + permutations)
+    found = np.array(curves)  # (classifiers, 1 + permutations)
     centre, spread = found[:, 1:].mean(1, keepdims=True), found[:, 1:].std(1, keepdims=True)
     largest = ((found - centre) / np.maximum(spread, 1e-12)).max(0)
     p_value = (1 + np.sum(largest[1:] >= largest[0])) / (1 + options.permutations)

@@ -78,12 +78,11 @@ class Support(Annotation):
     measure: ClassVar[str] = "Lebesgue"
     expected: ClassVar[str] = "finite numbers"
     score_matching: ClassVar[str | None] = (
-        None  # its form (fitting/score_forms), or None where there is none
+        None  # its form (objectives/score_matching/forms), or None where there is none
     )
     bijective: ClassVar[bool] = True  # whether a value tells its coordinates
-    states: ClassVar[tuple[float, ...] | None] = (
-        None  # the values of one entry, where they can be enumerated
-    )
+    # The values of one entry as a tuple, or None where they cannot be enumerated.
+    states: ClassVar[Any] = None
 
     # -- the bijection to R^n ----------------------------------------------------------------------
     def _transform(self):

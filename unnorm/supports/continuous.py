@@ -100,7 +100,7 @@ class Interval(Support):
         return f"({self.lower:g}, {self.upper:g})"
 
     @property
-    def expected(self):
+    def expected(self):  # type: ignore[override]
         return f"numbers from {self.lower:g} to {self.upper:g}"
 
     def _constraint(self):

@@ -90,12 +90,12 @@ class Categorical(DiscreteSupport):
     def _options(self):
         return f"({self.categories})"
 
-    @property
+    @property  # type: ignore[override]  # they depend on the options
     def states(self):
         return tuple(map(float, range(self.categories)))
 
     @property
-    def expected(self):
+    def expected(self):  # type: ignore[override]
         return f"integers from 0 to {self.categories - 1}"
 
     def encode(self, value):
@@ -176,11 +176,12 @@ class GraphSupport(TwoValueSupport, Matrix):
         return two_valued & (value == value.swapaxes(-1, -2)).all((-1, -2)) & ~loops
 
     def noise_statistics(self, value):
-        return jnp.ravel(self.unconstrain(value)).astype(float)
+        return jnp.ravel(self.unconstrain(value)).astype(float)  # type: ignore[misc]
 
     def noise(self, statistics, shape):
         """Independent ties with the data's margins."""
-        margins = jnp.clip(statistics, 1e-3, 1 - 1e-3).reshape(self.free_shape(shape))
+        free = self.free_shape(shape)  # type: ignore[misc]
+        margins = jnp.clip(statistics, 1e-3, 1 - 1e-3).reshape(free)
         return FreeEntries(TwoPoint(margins, self.states), self)
 
 

@@ -54,7 +54,7 @@ class SymmetricSupport(Matrix):
         return "(diagonal=True)" if self.diagonal else ""
 
     @property
-    def expected(self):
+    def expected(self):  # type: ignore[override]
         return "a symmetric matrix" + ("" if self.diagonal else " with a zero diagonal")
 
     def _upper(self, size):

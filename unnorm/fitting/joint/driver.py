@@ -64,7 +64,8 @@ def several(
         [(p, events) for p, (_, events) in zip(ps, read, strict=True)], objective, False, findings
     )
     _refuse_objective(ps, objective)
-    seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else seed
+    entropy: Any = np.random.SeedSequence().entropy
+    seed = int(entropy % 2**31) if seed is None else seed
     dtype = np.dtype(dtype or np.float64)
     with jax.enable_x64(dtype == np.float64), bar(type(objective).__name__, 1.0, progress) as shown:
         bare = Densities(tuple(p.for_jit() for p in ps))

@@ -90,7 +90,7 @@ class Penalties:
     priors: dict[str, Any]
     rows: Any
     grid: Any = None
-    moving: tuple[str, ...] = static(())
+    moving: tuple[str, ...] = static(default=())
 
     def at(self, strength: Any) -> "Penalties":
         """The penalties at one strength of the path."""

@@ -61,9 +61,9 @@ class AIS(AnnealedEstimator):
         arXiv:1511.02543 (the bound).
     """
 
-    chains: int = static(1000, at_least=10)
-    temperatures: int = static(100, at_least=1)
-    pilot: int = static(500, at_least=10)
+    chains: int = static(default=1000, at_least=10)
+    temperatures: int = static(default=100, at_least=1)
+    pilot: int = static(default=500, at_least=10)
     base: Any = None
     reverse: Any = None
 

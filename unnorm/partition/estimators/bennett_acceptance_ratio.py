@@ -51,9 +51,9 @@ class Bennett(AnnealedEstimator):
 
     n_keys: ClassVar[int] = 4
 
-    chains: int = static(1000, at_least=10)
-    temperatures: int = static(100, at_least=1)
-    pilot: int = static(500, at_least=10)
+    chains: int = static(default=1000, at_least=10)
+    temperatures: int = static(default=100, at_least=1)
+    pilot: int = static(default=500, at_least=10)
     base: Any = None
 
     def estimate_along(self, pilot: Pilot, *keys: jax.Array) -> LogZ:

@@ -56,9 +56,9 @@ class Bridge:
         doi:10.1111/j.1368-423X.2004.00125.x (the standard error).
     """
 
-    chains: int = static(8, at_least=2)
-    draws: int = static(1000, at_least=100)
-    proposal: str = static("warp3", choices=("warp3", "normal"))
+    chains: int = static(default=8, at_least=2)
+    draws: int = static(default=1000, at_least=100)
+    proposal: str = static(default="warp3", choices=("warp3", "normal"))
 
     def __call__(self, density: Density, key: jax.Array, control_draws: int = 4096) -> LogZ:
         refuse_discrete("Bridge", density)

@@ -61,7 +61,7 @@ class Exact:
         doi:10.1016/S0004-3702(99)00059-4 (elimination).
     """
 
-    max_states: int = static(2**24, at_least=1)
+    max_states: int = static(default=2**24, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         density = density.on_chart()

@@ -46,7 +46,7 @@ class ImportanceSampling:
         Vehtari, Simpson, Gelman, Yao and Gabry (2024), arXiv:1507.02646.
     """
 
-    draws: int = static(10_000, at_least=100)
+    draws: int = static(default=10_000, at_least=100)
     base: Any = None
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:

@@ -58,8 +58,8 @@ class NestedSampling:
         (the slices); Fowlie, Handley and Su (2020), arXiv:2006.03371 (the ranks).
     """
 
-    live: int = static(500, at_least=50)
-    steps: int | None = static(None, at_least=1)
+    live: int = static(default=500, at_least=50)
+    steps: int | None = static(default=None, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_discrete("NestedSampling", density)

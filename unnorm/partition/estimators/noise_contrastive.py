@@ -49,9 +49,9 @@ class NCE:
         regression).
     """
 
-    chains: int = static(8, at_least=2)
-    draws: int = static(1000, at_least=100)
-    noise_ratio: int = static(5, at_least=1)
+    chains: int = static(default=8, at_least=2)
+    draws: int = static(default=1000, at_least=100)
+    noise_ratio: int = static(default=5, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         pilot_key, walk_key, noise_key = jax.random.split(key, 3)

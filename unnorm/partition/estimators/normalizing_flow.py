@@ -47,9 +47,9 @@ class FlowImportance:
         (the defensive mixture).
     """
 
-    draws: int = static(10_000, at_least=100)
-    training: int = static(5_000, at_least=100)
-    layers: int = static(4, at_least=1)
+    draws: int = static(default=10_000, at_least=100)
+    training: int = static(default=5_000, at_least=100)
+    layers: int = static(default=4, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_discrete("FlowImportance", density)

@@ -56,8 +56,8 @@ class Quadrature:
         doi:10.1137/130932132.
     """
 
-    tolerance: float = static(1e-8, above=0)
-    max_nodes: int = static(2**22, at_least=1)
+    tolerance: float = static(default=1e-8, above=0)
+    max_nodes: int = static(default=2**22, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         view = Unconstrained(density)

@@ -60,11 +60,11 @@ class SMC(AnnealedEstimator):
         Seljak (2024), arXiv:2407.20722 (persistent).
     """
 
-    particles: int = static(2000, at_least=10)
-    temperatures: int = static(100, at_least=1)
-    pilot: int = static(500, at_least=10)
-    variant: str = static("standard", choices=("standard", "waste_free", "persistent"))
-    populations: int = static(8, at_least=4)
+    particles: int = static(default=2000, at_least=10)
+    temperatures: int = static(default=100, at_least=1)
+    pilot: int = static(default=500, at_least=10)
+    variant: str = static(default="standard", choices=("standard", "waste_free", "persistent"))
+    populations: int = static(default=8, at_least=4)
     base: Any = None
 
     def check(self, density: Density, min_population: int = 50) -> None:

@@ -50,11 +50,11 @@ class ThermodynamicIntegration(AnnealedEstimator):
         doi:10.1093/sysbio/syq085 (stepping stones).
     """
 
-    particles: int = static(125, at_least=10)
-    populations: int = static(16, at_least=3)
-    temperatures: int = static(100, at_least=2)
-    rule: str = static("trapezoid", choices=("trapezoid", "stepping_stones"))
-    pilot: int = static(500, at_least=10)
+    particles: int = static(default=125, at_least=10)
+    populations: int = static(default=16, at_least=3)
+    temperatures: int = static(default=100, at_least=2)
+    rule: str = static(default="trapezoid", choices=("trapezoid", "stepping_stones"))
+    pilot: int = static(default=500, at_least=10)
     base: Any = None
 
     def estimate_along(self, pilot: Pilot, key: jax.Array) -> LogZ:

@@ -184,7 +184,7 @@ class FlowMixture:
 
     flow: Flow
     mixture: StudentMixture
-    flow_share: float = static(0.5)
+    flow_share: float = static(default=0.5)
 
     def draw(self, view: Unconstrained, keys: jax.Array) -> Position:
         flat = self.mixture.draw_flat(keys)

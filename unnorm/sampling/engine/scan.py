@@ -42,7 +42,7 @@ class Layout(NamedTuple):
 class Moments(NamedTuple):
     """Running means and sums of squared deviations of each half of a run: (2, ...) by variable."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]
     mean: dict
     squares: dict
 

@@ -43,8 +43,8 @@ class Barker(WalkNoise, Options):
         Livingstone and Zanella (2022), doi:10.1111/rssb.12482.
     """
 
-    step_size: float | None = option(None, above=0)
-    inverse_mass_matrix: Any = option(None, array=True)
+    step_size: float | None = option(default=None, above=0)
+    inverse_mass_matrix: Any = option(default=None, array=True)
     needs_gradient = True
 
     def __post_init__(self):

@@ -41,6 +41,9 @@ def drawn_state(gains: jax.Array, uniform: jax.Array) -> jax.Array:
 class _Gibbs(Options):
     """What Gibbs and BlockGibbs share."""
 
+    scan: str
+    colouring: Colouring | None
+
     def serves(self, support):
         return support.states is not None
 
@@ -100,8 +103,8 @@ class Gibbs(_Gibbs):
         Gibbs sampling, AISTATS 15, 324-332.
     """
 
-    scan: str = static("systematic", choices=("systematic", "random"))
-    colouring: Colouring | None = static(None)
+    scan: str = static(default="systematic", choices=("systematic", "random"))
+    colouring: Colouring | None = static(default=None)
 
     def __post_init__(self):
         if self.scan not in ("systematic", "random"):
@@ -139,8 +142,8 @@ class BlockGibbs(_Gibbs):
         doi:10.1162/089976602760128018.
     """
 
-    scan: str = static("systematic", choices=("systematic", "random"))
-    colouring: Colouring | None = static(None)
+    scan: str = static(default="systematic", choices=("systematic", "random"))
+    colouring: Colouring | None = static(default=None)
 
     def prepare(self, target):
         found = find_colouring(target, "variables")

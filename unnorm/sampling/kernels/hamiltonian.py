@@ -17,6 +17,10 @@ class _Hamiltonian(Options):
 
     needs_gradient: ClassVar[bool] = True
     adapts: ClassVar[str | None] = "window"
+    step_size: Any
+    inverse_mass_matrix: Any
+    dense_mass: bool
+    target_acceptance_rate: float
 
     def initial_tuning(self, size: int) -> dict[str, Any]:
         given = self.inverse_mass_matrix
@@ -30,7 +34,7 @@ class _Hamiltonian(Options):
         }
 
     @property
-    def dense(self) -> bool:
+    def dense(self) -> bool:  # type: ignore[override]
         return self.dense_mass
 
     def target_acceptance(self, size: int) -> float:
@@ -38,14 +42,14 @@ class _Hamiltonian(Options):
 
     def _stats(self, info, *ends) -> dict:
         """What both tell, given the log-densities at which a trajectory could have gone wrong."""
-        ends = jnp.stack(ends)
+        heights = jnp.stack(ends)
         return {
             "acceptance_rate": info.acceptance_rate,
             "diverging": info.is_divergent,
             "energy": info.energy,
             "n_steps": info.num_integration_steps,
-            "nan_proposal": jnp.isnan(ends).any(),
-            "inf_proposal": jnp.isposinf(ends).any(),
+            "nan_proposal": jnp.isnan(heights).any(),
+            "inf_proposal": jnp.isposinf(heights).any(),
         }
 
 
@@ -77,12 +81,12 @@ class HMC(_Hamiltonian):
         3.2: jitter).
     """
 
-    step_size: float | None = option(None, above=0)
-    leapfrogs: int = static(8, at_least=1)
-    inverse_mass_matrix: Any = option(None, array=True)
-    target_acceptance_rate: float = static(0.8, above=0, below=1)
-    dense_mass: bool = static(False)
-    jitter: float = option(0.2, at_least=0, below=1)
+    step_size: float | None = option(default=None, above=0)
+    leapfrogs: int = static(default=8, at_least=1)
+    inverse_mass_matrix: Any = option(default=None, array=True)
+    target_acceptance_rate: float = static(default=0.8, above=0, below=1)
+    dense_mass: bool = static(default=False)
+    jitter: float = option(default=0.2, at_least=0, below=1)
 
     def __post_init__(self):
         if not 0 <= self.jitter < 1:
@@ -140,11 +144,11 @@ class NUTS(_Hamiltonian):
         arXiv:1111.4246.
     """
 
-    step_size: float | None = option(None, above=0)
-    inverse_mass_matrix: Any = option(None, array=True)
-    max_tree_depth: int = static(10, at_least=1, at_most=30)
-    target_acceptance_rate: float = static(0.88, above=0, below=1)
-    dense_mass: bool = static(False)
+    step_size: float | None = option(default=None, above=0)
+    inverse_mass_matrix: Any = option(default=None, array=True)
+    max_tree_depth: int = static(default=10, at_least=1, at_most=30)
+    target_acceptance_rate: float = static(default=0.88, above=0, below=1)
+    dense_mass: bool = static(default=False)
 
     def build(self, target, tuning):
         return blackjax.nuts(

@@ -66,7 +66,7 @@ class ULA(Options):
         Roberts and Tweedie (1996), Bernoulli 2, 341-363, doi:10.2307/3318418.
     """
 
-    step_size: float = option(0.01, above=0)
+    step_size: float = option(default=0.01, above=0)
     needs_gradient = True
     exact = False
     bias = (
@@ -98,7 +98,7 @@ class ULA(Options):
 
 
 @method
-class MALA(WalkNoise, Options):
+class MALA(WalkNoise, Options):  # type: ignore[misc]
     """Metropolis-adjusted Langevin: propose x + εM∇log p(x) + √(2εM) z, accept by the
     Metropolis-Hastings ratio.
 
@@ -119,8 +119,8 @@ class MALA(WalkNoise, Options):
         Roberts and Rosenthal (1998), doi:10.1111/1467-9868.00123.
     """
 
-    step_size: float | None = option(None, above=0)
-    inverse_mass_matrix: Any = option(None, array=True)
+    step_size: float | None = option(default=None, above=0)
+    inverse_mass_matrix: Any = option(default=None, array=True)
     needs_gradient = True
 
     def __post_init__(self):

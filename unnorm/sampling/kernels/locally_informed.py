@@ -66,7 +66,7 @@ class GibbsWithGradients(_GradientProposal):
         Grathwohl et al. (2021), Oops I took a gradient, arXiv:2102.04509.
     """
 
-    changes: int = static(1, at_least=1)
+    changes: int = static(default=1, at_least=1)
 
     def build(self, target, tuning):
         init = self._init(target)
@@ -141,15 +141,15 @@ class DiscreteLangevin(_GradientProposal):
         arXiv:2206.09914.
     """
 
-    step_size: float | None = option(None, above=0)
-    adjusted: bool = static(True)
+    step_size: float | None = option(default=None, above=0)
+    adjusted: bool = static(default=True)
     bias = (
         "DiscreteLangevin without adjustment does not reject, so its draws follow another "
         "distribution"
     )
 
     @property
-    def exact(self):
+    def exact(self):  # type: ignore[override]
         return self.adjusted
 
     @property

@@ -42,12 +42,12 @@ class MCLMC(Options):
         arXiv:2503.01707 (adjusted).
     """
 
-    step_size: float | None = option(None, above=0)
-    length: float | None = option(None, above=0)
-    inverse_mass_matrix: Any = option(None, array=True)
-    adjusted: bool = static(False)
-    leapfrogs: int = static(4, at_least=1)
-    target_acceptance_rate: float = static(0.8, above=0, below=1)
+    step_size: float | None = option(default=None, above=0)
+    length: float | None = option(default=None, above=0)
+    inverse_mass_matrix: Any = option(default=None, array=True)
+    adjusted: bool = static(default=False)
+    leapfrogs: int = static(default=4, at_least=1)
+    target_acceptance_rate: float = static(default=0.8, above=0, below=1)
     needs_gradient = True
     bias = (
         "MCLMC without adjustment does not reject, so that its draws are off by the energy error "
@@ -56,7 +56,7 @@ class MCLMC(Options):
     )
 
     @property
-    def exact(self):
+    def exact(self):  # type: ignore[override]
         return self.adjusted
 
     @property

@@ -17,7 +17,7 @@ class RandomWalkState(NamedTuple):
 
 
 @method
-class RandomWalkMH(WalkNoise, Options):
+class RandomWalkMH(WalkNoise, Options):  # type: ignore[misc]
     """Random-walk Metropolis-Hastings: propose y = x + step_size · L z, z ~ N(0, I), accept with
     min(1, p̃(y)/p̃(x)).
 
@@ -43,13 +43,13 @@ class RandomWalkMH(WalkNoise, Options):
         doi:10.2307/3318737 (learned covariance).
     """
 
-    step_size: float | None = option(None, above=0)
-    covariance: Any = option(None, array=True)
-    learn_covariance: bool = static(False)
+    step_size: float | None = option(default=None, above=0)
+    covariance: Any = option(default=None, array=True)
+    learn_covariance: bool = static(default=False)
     metric = "covariance"
 
     @property
-    def dense(self):
+    def dense(self):  # type: ignore[override]
         return self.learn_covariance
 
     @property

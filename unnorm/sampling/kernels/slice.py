@@ -34,8 +34,8 @@ class Slice(Options):
         Neal (2003), doi:10.1214/aos/1056562461.
     """
 
-    width: float = option(2.0, above=0)
-    max_expansions: int = static(32, at_least=1)
+    width: float = option(default=2.0, above=0)
+    max_expansions: int = static(default=32, at_least=1)
 
     def initial_tuning(self, size):
         return {"width": self.width}
@@ -86,8 +86,8 @@ class EllipticalSlice(Options):
         Murray, Adams and MacKay (2010), arXiv:1001.0175.
     """
 
-    mean: Any = option(None, array=True)
-    covariance: Any = option(None, array=True)
+    mean: Any = option(default=None, array=True)
+    covariance: Any = option(default=None, array=True)
 
     def prepare(self, target):
         if self.covariance is not None:

@@ -167,10 +167,11 @@ def _track_program(target: Unconstrained, function: Callable, position: dict) ->
 
 def settings() -> dict[str, str]:
     """Of JAX: those that change bits."""
+    config: Any = jax.config  # its flags are set at run time
     return {
         "platform": jax.default_backend(),
-        "matmul_precision": str(jax.config.jax_default_matmul_precision),
-        "threefry_partitionable": str(jax.config.jax_threefry_partitionable),
+        "matmul_precision": str(config.jax_default_matmul_precision),
+        "threefry_partitionable": str(config.jax_threefry_partitionable),
     }
 
 

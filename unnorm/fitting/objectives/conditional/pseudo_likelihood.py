@@ -46,7 +46,7 @@ class PseudoLikelihood(LossObjective):
         Varin, Reid and Firth (2011), Statistica Sinica 21, 5-42 (standard errors).
     """
 
-    blocks: tuple[tuple[int, ...], ...] | None = static(None)
+    blocks: tuple[tuple[int, ...], ...] | None = static(default=None)
 
     traits = Traits(is_deviance=True, bootstraps_single_row=True)
     target = (

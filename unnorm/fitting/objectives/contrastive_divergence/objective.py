@@ -102,11 +102,11 @@ class ContrastiveDivergence:
         Du and Mordatch (2019), arXiv:1903.08689 (chains that start anew, noise).
     """
 
-    k: int = static(1, at_least=1)
-    persistent: bool = static(False)
+    k: int = static(default=1, at_least=1)
+    persistent: bool = static(default=False)
     kernel: Any = None
-    chains: int | None = static(None, at_least=2)
-    reinitialise: float = option(0.0, at_least=0, below=1)
+    chains: int | None = static(default=None, at_least=2)
+    reinitialise: float = option(default=0.0, at_least=0, below=1)
     noise: Any = None
     traits = Traits(supports_weights=False)
     default_run_length: ClassVar[float] = 5_000.0  # of annealing, where no steps are given

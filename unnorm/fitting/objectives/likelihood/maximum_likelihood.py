@@ -90,7 +90,7 @@ class MaximumLikelihood(LossObjective):
         Hunter and Handcock (2006), doi:10.1198/106186006X133069 (graphs).
     """
 
-    draws: int | None = static(None, at_least=1000)
+    draws: int | None = static(default=None, at_least=1000)
     kernel: Any = None
     target = "the maximum likelihood estimate"
     criteria: ClassVar[RefreshCriteria] = RefreshCriteria()

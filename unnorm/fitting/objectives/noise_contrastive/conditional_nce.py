@@ -65,8 +65,8 @@ class ConditionalNCE(LossObjective):
         Ceylan and Gutmann (2018), arXiv:1806.03664.
     """
 
-    noise_ratio: int = static(10, at_least=1)
-    scale: Any = option(None, above=0)
+    noise_ratio: int = static(default=10, at_least=1)
+    scale: Any = option(default=None, above=0)
     target = "a fixed point of its own (the maximum likelihood estimate only if the model is true)"
 
     def refuse(self, density):

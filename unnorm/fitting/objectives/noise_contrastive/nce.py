@@ -51,7 +51,7 @@ class NCE(Contrast):
         Gutmann and Hyvärinen (2012), JMLR 13, 307-361.
     """
 
-    exact: bool = static(False)
+    exact: bool = static(default=False)
     target = (
         "the maximum likelihood estimate as the noise ratio grows, and a fixed point of its own "
         "before"

@@ -71,8 +71,8 @@ class FittedNoise(NamedTuple):
 class WithNoise(LossObjective):
     """Base of objectives with ν noise points for every row, drawn once."""
 
-    noise: Any = static(None)
-    noise_ratio: int = static(10, at_least=1)
+    noise: Any = static(default=None)
+    noise_ratio: int = static(default=10, at_least=1)
     traits = Traits(supports_weights=False)  # the fitted noise's part in the errors is unweighted
 
     def __post_init__(self):

@@ -50,7 +50,7 @@ class DenoisingScoreMatching(LossObjective):
     """
 
     sigma: Any = option(above=0, array=True)
-    corruptions: int = static(10, at_least=1)
+    corruptions: int = static(default=10, at_least=1)
     traits = Traits(in_data_units=True)
 
     @property

@@ -81,9 +81,9 @@ class ScoreMatching(LossObjective):
         Song and Ermon (2022), arXiv:2211.00802 (the concrete form).
     """
 
-    h: Any = static(None)
-    trace: str = static("auto", choices=("auto", *TRACES))
-    states: str = static("ratio", choices=("ratio", "concrete"))
+    h: Any = static(default=None)
+    trace: str = static(default="auto", choices=("auto", *TRACES))
+    states: str = static(default="ratio", choices=("ratio", "concrete"))
     traits = Traits(in_data_units=True, uses_second_derivatives=True, is_deviance=True)
     target = (
         "the minimum of the Fisher divergence (the maximum likelihood estimate only if the model "

@@ -51,8 +51,8 @@ class FiniteDifferenceScoreMatching(LossObjective):
         Pang, Xu, Li, Song, Ermon and Zhu (2020), arXiv:2007.03317.
     """
 
-    step: Any = option(None, above=0)
-    projections: int = static(10, at_least=1)
+    step: Any = option(default=None, above=0)
+    projections: int = static(default=10, at_least=1)
     target = (
         "the minimum of the sliced Fisher divergence up to the squared step (the maximum "
         "likelihood estimate only if "

@@ -49,9 +49,9 @@ class SlicedScoreMatching(LossObjective):
         Song, Garg, Shi and Ermon (2019), arXiv:1905.07088.
     """
 
-    projections: int = static(10, at_least=1)
-    variance_reduction: bool = static(True)
-    directions: str = static("rademacher", choices=("rademacher", "gaussian"))
+    projections: int = static(default=10, at_least=1)
+    variance_reduction: bool = static(default=True)
+    directions: str = static(default="rademacher", choices=("rademacher", "gaussian"))
     traits = Traits(in_data_units=True, uses_second_derivatives=True)
     max_unrolled: ClassVar[int] = 16  # projections in one unrolled pass; more go in several
     target = (

@@ -34,8 +34,8 @@ class Gibbs:
     """
 
     names: tuple[str, ...] = static()
-    colouring: Colouring | None = static(None)
-    scan: str = static("systematic")
+    colouring: Colouring | None = static(default=None)
+    scan: str = static(default="systematic")
     discrete: ClassVar[bool] = True
     global_moves: ClassVar[bool] = False
 

@@ -23,7 +23,7 @@ class HMC:
         Duane, Kennedy, Pendleton and Roweth (1987), doi:10.1016/0370-2693(87)91197-X.
     """
 
-    leapfrogs: int = static(4, at_least=1)
+    leapfrogs: int = static(default=4, at_least=1)
     discrete: ClassVar[bool] = False
     global_moves: ClassVar[bool] = False
 

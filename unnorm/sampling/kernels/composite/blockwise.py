@@ -101,11 +101,11 @@ class Blockwise(Options):
             yield label, kernel, {name: position[name] for name in block}
 
     @property
-    def needs_gradient(self):
+    def needs_gradient(self):  # type: ignore[override]
         return any(kernel.needs_gradient for kernel in self.kernels.values())
 
     @property
-    def exact(self):
+    def exact(self):  # type: ignore[override]
         return all(kernel.exact for kernel in self.kernels.values())
 
     @property

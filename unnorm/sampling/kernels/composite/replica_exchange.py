@@ -130,8 +130,8 @@ class ReplicaExchange(Options):
     """
 
     inner: Any
-    temperatures: int = static(8, at_least=2)
-    hottest: float = option(0.02, at_least=0, below=1)
+    temperatures: int = static(default=8, at_least=2)
+    hottest: float = option(default=0.02, at_least=0, below=1)
     base: Density | None = None
     adapts = _Ladder()
     composed = True
@@ -150,11 +150,11 @@ class ReplicaExchange(Options):
             raise ValueError(f"hottest is {self.hottest!r}; it must be at least 0 and below 1.")
 
     @property
-    def needs_gradient(self):
+    def needs_gradient(self):  # type: ignore[override]
         return self.inner.needs_gradient
 
     @property
-    def exact(self):
+    def exact(self):  # type: ignore[override]
         return self.inner.exact
 
     @property
