@@ -7,22 +7,20 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-LARGEST = 2**22  # entries of a table
-_MOST_BITS = math.log2(LARGEST) + 1e-9
-_SMALL = 14  # bits: a better order would not be noticed
-
 
 class StructureError(Exception):
-    """Why elimination does not serve a density, as the latter half of a sentence, and what it cost
-    to find out.
+    """The structure of a density does not admit the method: why, as the second half of a sentence,
+    and the evaluations spent.
     """
 
-    def __init__(self, why: str, evaluations: dict[str, int] | None = None):
+    def __init__(self, why: str, evaluations: dict[str, int] | None = None) -> None:
         super().__init__(why)
         self.evaluations = evaluations or {"values": 0, "gradients": 0}
 
 
-def elimination_order(sites: int, pairs: list[tuple[int, int]], bases: np.ndarray) -> list[int]:
+def elimination_order(
+    sites: int, pairs: list[tuple[int, int]], bases: np.ndarray, largest: int = 2**22
+) -> list[int]:
     """From end to end; where its tables are large also greedy orders, by the smallest table and by
     the least fill.
 
@@ -30,9 +28,10 @@ def elimination_order(sites: int, pairs: list[tuple[int, int]], bases: np.ndarra
         sites: how many.
         pairs: (i, j) of the sites that interact.
         bases: the number of states of each site.
+        largest: entries of a table at most.
 
     Raises:
-        StructureError: each of them comes to a table of more than 2^22 entries.
+        StructureError: every order needs a table with more entries.
 
     Example:
         >>> elimination_order(3, [(0, 1), (1, 2)], np.array([2, 2, 2]))
@@ -43,13 +42,14 @@ def elimination_order(sites: int, pairs: list[tuple[int, int]], bases: np.ndarra
         Triangulation of graphs:
         algorithms giving small total state space (the greedy ones).
     """
-    bits = np.log2(bases)
-    found = [_along(_from_end_to_end(sites, pairs), _neighbours(sites, pairs), bits)]
-    if found[0][0] > _SMALL:
-        found += [_greedy(_neighbours(sites, pairs), bits, fill) for fill in (False, True)]
+    bits, most = np.log2(bases), math.log2(largest) + 1e-9
+    found = [_along(_from_end_to_end(sites, pairs), _neighbours(sites, pairs), bits, most)]
+    if found[0][0] > 14:  # bits: below, a better order would make no difference
+        greedy = [_greedy(_neighbours(sites, pairs), bits, fill, most) for fill in (False, True)]
+        found += greedy
     width, order = min(found, key=lambda one: one[0])
-    if width > _MOST_BITS:
-        raise StructureError(f"elimination would come to tables of more than {LARGEST:,} entries")
+    if width > most:
+        raise StructureError(f"elimination would come to tables of more than {largest:,} entries")
     return order
 
 
@@ -72,20 +72,24 @@ def _from_end_to_end(sites: int, pairs: list[tuple[int, int]]) -> list[int]:
     return reverse_cuthill_mckee(graph, symmetric_mode=True).tolist()
 
 
-def _along(order: list[int], beside: list[set[int]], bits: np.ndarray) -> tuple[float, list[int]]:
+def _along(
+    order: list[int], beside: list[set[int]], bits: np.ndarray, most: float
+) -> tuple[float, list[int]]:
     """An order and the base-2 logarithm of its largest table, or infinity as soon as one is too
     large.
     """
     width = 0.0
     for site in order:
         width = max(width, _bits(site, beside, bits))
-        if width > _MOST_BITS:
+        if width > most:
             return math.inf, order
         _take_out(site, beside)
     return width, order
 
 
-def _greedy(beside: list[set[int]], bits: np.ndarray, by_fill: bool) -> tuple[float, list[int]]:
+def _greedy(
+    beside: list[set[int]], bits: np.ndarray, by_fill: bool, most: float
+) -> tuple[float, list[int]]:
     """A greedy order and the base-2 logarithm of its largest table, or infinity where every choice
     is too large.
     """
@@ -95,7 +99,7 @@ def _greedy(beside: list[set[int]], bits: np.ndarray, by_fill: bool) -> tuple[fl
     while left:
         for site in left - cost.keys():
             size = _bits(site, beside, bits)
-            too_large = size > _MOST_BITS
+            too_large = size > most
             cost[site] = (
                 too_large,
                 _fill(site, beside) if by_fill and not too_large else 0,
@@ -135,4 +139,4 @@ def _fill(site: int, beside: list[set[int]]) -> int:
     return sum(other not in beside[one] for k, one in enumerate(around) for other in around[:k])
 
 
-__all__ = ["LARGEST", "StructureError", "elimination_order"]
+__all__ = ["StructureError", "elimination_order"]

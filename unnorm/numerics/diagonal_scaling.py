@@ -14,10 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-RIDGE = 1e-3  # of the diagonal: what keeps an estimated metric away from singular
-_FLOOR = 1e-14  # smallest eigenvalue of a scaled covariance; less is rounding
-_NEGATIVE = 1e-6  # eigenvalues of a scaled covariance below minus this are noise, not rounding
-
 
 def units_of(matrix):
     """The square roots of the diagonal's sizes, 1 where the diagonal is 0; NumPy or JAX in, the
@@ -65,17 +61,24 @@ def smallest_singular_value(matrix: np.ndarray) -> float:
     return float(np.linalg.svd(scaled(matrix)[0], compute_uv=False).min())
 
 
-def covariance_root(matrix: np.ndarray) -> np.ndarray | None:
+def covariance_root(
+    matrix: np.ndarray, floor: float = 1e-14, negative: float = 1e-6
+) -> np.ndarray | None:
     """R with R R' = M for a covariance up to rounding; None where it is not positive semi-definite.
 
-    Rounding may leave an eigenvalue at -1e-18, which a Cholesky factor does not forgive.
+    Rounding may leave an eigenvalue at -1e-18, for which a Cholesky factorization fails.
+
+    Args:
+        matrix: symmetric up to rounding.
+        floor: smallest eigenvalue of the scaled matrix, relative to the largest; less is rounding.
+        negative: an eigenvalue below minus this share of the largest is noise and not rounding.
     """
     inside, units = scaled((matrix + matrix.T) / 2)
     values, vectors = np.linalg.eigh(inside)
     largest = max(values.max(), 1e-300)
-    if values.min() < -_NEGATIVE * largest:
+    if values.min() < -negative * largest:
         return None
-    return units[:, None] * vectors * np.sqrt(np.maximum(values, _FLOOR * largest))
+    return units[:, None] * vectors * np.sqrt(np.maximum(values, floor * largest))
 
 
 def whitening(scores: np.ndarray, floor: float) -> np.ndarray | None:
@@ -94,9 +97,9 @@ def whitening(scores: np.ndarray, floor: float) -> np.ndarray | None:
     return axes.T * np.sqrt(len(scores)) / sizes / units[:, None]
 
 
-def ridged(metric: jax.Array) -> jax.Array:
-    """The metric with a thousandth of its diagonal added; 1 where a coordinate has not been seen to
-    vary.
+def ridged(metric: jax.Array, share: float = 1e-3) -> jax.Array:
+    """The metric with a share of its diagonal added, so that it is not singular; 1 where a
+    coordinate has not varied.
     """
     diagonal = jnp.diagonal(metric)
-    return metric + jnp.diag(jnp.where(diagonal > 0, RIDGE * diagonal, 1.0))
+    return metric + jnp.diag(jnp.where(diagonal > 0, share * diagonal, 1.0))
