@@ -74,9 +74,9 @@ def _without_missed_mass(good: list[LogZ]) -> list[LogZ]:
     others = [z for z in good if z.estimator != "smc"]
     low = [z for z in good if _below(z, others)]
     nested = any(z.estimator == "nested_sampling" for z in others)
-    if nested and len(others) > 1 and not contradicting(others):
-        if all(z.estimator == "smc" for z in low):
-            return [z for z in good if z not in low]
+    trusted = nested and len(others) > 1 and not contradicting(others)
+    if trusted and all(z.estimator == "smc" for z in low):
+        return [z for z in good if z not in low]
     return good
 
 

@@ -1,5 +1,5 @@
-"""`estimator="auto"`: two independent estimates of log Z must agree, and more work is done only where
-it is needed.
+"""`estimator="auto"`: two independent estimates of log Z must agree; more work is done only where it
+is needed.
 """
 
 import math

@@ -103,7 +103,7 @@ def _share(
     way: tuple[float, float, float],
     options: SweepOptions,
 ) -> float:
-    """The share of the way that the next stage goes: all that is left if no part of it is enough."""
+    """The share of the way that the next stage goes: all that is left if no part suffices."""
     before, value, done = way
     share = 1 - done
     while share > options.min_share:

@@ -389,6 +389,7 @@ def anneal_back(
 
 __all__ = [
     "Population", "Run", "Schedule", "adapt_step", "adaptive_steps", "anneal", "anneal_back",
-    "coordinates", "merge", "nonfinite_findings", "particles_at", "resample", "run_adaptive", "sample_particles", "schedule_along",
+    "coordinates", "merge", "nonfinite_findings",
+    "particles_at", "resample", "run_adaptive", "sample_particles", "schedule_along",
     "tuning_of",
 ]  # fmt: skip

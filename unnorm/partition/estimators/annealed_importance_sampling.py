@@ -26,7 +26,7 @@ from unnorm.statistics.mcmc import effective_sample_size
 
 @method
 class AIS(AnnealedEstimator):
-    """log Z as the log of the mean weight of trajectories from a proposal q to p̃ through q^(1−λ) p̃^λ.
+    """log Z as the log mean weight of trajectories from a proposal q to p̃ through q^(1−λ) p̃^λ.
 
     The weight of a trajectory is Π_t (p̃/q)(x_{t−1})^(λ_t − λ_{t−1}), x_t moved by HMC (and Gibbs) at
     λ_t; its mean is Z exactly. Trajectories are independent, which the standard error rests on. A

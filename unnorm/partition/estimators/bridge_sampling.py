@@ -1,4 +1,6 @@
-"""log Z by bridge sampling between chains of the density and a normal distribution fitted to them."""
+"""log Z by bridge sampling between chains of the density and a normal distribution fitted to
+them.
+"""
 
 import functools
 import math
@@ -29,12 +31,12 @@ from unnorm.statistics.mcmc import effective_sample_size
 
 @method
 class Bridge:
-    """log Z by bridge sampling: p̃ against a normal law with the draws' mean and covariance.
+    """log Z by bridge sampling: p̃ against a normal distribution with the draws' mean and covariance.
 
     Ẑ solves Z = E_g[p̃ h] / E_p[g h], h = 1/(s₁ p̃ + s₂ Z g), the optimal bridge of Meng and Wong.
     Half of the draws fit g, the other half bridge. With "warp3" both are first made symmetric about
-    the mean, which takes skewness out. The standard error counts the ESS of the bridge function. All of
-    it is local: mass where no chain comes does not show in these errors, and R-hat over chains from
+    the mean, which takes skewness out. The standard error counts the ESS of the bridge function.
+    All of it is local: mass where no chain comes does not show in these errors, and R-hat over chains from
     dispersed starts may not show it either. So log Z is compared with importance sampling from the
     pilot's proposal too: a bridge well below it is unreliable.
 
