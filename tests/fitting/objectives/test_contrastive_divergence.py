@@ -289,7 +289,7 @@ def test_an_energy_that_is_nan_is_a_sentence():
             {"reinitialise": "a", "persistent": True},
             ["reinitialise is 'a'", "at least 0 and below 1"],
         ),
-        ({"noise": -1.0}, ["noise is -1.0", "above 0"]),
+        ({"noise": -1.0}, ["noise is -1.0", "positive"]),
         ({"noise": (1.0, 0.5, 0.1)}, ["noise is (1.0, 0.5, 0.1)", "(start, end)"]),
         ({"kernel": "gibbs"}, ["Gibbs cannot move x", "HMC"]),
     ],
