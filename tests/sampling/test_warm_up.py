@@ -72,7 +72,7 @@ def test_a_chain_that_is_stuck_goes_on_from_one_that_moves_and_this_is_told():
     assert tuning_of(draws)["step_size"] > 0.3
     check = un.diagnose(draws, p)
     assert check.passed and abs(draws.posterior["x"].values.std() - 1) < 0.1
-    assert [(f.code, "chain 3 stood still" in f.what) for f in check.findings] == [
+    assert [(f.code, "chain 3 did not move" in f.what) for f in check.findings] == [
         (FindingCode.NOT_MIXED, True)
     ]
 

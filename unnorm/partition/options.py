@@ -7,6 +7,8 @@ takes it as an argument with the default instance.
 import math
 from dataclasses import dataclass
 
+from unnorm.statistics.mcmc import ConvergenceCriteria
+
 
 @dataclass(frozen=True)
 class WeightCriteria:
@@ -69,8 +71,8 @@ class RunCriteria:
     max_nonfinite_fraction: float = 0.01  # of evaluations that are NaN or +infinity
     stein_level: float = 1e-3  # of the test of Stein's identities on independent particles
     stein_level_dependent: float = 1e-4  # on chains and nested points
-    max_r_hat: float = 1.02  # rank-normalized, of a few hundred draws per chain: 1.01 is noise
-    min_ess: float = 400.0  # of every quantity of the chains
+    # of a few hundred draws per chain: R-hat of 1.01 would be noise
+    convergence: ConvergenceCriteria = ConvergenceCriteria(max_r_hat=1.02)
     min_bridge_ess: float = 100.0  # of the bridge function
     min_contrast_ess: float = 100.0  # of draws and of noise, in noise contrastive estimation
     min_overlap: float = 0.02  # of forward and reverse works in Bennett's acceptance ratio

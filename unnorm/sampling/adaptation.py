@@ -110,7 +110,7 @@ class StepSize(NoAdaptation):
     windows = True
     options = WarmupOptions()
 
-    def begin(self, kernel, tuning, positions):
+    def begin(self, kernel, tuning, positions) -> Any:
         chains = len(jax.tree.leaves(positions)[0])
         target = jnp.full(chains, kernel.target_acceptance(size_of(first(positions))), float)
         step_size = jnp.broadcast_to(jnp.asarray(tuning["step_size"], float), (chains,))
@@ -119,12 +119,12 @@ class StepSize(NoAdaptation):
             _start_averaging(step_size), whole, whole, target, target, whole, jnp.zeros((), bool)
         )
 
-    def current(self, kernel, state, tuning, chain):
+    def current(self, kernel, state, tuning, chain) -> dict:
         return unless_given(
             kernel, tuning, {"step_size": jnp.exp(state.averaging.log_step_size[chain])}
         )
 
-    def restart(self, state, states, stage):
+    def restart(self, state, states, stage) -> tuple[Any, Any]:
         """At the end of the first buffer and of each window, a stuck chain goes on from a chain
         that moves.
         """
@@ -139,19 +139,21 @@ class StepSize(NoAdaptation):
 
         return jax.lax.cond(stage[1] > 0, look, lambda *same: same, state, states)
 
-    def restarts(self, state, chains):
+    def restarts(self, state, chains) -> jax.Array:
         return state.restarts
 
-    def advance(self, kernel, state, positions, info, stage):
+    def advance(self, kernel, state, positions, info, stage) -> Any:
         rates = jnp.nan_to_num(jax.vmap(kernel.stats)(info)["acceptance_rate"])
         state = _update_steps(state, rates, self.options)
         return _one_step_for_all(state, stage[1] == Event.BUFFER_ENDS, self.options)
 
-    def finish(self, kernel, state, tuning):
+    def finish(self, kernel, state, tuning) -> dict:
         return unless_given(kernel, tuning, {"step_size": common_step(state, self.options)})
 
 
 class WindowState(NamedTuple):
+    """Step sizes, the moments of the present window, and the metric in use."""
+
     steps: Steps
     moments: Moments
     metric: jax.Array
@@ -162,7 +164,7 @@ class Window(StepSize):
     move.
     """
 
-    def begin(self, kernel, tuning, positions):
+    def begin(self, kernel, tuning, positions) -> Any:
         moments = no_moments(size_of(first(positions)), kernel.dense)
         return WindowState(
             super().begin(kernel, tuning, positions),
@@ -170,21 +172,21 @@ class Window(StepSize):
             jnp.asarray(tuning[kernel.metric], float),
         )
 
-    def current(self, kernel, state, tuning, chain):
+    def current(self, kernel, state, tuning, chain) -> dict:
         return unless_given(
             kernel,
             super().current(kernel, state.steps, tuning, chain),
             {kernel.metric: state.metric},
         )
 
-    def restart(self, state, states, stage):
+    def restart(self, state, states, stage) -> tuple[Any, Any]:
         steps, states = super().restart(state.steps, states, stage)
         return state._replace(steps=steps), states
 
-    def restarts(self, state, chains):
+    def restarts(self, state, chains) -> jax.Array:
         return state.steps.restarts
 
-    def advance(self, kernel, state, positions, info, stage):
+    def advance(self, kernel, state, positions, info, stage) -> Any:
         slow, event = stage
         steps = super().advance(kernel, state.steps, positions, info, stage)
         flat = jax.vmap(lambda one: ravel_pytree(one)[0])(positions)
@@ -195,7 +197,7 @@ class Window(StepSize):
         moments = jax.tree.map(lambda leaf: jnp.where(ends, 0, leaf), moments)
         return WindowState(_one_step_for_all(steps, ends, self.options), moments, metric)
 
-    def finish(self, kernel, state, tuning):
+    def finish(self, kernel, state, tuning) -> dict:
         adapted = {
             "step_size": common_step(state.steps, self.options),
             kernel.metric: state.metric,
@@ -345,8 +347,10 @@ def unless_given(kernel: Any, tuning: dict, adapted: dict) -> dict:
 
 
 def first(positions: dict) -> dict:
+    """The position of the first chain."""
     return jax.tree.map(lambda leaf: leaf[0], positions)
 
 
 def size_of(position: dict) -> int:
+    """The number of coordinates and sites of a position."""
     return sum(leaf.size for leaf in jax.tree.leaves(position))

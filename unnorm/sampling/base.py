@@ -122,6 +122,7 @@ def total(values: jax.Array) -> jax.Array:
 
 
 def tree_where(condition: jax.Array, yes: Any, no: Any) -> Any:
+    """`jnp.where` of one condition over all leaves of two pytrees."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 

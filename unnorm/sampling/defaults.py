@@ -64,6 +64,7 @@ def check_request(
 
 
 def check_track(p: Density, track: Mapping[str, Callable] | None) -> dict[str, Callable]:
+    """The functions to track by name, or a sentence where a name or a function is unusable."""
     track = dict(track or {})
     for name, function in track.items():
         if not isinstance(name, str) or not name or "/" in name or name in _KEPT_NAMES:
@@ -169,6 +170,7 @@ def _default_kernel(p: Density) -> tuple[Any, str]:
 
 
 def note_starts(p: Density, findings: list[Finding]) -> None:
+    """Add a warning about parameters that no fit and no bind has set."""
     loose = sorted(set(p.supports) - p.bound)
     if loose:
         what = f"{', '.join(loose)} stood at the declared starts, which no fit and no bind has set"

@@ -76,9 +76,11 @@ def sample(
             chain alone.
         track: ``{name: f}``: f(event) of each draw is kept in the posterior, whatever `keep` says
             (the last states are then in the group last); f is called as the density is.
+        thin: steps per kept draw.
         store: a folder to which draws are written part by part, in bounded memory. A run that was
             stopped goes on from there, by the same call or by `un.resume`, to the same bits.
         seed: an integer; None draws one and records it.
+        progress: show a bar.
         dtype: float32 or float64; None: float32 (unless JAX's x64 mode is on), but float64 where
             float32 does not resolve the density's differences (a large constant), which is then a
             finding.
@@ -165,7 +167,11 @@ def resume(
         store: the folder that `un.sample` was given.
         p: the density that was sampled.
         kernel: needed only where the store cannot rebuild it: `FromBlackJAX`, or a distribution
-        among its options. start, track: as they were given to `un.sample`. progress, device,
+            among its options.
+        start: as it was given to `un.sample`.
+        track: as it was given to `un.sample`.
+        progress: as in `un.sample`.
+        device: as in `un.sample`.
         strict: as in `un.sample`.
 
     Returns:

@@ -19,6 +19,7 @@ class Moments(NamedTuple):
 
 
 def no_moments(size: int, dense: bool) -> Moments:
+    """The moments of no positions."""
     return Moments(jnp.zeros(()), jnp.zeros(size), jnp.zeros((size, size) if dense else size))
 
 

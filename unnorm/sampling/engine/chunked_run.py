@@ -74,7 +74,7 @@ class Run:
         track: dict,
         device: Any,
         recall_or_try: Callable,
-    ):
+    ) -> None:
         """`recall_or_try` gives a trial's earlier result, in a run that is resumed."""
         self.target, self.kernel, self.plan, self.start, self.device = (
             target,

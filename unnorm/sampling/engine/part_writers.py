@@ -17,7 +17,7 @@ from unnorm.sampling.output.gathering import Filling
 class Memory:
     """What parts keep, when there is no store."""
 
-    def __init__(self, draws: int):
+    def __init__(self, draws: int) -> None:
         self.draws = draws
         self.groups: tuple[Filling, ...] = ()
         self.ends: dict[
@@ -57,7 +57,7 @@ class Memory:
 class Behind:
     """Saves parts into a sink while the next one is computed: one at a time, in order."""
 
-    def __init__(self, sink: Any):
+    def __init__(self, sink: Any) -> None:
         self.sink, self.pool = sink, ThreadPoolExecutor(1)
         self.writing: Future | None = None
 

@@ -105,14 +105,17 @@ def _stats(kernel: Any, states: Any, info: Any) -> dict:
 
 
 @jax.jit
-def initialise(kernel: Any, target: Unconstrained, tuning: dict, positions: dict, keys: jax.Array):
+def initialise(
+    kernel: Any, target: Unconstrained, tuning: dict, positions: dict, keys: jax.Array
+) -> Any:
     """The states of all chains at their starts."""
     return jax.vmap(kernel.build(target, tuning).init)(positions, keys)
 
 
 # -- warm-up ---------------------------------------------------------------------------------------
 @jax.jit
-def begin_adaptation(kernel: Any, tuning: dict, positions: dict):
+def begin_adaptation(kernel: Any, tuning: dict, positions: dict) -> Any:
+    """The state of the kernel's adaptation before warm-up."""
     state = adaptation.strategy(kernel).begin(kernel, tuning, positions)
     return jax.tree.map(lambda leaf: _strong(leaf, tuning), state)
 
@@ -140,12 +143,15 @@ def restarts(kernel: Any, adapting: Any, *, chains: int) -> jax.Array:
 
 
 @jax.jit
-def finish_adaptation(kernel: Any, adapting: Any, tuning: dict):
+def finish_adaptation(kernel: Any, adapting: Any, tuning: dict) -> dict:
+    """The tuning after warm-up."""
     return adaptation.strategy(kernel).finish(kernel, adapting, tuning)
 
 
 @functools.partial(jax.jit, static_argnames="block_size")
-def warm_chunk(kernel, target, tuning, states, adapting, keys, blocks, stages, *, block_size: int):
+def warm_chunk(
+    kernel, target, tuning, states, adapting, keys, blocks, stages, *, block_size: int
+) -> tuple[Any, Any]:
     """Run whole blocks of warm-up steps; `stages` holds (stage, event) of each step of each
     block.
     """
@@ -185,14 +191,16 @@ def warm_chunk(kernel, target, tuning, states, adapting, keys, blocks, stages, *
 
 
 @functools.partial(jax.jit, static_argnames="steps")
-def warm_whole(kernel, target, tuning, states, key, *, steps: int):
+def warm_whole(kernel, target, tuning, states, key, *, steps: int) -> tuple[Any, dict]:
     """The warm-up of a kernel that brings its own, in one piece."""
     return kernel.warm_up(target, states, key, steps, tuning)
 
 
 # -- draws -----------------------------------------------------------------------------------------
 @functools.partial(jax.jit, static_argnames="layout")
-def sample_chunk(kernel, target, tuning, states, moments, keys, blocks, *, layout: Layout):
+def sample_chunk(
+    kernel, target, tuning, states, moments, keys, blocks, *, layout: Layout
+) -> tuple[Any, Any, Any]:
     """Run whole blocks of draws; returns the states, the moments, and what is kept, as (draw,
     chain, ...).
     """
@@ -230,6 +238,7 @@ def sample_chunk(kernel, target, tuning, states, moments, keys, blocks, *, layou
 
 
 def mesh(devices: int) -> Mesh:
+    """The first devices of this host, over which chains are split."""
     return Mesh(np.array(jax.local_devices()[:devices]), ("chains",))
 
 

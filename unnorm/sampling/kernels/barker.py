@@ -47,27 +47,27 @@ class Barker(WalkNoise, Options):
     inverse_mass_matrix: Any = option(default=None, array=True)
     needs_gradient = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         refuse_matrix(self)
 
     @property
-    def adapts(self):
+    def adapts(self) -> Any:
         return diagonal_window(self)
 
-    def initial_tuning(self, size):
+    def initial_tuning(self, size) -> dict[str, Any]:
         return with_diagonal(self, size, 1.5 / size ** (1 / 3))
 
-    def target_acceptance(self, size):
+    def target_acceptance(self, size) -> float:
         return 0.4
 
-    def noise(self, key, position, leading=()):
+    def noise(self, key, position, leading=()) -> Any:
         walk, sign = jax.random.split(key)
         signs = jax.tree.map(
             jax.scipy.stats.norm.cdf, normals_like(sign, position, leading)
         )  # uniform numbers
         return *super().noise(walk, position, leading), signs
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         init = initialise(target)
 
         def step(noise, state):

@@ -88,11 +88,11 @@ class HMC(_Hamiltonian):
     dense_mass: bool = static(default=False)
     jitter: float = option(default=0.2, at_least=0, below=1)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.jitter < 1:
             raise ValueError(f"jitter is {self.jitter!r}; it must be at least 0 and below 1.")
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         kernel = blackjax.hmc.build_kernel()
 
         def init(position, key=None):
@@ -114,7 +114,7 @@ class HMC(_Hamiltonian):
 
         return SamplingAlgorithm(init, step)
 
-    def stats(self, info):
+    def stats(self, info) -> dict[str, jax.Array]:
         return self._stats(info, info.proposal.logdensity)
 
 
@@ -150,7 +150,7 @@ class NUTS(_Hamiltonian):
     target_acceptance_rate: float = static(default=0.88, above=0, below=1)
     dense_mass: bool = static(default=False)
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         return blackjax.nuts(
             target.within_range,
             tuning["step_size"],
@@ -158,6 +158,6 @@ class NUTS(_Hamiltonian):
             max_num_doublings=self.max_tree_depth,
         )
 
-    def stats(self, info):
+    def stats(self, info) -> dict[str, jax.Array]:
         ends = info.trajectory_leftmost_state.logdensity, info.trajectory_rightmost_state.logdensity
         return self._stats(info, *ends) | {"tree_depth": info.num_trajectory_expansions}

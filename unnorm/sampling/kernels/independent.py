@@ -11,6 +11,8 @@ from unnorm.sampling.base import Options, SamplingAlgorithm, metropolis, tree_wh
 
 
 class IndependentState(NamedTuple):
+    """A position, its log-density, and its log importance weight."""
+
     position: dict
     logdensity: jax.Array
     log_weight: jax.Array  # log p̃ − log q of the event
@@ -41,7 +43,7 @@ class IndependentMH(Options):
     proposal: Any
     composed = True
 
-    def serves(self, support):
+    def serves(self, support) -> bool:
         return True
 
     def _proposals(self, target) -> dict[str, Any]:
@@ -49,7 +51,7 @@ class IndependentMH(Options):
             return self.proposal
         return {next(iter(target.supports)): self.proposal}
 
-    def prepare(self, target):
+    def prepare(self, target) -> Any:
         proposals = self._proposals(target)
         if set(proposals) != set(target.supports):
             raise ValueError(
@@ -68,7 +70,7 @@ class IndependentMH(Options):
                 )
         return self
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         proposals, plain = self._proposals(target), target.without_jacobian()
 
         def init(position, key=None):

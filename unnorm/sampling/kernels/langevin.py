@@ -1,5 +1,6 @@
 """Langevin kernels: unadjusted (ULA) and Metropolis-adjusted (MALA)."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,12 +21,16 @@ from unnorm.sampling.diagonal_metric import diagonal_window, refuse_matrix, step
 
 
 class LangevinState(NamedTuple):
+    """A position with its log-density and gradient."""
+
     position: dict
     logdensity: jax.Array
     gradient: dict
 
 
-def initialise(target):
+def initialise(target: Any) -> Callable[..., LangevinState]:
+    """The function that makes the state of a position."""
+
     def init(position, key=None):
         return LangevinState(position, *jax.value_and_grad(target.log_density)(position))
 
@@ -75,16 +80,16 @@ class ULA(Options):
         "(on a Gaussian of precision p the variance 1/(p(1 - step_size p/2)))"
     )
 
-    def initial_tuning(self, size):
+    def initial_tuning(self, size) -> dict[str, Any]:
         return {"step_size": self.step_size}
 
-    def noise(self, key, position):
+    def noise(self, key, position) -> Any:
         return normals_like(key, position)
 
-    def block_noise(self, key, position, steps):
+    def block_noise(self, key, position, steps) -> Any:
         return normals_like(key, position, (steps,))
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         init = initialise(target)
 
         def step(noise, state):
@@ -123,20 +128,20 @@ class MALA(WalkNoise, Options):  # type: ignore[misc]
     inverse_mass_matrix: Any = option(default=None, array=True)
     needs_gradient = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         refuse_matrix(self)
 
     @property
-    def adapts(self):
+    def adapts(self) -> Any:
         return diagonal_window(self)
 
-    def initial_tuning(self, size):
+    def initial_tuning(self, size) -> dict[str, Any]:
         return with_diagonal(self, size, 0.5 / size ** (1 / 3))
 
-    def target_acceptance(self, size):
+    def target_acceptance(self, size) -> float:
         return 0.574
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         init = initialise(target)
 
         def log_transitions(x, y, g, z, step_size):

@@ -37,10 +37,10 @@ class Slice(Options):
     width: float = option(default=2.0, above=0)
     max_expansions: int = static(default=32, at_least=1)
 
-    def initial_tuning(self, size):
+    def initial_tuning(self, size) -> dict[str, Any]:
         return {"width": self.width}
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         kernel = blackjax_slice.build_coordinate_kernel(
             blackjax_slice.stepping_out,
             initial_widths=tuning["width"],
@@ -52,11 +52,13 @@ class Slice(Options):
 
         return SamplingAlgorithm(init, lambda key, state: kernel(key, state, target.log_density))
 
-    def stats(self, info):
+    def stats(self, info) -> dict[str, jax.Array]:
         return {"is_accepted": info.is_accepted, "n_steps": info.num_expansions + info.num_shrink}
 
 
 class EllipticalState(NamedTuple):
+    """A position, its log-density, and that of the likelihood alone."""
+
     position: dict
     logdensity: jax.Array
     likelihood: jax.Array  # the log-density without its Gaussian factor
@@ -89,7 +91,7 @@ class EllipticalSlice(Options):
     mean: Any = option(default=None, array=True)
     covariance: Any = option(default=None, array=True)
 
-    def prepare(self, target):
+    def prepare(self, target) -> Any:
         if self.covariance is not None:
             return self if self.mean is not None else dataclasses.replace(self, mean=0.0)
         found = _gaussian_factor(target)
@@ -103,7 +105,7 @@ class EllipticalSlice(Options):
             )
         return dataclasses.replace(self, mean=found[0], covariance=found[1])
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         mean, covariance = jnp.asarray(self.mean), jnp.asarray(self.covariance)
         spread = covariance if covariance.ndim == 2 else None
 
@@ -131,7 +133,7 @@ class EllipticalSlice(Options):
 
         return SamplingAlgorithm(init, step)
 
-    def stats(self, info):
+    def stats(self, info) -> dict[str, jax.Array]:
         return info
 
 

@@ -20,6 +20,7 @@ _KINDS = "fiubc"  # numbers; no objects, so that nothing is unpickled
 
 
 def pack(arrays: dict[str, Any]) -> bytes:
+    """Arrays as an uncompressed npz archive, followed by its SHA-256."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     content = buffer.getvalue()
@@ -27,6 +28,7 @@ def pack(arrays: dict[str, Any]) -> bytes:
 
 
 def is_whole(content: bytes) -> bool:
+    """Whether the content matches its checksum."""
     return content[-_DIGEST:] == sha256(content[:-_DIGEST]).digest()
 
 

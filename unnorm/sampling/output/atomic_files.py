@@ -138,6 +138,7 @@ def open_regular(path: Path, follow: bool = False) -> BinaryIO:
 
 
 def is_real_folder(path: Path) -> bool:
+    """Whether it is a folder and no symbolic link."""
     return path.is_dir() and not path.is_symlink()
 
 
@@ -148,10 +149,12 @@ def canonical(tree: Any) -> str:
 
 
 def checksum(tree: Any) -> str:
+    """The SHA-256 of the canonical JSON."""
     return sha256(canonical(tree).encode()).hexdigest()
 
 
 def write_json(path: Path, tree: dict[str, Any]) -> None:
+    """Write JSON with a checksum of its content."""
     write(path, json.dumps({"checksum": checksum(tree)} | tree, indent=1).encode())
 
 
@@ -179,6 +182,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def parse_json(content: bytes) -> Any:
+    """The content of a JSON file."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
@@ -191,7 +195,7 @@ class Lock:
     process dies.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.held, self.busy, self.read_only = None, False, False
         try:
             descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o666)

@@ -41,7 +41,7 @@ from unnorm.sampling.output.run_identity import (
 class Store:
     """Parts of a run in a folder, which this process alone may write to until it is closed."""
 
-    def __init__(self, folder: Path, meta: dict[str, Any]):
+    def __init__(self, folder: Path, meta: dict[str, Any]) -> None:
         self.folder, self.wanted = folder, json.loads(json.dumps(meta))
         self.run, self.draws = checksum(self.wanted), self.wanted["options"].get("draws", 0)
         refuse_unknown(folder, self.wanted)

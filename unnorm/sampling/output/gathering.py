@@ -33,7 +33,7 @@ Groups = tuple[dict[str, np.ndarray], ...]  # arrays (draw, chain, ...) by name,
 class Filling:
     """Arrays that parts fill in turn; made once, for fresh memory costs like a copy."""
 
-    def __init__(self, draws: int):
+    def __init__(self, draws: int) -> None:
         self.draws, self.at = draws, 0
         self.held: dict[str, np.ndarray] = {}
 
@@ -53,10 +53,12 @@ class Filling:
 
 
 def rows_of(group: dict[str, np.ndarray]) -> int:
+    """The number of draws in a group of arrays."""
     return len(next(iter(group.values()))) if group else 0
 
 
 def in_memory(parts: Iterable[Groups], draws: int) -> Groups:
+    """The arrays of all parts, (chain, draw, ...), without files."""
     groups = tuple(Filling(draws) for _ in KINDS)
     for part in parts:
         for group, arrays in zip(groups, part, strict=True):
@@ -93,7 +95,9 @@ def gather(
 class _Writer:
     """One file being filled."""
 
-    def __init__(self, stack: contextlib.ExitStack, path: Path, rows: int, like: np.ndarray):
+    def __init__(
+        self, stack: contextlib.ExitStack, path: Path, rows: int, like: np.ndarray
+    ) -> None:
         self.missing, self.row = rows, (like.shape[1:], like.dtype)
         head = _header((rows, *like.shape[1:]), like.dtype)
         size = len(head) + rows * int(np.prod(like.shape[1:])) * like.dtype.itemsize

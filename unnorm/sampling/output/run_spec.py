@@ -152,6 +152,7 @@ def describe_density(density: Density) -> dict[str, Any]:
 
 
 def functions_of(density: Density) -> list[Callable | None]:
+    """The user's functions behind a density."""
     return [factor.function for factor in getattr(density, "factors", (density,))]
 
 
@@ -176,6 +177,7 @@ def settings() -> dict[str, str]:
 
 
 def fingerprint_of(tree: Any) -> str:
+    """The fingerprints of all numbers of a pytree."""
     return (
         " ".join(fingerprint(leaf) for leaf in jax.tree.leaves(tree) if not isinstance(leaf, str))
         or "none"

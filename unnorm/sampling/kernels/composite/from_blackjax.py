@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from unnorm.core.method import method, static
@@ -31,7 +32,7 @@ class FromBlackJAX(Options):
 
     factory: Callable = static()
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         algorithm = self.factory(target.log_density)
         if not (hasattr(algorithm, "init") and hasattr(algorithm, "step")):
             raise ValueError(
@@ -46,7 +47,7 @@ class FromBlackJAX(Options):
 
         return SamplingAlgorithm(init, algorithm.step)
 
-    def stats(self, info):
+    def stats(self, info) -> dict[str, jax.Array]:
         """Keep the scalars that BlackJAX's info has, under ArviZ's names."""
         names = {
             "is_divergent": "diverging",
