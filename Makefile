@@ -32,14 +32,15 @@ bench: $(STAMP)  ## run the benchmarks, hours; their tables are kept in docs/ben
 	  ../$(BIN)/python -m benchmarks.$$part; done
 	@mkdir -p build && cd tests && ../$(BIN)/python -m benchmarks.log_z_scoreboard ../build/log_z_runs.jsonl
 
-cases: $(STAMP)  ## run the case studies anew and write their pages, docs/cases
+cases: $(STAMP)  ## run the case studies again and write their pages, docs/cases
 	@$(BIN)/python docs/cases/make.py
 
 architecture: $(STAMP)  ## write docs/architecture.md and its picture from the code
 	@$(BIN)/python tests/architecture/page.py
 
-lint: $(STAMP)  ## check the code with ruff
-	@$(BIN)/ruff check unnorm tests
+lint: $(STAMP)  ## check the code with ruff and its types with mypy
+	@$(BIN)/ruff check unnorm tests docs
+	@$(BIN)/mypy
 
 clean:  ## remove what builds, tests and demos leave behind (.venv stays)
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache report.html

@@ -1,7 +1,9 @@
 # # Handwritten digits by a restricted Boltzmann machine
 #
-# 1,797 digits of 8 × 8 pixels, black or white. A restricted Boltzmann machine with 16 hidden units, which are summed out,
-# has 1,104 parameters; it is trained by persistent contrastive divergence on batches, and its Z is exact all the same: a
+# 1,797 digits of 8 × 8 pixels, black or white. A restricted Boltzmann machine with 16 hidden units,
+# which are summed out,
+# has 1,104 parameters; it is trained by persistent contrastive divergence on batches, and its Z is
+# exact all the same: a
 # sum over the 2^16 states of the hidden units.
 import jax
 import jax.numpy as jnp
@@ -39,7 +41,8 @@ fit = un.fit(
     seed=0,
 )
 print(repr(fit))
-# How good is it, on the 297 images that it has not seen? With the hidden units as the states, Z is exact; independent
+# How good is it, on the 297 images that it has not seen? With the hidden units as the states, Z is
+# exact; independent
 # pixels are what it must beat.
 
 
@@ -59,7 +62,8 @@ print(f"log Z {z:.3f}")
 print(f"log-likelihood of a held-out image: {log_p.mean():.2f}, of independent pixels {alone.mean():.2f}")
 # Does a route to log Z that knows nothing of hidden units find the same number?
 print(un.log_z(fit.density, un.estimators.AIS(), seed=0))
-# Images that the machine draws, beside some that it has learned from; and what its sixteen units look for.
+# Images that the machine draws, beside some that it has learned from; and what its sixteen units
+# look for.
 tree = un.simulate(fit, rows=30, replicates=1, seed=0, progress=False)
 simulated = tree["posterior_predictive"]["v"].to_numpy()[0, 0]
 from matplotlib import colormaps
@@ -82,5 +86,6 @@ for ax, (name, images, tall, wide, colors) in zip(
     ax.set_title(name, fontsize=10)
     ax.set_axis_off()
 picture(figure, "Digits of the data, digits drawn by the machine, and the weights of its hidden units")
-# The data: Alpaydin and Kaynak (1998), doi:10.24432/C50P49; the model: Hinton (2002), doi:10.1162/089976602760128018;
+# The data: Alpaydin and Kaynak (1998), doi:10.24432/C50P49; the model: Hinton (2002),
+# doi:10.1162/089976602760128018;
 # persistent chains: Tieleman (2008).

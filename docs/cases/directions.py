@@ -1,7 +1,9 @@
 # # Poles and longitudes: directions have no beginning
 #
-# Fifty positions of the Earth's magnetic pole, reconstructed from rocks: points on a sphere, whose mean as numbers of
-# degrees has no meaning. The von Mises-Fisher law is the Gaussian of the sphere: log p̃(x) = η·x, with the mean direction
+# Fifty positions of the Earth's magnetic pole, reconstructed from rocks: points on a sphere, whose
+# mean as numbers of
+# degrees has no meaning. The von Mises-Fisher law is the Gaussian of the sphere: log p̃(x) = η·x,
+# with the mean direction
 # η / |η| and the concentration κ = |η|.
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +28,8 @@ for name, one in (("maximum likelihood", fit), ("score matching", scored)):
     print(f"{name}: kappa {np.linalg.norm(eta):.3f}, mean pole at latitude {lat:.1f}, longitude {long % 360:.1f}")
 
 
-# The longitudes alone are angles on a circle, and the von Mises law is the same one dimension lower. Its κ by maximum
+# The longitudes alone are angles on a circle, and the von Mises law is the same one dimension
+# lower. Its κ by maximum
 # likelihood with a profile likelihood interval for the two coordinates of η:
 @un.density
 def mises(angle: un.Circle, *, eta: un.Real["axis"] = 0.0):
@@ -40,7 +43,8 @@ cosine, sine = circular.density.parameters["eta"]
 print(f"kappa {np.hypot(cosine, sine):.3f}, mean longitude {np.degrees(np.arctan2(sine, cosine)) % 360:.1f}")
 
 
-# Does one mean and one concentration describe the poles? Of 200 data sets drawn from the fit, how the fifty angles from
+# Does one mean and one concentration describe the poles? Of 200 data sets drawn from the fit, how
+# the fifty angles from
 # their own mean direction are spread, beside the data's:
 def angles_from_mean(points):
     mean = points.mean(-2, keepdims=True)
@@ -53,11 +57,14 @@ for share in (0.1, 0.5, 0.9):
     each = np.quantile(angles_from_mean(simulated), share, axis=1)
     low, high = np.quantile(each, [0.05, 0.95])
     print(f"{share:8.0%}  {np.quantile(angles_from_mean(x), share):8.1f}  {low:.1f} to {high:.1f} degrees")
-# It does not: the inner tenth of the poles is nearer to the mean, and the outer tenth further from it, than in nine of ten
-# such data sets. The poles have a core and a halo, which one concentration averages; the two estimates of κ, which would
+# It does not: the inner tenth of the poles is nearer to the mean, and the outer tenth further from
+# it, than in nine of ten
+# such data sets. The poles have a core and a halo, which one concentration averages; the two
+# estimates of κ, which would
 # agree were the model true, weigh them differently.
 #
-# The sphere seen from its south pole outwards, equal areas on the sphere being equal on paper; the regions that hold 50,
+# The sphere seen from its south pole outwards, equal areas on the sphere being equal on paper; the
+# regions that hold 50,
 # 80 and 95 per cent of the fitted law, the mean pole, and the fifty poles.
 from matplotlib.figure import Figure
 
@@ -88,4 +95,5 @@ ax.plot(*on_paper(pole[None]), "*", color="#D55E00", markersize=13)
 ax.set_aspect("equal")
 ax.set_axis_off()
 picture(figure, "Poles, the fitted law's regions of 50, 80 and 95 per cent, and the mean direction")
-# The data: Fisher, Lewis and Embleton (1987), Statistical Analysis of Spherical Data, doi:10.1017/CBO9780511623059.
+# The data: Fisher, Lewis and Embleton (1987), Statistical Analysis of Spherical Data,
+# doi:10.1017/CBO9780511623059.

@@ -1,7 +1,9 @@
 # # The Florentine marriages: is a friend of a friend a friend?
 #
-# Sixteen families of Renaissance Florence, and the twenty marriages between them. One graph is one observation. An
-# exponential random graph weighs its ties and its triangles; Z sums over 2^120 graphs, and is out of reach.
+# Sixteen families of Renaissance Florence, and the twenty marriages between them. One graph is one
+# observation. An
+# exponential random graph weighs its ties and its triangles; Z sums over 2^120 graphs, and is out
+# of reach.
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,12 +20,16 @@ ties = graph.to_numpy()[None]
 fit = un.fit(marriages, ties, un.objectives.MaximumLikelihood(draws=20_000), seed=0)
 local = un.fit(marriages, ties, "pseudo_likelihood", seed=0)
 print(fit)
-# By Markov chains, maximum likelihood; its Monte Carlo error is told apart. Pseudo-likelihood needs no chains for the
-# estimate; its errors come from 200 graphs drawn from the fit, for one graph has no rows whose spread could tell them.
+# By Markov chains, maximum likelihood; its Monte Carlo error is told apart. Pseudo-likelihood needs
+# no chains for the
+# estimate; its errors come from 200 graphs drawn from the fit, for one graph has no rows whose
+# spread could tell them.
 print(fit.monte_carlo_error.round(4).to_dict())
 print(local.summary().round(3).to_string())
-# The odds of a marriage that closes no triangle are e^edges, one to five, and each triangle that it closes multiplies them
-# by e^triangles. The interval of triangles holds 0: twenty marriages do not show that friends of friends marry. What do
+# The odds of a marriage that closes no triangle are e^edges, one to five, and each triangle that it
+# closes multiplies them
+# by e^triangles. The interval of triangles holds 0: twenty marriages do not show that friends of
+# friends marry. What do
 # such graphs look like? 500 of them, by chains that forgot their starts:
 simulated = un.simulate(fit, replicates=500, seed=0, progress=False)["posterior_predictive"]["y"].to_numpy()[0, :, 0]
 
@@ -43,8 +49,10 @@ print("                observed  simulated (90% of graphs)")
 for name in observed:
     low, high = np.quantile(expected[name], [0.05, 0.95])
     print(f"{name:14s}  {observed[name]:8.0f}  {low:.0f} to {high:.0f}")
-# Ties, triangles, families without a tie: the graph that was observed is an ordinary one under its model. So is the largest
-# degree, that of the Medici: six ties are what the best connected of sixteen families often has by chance.
+# Ties, triangles, families without a tie: the graph that was observed is an ordinary one under its
+# model. So is the largest
+# degree, that of the Medici: six ties are what the best connected of sixteen families often has by
+# chance.
 from matplotlib.figure import Figure
 from scipy.optimize import minimize
 from scipy.sparse.csgraph import shortest_path

@@ -1,7 +1,9 @@
 # # Ozone and wind: a Gaussian that must stay positive
 #
-# Ozone and wind speed on 116 days of 1973 in New York cannot be negative, and many days lie near the axes. A Gaussian
-# restricted to the positive quadrant says so; its Z is an integral without a closed form. Both columns are divided by
+# Ozone and wind speed on 116 days of 1973 in New York cannot be negative, and many days lie near
+# the axes. A Gaussian
+# restricted to the positive quadrant says so; its Z is an integral without a closed form. Both
+# columns are divided by
 # their standard deviations.
 import numpy as np
 
@@ -22,8 +24,10 @@ raw = un.models.load("ozone_wind")
 data = raw / raw.std(ddof=0)
 fit = un.fit(restricted, data, "maximum_likelihood", seed=0)
 print(fit)
-# The off-diagonal entry is what the question is about: windy days have less ozone. Its profile likelihood interval, and
-# two estimates that need no Z: score matching, weighted so that it vanishes at the axes, and noise contrastive estimation,
+# The off-diagonal entry is what the question is about: windy days have less ozone. Its profile
+# likelihood interval, and
+# two estimates that need no Z: score matching, weighted so that it vanishes at the axes, and noise
+# contrastive estimation,
 # which learns log Z beside the parameters.
 print(fit.profile().round(3).to_string())
 scored = un.fit(restricted, data, "score_matching", seed=0)
@@ -38,7 +42,8 @@ x, y = np.linspace(0, 5.5, 221), np.linspace(0, 6.5, 261)
 log_p = np.asarray(fit.density(np.stack(np.meshgrid(x, y, indexing="ij"), -1)), float) - float(fit.log_z)
 picture(scatter_with_contours(data, log_density_grid=(x, y, log_p), title="Ozone and wind, each divided by its "
         "standard deviation"), "The days and the fitted density")  # fmt: skip
-# Is the dependence worth its parameter, on days that no fit has seen? Eighty days to fit, thirty-six to judge.
+# Is the dependence worth its parameter, on days that no fit has seen? Eighty days to fit,
+# thirty-six to judge.
 order = np.random.default_rng(0).permutation(len(data))
 train, held_out = data.iloc[order[:80]], data.iloc[order[80:]]
 fits = {
@@ -47,6 +52,8 @@ fits = {
     "independent": un.fit(independent, train, "maximum_likelihood", seed=0),
 }
 print(un.compare(fits, held_out))
-# Both criteria prefer the dependence, and thirty-six days do not make it sure: the likelihoods are hardly more than one
-# standard error apart, while the interval above, from all days, leaves no doubt. The data: Chambers, Cleveland, Kleiner and Tukey (1983), Graphical Methods for Data
+# Both criteria prefer the dependence, and thirty-six days do not make it sure: the likelihoods are
+# hardly more than one
+# standard error apart, while the interval above, from all days, leaves no doubt. The data:
+# Chambers, Cleveland, Kleiner and Tukey (1983), Graphical Methods for Data
 # Analysis; the model: Hyvärinen (2007), doi:10.1016/j.csda.2006.09.003.

@@ -61,7 +61,7 @@ def test_the_algebra_works_on_it():
     assert float((p**0.5)(0.0, 2.0, np.zeros(8))) == pytest.approx(
         by_hand(0.0, 2.0, np.zeros(8)) / 2, rel=1e-5
     )
-    with pytest.raises(ValueError, match="did you mean|Known: none"):
+    with pytest.raises(ValueError, match=r"did you mean|Known: none"):
         p.bind(tau=1.0)
 
 

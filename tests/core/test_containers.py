@@ -206,12 +206,12 @@ def test_dimensions_without_the_declared_name_are_refused():
 
 
 def test_rows_that_are_labelled_otherwise_are_refused():
-    with pytest.raises(ValueError, match="^y and z have rows with a different index"):
+    with pytest.raises(ValueError, match=r"^y and z have rows with a different index"):
         fitted(regression, {"y": pd.Series(Y), "z": pd.Series(Z).sort_values()})
-    with pytest.raises(ValueError, match="^y and z have rows with a different dimension of rows"):
+    with pytest.raises(ValueError, match=r"^y and z have rows with a different dimension of rows"):
         fitted(regression, {"y": xr.DataArray(Y, dims="time"), "z": xr.DataArray(Z, dims="place")})
     given = {"y": xr.DataArray(Y, {"row": range(40)}), "z": xr.DataArray(Z, {"row": range(1, 41)})}
-    with pytest.raises(ValueError, match="^y and z have rows with a different index"):
+    with pytest.raises(ValueError, match=r"^y and z have rows with a different index"):
         fitted(regression, given)
     np.testing.assert_array_equal(read(regression, {"y": pd.Series(Y), "z": Z})["y"], Y)
 
@@ -249,7 +249,7 @@ def test_masks_are_missing_values_at_every_door():
         "held-out data": lambda: fitted(normal, X, held_out=np.ma.masked_array(X, HOLES)),
     }  # fmt: skip
     for name, door in doors.items():
-        with pytest.raises(ValueError, match="is masked|missing value"):
+        with pytest.raises(ValueError, match=r"is masked|missing value"):
             door()
             pytest.fail(name)
 
@@ -295,17 +295,17 @@ def test_a_discrete_law_is_no_density_of_a_real():
         for verb in (lambda given: un.posterior(poisson, COUNTS, prior=given),
                      lambda given: fitted(poisson, COUNTS, "maximum_likelihood", prior=given)):  # fmt: skip
             with pytest.raises(
-                ValueError, match="prior of a is .*, which is discrete, and a is Real"
+                ValueError, match=r"prior of a is .*, which is discrete, and a is Real"
             ):
                 verb({"a": prior})
     one = un.Density(lambda x, *, m: -0.5 * (x - m) ** 2, {"x": un.Real}, {"m": (un.Real, 0.0)})
-    with pytest.raises(ValueError, match="noise for x is Poisson.*discrete"):
+    with pytest.raises(ValueError, match=r"noise for x is Poisson.*discrete"):
         fitted(one, Y, un.objectives.NCE(noise=dist.Poisson(3.0)))
-    with pytest.raises(ValueError, match="noise for y is Normal.*continuous"):
+    with pytest.raises(ValueError, match=r"noise for y is Normal.*continuous"):
         fitted(poisson, COUNTS, un.objectives.NCE(noise=dist.Normal(3.0, 1.0)))
-    with pytest.raises(ValueError, match="proposal for x is Poisson.*discrete"):
+    with pytest.raises(ValueError, match=r"proposal for x is Poisson.*discrete"):
         un.sample(one, un.kernels.IndependentMH(dist.Poisson(3.0)), progress=False)
-    with pytest.raises(ValueError, match="base of x is Poisson.*discrete"):
+    with pytest.raises(ValueError, match=r"base of x is Poisson.*discrete"):
         un.log_z(
             one, un.estimators.ImportanceSampling(base={"x": dist.Poisson(3.0)}), progress=False
         )

@@ -364,7 +364,7 @@ def test_data_with_covariates_are_read_by_name():
         fitted(line, {"y": LINE["y"]})
     with pytest.raises(ValueError, match="Covariate z holds a value that is not finite"):
         fitted(line, LINE | {"z": np.where(Z > 0, Z, np.nan)})
-    with pytest.raises(ValueError, match="x with the shape .250,. is one event of x"):
+    with pytest.raises(ValueError, match=r"x with the shape .250,. is one event of x"):
         fitted(logistic, BITS | {"x": Z})
 
 
@@ -377,7 +377,7 @@ def test_a_covariate_is_given_a_value():
     assert not product.covariates and float(product(1.0, slope=1.0)) == -0.5
     with pytest.raises(ValueError, match="given was given 'w', which is no variable or covariate"):
         line.given(w=1.0)
-    with pytest.raises(ValueError, match="z was given .*; expected finite numbers"):
+    with pytest.raises(ValueError, match=r"z was given .*; expected finite numbers"):
         line.given(z=np.nan)
     for refused in (un.log_z, un.sample):
         with pytest.raises(ValueError, match=r"covariate z.*p[.]given.z=[.]{3}."):

@@ -65,7 +65,7 @@ def test_a_family_by_an_objective(name, objective):
         width = p.parameters.get("scale", np.std(next(iter(rows.values())), 0).max())
         chosen = un.objectives.DenoisingScoreMatching(sigma=SIGMA * float(width))
     if not serves(objective, name):
-        with pytest.raises(ValueError, match="use un.objectives|needs an exact log Z"):
+        with pytest.raises(ValueError, match=r"use un.objectives|needs an exact log Z"):
             un.fit(p, rows, chosen, seed=0, progress=False)
         return
     fit = un.fit(p, rows, chosen, seed=0, progress=False)

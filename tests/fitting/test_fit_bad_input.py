@@ -179,7 +179,7 @@ def test_bad_input_is_one_sentence(case):
 
 
 def test_an_unknown_kernel_is_named_when_the_objective_is_made():
-    with pytest.raises(ValueError, match="kernel 'mela' is not known; did you mean 'mala'?"):
+    with pytest.raises(ValueError, match=r"kernel 'mela' is not known; did you mean 'mala'?"):
         ContrastiveDivergence(kernel="mela")
 
 

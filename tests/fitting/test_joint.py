@@ -147,7 +147,7 @@ def test_parameters_of_equal_names_must_be_alike():
     )
     with pytest.raises(
         ValueError,
-        match="mean is Real .* in wide and Positive .*; expected equal supports.*p.rename",
+        match=r"mean is Real .* in wide and Positive .*; expected equal supports.*p.rename",
     ):
         fitted([wide, other], [FIRST, SECOND])
     vector = un.Density(
@@ -168,24 +168,24 @@ def test_parameters_of_equal_names_must_be_alike():
 def test_what_several_data_sets_do_not_take():
     pair = [wide, narrow]
     with pytest.raises(
-        ValueError, match="^ContrastiveDivergence has no loss of single rows.*or NCE[.]$"
+        ValueError, match=r"^ContrastiveDivergence has no loss of single rows.*or NCE[.]$"
     ):
         fitted(pair, [FIRST, SECOND], o.ContrastiveDivergence())
     with pytest.raises(
-        ValueError, match="^fit was given 2 densities and 1 data sets; expected a list"
+        ValueError, match=r"^fit was given 2 densities and 1 data sets; expected a list"
     ):
         fitted(pair, [FIRST])
     with pytest.raises(
-        ValueError, match="^fit was given 2 densities and a ndarray; expected a list"
+        ValueError, match=r"^fit was given 2 densities and a ndarray; expected a list"
     ):
         fitted(pair, FIRST)
-    with pytest.raises(ValueError, match="^steps was given to a fit of 2 data sets"):
+    with pytest.raises(ValueError, match=r"^steps was given to a fit of 2 data sets"):
         fitted(pair, [FIRST, SECOND], steps=10)
-    with pytest.raises(ValueError, match="^MaximumLikelihood was given draws=5000"):
+    with pytest.raises(ValueError, match=r"^MaximumLikelihood was given draws=5000"):
         fitted(pair, [FIRST, SECOND], o.MaximumLikelihood(draws=5000))
     with pytest.raises(ValueError, match="start was given 'centre', which is no parameter"):
         fitted(pair, [FIRST, SECOND], start={"centre": 1.0})
-    with pytest.raises(ValueError, match="^fit was given 3; expected a density"):
+    with pytest.raises(ValueError, match=r"^fit was given 3; expected a density"):
         fitted([wide, 3], [FIRST, SECOND])
 
 

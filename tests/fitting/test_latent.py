@@ -258,7 +258,7 @@ def test_every_other_objective_names_the_two_that_serve():
         data = {"v": np.zeros((5, 6))} if p is machine else {"x": VALUES}
         with pytest.raises(
             ValueError,
-            match="no values for h; found .; .*MaximumLikelihood or ContrastiveDivergence[.]$",
+            match=r"no values for h; found .; .*MaximumLikelihood or ContrastiveDivergence[.]$",
         ):
             fitted(p, data, objective)
     with pytest.raises(ValueError, match="draws does not serve the latent variable h"):
@@ -268,7 +268,7 @@ def test_every_other_objective_names_the_two_that_serve():
         {"x": un.Binary, "h": un.Binary[18]},
         {"a": (un.Real, 0.0)},
     )
-    with pytest.raises(ValueError, match="sums over the latent h.*ContrastiveDivergence[.]$"):
+    with pytest.raises(ValueError, match=r"sums over the latent h.*ContrastiveDivergence[.]$"):
         fitted(large, {"x": np.array([0, 1])}, o.MaximumLikelihood())
 
 

@@ -247,7 +247,7 @@ def test_a_density_that_cannot_be_differentiated_is_named():
         return jax.pure_callback(lambda v: np.asarray(-0.5 * v**2, np.float32), jax.ShapeDtypeStruct((), np.float32), x,
                                  vmap_method="sequential")  # fmt: skip
 
-    with pytest.raises(ValueError, match="cannot be differentiated .* NUTS needs its gradient"):
+    with pytest.raises(ValueError, match=r"cannot be differentiated .* NUTS needs its gradient"):
         un.sample(plain(function), "nuts", **QUICK)
 
 

@@ -196,7 +196,7 @@ def test_bad_options_and_supports_are_one_sentence(objective, words):
 )
 def test_bounds_are_refused_and_score_matching_is_named(objective):
     p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
-    with pytest.raises(ValueError, match="un.objectives.ScoreMatching"):
+    with pytest.raises(ValueError, match=r"un.objectives.ScoreMatching"):
         un.fit(p, [1.0, 2.0], objective, progress=False)
 
 

@@ -374,7 +374,7 @@ def test_covariates_have_a_log_z_of_their_own(line, objective):
 @pytest.mark.parametrize("objective", [NCE(), SelfNormalized()], ids=str)
 def test_one_log_z_serves_no_covariates(line, objective):
     with pytest.raises(
-        ValueError, match="covariate z every row has its own; use un.objectives.RankingNCE"
+        ValueError, match=r"covariate z every row has its own; use un.objectives.RankingNCE"
     ):
         fitted(regression, line, objective)
 

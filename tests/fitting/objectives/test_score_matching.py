@@ -482,7 +482,9 @@ def test_rows_that_pass_through_a_large_matrix_together(multiply, x64):
 
     def seen(
         loss,
-    ):  # the loss of one row and of all, its gradients by row and in the mean, a curvature, a row's own w
+    # the loss of one row and of all, its gradients by row and in the mean, a curvature, a row's own
+    # w
+    ):
         mean = lambda w: jax.vmap(loss, (None, 0))(w, rows).mean()  # noqa: E731
         return (
             loss(w, rows[0]), mean(w), jax.grad(mean)(w), jax.vmap(jax.grad(loss), (None, 0))(w, rows),

@@ -146,7 +146,7 @@ def test_another_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("unnorm.sampling.driver.provenance", lambda: versions)
     un.sample(gaussian, "mala", seed=1, store=tmp_path / "run.d", **RUN)
     monkeypatch.undo()
-    with pytest.raises(un.StoreError, match="version of jax is 0.0.1"):
+    with pytest.raises(un.StoreError, match=r"version of jax is 0.0.1"):
         un.resume(tmp_path / "run.d", gaussian, progress=False)
 
 

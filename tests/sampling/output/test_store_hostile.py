@@ -49,11 +49,11 @@ def test_an_edited_description_is_not_believed(store, finished):
         {"rebuild": {"name": "hmc"}},
     ):
         (store / "meta.json").write_text(json.dumps(meta | edit))
-        with pytest.raises(un.StoreError, match="damaged meta.json"):
+        with pytest.raises(un.StoreError, match=r"damaged meta.json"):
             un.resume(store, line, progress=False)
     del meta["checksum"]
     (store / "meta.json").write_text(json.dumps(meta))
-    with pytest.raises(un.StoreError, match="damaged meta.json"):
+    with pytest.raises(un.StoreError, match=r"damaged meta.json"):
         un.resume(store, line, progress=False)
     assert np.array_equal(
         run(store=store).posterior["x"], finished[1]
@@ -71,7 +71,7 @@ def test_swapped_parts_are_made_again(store, finished):
 def test_a_part_of_another_run_is_refused(store, tmp_path):
     run(store=tmp_path / "other.d", seed=2)
     shutil.copy(tmp_path / "other.d" / "part-00002.npz", store / "part-00002.npz")
-    with pytest.raises(un.StoreError, match="holds part-00002.npz of another run"):
+    with pytest.raises(un.StoreError, match=r"holds part-00002.npz of another run"):
         run(store=store)
 
 
@@ -213,7 +213,7 @@ def test_a_crafted_name_does_not_leave_the_store(store, tmp_path):
             arrays["events/../../../x"] = arrays.pop("events/x")
             path.write_bytes(archive.pack(arrays))
     (store / "gathered.json").unlink()
-    with pytest.raises(un.StoreError, match="whose events are ../../../x"):
+    with pytest.raises(un.StoreError, match=r"whose events are ../../../x"):
         run(store=store)
     assert not list(tmp_path.glob("x*")) and not list(tmp_path.parent.glob("x.npy"))
 
