@@ -43,11 +43,11 @@ class Chains(NamedTuple):
         worst = np.max([r_hat(one) for one in columns])
         ess = np.min([effective_sample_size(one) for one in columns])
         findings = []
-        if not worst <= criteria.max_r_hat:
+        if not worst <= criteria.convergence.max_r_hat:
             what = f"the chains disagree: R-hat = {worst:.3g}"
             advice = "there may be separate modes: use un.estimators.SMC"
             findings.append(Finding(what, advice, code=FindingCode.NOT_MIXED))
-        if not ess >= criteria.min_ess:
+        if not ess >= criteria.convergence.min_ess:
             what = f"ESS of the chains = {ess:.0f}"
             findings.append(Finding(what, "raise draws", code=FindingCode.LOW_ESS))
         continuous = self.draws.shape[-1]
