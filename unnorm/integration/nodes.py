@@ -81,6 +81,7 @@ def states_at(density: Density, index: jax.Array) -> dict[str, jax.Array]:
     """The joint states of these numbers, an array (S, *shape) by variable; the first site changes
     slowest.
     """
+    states: dict
     shapes, states = density.shapes(), {}
     for name, support in reversed([item for item in density.variables.items() if item[1].discrete]):
         free = support.free_shape(shapes[name])

@@ -142,6 +142,7 @@ class _Probe:
 
     def interacting(self, eliminated: bool) -> list[tuple[int, int]]:
         """The pairs of sites between which log p̃ has a second derivative at random real points."""
+        pairs: list
         found, pairs = np.zeros((len(self.bases),) * 2, bool), []
         for seed in range(STATES):
             before = pairs
@@ -237,7 +238,7 @@ def _at_codes(target: Unconstrained, codes: jax.Array) -> jax.Array:
 
 def _likely(found: Pairwise, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """States after some sweeps of Gibbs' sampler over the parts, many chains at once."""
-    beside = [[] for _ in found.sites]
+    beside: list[list] = [[] for _ in found.sites]
     for (i, j), part in found.pairs.items():
         beside[i].append((j, part.T))
         beside[j].append((i, part))

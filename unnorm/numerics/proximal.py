@@ -11,6 +11,7 @@ doi:10.1137/080716542 (FISTA); O'Donoghue and Candès (2015), doi:10.1007/s10208
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ def least_slopes(x: jax.Array, gradient: jax.Array, strengths: jax.Array) -> jax
 
 def newton_steps(
     loss: Callable, hessian: Callable, x, strengths, tolerance: float, rounding: float, units: float
-) -> tuple[jax.Array, ...]:
+) -> tuple[Any, ...]:
     """Proximal Newton steps with Levenberg's damping, until Σ r_j² / H_jj is at rounding level.
 
     Args:
@@ -151,7 +152,7 @@ def of_quadratic(curvature, slope, x, strengths) -> jax.Array:
     return jax.lax.while_loop(go_on, one, (x, jnp.asarray(jnp.inf, x.dtype), 0))[0]
 
 
-def gradient_steps(loss: Callable, x, strengths, tolerance: float) -> tuple[jax.Array, ...]:
+def gradient_steps(loss: Callable, x, strengths, tolerance: float) -> tuple[Any, ...]:
     """Accelerated proximal gradient steps whose length is found by trying, until no |r_j| is above
     the tolerance.
 

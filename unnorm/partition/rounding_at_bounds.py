@@ -107,6 +107,7 @@ def _count_evaluations(found: LogZ, integrand: Integrand) -> LogZ:
 
 def _coordinates_at_bounds(view: Unconstrained) -> list[int]:
     """The unconstrained coordinates of variables whose values have a bound, 32 at most."""
+    numbers: list
     numbers, start = [], 0
     for name, shape in view.free_shapes.items():
         size = math.prod(shape)

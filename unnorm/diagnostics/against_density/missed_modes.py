@@ -153,6 +153,7 @@ class Surface:
         given = self.view, self.centre, self.factor
         found = _gradient_ascents(*given, self._starts(), steps=criteria.ascent_steps)
         ends, heights = map(np.asarray, found)
+        candidates: list
         reached, candidates = ends[:start], []
         for i in np.argsort(-heights[start:]) + start:
             others = np.reshape([ends[j] for j in candidates], (-1, ends.shape[1]))

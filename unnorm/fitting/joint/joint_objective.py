@@ -40,7 +40,7 @@ class Together(LossObjective):
     each: Any
 
     @property
-    def traits(self) -> Traits:
+    def traits(self) -> Traits:  # type: ignore[override]
         return Traits(
             rounding=self.each.traits.rounding, in_data_units=self.each.traits.in_data_units
         )

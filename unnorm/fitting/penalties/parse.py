@@ -25,6 +25,8 @@ def read_penalties(p: Density, penalty: Any, prior: Any, rows: int) -> Penalties
         for name, term in _by_parameter(p, given, "penalty", "un.L1(0.1)").items()
     }
     grid, moving = _grid(terms) if isinstance(penalty, Along) else (None, ())
+    lasso: dict
+    ridge: dict
     lasso, ridge = {}, {}
     for name, term in terms.items():
         if isinstance(term, L1):

@@ -93,7 +93,7 @@ class Fit(Result):
 
     def _listed(self) -> list[tuple[str, Any, tuple[int, ...], dict[str, tuple]]]:
         """Every parameter once: its name, support, shape, and the labels of its dimensions."""
-        found = {}
+        found: dict = {}
         for p in self.density if isinstance(self.density, list) else [self.density]:
             for name, support in p.supports.items():
                 shape = np.shape(p.parameters[name]) if support.shape_axes else ()

@@ -189,7 +189,8 @@ def follow(
     one = jnp.ones((), path.proposal.dtype)
 
     def step(carry, given):
-        run, (value, tuning, record), key = carry, *given
+        run = carry
+        (value, tuning, record), key = given
         there = move_path(path, name, value)
         particles = jax.vmap(there.evaluate)(run.particles.position)
         rise = particles.log_target - run.particles.log_target

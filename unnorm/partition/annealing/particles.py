@@ -269,6 +269,7 @@ def run_adaptive(
         log_step = jnp.asarray(-0.25 * math.log(max(path.target.dimension, 1)), dtype)
     weights, zero = jnp.full(count, 1 / count, dtype), jnp.zeros((), dtype)
     tuning = tuning_of(path.target, first.position, weights, log_step)
+    stages: list
     population, stages, rounds = Population(first, zero, tuning, zero), [], 0
 
     def low_acceptance():

@@ -83,6 +83,7 @@ def plan_elimination(
         set(range(len(beside))),
         rng.random(len(beside)),
     )
+    entered: dict
     steps, kept, entered = [], np.ones(len(strengths), bool), {}  # the open sites, oldest first
 
     def strength_to_come(site):
@@ -124,6 +125,7 @@ def _sum_out(
 ) -> SparseTree:
     """The sums along a plan, whose tables are log-odds when they are read backwards."""
     fields, strengths = np.asarray(couplings.fields), np.asarray(couplings.strengths)
+    entered: list
     signs, table, entered, left = np.array([-1.0, 1.0]), np.zeros(()), [], []
     for site, enters in plan.steps:
         if enters:

@@ -192,7 +192,7 @@ def over_hosts(hosts: Hosts, events: dict) -> Finding:
     """R-hat of all chains where each host keeps its own: their halves' means and variances are
     enough.
     """
-    halves = {}
+    halves: dict = {}
     for name, values in events.items():
         flat = values.reshape(*values.shape[:2], -1)
         middle = flat.shape[1] // 2

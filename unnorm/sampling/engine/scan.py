@@ -259,6 +259,7 @@ def _run_blocks(kernel, target, tuning, states, moments, keys, blocks, layout: L
                 lambda s, i: one_step(s, _of_step(noise, i)), states, steps
             )
             stats = {name: _over_steps(name, values) for name, values in stats.items()}
+        events: dict
         events, tracked = {}, {}
         if layout.keep != "last" or layout.track:
             event = jax.vmap(target.constrain)(states.position)

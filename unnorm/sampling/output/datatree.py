@@ -95,6 +95,7 @@ def _dataset(
     """
     import xarray
 
+    sizes: dict
     variables, sizes = {}, {}
     for name, value in values.items():
         names = dims.get(name) or [f"{name}_dim_{i}" for i in range(value.ndim - len(leading))]

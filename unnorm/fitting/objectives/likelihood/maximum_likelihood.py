@@ -97,7 +97,7 @@ class MaximumLikelihood(LossObjective):
     draw_options: ClassVar[monte_carlo.DrawOptions] = monte_carlo.DrawOptions()
 
     @property
-    def traits(self) -> Traits:
+    def traits(self) -> Traits:  # type: ignore[override]
         # Draws that stand for Z shift the loss from model to model.
         return Traits(is_likelihood=True, is_deviance=self.draws is None)
 

@@ -63,7 +63,7 @@ class FiniteDifferenceScoreMatching(LossObjective):
         return refuse_bounds("FiniteDifferenceScoreMatching", "steps over any bounds", density)
 
     @property
-    def traits(self) -> Traits:
+    def traits(self) -> Traits:  # type: ignore[override]
         return Traits(rounding=1 / self._step(jnp.result_type(float)) ** 2)
 
     def _step(self, dtype) -> jax.Array:
