@@ -5,7 +5,7 @@ takes it as an argument with the default instance.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unnorm.statistics.mcmc import ConvergenceCriteria
 
@@ -72,7 +72,7 @@ class RunCriteria:
     stein_level: float = 1e-3  # of the test of Stein's identities on independent particles
     stein_level_dependent: float = 1e-4  # on chains and nested points
     # of a few hundred draws per chain: R-hat of 1.01 would be noise
-    convergence: ConvergenceCriteria = ConvergenceCriteria(max_r_hat=1.02)
+    convergence: ConvergenceCriteria = field(default=ConvergenceCriteria(max_r_hat=1.02))
     min_bridge_ess: float = 100.0  # of the bridge function
     min_contrast_ess: float = 100.0  # of draws and of noise, in noise contrastive estimation
     min_overlap: float = 0.02  # of forward and reverse works in Bennett's acceptance ratio
