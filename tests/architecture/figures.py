@@ -34,7 +34,7 @@ CARRIERS = {"p", "density", "problem", "target", "view", "integrand"}
 # program runs.
 JOURNEYS = {
     "log_z": (("partition.driver", "log_z"), ("partition.default_estimator", "two_estimates")),
-    "fit": (("fitting.driver", "fit"), ("fitting.solvers.minimize", "minimised")),
+    "fit": (("fitting.driver", "fit"), ("fitting.procedures.minimize", "fit_by_minimization")),
     "sample": (("sampling.driver", "sample"),),
 }
 ED_WORDS = {

@@ -12,7 +12,7 @@ from targets import ising
 
 import unnorm as un
 from unnorm.fitting.inference.information_criteria import information_criterion
-from unnorm.fitting.solvers.newton import mean_loss, parameters_of
+from unnorm.fitting.loss import parameters_of
 
 RNG = np.random.default_rng(5)
 TRAIN, OTHER = RNG.normal(1.0, 1.0, 200), RNG.normal(1.0, 1.2, 80)
@@ -206,15 +206,13 @@ def test_ncic_is_unbiased_for_the_loss_on_new_rows():
     truth = 1.0, 0.5 * np.log(2 * np.pi)
     for seed in range(300):
         fit = un.fit(precise, rng.normal(size=n), objective, seed=seed, progress=False)
-        problem, density, state = fit._origin
+        loss = fit._origin.loss
         with jax.enable_x64(True):
             there = parameters_of(
-                density.bind(precision=truth[0]),
-                state._replace(nuisance={"log_z": jnp.array(truth[1])}),
+                loss.density.bind(precision=truth[0]),
+                loss.state._replace(nuisance={"log_z": jnp.array(truth[1])}),
             )
-            common = float(
-                mean_loss(problem.objective, density, state, problem.events, there[0])
-            ) - risk(*truth)
+            common = float(loss.mean(there[0])) - risk(*truth)
         at = float(fit.density.parameters["precision"]), float(fit.log_z)
         off.append(information_criterion(fit) - n * (risk(*at) + common))
     error = np.std(off) / np.sqrt(len(off))

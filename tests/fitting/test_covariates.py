@@ -14,7 +14,7 @@ from scipy.special import expit
 
 import unnorm as un
 from unnorm.declaration.density import cast
-from unnorm.fitting.inference.bootstrap_refits import parametric
+from unnorm.fitting.inference.bootstrap_refits import refit_simulations
 from unnorm.integration.conditional import log_z_of_rows, plan_for_rows, spread_rows
 from unnorm.integration.plan import plan_for
 
@@ -319,7 +319,7 @@ def test_intervals_of_a_regression_cover():
 
 def test_replicates_are_drawn_from_each_rows_own_density(x64):
     p, events = cast((logistic.resolved({"x": (3,)}).bind(beta=BETA).for_jit(), BITS), jnp.float64)
-    estimates, kept = parametric(o.MaximumLikelihood(), p, events, jax.random.key(0), 40)
+    estimates, kept = refit_simulations(o.MaximumLikelihood(), p, events, jax.random.key(0), 40)
     spread = estimates[kept].std(0, ddof=1)
     variance = X.T @ ((expit(X @ BETA) * (1 - expit(X @ BETA)))[:, None] * X)
     known = np.sqrt(np.diagonal(np.linalg.inv(variance)))

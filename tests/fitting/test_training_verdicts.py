@@ -18,8 +18,8 @@ from unnorm.core.findings import FindingCode
 from unnorm.fitting.checks import held_out_draws
 from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, split_rows
 from unnorm.fitting.checks.kinks import kink_findings
+from unnorm.fitting.procedures.train import _Monitor
 from unnorm.fitting.solvers import sgd
-from unnorm.fitting.solvers.train import _Looks
 from unnorm.models.toys import SAMPLERS
 from unnorm.statistics.two_sample import two_sample
 
@@ -222,7 +222,7 @@ def test_the_drift_of_gradients_is_seen_with_the_stated_power():
 
     assert 0.6 < ratio(0.0) < 1.4
     assert 4.4 < ratio(0.05) < 6.0
-    assert ratio(0.1) > sgd.AT_REST
+    assert ratio(0.1) > sgd.DEFAULTS.stationary
 
 
 def _walk(gradients):
@@ -285,11 +285,11 @@ def test_a_relu_network_by_exact_score_matching_does_not_pass():
 def test_the_last_iterate_is_the_fit_where_steps_die_out_and_an_average_where_they_do_not(
     monkeypatch,
 ):
-    assert sgd.died_out([1.0, 0.5, 0.3, 0.001]) and not sgd.died_out([1.0, 0.9, 1.0, 0.9])
+    assert sgd.has_died_out([1.0, 0.5, 0.3, 0.001]) and not sgd.has_died_out([1.0, 0.9, 1.0, 0.9])
     data, falling = np.random.default_rng(0).normal(size=300), optax.cosine_decay_schedule(0.5, 100)
-    walks, chosen = [], _Looks.estimate
+    walks, chosen = [], _Monitor.estimate
     monkeypatch.setattr(
-        _Looks, "estimate", lambda looks, walk: walks.append(walk) or chosen(looks, walk)
+        _Monitor, "estimate", lambda monitor, walk: walks.append(walk) or chosen(monitor, walk)
     )
     for rate, wanted in ((falling, "vector"), (0.5, "average")):
         fit = trained(

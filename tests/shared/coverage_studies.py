@@ -14,7 +14,7 @@ from targets import ising
 
 import unnorm as un
 from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.solvers.newton import mean_loss, parameters_of
+from unnorm.fitting.loss import Loss, parameters_of
 
 SETS = 1000
 MANY = 400  # data sets behind a pseudo-true value: its own error is a twentieth of one's
@@ -176,7 +176,7 @@ def aims_in_blocks(name: str, true: bool, objective, many: int = MANY) -> tuple[
     @jax.jit
     def derivatives(extra, events):
         def loss(v):
-            return mean_loss(objective, density, extra, events, v)
+            return Loss(objective, density, extra, events).mean(v)
 
         return jax.grad(loss)(vector), jax.hessian(loss)(vector)
 

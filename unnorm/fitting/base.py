@@ -112,7 +112,7 @@ class HasClosedForm(Protocol):
     """The minimum may be at hand without iterations."""
 
     def closed_form_minimum(self, density: Density, state: ObjectiveState, events: Events) -> Any:
-        """Return the minimum (`solvers.newton.Minimum`), or None where it needs iterations."""
+        """Return the minimum (`numerics.newton.Minimum`), or None where it needs iterations."""
 
     def prepare_path(
         self, density: Density, state: ObjectiveState, events: Events

@@ -13,6 +13,11 @@ from unnorm.declaration.density import Density
 from unnorm.declaration.slots import refuse_unknown
 
 
+def event_size(density: Density) -> int:
+    """The number of coordinates of one event."""
+    return sum(int(np.prod(shape)) for shape in density.shapes().values())
+
+
 def read_data(
     p: Density, data: Any, apart: Sequence[str] = ()
 ) -> tuple[Density, dict[str, np.ndarray]]:

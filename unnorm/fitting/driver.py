@@ -16,18 +16,19 @@ from unnorm.fitting.base import Stochastic
 from unnorm.fitting.data import first_of, read_data
 from unnorm.fitting.default_objective import chosen
 from unnorm.fitting.joint.driver import several
-from unnorm.fitting.penalties.lasso_path import along
+from unnorm.fitting.penalties.lasso_path import lasso_path
 from unnorm.fitting.penalties.parse import read_penalties
-from unnorm.fitting.penalties.penalized_fit import described, refuse_lasso
-from unnorm.fitting.probe import check_options, probe, started
+from unnorm.fitting.penalties.penalized_fit import refuse_lasso
+from unnorm.fitting.probe import bind_start, check_options, probe
 from unnorm.fitting.problem import Problem
+from unnorm.fitting.procedures.average import fit_by_averaging
+from unnorm.fitting.procedures.minimize import fit_by_minimization
+from unnorm.fitting.procedures.train import fit_by_training
+from unnorm.fitting.results.assemble import assemble
 from unnorm.fitting.results.fit import Fit
 from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.fitting.row_weights import Rows, read_rows
-from unnorm.fitting.solvers.averaged_iterates import averaged
-from unnorm.fitting.solvers.minimize import minimised
-from unnorm.fitting.solvers.newton import NEWTON_LIMIT
-from unnorm.fitting.solvers.train import trained
+from unnorm.numerics.newton import NewtonOptions
 from unnorm.supports import PyTreeSupport
 
 
@@ -134,14 +135,14 @@ def fit(
             "batch_size": batch_size, "held_out": held_out, "callback": callback, "store": store,
         }  # fmt: skip
         found = several(list(p), data, objective, asked, start, restarts, seed, progress, dtype)
-        return _finished(found, strict)
+        return _check_passed(found, strict)
     check_options(
         p, steps=steps, batch_size=batch_size, seed=seed, restarts=restarts, dtype=dtype, optimizer=optimizer,
         callback=callback,
     )  # fmt: skip
     findings: list[Finding] = []
     rows = Rows(frequency_weights, sampling_weights, weights, cluster)
-    p, data, batches = first_of(started(p, start), data)
+    p, data, batches = first_of(bind_start(p, start), data)
     _refuse_weighted_batches(rows, batches)
     p, events = read_data(p, data, rows.columns)
     events, weights, clusters = read_rows(rows, data, events, findings)
@@ -178,7 +179,7 @@ def fit(
             p, objective, density, events, seed, shown, weights, clusters, steps, batch_size, optimizer, held_out,
             batches, callback, store, restarts, penalties, findings,
         )  # fmt: skip
-        return _finished(described(_way(problem, has_tree)(problem), penalties), strict)
+        return _check_passed(_solve(problem, has_tree), strict)
 
 
 def _refuse_weighted_batches(rows: Rows, batches: Any) -> None:
@@ -192,39 +193,40 @@ def _refuse_weighted_batches(rows: Rows, batches: Any) -> None:
         )
 
 
-def _way(problem: Problem, has_tree: bool) -> Callable[[Problem], Fit]:
-    """How the objective is brought to its optimum."""
-    asked = (problem.optimizer, problem.held_out, problem.batches, problem.callback, problem.store)
+def _solve(problem: Problem, has_tree: bool) -> Fit:
+    """Bring the objective to its optimum by the procedure that suits it."""
+    objective, stochastic = problem.objective, isinstance(problem.objective, Stochastic)
+    options = (
+        problem.optimizer, problem.held_out, problem.batches, problem.callback, problem.store,
+    )  # fmt: skip
     size = sum(leaf.size for leaf in jax.tree.leaves(problem.density.free()))
-    if isinstance(problem.objective, Stochastic):
-        train = size > NEWTON_LIMIT
+    if stochastic:
+        in_steps = size > NewtonOptions.parameters
     else:
-        train = problem.steps is not None or problem.batch_size is not None
-    trains = has_tree or train or any(option is not None for option in asked)
+        in_steps = problem.steps is not None or problem.batch_size is not None
+    trains = has_tree or in_steps or any(option is not None for option in options)
     refuse_lasso(problem, trains)
     if problem.penalty is not None and problem.penalty.grid is not None:
-        return along
-    if not trains and not isinstance(problem.objective, Stochastic):
-        return minimised
+        return lasso_path(problem)
+    if not trains and not stochastic:
+        return assemble(fit_by_minimization(problem))
     if problem.restarts:
         raise ValueError(
-            f"restarts is {problem.restarts} and {type(problem.objective).__name__} is trained "
-            "by steps here; expected "
-            "0, for restarts compare minima; leave restarts out, or leave out steps, batch_size "
-            "and optimizer."
+            f"restarts is {problem.restarts} and {type(objective).__name__} is trained "
+            "by steps here; expected 0, for restarts compare minima; leave restarts out, or "
+            "leave out steps, batch_size and optimizer."
         )
     if not trains:
-        return averaged
-    if problem.batches is not None and isinstance(problem.objective, Stochastic):
+        return assemble(fit_by_averaging(problem))
+    if problem.batches is not None and stochastic:
         _refuse_own_chains(problem)
-    if problem.held_out is not None and isinstance(problem.objective, Stochastic):
+    if problem.held_out is not None and stochastic:
         raise ValueError(
-            f"held_out was given to {type(problem.objective).__name__}, whose loss has no "
-            "meaning; expected an "
-            "objective with a loss; leave it out, or use un.objectives.NCE, ScoreMatching or "
-            "DenoisingScoreMatching."
+            f"held_out was given to {type(objective).__name__}, whose loss has no meaning; "
+            "expected an objective with a loss; leave it out, or use un.objectives.NCE, "
+            "ScoreMatching or DenoisingScoreMatching."
         )
-    return trained
+    return assemble(fit_by_training(problem))
 
 
 def _refuse_own_chains(problem: Problem) -> None:
@@ -239,7 +241,7 @@ def _refuse_own_chains(problem: Problem) -> None:
         )
 
 
-def _finished(result: Fit, strict: bool) -> Fit:
+def _check_passed(result: Fit, strict: bool) -> Fit:
     if strict:
         result.raise_unless_passed()
     return result

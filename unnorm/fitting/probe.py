@@ -63,7 +63,7 @@ def check_options(
         raise ValueError(f"dtype is {dtype!r}; expected float32 or float64; pass one of the two.")
 
 
-def started(p: Density, start: Any) -> Density:
+def bind_start(p: Density, start: Any) -> Density:
     """The density at the parameters that the user starts from."""
     if start is None:
         return p

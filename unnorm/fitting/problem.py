@@ -1,6 +1,5 @@
-"""What a fit was asked, as all of its parts see it."""
+"""What a fit was asked, as all of its parts see it, and how it ended."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,18 +11,8 @@ import numpy as np
 from unnorm.core.findings import Finding
 from unnorm.core.progress import Bar
 from unnorm.declaration.density import Density
-from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.inference.sandwich import Covariance, NoCovariance
-
-
-class Origin(NamedTuple):
-    """What a fit was made of, for what is asked of it afterwards: the problem, and where it
-    ended.
-    """
-
-    problem: "Problem"
-    density: Density  # bare, in the dtype of the fit, at the estimate
-    state: ObjectiveState
+from unnorm.fitting.loss import Loss
 
 
 @dataclass
@@ -55,7 +44,6 @@ class Problem:
     given: dict[str, Any] | None = (
         None  # all rows, where `events` leaves some out that draws are compared with
     )
-    degrees: float = math.inf  # of freedom of the intervals: few rows or clusters have Student's
 
     @property
     def rows(self) -> int:
@@ -66,10 +54,14 @@ class Problem:
         """Whether the fit runs in double precision, inside `jax.enable_x64`."""
         return next(iter(self.events.values())).dtype == np.float64
 
-    def prepared(self, key: jax.Array) -> ObjectiveState:
-        """What the objective prepares for these data, with the user's weights and penalties."""
-        state = self.objective.prepare(self.density, self.events, key)
-        return state._replace(weights=self.weights, penalty=self.penalty)
+    def loss(self, key: jax.Array, density: Any = None) -> Loss:
+        """The loss, with what the objective prepares for these data, and the user's weights and
+        penalties; it stands at the density's parameters.
+        """
+        density = self.density if density is None else density
+        state = self.objective.prepare(density, self.events, key)
+        state = state._replace(weights=self.weights, penalty=self.penalty)
+        return Loss(self.objective, density, state, self.events)
 
     def covariance_or_finding(self, compute: Callable[[], Covariance]) -> Covariance | None:
         """The covariance, or why there is none as a finding."""
@@ -78,3 +70,23 @@ class Problem:
         except NoCovariance as reason:
             self.findings.append(reason.finding)
             return None
+
+
+class Outcome(NamedTuple):
+    """How a procedure ended, of which a `Fit` is assembled."""
+
+    problem: Problem
+    loss: Loss  # at the estimate
+    converged: bool
+    history: np.ndarray
+    covariance: Covariance | None = None
+    runaways: Any = None  # `Runaways`: what has no finite estimate
+    degrees: float = np.inf  # of freedom of the intervals: few rows or clusters have Student's
+    refit: Callable | None = None  # (fit, replicates, seed) to a `Bootstrap`
+
+
+class Origin(NamedTuple):
+    """What a fit was made of, for later questions: the problem, and the loss at the estimate."""
+
+    problem: Problem
+    loss: Loss

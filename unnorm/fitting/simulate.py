@@ -65,7 +65,7 @@ def simulate(
     _check(fit, rows, replicates, seed)
     entropy: Any = np.random.SeedSequence().entropy
     seed = int(entropy % 2**31) if seed is None else seed
-    problem, density, _ = fit._origin
+    problem, density = fit._origin.problem, fit._origin.loss.density
     with jax.enable_x64(problem.is_double):
         try:
             drawn = data_sets(

@@ -81,10 +81,10 @@ def covariance_root(
     return units[:, None] * vectors * np.sqrt(np.maximum(values, floor * largest))
 
 
-def whitening(scores: np.ndarray, floor: float) -> np.ndarray | None:
+def whitening(scores: np.ndarray, floor: float = 1e-12) -> np.ndarray | None:
     """W with Cov(scores W) = 1, by singular values: of nearly collinear scores it keeps twice the
     digits that the covariance does. None where a singular value of the scaled scores is below
-    `floor` times the largest.
+    `floor` times the largest: such a one is rounding.
     """
     centred = scores - scores.mean(0)
     with np.errstate(over="ignore"):

@@ -63,10 +63,10 @@ def test_both_bootstraps_reproduce_the_sandwich(x64):
     errors, key = fit.summary().standard_error.to_numpy(), jax.random.key(0)
     # The model is true, so that data drawn from the fit vary as redrawn rows do.
     about(
-        spread(*bootstrap_refits.parametric(PseudoLikelihood(), density, events, key)), errors, 200
+        spread(*bootstrap_refits.refit_simulations(PseudoLikelihood(), density, events, key)), errors, 200
     )
     about(
-        spread(*bootstrap_refits.resampled(PseudoLikelihood(), density, events, key)), errors, 200
+        spread(*bootstrap_refits.refit_resamples(PseudoLikelihood(), density, events, key)), errors, 200
     )
 
 
@@ -78,12 +78,12 @@ def test_clusters_are_redrawn_whole(x64):
     density, events = at_the_door(fit, rows)
     errors, key = fit.summary().standard_error.to_numpy(), jax.random.key(0)
     clusters = np.repeat(np.arange(100), 4)
-    whole = bootstrap_refits.resampled(
+    whole = bootstrap_refits.refit_resamples(
         PseudoLikelihood(), density, events, key, 100, cluster=clusters
     )
     about(spread(*whole), errors, 60)
     about(
-        2 * spread(*bootstrap_refits.resampled(PseudoLikelihood(), density, events, key, 100)),
+        2 * spread(*bootstrap_refits.refit_resamples(PseudoLikelihood(), density, events, key, 100)),
         errors,
         60,
     )
@@ -93,7 +93,7 @@ def test_the_same_key_gives_the_same_replicates(x64):
     density, events = at_the_door(
         un.fit(ISING, ising_data(), PseudoLikelihood(), seed=0, progress=False), ising_data()
     )
-    for draw in (bootstrap_refits.parametric, bootstrap_refits.resampled):
+    for draw in (bootstrap_refits.refit_simulations, bootstrap_refits.refit_resamples):
         one, other, third = (
             draw(PseudoLikelihood(), density, events, jax.random.key(k), 3)[0] for k in (0, 0, 1)
         )
@@ -106,7 +106,7 @@ def test_replicates_without_an_estimate_are_counted_apart(x64):
     data = np.array([[1, 0]] * 7 + [[0, 1]] * 7 + [[0, 0]] * 5 + [[1, 1]])
     for objective in (PseudoLikelihood(), MaximumLikelihood()):
         density, events = at_the_door(un.fit(ising, data, objective, seed=0, progress=False), data)
-        estimates, kept = bootstrap_refits.resampled(
+        estimates, kept = bootstrap_refits.refit_resamples(
             objective, density, events, jax.random.key(0), 100
         )
         assert estimates.shape == (100, 3) and kept.shape == (100,)

@@ -185,7 +185,7 @@ def test_the_ridge_is_in_every_loss(name):
     """At the fit the loss without the penalty has the slope −λ θ, each entry once."""
     from unnorm.declaration.density import cast
     from unnorm.fitting.data import read_data
-    from unnorm.fitting.solvers.newton import mean_loss, parameters_of
+    from unnorm.fitting.loss import Loss
 
     discrete = name in ("pseudo_likelihood", "ratio_matching", "probability_flow")
     p, data = (ising, BITS) if discrete else (normal, ROWS[:, :2])
@@ -202,10 +202,8 @@ def test_the_ridge_is_in_every_loss(name):
         state = given.prepare(fresh.for_jit(), events, jax.random.key(0))
         if "log_z" in state.nuisance:
             state = state._replace(nuisance={"log_z": jnp.asarray(fit.log_z.value)})
-        vector, unravel = parameters_of(density, state)
-        slope = unravel(jax.grad(lambda v: mean_loss(given, density, state, events, v))(vector))[0][
-            parameter
-        ]
+        loss = Loss(given, density, state, events)
+        slope = loss.free_at(jax.grad(loss.mean)(loss.vector))[parameter]
         assert np.asarray(slope) == pytest.approx(
             -0.2 * np.asarray(density.free()[parameter]), abs=1e-7
         )

@@ -193,7 +193,8 @@ def test_what_has_no_profile_is_refused_in_a_sentence(tmp_path):
 def test_a_higher_likelihood_met_on_the_way_is_told():
     """As where there are several optima: the fit is put away from its maximum by hand."""
     fit = fitted(normal, ROWS)
-    density = fit._origin.density.bind(mean=0.0)
-    fit._origin = fit._origin._replace(density=density)
+    loss = fit._origin.loss
+    moved = loss._replace(density=loss.density.bind(mean=0.0))
+    fit = dataclasses.replace(fit, _origin=fit._origin._replace(loss=moved))
     with pytest.raises(ValueError, match="found a likelihood that is higher than the fit's, by"):
         fit.profile()

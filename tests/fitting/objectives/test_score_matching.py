@@ -17,10 +17,11 @@ import unnorm as un
 from unnorm.demo import truncated_gaussian
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.existence.finite_estimate import runaways
+from unnorm.fitting.loss import Loss
 from unnorm.fitting.objectives.registry import RatioMatching, ScoreMatching
 from unnorm.fitting.objectives.score_matching.exact import FormState
-from unnorm.fitting.solvers.least_squares import solved
-from unnorm.fitting.solvers.newton import newton
+from unnorm.fitting.solvers.least_squares import closed_form_minimum
+from unnorm.fitting.solvers.minimize import minimize_newton
 from unnorm.numerics.forward_laplacian import forward_laplacian
 from unnorm.numerics.hessian_trace import TRACES
 
@@ -304,10 +305,9 @@ def both_ways(p, data, objective):
         density = jax.tree.map(jnp.asarray, p.resolved({"x": data.shape[1:]}).for_jit())
         events = {"x": jnp.asarray(data)}
         state = objective.prepare(density, events, jax.random.key(0))
-        direct = solved(objective, density, state, events)
-        return None if direct is None else direct.vector, newton(
-            objective, density, state, events
-        ).vector
+        loss = Loss(objective, density, state, events)
+        direct = closed_form_minimum(loss)
+        return None if direct is None else direct.vector, minimize_newton(loss).vector
 
 
 @pytest.mark.parametrize(
@@ -584,4 +584,4 @@ def test_where_the_loss_curves_down_nothing_is_said_of_limits():
     with jax.enable_x64(True):
         density, events = jax.tree.map(jnp.asarray, p.for_jit()), {"x": jnp.array([2e-3, 3e-3, 4e-3])}
         state = ScoreMatching().prepare(density, events, jax.random.key(0))
-        assert not runaways(ScoreMatching(), density, state, events).any()
+        assert not runaways(Loss(ScoreMatching(), density, state, events)).any()

@@ -21,8 +21,8 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
 from unnorm.fitting.inference.sandwich import NoCovariance, sandwich
-from unnorm.fitting.solvers.newton import few, parameters_of
-from unnorm.fitting.solvers.refresh import settled
+from unnorm.fitting.loss import Loss
+from unnorm.fitting.solvers.minimize import minimize
 
 
 @dataclass(frozen=True)
@@ -104,23 +104,24 @@ def fit_exponent(
 
     None where there are too many parameters, or that fit does not reach a minimum.
     """
-    state = objective.prepare(density, events, key)
-    if not few(density, state):
+    loss = Loss(objective, density, objective.prepare(density, events, key), events)
+    if not loss.has_few_parameters():
         return None
-    found = settled(objective, density, state, events)
-    if not found.settled:
+    found = minimize(loss)
+    if not found.converged:
         return None
-    sample = _sample_rows(density, events, options)
-    exponents = np.asarray(_exponents(found.density, sample))
+    there, sample = found.at, _sample_rows(density, events, options)
+    exponents = np.asarray(_exponents(there.density, sample))
     if not np.isfinite(exponents).any():
         return None
     place = int(np.nanargmin(exponents))
-    vector, unravel = parameters_of(found.density, found.state)
     slope = np.asarray(
-        jax.jacfwd(lambda v: _exponents(found.density.at(unravel(v)[0]), sample)[place])(vector)
+        jax.jacfwd(lambda v: _exponents(there.density.at(there.free_at(v)), sample)[place])(
+            there.vector
+        )
     )
     try:
-        covariance = sandwich(objective, found.density, found.state, events).total
+        covariance = sandwich(there).total
         error = float(np.sqrt(max(slope @ covariance @ slope, 0.0)))
     except NoCovariance:
         return None

@@ -7,7 +7,6 @@ the loss are affine in the parameters the directions of recession are found exac
 for other densities the loss is followed from the estimate.
 """
 
-import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,9 +17,8 @@ import numpy as np
 from unnorm.fitting.base import HasMargins, HasRecessionDirections, ObjectiveState, Stochastic
 from unnorm.fitting.existence.margins import distinct_rows
 from unnorm.fitting.existence.recession_directions import Cone, cone
-from unnorm.fitting.inference.sandwich import scores_and_curvature
+from unnorm.fitting.loss import Loss, scores_and_curvature
 from unnorm.fitting.row_normalizers import latent_variables
-from unnorm.fitting.solvers.newton import few, parameters_of, whole_loss
 
 
 @dataclass(frozen=True)
@@ -80,42 +78,37 @@ class Runaways(NamedTuple):
         """Whether there is no finite estimate."""
         return bool(self.signs.any()) or (self.cone is not None and self.cone.any())
 
-    def near_limit(self, density, state):
-        """The density and the nuisance parameters, brought back from where the optimiser went to where the
-        limit is seen.
-        """
+    def near_limit(self, loss: Loss) -> Loss:
+        """The loss brought back from where the optimizer went to where the limit is seen."""
         if self.vector is None:
-            return density, state
-        vector, unravel = parameters_of(density, state)
-        free, nuisance = unravel(jnp.asarray(self.vector, vector.dtype))
-        return density.at(free), state._replace(nuisance=nuisance)
+            return loss
+        return loss.at(jnp.asarray(self.vector, loss.vector.dtype))
 
 
-def runaways(objective, density, state, events) -> Runaways:
+def runaways(loss: Loss) -> Runaways:
     """What runs off to infinity, by the margins of the objective where they are affine, else by
     following the loss.
 
     References: Geyer (2009), doi:10.1214/08-EJS349 (directions of recession).
     """
-    vector = parameters_of(density, state)[0]
+    objective, density, state, events = loss
+    vector = loss.vector
     none = np.zeros(vector.size, int)
     known = None
     if state.penalty is None and isinstance(objective, HasRecessionDirections):
         known = objective.recession_directions(density, state, events)
     if known is not None and np.any(known):
         return Runaways(np.asarray(known))
-    psi, curvature = scores_and_curvature(objective, density, state, events, vector)
+    psi, curvature = scores_and_curvature(loss)
     if state.penalty is None:
-        found = by_margins(
-            objective, density, state, events, _is_minimum(np.asarray(psi), np.asarray(curvature))
-        )
+        found = by_margins(loss, _is_minimum(np.asarray(psi), np.asarray(curvature)))
         if found is not None and found.cone.any():
-            near = _in_the_limit(objective, density, state, events, found)
-            if _falls(objective, density, state, events, found, near):
+            near = _in_the_limit(loss, found)
+            if _falls(loss, found, near):
                 return Runaways(found.cone.signs, found.cone, found.cone.unidentified, near)
         elif found is not None and found.cone.unidentified.any():
             return Runaways(none, found.cone, found.cone.unidentified, np.asarray(vector))
-    signs = np.asarray(_flat_on_one_side(objective, density, state, events, psi, curvature))
+    signs = np.asarray(_flat_on_one_side(loss, psi, curvature))
     level = None if signs.any() else _level(np.asarray(curvature))
     if level is not None:
         far = (
@@ -127,18 +120,18 @@ def runaways(objective, density, state, events) -> Runaways:
     return Runaways(signs, unidentified=None if signs.any() else level)
 
 
-def runaways_by_margins(objective, density, state, events) -> Runaways:
+def runaways_by_margins(loss: Loss) -> Runaways:
     """The same where there is no minimum to follow the loss from (chains, training): by the margins
     alone.
     """
-    none = Runaways(np.zeros(parameters_of(density, state)[0].size, int))
-    if state.penalty is not None or not few(density, state) or latent_variables(density, events):
+    none = Runaways(np.zeros(loss.vector.size, int))
+    if loss.state.penalty is not None or not loss.has_few_parameters():
         return none
-    if isinstance(
-        objective, Stochastic
-    ):  # the likelihood's margins, for which distinct rows suffice
-        events, state = distinct_rows(events), ObjectiveState()
-    found = by_margins(objective, density, state, events)
+    if latent_variables(loss.density, loss.events):
+        return none
+    if isinstance(loss.objective, Stochastic):  # its margins are the likelihood's, each row needed once
+        loss = loss._replace(events=distinct_rows(loss.events), state=ObjectiveState())
+    found = by_margins(loss)
     return (
         none if found is None else Runaways(found.cone.signs, found.cone, found.cone.unidentified)
     )
@@ -153,22 +146,21 @@ class Found(NamedTuple):
     offsets: np.ndarray
 
 
-def by_margins(objective, density, state, events, is_minimum: bool = False) -> Found | None:
+def by_margins(loss: Loss, is_minimum: bool = False) -> Found | None:
     """The cone of recession; None where the objective has no margins, or they are not affine in the
     parameters.
     """
-    if not isinstance(objective, HasMargins):
+    if not isinstance(loss.objective, HasMargins):
         return None
-    rows, of_rows = _with_weight(state, events)
-    margins = _margins(objective, density, of_rows, rows)
+    size = loss.vector.size
+    weighted = _with_weight(loss)
+    margins = _margins(weighted)
     if margins is None:
         return None
-    margins, size = np.asarray(margins), parameters_of(density, state)[0].size
-    if (
-        is_minimum and not (np.abs(margins) > EXISTENCE.wide).any()
-    ) or margins.size * size > EXISTENCE.max_entries:
+    margins = np.asarray(margins)
+    if (is_minimum and not (np.abs(margins) > EXISTENCE.wide).any()) or margins.size * size > EXISTENCE.max_entries:
         return None
-    base, values, matrix, affine = map(np.asarray, _slopes(objective, density, of_rows, rows))
+    base, values, matrix, affine = map(np.asarray, _slopes(weighted))
     finite = np.isfinite(
         values
     )  # where the density is 0 whatever its parameters, nothing is asked of them
@@ -181,36 +173,38 @@ def by_margins(objective, density, state, events, is_minimum: bool = False) -> F
     return Found(cone(matrix, tight), matrix, values[finite] - matrix @ base)
 
 
-def _with_weight(state, events: dict) -> tuple[dict, object]:
-    """The rows whose weight is not 0, and what was prepared for them."""
+def _with_weight(loss: Loss) -> Loss:
+    """The loss on the rows whose weight is not 0."""
+    state = loss.state
     if state.weights is None or bool(np.all(np.asarray(state.weights) > 0)):
-        return events, state
+        return loss
     kept = np.asarray(state.weights) > 0
     rows = jax.tree.map(lambda leaf: leaf[kept], state.per_row)
-    return {name: value[kept] for name, value in events.items()}, state._replace(
-        per_row=rows, weights=state.weights[kept]
+    return loss._replace(
+        events={name: value[kept] for name, value in loss.events.items()},
+        state=state._replace(per_row=rows, weights=state.weights[kept]),
     )
 
 
 @jax.jit
-def _margins(objective, density, state, events) -> jax.Array | None:
-    return objective.margins(density, state, events)
+def _margins(loss: Loss) -> jax.Array | None:
+    return loss.objective.margins(loss.density, loss.state, loss.events)
 
 
 @jax.jit
-def _slopes(objective, density, state, events) -> tuple[jax.Array, ...]:
+def _slopes(loss: Loss) -> tuple[jax.Array, ...]:
     """θ, the margins there, their derivatives as (p, m), and whether each is affine: m(θ + 2u) + 2
     m(θ − u) = 3 m(θ).
 
     θ is near 0 where the estimate is far from it, for an affine function has one slope, which
     rounding hides far out.
     """
-    vector, unravel = parameters_of(density, state)
+    vector = loss.vector
     start = jnp.where(jnp.abs(vector) < EXISTENCE.wide, vector, jnp.where(vector < 0, -1.0, 1.0))
 
     def at(vector):
-        free, nuisance = unravel(vector)
-        return objective.margins(density.at(free), state._replace(nuisance=nuisance), events)
+        there = loss.at(vector)
+        return there.objective.margins(there.density, there.state, there.events)
 
     def bend(step):
         parts = jax.lax.map(at, start + jnp.array([[2.0], [-1.0], [0.0]], start.dtype) * step)
@@ -269,11 +263,11 @@ def _level(curvature: np.ndarray) -> np.ndarray | None:
     return np.abs(vectors[:, flat]).max(1, initial=0.0) > EXISTENCE.part
 
 
-def _in_the_limit(objective, density, state, events, found: Found) -> np.ndarray:
+def _in_the_limit(loss: Loss, found: Found) -> np.ndarray:
     """Where the margins of recession are open, and what is determined all the same is at its
     minimum.
     """
-    vector, unravel = parameters_of(density, state)
+    vector = loss.vector
     cone = found.cone
     basis = cone.limit @ np.linalg.inv(cone.limit.T @ cone.limit)
     at = np.nan_to_num(np.asarray(vector))
@@ -282,15 +276,9 @@ def _in_the_limit(objective, density, state, events, found: Found) -> np.ndarray
         (found.matrix @ cone.direction)[cone.separated],
         found.matrix @ at + found.offsets,
     )
-    at = at + cone.direction * max(
-        0.0, np.max((EXISTENCE.open_margin - margins[cone.separated]) / opened)
-    )
+    at = at + cone.direction * max(0.0, np.max((EXISTENCE.open_margin - margins[cone.separated]) / opened))
     for _ in range(EXISTENCE.steps if basis.shape[1] else 0):
-        free, nuisance = unravel(jnp.asarray(at, vector.dtype))
-        there = density.at(free), state._replace(nuisance=nuisance)
-        psi, curvature = scores_and_curvature(
-            objective, *there, events, jnp.asarray(at, vector.dtype)
-        )
+        psi, curvature = scores_and_curvature(loss.at(jnp.asarray(at, vector.dtype)))
         gradient, curvature = (
             basis.T @ np.asarray(psi).mean(0),
             basis.T @ np.asarray(curvature) @ basis,
@@ -304,26 +292,24 @@ def _in_the_limit(objective, density, state, events, found: Found) -> np.ndarray
     return at
 
 
-def _falls(objective, density, state, events, found: Found, near: np.ndarray) -> bool:
+def _falls(loss: Loss, found: Found, near: np.ndarray) -> bool:
     """Whether the loss never rises along the direction, as far as it is a number."""
-    dtype, step = parameters_of(density, state)[0].dtype, found.cone.direction
+    dtype, step = loss.vector.dtype, found.cone.direction
     step = step / (found.matrix @ step)[found.cone.separated].max()
     places = [jnp.asarray(near + by * step, dtype) for by in (0.0, *EXISTENCE.followed)]
-    values = np.asarray(_losses_at(objective, density, state, events, places))
+    values = np.asarray(_losses_at(loss, places))
     values = values[np.isfinite(values)]
     return len(values) < 2 or bool(np.all(values[1:] <= values[0] + 1e-7 * (1 + abs(values[0]))))
 
 
 @jax.jit
-def _losses_at(objective, density, state, events, vectors) -> jax.Array:
-    return jax.lax.map(
-        functools.partial(whole_loss, objective, density, state, events), jnp.stack(vectors)
-    )
+def _losses_at(loss: Loss, vectors) -> jax.Array:
+    return jax.lax.map(loss.penalized, jnp.stack(vectors))
 
 
 # -- by following the loss -------------------------------------------------------------------------
 @jax.jit
-def _flat_on_one_side(objective, density, state, events, psi, curvature) -> jax.Array:
+def _flat_on_one_side(loss: Loss, psi: jax.Array, curvature: jax.Array) -> jax.Array:
     """1 or −1 for each coordinate along which the loss does not rise on that side alone.
 
     Coordinate j is moved three of its model-based standard errors along H⁻¹e_j, the others
@@ -332,17 +318,16 @@ def _flat_on_one_side(objective, density, state, events, psi, curvature) -> jax.
     identified, which is another matter. A loss in units of the data (score matching's are 1/x²) is
     first divided by tr(H⁻¹J)/p, which is about 1 for a likelihood.
     """
-    loss = functools.partial(whole_loss, objective, density, state, events)
-    vector = parameters_of(density, state)[0]
+    vector, function = loss.vector, loss.penalized
     rows, inverse = len(psi), _inverse(curvature)
-    has_units = objective.traits.in_data_units and not all(
-        s.discrete for s in density.variables.values()
+    has_units = loss.objective.traits.in_data_units and not all(
+        s.discrete for s in loss.density.variables.values()
     )
     unit = jnp.mean(jnp.sum((psi @ inverse) * psi, 1)) / vector.size if has_units else 1.0
     moves = EXISTENCE.errors * inverse * jnp.sqrt(unit / rows / jnp.diagonal(inverse))[:, None]
-    here, foretold = loss(vector), unit * EXISTENCE.errors**2 / 2 / rows
+    here, foretold = function(vector), unit * EXISTENCE.errors**2 / 2 / rows
     flat = jax.lax.map(
-        lambda move: loss(vector + move) - here < EXISTENCE.flat * foretold,
+        lambda move: function(vector + move) - here < EXISTENCE.flat * foretold,
         jnp.concatenate([moves, -moves]),
     )
     ahead, behind = jnp.split(flat, 2)

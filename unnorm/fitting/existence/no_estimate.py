@@ -2,7 +2,7 @@
 place.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -11,18 +11,20 @@ from unnorm.core.findings import Finding, FindingCode, listed
 from unnorm.fitting.base import CorrectsScores, DrawsRowNoise, Stochastic
 from unnorm.fitting.existence.finite_estimate import Runaways
 from unnorm.fitting.existence.recession_directions import Cone
-from unnorm.fitting.existence.separation import reasons, unidentified
-from unnorm.fitting.inference.sandwich import (
-    Covariance,
-    NoCovariance,
-    entries,
-    sandwich_of,
-    scores_and_curvature,
-)
-from unnorm.fitting.solvers.newton import parameters_of
+from unnorm.fitting.existence.separation import identification_finding, reasons
+from unnorm.fitting.inference.sandwich import Covariance, NoCovariance, entries, sandwich_of
+from unnorm.fitting.loss import Loss, scores_and_curvature
 
-_MOST_SUMS = 6  # of determined sums that are listed
 _ZERO = 1e-6  # of a coefficient of one
+
+
+class Table(NamedTuple):
+    """What a fit reports of its listed entries."""
+
+    estimates: np.ndarray
+    covariance: Covariance | None
+    findings: list[Finding]
+    has_estimate: bool = True  # else log Z and the log-likelihood of other data have no error
 
 
 class _Entries(NamedTuple):
@@ -34,40 +36,48 @@ class _Entries(NamedTuple):
     jacobian: np.ndarray
 
 
-def tell_runaways(fit, density, state, gone: Runaways | None) -> None:
-    """Name the parameters without a finite estimate and say why; the table holds their limits in
-    place of numbers.
+def with_limits(
+    table: Table, loss: Loss, gone: Runaways, problem: Any, labels: list[str], bounds: list
+) -> Table:
+    """The table with the limits of parameters that have no finite estimate in place of numbers, and
+    findings that say why.
+
+    Args:
+        table: as estimated.
+        loss: at the estimate.
+        gone: which coordinates have no finite estimate.
+        problem: the `Problem`; None for several data sets.
+        labels, bounds: of the listed entries.
     """
-    if not isinstance(gone, Runaways) or (
-        not gone.any() and (gone.unidentified is None or not gone.unidentified.any())
-    ):
-        return
-    vector, unravel = parameters_of(density, state)
-    estimates, jacobian = entries(density, lambda v: unravel(v)[0], vector)
+    lost = gone.unidentified is not None and gone.unidentified.any()
+    if not gone.any() and not lost:
+        return table
+    estimates, jacobian = entries(loss.density, loss.free_at, loss.vector)
     found = _entries(gone, jacobian())
     upwards = found.jacobian @ gone.signs > 0
-    limits = np.array([bounds[int(up)] for bounds, up in zip(fit._bounds(), upwards, strict=True)])
+    limits = np.array([ends[int(up)] for ends, up in zip(bounds, upwards, strict=True)])
     unknown = found.undetermined | found.unidentified
-    fit._estimates = np.where(unknown, np.nan, np.where(found.away, limits, estimates))
-    limit = (
-        None if gone.cone is None or gone.vector is None else _limit(fit, density, state, gone.cone)
-    )
+    limit = None
+    if gone.cone is not None and gone.vector is not None:
+        limit = _limit_covariance(problem, loss, gone.cone)
     if gone.any() or limit is not None:
-        _hide_errors(fit, found, limit)
-    labels = np.array(fit._labels())
+        table = _hide_errors(table, found, limit)
+    findings, labels = table.findings, np.array(labels)
     if found.unidentified.any():
-        fit.findings.insert(
-            0, unidentified(fit, labels[found.unidentified], np.flatnonzero(gone.unidentified))
-        )
-    if gone.any():
-        told = [
-            f"{a} runs away to {b:g}"
-            for a, b in zip(labels[found.away], limits[found.away], strict=True)
+        coordinates = np.flatnonzero(gone.unidentified)
+        findings = [
+            identification_finding(problem, labels[found.unidentified], coordinates),
+            *findings,
         ]
+    if gone.any():
+        away = zip(labels[found.away], limits[found.away], strict=True)
+        parts = [f"{label} runs away to {end:g}" for label, end in away]
         sums = [] if gone.cone is None else _sums(labels, estimates, gone.cone, found, limit)
-        fit.findings.insert(
-            0, _no_estimate(fit, told, list(labels[found.undetermined]), sums, gone.cone)
-        )
+        undetermined = list(labels[found.undetermined])
+        why = reasons(problem, findings, gone.cone)
+        findings = [_no_estimate(why, parts, undetermined, sums), *findings]
+    estimates = np.where(unknown, np.nan, np.where(found.away, limits, estimates))
+    return table._replace(estimates=estimates, findings=findings)
 
 
 def _entries(gone: Runaways, jacobian: np.ndarray) -> _Entries:
@@ -82,9 +92,9 @@ def _entries(gone: Runaways, jacobian: np.ndarray) -> _Entries:
 
 
 def _no_estimate(
-    fit, told: list[str], unknown: list[str], sums: list[str], cone: Cone | None
+    reason: tuple[str, str], told: list[str], unknown: list[str], sums: list[str]
 ) -> Finding:
-    why, advice = reasons(fit, cone)
+    why, advice = reason
     if unknown and told:
         one = len(unknown) == 1
         told = [
@@ -94,7 +104,7 @@ def _no_estimate(
         ]
     elif unknown:
         told = [f"{listed(unknown, 8)} run away together"]
-    determined = f" (determined: {listed(sums, _MOST_SUMS)})" if sums else ""
+    determined = f" (determined: {listed(sums, 6)})" if sums else ""
     what = f"there is no finite estimate: {', '.join(told) or 'log Z runs away'}{determined}, {why}"
     return Finding(what, advice, code=FindingCode.NO_FINITE_ESTIMATE)
 
@@ -134,43 +144,33 @@ def _echelon(rows: np.ndarray) -> np.ndarray:
     return np.linalg.solve(rows[:, pivots], rows)
 
 
-def _hide_errors(fit, found: _Entries, limit: np.ndarray | None) -> None:
+def _hide_errors(table: Table, found: _Entries, limit: np.ndarray | None) -> Table:
     """Leave no standard error of what has no estimate; `limit` is the covariance of what is
-    determined all the same.
+    determined nevertheless.
     """
     gone = found.away | found.undetermined | found.unidentified
     hidden = np.where(np.logical_or.outer(gone, gone), np.nan, 0.0)
+    covariance, findings = table.covariance, table.findings
     if limit is not None:
         total = found.jacobian @ limit @ found.jacobian.T + hidden
-        fit._covariance = Covariance(total, np.zeros_like(total), np.full_like(total, np.nan))
-        fit.findings[:] = [
-            told for told in fit.findings if told.code is not FindingCode.NO_STANDARD_ERRORS
-        ]
-    elif fit._covariance is not None:
-        fit._covariance = type(fit._covariance)(*(part + hidden for part in fit._covariance))
-    fit._free_covariance = None  # log Z and the log-likelihood of other data have no error then
-    if isinstance(fit.log_z, list):
-        fit.log_z = [z and z._replace(sampling_error=np.nan) for z in fit.log_z]
-    elif fit.log_z is not None:
-        fit.log_z = fit.log_z._replace(sampling_error=np.nan)
+        covariance = Covariance(total, np.zeros_like(total), np.full_like(total, np.nan))
+        findings = [f for f in findings if f.code is not FindingCode.NO_STANDARD_ERRORS]
+    elif covariance is not None:
+        covariance = Covariance(*(part + hidden for part in covariance))
+    return table._replace(covariance=covariance, findings=findings, has_estimate=False)
 
 
-def _limit(fit, density, state, cone: Cone) -> np.ndarray | None:
+def _limit_covariance(problem: Any, loss: Loss, cone: Cone) -> np.ndarray | None:
     """The sandwich of the combinations that are determined in the limit, for the coordinates that
     are such.
     """
-    problem = None if fit._origin is None else fit._origin.problem
-    if (
-        problem is None
-        or isinstance(problem.objective, Stochastic)
-        or not cone.limit.shape[1]
-        or problem.rows < 2
-    ):
+    if problem is None or isinstance(problem.objective, Stochastic):
         return None
-    objective, events, basis = problem.objective, problem.events, cone.limit
-    psi, curvature = scores_and_curvature(
-        objective, density, state, events, parameters_of(density, state)[0]
-    )
+    if not cone.limit.shape[1] or problem.rows < 2:
+        return None
+    objective, density, state, events = loss
+    basis = cone.limit
+    psi, curvature = scores_and_curvature(loss)
     correction = drawn = None
     if isinstance(objective, CorrectsScores):
         correction = objective.score_correction(density, state, events)

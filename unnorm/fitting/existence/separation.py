@@ -22,11 +22,11 @@ _GENERAL = (
 )
 
 
-def unidentified(fit, labels, coordinates: np.ndarray) -> Finding:
+def identification_finding(problem, labels, coordinates: np.ndarray) -> Finding:
     """Parameters that the density and these data cannot tell apart, the coordinates that move
     together.
     """
-    names, problem = list(labels), None if fit._origin is None else fit._origin.problem
+    names = list(labels)
     what = f"{_and(names)} are collinear: these data determine only certain combinations of them"
     if len(names) == 1:
         what = f"{names[0]} does not change the loss: these data do not determine it"
@@ -44,12 +44,11 @@ def unidentified(fit, labels, coordinates: np.ndarray) -> Finding:
     return Finding(what, f"{advice}, or fix or penalise it", code=FindingCode.NOT_IDENTIFIED)
 
 
-def reasons(fit, cone: Cone | None) -> tuple[str, str]:
+def reasons(problem, findings: list[Finding], cone: Cone | None) -> tuple[str, str]:
     """Why the loss falls ever on, and what to do about it."""
-    problem = None if fit._origin is None else fit._origin.problem
     if any(
         told.code is FindingCode.OBJECTIVE_CONDITIONS and told.severity == ERROR
-        for told in fit.findings
+        for told in findings
     ):
         return "which may follow from the condition that does not hold", "correct that first"
     if problem is None or not _is_discrete(problem):

@@ -10,16 +10,13 @@ import pandas as pd
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result
 from unnorm.core.messages import printed
-from unnorm.fitting.inference.bootstrap_refits import parametric, resampled
-from unnorm.fitting.inference.sandwich import listed_entries
+from unnorm.fitting.inference.bootstrap_refits import DEFAULTS, refit_resamples, refit_simulations
+from unnorm.fitting.inference.sandwich import free_entries
+from unnorm.fitting.loss import Loss
 from unnorm.fitting.problem import Problem
-from unnorm.fitting.solvers.newton import parameters_of
-
-# share of replicates with a finite estimate, below which percentiles are no longer those of all
-_MOSTLY = 0.95
 
 
-@dataclass(repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Bootstrap(Result):
     """Estimates of replicated data sets.
 
@@ -68,48 +65,43 @@ class Bootstrap(Result):
         )
 
 
-def bootstrapped(problem: Problem, density, state, fit, replicates: int, seed: int) -> Bootstrap:
-    """Refit replicates of the data: drawn from the fit where one row was observed, rows or clusters
-    redrawn else.
+def bootstrap(problem: Problem, loss: Loss, fit, replicates: int, seed: int) -> Bootstrap:
+    """Refit replicates of the data: simulated from the fit where one row was observed, else rows or
+    clusters resampled.
     """
     if problem.weights is not None:
         raise ValueError(
             "bootstrap was asked of a fit with sampling weights; expected none, or integers "
-            "(frequencies); use "
-            "the fit's own standard errors."
+            "(frequencies); use the fit's own standard errors."
         )
     with jax.enable_x64(problem.is_double):
         given = (
-            problem.objective,
-            density,
-            problem.events,
-            jax.random.key(seed),
-            replicates,
+            problem.objective, loss.density, problem.events, jax.random.key(seed), replicates,
             problem.penalty,
-        )
+        )  # fmt: skip
         if problem.rows == 1:
-            return of_vectors(fit, density, state, *parametric(*given), parametric=True)
-        return of_vectors(fit, density, state, *resampled(*given, problem.clusters))
+            return of_vectors(fit, loss, *refit_simulations(*given), parametric=True)
+        return of_vectors(fit, loss, *refit_resamples(*given, problem.clusters))
 
 
 def of_vectors(
-    fit, density, state, vectors: np.ndarray, kept: np.ndarray, parametric: bool = False
+    fit, loss: Loss, vectors: np.ndarray, kept: np.ndarray, parametric: bool = False
 ) -> Bootstrap:
     """The replicates' vectors of all that is estimated, in the user's terms."""
-    unravel, labels = parameters_of(density, state)[1], fit._labels()
-    listed = jax.vmap(lambda vector: listed_entries(density, lambda v: unravel(v)[0], vector))
-    rows = np.asarray(listed(vectors[kept])) if kept.any() else np.zeros((0, len(labels)))
-    estimates = pd.DataFrame(rows, columns=labels)
+    labels = fit._labels()
+    entries = jax.vmap(lambda vector: free_entries(loss.density, loss.free_at, vector))
+    rows = np.asarray(entries(vectors[kept])) if kept.any() else np.zeros((0, len(labels)))
     return Bootstrap(
-        pd.Series(fit._estimates, labels), estimates, int((~kept).sum()), parametric, _told(kept)
-    )
+        pd.Series(fit._estimates, labels), pd.DataFrame(rows, columns=labels), int((~kept).sum()),
+        parametric, _findings(kept),
+    )  # fmt: skip
 
 
-def _told(kept: np.ndarray) -> list[Finding]:
+def _findings(kept: np.ndarray) -> list[Finding]:
     if kept.all():
         return []
     what = f"{(~kept).sum()} of {len(kept)} replicates have no finite estimate and are left out"
-    level = NOTE if kept.mean() >= _MOSTLY else WARNING if kept.any() else ERROR
+    level = NOTE if kept.mean() >= DEFAULTS.mostly_finite else WARNING if kept.any() else ERROR
     return [
         Finding(
             what,

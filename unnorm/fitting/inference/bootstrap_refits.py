@@ -4,6 +4,7 @@ References: Efron (1979), doi:10.1214/aos/1176344552; Davison and Hinkley (1997)
 doi:10.1017/CBO9780511802843.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -12,25 +13,37 @@ import numpy as np
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
 from unnorm.fitting.existence.finite_estimate import runaways
-from unnorm.fitting.inference.sandwich import Covariance, NoCovariance, scores_and_curvature
+from unnorm.fitting.inference.sandwich import Covariance, NoCovariance
 from unnorm.fitting.inference.simulate_data import data_sets
-from unnorm.fitting.solvers.newton import few, parameters_of
-from unnorm.fitting.solvers.refresh import settled
+from unnorm.fitting.loss import Loss, scores_and_curvature
+from unnorm.fitting.solvers.minimize import minimize
 from unnorm.numerics.diagonal_scaling import pseudo_inverse
 
-REPLICATES = 200
-_FEWEST, _MOSTLY = (
-    0.5,
-    0.95,
-)  # shares of replicates with a finite estimate: fewer give no covariance, a warning
+
+@dataclass(frozen=True)
+class BootstrapOptions:
+    """How many replicates, and how many of them must have a finite estimate.
+
+    Attributes:
+        replicates: of the covariance of one observed lattice or graph.
+        least_finite: share below which there is no covariance.
+        mostly_finite: share below which percentiles are no longer those of all: a warning.
+    """
+
+    replicates: int = 200
+    least_finite: float = 0.5
+    mostly_finite: float = 0.95
 
 
-def parametric(
+DEFAULTS = BootstrapOptions()
+
+
+def refit_simulations(
     objective,
     density,
     events: dict,
     key: jax.Array,
-    replicates: int = REPLICATES,
+    replicates: int = DEFAULTS.replicates,
     penalty: Any = None,
 ):
     """Fit data sets that are drawn from the density, each as large as the data.
@@ -50,11 +63,11 @@ def parametric(
     draw_key, key = jax.random.split(key)
     drawn = data_sets(density, events, draw_key, replicates)
     replicated = ({name: value[b] for name, value in drawn.items()} for b in range(replicates))
-    return refitted(objective, density, replicated, key, penalty)
+    return refit_all(objective, density, replicated, key, penalty)
 
 
-def resampled(
-    objective, density, events: dict, key: jax.Array, replicates: int = REPLICATES, penalty: Any = None,
+def refit_resamples(
+    objective, density, events: dict, key: jax.Array, replicates: int = DEFAULTS.replicates, penalty: Any = None,
     cluster: Any = None,
 ):  # fmt: skip
     """Fit rows that are redrawn with replacement, or whole clusters of rows.
@@ -62,10 +75,10 @@ def resampled(
     Args:
         cluster: the cluster of every row (n,); None: the rows are drawn one by one. Clusters of
             unequal sizes give data sets of many sizes, each of which compiles.
-        objective, density, events, key, replicates, penalty: as in `parametric`.
+        objective, density, events, key, replicates, penalty: as in `refit_simulations`.
 
     Returns:
-        As `parametric`.
+        As `refit_simulations`.
     """
     draw_key, key = jax.random.split(key)
     random = np.random.default_rng(np.asarray(jax.random.bits(draw_key, (4,))))
@@ -75,16 +88,16 @@ def resampled(
     )
     members = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
 
-    def redrawn():
+    def resample():
         chosen = np.concatenate(
             [members[i] for i in random.integers(len(members), size=len(members))]
         )
         return jax.tree.map(lambda leaf: jnp.asarray(leaf)[chosen], events)
 
-    return refitted(objective, density, (redrawn() for _ in range(replicates)), key, penalty)
+    return refit_all(objective, density, (resample() for _ in range(replicates)), key, penalty)
 
 
-def refitted(objective, density, replicated, key, penalty) -> tuple[np.ndarray, np.ndarray]:
+def refit_all(objective, density, replicated, key, penalty) -> tuple[np.ndarray, np.ndarray]:
     fits = [
         _refit(objective, density, data, jax.random.fold_in(key, b), penalty)
         for b, data in enumerate(replicated)
@@ -101,25 +114,24 @@ def _refit(objective, density, events, key, penalty) -> tuple[np.ndarray, bool]:
     """
     try:
         state = objective.prepare(density, events, key)._replace(penalty=penalty)
-        found = settled(objective, density, state, events)
-    except (
-        ValueError
-    ):  # what the objective refuses in a fit: data without spread, sums without an end
+        found = minimize(Loss(objective, density, state, events))
+    except ValueError:  # the objective refuses the data, as in a fit: no spread, sums without end
         return np.zeros(0), False
-    good = found.settled and np.isfinite(found.loss)
-    if good and few(found.density, found.state):
-        good = not runaways(objective, found.density, found.state, events).any()
+    good = found.converged and np.isfinite(found.loss)
+    if good and found.at.has_few_parameters():
+        good = not runaways(found.at).any()
     return np.asarray(found.vector), bool(good)
 
 
-def parametric_covariance(objective, density, state, events, key) -> tuple[Covariance, Finding]:
+def parametric_covariance(loss: Loss, key: jax.Array) -> tuple[Covariance, Finding]:
     """The covariance of one observed lattice or graph, whose rows have no spread, and a finding
     that says so.
 
     The inverse curvature stands beside it, too small as it is.
     """
-    estimates, kept = parametric(objective, density, events, key, penalty=state.penalty)
-    if kept.mean() < _FEWEST:
+    objective, density, state, events = loss
+    estimates, kept = refit_simulations(objective, density, events, key, penalty=state.penalty)
+    if kept.mean() < DEFAULTS.least_finite:
         raise NoCovariance(
             f"{len(kept) - kept.sum()} of {len(kept)} data sets drawn from the fit have no "
             "finite estimate, so there "
@@ -127,14 +139,13 @@ def parametric_covariance(objective, density, state, events, key) -> tuple[Covar
             "fix or penalise the parameters that a data set of this size does not determine",
         )
     total = np.atleast_2d(np.cov(estimates[kept].T))
-    vector, rows = parameters_of(density, state)[0], len(next(iter(events.values())))
-    curvature = np.asarray(scores_and_curvature(objective, density, state, events, vector)[1])
+    rows, curvature = len(next(iter(events.values()))), np.asarray(scores_and_curvature(loss)[1])
     what = f"the data are one row, so the covariance is that of {kept.sum()} of {len(kept)} data sets drawn from the fit"
     what += "" if kept.all() else ", the others having no finite estimate"
     told = Finding(
         what,
         "read it as a parametric bootstrap: it holds if the model is true",
-        NOTE if kept.mean() >= _MOSTLY else WARNING,
+        NOTE if kept.mean() >= DEFAULTS.mostly_finite else WARNING,
         code=FindingCode.NO_FINITE_ESTIMATE,
     )
     return Covariance(total, np.zeros_like(total), pseudo_inverse(curvature) / rows), told

@@ -11,8 +11,7 @@ References: Matsuda, Uehara and Hyvärinen (2021), JMLR 22(158), arXiv:1905.0597
 import jax
 import numpy as np
 
-from unnorm.fitting.inference.sandwich import scores_and_curvature
-from unnorm.fitting.solvers.newton import few, mean_loss, parameters_of
+from unnorm.fitting.loss import scores_and_curvature
 from unnorm.numerics.diagonal_scaling import solve
 
 CRITERIA = {
@@ -30,25 +29,24 @@ def information_criterion(fit) -> float:
     """
     if fit._origin is None or not fit.converged:
         return np.nan
-    problem, density, state = fit._origin
-    asked = (problem.weights, problem.clusters, problem.penalty, problem.batches)
-    if any(one is not None for one in asked):
+    problem, loss = fit._origin
+    options = (problem.weights, problem.clusters, problem.penalty, problem.batches)
+    if any(option is not None for option in options):
         return np.nan
     with jax.enable_x64(problem.is_double):
-        if not few(density, state):
+        if not loss.has_few_parameters():
             return np.nan
-        events, vector = problem.events, parameters_of(density, state)[0]
-        psi, curvature = scores_and_curvature(problem.objective, density, state, events, vector)
-        loss = float(mean_loss(problem.objective, density, state, events, vector))
+        psi, curvature = scores_and_curvature(loss)
+        value = float(loss.mean(loss.vector))
     meat = np.atleast_2d(np.cov(np.asarray(psi).T, ddof=0))
-    return float(problem.rows * loss + np.trace(solve(np.asarray(curvature), meat)))
+    return float(problem.rows * value + np.trace(solve(np.asarray(curvature), meat)))
 
 
 def same_scale(one, other) -> bool:
     """Whether the criteria of two fits by one objective can be compared: the same rows, and the
     same options.
     """
-    (these, _, _), (those, _, _) = one._origin, other._origin
+    these, those = one._origin.problem, other._origin.problem
     return _equal(these.events, those.events) and _equal(these.objective, those.objective)
 
 

@@ -7,7 +7,8 @@ References: Venzon and Moolgavkar (1988), doi:10.2307/2347496; Nocedal and Wrigh
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,37 +18,59 @@ from scipy.stats import chi2
 
 from unnorm.core.progress import bar
 from unnorm.fitting.base import Refreshable
-from unnorm.fitting.inference.sandwich import closed, listed_entries, opened, opened_error
-from unnorm.fitting.solvers.newton import NEWTON_LIMIT, hessian, mean_loss, parameters_of
+from unnorm.fitting.inference.sandwich import (
+    error_in_unbounded,
+    free_entries,
+    from_unbounded,
+    to_unbounded,
+)
+from unnorm.fitting.loss import Loss
+from unnorm.numerics.newton import hessian
 
-_STEPS, _HALVINGS = 100, 40  # of one maximisation; of one of its steps
-_CLOSE = 1e-16  # squared distance to the optimum in the curvature's metric
-_FAR = 2.0**12  # first steps from the estimate at which an end is looked for at most
-_ROUNDS = 5  # how often log Z may be put on new nodes
-_BETTER = 1e-6  # of a deviance below the estimate's, from which the estimate is not the best
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """Budgets and tolerances of a profile.
+
+    Attributes:
+        steps: Newton steps of one maximization.
+        halvings: of one of its steps.
+        decrement: squared distance to the optimum in the curvature's metric.
+        reach: first steps from the estimate at which an end is searched for at most.
+        refreshes: how often log Z may be put on new nodes.
+        higher: of a deviance below the estimate's, from which the estimate is not the maximum.
+    """
+
+    steps: int = 100
+    halvings: int = 40
+    decrement: float = 1e-16
+    reach: float = 2.0**12
+    refreshes: int = 5
+    higher: float = 1e-6
 
 
-def profiled(fit, level: float, progress: bool) -> pd.DataFrame:
+DEFAULTS = ProfileOptions()
+
+
+def profile(fit, level: float, progress: bool) -> pd.DataFrame:
     """The table of `Fit.profile`."""
     _check(fit, level)
-    problem, density, state = fit._origin
+    problem, loss = fit._origin
+    quantile = chi2.ppf(level, 1)
     with (
         jax.enable_x64(problem.is_double),
         bar("Profile likelihood", 2 * len(fit._estimates), progress) as shown,
     ):
-        vector = np.asarray(parameters_of(density, state)[0])
-        held = _Held(
-            problem.objective, density, state, problem.events, problem.rows, vector, 0, (0.0, 0.0)
-        )
+        vector = np.asarray(loss.vector)
         errors = fit.summary()["standard_error"].to_numpy()
         ends = []
         for place, bounds in enumerate(fit._bounds()):
-            one = held._replace(place=place, bounds=bounds)
-            estimate = closed(one.entry(vector)[0], bounds)
-            step = np.sqrt(chi2.ppf(level, 1)) * opened_error(estimate, errors[place], bounds)
+            held = _Held(loss, problem.rows, vector, place, bounds)
+            estimate = from_unbounded(held.entry(vector)[0], bounds)
+            step = np.sqrt(quantile) * error_in_unbounded(estimate, errors[place], bounds)
             step = step if np.isfinite(step) and step > 0 else 1.0
             for sign in (-1, 1):
-                ends.append(_end(one, sign * step, chi2.ppf(level, 1), fit._labels()[place]))
+                ends.append(_end(held, sign * step, quantile, fit._labels()[place]))
                 shown.step(1, fit._labels()[place])
     lower, upper = np.reshape(ends, (-1, 2)).T
     columns = {"estimate": fit._estimates, "lower": lower, "upper": upper}
@@ -56,41 +79,38 @@ def profiled(fit, level: float, progress: bool) -> pd.DataFrame:
 
 def _check(fit, level: float) -> None:
     if not (isinstance(level, float) and 0 < level < 1):
-        raise ValueError(
-            f"level is {level!r}; expected a number between 0 and 1; pass such as 0.95."
-        )
+        raise ValueError(f"level is {level!r}; it must be between 0 and 1; pass such as 0.95.")
     fit._refuse_several("profile")
-    asked = f"profile was asked of a fit of {fit.density.name}"
+    request = f"profile was asked of a fit of {fit.density.name}"
     other = "use fit.summary() or fit.bootstrap()"
-    if fit.objective != "maximum_likelihood" or (
-        fit._origin and fit._origin.problem.objective.draws is not None
-    ):
+    draws = fit._origin and getattr(fit._origin.problem.objective, "draws", None)
+    if fit.objective != "maximum_likelihood" or draws is not None:
         raise ValueError(
-            f"{asked} by {fit.objective} without an exact log Z; expected maximum likelihood "
-            "with one; fit by "
-            f"un.objectives.MaximumLikelihood(), or {other}."
+            f"{request} by {fit.objective} without an exact log Z; expected maximum likelihood "
+            f"with one; fit by un.objectives.MaximumLikelihood(), or {other}."
         )
     if fit._origin is None:
         raise ValueError(
-            f"{asked} that was loaded, without its data; expected one made in this process; fit "
+            f"{request} that was loaded, without its data; expected one made in this process; fit "
             "again."
         )
-    problem, density, state = fit._origin
-    asked_for = {
+    problem, loss = fit._origin
+    options = {
         "weights": problem.weights,
         "clusters": problem.clusters,
         "a penalty or prior": problem.penalty,
     }
-    for name, value in asked_for.items():
+    for name, value in options.items():
         if value is not None:
             raise ValueError(
-                f"{asked} with {name}, whose deviance has no χ² law; expected none; {other}."
+                f"{request} with {name}, whose deviance has no χ² distribution; expected none; "
+                f"{other}."
             )
     with jax.enable_x64(problem.is_double):
-        size = len(parameters_of(density, state)[0])
-    if size > NEWTON_LIMIT or not len(fit._estimates):
+        size, few = len(loss.vector), loss.has_few_parameters()
+    if not few or not len(fit._estimates):
         raise ValueError(
-            f"{asked} with {size} parameters; expected {NEWTON_LIMIT} at most, all of them "
+            f"{request} with {size} parameters; expected few enough for a Hessian, all of them "
             f"listed; {other}."
         )
 
@@ -99,56 +119,49 @@ def _check(fit, level: float) -> None:
 class _Held(NamedTuple):
     """A likelihood, and the entry that is held, on the scale that has no bounds."""
 
-    objective: Any
-    density: Any
-    state: Any
-    events: dict
+    function: Loss
     rows: int
     best: np.ndarray  # the estimate
     place: int
     bounds: tuple[float, float]
 
     def loss(self, vector) -> float:
-        return float(_loss(self.objective, self.density, self.state, self.events, vector))
+        return float(_mean(self.function, vector))
 
     def derivatives(self, vector):
-        return jax.tree.map(
-            np.asarray, _derivatives(self.objective, self.density, self.state, self.events, vector)
-        )
+        return jax.tree.map(np.asarray, _derivatives(self.function, vector))
 
     def entry(self, vector):
         """The held entry, its gradient and its Hessian."""
-        return jax.tree.map(
-            np.asarray, _entry(self.density, self.state, vector, self.place, bounds=self.bounds)
-        )
+        found = _entry(self.function, vector, self.place, bounds=self.bounds)
+        return jax.tree.map(np.asarray, found)
 
     def deviance(self, vector) -> float:
         return 2 * self.rows * (self.loss(vector) - self.loss(self.best))
 
-    def renewed(self, vector) -> "_Held | None":
+    def refresh(self, vector) -> "_Held | None":
         """The same on new nodes, where those of log Z no longer hold at this vector."""
-        density = self.density.at(parameters_of(self.density, self.state)[1](vector)[0])
-        if not isinstance(self.objective, Refreshable):
+        if not isinstance(self.function.objective, Refreshable):
             return None
-        state = self.objective.refresh(density, self.state, self.events)
-        return None if state is None else self._replace(state=state)
-
-
-_loss = jax.jit(mean_loss)
+        there = self.function.at(vector)
+        state = there.objective.refresh(there.density, self.function.state, there.events)
+        return None if state is None else self._replace(function=self.function._replace(state=state))
 
 
 @jax.jit
-def _derivatives(objective, density, state, events, vector):
-    loss = functools.partial(mean_loss, objective, density, state, events)
-    return *jax.value_and_grad(loss)(vector), hessian(loss, vector)
+def _mean(loss: Loss, vector: jax.Array) -> jax.Array:
+    return loss.mean(vector)
+
+
+@jax.jit
+def _derivatives(loss: Loss, vector: jax.Array):
+    return *jax.value_and_grad(loss.mean)(vector), hessian(loss.mean, vector)
 
 
 @functools.partial(jax.jit, static_argnames="bounds")
-def _entry(density, state, vector, place, bounds):
-    unravel = parameters_of(density, state)[1]
-
+def _entry(loss: Loss, vector, place, bounds):
     def value(vector):
-        return opened(listed_entries(density, lambda v: unravel(v)[0], vector)[place], bounds)
+        return to_unbounded(free_entries(loss.density, loss.free_at, vector)[place], bounds)
 
     return *jax.value_and_grad(value)(vector), jax.hessian(value)(vector)
 
@@ -158,7 +171,7 @@ def _maximum(held: _Held, target: float, start: np.ndarray) -> np.ndarray | None
     back onto it.
     """
     vector = _put_back(held, start, target)
-    for _ in range(_STEPS if vector is not None else 0):
+    for _ in range(DEFAULTS.steps if vector is not None else 0):
         value, gradient, curvature = held.derivatives(vector)
         _, slope, bend = held.entry(vector)
         if not (np.isfinite(value) and np.isfinite(curvature).all()):
@@ -173,17 +186,17 @@ def _maximum(held: _Held, target: float, start: np.ndarray) -> np.ndarray | None
         sizes = np.maximum(
             np.abs(sizes), 1e-14 * np.abs(sizes).max() + 1e-300
         )  # where it is not convex, downhill
-        pull = axes.T @ along.T @ gradient
-        if pull @ (pull / sizes) < _CLOSE * (1 + abs(value)):
+        slopes = axes.T @ along.T @ gradient
+        if slopes @ (slopes / sizes) < DEFAULTS.decrement * (1 + abs(value)):
             return vector
-        vector, moved = _downhill(held, target, vector, -along @ axes @ (pull / sizes), value)
+        vector, moved = _downhill(held, target, vector, -along @ axes @ (slopes / sizes), value)
         if not moved:  # what is left is rounding
             return vector
     return None
 
 
 def _downhill(held: _Held, target: float, vector, step, value: float) -> tuple[np.ndarray, bool]:
-    for halving in range(_HALVINGS):
+    for halving in range(DEFAULTS.halvings):
         trial = _put_back(held, vector + step / 2**halving, target)
         if trial is not None and held.loss(trial) < value:
             return trial, True
@@ -192,7 +205,7 @@ def _downhill(held: _Held, target: float, vector, step, value: float) -> tuple[n
 
 def _put_back(held: _Held, vector: np.ndarray, target: float) -> np.ndarray | None:
     """Onto the vectors whose entry is at the target, by Newton's steps along its gradient."""
-    for _ in range(_STEPS):
+    for _ in range(DEFAULTS.steps):
         value, slope, _ = held.entry(vector)
         if not (np.isfinite(value) and np.isfinite(slope).all()):
             return None
@@ -208,12 +221,12 @@ def _end(held: _Held, step: float, quantile: float, label: str) -> float:
     where it never does.
     """
     vector = held.best
-    for _ in range(_ROUNDS):
+    for _ in range(DEFAULTS.refreshes):
         found, vector = _crossing(held, step, quantile, vector, label)
-        renewed = None if vector is None else held.renewed(vector)
-        if renewed is None:
+        fresh = None if vector is None else held.refresh(vector)
+        if fresh is None:
             return found
-        held = renewed
+        held = fresh
     return np.nan
 
 
@@ -234,7 +247,7 @@ def _crossing(
             return np.nan
         path[distance] = vector
         deviance = held.deviance(vector)
-        if deviance < -_BETTER:
+        if deviance < -DEFAULTS.higher:
             raise ValueError(
                 f"The profile of {label} found a likelihood that is higher than the fit's, by "
                 f"{-deviance / 2:.3g}; "
@@ -242,13 +255,16 @@ def _crossing(
             )
         return np.sqrt(max(deviance, 0.0)) - np.sqrt(quantile)  # nearly linear
 
-    inner, outer = _bracket(excess, step, lambda distance: closed(origin + distance, held.bounds))
+    def value_at(distance: float) -> float:
+        return from_unbounded(origin + distance, held.bounds)
+
+    inner, outer = _bracket(excess, step, value_at)
     if inner is None:
         return np.nan, None
     if outer is None:
         return held.bounds[int(step > 0)], path[inner]
     root = float(brentq(excess, inner, outer, xtol=1e-9 * abs(step), rtol=1e-12))
-    return float(closed(origin + root, held.bounds)), path[
+    return float(from_unbounded(origin + root, held.bounds)), path[
         min(path, key=lambda known: abs(known - root))
     ]
 
@@ -261,13 +277,13 @@ def _bracket(
     """
     inner, distance, failures = 0.0, step, 0
     with np.errstate(over="ignore"):
-        while abs(distance) <= _FAR * abs(step) and np.isfinite(value_at(distance)):
+        while abs(distance) <= DEFAULTS.reach * abs(step) and np.isfinite(value_at(distance)):
             found = excess(distance)
             if found >= 0:
                 return inner, distance
             if found < 0:
                 inner, distance = distance, distance + 2 * (distance - inner)
-            elif failures < _HALVINGS:  # no maximum was found there: nearer
+            elif failures < DEFAULTS.halvings:  # no maximum was found there: nearer
                 distance, failures = (inner + distance) / 2, failures + 1
             else:
                 return None, None

@@ -6,6 +6,7 @@ mean_i ψ(x_i; θ) = 0 gives V = H⁻¹ J H⁻ᵀ / n with H = mean ∂ψ/∂θ'
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -15,18 +16,31 @@ from jax.flatten_util import ravel_pytree
 from scipy.stats import t as student
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
-from unnorm.fitting.base import CorrectsScores, DrawsRowNoise, DrawsSharedNoise, HasRowScores
-from unnorm.fitting.solvers.newton import hessian, losses, mean_loss, parameters_of, slope_at
+from unnorm.fitting.base import CorrectsScores, DrawsRowNoise, DrawsSharedNoise
+from unnorm.fitting.loss import Loss, penalty_slope, scores_and_curvature
 from unnorm.numerics import diagonal_scaling
+from unnorm.numerics.newton import hessian
 
-RESOLVED = (
-    1e-12  # singular values of the scaled scores, of the largest, that are told from rounding
-)
-# smallest eigenvalue of the scaled H below which it has lost digits that the scores still have
-_ILL_CONDITIONED = 1e-6
-_OFF_MINIMUM = 0.1  # standard errors of the mean score by which it may be off zero at a minimum
-_LEAST_SQUARE = 1e-280  # of a score: below, sums of squares lose digits to underflow
-_SINGULAR = 1e-11  # smallest eigenvalue of the scaled H below which a direction is not identified
+
+@dataclass(frozen=True)
+class SandwichOptions:
+    """When a covariance is trusted.
+
+    Attributes:
+        ill_conditioned: smallest scaled singular value of H below which H has lost digits that the
+            scores still have.
+        off_minimum: standard errors by which the mean score may be away from zero at a minimum.
+        smallest_square: of a score; below it, sums of squares lose digits to underflow.
+        singular: smallest scaled singular value of H below which a direction is not identified.
+    """
+
+    ill_conditioned: float = 1e-6
+    off_minimum: float = 0.1
+    smallest_square: float = 1e-280
+    singular: float = 1e-11
+
+
+DEFAULTS = SandwichOptions()
 
 
 class Covariance(NamedTuple):
@@ -55,24 +69,6 @@ class NoCovariance(ValueError):
         self.finding = Finding(what, advice, severity, code)
 
 
-def row_scores(objective, density, state, events, vector) -> jax.Array:
-    """ψ of every row, (n, p), some rows at a time to bound memory."""
-    if isinstance(objective, HasRowScores):
-        return objective.row_scores(density, state, events, vector)
-    if objective.traits.couples_rows:
-        return jax.jacfwd(lambda v: losses(objective, density, state, events, v))(vector)
-
-    def loss_of(vector, row, event):
-        return losses(objective, density, state._replace(per_row=row), event, vector)[0]
-
-    def one(given):
-        row, event = jax.tree.map(lambda leaf: leaf[None], given)
-        return jax.grad(loss_of)(vector, row, event)
-
-    together = objective.row_batch_size(density, state)
-    return jax.lax.map(one, (state.per_row, events), batch_size=together)
-
-
 def score_function(density) -> Callable[[dict], jax.Array]:
     """Return ∇ log p̃ of one event in the free parameters, as one vector."""
     vector, unravel = ravel_pytree(density.free())
@@ -85,32 +81,27 @@ def scores_at(density, events) -> jax.Array:
     return jax.vmap(score_function(density))(events)
 
 
-@jax.jit
-def scores_and_curvature(objective, density, state, events, vector):
-    """ψ of every row, (n, p), and H."""
-    psi = row_scores(objective, density, state, events, vector)
-    psi = psi if state.weights is None else state.weights[:, None] * psi
-    return psi, hessian(lambda v: mean_loss(objective, density, state, events, v), vector)
-
-
 def sandwich(
-    objective, density, state, events, clusters: np.ndarray | None = None, at_minimum: bool = True,
+    loss: Loss,
+    clusters: np.ndarray | None = None,
+    at_minimum: bool = True,
     correct: Callable | None = None,
-) -> Covariance:  # fmt: skip
+) -> Covariance:
     """The robust covariance of a per-example objective at its minimum, everything that was
     estimated counted.
 
-    `at_minimum`: the optimiser says so, which the rows' scores must confirm. `correct` gives the
-    covariance of few rows or clusters in the place of the sandwich's, from the scores and H in the
-    coordinates of a basis, or None.
-
-    Rows of one cluster (numbered from 0) may depend on each other: their scores are summed before
-    they are squared.
+    Args:
+        loss: at its minimum.
+        clusters: numbered from 0. Rows of one cluster may depend on each other: their scores are
+            summed before they are squared.
+        at_minimum: the optimizer converged, which the rows' scores must confirm.
+        correct: gives the covariance of few rows or clusters in the place of the sandwich's, from
+            the scores and H in the coordinates of a basis, or None.
     """
-    vector = parameters_of(density, state)[0]
-    psi, curvature = scores_and_curvature(objective, density, state, events, vector)
+    objective, density, state, events = loss
+    psi, curvature = scores_and_curvature(loss)
     if at_minimum and len(psi) > 1:
-        _refuse_slope(np.asarray(psi), np.asarray(slope_at(density, state)))
+        _refuse_slope(np.asarray(psi), np.asarray(penalty_slope(density, state)))
     given = density, state, events
     correction = row_noise = shared_noise = None
     if isinstance(objective, CorrectsScores):
@@ -119,17 +110,13 @@ def sandwich(
         row_noise = objective.noise_variance(*given)
     if isinstance(objective, DrawsSharedNoise):
         shared_noise = objective.shared_noise(*given)
-    curvature, basis = _well_conditioned(
-        objective, density, state, events, np.asarray(psi), np.asarray(curvature)
-    )
+    curvature, basis = _resolve(loss, np.asarray(psi), np.asarray(curvature))
     psi = np.asarray(psi if correction is None else psi + correction) @ basis
     drawn, shared = (
         None if part is None else basis.T @ np.asarray(part) @ basis
         for part in (row_noise, shared_noise)
     )
-    if (
-        objective.traits.is_likelihood and len(psi) == 1
-    ):  # a graph: only the model tells the spread of its score
+    if objective.traits.is_likelihood and len(psi) == 1:  # only the model gives a graph's spread
         found = bread_and_meat(curvature, curvature, 1)
     else:
         found = sandwich_of(psi, curvature, drawn, clusters)
@@ -141,30 +128,24 @@ def sandwich(
     return Covariance(*(basis @ part @ basis.T for part in found))
 
 
-def _well_conditioned(
-    objective, density, state, events, psi, curvature
-) -> tuple[np.ndarray, np.ndarray]:
+def _resolve(loss: Loss, psi: np.ndarray, curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """W'HW and W: the identity, or where H is ill-conditioned a basis in which the rows' scores are
     uncorrelated.
     """
-    basis, told = None, len(psi) > 1 and np.isfinite(curvature).all() and np.isfinite(psi).all()
-    if told and diagonal_scaling.smallest_singular_value(curvature) < _ILL_CONDITIONED:
-        basis = diagonal_scaling.whitening(psi, RESOLVED)
+    basis, finite = None, np.isfinite(curvature).all() and np.isfinite(psi).all()
+    smallest = diagonal_scaling.smallest_singular_value
+    if len(psi) > 1 and finite and smallest(curvature) < DEFAULTS.ill_conditioned:
+        basis = diagonal_scaling.whitening(psi)
     if basis is None:
         return curvature, np.eye(psi.shape[1])
-    return np.asarray(
-        _curvature_in(objective, density, state, events, jnp.asarray(basis, psi.dtype))
-    ), basis
+    return np.asarray(_curvature_in(loss, jnp.asarray(basis, psi.dtype))), basis
 
 
 @jax.jit
-def _curvature_in(objective, density, state, events, basis: jax.Array) -> jax.Array:
+def _curvature_in(loss: Loss, basis: jax.Array) -> jax.Array:
     """W'HW, by derivatives along the columns of W."""
-    vector = parameters_of(density, state)[0]
-    return hessian(
-        lambda y: mean_loss(objective, density, state, events, vector + basis @ y),
-        jnp.zeros_like(vector),
-    )
+    vector = loss.vector
+    return hessian(lambda y: loss.mean(vector + basis @ y), jnp.zeros_like(vector))
 
 
 def _refuse_slope(psi: np.ndarray, added: np.ndarray) -> None:
@@ -180,7 +161,7 @@ def _refuse_slope(psi: np.ndarray, added: np.ndarray) -> None:
         mean, spread = (psi / unit).mean(0) + added / unit, (psi / unit).std(0)
         off = np.sqrt(len(psi)) * np.abs(mean) / np.where(spread > 0, spread, 1.0)
         squares = size**2
-    if not np.all(np.isfinite(squares)) or np.any((size > 0) & (squares < _LEAST_SQUARE)):
+    if not np.all(np.isfinite(squares)) or np.any((size > 0) & (squares < DEFAULTS.smallest_square)):
         raise NoCovariance(
             f"the scores of the rows reach {size.max():.1e} and {size.min():.1e}, whose squares "
             "leave the range of "
@@ -189,7 +170,7 @@ def _refuse_slope(psi: np.ndarray, added: np.ndarray) -> None:
             ERROR,
             FindingCode.OVERFLOW,
         )
-    if not np.all(off <= _OFF_MINIMUM):
+    if not np.all(off <= DEFAULTS.off_minimum):
         raise NoCovariance(
             f"the mean score at the estimate is {np.nanmax(off):.1e} of its standard errors away "
             "from zero: rounding "
@@ -241,7 +222,7 @@ def bread_and_meat(
             FindingCode.OVERFLOW,
         )
     smallest = diagonal_scaling.smallest_singular_value(curvature)
-    if not smallest > _SINGULAR:
+    if not smallest > DEFAULTS.singular:
         raise NoCovariance(
             "the information matrix is singular (smallest scaled singular value "
             f"{smallest:.1e}): some parameters are "
@@ -269,7 +250,7 @@ def _root(matrix: np.ndarray) -> np.ndarray:
     return root
 
 
-def opened(value, bounds: tuple[float, float]):
+def to_unbounded(value, bounds: tuple[float, float]):
     """A number on the scale that has no bounds: its log, its logit, or itself; NumPy or JAX in, the
     same out.
     """
@@ -279,15 +260,15 @@ def opened(value, bounds: tuple[float, float]):
     return log(value - low) if np.isfinite(low) else value
 
 
-def closed(value: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
-    """The number that `opened` takes to this one."""
+def from_unbounded(value: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+    """The number that `to_unbounded` takes to this one."""
     low, high = bounds
     if np.isfinite(low) and np.isfinite(high):
         return low + (high - low) / (1 + np.exp(-value))
     return low + np.exp(value) if np.isfinite(low) else value
 
 
-def opened_error(estimate: float, error: float, bounds: tuple[float, float]) -> float:
+def error_in_unbounded(estimate: float, error: float, bounds: tuple[float, float]) -> float:
     """A standard error on the scale that has no bounds."""
     sides = [1 / np.abs(estimate - bound) for bound in bounds if np.isfinite(bound)]
     return error * (sum(sides) if sides else 1.0)
@@ -309,13 +290,13 @@ def interval(
         estimate = np.float64(estimate)
         away = (
             student.ppf(0.5 + level / 2, degrees)
-            * opened_error(estimate, error, bounds)
+            * error_in_unbounded(estimate, error, bounds)
             * np.array([-1.0, 1.0])
         )
-        return tuple(closed(opened(estimate, bounds) + away, bounds))
+        return tuple(from_unbounded(to_unbounded(estimate, bounds) + away, bounds))
 
 
-def listed_entries(density, vector_of: Any, vector: jax.Array) -> jax.Array:
+def free_entries(density, vector_of: Any, vector: jax.Array) -> jax.Array:
     """The entries of all parameters that a table lists, as a function of the vector."""
     values = density.at(vector_of(vector)).parameters
     parts = []
@@ -340,6 +321,6 @@ def entries(
     """
 
     def listed(vector):
-        return listed_entries(density, vector_of, vector)
+        return free_entries(density, vector_of, vector)
 
     return np.asarray(listed(vector)), lambda: np.asarray(jax.jacfwd(listed)(vector))

@@ -12,9 +12,11 @@ import numpy as np
 from unnorm.core.progress import bar
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.inference.sandwich import NoCovariance, scores_at
-from unnorm.fitting.solvers.newton import few
+from unnorm.fitting.inference.sandwich import NoCovariance
+from unnorm.fitting.loss import parameters_of
+from unnorm.fitting.objectives.contrastive_divergence.covariance import scores_at
 from unnorm.integration.nodes import count_states, enumerate_states
+from unnorm.numerics.newton import NewtonOptions
 from unnorm.sampling.driver import sample
 from unnorm.sampling.kernels.registry import Gibbs
 from unnorm.sampling.short_runs import run_chains
@@ -219,7 +221,8 @@ def _seen(density, events: dict) -> np.ndarray:
     count = len(next(iter(events.values())))
     columns = [jax.vmap(density.log_density)(events)[:, None]]
     columns += [value.reshape(count, -1).mean(1, keepdims=True) for value in events.values()]
-    columns += [scores_at(density, events)] if few(density, ObjectiveState()) else []
+    few = parameters_of(density, ObjectiveState())[0].size <= NewtonOptions.parameters
+    columns += [scores_at(density, events)] if few else []
     return np.concatenate([np.asarray(column) for column in columns], 1)
 
 

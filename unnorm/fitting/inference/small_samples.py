@@ -14,6 +14,7 @@ References:
     number of clusters).
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -21,25 +22,45 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.fitting.base import HasRowScores
-from unnorm.fitting.solvers.newton import hessian, losses, parameters_of
+from unnorm.fitting.loss import Loss
 from unnorm.numerics import diagonal_scaling
-
-FEW_ROWS, ROWS_PER_PARAMETER = 100, 10  # below either the sandwich is several per cent too small
-FEW_CLUSTERS = 50
-_EFFECTIVE = (
-    4.0  # clusters that a parameter's error must rest on at least, for its interval to be trusted
-)
-_ENTRIES = 2**24  # of the rows' Hessians, held at once
-_BIASED, _MOSTLY_BIAS = 0.5, 1.5  # standard errors of bias: 95% intervals cover .92, .68
-# of sums over pairs: nearly all quartics of 1,280 rows have more of it, and cover .87 to .91
-_BIAS_OF_PAIRS = 1.0
-_NOTHING = 1e-10  # curvature, of all rows', that is none without one of them
-_VERY_FEW = 3  # rows per parameter, below which even corrected intervals are rough
+from unnorm.numerics.newton import hessian
 
 
-class Corrected(NamedTuple):
-    """What the jackknife says of few rows or clusters; without a covariance the sandwich's must
-    do.
+@dataclass(frozen=True)
+class SmallSampleOptions:
+    """What counts as a small sample, and what is said of one.
+
+    Attributes:
+        rows, rows_per_parameter: below either the sandwich is several per cent too small.
+        clusters: below so many the sandwich over clusters is too small.
+        effective_clusters: on which a parameter's error must rest for its interval to be trusted.
+        hessian_entries: of the rows' Hessians, held at once.
+        biased, very_biased: standard errors of bias: 95% intervals cover 0.92, 0.68.
+        very_biased_pairs: of sums over pairs: nearly all quartics of 1,280 rows have more of it, and
+            cover 0.87 to 0.91.
+        no_curvature: curvature, relative to that of all rows, below which there is none without
+            one of them.
+        very_few_rows: rows per parameter below which even corrected intervals are rough.
+    """
+
+    rows: int = 100
+    rows_per_parameter: int = 10
+    clusters: int = 50
+    effective_clusters: float = 4.0
+    hessian_entries: int = 2**24
+    biased: float = 0.5
+    very_biased: float = 1.5
+    very_biased_pairs: float = 1.0
+    no_curvature: float = 1e-10
+    very_few_rows: int = 3
+
+
+DEFAULTS = SmallSampleOptions()
+
+
+class Correction(NamedTuple):
+    """The jackknife of few rows or clusters; without a covariance the sandwich's is used.
     """
 
     total: np.ndarray | None
@@ -48,76 +69,72 @@ class Corrected(NamedTuple):
 
 
 def is_small(rows: int, parameters: int, clusters: np.ndarray | None) -> bool:
-    """Whether so few independent rows or clusters ask for a correction."""
+    """Whether there are so few independent rows or clusters that a correction is needed."""
     if clusters is not None:
-        return clusters.max() + 1 < FEW_CLUSTERS
-    return 1 < rows < max(FEW_ROWS, ROWS_PER_PARAMETER * parameters)
+        return clusters.max() + 1 < DEFAULTS.clusters
+    return 1 < rows < max(DEFAULTS.rows, DEFAULTS.rows_per_parameter * parameters)
 
 
 @jax.jit
-def _hessians(objective, density, state, events) -> jax.Array:
+def _hessians(loss: Loss) -> jax.Array:
     """The Hessian of every row's loss, (n, p, p)."""
-    vector = parameters_of(density, state)[0]
+    objective, density, state, events = loss
+    vector = loss.vector
     if objective.traits.couples_rows:  # a row has its part in the losses of all others too
-        return 2 * jax.jacfwd(jax.jacrev(lambda v: losses(objective, density, state, events, v)))(
-            vector
-        )
+        return 2 * jax.jacfwd(jax.jacrev(loss.rows))(vector)
 
     def one(given):
         row, event = jax.tree.map(lambda leaf: leaf[None], given)
-        return hessian(
-            lambda v: losses(objective, density, state._replace(per_row=row), event, v)[0], vector
-        )
+        of_row = loss._replace(state=state._replace(per_row=row), events=event)
+        return hessian(lambda v: of_row.rows(v)[0], vector)
 
     together = objective.row_batch_size(density, state)
     return jax.lax.map(one, (state.per_row, events), batch_size=together)
 
 
 def jackknife(
-    objective, density, state, events, psi, curvature, clusters, basis
-) -> Corrected | None:
+    loss: Loss,
+    psi: np.ndarray,
+    curvature: np.ndarray,
+    clusters: np.ndarray | None,
+    basis: np.ndarray,
+    options: SmallSampleOptions = DEFAULTS,
+) -> Correction | None:
     """The covariance without the sandwich's bias; None where rows have no loss of their own, or
     there are too many.
 
     Args:
-        objective, density, state, events: as in `inference.sandwich`.
+        loss: at its minimum.
         psi: all that a row adds to the score, (n, p), in the coordinates of the basis.
         curvature: H in the same coordinates.
         clusters: numbered from 0, or None.
         basis: W, whose columns are these coordinates.
+        options: budgets and thresholds.
     """
     rows, size = psi.shape
-    no_rows = isinstance(objective, HasRowScores)
     count = rows if clusters is None else int(clusters.max()) + 1
-    in_pairs = objective.traits.couples_rows
-    if (
-        no_rows
-        or rows * size**2 > _ENTRIES
-        or count * size**3 > 2**30
-        or count <= size
-        or count < 2
-    ):
-        return Corrected(None, np.inf, [_unknown_bias()]) if in_pairs else None
-    own = np.einsum(
-        "ja,ijk,kb->iab", basis, np.asarray(_hessians(objective, density, state, events)), basis
-    )
-    own = own if state.weights is None else np.asarray(state.weights)[:, None, None] * own
+    in_pairs = loss.objective.traits.couples_rows
+    too_large = rows * size**2 > options.hessian_entries or count * size**3 > 2**30
+    if isinstance(loss.objective, HasRowScores) or too_large or count <= size or count < 2:
+        return Correction(None, np.inf, [_unknown_bias()]) if in_pairs else None
+    own = np.einsum("ja,ijk,kb->iab", basis, np.asarray(_hessians(loss)), basis)
+    weights = loss.state.weights
+    own = own if weights is None else np.asarray(weights)[:, None, None] * own
     scores = psi - psi.mean(0)
     if clusters is not None:
         own, scores = _sums(own, clusters, count), _sums(scores, clusters, count)
     moves = _moves(rows * curvature - own, scores, diagonal_scaling.units_of(curvature))
     if moves is None:
-        return Corrected(
-            None, float(count - size), [_decided_by_one(clusters, ERROR if in_pairs else WARNING)]
-        )
+        severity = ERROR if in_pairs else WARNING
+        return Correction(None, float(count - size), [_depends_on_one(clusters, severity)])
     total = (count - 1) / count * moves.T @ moves
     biases = (count - 1) * moves.mean(0) / np.sqrt(np.diagonal(total))
     findings = _of_bias(biases, in_pairs)
     if clusters is None:
-        return Corrected(total, float(rows - size), [*_of_rows(rows, size), *findings])
+        return Correction(total, float(rows - size), [*_of_rows(rows, size), *findings])
     inverse = diagonal_scaling.inverse(curvature)
     shares = np.einsum("ja,iab,bj->ij", inverse, own, inverse)
-    return Corrected(total, float(count - 1), [_of_clusters(count, shares), *findings])
+    return Correction(total, float(count - 1), [_of_clusters(count, shares), *findings])
 
 
 def _moves(left: np.ndarray, scores: np.ndarray, units: np.ndarray) -> np.ndarray | None:
@@ -127,7 +144,7 @@ def _moves(left: np.ndarray, scores: np.ndarray, units: np.ndarray) -> np.ndarra
     left = left / units[:, None] / units[None, :]
     if (
         not np.isfinite(left).all()
-        or np.linalg.eigvalsh((left + left.swapaxes(1, 2)) / 2).min() <= _NOTHING
+        or np.linalg.eigvalsh((left + left.swapaxes(1, 2)) / 2).min() <= DEFAULTS.no_curvature
     ):
         return None
     return np.linalg.solve(left, (scores / units)[..., None])[..., 0] / units
@@ -139,7 +156,7 @@ def _sums(values: np.ndarray, clusters: np.ndarray, count: int) -> np.ndarray:
     return found
 
 
-def _decided_by_one(clusters: np.ndarray | None, severity: str) -> Finding:
+def _depends_on_one(clusters: np.ndarray | None, severity: str) -> Finding:
     one = "row" if clusters is None else "cluster"
     return Finding(
         f"one {one} alone decides some parameter: without it the loss has no minimum, so that "
@@ -153,9 +170,9 @@ def _decided_by_one(clusters: np.ndarray | None, severity: str) -> Finding:
 
 def _of_bias(biases: np.ndarray, in_pairs: bool) -> list[Finding]:
     """A finding where the jackknife's estimate of the bias is large beside the standard error."""
-    limit = _BIAS_OF_PAIRS if in_pairs else _MOSTLY_BIAS
+    limit = DEFAULTS.very_biased_pairs if in_pairs else DEFAULTS.very_biased
     worst = float(np.max(np.abs(biases)))
-    if worst <= _BIASED:
+    if worst <= DEFAULTS.biased:
         return []
     what = f"the estimated bias is {worst:.1f} standard errors, because the sample is small"
     what += "; the intervals cover less than their level" if in_pairs else ""
@@ -180,7 +197,7 @@ def _of_rows(rows: int, size: int) -> list[Finding]:
         "the intervals "
         f"Student's with {rows - size} degrees of freedom",
         "compare fit.profile() for a likelihood, or fit.bootstrap()",
-        WARNING if rows < _VERY_FEW * size else NOTE,
+        WARNING if rows < DEFAULTS.very_few_rows * size else NOTE,
         FindingCode.SMALL_SAMPLE,
     )
     return [told]
@@ -198,7 +215,7 @@ def _of_clusters(count: int, shares: np.ndarray) -> Finding:
         f"with {count - 1} degrees of freedom"
     )
     advice = "collect more clusters; more rows in each do not help"
-    if effective < _EFFECTIVE:
+    if effective < DEFAULTS.effective_clusters:
         what += f", and one of the parameters rests on about {effective:.1f} of the clusters"
         return Finding(
             what, f"do not trust its interval; {advice}", WARNING, FindingCode.FEW_CLUSTERS

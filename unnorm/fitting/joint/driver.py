@@ -21,17 +21,22 @@ from unnorm.fitting.base import Stochastic
 from unnorm.fitting.data import read_data
 from unnorm.fitting.default_objective import chosen
 from unnorm.fitting.inference.bootstrap import of_vectors
-from unnorm.fitting.inference.bootstrap_refits import refitted
-from unnorm.fitting.inference.sandwich import Covariance, entries
+from unnorm.fitting.inference.bootstrap_refits import refit_all
 from unnorm.fitting.inference.small_samples import parameters_beside_rows
 from unnorm.fitting.joint.joint_objective import Together
 from unnorm.fitting.joint.shared_parameters import Densities, sharing
-from unnorm.fitting.probe import check_options, probe, started
-from unnorm.fitting.problem import Problem
-from unnorm.fitting.results.assemble import at_rest, log_z_and_place, no_log_z
+from unnorm.fitting.loss import Loss
+from unnorm.fitting.probe import bind_start, check_options, probe
+from unnorm.fitting.problem import Outcome, Problem
+from unnorm.fitting.procedures.minimize import fit_by_minimization
+from unnorm.fitting.results.assemble import (
+    bind,
+    log_z_and_location,
+    no_log_z,
+    table_of,
+    without_sampling_error,
+)
 from unnorm.fitting.results.fit import Fit
-from unnorm.fitting.solvers.minimize import minimised
-from unnorm.fitting.solvers.newton import parameters_of
 from unnorm.integration.conditional import count_of
 from unnorm.supports import PyTreeSupport
 
@@ -58,7 +63,7 @@ def several(
         check_options(p, steps=None, batch_size=None, seed=seed, restarts=restarts, dtype=dtype, optimizer=None,
                       callback=None)  # fmt: skip
     read = [read_data(p, one) for p, one in zip(ps, data, strict=True)]
-    ps = _started(sharing([p for p, _ in read]), start)
+    ps = _start(sharing([p for p, _ in read]), start)
     findings: list[Finding] = []
     objective = chosen(
         [(p, events) for p, (_, events) in zip(ps, read, strict=True)], objective, False, findings
@@ -76,20 +81,19 @@ def several(
             probe(density.parts[k], one)
         problem = Shared(Densities(tuple(ps)), Together(objective), density, events, seed, shown, restarts=restarts,
                          findings=findings)  # fmt: skip
-        fit = minimised(problem, _finished)
-        fit._again = functools.partial(_bootstrapped, problem, density)
-        return fit
+        outcome = fit_by_minimization(problem)
+        return _assemble(outcome._replace(refit=functools.partial(_bootstrap, problem)))
 
 
-def _started(ps: list[Density], start: Any) -> list[Density]:
+def _start(ps: list[Density], start: Any) -> list[Density]:
     """The densities at the parameters that the user starts from."""
     if not isinstance(start, dict):
-        return ps if start is None else [started(p, start) for p in ps]
+        return ps if start is None else [bind_start(p, start) for p in ps]
     known = {name for p in ps for name in p.supports}
     unknown = {name: value for name, value in start.items() if name not in known}
     own = [{name: value for name, value in start.items() if name in p.supports} for p in ps]
     return [
-        started(p, part | unknown) if part or unknown else p
+        bind_start(p, part | unknown) if part or unknown else p
         for p, part in zip(ps, own, strict=True)
     ]
 
@@ -140,57 +144,75 @@ def _refuse_objective(ps: list[Density], objective: Any) -> None:
                 )
 
 
-def _finished(problem: Shared, density, state, covariance, converged, history) -> Fit:
+def _assemble(outcome: Outcome) -> Fit:
     """Everything in the user's terms, and a fit of each data set inside, whose errors are those of
     all.
     """
-    objective, findings = problem.objective, problem.findings
-    vector, unravel = parameters_of(density, state)
-    estimates, jacobian = entries(density, lambda v: unravel(v)[0], vector)
-    listed = None
-    if covariance is not None:
-        slope = jacobian()
-        listed = Covariance(*(slope @ part @ slope.T for part in covariance))
-    name, likelihood = (
-        registry_name(type(objective.each)),
-        objective.each.traits.is_likelihood,
-    )
-    parts = []
-    for k, (p, one) in enumerate(zip(problem.p.parts, density.parts, strict=True)):
-
-        def own(v, k=k, names=tuple(one.supports)):
-            free, nuisance = unravel(v)
-            return {name: free[name] for name in names}, nuisance[k]
-
-        given = objective.of_set(state, k), problem.events[k], vector, own, covariance, findings
-        log_z, where = log_z_and_place(objective.each, one, *given)
-        if log_z is None:
-            findings.append(no_log_z(one))
-        fitted = p.bind(
-            **{name: jax.tree.map(at_rest, value) for name, value in one.parameters.items()}
-        )
-        free = None
-        if covariance is not None:
-            slope = np.asarray(jax.jacobian(lambda v, own=own: ravel_pytree(own(v)[0])[0])(vector))
-            free = slope @ covariance.total @ slope.T
-        parts.append(
-            Fit(fitted, name, objective.each.target, converged, log_z, history, problem.seed,
-                count_of(problem.events[k]), likelihood=likelihood, _free_covariance=free, _location=where)
-        )  # fmt: skip
-    improper = any(told.code == FindingCode.NOT_NORMALIZABLE for told in findings)
-    findings += parameters_beside_rows(problem.rows, len(vector), False)
+    problem, loss, findings = outcome.problem, outcome.loss, outcome.problem.findings
+    parts = [_part(outcome, k, p) for k, p in enumerate(problem.p.parts)]
+    objective, fitted = problem.objective, [part.density for part in parts]
+    normalizable = all(f.code != FindingCode.NOT_NORMALIZABLE for f in findings)
+    findings += parameters_beside_rows(problem.rows, len(loss.vector), False)
+    table = table_of(outcome, fitted, None)
+    log_z = [part.log_z for part in parts]
     return Fit(
-        [part.density for part in parts], name, objective.target, converged and not improper,
-        [part.log_z for part in parts], history[~np.isnan(history)], problem.seed, problem.rows, findings, likelihood,
-        _estimates=estimates, _covariance=listed, _parts=parts,
-    )  # fmt: skip
+        fitted,
+        parts[0].objective,
+        objective.target,
+        outcome.converged and normalizable,
+        log_z if table.has_estimate else [without_sampling_error(one) for one in log_z],
+        outcome.history[~np.isnan(outcome.history)],
+        problem.seed,
+        problem.rows,
+        table.findings,
+        parts[0].likelihood,
+        _estimates=table.estimates,
+        _covariance=table.covariance,
+        _degrees=outcome.degrees,
+        _refit=outcome.refit,
+        _parts=parts,
+    )
 
 
-def _bootstrapped(problem: Shared, start: Densities, fit: Fit, replicates: int, seed: int):
-    """Redraw the rows of each data set with replacement, and refit."""
+def _part(outcome: Outcome, k: int, p: Density) -> Fit:
+    """The fit of one data set."""
+    problem, loss, covariance = outcome.problem, outcome.loss, outcome.covariance
+    each, density, vector = problem.objective.each, loss.density.parts[k], loss.vector
+    events, findings = problem.events[k], problem.findings
+    names = tuple(density.supports)
+
+    def own(vector):
+        free, nuisance = loss.unravel(vector)
+        return {name: free[name] for name in names}, nuisance[k]
+
+    part = Loss(each, density, problem.objective.of_set(loss.state, k), events)
+    log_z, where = log_z_and_location(part, vector, own, covariance, findings)
+    if log_z is None:
+        findings.append(no_log_z(density))
+    free = None
+    if covariance is not None:
+        slope = np.asarray(jax.jacobian(lambda v: ravel_pytree(own(v)[0])[0])(vector))
+        free = slope @ covariance.total @ slope.T
+    return Fit(
+        bind(p, density),
+        registry_name(type(each)),
+        each.target,
+        outcome.converged,
+        log_z,
+        outcome.history,
+        problem.seed,
+        count_of(events),
+        likelihood=each.traits.is_likelihood,
+        _free_covariance=free,
+        _location=where,
+    )
+
+
+def _bootstrap(problem: Shared, fit: Fit, replicates: int, seed: int):
+    """Resample the rows of each data set with replacement, and refit."""
     random = np.random.default_rng(seed)
 
-    def redrawn():
+    def resample():
         chosen_rows = {
             k: random.integers(count_of(one), size=count_of(one))
             for k, one in problem.events.items()
@@ -204,15 +226,10 @@ def _bootstrapped(problem: Shared, start: Densities, fit: Fit, replicates: int, 
         own = [{n: part.parameters[n] for n in part.supports} for part in fit.density]
         parts = [p.bind(**values).for_jit() for p, values in zip(problem.p.parts, own, strict=True)]
         density = cast(Densities(tuple(parts)), next(iter(problem.events[0].values())).dtype)
-        state = problem.objective.prepare(density, problem.events, jax.random.key(problem.seed))
-        found = refitted(
-            problem.objective,
-            density,
-            (redrawn() for _ in range(replicates)),
-            jax.random.key(seed),
-            None,
-        )
-        return of_vectors(fit, density, state, *found)
+        loss = problem.loss(jax.random.key(problem.seed), density)
+        samples = (resample() for _ in range(replicates))
+        found = refit_all(problem.objective, density, samples, jax.random.key(seed), None)
+        return of_vectors(fit, loss, *found)
 
 
 __all__ = ["several"]

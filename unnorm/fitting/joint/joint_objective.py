@@ -25,9 +25,8 @@ from unnorm.fitting.base import (
     ReportsFindings,
     Traits,
 )
-from unnorm.fitting.inference.sandwich import row_scores
 from unnorm.fitting.joint.shared_parameters import Densities
-from unnorm.fitting.solvers.newton import parameters_of
+from unnorm.fitting.loss import Loss, parameters_of, row_scores
 from unnorm.integration.conditional import count_of
 
 
@@ -160,9 +159,13 @@ def _scores(
 ) -> list[jax.Array]:
     """The rows' scores in all that is estimated, by data set."""
     return [
-        row_scores(objective.each, *one, parameters_of(*one[:2])[0]) @ slope
+        _scores_of(Loss(objective.each, *one)) @ slope
         for one, slope in objective._with_slopes(density, state, events)
     ]
+
+
+def _scores_of(loss: Loss) -> jax.Array:
+    return row_scores(loss, loss.vector)
 
 
 __all__ = ["Together"]

@@ -10,11 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.inference.sandwich import row_scores
-from unnorm.fitting.solvers.newton import parameters_of
+from unnorm.fitting.loss import Loss, row_scores
 
 
 def refuse_bounds(objective: str, why: str, density) -> str | None:
@@ -61,11 +59,6 @@ def at_draws(function: Callable, events: dict, draws: Any) -> jax.Array:
     return jax.vmap(function)(repeated, flat).reshape(rows, each)
 
 
-def event_size(density) -> int:
-    """Return the number of coordinates of one event."""
-    return sum(int(np.prod(shape)) for shape in density.shapes().values())
-
-
 def draw_directions(kind: str, key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
     """Draw directions v with E[vv'] = I."""
     return {"rademacher": jax.random.rademacher, "gaussian": jax.random.normal}[kind](
@@ -87,8 +80,8 @@ def draw_variance(objective, density, state, events, shifted) -> jax.Array:
     Half the squared difference to the score with a neighbour's draws is unbiased; `shifted` is the
     state with `shift_draws`.
     """
-    vector = parameters_of(density, state)[0]
-    psi = row_scores(objective, density, state, events, vector)
-    difference = psi - row_scores(objective, density, shifted, events, vector)
+    loss = Loss(objective, density, state, events)
+    psi = row_scores(loss, loss.vector)
+    difference = psi - row_scores(loss._replace(state=shifted), loss.vector)
     difference = difference if state.weights is None else state.weights[:, None] * difference
     return difference.T @ difference / (2 * len(psi))

@@ -9,9 +9,8 @@ import numpy as np
 from unnorm.core.method import method
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
-from unnorm.fitting.inference.sandwich import row_scores
+from unnorm.fitting.loss import Loss, row_scores
 from unnorm.fitting.objectives.auxiliary_noise import point_of, refuse_one_row
-from unnorm.fitting.solvers.newton import parameters_of
 
 
 class PairKernel(NamedTuple):
@@ -133,7 +132,8 @@ class SteinDiscrepancy(LossObjective):
 
 @jax.jit
 def _own_scores(objective, density, state: ObjectiveState, events: dict) -> jax.Array:
-    return row_scores(objective, density, state, events, parameters_of(density, state)[0])
+    loss = Loss(objective, density, state, events)
+    return row_scores(loss, loss.vector)
 
 
 @jax.jit

@@ -15,21 +15,35 @@ from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Res
 from unnorm.core.messages import printed
 from unnorm.core.method import registry_name
 from unnorm.fitting.base import HasClosedForm, Stochastic, start_values
+from unnorm.fitting.data import event_size
 from unnorm.fitting.inference.sandwich import entries
-from unnorm.fitting.objectives.auxiliary_noise import event_size
-from unnorm.fitting.penalties.penalized_fit import described
+from unnorm.fitting.loss import Loss
+from unnorm.fitting.penalties.terms import Penalties
 from unnorm.fitting.problem import Problem
-from unnorm.fitting.results.fit import Fit
-from unnorm.fitting.solvers.minimize import minimised
-from unnorm.fitting.solvers.newton import lasso_strengths, mean_loss, parameters_of
-from unnorm.fitting.solvers.refresh import settled
-
-STRENGTHS, SMALLEST = 30, 0.01  # of the default grid; its last strength as a share of the first
-GAMMA = 0.5  # of the extended BIC
-_AMPLE = 1e10  # times the largest slope at the start: a strength at which every entry is zero
+from unnorm.fitting.procedures.minimize import fit_by_minimization
+from unnorm.fitting.results.assemble import assemble
+from unnorm.fitting.results.fit import Fit, entry_labels
+from unnorm.fitting.solvers.minimize import minimize
 
 
-@dataclass(repr=False)
+@dataclass(frozen=True)
+class PathOptions:
+    """The default grid of strengths and the criterion.
+
+    Attributes:
+        strengths: of the default grid.
+        smallest: its last strength, relative to the first.
+        gamma: of the extended BIC.
+        ample: times the largest slope at the start: a strength at which every entry is zero.
+    """
+
+    strengths: int = 30
+    smallest: float = 0.01
+    gamma: float = 0.5
+    ample: float = 1e10
+
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Path(Result):
     """Fits along a path of lasso strengths.
 
@@ -78,123 +92,101 @@ class Path(Result):
         return "\n".join([repr(self), printed(table.rename_axis("strength"), "strength"), *told])
 
 
-def along(problem: Problem) -> Path:
+def lasso_path(problem: Problem, options: PathOptions = PathOptions()) -> Path:
     """Follow the path of a problem whose `penalty` has a grid, from the largest strength to the
     smallest.
     """
-    objective, events, penalties = problem.objective, problem.events, problem.penalty
-    if isinstance(objective, Stochastic):
+    _refuse(problem)
+    objective, penalties = problem.objective, problem.penalty
+    loss = dataclasses.replace(problem, penalty=None).loss(jax.random.key(problem.seed))
+    start = loss.density.at(start_values(objective, loss.density, loss.state))
+    loss = loss._replace(density=start)
+    if isinstance(objective, HasClosedForm):
+        loss = loss._replace(state=objective.prepare_path(*loss[1:]))
+    grid = np.asarray(penalties.grid)
+    if not grid.size:
+        largest, loss = _largest_strength(penalties, loss, options)
+        grid = np.geomspace(largest, options.smallest * largest, options.strengths)
+    ends = []
+    for strength in grid:
+        found = minimize(_penalized_by(loss, penalties, strength))
+        loss = found.at
+        ends.append(found._replace(loss=_unpenalized(loss)))
+        problem.shown.step(1 / len(grid), f"strength {strength:.3g}")
+    return _path(problem, grid, ends, options)
+
+
+def _refuse(problem: Problem) -> None:
+    if isinstance(problem.objective, Stochastic):
         raise ValueError(
-            f"{type(objective).__name__}, which has a sampler, was given to un.path; expected an "
-            "objective with a "
-            "loss; use un.objectives.PseudoLikelihood, ScoreMatching, NCE or MaximumLikelihood, "
-            "or un.fit at each "
-            "strength."
+            f"{type(problem.objective).__name__}, which has a sampler, was given to un.path; "
+            "expected an objective with a loss; use un.objectives.PseudoLikelihood, "
+            "ScoreMatching, NCE or MaximumLikelihood, or un.fit at each strength."
         )
     if problem.restarts:
         raise ValueError(
             f"restarts is {problem.restarts} and a path starts where its last strength ended; "
-            "expected 0; leave "
-            "restarts out."
+            "expected 0; leave restarts out."
         )
-    state = dataclasses.replace(problem, penalty=None).prepared(jax.random.key(problem.seed))
-    density = problem.density.at(start_values(objective, problem.density, state))
-    if isinstance(objective, HasClosedForm):
-        state = objective.prepare_path(density, state, events)
-    grid = np.asarray(penalties.grid)
-    if not grid.size:
-        largest, density, state = _largest_strength(problem, density, state)
-        grid = np.geomspace(largest, SMALLEST * largest, STRENGTHS)
-    ends = []
-    for strength in grid:
-        state = state._replace(penalty=penalties.at(jnp.asarray(strength, _dtype(density))))
-        found = settled(objective, density, state, events)
-        density, state = found.density, found.state
-        ends.append(found._replace(loss=_loss(objective, density, state, events)))
-        problem.shown.step(1 / len(grid), f"strength {strength:.3g}")
-    return _told(problem, grid, ends)
 
 
-def _dtype(density) -> Any:
-    return jax.tree.leaves(density.free())[0].dtype
+def _penalized_by(loss: Loss, penalties: Penalties, strength: Any) -> Loss:
+    dtype = jax.tree.leaves(loss.density.free())[0].dtype
+    penalty = penalties.at(jnp.asarray(strength, dtype))
+    return loss._replace(state=loss.state._replace(penalty=penalty))
 
 
-def _largest_strength(problem: Problem, density, state):
-    """The smallest strength at which every entry of the path is zero, and the fit there."""
-    objective, events, penalties = problem.objective, problem.events, problem.penalty
-    moving = dataclasses.replace(penalties.at(jnp.ones((), _dtype(density))), ridge={}, priors={})
+def _largest_strength(
+    penalties: Penalties, loss: Loss, options: PathOptions
+) -> tuple[float, Loss]:
+    """The smallest strength at which every entry of the path is zero, and the loss there."""
+    slopes = _slopes(_penalized_by(loss, penalties, 0.0))
+    ample = options.ample * (1 + float(jnp.max(jnp.abs(slopes))))
+    there = minimize(_penalized_by(loss, penalties, ample)).at
+    one = _penalized_by(there, penalties, 1.0).state.penalty
     moving = dataclasses.replace(
-        moving, lasso={name: moving.lasso[name] for name in penalties.moving}
+        one, ridge={}, priors={}, lasso={name: one.lasso[name] for name in penalties.moving}
     )
-    none = state._replace(penalty=penalties.at(jnp.zeros((), _dtype(density))))
-    ample = _AMPLE * (1 + float(jnp.max(jnp.abs(_slopes(objective, density, none, events)))))
-    there = state._replace(penalty=penalties.at(jnp.asarray(ample, _dtype(density))))
-    found = settled(objective, density, there, events)
-    chosen = np.asarray(lasso_strengths(found.density, found.state._replace(penalty=moving))) > 0
-    largest = float(
-        np.abs(np.asarray(_slopes(objective, found.density, found.state, events)))[chosen].max()
-    )
+    chosen = np.asarray(there._replace(state=there.state._replace(penalty=moving)).lasso) > 0
+    largest = float(np.abs(np.asarray(_slopes(there)))[chosen].max())
     if not np.isfinite(largest) or largest <= 0:
         raise ValueError(
-            f"The loss of {type(objective).__name__} has the slope {largest} in "
-            f"{', '.join(penalties.moving)} where "
-            "they are zero; expected a finite number above 0, from which a path starts; pass the "
-            "strengths, or check "
-            "that the density depends on these parameters there."
+            f"The loss of {type(loss.objective).__name__} has the slope {largest} in "
+            f"{', '.join(penalties.moving)} where they are zero; expected a finite number above "
+            "0, from which a path starts; pass the strengths, or check that the density depends "
+            "on these parameters there."
         )
-    return (
-        largest * (1 + 1e-10),
-        found.density,
-        found.state,
-    )  # so that rounding leaves every entry at zero
+    return largest * (1 + 1e-10), there  # so that rounding leaves every entry at zero
 
 
 @jax.jit
-def _slopes(objective, density, state, events) -> jax.Array:
+def _slopes(loss: Loss) -> jax.Array:
     """The gradient of all but the lasso."""
-    return jax.grad(lambda v: mean_loss(objective, density, state, events, v))(
-        parameters_of(density, state)[0]
-    )
+    return jax.grad(loss.mean)(loss.vector)
 
 
 @jax.jit
-def _loss(objective, density, state, events) -> jax.Array:
+def _unpenalized(loss: Loss) -> jax.Array:
     """The mean loss without penalties."""
-    return mean_loss(
-        objective, density, state._replace(penalty=None), events, parameters_of(density, state)[0]
-    )
+    return loss._replace(state=loss.state._replace(penalty=None)).mean(loss.vector)
 
 
-def _told(problem: Problem, grid: np.ndarray, ends: list) -> Path:
+def _path(problem: Problem, grid: np.ndarray, ends: list, options: PathOptions) -> Path:
     """The path in the user's terms, and the fit at its smallest extended BIC."""
     objective, findings = problem.objective, problem.findings
-    rows = [
-        entries(e.density, lambda v, e=e: parameters_of(e.density, e.state)[1](v)[0], e.vector)[0]
-        for e in ends
-    ]
+    rows = [entries(end.at.density, end.at.free_at, end.vector)[0] for end in ends]
     index = pd.Index(grid, name="strength")
-    labels, penalised = _labels(problem)
+    labels, penalized = _labels(problem)
     coefficients = pd.DataFrame(np.array(rows), index=index, columns=labels)
     losses = pd.Series([float(end.loss) for end in ends], index, name="loss")
-    df, n = (coefficients[penalised] != 0).sum(axis=1), problem.rows
-    bic = 2 * n * losses + df * np.log(n) + 4 * GAMMA * df * np.log(event_size(problem.density))
+    df, n = (coefficients[penalized] != 0).sum(axis=1), problem.rows
+    per_entry = 4 * options.gamma * df * np.log(event_size(problem.density))
+    bic = 2 * n * losses + df * np.log(n) + per_entry
+    findings += _convergence_findings(grid, ends)
     best = None
-    stopped = [
-        f"{strength:.4g}" for strength, end in zip(grid, ends, strict=True) if not end.settled
-    ]
-    if stopped:
-        what = f"the optimiser did not reach a minimum at {len(stopped)} strengths ({stopped[0]} first)"
-        findings.append(
-            Finding(
-                what,
-                "look for parameters that run away, or raise the smallest strength",
-                ERROR,
-                code=FindingCode.NOT_CONVERGED,
-            )
-        )
     if objective.traits.is_deviance:
         at = int(np.argmin(bic))
-        best = _best(problem, ends[at], grid[at])
+        best = _best(problem, ends[at].at, grid[at])
         if at == len(grid) - 1 and len(grid) > 1:
             what = f"the extended BIC is smallest at the smallest strength, {grid[at]:.4g}"
             findings.append(
@@ -202,34 +194,39 @@ def _told(problem: Problem, grid: np.ndarray, ends: list) -> Path:
             )
     else:
         bic = bic * np.nan
-        what = f"{type(objective).__name__} has no likelihood whose values compare, so there is no extended BIC"
+        what = (
+            f"{type(objective).__name__} has no likelihood whose values compare, so there is no "
+            "extended BIC"
+        )
         findings.append(
             Finding(what, "choose by held-out data, or use un.objectives.PseudoLikelihood", NOTE)
         )
     bic = bic.rename("extended_bic")
     name = registry_name(type(objective))
-    return Path(coefficients, bic, losses, best, penalised, problem.p.name, name, findings)
+    return Path(coefficients, bic, losses, best, penalized, problem.p.name, name, findings)
+
+
+def _convergence_findings(grid: np.ndarray, ends: list) -> list[Finding]:
+    stopped = [f"{at:.4g}" for at, end in zip(grid, ends, strict=True) if not end.converged]
+    if not stopped:
+        return []
+    what = f"the optimizer did not reach a minimum at {len(stopped)} strengths ({stopped[0]} first)"
+    advice = "look for parameters that run away, or raise the smallest strength"
+    return [Finding(what, advice, ERROR, code=FindingCode.NOT_CONVERGED)]
 
 
 def _labels(problem: Problem) -> tuple[list[str], list[str]]:
-    """The labels of all listed entries, and of those whose strength the path moves."""
-    blank = Fit(problem.p, "", "", False, None, np.zeros(0), 0, 0)
-    labels = blank._labels()
-    of = [
-        name
-        for name, s in problem.p.supports.items()
-        for _ in s.entries(_shape(problem.p, name, s))
-    ]
-    return labels, [
-        label for label, name in zip(labels, of, strict=True) if name in problem.penalty.moving
-    ]
+    """The labels of all free entries, and of those whose strength the path moves."""
+    p, labels = problem.p, entry_labels(problem.p)
+    names = []
+    for name, support in p.supports.items():
+        shape = np.shape(p.parameters[name]) if support.shape_axes else ()
+        names += [name] * len(support.entries(shape))
+    moving = problem.penalty.moving
+    return labels, [label for label, name in zip(labels, names, strict=True) if name in moving]
 
 
-def _shape(p, name: str, support) -> tuple[int, ...]:
-    return np.shape(p.parameters[name]) if support.shape_axes else ()
-
-
-def _best(problem: Problem, end, strength: float) -> Fit:
-    penalties = problem.penalty.at(jnp.asarray(strength, _dtype(end.density)))
-    chosen = dataclasses.replace(problem, penalty=penalties, density=end.density, findings=[])
-    return described(minimised(chosen), penalties)
+def _best(problem: Problem, loss: Loss, strength: float) -> Fit:
+    penalty = _penalized_by(loss, problem.penalty, strength).state.penalty
+    at = dataclasses.replace(problem, penalty=penalty, density=loss.density, findings=[])
+    return assemble(fit_by_minimization(at))

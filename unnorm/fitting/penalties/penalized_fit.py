@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import NOTE, Finding
+from unnorm.core.method import registry_name
 from unnorm.fitting.base import DrawsSharedNoise, Stochastic
 from unnorm.fitting.inference.sandwich import (
     Covariance,
     NoCovariance,
     bread_and_meat,
-    scores_and_curvature,
 )
+from unnorm.fitting.loss import Loss, scores_and_curvature
 from unnorm.fitting.penalties.terms import Penalties
-from unnorm.fitting.solvers.newton import lasso_strengths, mean_loss, parameters_of
 from unnorm.numerics.proximal import least_slopes
 
 
@@ -34,39 +34,41 @@ def refuse_lasso(problem: Any, trains: bool) -> None:
         )
 
 
-def described(fit: Any, penalties: Penalties | None) -> Any:
-    """The fit with its penalties in its target, and a prior in its objective's name too."""
-    if penalties is None or penalties.grid is not None:
-        return fit
-    fit.likelihood = False  # the inverse curvature is no longer the inverse information
+def penalized_estimand(objective: Any, penalties: Penalties | None) -> tuple[str, str, bool]:
+    """The objective's name and target under penalties and priors, and whether the inverse curvature
+    is still an inverse information.
+    """
+    name, target = registry_name(type(objective)), objective.target
+    if penalties is None:
+        return name, target, True
     terms = [
-        f"{kind} on {name}"
+        f"{kind} on {parameter}"
         for kind, part in (("L1", penalties.lasso), ("L2", penalties.ridge))
-        for name in part
+        for parameter in part
     ]
     if terms:
-        fit.target = f"the minimum of the mean loss penalised by {' and '.join(terms)}; without: {fit.target}"
+        target = f"the minimum of the mean loss penalised by {' and '.join(terms)}; without: {target}"
     if penalties.priors:
         names = ", ".join(penalties.priors)
-        fit.target = f"the maximum a posteriori estimate (MAP) under the prior on {names}; without: {fit.target}"
-        fit.objective += " (MAP)"
-    return fit
+        target = f"the maximum a posteriori estimate (MAP) under the prior on {names}; without: {target}"
+        name += " (MAP)"
+    return name, target, False
 
 
-def told_of(objective, density, state, events) -> Finding:
+def penalty_finding(loss: Loss) -> Finding:
     """What the standard errors of a penalised fit are, or how sparse the lasso left it."""
-    penalties: Penalties = state.penalty
+    penalties: Penalties = loss.state.penalty
     if penalties.lasso:
-        entries = np.concatenate([np.ravel(density.free()[name]) for name in penalties.lasso])
+        entries = np.concatenate([np.ravel(loss.density.free()[name]) for name in penalties.lasso])
         what = f"the lasso left {np.sum(entries == 0)} of {entries.size} penalised entries at zero"
-        if not isinstance(objective, Stochastic):
-            gap = float(stationarity(objective, density, state, events))
+        if not isinstance(loss.objective, Stochastic):
+            gap = float(stationarity(loss))
             what += f"; the largest slope that is left at its minimum is {gap:.1e}"
-        return Finding(what, "", NOTE)
+        return Finding(what, severity=NOTE)
     if not penalties.priors:
         what = "the standard errors are those of the ridge's own estimand, and do not count its bias towards zero"
         return Finding(what, "lower the strength, and see how far the estimates move", NOTE)
-    if objective.traits.is_likelihood:
+    if loss.objective.traits.is_likelihood:
         what = "the standard errors are the posterior's by Laplace's approximation at its mode, (n H)⁻¹"
     else:
         what = (
@@ -77,7 +79,7 @@ def told_of(objective, density, state, events) -> Finding:
     return Finding(what, "for the posterior itself, sample un.posterior(p, data, prior=...)", NOTE)
 
 
-def refuse_lassos_errors(penalties: Penalties | None) -> None:
+def refuse_lasso_errors(penalties: Penalties | None) -> None:
     """Raise the sentence why a lasso has no standard errors."""
     if penalties is not None and penalties.lasso:
         raise NoCovariance(
@@ -90,11 +92,11 @@ def refuse_lassos_errors(penalties: Penalties | None) -> None:
         )
 
 
-def posterior_covariance(objective, density, state, events) -> Covariance:
-    """Laplace's approximation (n H)⁻¹ of a likelihood with a prior; for the lasso there is none."""
-    refuse_lassos_errors(state.penalty)
-    vector = parameters_of(density, state)[0]
-    curvature = np.asarray(scores_and_curvature(objective, density, state, events, vector)[1])
+def posterior_covariance(loss: Loss) -> Covariance:
+    """Laplace's approximation (n H)⁻¹ of a likelihood with a prior; the lasso has none."""
+    objective, density, state, events = loss
+    refuse_lasso_errors(state.penalty)
+    curvature = np.asarray(scores_and_curvature(loss)[1])
     found = bread_and_meat(curvature, curvature, len(next(iter(events.values()))))
     shared = None
     if isinstance(objective, DrawsSharedNoise):
@@ -106,8 +108,7 @@ def posterior_covariance(objective, density, state, events) -> Covariance:
 
 
 @jax.jit
-def stationarity(objective, density, state, events) -> jax.Array:
-    """The largest least slope max_j |r_j| of the penalised loss: 0 at a minimum."""
-    vector = parameters_of(density, state)[0]
-    gradient = jax.grad(lambda v: mean_loss(objective, density, state, events, v))(vector)
-    return jnp.max(jnp.abs(least_slopes(vector, gradient, lasso_strengths(density, state))))
+def stationarity(loss: Loss) -> jax.Array:
+    """The largest least slope max_j |r_j| of the penalized loss: 0 at a minimum."""
+    gradient = jax.grad(loss.mean)(loss.vector)
+    return jnp.max(jnp.abs(least_slopes(loss.vector, gradient, loss.lasso)))

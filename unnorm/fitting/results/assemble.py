@@ -1,4 +1,4 @@
-"""From an estimate to a `Fit`: everything in the user's terms."""
+"""From the outcome of a procedure to a `Fit`: everything in the user's terms."""
 
 from typing import Any
 
@@ -8,69 +8,89 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
-from unnorm.core.method import registry_name
 from unnorm.fitting.base import EstimatesLogZ, HasLogZPlan, LearnsLogZ
+from unnorm.fitting.existence.no_estimate import Table, with_limits
 from unnorm.fitting.inference.sandwich import Covariance, entries
 from unnorm.fitting.inference.small_samples import parameters_beside_rows
-from unnorm.fitting.problem import Origin, Problem
-from unnorm.fitting.results.fit import Fit, FitLogZ
+from unnorm.fitting.penalties.penalized_fit import penalized_estimand
+from unnorm.fitting.problem import Origin, Outcome
+from unnorm.fitting.results.fit import Fit, FitLogZ, entry_bounds, entry_labels
 from unnorm.fitting.results.log_likelihood import exact_log_z
-from unnorm.fitting.solvers.newton import parameters_of
 from unnorm.supports import PyTreeSupport
 
 
-def finished(problem: Problem, density, state, covariance, converged, history) -> Fit:
-    """Everything in the user's terms: listed entries, their covariance by the delta method, log Z
-    with its errors.
+def assemble(outcome: Outcome) -> Fit:
+    """The fit of one data set: listed entries, their covariance by the delta method, log Z with its
+    errors.
     """
-    p, objective, events, findings = problem.p, problem.objective, problem.events, problem.findings
-    vector, unravel = parameters_of(density, state)
-    free = ravel_pytree(density.free())[0].size
-    estimates, jacobian = entries(density, lambda v: unravel(v)[0], vector)
-    listed = None
-    if covariance is not None:
-        slope = jacobian()
-        listed = Covariance(*(slope @ part @ slope.T for part in covariance))
-    values = {name: jax.tree.map(at_rest, value) for name, value in density.parameters.items()}
-    fitted = p.bind(**values)
-    log_z, where = log_z_and_place(
-        objective, density, state, events, vector, unravel, covariance, findings
-    )
-    improper = any(f.code == FindingCode.NOT_NORMALIZABLE for f in findings)
-    if log_z is None and not improper:
+    problem, loss = outcome.problem, outcome.loss
+    density, covariance, findings = loss.density, outcome.covariance, problem.findings
+    free = len(ravel_pytree(density.free())[0])
+    fitted = bind(problem.p, density)
+    log_z, where = log_z_and_location(loss, loss.vector, loss.unravel, covariance, findings)
+    normalizable = all(f.code != FindingCode.NOT_NORMALIZABLE for f in findings)
+    if log_z is None and normalizable:
         findings.append(no_log_z(density))
-    has_tree = any(
-        isinstance(support, PyTreeSupport) for support in density.supports.values()
-    )  # networks stop early
-    findings += parameters_beside_rows(problem.rows, free, has_tree or problem.penalty is not None)
+    is_network = any(isinstance(support, PyTreeSupport) for support in density.supports.values())
+    regular = is_network or problem.penalty is not None  # networks stop early
+    findings += parameters_beside_rows(problem.rows, free, regular)
+    table = table_of(outcome, fitted, problem)
+    objective, target, is_likelihood = penalized_estimand(problem.objective, problem.penalty)
+    errors = covariance if table.has_estimate else None
     return Fit(
         density=fitted,
-        objective=registry_name(type(objective)),
-        target=objective.target,
-        converged=converged and not improper,
-        log_z=log_z,
-        history=history[~np.isnan(history)],
+        objective=objective,
+        target=target,
+        converged=outcome.converged and normalizable,
+        log_z=log_z if table.has_estimate else without_sampling_error(log_z),
+        history=outcome.history[~np.isnan(outcome.history)],
         seed=problem.seed,
         rows=problem.rows,
-        findings=findings,
-        likelihood=objective.traits.is_likelihood,
-        _estimates=estimates,
-        _covariance=listed,
-        _free_covariance=None if covariance is None else covariance.total[:free, :free],
-        _degrees=problem.degrees,
+        findings=table.findings,
+        likelihood=is_likelihood and problem.objective.traits.is_likelihood,
+        _estimates=table.estimates,
+        _covariance=table.covariance,
+        _free_covariance=None if errors is None else errors.total[:free, :free],
+        _degrees=outcome.degrees,
         _location=where,
-        _origin=Origin(problem, density, state),
+        _refit=outcome.refit,
+        _origin=Origin(problem, loss),
     )
 
 
-def log_z_and_place(
-    objective, density, state, events, vector, unravel, covariance, findings: list
+def table_of(outcome: Outcome, fitted: Any, problem: Any) -> Table:
+    """The listed entries with their covariance; limits in place of what has no finite estimate."""
+    loss, covariance = outcome.loss, outcome.covariance
+    estimates, jacobian = entries(loss.density, loss.free_at, loss.vector)
+    if covariance is not None:
+        slope = jacobian()
+        covariance = Covariance(*(slope @ part @ slope.T for part in covariance))
+    table = Table(estimates, covariance, outcome.problem.findings)
+    if outcome.runaways is None:
+        return table
+    labels, bounds = entry_labels(fitted), entry_bounds(fitted)
+    return with_limits(table, loss, outcome.runaways, problem, labels, bounds)
+
+
+def without_sampling_error(log_z: FitLogZ | None) -> FitLogZ | None:
+    """log Z of parameters that have no finite estimate."""
+    return log_z and log_z._replace(sampling_error=np.nan)
+
+
+def bind(p: Any, density: Any) -> Any:
+    """The user's density at the estimate, with arrays as NumPy's."""
+    return p.bind(**jax.tree.map(_as_numpy, density.parameters))
+
+
+def log_z_and_location(
+    loss: Any, vector: jax.Array, unravel: Any, covariance: Covariance | None, findings: list
 ) -> tuple[Any, Any]:
     """log Z with its errors, or None; and where the data lie, if log Z is at hand exactly.
 
     `vector` is all that was estimated, `covariance` its own; `unravel` gives this density's part of
     it.
     """
+    objective, density, state, events = loss
     plan = objective.log_z_plan(state) if isinstance(objective, HasLogZPlan) else None
     where, gradient, exact = exact_log_z(density, vector, unravel, events, findings, plan)
     if isinstance(objective, LearnsLogZ):
@@ -96,7 +116,7 @@ def log_z_and_place(
 
 
 def no_log_z(density) -> Finding:
-    """What is to be done where a fit gives no log Z."""
+    """How to get log Z where a fit gives none."""
     if not density.covariates:
         return Finding(
             "the method gives no log Z here",
@@ -119,6 +139,6 @@ def _position_of_log_z(objective, unravel, vector) -> int:
     return int(jnp.argmax(jax.grad(lambda v: objective.learned_log_z(unravel(v)[1]))(vector)))
 
 
-def at_rest(leaf):
+def _as_numpy(leaf: Any) -> Any:
     """An array as NumPy's; a network's functions stay."""
     return np.asarray(leaf) if hasattr(leaf, "dtype") else leaf

@@ -11,7 +11,7 @@ from unnorm.core.findings import Finding, Result
 from unnorm.core.messages import counted, printed
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
-from unnorm.fitting.inference.profile_likelihood import profiled
+from unnorm.fitting.inference.profile_likelihood import profile
 from unnorm.fitting.inference.sandwich import Covariance, interval
 from unnorm.fitting.results.log_likelihood import LogLikelihood, log_likelihood
 from unnorm.fitting.results.serialization import save
@@ -50,7 +50,38 @@ class FitLogZ(NamedTuple):
         )
 
 
-@dataclass(repr=False)
+def _parameters(density: Any) -> list[tuple[str, Any, tuple[int, ...], dict[str, tuple]]]:
+    """Every parameter once: its name, support, shape, and the labels of its dimensions."""
+    found: dict = {}
+    for p in density if isinstance(density, list) else [density]:
+        for name, support in p.supports.items():
+            shape = np.shape(p.parameters[name]) if support.shape_axes else ()
+            found.setdefault(name, (name, support, shape, p.labels))
+    return list(found.values())
+
+
+def entry_labels(density: Any) -> list[str]:
+    """The labels of the free entries of all parameters of a density, or of a list of them."""
+    names = []
+    for name, support, shape, labels in _parameters(density):
+        axes = [labels.get(axis) for axis in support.shape_axes]
+        for place in support.entries(shape):
+            inside = ",".join(
+                str(i if label is None else label[i])
+                for i, label in zip(place, axes, strict=False)
+            )
+            names.append(f"{name}[{inside}]" if inside else name)
+    return names
+
+
+def entry_bounds(density: Any) -> list[tuple[float, float]]:
+    """The bounds of the free entries, in the order of their labels."""
+    return [
+        s.entry_bounds(place) for _, s, shape, _ in _parameters(density) for place in s.entries(shape)
+    ]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Fit(Result):
     """A fitted density.
 
@@ -79,43 +110,23 @@ class Fit(Result):
     findings: list[Finding] = field(default_factory=list)
     likelihood: bool = False
     _estimates: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    _covariance: Covariance | None = None  # of the listed entries
+    _covariance: Covariance | None = None  # of the free entries
     _free_covariance: np.ndarray | None = None  # of the free parameters
     _degrees: float = np.inf  # of freedom of the intervals
     _location: Any = None  # where the data lay, if log Z is at hand exactly
-    _again: Any = None  # refits replicates of the data
+    _refit: Any = None  # (fit, replicates, seed) to a bootstrap
     _parts: Any = None  # of several data sets: a fit of each
-    _origin: Any = None  # `problem.Origin`: what the fit was made of; a loaded fit has none
+    _origin: Any = None  # `problem.Origin`; None for a fit that was loaded
 
     @property
     def passed(self) -> bool:
         return self.converged and super().passed
 
-    def _listed(self) -> list[tuple[str, Any, tuple[int, ...], dict[str, tuple]]]:
-        """Every parameter once: its name, support, shape, and the labels of its dimensions."""
-        found: dict = {}
-        for p in self.density if isinstance(self.density, list) else [self.density]:
-            for name, support in p.supports.items():
-                shape = np.shape(p.parameters[name]) if support.shape_axes else ()
-                found.setdefault(name, (name, support, shape, p.labels))
-        return list(found.values())
-
     def _labels(self) -> list[str]:
-        names = []
-        for name, support, shape, labels in self._listed():
-            axes = [labels.get(axis) for axis in support.shape_axes]
-            for place in support.entries(shape):
-                inside = ",".join(
-                    str(i if label is None else label[i])
-                    for i, label in zip(place, axes, strict=False)
-                )
-                names.append(f"{name}[{inside}]" if inside else name)
-        return names
+        return entry_labels(self.density)
 
     def _bounds(self) -> list[tuple[float, float]]:
-        return [
-            s.entry_bounds(place) for _, s, shape, _ in self._listed() for place in s.entries(shape)
-        ]
+        return entry_bounds(self.density)
 
     @verb
     def summary(self, level: float = 0.95) -> pd.DataFrame:
@@ -144,7 +155,7 @@ class Fit(Result):
 
     @property
     def covariance(self) -> pd.DataFrame | None:
-        """The covariance of the listed entries, labelled; None where there is none (a finding says
+        """The covariance of the free entries, labelled; None where there is none (a finding says
         why).
         """
         if self._covariance is None:
@@ -246,7 +257,7 @@ class Fit(Result):
             Venzon and Moolgavkar (1988), doi:10.2307/2347496; Murphy and van der Vaart (2000),
             doi:10.1080/01621459.2000.10474219.
         """
-        return profiled(self, level, progress)
+        return profile(self, level, progress)
 
     @verb
     def bootstrap(self, n: int = 200, *, seed: int = 0) -> Any:
@@ -269,15 +280,15 @@ class Fit(Result):
             doi:10.1017/CBO9780511802843.
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 2:
-            raise ValueError(f"n is {n!r}; expected an integer of at least 2; pass such a one.")
-        if self._again is None:
+            raise ValueError(f"n is {n!r}; it must be an integer of at least 2.")
+        if self._refit is None:
             raise ValueError(
                 f"bootstrap was asked of a fit by {self.objective} that cannot be repeated here; "
                 "expected one that was "
                 "made in this process on all rows at once; fit again without batch_size, steps "
                 "and optimizer."
             )
-        return self._again(self, n, seed)
+        return self._refit(self, n, seed)
 
     def save(self, path: str | Path) -> None:
         """Write the fit into one file, whole or not at all; `un.load(path, p)` reads it."""

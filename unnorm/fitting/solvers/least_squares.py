@@ -1,4 +1,4 @@
-"""Losses a + r'r/2 with a and r affine in the parameters: found out by trying, and minimised by one
+"""Losses a + r'r/2 with a and r affine in the parameters: detected by trials, and minimized by one
 linear solve.
 
 The normal matrix is H = mean R'R with R = ∂r/∂θ. Where r is affine in the row as well (a Gaussian),
@@ -6,6 +6,7 @@ H depends on the rows' mean and covariance alone: d + 1 points that have the sam
 rows. The rows check the solution.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -14,20 +15,38 @@ import numpy as np
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.objectives.auxiliary_noise import event_size
-from unnorm.fitting.solvers.newton import NEWTON_LIMIT, Minimum, lasso_strengths, parameters_of
-from unnorm.fitting.solvers.unbounded_parameters import back_inside, relaxed
+from unnorm.fitting.data import event_size
+from unnorm.fitting.loss import Loss
+from unnorm.fitting.solvers.unbounded_parameters import within_bounds, without_bounds
 from unnorm.numerics import proximal
 from unnorm.numerics.diagonal_scaling import scaled
+from unnorm.numerics.newton import Minimum
 from unnorm.supports import PyTreeSupport
 
-_TRIALS = 6  # random directions in which the loss is tried
-_ENTRIES, _MOST = 2**23, 2**26  # of ∂r/∂θ at once; at all the points
-_LARGEST, _CORRECTIONS = 4000, 3  # parameters of a lasso by H; solves of one
-_REFINEMENTS = (
-    10  # of a solution: each gains the digits of one solve, and a start may be off by 10^80
-)
+
+@dataclass(frozen=True)
+class LeastSquaresOptions:
+    """Budgets of the linear solve.
+
+    Attributes:
+        trials: random directions in which the loss is tried for being quadratic.
+        entries: of ∂r/∂θ held at once.
+        point_entries: of ∂r/∂θ at all points that stand for the rows.
+        lasso_parameters: of a lasso that is solved by its Hessian, at most.
+        lasso_corrections: solves of one lasso.
+        refinements: of a solution. Each gains the digits of one solve, and a start may be off by
+            10^80.
+    """
+
+    trials: int = 6
+    entries: int = 2**23
+    point_entries: int = 2**26
+    lasso_parameters: int = 4000
+    lasso_corrections: int = 3
+    refinements: int = 10
+
+
+DEFAULTS = LeastSquaresOptions()
 
 
 class Rows(NamedTuple):
@@ -43,112 +62,97 @@ class Quadratic(NamedTuple):
     normal: jax.Array
 
 
-def solved(
-    objective, density, state: ObjectiveState, events: dict, known: Quadratic | None = None
-) -> Minimum | None:
+def closed_form_minimum(loss: Loss, known: Quadratic | None = None) -> Minimum | None:
     """The minimum by a linear solve (the lasso: by sweeps and solves); None where the loss is not
-    of that kind or the solution fails its check.
+    quadratic or the solution fails its check.
     """
-    if state.penalty is not None:
-        return _sparse(objective, density, state, events, known)
-    rows = _rows(objective, density, state, events)
-    if rows is not None:
-        return _solved(objective, density, state, rows)
-    without_bounds = relaxed(density)
-    rows = None if without_bounds is None else _rows(objective, without_bounds, state, events)
-    found = None if rows is None else _solved(objective, without_bounds, state, rows)
-    return found and _within_bounds(density, without_bounds, state, found)
+    if loss.state.penalty is not None:
+        return _minimum_with_lasso(loss, known)
+    if _is_quadratic(loss):
+        return _minimum_by_points(loss)
+    density = without_bounds(loss.density)
+    unbounded = None if density is None else loss._replace(density=density)
+    if unbounded is None or not _is_quadratic(unbounded):
+        return None
+    found = _minimum_by_points(unbounded)
+    return found and _within_bounds(loss, unbounded.at(found.vector), found)
 
 
-def _solved(objective, density, state: ObjectiveState, rows: Rows) -> Minimum | None:
-    points = _points_for(density, rows)
-    found = None if points is None else _minimum(objective, density, state, points, rows)
-    if found is None and parameters_of(density, state)[0].size <= NEWTON_LIMIT:
-        found = _minimum(objective, density, state, rows, rows)
+def _minimum_by_points(loss: Loss) -> Minimum | None:
+    rows, model = _rows_of(loss), loss._replace(events={})
+    points = _points_for(loss.density, rows)
+    found = None if points is None else _minimum(model, points, rows)
+    if found is None and loss.has_few_parameters():
+        found = _minimum(model, rows, rows)
     return found
 
 
-def _within_bounds(
-    density, without_bounds, state: ObjectiveState, found: Minimum
-) -> Minimum | None:
+def _within_bounds(loss: Loss, unbounded: Loss, found: Minimum) -> Minimum | None:
     """A minimum found without bounds, in the coordinates of the bounded parameters; None where it
     breaks them.
     """
-    free, nuisance = parameters_of(without_bounds, state)[1](found.vector)
-    inside = back_inside(density, without_bounds.at(free).parameters)
+    inside = within_bounds(loss.density, unbounded.density.parameters)
     if inside is None:
         return None
-    return found._replace(vector=parameters_of(inside, state._replace(nuisance=nuisance))[0])
+    return found._replace(vector=unbounded._replace(density=inside).vector)
 
 
-def quadratic(objective, density, state: ObjectiveState, events: dict) -> Quadratic | None:
-    """The loss as a quadratic function of all that is estimated; None where it is none or H is too
-    large.
+def quadratic(loss: Loss) -> Quadratic | None:
+    """The loss as a quadratic function of all that is estimated; None where it is not one or H is
+    too large.
     """
-    rows = _rows(objective, density, state, events)
-    if rows is None or parameters_of(density, state)[0].size > _LARGEST:
+    if not _is_quadratic(loss) or loss.vector.size > DEFAULTS.lasso_parameters:
         return None
-    points = _points_for(density, rows)
-    normal = _normal_by_rows if points is None else _normal_by_points
-    return Quadratic(
-        parameters_of(density, state)[0],
-        *normal(objective, density, state, rows if points is None else points),
-    )
+    rows, model = _rows_of(loss), loss._replace(events={})
+    points = _points_for(loss.density, rows)
+    terms = _normal_by_rows(model, rows) if points is None else _normal_by_points(model, points)
+    return Quadratic(loss.vector, *terms)
 
 
-def _sparse(
-    objective, density, state: ObjectiveState, events: dict, known: Quadratic | None
-) -> Minimum | None:
-    """The lasso of a quadratic loss; the rows tell the slopes at what is found, for one more
+def _minimum_with_lasso(loss: Loss, known: Quadratic | None) -> Minimum | None:
+    """The lasso of a quadratic loss; the rows give the slopes at what is found, for one more
     correction.
     """
+    state, x, strengths = loss.state, loss.vector, loss.lasso
     if state.penalty.ridge or state.penalty.priors:
         return None
-    held = known or quadratic(objective, density, state, events)
+    held = known or quadratic(loss)
     if held is None:
         return None
-    rows, x = _all(events, state.weights), parameters_of(density, state)[0]
-    strengths, slope = lasso_strengths(density, state), held.gradient - held.normal @ held.start
-    for _ in range(_CORRECTIONS):
+    rows, model = _rows_of(loss), loss._replace(events={})
+    slope = held.gradient - held.normal @ held.start
+    for _ in range(DEFAULTS.lasso_corrections):
         x = proximal.of_quadratic(held.normal, slope, x, strengths)
-        smooth, gradient = _loss_and_gradient(objective, density, state, rows, rows, x)
-        left = jnp.sum(
-            proximal.least_slopes(x, gradient, strengths) ** 2 / jnp.diagonal(held.normal)
-        )
-        loss = smooth + strengths @ jnp.abs(x)
-        if bool(left <= _tolerance(x) * jnp.abs(loss)):
-            return Minimum(x, loss, left, jnp.asarray(1), loss[None])
+        smooth, gradient = _loss_and_gradient(model, rows, rows, x)
+        slopes = proximal.least_slopes(x, gradient, strengths)
+        left = jnp.sum(slopes**2 / jnp.diagonal(held.normal))
+        value = smooth + strengths @ jnp.abs(x)
+        if bool(left <= _tolerance(x) * jnp.abs(value)):
+            return Minimum(x, value, left, jnp.asarray(1), value[None])
         slope = gradient - held.normal @ x
     return None
 
 
-def _all(events: dict, weights: jax.Array | None) -> Rows:
-    return Rows(
-        events,
-        jnp.ones(len(next(iter(events.values())))) if weights is None else jnp.asarray(weights),
-    )
+def _rows_of(loss: Loss) -> Rows:
+    weights, count = loss.state.weights, len(next(iter(loss.events.values())))
+    return Rows(loss.events, jnp.ones(count) if weights is None else jnp.asarray(weights))
 
 
-def _rows(objective, density, state: ObjectiveState, events: dict) -> Rows | None:
-    """The rows, if the loss is of the kind that is solved here."""
+def _is_quadratic(loss: Loss) -> bool:
+    """Whether the loss is of the kind that is solved here, as far as a few rows show."""
+    density, rows = loss.density, len(next(iter(loss.events.values())))
     plain = not any(support.discrete for support in density.variables.values())
     trees = any(isinstance(support, PyTreeSupport) for support in density.supports.values())
-    if not plain or trees or not bool(_is_affine(objective, density, state, _some(events))):
-        return None
-    return _all(events, state.weights)
-
-
-def _some(events: dict) -> dict:
-    rows = len(next(iter(events.values())))
+    if not plain or trees:
+        return False
     chosen = np.unique(np.linspace(0, rows - 1, 5).astype(int))
-    return {name: value[chosen] for name, value in events.items()}
+    few = {name: value[chosen] for name, value in loss.events.items()}
+    return bool(_is_affine(loss._replace(events=few)))
 
 
-def _terms_at(
-    objective, density, state: ObjectiveState, event: dict, vector: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    free, _ = parameters_of(density, state)[1](vector)
-    return objective.terms(density.at(free), state, event)
+def _terms_at(loss: Loss, event: dict, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+    density = loss.density.at(loss.free_at(vector))
+    return loss.objective.terms(density, loss.state, event)
 
 
 def _points_for(density, rows: Rows) -> Rows | None:
@@ -156,12 +160,12 @@ def _points_for(density, rows: Rows) -> Rows | None:
     score is affine.
     """
     everywhere = all(support.score_matching == "plain" for support in density.variables.values())
-    size, parameters = event_size(density), sum(np.size(value) for value in density.free().values())
+    size, parameters = event_size(density), sum(np.size(v) for v in density.free().values())
     if (
         not everywhere
         or density.covariates
         or len(rows.weights) <= size + 1
-        or (size + 1) * size * parameters > _MOST
+        or (size + 1) * size * parameters > DEFAULTS.point_entries
     ):
         return None
     return Rows(_equal_in_moments(rows), jnp.ones(size + 1, rows.weights.dtype))
@@ -184,14 +188,14 @@ def _equal_in_moments(rows: Rows) -> dict:
 
 
 @jax.jit
-def _is_affine(objective, density, state: ObjectiveState, events: dict) -> jax.Array:
+def _is_affine(loss: Loss) -> jax.Array:
     """Whether t(θ + 2u) + 2 t(θ − u) − 3 t(θ) vanishes for a and every entry of r, at random u of
     two lengths.
     """
-    start = parameters_of(density, state)[0]
-    lengths = jnp.where(jnp.arange(_TRIALS) % 2 == 0, 1.0, 10.0).astype(start.dtype)
+    start = loss.vector
+    lengths = jnp.where(jnp.arange(DEFAULTS.trials) % 2 == 0, 1.0, 10.0).astype(start.dtype)
     steps = lengths[:, None] * jax.random.normal(
-        jax.random.key(0), (_TRIALS, start.size), start.dtype
+        jax.random.key(0), (DEFAULTS.trials, start.size), start.dtype
     )
     places, signs = (
         jnp.array([2.0, -1.0, 0.0], start.dtype),
@@ -200,7 +204,7 @@ def _is_affine(objective, density, state: ObjectiveState, events: dict) -> jax.A
 
     def holds(event, step):
         def at(place):
-            return ravel_pytree(_terms_at(objective, density, state, event, start + place * step))[
+            return ravel_pytree(_terms_at(loss, event, start + place * step))[
                 0
             ]
 
@@ -210,26 +214,22 @@ def _is_affine(objective, density, state: ObjectiveState, events: dict) -> jax.A
         return jnp.all(jnp.abs(parts.sum(0)) <= jnp.sqrt(jnp.finfo(start.dtype).eps) * largest)
 
     return jnp.all(
-        jax.lax.map(lambda step: jax.vmap(lambda event: holds(event, step))(events), steps)
+        jax.lax.map(lambda step: jax.vmap(lambda event: holds(event, step))(loss.events), steps)
     )
 
 
-def _minimum(objective, density, state: ObjectiveState, points: Rows, rows: Rows) -> Minimum | None:
-    """Solve on the points, then check the gradient on the rows and take what it says as
-    corrections.
-    """
+def _minimum(loss: Loss, points: Rows, rows: Rows) -> Minimum | None:
+    """Solve on the points, then check the gradient on the rows and take it as a correction."""
     normal = _normal_by_rows if points is rows else _normal_by_points
-    vector, factor = _solution(
-        parameters_of(density, state)[0], *normal(objective, density, state, points)
-    )
+    vector, factor = _solution(loss.vector, *normal(loss, points))
     # Points that stand for the rows give the solution at once, or the score is not affine and they
     # do not.
-    for _ in range(_REFINEMENTS if points is rows else 2):
-        loss, gradient = _loss_and_gradient(objective, density, state, points, rows, vector)
+    for _ in range(DEFAULTS.refinements if points is rows else 2):
+        value, gradient = _loss_and_gradient(loss, points, rows, vector)
         correction = jax.scipy.linalg.cho_solve((factor, True), gradient)
         decrement, vector = gradient @ correction, vector - correction
-        if bool(decrement <= _tolerance(vector) * jnp.abs(loss)):
-            return Minimum(vector, loss, decrement, jnp.asarray(1), loss[None])
+        if bool(decrement <= _tolerance(vector) * jnp.abs(value)):
+            return Minimum(vector, value, decrement, jnp.asarray(1), value[None])
         if not bool(jnp.isfinite(decrement)):  # there is no Cholesky factor
             return None
     return None
@@ -250,13 +250,13 @@ def _solution(
 
 
 def _derivatives(
-    objective, density, state: ObjectiveState, event: dict
+    loss: Loss, event: dict
 ) -> tuple[jax.Array, jax.Array]:
     """∂(a + r'r/2)/∂θ and ∂r/∂θ of one row."""
-    start = parameters_of(density, state)[0]
+    start = loss.vector
 
     def terms(vector):
-        return _terms_at(objective, density, state, event, vector)
+        return _terms_at(loss, event, vector)
 
     slope, jacobian = jax.jacrev(terms)(start)
     return slope + terms(start)[1] @ jacobian, jacobian
@@ -264,18 +264,18 @@ def _derivatives(
 
 @jax.jit
 def _normal_by_rows(
-    objective, density, state: ObjectiveState, rows: Rows
+    loss: Loss, rows: Rows
 ) -> tuple[jax.Array, jax.Array]:
     """The mean gradient and H = mean R'R, a few rows at a time."""
-    start, count = parameters_of(density, state)[0], len(rows.weights)
-    at_once = min(count, max(1, _ENTRIES // (start.size * event_size(density))))
+    start, count = loss.vector, len(rows.weights)
+    at_once = min(count, max(1, DEFAULTS.entries // (start.size * event_size(loss.density))))
 
     def add(total, part):
         place = part * at_once + jnp.arange(at_once)
         events, weights = jax.tree.map(lambda value: value[jnp.minimum(place, count - 1)], rows)
         weights = jnp.where(place < count, weights, 0.0)
         gradients, jacobians = jax.vmap(
-            lambda event: _derivatives(objective, density, state, event)
+            lambda event: _derivatives(loss, event)
         )(events)
         flat = (jnp.sqrt(weights)[:, None, None] * jacobians).reshape(-1, start.size)
         return (total[0] + weights @ gradients, total[1] + flat.T @ flat), None
@@ -286,12 +286,12 @@ def _normal_by_rows(
 
 
 def _normal_by_points(
-    objective, density, state: ObjectiveState, points: Rows
+    loss: Loss, points: Rows
 ) -> tuple[jax.Array, jax.Array]:
     """The same for few points; of R, whose rows depend on few parameters each, only what is not 0
     is multiplied.
     """
-    gradient, jacobians, active = _at_points(objective, density, state, points)
+    gradient, jacobians, active = _at_points(loss, points)
     most = int(active.sum(1).max())
     return gradient, _gram(
         jacobians, jax.lax.top_k(active.astype(jacobians.dtype), max(most, 1))[1]
@@ -299,8 +299,8 @@ def _normal_by_points(
 
 
 @jax.jit
-def _at_points(objective, density, state: ObjectiveState, points: Rows):
-    gradients, jacobians = jax.vmap(lambda event: _derivatives(objective, density, state, event))(
+def _at_points(loss: Loss, points: Rows):
+    gradients, jacobians = jax.vmap(lambda event: _derivatives(loss, event))(
         points.events
     )
     return gradients.mean(0), jacobians, jnp.any(jacobians != 0, 0)
@@ -321,20 +321,20 @@ def _gram(jacobians: jax.Array, columns: jax.Array) -> jax.Array:
 
 @jax.jit
 def _loss_and_gradient(
-    objective, density, state: ObjectiveState, points: Rows, rows: Rows, vector: jax.Array
+    loss: Loss, points: Rows, rows: Rows, vector: jax.Array
 ):
     """The mean loss over the rows; a, whose mean over the points is that over the rows, is taken at
     the points.
     """
 
-    def loss(vector):
-        affine = jax.vmap(lambda event: _terms_at(objective, density, state, event, vector)[0])(
+    def value(vector):
+        affine = jax.vmap(lambda event: _terms_at(loss, event, vector)[0])(
             points.events
         )
-        residuals = jax.vmap(lambda event: _terms_at(objective, density, state, event, vector)[1])(
+        residuals = jax.vmap(lambda event: _terms_at(loss, event, vector)[1])(
             rows.events
         )
         squares = rows.weights @ jnp.sum(residuals**2, 1)
         return points.weights @ affine / len(affine) + 0.5 * squares / len(residuals)
 
-    return jax.value_and_grad(loss)(vector)
+    return jax.value_and_grad(value)(vector)

@@ -1,205 +1,258 @@
-"""Fits of deterministic objectives: minimised to convergence, with the sandwich."""
+"""Deterministic objectives are minimized to convergence: damped Newton for few parameters, L-BFGS
+for many, proximal steps for the lasso.
 
-import functools
+Ill-conditioned fits are minimized again in coordinates in which the rows' scores are uncorrelated.
+An offset of the data makes parameters nearly collinear: with x around 1,000 and a spread of 1, the
+scores x and x² of a normal density correlate by 1 - 10⁻⁷. The Hessian, which squares that, keeps
+few digits; the scores themselves keep all.
+"""
+
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
-from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
-from unnorm.fitting.base import ReportsFindings, start_values
-from unnorm.fitting.existence.finite_estimate import Runaways, runaways
-from unnorm.fitting.existence.no_estimate import tell_runaways
-from unnorm.fitting.inference.bootstrap import bootstrapped
-from unnorm.fitting.inference.bootstrap_refits import parametric_covariance
-from unnorm.fitting.inference.sandwich import Covariance, NoCovariance, sandwich
-from unnorm.fitting.inference.small_samples import is_small, jackknife
-from unnorm.fitting.penalties.penalized_fit import posterior_covariance, told_of
-from unnorm.fitting.problem import Problem
-from unnorm.fitting.results.assemble import finished
-from unnorm.fitting.results.fit import Fit
-from unnorm.fitting.solvers.multistart import best_of
-from unnorm.fitting.solvers.newton import few, lasso_strengths
-from unnorm.fitting.solvers.refresh import Settled, settled
-from unnorm.fitting.solvers.start_values import matched
-from unnorm.fitting.solvers.unbounded_parameters import into_free, relaxed
+from unnorm.fitting.base import HasClosedForm, HasRowScores, Refreshable
+from unnorm.fitting.loss import Loss, row_scores
+from unnorm.numerics import proximal
+from unnorm.numerics.diagonal_scaling import whitening
+from unnorm.numerics.newton import Minimum, NewtonOptions, hessian, newton, tolerance_of
 
 
-def minimised(problem: Problem, finish: Callable = finished) -> Fit:
-    """Minimise, from several starts if asked; then the sandwich; `finish` puts them into the user's
-    terms.
-    """
-    objective, events = problem.objective, problem.events
-    found, signs, told_of_restarts = _minimum(problem)
-    problem.findings += told_of_restarts
-    if not np.isfinite(found.loss):
-        raise ValueError(
-            f"The loss of {type(objective).__name__} is {float(found.loss)} at the start of the "
-            "fit of "
-            f"{problem.p.name}; expected a finite number; pass start= parameters at which the "
-            "density and its "
-            "derivatives are finite on the data."
-        )
-    density, state = signs.near_limit(found.density, found.state)
-    converged = found.settled and not signs.any()
-    _refuse_infinite(objective, density)
-    if isinstance(objective, ReportsFindings):
-        problem.findings += objective.findings(density, state, events)
-    covariance = None
-    if few(density, state) or lasso_strengths(density, state) is not None:
-        covariance = problem.covariance_or_finding(
-            lambda: _covariance(problem, density, state, signs.any(), converged)
-        )
-        converged = converged and all(
-            told.code != FindingCode.NOT_CONVERGED for told in problem.findings
-        )
-    else:
-        problem.findings.append(
-            Finding(
-                "there are too many parameters for a covariance",
-                "use the bootstrap for errors",
-                NOTE,
-                code=FindingCode.NO_STANDARD_ERRORS,
-            )
-        )
-    if not found.settled and not signs.any():
-        problem.findings.append(
-            Finding(
-                f"the optimiser stopped after {found.steps} steps without reaching a minimum",
-                "look for parameters that run away (an empty cell, a flat direction), fix them "
-                "or pass another start",
-                code=FindingCode.NOT_CONVERGED,
-            )
-        )
-    if (
-        covariance is not None and signs.cone is None
-    ):  # of some rounding: the covariance tells every direction
-        signs = signs._replace(unidentified=None)
-    if signs.any() or np.any(signs.unidentified):  # `tell_runaways` names the parameters
-        unnamed = (FindingCode.NOT_IDENTIFIED, WARNING)
-        problem.findings[:] = [
-            told for told in problem.findings if (told.code, told.severity) != unnamed
-        ]
-    fit = finish(problem, density, state, covariance, converged, found.history)
-    tell_runaways(fit, density, state, signs)
-    fit._again = functools.partial(bootstrapped, problem, density, state)
-    return fit
+@dataclass(frozen=True)
+class MinimizerOptions:
+    """Budgets and tolerances of the minimizers.
 
-
-class _Attempt(NamedTuple):
-    """The lowest minimum from a start, what runs away from it (`runaways`), and the findings of its
-    restarts.
+    Attributes:
+        lbfgs_steps: of L-BFGS at most.
+        whitened_rounding: by how much rounding may raise the decrement of an ill-conditioned
+            problem.
+        score_entries: entries of the row scores from which the units of many parameters are found.
+        unit_rounds: how often the units may be renewed.
+        unit_change: the factor by which units must have changed to be renewed.
+        refreshes: how often an objective may renew what it prepared (quadrature nodes).
+        failures: rounds in a row without a minimum, after which other nodes will not help.
     """
 
-    found: Settled
-    signs: Runaways
-    told: list[Finding]
+    lbfgs_steps: int = 5000
+    whitened_rounding: float = 1e4
+    score_entries: int = 2**22
+    unit_rounds: int = 4
+    unit_change: float = 3.0
+    refreshes: int = 10
+    failures: int = 2
 
-    @property
-    def is_minimum(self) -> bool:
-        return self.found.settled and not self.signs.any()
+
+DEFAULTS = MinimizerOptions()
 
 
-def _minimum(problem: Problem) -> _Attempt:
-    """The minimum from the user's start; where there is none, from the data's; at last in whitened
-    coordinates.
+def _offset(loss: Loss) -> float:
+    """A likelihood is measured in nats, other losses in units of the data."""
+    return 0.0 if loss.objective.traits.in_data_units else 1.0
+
+
+@jax.jit
+def minimize_newton(loss: Loss) -> Minimum:
+    """The minimum by damped Newton steps from where the loss stands."""
+    return newton(loss.mean, loss.vector, loss.objective.traits.rounding, _offset(loss))
+
+
+@jax.jit
+def _newton_in_basis(loss: Loss, basis: jax.Array) -> Minimum:
+    """Newton's method in y, the vector being where the loss stands plus W y."""
+    origin = loss.vector
+
+    def vector_at(y):
+        return origin + basis @ y
+
+    rounding = loss.objective.traits.rounding * DEFAULTS.whitened_rounding
+    found = newton(
+        lambda y: loss.mean(vector_at(y)), jnp.zeros_like(origin), rounding, _offset(loss),
+        NewtonOptions(smallest_unit=0.0),
+    )  # fmt: skip
+    return found._replace(vector=vector_at(found.vector))
+
+
+_row_scores = jax.jit(row_scores)
+
+
+def _minimize_whitened(loss: Loss, found: Minimum) -> Minimum:
+    """Newton's method in whitened coordinates from where it stopped; what it found before where
+    that does not help.
     """
-    first = _minimum_from(problem, problem.density)
-    undetermined = problem.penalty is None and 1 < problem.rows < len(
-        first.found.vector
-    )  # another start is no help
-    if first.is_minimum or undetermined:
-        return first
-    start = matched(problem.density, problem.events)
-    if start is not None:
-        again = _minimum_from(problem, start, whiten=True)
-        if again.is_minimum:
-            return again
-    if first.found.settled or not np.isfinite(first.found.loss):
-        return first
-    return _minimum_from(problem, first.found.density, whiten=True)
+    if not bool(jnp.all(jnp.isfinite(found.vector))):
+        return found
+    psi = np.asarray(_row_scores(loss, found.vector))
+    basis = whitening(psi) if np.isfinite(psi).all() else None
+    if basis is None:  # the scores do not identify all parameters
+        return found
+    again = _newton_in_basis(loss.at(found.vector), jnp.asarray(basis, found.vector.dtype))
+    return again if bool(jnp.isfinite(again.decrement)) else found
 
 
-def _minimum_from(problem: Problem, density, whiten: bool = False) -> _Attempt:
-    objective, events, key = problem.objective, problem.events, jax.random.key(problem.seed)
-    state = replace(problem, density=density).prepared(key)
-    start = density.at(start_values(objective, density, state))
-
-    def minimum(density):
-        def tell(loss):
-            problem.shown.step(0.1, f"loss {loss:.6g}")
-
-        return settled(objective, density, state, events, tell, whiten)
-
-    told: list[Finding] = []
-    found = best_of(minimum, start, problem.restarts, jax.random.fold_in(key, 2), told)
-    if not np.isfinite(found.loss) or not few(found.density, found.state):
-        return _Attempt(found, Runaways(np.zeros(len(found.vector), int)), told)
-    return _Attempt(found, runaways(objective, found.density, found.state, events), told)
-
-
-def _refuse_infinite(objective, density) -> None:
-    """Refuse an estimate that has left the floating-point numbers, which no density can hold."""
-    for name, value in density.parameters.items():
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(value)):
-            raise ValueError(
-                f"Parameter {name} of {density.name} ran away to infinity under "
-                f"{type(objective).__name__}; expected a "
-                f"finite estimate; pass restarts=10, another start={{{name!r}: ...}} or a prior, "
-                "or fix it."
-            )
-
-
-def _covariance(problem: Problem, density, state, runs_away: bool, at_minimum: bool) -> Covariance:
-    """The sandwich; the parametric bootstrap where one lattice or graph was observed."""
-    objective, events = problem.objective, problem.events
-    if problem.penalty is not None:
-        problem.findings.append(told_of(objective, density, state, events))
-        if problem.penalty.lasso or (problem.penalty.priors and objective.traits.is_likelihood):
-            return posterior_covariance(objective, density, state, events)
-    if runs_away or not objective.traits.bootstraps_single_row or problem.rows > 1:
-        return _robust(problem, density, state, at_minimum)
-    key = jax.random.fold_in(jax.random.key(problem.seed), 1)
-    covariance, told = parametric_covariance(objective, density, state, events, key)
-    problem.findings.append(told)
-    return covariance
-
-
-def _robust(problem: Problem, density, state, at_minimum: bool) -> Covariance:
-    """The sandwich; where it is singular in the unconstrained coordinates, that of the parameters
-    themselves.
-
-    A Cholesky factor mixes entries of a matrix whose units differ by many orders of magnitude.
+# -- many parameters: in units of the rows' scores -------------------------------------------------
+class Units(NamedTuple):
+    """The loss over `loss`, as a function of the vector over `vector`, has a gradient and a
+    curvature near 1.
     """
-    try:
-        return _sandwich(problem, density, state, at_minimum)
-    except NoCovariance as singular:
-        without_bounds = relaxed(density)
-        if singular.finding.code != FindingCode.NOT_IDENTIFIED or without_bounds is None:
-            raise
-    return into_free(
-        _sandwich(problem, without_bounds, state, at_minimum), density, without_bounds, state
+
+    vector: jax.Array
+    loss: jax.Array
+
+
+@jax.jit
+def units_at(loss: Loss) -> Units:
+    """The units in which many parameters are moved: t / rms(ψ_j) and t, with ψ the row scores and t
+    = p / (v'Hv).
+
+    v_j = ±1 / rms(ψ_j), so that t is about tr(H⁻¹J)/p: 1 for a likelihood of a true model, and in
+    the loss's own units for others. A coordinate without scores has the unit of the others' mean.
+    """
+    objective, state, vector = loss.objective, loss.state, loss.vector
+    rows = len(jax.tree.leaves(loss.events)[0])
+    one = jnp.ones_like(vector)
+    # rows have no loss of their own
+    if objective.traits.couples_rows or isinstance(objective, HasRowScores):
+        return Units(one, jnp.ones((), vector.dtype))
+    count = max(1, min(rows, DEFAULTS.score_entries // vector.size))
+    chosen = np.unique(np.linspace(0, rows - 1, count).astype(int))
+
+    def squares(given):
+        row, event = jax.tree.map(lambda leaf: leaf[None], given)
+        of_row = loss._replace(state=state._replace(per_row=row), events=event)
+        return jax.grad(lambda v: of_row.rows(v)[0])(vector) ** 2
+
+    seen = jax.tree.map(lambda leaf: leaf[chosen], (state.per_row, loss.events))
+    size = jnp.sqrt(jax.lax.map(squares, seen, batch_size=8).mean(0))
+    known = jnp.isfinite(size) & (size > 0)
+    size = jnp.where(known, size, jnp.exp(jnp.mean(jnp.log(size), where=known)))
+    size = jnp.where(jnp.isfinite(size), size, 1.0)
+    direction = jax.random.rademacher(jax.random.key(0), vector.shape, vector.dtype) / size
+    bend = jnp.abs(direction @ jax.jvp(jax.grad(loss.mean), (vector,), (direction,))[1])
+    of_loss = jnp.where(jnp.isfinite(bend) & (bend > 0), vector.size / bend, 1.0)
+    return Units(of_loss / size, of_loss)
+
+
+@jax.jit
+def _lbfgs(loss: Loss, units: Units) -> Minimum:
+    """L-BFGS (Optax) until the gradient, over the rows' scores, is at rounding level."""
+
+    def function(y):
+        return loss.mean(units.vector * y) / units.loss
+
+    y, limit = loss.vector / units.vector, DEFAULTS.lbfgs_steps
+    solver, tolerance = optax.lbfgs(), 1e-8 if y.dtype == jnp.float64 else 1e-4
+    value_and_grad = optax.value_and_grad_from_state(function)
+
+    def iterate(carry):
+        y, memory, _, step, history = carry
+        value, gradient = value_and_grad(y, state=memory)
+        update, memory = solver.update(
+            gradient, memory, y, value=value, grad=gradient, value_fn=function
+        )
+        history = history.at[step].set(value * units.loss)
+        return optax.apply_updates(y, update), memory, jnp.max(jnp.abs(gradient)), step + 1, history
+
+    def go_on(carry):
+        return ~(carry[2] < tolerance) & (carry[3] < limit)
+
+    history = jnp.full(limit, jnp.nan, y.dtype)
+    y, _, norm, step, history = jax.lax.while_loop(
+        go_on, iterate, (y, solver.init(y), jnp.asarray(jnp.inf, y.dtype), 0, history)
     )
+    decrement = jnp.where(norm < tolerance, 0.0, jnp.inf)
+    return Minimum(units.vector * y, function(y) * units.loss, decrement, step, history)
 
 
-def _sandwich(problem: Problem, density, state, at_minimum: bool) -> Covariance:
-    """The sandwich; of few rows or clusters the jackknife."""
-    given = problem.objective, density, state, problem.events
+@jax.jit
+def _proximal_gradient(loss: Loss, units: Units) -> Minimum:
+    """The lasso of many parameters, by accelerated proximal gradient steps."""
 
-    def correct(psi, curvature, basis):
-        small = is_small(*psi.shape, problem.clusters)
-        if (
-            not small and not problem.objective.traits.couples_rows
-        ):  # a sum over pairs has a bias in larger samples too
-            return None
-        found = jackknife(*given, psi, curvature, problem.clusters, basis)
-        if found is None:
-            return None
-        problem.findings += found.findings
-        if small:
-            problem.degrees = found.degrees
-        return found.total if small else None
+    def function(y):
+        return loss.mean(units.vector * y) / units.loss
 
-    return sandwich(*given, problem.clusters, at_minimum, correct)
+    y = loss.vector / units.vector
+    strengths = loss.lasso * units.vector / units.loss
+    tolerance = 1e-8 if y.dtype == jnp.float64 else 1e-4
+    y, value, left, steps, history = proximal.gradient_steps(function, y, strengths, tolerance)
+    return Minimum(units.vector * y, value * units.loss, left, steps, history * units.loss)
+
+
+def _minimize_in_units(minimize: Callable, loss: Loss) -> Minimum:
+    """Minimize in the units of the start, and again where those of the end differ."""
+    units = units_at(loss)
+    for _ in range(DEFAULTS.unit_rounds):
+        found = minimize(loss, units)
+        loss, before = loss.at(found.vector), units
+        units = units_at(loss)
+        change = jnp.abs(jnp.log(units.vector / units.loss) - jnp.log(before.vector / before.loss))
+        if not bool(jnp.max(change) > np.log(DEFAULTS.unit_change)):  # also where it is NaN
+            break
+    return found
+
+
+@jax.jit
+def _proximal_newton(loss: Loss) -> Minimum:
+    """The lasso of few parameters."""
+    x, rounding = loss.vector, loss.objective.traits.rounding
+    return Minimum(
+        *proximal.newton_steps(
+            loss.mean, lambda v: hessian(loss.mean, v), x, loss.lasso, tolerance_of(x, rounding),
+            rounding, _offset(loss),
+        )
+    )  # fmt: skip
+
+
+def minimum_of(loss: Loss) -> Minimum:
+    """The minimum of a loss by the method that suits its size and penalties."""
+    few = loss.has_few_parameters()
+    if loss.lasso is not None:
+        return _proximal_newton(loss) if few else _minimize_in_units(_proximal_gradient, loss)
+    return minimize_newton(loss) if few else _minimize_in_units(_lbfgs, loss)
+
+
+# -- with what the objective prepares --------------------------------------------------------------
+class Convergence(NamedTuple):
+    """A minimum, and whether it was reached and what the objective prepared holds there."""
+
+    loss: jax.Array
+    vector: jax.Array
+    at: Loss
+    steps: int
+    history: np.ndarray
+    converged: bool
+
+
+def minimize(
+    loss: Loss, report: Callable[[float], None] = lambda value: None, whiten: bool = True
+) -> Convergence:
+    """Solve or minimize, and renew what the objective prepared until it holds at the minimum.
+
+    With `whiten` Newton's method is tried in whitened coordinates where it stops short of a
+    minimum.
+    """
+    objective, events, failures = loss.objective, loss.events, 0
+    whiten = whiten and loss.has_few_parameters() and loss.lasso is None
+    for _ in range(DEFAULTS.refreshes):
+        found = None
+        if isinstance(objective, HasClosedForm):
+            found = objective.closed_form_minimum(loss.density, loss.state, events)
+        found = found or minimum_of(loss)
+        if whiten and not np.isfinite(found.decrement):
+            found = _minimize_whitened(loss, found)
+        report(float(found.loss))
+        loss = loss.at(found.vector)
+        failures = 0 if np.isfinite(found.decrement) else failures + 1
+        go_on = np.isfinite(found.loss) and failures < DEFAULTS.failures
+        go_on = go_on and isinstance(objective, Refreshable)
+        fresh = objective.refresh(loss.density, loss.state, events) if go_on else None
+        if fresh is None:
+            break
+        loss = loss._replace(state=fresh)
+    converged = bool(np.isfinite(found.decrement)) and fresh is None
+    history = np.asarray(found.history)
+    return Convergence(found.loss, found.vector, loss, int(found.steps), history, converged)

@@ -8,7 +8,8 @@ Where training stands is judged by its gradients, not by the loss (contrastive d
 over W steps, W ‖mean g‖² / tr Cov(g) is about 1 at a stationary point, whose gradients are noise
 alone. W is the last third of all steps: a schedule that falls to zero has stopped moving by its
 end, where a few gradients cannot be told from noise. The ratio is then 1 + W r², r the norm of the
-true gradient over that of the noise of one batch: `AT_REST` is crossed where r = 0.05 in 5,000
+true gradient over that of the noise of one batch: `TrainingOptions.stationary` is
+crossed where r = 0.05 in 5,000
 steps.
 
 References: Kingma and Ba (2015), arXiv:1412.6980; Shamir and Zhang (2013), arXiv:1212.1824 (the
@@ -16,6 +17,7 @@ average).
 """
 
 import functools
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -24,15 +26,36 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.base import ObjectiveState, ResamplesNoise, Stochastic
-from unnorm.fitting.solvers.newton import mean_loss, parameters_of
+from unnorm.fitting.base import ObjectiveState, Stochastic
+from unnorm.fitting.loss import Loss, parameters_of
 
-STEPS, BATCH_SIZE, LEARNING_RATE = 5_000, 256, 1e-3
-CHUNKS = 50  # looks at the clock in one training
-AT_REST = 5.0  # of the ratio above, whose expectation is 1 for noise alone
-# of the median chunk's length: a last chunk shorter than this ends a schedule that falls to zero
-_DIED_OUT = 0.1
-_RECENT = 8.0  # the average weighs the last ninth of the steps most
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Defaults of training, and when it counts as converged.
+
+    Attributes:
+        steps, batch_size: where the user gives none.
+        learning_rate: of Adam, at the start of its schedule.
+        chunks: compiled runs of one training, between which it is reported and stored.
+        stationary: of the ratio above, whose expectation is 1 for noise alone.
+        died_out: of the median chunk's length: a last chunk shorter than this ends a schedule that
+            falls to zero.
+        recent: the average weighs the last 1 / (recent + 1) of the steps most.
+        patience: chunks without a better held-out loss before training stops.
+    """
+
+    steps: int = 5_000
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    chunks: int = 50
+    stationary: float = 5.0
+    died_out: float = 0.1
+    recent: float = 8.0
+    patience: int = 10
+
+
+DEFAULTS = TrainingOptions()
 
 
 class Walk(NamedTuple):
@@ -51,7 +74,7 @@ def default_optimizer(steps: int) -> optax.GradientTransformation:
     """Adam with a cosine schedule down to zero, gradients clipped to norm 10."""
     return optax.chain(
         optax.clip_by_global_norm(10.0),
-        optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps)),
+        optax.adam(optax.cosine_decay_schedule(DEFAULTS.learning_rate, steps)),
     )
 
 
@@ -85,7 +108,7 @@ def run(
         given = walk.state._replace(
             per_row=take(walk.state.per_row), weights=take(walk.state.weights)
         )
-        return moved(objective, density, take(events), given, walk, step_key, step, optimizer)
+        return _step(objective, density, take(events), given, walk, step_key, step, optimizer)
 
     walk = walk._replace(
         gradient_sum=jnp.zeros_like(walk.gradient_sum),
@@ -97,12 +120,12 @@ def run(
 @functools.partial(jax.jit, static_argnames="optimizer")
 def one_batch(objective, density, batch, walk: Walk, key, step, *, optimizer):
     """One step on a batch that the user brought."""
-    return moved(
+    return _step(
         objective, density, batch, walk.state, walk, jax.random.fold_in(key, step), step, optimizer
     )
 
 
-def moved(
+def _step(
     objective, density, batch, given: ObjectiveState, walk: Walk, key, step, optimizer
 ) -> tuple[Walk, jax.Array]:
     """The walk after one step on a batch, `given` what was prepared for its rows; and the batch's
@@ -120,14 +143,14 @@ def moved(
             )
         gradient, value = ravel_pytree(gradient)[0], jnp.asarray(jnp.nan, walk.vector.dtype)
     else:
-        if isinstance(objective, ResamplesNoise):
-            given = given._replace(per_row=objective.resample_noise(density, state, batch, key))
-        value, gradient = jax.value_and_grad(
-            lambda v: mean_loss(objective, density, given, batch, v)
-        )(walk.vector)
+        fresh = objective.resample_noise(density, state, batch, key)
+        given = given if fresh is None else given._replace(per_row=fresh)
+        value, gradient = jax.value_and_grad(Loss(objective, density, given, batch).mean)(
+            walk.vector
+        )
     update, moments = optimizer.update(gradient, walk.moments, walk.vector)
     vector = optax.apply_updates(walk.vector, update)
-    share = ((_RECENT + 1) / (step + _RECENT + 1)).astype(vector.dtype)
+    share = ((DEFAULTS.recent + 1) / (step + DEFAULTS.recent + 1)).astype(vector.dtype)
     average = (1 - share) * walk.average + share * vector
     sums = walk.gradient_sum + gradient, walk.gradient_squares + gradient @ gradient
     return Walk(vector, average, moments, state, *sums), value
@@ -136,14 +159,15 @@ def moved(
 @jax.jit
 def held_out_loss(objective, density, state: ObjectiveState, events, vector) -> jax.Array:
     """The mean loss of rows that training does not see; `state.per_row` are theirs."""
-    return mean_loss(objective, density, state._replace(weights=None, penalty=None), events, vector)
+    state = state._replace(weights=None, penalty=None)
+    return Loss(objective, density, state, events).mean(vector)
 
 
-def died_out(lengths: list[float]) -> bool:
+def has_died_out(lengths: list[float]) -> bool:
     """Whether the last chunk moved much less than the others; `lengths` are the distances that
     chunks went.
     """
-    return bool(lengths) and lengths[-1] <= _DIED_OUT * float(np.median(lengths))
+    return bool(lengths) and lengths[-1] <= DEFAULTS.died_out * float(np.median(lengths))
 
 
 class Drift:

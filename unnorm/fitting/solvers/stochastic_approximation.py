@@ -10,6 +10,7 @@ References: Polyak and Juditsky (1992), doi:10.1137/0330046.
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -18,19 +19,41 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from unnorm.fitting.loss import Loss, lasso_strengths
 from unnorm.fitting.penalties.terms import slope_and_curvature
 from unnorm.fitting.row_normalizers import latent_variables
-from unnorm.fitting.solvers.newton import NEWTON_LIMIT, lasso_strengths
 from unnorm.numerics import proximal
 from unnorm.numerics.diagonal_scaling import inverse, ridged, solve
+from unnorm.numerics.newton import NewtonOptions
 
-APPROACH_GAIN, AVERAGE_GAIN = 0.5, 0.2
-CHUNK = 200  # steps in one compiled run
-AVERAGED = 5  # chunks between two looks at the Monte Carlo error
-APPROACH_LIMIT, AVERAGE_LIMIT = 5_000, 30_000  # steps at most
-ENOUGH = 0.05  # Monte Carlo error of the average, in standard errors, at which a fit may stop
-_LEARNING_RATE = 1e-2  # Adam's, times the gain
-_BATCHES = 20
+
+@dataclass(frozen=True)
+class AveragingOptions:
+    """Gains, budgets and the tolerance of averaged iterates.
+
+    Attributes:
+        approach_gain, average_gain: of the steps before and while iterates are averaged.
+        chunk: steps in one compiled run.
+        chunks: between two evaluations of the Monte Carlo error.
+        approach_steps, average_steps: at most.
+        relative_error: Monte Carlo error of the average, in standard errors, at which a fit may
+            stop.
+        learning_rate: of Adam, times the gain; for many parameters.
+        batches: of which the batch means are taken.
+    """
+
+    approach_gain: float = 0.5
+    average_gain: float = 0.2
+    chunk: int = 200
+    chunks: int = 5
+    approach_steps: int = 5_000
+    average_steps: int = 30_000
+    relative_error: float = 0.05
+    learning_rate: float = 1e-2
+    batches: int = 20
+
+
+DEFAULTS = AveragingOptions()
 
 
 class Walk(NamedTuple):
@@ -42,7 +65,7 @@ class Walk(NamedTuple):
     moments: optax.OptState
 
 
-class Settled(NamedTuple):
+class Average(NamedTuple):
     """What a stochastic fit ends with."""
 
     vector: np.ndarray
@@ -59,7 +82,7 @@ class Settled(NamedTuple):
 @jax.jit
 def begin(density, state) -> Walk:
     vector = ravel_pytree(density.free())[0]
-    metric = jnp.zeros((vector.size,) * 2) if vector.size <= NEWTON_LIMIT else jnp.zeros((0, 0))
+    metric = jnp.zeros((vector.size,) * 2) if vector.size <= NewtonOptions.parameters else jnp.zeros((0, 0))
     return Walk(vector, state, metric, optax.scale_by_adam().init(vector))
 
 
@@ -94,7 +117,7 @@ def run(
             chosen = jax.random.choice(batch_key, rows, (batch_size,), replace=False)
             batch = jax.tree.map(lambda leaf: leaf[chosen], events)
             state = state._replace(per_row=jax.tree.map(lambda leaf: leaf[chosen], state.per_row))
-        adaptation = jnp.where(gain < APPROACH_GAIN, 0.0, (1.0 + step) ** -0.5)
+        adaptation = jnp.where(gain < DEFAULTS.approach_gain, 0.0, (1.0 + step) ** -0.5)
         found = objective.gradient(
             density.at(unravel(walk.vector)),
             state,
@@ -116,8 +139,8 @@ def run(
         else:
             update, moments = optax.scale_by_adam().update(gradient, moments)
             vector, length = (
-                walk.vector - gain * _LEARNING_RATE * update,
-                jnp.sqrt(_LEARNING_RATE * update @ gradient),
+                walk.vector - gain * DEFAULTS.learning_rate * update,
+                jnp.sqrt(DEFAULTS.learning_rate * update @ gradient),
             )
         kept = walk.state._replace(shared=found.state.shared)
         return Walk(vector, kept, metric, moments), (
@@ -154,70 +177,78 @@ def _metric_step(
     return jnp.where(length > 1, vector + (end - vector) / length, end), length  # a zero stays one
 
 
-def settle(
-    objective, density, state, events, key, standard_errors: Callable, shown, steps, batch_size
-) -> Settled:
-    """Approach, then average until the Monte Carlo error is small against `standard_errors(vector,
-    state)`.
-    """
-    if steps is not None:
-        state = objective.with_run_length(state, steps)
-    walk, done, histories, rows = begin(density, state), 0, [], len(next(iter(events.values())))
+class _Run:
+    """The walk, chunk by chunk, and its lengths."""
 
-    def advance(gain: float) -> tuple[np.ndarray, np.ndarray, float]:
-        nonlocal walk, done
-        walk, (vectors, gradients, lengths, rates) = run(
-            objective, density, events, walk, key, gain, done, steps=CHUNK, batch_size=batch_size
-        )
-        done += CHUNK
-        histories.append(np.asarray(lengths))
-        objective.refuse_nan(density, walk.state)
-        _refuse_lost(objective, density, vectors)
-        shown.step(CHUNK, f"step {done}")
+    def __init__(self, loss: Loss, key: jax.Array, shown, batch_size: int | None):
+        self.loss, self.key, self.shown, self.batch_size = loss, key, shown, batch_size
+        self.walk, self.done, self.lengths = begin(loss.density, loss.state), 0, []
+
+    def advance(self, gain: float) -> tuple[np.ndarray, np.ndarray, float]:
+        """One chunk: its vectors, gradients and mean acceptance rate."""
+        objective, density, _, events = self.loss
+        self.walk, (vectors, gradients, lengths, rates) = run(
+            objective, density, events, self.walk, self.key, gain, self.done,
+            steps=DEFAULTS.chunk, batch_size=self.batch_size,
+        )  # fmt: skip
+        self.done += DEFAULTS.chunk
+        self.lengths.append(np.asarray(lengths))
+        objective.refuse_nan(density, self.walk.state)
+        _refuse_infinite(objective, density, vectors)
+        self.shown.step(DEFAULTS.chunk, f"step {self.done}")
         return np.asarray(vectors), np.asarray(gradients), float(np.mean(rates))
 
-    approached, before = False, None
-    while not approached and done < (APPROACH_LIMIT if steps is None else steps / 2):
-        vectors, *_ = advance(APPROACH_GAIN)
-        middle = vectors[CHUNK // 2 :].mean(0)
-        approached = before is not None and _near(middle - before, np.asarray(walk.metric), rows)
-        if before is not None and not approached and latent_variables(density, events):
-            # The metric is that of rows whose latent variables are known, of which these data tell
-            # much less.
-            wide = standard_errors(middle, walk.state)
-            approached = wide is not None and bool(np.all(np.abs(middle - before) <= wide))
-        before = middle
-    strengths = lasso_strengths(density, state)
-    kept, errors, converged, last = (
-        [],
-        None,
-        False,
-        done + (AVERAGE_LIMIT if steps is None else max(steps // 2, CHUNK)),
-    )
-    while not converged and done < last:
-        vectors, gradients, acceptance = advance(AVERAGE_GAIN)
+    def approach(self, steps: int | None, errors_at: Callable) -> bool:
+        """Walk until the iterates' mean stops moving; return whether it did."""
+        rows = len(next(iter(self.loss.events.values())))
+        is_latent = bool(latent_variables(self.loss.density, self.loss.events))
+        approached, before = False, None
+        while not approached and self.done < (
+            DEFAULTS.approach_steps if steps is None else steps / 2
+        ):
+            vectors, *_ = self.advance(DEFAULTS.approach_gain)
+            middle = vectors[DEFAULTS.chunk // 2 :].mean(0)
+            if before is not None:
+                approached = _near(middle - before, np.asarray(self.walk.metric), rows)
+            if before is not None and not approached and is_latent:
+                # The metric is that of rows whose latent variables are known: these data hold much
+                # less information.
+                wide = errors_at(middle, self.walk.state)
+                approached = wide is not None and bool(np.all(np.abs(middle - before) <= wide))
+            before = middle
+        return approached
+
+
+def average_iterates(
+    loss: Loss, key: jax.Array, errors_at: Callable, shown, steps: int | None,
+    batch_size: int | None,
+) -> Average:  # fmt: skip
+    """Approach, then average until the Monte Carlo error is small against `errors_at(vector,
+    state)`, the standard errors.
+    """
+    if steps is not None:
+        loss = loss._replace(state=loss.objective.with_run_length(loss.state, steps))
+    run, strengths = _Run(loss, key, shown, batch_size), loss.lasso
+    approached = run.approach(steps, errors_at)
+    budget = DEFAULTS.average_steps if steps is None else max(steps // 2, DEFAULTS.chunk)
+    kept, errors, converged, last = [], None, False, run.done + budget
+    while not converged and run.done < last:
+        vectors, gradients, acceptance = run.advance(DEFAULTS.average_gain)
         if strengths is not None:  # where the loss alone, as these steps see it, has its minimum
-            vectors = vectors - np.asarray(solve(ridged(walk.metric), jnp.asarray(gradients.T))).T
+            vectors = vectors - np.asarray(solve(ridged(run.walk.metric), jnp.asarray(gradients.T))).T
         kept.append(vectors)
-        if len(kept) % AVERAGED and done < last:
+        if len(kept) % DEFAULTS.chunks and run.done < last:
             continue
         average, error = _average(np.concatenate(kept))
         if strengths is not None:
-            average, error = _shrunk(average, error, ridged(walk.metric), strengths)
-        errors = standard_errors(average, walk.state) if errors is None else errors
+            average, error = _shrunk(average, error, ridged(run.walk.metric), strengths)
+        errors = errors_at(average, run.walk.state) if errors is None else errors
         worst = np.inf if errors is None else np.max(error / errors)
-        converged = bool(len(kept) >= 2 * AVERAGED and worst <= ENOUGH)
-    return Settled(
-        average,
-        walk.state,
-        error,
-        converged,
-        approached,
-        done,
-        np.concatenate(histories),
-        acceptance,
-        errors,
-    )
+        converged = bool(len(kept) >= 2 * DEFAULTS.chunks and worst <= DEFAULTS.relative_error)
+    return Average(
+        average, run.walk.state, error, converged, approached, run.done,
+        np.concatenate(run.lengths), acceptance, errors,
+    )  # fmt: skip
 
 
 def _near(change: np.ndarray, metric: np.ndarray, rows: int) -> bool:
@@ -235,9 +266,9 @@ def _average(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean of the iterates and its error by batch means, corrected for the correlation of
     neighbouring batches.
     """
-    batches = vectors[len(vectors) % _BATCHES :].reshape(_BATCHES, -1, vectors.shape[1]).mean(1)
+    batches = vectors[len(vectors) % DEFAULTS.batches :].reshape(DEFAULTS.batches, -1, vectors.shape[1]).mean(1)
     centred = batches - batches.mean(0)
-    spread = np.sqrt((centred**2).sum(0) / (_BATCHES - 1) / _BATCHES)
+    spread = np.sqrt((centred**2).sum(0) / (DEFAULTS.batches - 1) / DEFAULTS.batches)
     correlation = (centred[1:] * centred[:-1]).sum(0) / np.maximum((centred**2).sum(0), 1e-300)
     inflation = np.clip(correlation, 0.0, 0.95)
     return vectors.mean(0), spread * np.sqrt((1 + inflation) / (1 - inflation))
@@ -253,7 +284,7 @@ def _shrunk(
     return found, np.where(found == 0, 0.0, error)
 
 
-def _refuse_lost(objective, density, vectors) -> None:
+def _refuse_infinite(objective, density, vectors) -> None:
     if not np.isfinite(np.asarray(vectors)).all():
         raise ValueError(
             f"The parameters of {density.name} became NaN or infinite under "

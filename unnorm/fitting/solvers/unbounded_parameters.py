@@ -11,26 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.solvers.newton import parameters_of
+from unnorm.fitting.loss import parameters_of
 from unnorm.supports import Interval, Ordered, Positive, PositiveDefinite, Real, Symmetric
 
-_BOUNDED = (type(Positive), type(Interval(0, 1)), type(Ordered))
 
-
-def _relaxed(support):
+def _linear_space(support):
     """The linear space that holds a support, or the support itself where there is none."""
     if isinstance(support, type(PositiveDefinite)):
         return dataclasses.replace(Symmetric(diagonal=True), axes=support.axes)
-    if isinstance(support, _BOUNDED):
+    if isinstance(support, type(Positive) | type(Interval(0, 1)) | type(Ordered)):
         return dataclasses.replace(Real, axes=support.axes)
     return support
 
 
-def relaxed(density):
+def without_bounds(density):
     """The density without bounds on its parameters; None where none has any."""
     structure, parameters = density._structure, density.supports
     slots = tuple(
-        dataclasses.replace(slot, support=_relaxed(slot.support))
+        dataclasses.replace(slot, support=_linear_space(slot.support))
         if slot.name in parameters
         else slot
         for slot in structure.slots
@@ -41,7 +39,7 @@ def relaxed(density):
     return new._set(dataclasses.replace(structure, slots=slots), dict(density._held))
 
 
-def back_inside(density, values: dict):
+def within_bounds(density, values: dict):
     """The density at values found without bounds; None where a value is not strictly within
     them.
     """
@@ -52,15 +50,15 @@ def back_inside(density, values: dict):
     return density.at(free) if bool(jnp.all(jnp.isfinite(ravel_pytree(free)[0]))) else None
 
 
-def into_free(covariance, density, without_bounds, state):
+def covariance_with_bounds(covariance, density, unbounded, state):
     """A covariance of the parameters without bounds as one of the unconstrained coordinates, by the
     delta method.
     """
-    vector, unravel = parameters_of(without_bounds, state)
+    vector, unravel = parameters_of(unbounded, state)
 
     def free(vector):
         values, nuisance = unravel(vector)
-        values = without_bounds.at(values).parameters
+        values = unbounded.at(values).parameters
         return ravel_pytree(
             ({name: s.unconstrain(values[name]) for name, s in density.supports.items()}, nuisance)
         )[0]

@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.fitting.inference.sandwich import Covariance, NoCovariance, bread_and_meat, scores_at
+from unnorm.fitting.loss import NewtonOptions, lasso_strengths
 from unnorm.fitting.objectives.contrastive_divergence.score_moments import (
     DEFAULT,
     LongRun,
@@ -23,10 +24,9 @@ from unnorm.fitting.objectives.contrastive_divergence.score_moments import (
     long_run,
     negative_scores,
 )
-from unnorm.fitting.penalties.penalized_fit import refuse_lassos_errors
+from unnorm.fitting.penalties.penalized_fit import refuse_lasso_errors
 from unnorm.fitting.penalties.terms import slope_and_curvature
 from unnorm.fitting.row_normalizers import latent_variables
-from unnorm.fitting.solvers.newton import NEWTON_LIMIT, lasso_strengths
 from unnorm.numerics.diagonal_scaling import solve
 from unnorm.numerics.proximal import least_slopes
 
@@ -45,11 +45,11 @@ def covariance(
 ) -> Covariance:
     """Return the covariance that theory gives contrastive divergence, or raise `NoCovariance`."""
     size = ravel_pytree(density.free())[0].size
-    if size > NEWTON_LIMIT:
+    if size > NewtonOptions.parameters:
         what = f"{size} parameters are too many for a covariance, so there are no standard errors"
         raise NoCovariance(what, "use the bootstrap for errors")
     kernel, n = state.shared.kernel, len(next(iter(events.values())))
-    refuse_lassos_errors(state.penalty)
+    refuse_lasso_errors(state.penalty)
     _refuse_without_theory(objective, density, events)
     needs_run = objective.persistent or density.covariates
     run = long_run(density, events, key, options) if needs_run else None

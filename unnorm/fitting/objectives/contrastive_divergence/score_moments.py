@@ -12,8 +12,8 @@ from jax.flatten_util import ravel_pytree
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel, select_kernel
 from unnorm.fitting.inference.sandwich import score_function
+from unnorm.fitting.loss import hessian
 from unnorm.fitting.row_normalizers import covariates_of, latent_density
-from unnorm.fitting.solvers.newton import hessian
 from unnorm.integration.conditional import count_of
 from unnorm.sampling.short_runs import adapt_step_size, run_chains
 

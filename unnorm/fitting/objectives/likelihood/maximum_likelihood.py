@@ -12,7 +12,8 @@ from unnorm.core.method import method, static
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.chain_kernels import kernel_by_name, refuse_support, select_kernel
 from unnorm.fitting.existence.margins import likelihood_margins
-from unnorm.fitting.inference.sandwich import NoCovariance, bread_and_meat, scores_and_curvature
+from unnorm.fitting.inference.sandwich import NoCovariance, bread_and_meat
+from unnorm.fitting.loss import Loss, NewtonOptions, parameters_of, scores_and_curvature
 from unnorm.fitting.objectives.likelihood import monte_carlo
 from unnorm.fitting.row_normalizers import (
     covariates_of,
@@ -25,7 +26,6 @@ from unnorm.fitting.row_normalizers import (
     plan_for_log_z,
     refuse_marginalization,
 )
-from unnorm.fitting.solvers.newton import NEWTON_LIMIT, parameters_of
 from unnorm.integration.conditional import count_of, log_z_of_rows
 from unnorm.integration.nodes import Plan, log_integral
 from unnorm.integration.options import PLAN
@@ -131,10 +131,10 @@ class MaximumLikelihood(LossObjective):
             )
         kernel = select_kernel(self.kernel, density)
         size = sum(map(jnp.size, jax.tree.leaves(density.free())))
-        if size > NEWTON_LIMIT:
+        if size > NewtonOptions.parameters:
             return (
                 f"MaximumLikelihood with draws was given {size} parameters; expected at most "
-                f"{NEWTON_LIMIT}; use un.objectives.ContrastiveDivergence(persistent=True)"
+                f"{NewtonOptions.parameters}; use un.objectives.ContrastiveDivergence(persistent=True)"
             )
         if not kernel.exact:
             return (
@@ -220,7 +220,7 @@ class MaximumLikelihood(LossObjective):
             return False
         vector = parameters_of(density, state)[0]
         moved = np.asarray(vector - parameters_of(density.at(draws.start), state)[0])
-        curvature = np.asarray(scores_and_curvature(self, density, state, events, vector)[1])
+        curvature = np.asarray(scores_and_curvature(Loss(self, density, state, events))[1])
         noise = self.shared_noise(density, state, events)
         try:
             variance = np.diagonal(bread_and_meat(curvature, noise, 1).total)

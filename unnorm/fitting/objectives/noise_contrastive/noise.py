@@ -17,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.method import static
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
+from unnorm.fitting.loss import parameters_of
 from unnorm.fitting.objectives.auxiliary_noise import at_draws, refuse_one_row
 from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
     check_noise,
@@ -24,7 +25,6 @@ from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
     refuse_infinite_log_z,
     refuse_uncovered,
 )
-from unnorm.fitting.solvers.newton import parameters_of
 
 
 class ByVariable(dict):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from unnorm.core.method import method
 from unnorm.fitting.base import LogZEstimate, ObjectiveState
-from unnorm.fitting.inference.sandwich import row_scores, scores_and_curvature
+from unnorm.fitting.loss import Loss, row_scores, scores_and_curvature
 from unnorm.fitting.objectives.auxiliary_noise import draw_variance, shift_draws
 from unnorm.fitting.objectives.noise_contrastive.noise import (
     WithNoise,
@@ -15,7 +15,6 @@ from unnorm.fitting.objectives.noise_contrastive.noise import (
     point_at,
     row_sum,
 )
-from unnorm.fitting.solvers.newton import parameters_of
 from unnorm.numerics.diagonal_scaling import solve
 
 
@@ -97,14 +96,15 @@ def _log_z_variances(
     objective: RankingNCE, density, state: ObjectiveState, events: dict, weights
 ) -> tuple[float, float]:
     """The variance of log Ẑ, and the part of it that other noise points would change."""
-    vector, unravel = parameters_of(density, state)
-    psi, curvature = scores_and_curvature(objective, density, state, events, vector)
+    loss = Loss(objective, density, state, events)
+    vector = loss.vector
+    psi, curvature = scores_and_curvature(loss)
     correction = objective.score_correction(density, state, events)
-    other = row_scores(objective, density, _shift_noise(state), events, vector)
+    other = row_scores(loss._replace(state=_shift_noise(state)), vector)
 
     def log_z(vector):
         return jax.nn.logsumexp(
-            noise_log_ratios(objective, density.at(unravel(vector)[0]), state, events)
+            noise_log_ratios(objective, density.at(loss.free_at(vector)), state, events)
         )
 
     gradient = solve(curvature.T, jax.grad(log_z)(vector))

@@ -9,10 +9,10 @@ import numpy as np
 from unnorm.core.method import method, option, static
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
+from unnorm.fitting.data import event_size
 from unnorm.fitting.objectives.auxiliary_noise import (
     at_draws,
     draw_variance,
-    event_size,
     point_of,
     refuse_bounds,
     refuse_one_row,

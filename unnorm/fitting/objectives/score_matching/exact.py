@@ -18,11 +18,12 @@ from unnorm.fitting.checks.boundary_weight import (
 )
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
 from unnorm.fitting.existence.margins import conditional_margins
+from unnorm.fitting.loss import Loss
 from unnorm.fitting.objectives.auxiliary_noise import refuse_one_row
 from unnorm.fitting.objectives.score_matching.forms import FORMS
-from unnorm.fitting.solvers.least_squares import quadratic, solved
-from unnorm.fitting.solvers.newton import Minimum
+from unnorm.fitting.solvers import least_squares
 from unnorm.numerics.hessian_trace import TRACES
+from unnorm.numerics.newton import Minimum
 
 WEIGHTS: dict[str, Callable] = {
     "min": lambda u: jnp.minimum(u, 1.0),
@@ -159,10 +160,11 @@ class ScoreMatching(LossObjective):
     def closed_form_minimum(self, density, state, events) -> Minimum | None:
         # Slopes are evaluated more often than traces, and each follows from the gradient alone.
         objective = dataclasses.replace(self, trace="jacobian")
-        return solved(objective, density, state, events, state.shared.quadratic)
+        loss = Loss(objective, density, state, events)
+        return least_squares.closed_form_minimum(loss, state.shared.quadratic)
 
     def prepare_path(self, density, state, events):
-        found = quadratic(self, density, state, events)
+        found = least_squares.quadratic(Loss(self, density, state, events))
         return state._replace(shared=state.shared._replace(quadratic=found))
 
 

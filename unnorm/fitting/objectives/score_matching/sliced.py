@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from unnorm.core.method import method, static
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
+from unnorm.fitting.data import event_size
 from unnorm.fitting.objectives.auxiliary_noise import (
     draw_directions,
     draw_variance,
-    event_size,
     point_of,
     refuse_bounds,
     refuse_one_row,

@@ -8,31 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
-from unnorm.fitting.base import ObjectiveState, ReportsFindings, ResamplesNoise, Stochastic
+from unnorm.fitting.base import ReportsFindings, ResamplesNoise, Stochastic
 from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, is_checked, split_rows
 from unnorm.fitting.checks.kinks import kink_findings
 from unnorm.fitting.existence.finite_estimate import runaways_by_margins
-from unnorm.fitting.existence.no_estimate import tell_runaways
-from unnorm.fitting.problem import Problem
-from unnorm.fitting.results.assemble import finished
-from unnorm.fitting.results.fit import Fit
+from unnorm.fitting.loss import Loss
+from unnorm.fitting.problem import Outcome, Problem
+from unnorm.fitting.procedures.checkpoints import checkpoints
 from unnorm.fitting.solvers import sgd
-from unnorm.fitting.solvers.checkpoints import checkpoints
-from unnorm.fitting.solvers.newton import parameters_of
-
-_PATIENCE = 10  # chunks without a better held-out loss before training stops
 
 
-class _Looks:
-    """What is seen between chunks of training: losses, the held-out loss and its best vector, how
-    far each went.
+class _Monitor:
+    """What is recorded between chunks of training: losses, the held-out loss and its best vector,
+    and how far each chunk went.
     """
 
-    def __init__(self, problem: Problem, state: ObjectiveState, key: jax.Array, start: jax.Array):
+    def __init__(self, problem: Problem, state: Any, key: jax.Array, start: jax.Array):
         self.problem, self.vector = problem, start
         self.lengths: list[float] = []
         self.losses: list[np.ndarray] = []
-        self.drift = sgd.Drift(problem.steps or sgd.STEPS)
+        self.drift = sgd.Drift(problem.steps or sgd.DEFAULTS.steps)
         self.best: tuple[float, int, jax.Array | None] = (np.inf, 0, None)
         if problem.held_out is not None:
             objective, given = problem.objective, (problem.density, problem.held_out)
@@ -43,7 +38,7 @@ class _Looks:
             )
 
     def take(self, step: int, walk: sgd.Walk, losses: Any) -> bool:
-        """Look at the walk after a chunk; return whether to stop."""
+        """Record the walk after a chunk; return whether to stop."""
         problem, losses = self.problem, np.asarray(losses)
         if isinstance(problem.objective, Stochastic):
             problem.objective.refuse_nan(problem.density, walk.state)
@@ -65,10 +60,10 @@ class _Looks:
             if seen["held_out"] < self.best[0]:
                 self.best = seen["held_out"], step, vector
         words = "" if np.isnan(seen["loss"]) else f", loss {seen['loss']:.4g}"
-        problem.shown.step(1 / sgd.CHUNKS, f"step {step}{words}")
-        asked = problem.callback is not None and problem.callback(seen) is True
-        return asked or (
-            step - self.best[1] > _PATIENCE * max(1, len(losses)) and self.best[2] is not None
+        problem.shown.step(1 / sgd.DEFAULTS.chunks, f"step {step}{words}")
+        stop = problem.callback is not None and problem.callback(seen) is True
+        return stop or (
+            step - self.best[1] > sgd.DEFAULTS.patience * max(1, len(losses)) and self.best[2] is not None
         )
 
     def _held_out(self, walk: sgd.Walk) -> tuple[float, jax.Array]:
@@ -92,61 +87,69 @@ class _Looks:
         """
         if self.best[2] is not None:
             return self.best[2]
-        return walk.vector if sgd.died_out(self.lengths) else walk.average
+        return walk.vector if sgd.has_died_out(self.lengths) else walk.average
 
 
-def trained(problem: Problem) -> Fit:
+def fit_by_training(problem: Problem) -> Outcome:
     """Train in chunks, from checkpoint to checkpoint, and compare draws of a network with rows kept
     out of training.
     """
-    whole, (problem, compared) = problem, _divided(problem)
-    objective, density = problem.objective, problem.density
+    whole, (problem, compared) = problem, _split(problem)
+    objective, findings = problem.objective, problem.findings
     key, run_key, look_key = jax.random.split(jax.random.key(problem.seed), 3)
-    state = problem.prepared(key)
-    steps = problem.steps or sgd.STEPS
+    loss = problem.loss(key)
+    steps = problem.steps or sgd.DEFAULTS.steps
     if isinstance(objective, Stochastic):
-        state = objective.with_run_length(state, steps)
+        loss = loss._replace(state=objective.with_run_length(loss.state, steps))
+    monitor, walk, done, ended = _run(whole, problem, loss, run_key, look_key, steps)
+    end, weights = loss.at(monitor.estimate(walk)), loss.state.weights
+    state = walk.state._replace(nuisance=end.state.nuisance, weights=weights)
+    loss = end._replace(state=state)
+    converged = _is_converged(problem, done, ended, monitor)
+    given = (loss.density, loss.state, problem.events)
+    if isinstance(objective, Stochastic):
+        findings += objective.chain_findings(*given, look_key)
+    elif isinstance(objective, ReportsFindings):
+        findings += objective.findings(*given)
+    if is_checked(problem.p) and ended in ("", "held_out"):
+        found = _network_findings(problem, loss.density, compared, look_key)
+        findings += found
+        converged = converged and not any(finding.severity == ERROR for finding in found)
+    gone = runaways_by_margins(loss) if problem.batches is None else None
+    converged = converged and not (gone and gone.any())
+    losses = np.concatenate(monitor.losses) if monitor.losses else np.zeros(0)
+    return Outcome(problem, loss, converged, losses, runaways=gone)
+
+
+def _run(
+    whole: Problem, problem: Problem, loss: Loss, run_key, look_key, steps: int
+) -> tuple[_Monitor, sgd.Walk, int, str]:
+    """Train to the end: the monitor, the last walk, the number of steps, and why it ended early."""
     optimizer = problem.optimizer or sgd.default_optimizer(steps)
-    chunk = -(-steps // sgd.CHUNKS)
-    walk, done, ended = sgd.begin(optimizer, density, state), 0, ""
-    looks = _Looks(problem, state, look_key, walk.vector)
+    chunk = -(-steps // sgd.DEFAULTS.chunks)
+    walk, done, ended = sgd.begin(optimizer, loss.density, loss.state), 0, ""
+    monitor = _Monitor(problem, loss.state, look_key, walk.vector)
     with checkpoints(whole, steps) as saved:
         try:
             for part in range(-(-steps // chunk)):
                 if saved.has(part):
                     walk, losses = saved.carry(part, (walk, jnp.zeros(chunk, walk.vector.dtype)))
-                    _passed_over(problem, chunk)
+                    _skip_batches(problem, chunk)
                 else:
                     walk, losses = _chunk(problem, walk, run_key, done, optimizer, chunk)
                     saved.save(part, (walk, losses), ())
                 done += len(losses)
-                if looks.take(done, walk, losses):
-                    ended = "held_out" if looks.best[2] is not None else "callback"
+                if monitor.take(done, walk, losses):
+                    ended = "held_out" if monitor.best[2] is not None else "callback"
                     break
         except KeyboardInterrupt:
             ended = "interrupt"
         except StopIteration:
             ended = "batches"
-    free, nuisance = parameters_of(density, state)[1](looks.estimate(walk))
-    density, state = density.at(free), walk.state._replace(nuisance=nuisance, weights=state.weights)
-    converged = _told(problem, done, ended, looks)
-    asked = (density, state, problem.events)
-    if isinstance(objective, Stochastic):
-        problem.findings += objective.chain_findings(*asked, look_key)
-    elif isinstance(objective, ReportsFindings):
-        problem.findings += objective.findings(*asked)
-    looked_at = is_checked(problem.p) and ended in ("", "held_out")
-    found = _checked(problem, density, compared, look_key) if looked_at else []
-    problem.findings += found
-    converged = converged and not any(finding.severity == ERROR for finding in found)
-    losses = np.concatenate(looks.losses) if looks.losses else np.zeros(0)
-    gone = runaways_by_margins(objective, *asked) if problem.batches is None else None
-    fit = finished(problem, density, state, None, converged and not (gone and gone.any()), losses)
-    tell_runaways(fit, density, state, gone)
-    return fit
+    return monitor, walk, done, ended
 
 
-def _divided(problem: Problem) -> tuple[Problem, Rows]:
+def _split(problem: Problem) -> tuple[Problem, Rows]:
     """The problem of the rows that are trained on, and the rows that draws of a network are
     compared with.
     """
@@ -167,16 +170,16 @@ def _divided(problem: Problem) -> tuple[Problem, Rows]:
 
     train, keep = parts
     weights = at(train, problem.weights)
-    trained_on = dataclasses.replace(
+    training = dataclasses.replace(
         problem, events=events(train), weights=None if weights is None else weights / weights.mean(),
         clusters=at(train, problem.clusters), given=problem.events,
     )  # fmt: skip
     what = f"{len(keep):,} of {problem.rows:,} rows were kept out of training, to be compared with draws of the fit"
     problem.findings.append(Finding(what, "pass held_out= to train on all rows", NOTE))
-    return trained_on, Rows(events(keep), at(keep, problem.weights))
+    return training, Rows(events(keep), at(keep, problem.weights))
 
 
-def _checked(problem: Problem, density, compared: Rows, key) -> list[Finding]:
+def _network_findings(problem: Problem, density, compared: Rows, key) -> list[Finding]:
     """What the density itself, and draws of it, say against a network."""
     found = kink_findings(problem.objective, density, problem.events, key)
     rows = Rows(problem.events, problem.weights)
@@ -189,7 +192,7 @@ def _chunk(problem: Problem, walk, key, first: int, optimizer, steps: int):
     if problem.batches is None:
         return sgd.run(
             problem.objective, problem.density, problem.events, walk, key, first,
-            optimizer=optimizer, batch_size=min(problem.batch_size or sgd.BATCH_SIZE, problem.rows), steps=steps,
+            optimizer=optimizer, batch_size=min(problem.batch_size or sgd.DEFAULTS.batch_size, problem.rows), steps=steps,
         )  # fmt: skip
     walk = walk._replace(
         gradient_sum=jnp.zeros_like(walk.gradient_sum),
@@ -211,14 +214,14 @@ def _chunk(problem: Problem, walk, key, first: int, optimizer, steps: int):
     return walk, jnp.stack(losses)
 
 
-def _passed_over(problem: Problem, steps: int) -> None:
+def _skip_batches(problem: Problem, steps: int) -> None:
     """The user's batches that a stored chunk was trained on."""
     if problem.batches is not None:
         for _ in range(steps):
             next(problem.batches)
 
 
-def _told(problem: Problem, done: int, ended: str, looks: _Looks) -> bool:
+def _is_converged(problem: Problem, done: int, ended: str, monitor: _Monitor) -> bool:
     """What is to be said of the end of training; returns whether it had come to rest."""
     what = "training on batches gives no standard errors"
     advice = "leave out optimizer, batch_size and steps where parameters are few"
@@ -235,16 +238,16 @@ def _told(problem: Problem, done: int, ended: str, looks: _Looks) -> bool:
         )
         return False
     if ended == "held_out":
-        loss, step, _ = looks.best
+        loss, step, _ = monitor.best
         what = f"training stopped after {done} steps: the held-out loss was best at step {step}, {loss:.6g}"
-        problem.findings.append(Finding(what, "", NOTE))
+        problem.findings.append(Finding(what, severity=NOTE))
         return True
-    ratio = looks.drift.ratio
-    if ratio <= sgd.AT_REST:
+    ratio = monitor.drift.ratio
+    if ratio <= sgd.DEFAULTS.stationary:
         return True
     what = (
         f"after {done} steps training had not come to rest: the squared mean gradient of the last "
-        f"{looks.drift.steps:,} steps is {ratio:.3g} times what noise alone would make it"
+        f"{monitor.drift.steps:,} steps is {ratio:.3g} times what noise alone would make it"
     )
     advice = "raise steps, or give another learning rate by optimizer="
     problem.findings.append(Finding(what, advice, WARNING, FindingCode.NOT_CONVERGED))

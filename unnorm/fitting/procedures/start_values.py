@@ -9,12 +9,12 @@ one linear solve from anywhere.
 import jax
 
 from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.loss import Loss
 from unnorm.fitting.objectives.registry import ScoreMatching
 from unnorm.fitting.row_normalizers import latent_variables
-from unnorm.fitting.solvers.newton import few, parameters_of
 
 
-def matched(density, events: dict):
+def score_matching_start(density, events: dict):
     """The density at its score matching estimate; None where that is no linear solve.
 
     Args:
@@ -26,11 +26,12 @@ def matched(density, events: dict):
         density, events
     ):
         return None
-    if objective.refuse(density) is not None or not few(density, ObjectiveState()):
+    loss = Loss(objective, density, ObjectiveState(), events)
+    if objective.refuse(density) is not None or not loss.has_few_parameters():
         return None
     try:
-        state = objective.prepare(density, events, jax.random.key(0))
+        loss = loss._replace(state=objective.prepare(density, events, jax.random.key(0)))
     except ValueError:  # one row, or a column that never changes
         return None
-    found = objective.closed_form_minimum(density, state, events)
-    return None if found is None else density.at(parameters_of(density, state)[1](found.vector)[0])
+    found = objective.closed_form_minimum(density, loss.state, events)
+    return None if found is None else loss.at(found.vector).density

@@ -1,0 +1,190 @@
+"""Fits of deterministic objectives: minimized to convergence, with the sandwich."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
+from unnorm.fitting.base import ReportsFindings, start_values
+from unnorm.fitting.existence.finite_estimate import Runaways, runaways
+from unnorm.fitting.inference.bootstrap import bootstrap
+from unnorm.fitting.inference.bootstrap_refits import parametric_covariance
+from unnorm.fitting.inference.sandwich import Covariance, NoCovariance, sandwich
+from unnorm.fitting.inference.small_samples import is_small, jackknife
+from unnorm.fitting.loss import Loss
+from unnorm.fitting.penalties.penalized_fit import penalty_finding, posterior_covariance
+from unnorm.fitting.problem import Outcome, Problem
+from unnorm.fitting.procedures.start_values import score_matching_start
+from unnorm.fitting.solvers.minimize import Convergence, minimize
+from unnorm.fitting.solvers.multistart import best_of
+from unnorm.fitting.solvers.unbounded_parameters import covariance_with_bounds, without_bounds
+
+
+def fit_by_minimization(problem: Problem) -> Outcome:
+    """Minimize, from several starts if asked; then the sandwich."""
+    objective, findings = problem.objective, problem.findings
+    found, gone, restarts = _minimum(problem)
+    findings += restarts
+    _refuse_infinite_loss(problem, found.loss)
+    loss = gone.near_limit(found.at)
+    _refuse_infinite_estimate(objective, loss.density)
+    if isinstance(objective, ReportsFindings):
+        findings += objective.findings(loss.density, loss.state, problem.events)
+    converged, runs_away = found.converged and not gone.any(), gone.any()
+    covariance, degrees = None, np.inf
+    if loss.has_few_parameters() or loss.lasso is not None:
+        errors = _StandardErrors(problem, loss, runs_away, converged)
+        covariance = problem.covariance_or_finding(errors.covariance)
+        degrees = errors.degrees
+        converged = converged and all(f.code != FindingCode.NOT_CONVERGED for f in findings)
+    else:
+        what, advice = "there are too many parameters for a covariance", "use the bootstrap for errors"
+        findings.append(Finding(what, advice, NOTE, code=FindingCode.NO_STANDARD_ERRORS))
+    if not found.converged and not runs_away:
+        findings.append(
+            Finding(
+                f"the optimizer stopped after {found.steps} steps without reaching a minimum",
+                "look for parameters that run away (an empty cell, a flat direction), fix them "
+                "or pass another start",
+                code=FindingCode.NOT_CONVERGED,
+            )
+        )
+    if covariance is not None and gone.cone is None:  # rounding: every direction has a variance
+        gone = gone._replace(unidentified=None)
+    if runs_away or np.any(gone.unidentified):  # the fit's first finding names the parameters
+        unnamed = (FindingCode.NOT_IDENTIFIED, WARNING)
+        findings[:] = [f for f in findings if (f.code, f.severity) != unnamed]
+    refit = functools.partial(bootstrap, problem, loss)
+    return Outcome(problem, loss, converged, found.history, covariance, gone, degrees, refit)
+
+
+class _Attempt(NamedTuple):
+    """The lowest minimum from a start, what runs away from it (`runaways`), and the findings of its
+    restarts.
+    """
+
+    found: Convergence
+    runaways: Runaways
+    findings: list[Finding]
+
+    @property
+    def is_minimum(self) -> bool:
+        return self.found.converged and not self.runaways.any()
+
+
+def _minimum(problem: Problem) -> _Attempt:
+    """The minimum from the user's start; where there is none, from the data's; at last in whitened
+    coordinates.
+    """
+    first = _minimum_from(problem, problem.density)
+    size = len(first.found.vector)
+    undetermined = problem.penalty is None and 1 < problem.rows < size  # another start is no help
+    if first.is_minimum or undetermined:
+        return first
+    start = score_matching_start(problem.density, problem.events)
+    if start is not None:
+        again = _minimum_from(problem, start, whiten=True)
+        if again.is_minimum:
+            return again
+    if first.found.converged or not np.isfinite(first.found.loss):
+        return first
+    return _minimum_from(problem, first.found.at.density, whiten=True)
+
+
+def _minimum_from(problem: Problem, density, whiten: bool = False) -> _Attempt:
+    key = jax.random.key(problem.seed)
+    loss = problem.loss(key, density)
+    start = density.at(start_values(problem.objective, density, loss.state))
+
+    def report(value):
+        problem.shown.step(0.1, f"loss {value:.6g}")
+
+    def minimum(density):
+        return minimize(loss._replace(density=density), report, whiten)
+
+    findings: list[Finding] = []
+    found = best_of(minimum, start, problem.restarts, jax.random.fold_in(key, 2), findings)
+    if not np.isfinite(found.loss) or not found.at.has_few_parameters():
+        return _Attempt(found, Runaways(np.zeros(len(found.vector), int)), findings)
+    return _Attempt(found, runaways(found.at), findings)
+
+
+def _refuse_infinite_loss(problem: Problem, value: jax.Array) -> None:
+    if not np.isfinite(value):
+        raise ValueError(
+            f"The loss of {type(problem.objective).__name__} is {float(value)} at the start of "
+            f"the fit of {problem.p.name}; expected a finite number; pass start= parameters at "
+            "which the density and its derivatives are finite on the data."
+        )
+
+
+def _refuse_infinite_estimate(objective, density) -> None:
+    """Refuse an estimate that has left the floating-point numbers, which no density can hold."""
+    for name, value in density.parameters.items():
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(value)):
+            raise ValueError(
+                f"Parameter {name} of {density.name} ran away to infinity under "
+                f"{type(objective).__name__}; expected a finite estimate; pass restarts=10, "
+                f"another start={{{name!r}: ...}} or a prior, or fix it."
+            )
+
+
+class _StandardErrors:
+    """The covariance at a minimum, and the degrees of freedom of its intervals."""
+
+    def __init__(self, problem: Problem, loss: Loss, runs_away: bool, at_minimum: bool):
+        self.problem, self.loss = problem, loss
+        self.runs_away, self.at_minimum = runs_away, at_minimum
+        self.degrees = np.inf
+
+    def covariance(self) -> Covariance:
+        """The sandwich; the parametric bootstrap where one lattice or graph was observed."""
+        problem, objective = self.problem, self.problem.objective
+        if problem.penalty is not None:
+            problem.findings.append(penalty_finding(self.loss))
+            is_posterior = problem.penalty.priors and objective.traits.is_likelihood
+            if problem.penalty.lasso or is_posterior:
+                return posterior_covariance(self.loss)
+        if self.runs_away or not objective.traits.bootstraps_single_row or problem.rows > 1:
+            return self._robust()
+        key = jax.random.fold_in(jax.random.key(problem.seed), 1)
+        covariance, finding = parametric_covariance(self.loss, key)
+        problem.findings.append(finding)
+        return covariance
+
+    def _robust(self) -> Covariance:
+        """The sandwich; where it is singular in the unconstrained coordinates, that of the
+        parameters themselves.
+
+        A Cholesky factor mixes entries of a matrix whose units differ by many orders of magnitude.
+        """
+        density, state = self.loss.density, self.loss.state
+        try:
+            return self._sandwich(self.loss)
+        except NoCovariance as singular:
+            unbounded = without_bounds(density)
+            if singular.finding.code != FindingCode.NOT_IDENTIFIED or unbounded is None:
+                raise
+        covariance = self._sandwich(self.loss._replace(density=unbounded))
+        return covariance_with_bounds(covariance, density, unbounded, state)
+
+    def _sandwich(self, loss: Loss) -> Covariance:
+        """The sandwich; of few rows or clusters the jackknife."""
+        problem = self.problem
+
+        def correct(psi, curvature, basis):
+            small = is_small(*psi.shape, problem.clusters)
+            # a sum over pairs has a bias in larger samples too
+            if not small and not problem.objective.traits.couples_rows:
+                return None
+            found = jackknife(loss, psi, curvature, problem.clusters, basis)
+            if found is None:
+                return None
+            problem.findings += found.findings
+            if small:
+                self.degrees = found.degrees
+            return found.total if small else None
+
+        return sandwich(loss, problem.clusters, self.at_minimum, correct)

@@ -1,0 +1,137 @@
+"""Damped Newton's method for a smooth function of a vector, and Hessians by a few columns at a
+time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from unnorm.numerics.diagonal_scaling import scaled
+
+
+@dataclass(frozen=True)
+class NewtonOptions:
+    """When the iterations stop.
+
+    Attributes:
+        parameters: beyond which a Hessian costs more than it saves.
+        steps: iterations at most.
+        smallest_unit: of a coordinate, relative to the largest. A coordinate in which the function
+            is flat at the start is not sent to the other end of the numbers; with units farther
+            apart than this, minimize in whitened coordinates.
+        largest_damping: in units of the curvature. Steps that leap over forty orders of magnitude
+            are still shortened.
+    """
+
+    parameters: int = 300
+    steps: int = 400
+    smallest_unit: float = 1e-8
+    largest_damping: float = 1e40
+
+
+class Minimum(NamedTuple):
+    """Where a minimizer stopped."""
+
+    vector: jax.Array
+    loss: jax.Array
+    decrement: jax.Array  # g'H⁻¹g: the squared distance to the optimum in the curvature's metric
+    steps: jax.Array
+    history: jax.Array
+
+
+def hessian(function: Callable, x: jax.Array, columns: int = 8) -> jax.Array:
+    """The Hessian by a few columns at a time, so that memory stays bounded."""
+    push = jax.linearize(jax.grad(function), x)[1]
+    return jax.lax.map(push, jnp.eye(x.size, dtype=x.dtype), batch_size=columns)
+
+
+def tolerance_of(x: jax.Array, rounding: float) -> float:
+    """The decrement, relative to the function's value, that is rounding: by the precision of x."""
+    return rounding * (1e-20 if x.dtype == jnp.float64 else 1e-10)
+
+
+def _direction(
+    gradient: jax.Array, curvature: jax.Array, damping: jax.Array, smallest_unit: float
+) -> tuple[jax.Array, jax.Array]:
+    """The step, and whether the function is convex here: where it is not, |eigenvalues| still point
+    downhill.
+    """
+    inside, scale = scaled(curvature)
+    if smallest_unit:
+        scale = jnp.maximum(scale, smallest_unit * jnp.max(scale))
+        inside = curvature / scale[:, None] / scale[None, :]
+    values, vectors = jnp.linalg.eigh(inside)
+    rounding = len(scale) * jnp.finfo(scale.dtype).eps * jnp.max(jnp.abs(values))
+    lengths = jnp.maximum(jnp.abs(values), rounding) + damping
+    step = -(vectors @ (vectors.T @ (gradient / scale) / lengths)) / scale
+    return step, values[0] > -rounding
+
+
+def newton(
+    function: Callable,
+    x: jax.Array,
+    rounding: float = 1.0,
+    offset: float = 1.0,
+    options: NewtonOptions = NewtonOptions(),
+) -> Minimum:
+    """Newton's method with |eigenvalues| and Levenberg's damping, until the decrement is at
+    rounding level.
+
+    Args:
+        function: of a vector; smooth. It is differentiated by JAX, and is called under `jit`.
+        x: the start.
+        rounding: by how much the function magnifies rounding.
+        offset: decrements are measured in |function| + offset: 1 for a log-likelihood, in nats; 0
+            for a function in units of the data.
+        options: when to stop.
+
+    References: Nocedal and Wright (2006), section 3.4 (modified Newton).
+    """
+    tolerance = tolerance_of(x, rounding)
+
+    def unit(value):
+        return jnp.abs(value) + offset
+
+    def derivatives(x):
+        value, gradient = jax.value_and_grad(function)(x)
+        return value, gradient, hessian(function, x)
+
+    def go_on(carry):
+        _, value, _, _, _, decrement, damping, step, _ = carry
+        # written so that a NaN decrement goes on with more damping
+        unfinished = ~(decrement < tolerance * unit(value))
+        return unfinished & (step < options.steps) & (damping < options.largest_damping)
+
+    def iterate(carry):
+        x, value, gradient, curvature, _, _, damping, step, history = carry
+        move, convex = _direction(gradient, curvature, damping, options.smallest_unit)
+        trial = x + move
+        trial_value = function(trial)
+        decrement = jnp.where(convex & (damping == 0), -gradient @ move, jnp.inf)
+        slack = 1e-14 * rounding * unit(value)
+        better = (
+            jnp.isfinite(trial_value) & (trial_value <= value + slack) & jnp.all(jnp.isfinite(move))
+        )
+        # the value after so short a step is rounding
+        arrived = better | (decrement < tolerance * unit(value))
+        leap = jnp.where(damping < 1e6, 10.0, 1e3)
+        damping = jnp.where(
+            better,
+            jnp.where(damping <= 1e-7, 0.0, damping / leap),
+            jnp.maximum(leap * damping, 1e-4),
+        )
+        fresh = jax.lax.cond(
+            better, lambda: derivatives(trial), lambda: (value, gradient, curvature)
+        )
+        x = jnp.where(better, trial, x)
+        decrement = jnp.where(arrived, decrement, jnp.inf)
+        return (x, *fresh, better, decrement, damping, step + 1, history.at[step].set(fresh[0]))
+
+    history = jnp.full(options.steps, jnp.nan, x.dtype)
+    zero, infinite = jnp.zeros((), x.dtype), jnp.asarray(jnp.inf, x.dtype)
+    start = (x, *derivatives(x), True, infinite, zero, 0, history)
+    end = jax.lax.while_loop(go_on, iterate, start)
+    return Minimum(end[0], end[1], end[5], end[7], end[8])
