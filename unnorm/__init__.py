@@ -41,7 +41,7 @@ _LAZY = {
     "use_devices": "unnorm.sampling.engine.devices:use_devices",
     "diagnose": "unnorm.diagnostics.convergence:diagnose",
     "fit": "unnorm.fitting.driver:fit",
-    "path": "unnorm.fitting.path:path",
+    "path": "unnorm.fitting.penalties.path:path",
     "compare": "unnorm.fitting.compare:compare",
     "posterior": "unnorm.fitting.posterior:posterior",
     "simulate": "unnorm.fitting.simulate:simulate",

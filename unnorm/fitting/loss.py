@@ -117,3 +117,9 @@ def scores_and_curvature(loss: Loss) -> tuple[jax.Array, jax.Array]:
     psi, weights = row_scores(loss, loss.vector), loss.state.weights
     psi = psi if weights is None else weights[:, None] * psi
     return psi, hessian(loss.mean, loss.vector)
+
+
+__all__ = [
+    "Loss", "NewtonOptions", "hessian", "lasso_strengths", "parameters_of", "penalty_slope", "row_scores",
+    "scores_and_curvature",
+]  # fmt: skip

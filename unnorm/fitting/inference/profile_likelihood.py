@@ -24,8 +24,7 @@ from unnorm.fitting.inference.sandwich import (
     from_unbounded,
     to_unbounded,
 )
-from unnorm.fitting.loss import Loss
-from unnorm.numerics.newton import hessian
+from unnorm.fitting.loss import Loss, hessian
 
 
 @dataclass(frozen=True)

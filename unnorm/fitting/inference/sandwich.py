@@ -17,9 +17,8 @@ from scipy.stats import t as student
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.fitting.base import CorrectsScores, DrawsRowNoise, DrawsSharedNoise
-from unnorm.fitting.loss import Loss, penalty_slope, scores_and_curvature
+from unnorm.fitting.loss import Loss, hessian, penalty_slope, scores_and_curvature
 from unnorm.numerics import diagonal_scaling
-from unnorm.numerics.newton import hessian
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from unnorm.core.progress import bar
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.inference.sandwich import NoCovariance
-from unnorm.fitting.loss import parameters_of
+from unnorm.fitting.loss import NewtonOptions, parameters_of
 from unnorm.fitting.objectives.contrastive_divergence.covariance import scores_at
 from unnorm.integration.nodes import count_states, enumerate_states
-from unnorm.numerics.newton import NewtonOptions
 from unnorm.sampling.driver import sample
 from unnorm.sampling.kernels.registry import Gibbs
 from unnorm.sampling.short_runs import run_chains

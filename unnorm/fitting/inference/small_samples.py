@@ -22,9 +22,8 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.fitting.base import HasRowScores
-from unnorm.fitting.loss import Loss
+from unnorm.fitting.loss import Loss, hessian
 from unnorm.numerics import diagonal_scaling
-from unnorm.numerics.newton import hessian
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,11 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.loss import Loss, lasso_strengths
+from unnorm.fitting.loss import Loss, NewtonOptions, lasso_strengths
 from unnorm.fitting.penalties.terms import slope_and_curvature
 from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.numerics import proximal
 from unnorm.numerics.diagonal_scaling import inverse, ridged, solve
-from unnorm.numerics.newton import NewtonOptions
 
 
 @dataclass(frozen=True)
