@@ -26,7 +26,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.base import ObjectiveState, Stochastic
+from unnorm.fitting.base import ObjectiveState, ResamplesNoise, Stochastic
 from unnorm.fitting.loss import Loss, parameters_of
 
 
@@ -143,8 +143,8 @@ def _step(
             )
         gradient, value = ravel_pytree(gradient)[0], jnp.asarray(jnp.nan, walk.vector.dtype)
     else:
-        fresh = objective.resample_noise(density, state, batch, key)
-        given = given if fresh is None else given._replace(per_row=fresh)
+        if isinstance(objective, ResamplesNoise):
+            given = given._replace(per_row=objective.resample_noise(density, state, batch, key))
         value, gradient = jax.value_and_grad(Loss(objective, density, given, batch).mean)(
             walk.vector
         )
