@@ -5,6 +5,7 @@ log p(x_i | c_i) = log Σ_h p̃(x_i, h; c_i) − log Z(c_i). Both are log Z of a
 covariates: the first is that of the density of h, which has x and c for its covariates.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -23,8 +24,16 @@ from unnorm.integration.nodes import Plan, count_states, log_integral
 from unnorm.integration.options import PLAN
 from unnorm.integration.plan import has_plan, plan_for
 
-MOST_LATENT = 2**16  # joint states of the latent variables that are summed over
-_WORTH = 0.5  # share of distinct rows up to which they are gone through in place of all rows
+
+@dataclass(frozen=True)
+class RowOptions:
+    """Limits of sums over latent states and over rows."""
+
+    max_latent_states: int = 2**16  # joint states of the latent variables
+    max_distinct_share: float = 0.5  # share of distinct rows above which grouping saves little
+
+
+ROWS = RowOptions()
 
 
 def latent_variables(density: Density, events: dict) -> list[str]:
@@ -46,13 +55,12 @@ def refuse_marginalization(density: Density, events: dict) -> str | None:
     """Why the latent variables cannot be summed or integrated over, as a sentence, or None."""
     latent = latent_density(density, events)
     states = count_states(latent)
-    if has_plan(latent) and (states is None or states <= MOST_LATENT):
+    if has_plan(latent) and (states is None or states <= ROWS.max_latent_states):
         return None
     return (
         f"MaximumLikelihood sums over the latent {', '.join(latent.variables)}, which have "
-        "neither at most "
-        f"{MOST_LATENT:,} states nor at most three continuous dimensions; expected so few; use "
-        "un.objectives.ContrastiveDivergence"
+        f"neither at most {ROWS.max_latent_states:,} states nor at most three continuous "
+        "dimensions; expected so few; use un.objectives.ContrastiveDivergence"
     )
 
 
@@ -61,7 +69,9 @@ def too_many_rows(density: Density, events: dict) -> bool:
     for.
     """
     states = count_states(density)
-    return bool(density.covariates) and states is not None and states * count_of(events) > PLAN.max_row_evaluations
+    if not density.covariates or states is None:
+        return False
+    return states * count_of(events) > PLAN.max_row_evaluations
 
 
 # -- where the nodes lie ---------------------------------------------------------------
@@ -114,6 +124,7 @@ def plan_for_latent(density: Density, events: dict) -> Plan | None:
 
 
 def covariates_of(density: Density, events: dict) -> dict[str, Any]:
+    """Return the columns of the covariates."""
     return {name: events[name] for name in density.covariates}
 
 
@@ -121,7 +132,7 @@ def group_equal_rows(rows: dict) -> tuple[dict, np.ndarray] | None:
     """The distinct rows and each row's number among them; None where they are not much fewer."""
     flat = np.concatenate([np.asarray(value).reshape(len(value), -1) for value in rows.values()], 1)
     _, first, number = np.unique(flat, axis=0, return_index=True, return_inverse=True)
-    if len(first) > _WORTH * len(flat):
+    if len(first) > ROWS.max_distinct_share * len(flat):
         return None
     return {name: jnp.asarray(value)[first] for name, value in rows.items()}, number.reshape(-1)
 

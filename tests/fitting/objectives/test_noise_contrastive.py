@@ -231,7 +231,7 @@ def test_noise_that_is_too_easy_is_a_finding():
     data = np.random.default_rng(0).normal(size=(1000, 10))
     wide = fitted(normal, data, NCE(noise=dist.Normal(0.0, 5.0).expand([10]).to_event(1)))
     assert told(
-        wide, "too easy to tell", "of the information", "10,000 points are worth", "noise_ratio"
+        wide, "too easy to tell", "of the information", "10,000 points have ESS", "noise_ratio"
     )
     assert not wide.passed
     assert not told(fitted(normal, data, NCE()), "too easy")

@@ -58,7 +58,7 @@ class Power(NamedTuple):
         return self.excess(order) <= options.errors * self.error
 
 
-def weighted_variables(density) -> list[str]:
+def variables_with_weight(density) -> list[str]:
     """Return the variables whose form of score matching has a weight."""
     return [
         name
@@ -78,7 +78,7 @@ def order_of(weight: Callable, dtype=float) -> float:
 
 def can_diverge_at_bounds(density, events: dict, options: BoundaryOptions = DEFAULT) -> bool:
     """Return whether the density has an exponent below 0 at a bound for some nearby parameters."""
-    if not weighted_variables(density):
+    if not variables_with_weight(density):
         return False
     free, unravel = ravel_pytree(density.free())
     shape = (options.trials, free.size) if free.size else (0, 0)
@@ -146,7 +146,7 @@ def boundary_findings(objective, density, square, events: dict) -> list[Finding]
         square: whether h = u² was chosen, or None.
         events: the data by name.
     """
-    if not weighted_variables(density):
+    if not variables_with_weight(density):
         return []
     if objective.h is None:
         return _choice_finding(density, events) if square is not None and bool(square) else []
@@ -194,7 +194,7 @@ def _sample_rows(density, events: dict, options: BoundaryOptions) -> dict:
 def _bound_names(density) -> list[str]:
     """The entries at their lower bounds, and those that have one at their upper bounds."""
     shapes, names = density.shapes(), []
-    for name in weighted_variables(density):
+    for name in variables_with_weight(density):
         places = [",".join(map(str, index)) for index in np.ndindex(shapes[name])]
         sides = 2 if np.isfinite(density.variables[name].entry_bounds(())[1]) else 1
         sides = 1 if density.variables[name].score_matching == "simplex" else sides
@@ -213,14 +213,18 @@ def _exponents(density, sample: dict) -> jax.Array:
     """
 
     def of_row(event):
-        parts = [_at_bounds(density, event, name, support) for name, support in density.variables.items()
-                 if support.score_matching in ("generalized", "simplex")]  # fmt: skip
-        return jnp.concatenate(parts)
+        return jnp.concatenate(
+            [
+                _slopes_at_bounds(density, event, name, density.variables[name])
+                for name in variables_with_weight(density)
+            ]
+        )
 
     return jax.vmap(of_row)(sample).ravel()
 
 
-def _at_bounds(density, event: dict, name: str, support) -> jax.Array:
+def _slopes_at_bounds(density, event: dict, name: str, support) -> jax.Array:
+    """u ∂f/∂u at every bound of the entries of one variable."""
     value = event[name]
     flat, near = value.reshape(-1), float(jnp.finfo(value.dtype).eps) ** 0.5
     low, high = support.entry_bounds(())
@@ -244,8 +248,10 @@ def _at_bounds(density, event: dict, name: str, support) -> jax.Array:
         sides = (lambda place, u: flat.at[place].set(low + u),)
         if np.isfinite(high):
             sides += (lambda place, u: flat.at[place].set(high - u),)
-    places = jnp.arange(flat.size)
     u = near * scale
-    return jnp.concatenate([
-        jax.vmap(lambda place, side=side: u * jax.grad(lambda u: f(side(place, u)))(u))(places) for side in sides
-    ])  # fmt: skip
+
+    def exponents(side):
+        slope = jax.grad(lambda u, place: f(side(place, u)))
+        return jax.vmap(lambda place: u * slope(u, place))(jnp.arange(flat.size))
+
+    return jnp.concatenate([exponents(side) for side in sides])

@@ -45,7 +45,8 @@ def without_spread(p: Density, events: dict, smoothed: bool) -> list[Finding]:
     if smoothed and not still.all():
         return []
     if still.any():
-        words = f"{listed(list(np.array(names)[still]))} {'is' if still.sum() == 1 else 'are'} equal in all {rows} rows"
+        verb = "is" if still.sum() == 1 else "are"
+        words = f"{listed(list(np.array(names)[still]))} {verb} equal in all {rows} rows"
         return [_finding(words)]
     given = given[:, ~_is_still(given)]
     size = len(names) + given.shape[1]

@@ -47,8 +47,8 @@ def kink_findings(objective, density, events: dict, key: jax.Array) -> list[Find
     if not positions or rows < 2:
         return []
     ends = np.asarray(jax.random.randint(key, (2, min(KINKS.segments, rows)), 0, rows))
-    first, last = (jax.tree.map(lambda leaf, at=at: leaf[at], (positions, held, covariates_of(density, events)))
-                   for at in ends)  # fmt: skip
+    everything = positions, held, covariates_of(density, events)
+    first, last = (jax.tree.map(lambda leaf, at=at: leaf[at], everything) for at in ends)
     missed, coarse = np.median(np.asarray(_missed(density, first, last)), 0)
     if not (missed > KINKS.max_share and missed > KINKS.smooth_ratio * coarse):
         return []

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.findings import Finding
 from unnorm.core.method import method
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
@@ -45,7 +46,9 @@ class SteinDiscrepancy(LossObjective):
     Example:
         >>> import numpy as np
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, rate: -0.5 * rate * x**2, {"x": un.Real}, {"rate": (un.Positive, 1.0)})
+        >>> p = un.Density(
+        ...     lambda x, *, rate: -0.5 * rate * x**2, {"x": un.Real}, {"rate": (un.Positive, 1.0)}
+        ... )
         >>> data = 0.5 * np.random.default_rng(0).normal(size=400)
         >>> fit = un.fit(p, data, un.objectives.SteinDiscrepancy(), progress=False)
         >>> abs(float(fit.density.parameters["rate"]) - 4.0) < 1.0
@@ -63,7 +66,7 @@ class SteinDiscrepancy(LossObjective):
         "is true)"
     )
 
-    def refuse(self, density):
+    def refuse(self, density) -> str | None:
         if density.covariates:
             return (
                 "SteinDiscrepancy does not serve the covariate "
@@ -85,7 +88,7 @@ class SteinDiscrepancy(LossObjective):
                 )
         return None
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         refuse_one_row(self, events)
         rows = len(next(iter(events.values())))
         if rows > self.max_rows:
@@ -106,7 +109,7 @@ class SteinDiscrepancy(LossObjective):
         data = {name: events[name] for name in density.variables}
         return ObjectiveState(per_row=_pairs(points / scale), shared=StandardizedData(data, scale))
 
-    def losses(self, density, state, events):
+    def losses(self, density, state, events) -> jax.Array:
         """Return (1/(n − 1)) Σ_{j≠i} u(z_i, z_j) of the rows i with all rows j of the data."""
         (data, scale), (values, cubes, traces) = state.shared, state.per_row
         here, own = _points_and_scores(density, events, scale)
@@ -122,10 +125,10 @@ class SteinDiscrepancy(LossObjective):
         second = jnp.sum(here * (cubes @ others), 1) - cubes @ jnp.sum(there * others, 1)
         return (both + first - second + traces) / (len(there) - 1)
 
-    def findings(self, density, state, events):
+    def findings(self, density, state, events) -> list[Finding]:
         return smoothness_findings(density, events, type(self).__name__, kinks="moving")
 
-    def score_correction(self, density, state, events):
+    def score_correction(self, density, state, events) -> jax.Array | None:
         """Return the row's part in the losses of all other rows, by symmetry that in its own."""
         return _own_scores(self, density, state, events)
 

@@ -1,5 +1,6 @@
 """Minimum probability flow: how fast probability would flow from the data to their neighbours."""
 
+import jax
 import jax.numpy as jnp
 
 from unnorm.core.method import method
@@ -23,7 +24,11 @@ class ProbabilityFlow(LossObjective):
     Example:
         >>> import numpy as np
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, field: field * x.sum(), {"x": un.Binary["d"]}, {"field": (un.Real, 0.0)})
+        >>> p = un.Density(
+        ...     lambda x, *, field: field * x.sum(),
+        ...     {"x": un.Binary["d"]},
+        ...     {"field": (un.Real, 0.0)},
+        ... )
         >>> data = np.array([[1, 0], [1, 1], [1, 1], [0, 1]])
         >>> fit = un.fit(p, data, un.objectives.ProbabilityFlow(), progress=False)
         >>> round(float(fit.density.parameters["field"]), 4)  # the logit of 6/8
@@ -39,7 +44,7 @@ class ProbabilityFlow(LossObjective):
         "true)"
     )
 
-    def refuse(self, density):
+    def refuse(self, density) -> str | None:
         for name, support in density.variables.items():
             if support.discrete and support.states is None:
                 return (
@@ -49,13 +54,12 @@ class ProbabilityFlow(LossObjective):
                 )
         return not_enumerable("ProbabilityFlow", density)
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         return ObjectiveState()
 
-    def loss_i(self, density, state, event, key):
-        return sum(
-            jnp.sum(jnp.exp(0.5 * odds)) for odds in log_odds(density, event, groups_of(density))
-        )
+    def loss_i(self, density, state, event, key) -> jax.Array:
+        odds = log_odds(density, event, groups_of(density))
+        return jnp.asarray(sum(jnp.sum(jnp.exp(0.5 * part)) for part in odds))
 
-    def margins(self, density, state, events):
+    def margins(self, density, state, events) -> jax.Array | None:
         return conditional_margins(density, events)

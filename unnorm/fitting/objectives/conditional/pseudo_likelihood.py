@@ -35,7 +35,11 @@ class PseudoLikelihood(LossObjective):
     Example:
         >>> import numpy as np
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, field: field * x.sum(), {"x": un.Binary["d"]}, {"field": (un.Real, 0.0)})
+        >>> p = un.Density(
+        ...     lambda x, *, field: field * x.sum(),
+        ...     {"x": un.Binary["d"]},
+        ...     {"field": (un.Real, 0.0)},
+        ... )
         >>> data = np.array([[1, 0], [1, 1], [1, 1], [0, 1]])
         >>> fit = un.fit(p, data, un.objectives.PseudoLikelihood(), progress=False)
         >>> round(float(fit.density.parameters["field"]), 4)  # the logit of 6/8
@@ -54,25 +58,25 @@ class PseudoLikelihood(LossObjective):
         "is true)"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.blocks, list | tuple):  # lists become tuples, for structure is hashed
             blocks = tuple(
                 tuple(block) if isinstance(block, list) else block for block in self.blocks
             )
             object.__setattr__(self, "blocks", blocks)
 
-    def refuse(self, density):
+    def refuse(self, density) -> str | None:
         refusal = not_enumerable("PseudoLikelihood", density)
         return refusal or (None if self.blocks is None else wrong_blocks(density, self.blocks))
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         if not has_counts(density):
             return ObjectiveState()
         least = states_of_data(density, events)
         # The sum need not converge at the start: `refresh` checks it again at the estimate.
         return ObjectiveState(shared=_counts(states_needed(density, events, least) or 2 * least))
 
-    def refresh(self, density, state, events):
+    def refresh(self, density, state, events) -> ObjectiveState | None:
         if not has_counts(density):
             return None
         count = len(state.shared)
@@ -88,13 +92,13 @@ class PseudoLikelihood(LossObjective):
             )
         return state._replace(shared=_counts(needed))
 
-    def loss_i(self, density, state, event, key):
+    def loss_i(self, density, state, event, key) -> jax.Array:
         groups = groups_of(density, self.blocks, len(state.shared))
         # −log p(x_b | x_−b) = log Σ_s p̃(x with state s at b) / p̃(x), the own state's term being 1
         padded = (jnp.pad(odds, ((0, 0), (1, 0))) for odds in log_odds(density, event, groups))
-        return sum(jnp.sum(jax.nn.logsumexp(odds, axis=1)) for odds in padded)
+        return jnp.asarray(sum(jnp.sum(jax.nn.logsumexp(odds, axis=1)) for odds in padded))
 
-    def margins(self, density, state, events):
+    def margins(self, density, state, events) -> jax.Array | None:
         return conditional_margins(density, events, self.blocks)
 
 

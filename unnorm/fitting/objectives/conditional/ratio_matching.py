@@ -1,5 +1,8 @@
 """Ratio matching: score matching's counterpart for variables of two states."""
 
+import jax
+import jax.numpy as jnp
+
 from unnorm.core.method import method
 from unnorm.fitting.base import LossObjective, ObjectiveState
 from unnorm.fitting.existence.margins import conditional_margins
@@ -15,7 +18,11 @@ class RatioMatching(LossObjective):
     Example:
         >>> import numpy as np
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, field: field * x.sum(), {"x": un.Binary["d"]}, {"field": (un.Real, 0.0)})
+        >>> p = un.Density(
+        ...     lambda x, *, field: field * x.sum(),
+        ...     {"x": un.Binary["d"]},
+        ...     {"field": (un.Real, 0.0)},
+        ... )
         >>> data = np.array([[1, 0], [1, 1], [1, 1], [0, 1]])
         >>> fit = un.fit(p, data, un.objectives.RatioMatching(), progress=False)
         >>> round(float(fit.density.parameters["field"]), 4)  # the logit of 6/8
@@ -30,14 +37,15 @@ class RatioMatching(LossObjective):
         "model is true)"
     )
 
-    def refuse(self, density):
+    def refuse(self, density) -> str | None:
         return not_enumerable("RatioMatching", density, two_states=True)
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         return ObjectiveState()
 
-    def loss_i(self, density, state, event, key):
-        return sum(squared_error(odds) for odds in log_odds(density, event, groups_of(density)))
+    def loss_i(self, density, state, event, key) -> jax.Array:
+        odds = log_odds(density, event, groups_of(density))
+        return jnp.asarray(sum(map(squared_error, odds)))
 
-    def margins(self, density, state, events):
+    def margins(self, density, state, events) -> jax.Array | None:
         return conditional_margins(density, events)

@@ -1,6 +1,6 @@
 """Convergence checks of the chains behind a stochastic fit, by a run at the fitted parameters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,9 @@ class ChainCriteria:
     min_rounds: int = 20  # of k steps
     max_rounds: int = 200
     # Of the energies; the run is short, so that R-hat is noisy.
-    convergence: ConvergenceCriteria = ConvergenceCriteria(max_r_hat=1.2, error_r_hat=1.5)
+    convergence: ConvergenceCriteria = field(
+        default=ConvergenceCriteria(max_r_hat=1.2, error_r_hat=1.5)
+    )
     drift: float = 0.5  # standard deviations of the data's energies
     drift_errors: float = 4.0  # Monte Carlo errors
 

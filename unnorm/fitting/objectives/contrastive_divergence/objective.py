@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.findings import Finding
 from unnorm.core.method import method, option, static
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState, StochasticGradient, Traits
@@ -19,6 +20,7 @@ from unnorm.fitting.chain_kernels import (
     select_kernel,
 )
 from unnorm.fitting.existence.margins import likelihood_margins
+from unnorm.fitting.inference.sandwich import Covariance
 from unnorm.fitting.objectives.contrastive_divergence.chain_checks import chain_findings
 from unnorm.fitting.objectives.contrastive_divergence.covariance import (
     covariance,
@@ -92,8 +94,12 @@ class ContrastiveDivergence:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, field: field * x, {"x": un.Binary}, {"field": (un.Real, 0.0)})
-        >>> fit = un.fit(p, [0, 1, 1, 1] * 25, ContrastiveDivergence(persistent=True), seed=0, progress=False)
+        >>> p = un.Density(
+        ...     lambda x, *, field: field * x, {"x": un.Binary}, {"field": (un.Real, 0.0)}
+        ... )
+        >>> fit = un.fit(
+        ...     p, [0, 1, 1, 1] * 25, ContrastiveDivergence(persistent=True), seed=0, progress=False
+        ... )
         >>> abs(float(fit.density.parameters["field"]) - 1.0986) < 0.1  # log 3
         True
 
@@ -111,7 +117,7 @@ class ContrastiveDivergence:
     traits = Traits(supports_weights=False)
     default_run_length: ClassVar[float] = 5_000.0  # of annealing, where no steps are given
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "kernel", kernel_by_name(self.kernel))
 
     @property
@@ -137,7 +143,7 @@ class ContrastiveDivergence:
         """Return the standard deviation of the noise at the end, in unconstrained coordinates."""
         return () if self.noise is None else (float(np.asarray(jax.tree.leaves(self.noise)[-1])),)
 
-    def refuse(self, density):
+    def refuse(self, density) -> str | None:
         if self.chains is not None and density.covariates:
             return (
                 f"chains is {self.chains!r} and {density.name} has the covariate "
@@ -153,7 +159,7 @@ class ContrastiveDivergence:
             select_kernel(self.kernel, density), density
         )
 
-    def refuse_latent(self, density, events):
+    def refuse_latent(self, density, events) -> str | None:
         latent = latent_density(density, events)
         return refuse_support(self._latent_kernel(latent), latent)
 
@@ -176,7 +182,7 @@ class ContrastiveDivergence:
                 )
         return None
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         """Return chains at the data (persistent ones at rows drawn from it), and their tuning."""
         positions = Unconstrained(density).positions_of(events)
         count = count_of(positions)
@@ -204,7 +210,7 @@ class ContrastiveDivergence:
         )
         return ObjectiveState(per_row=rows, shared=chains)
 
-    def with_run_length(self, state, steps):
+    def with_run_length(self, state, steps) -> ObjectiveState:
         length = jnp.asarray(float(steps))
         return state._replace(shared=state.shared._replace(run_length=length))
 
@@ -219,7 +225,7 @@ class ContrastiveDivergence:
         positions = jax.vmap(lambda one: target.random_position(one, dtype))(keys)
         return LatentChains(kernel, initial_tuning(kernel, positions), positions)
 
-    def gradient(self, density, state, events, key, gain=1.0):
+    def gradient(self, density, state, events, key, gain=1.0) -> StochasticGradient:
         """Return the gradient, and the state with the chains and their tuning moved on."""
         chains, (rows, number) = state.shared, state.per_row
         own, latent = covariates_of(density, events), chains.latent
@@ -276,7 +282,7 @@ class ContrastiveDivergence:
         first, last = (jax.tree.leaves(self.noise) * 2)[:2]
         return first * (last / first) ** jnp.minimum(share, 1.0)
 
-    def margins(self, density, state, events):
+    def margins(self, density, state, events) -> jax.Array | None:
         return likelihood_margins(density, events)
 
     def refuse_nan(self, density, state) -> None:
@@ -289,16 +295,16 @@ class ContrastiveDivergence:
                 "step_size."
             )
 
-    def chain_findings(self, density, state, events, key):
+    def chain_findings(self, density, state, events, key) -> list[Finding]:
         return chain_findings(self, density, state, events, key)
 
-    def fixed_point_findings(self, density, state, events, key):
+    def fixed_point_findings(self, density, state, events, key) -> list[Finding]:
         return fixed_point_findings(self, density, state, events, key)
 
-    def covariance(self, density, state, events, key):
+    def covariance(self, density, state, events, key) -> Covariance:
         return covariance(self, density, state, events, key)
 
-    def fisher_information(self, density, state, events, key):
+    def fisher_information(self, density, state, events, key) -> np.ndarray:
         if state.shared.latent is not None:
             return latent_information(density, state.shared.latent, events, key)
         return long_run(density, events, key).information

@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,9 @@ def contrast(free: dict, density, events: dict, negatives: dict) -> tuple[jax.Ar
 
 
 @functools.partial(jax.jit, static_argnames="replicates")
-def negative_scores(objective, density, state, events, key, replicates: int):
+def negative_scores(
+    objective, density, state, events, key, replicates: int
+) -> tuple[jax.Array, jax.Array]:
     """Return the scores at the data (n, p), and the mean scores of two groups of negatives
     (2, n, p).
     """
@@ -83,17 +85,24 @@ def negative_scores(objective, density, state, events, key, replicates: int):
     return data, sums / (replicates // 2)
 
 
-@functools.partial(jax.jit, static_argnames=("rounds", "options"))
-def _long_run(
-    kernel, density, events, starts, tuning, key, own: dict, *, rounds: int, options: MomentOptions
-):
-    """Run chains from the data at fixed parameters: the first half adapts and is discarded.
+class _Chains(NamedTuple):
+    """Chains from the data, with the covariates of each."""
 
-    `own` are the covariates of every chain: then each chain's mean score is kept too, by two halves
-    (2, chains, p).
+    kernel: Any
+    tuning: Any
+    starts: dict[str, jax.Array]
+    covariates: dict[str, jax.Array]
+
+
+@functools.partial(jax.jit, static_argnames=("rounds", "options"))
+def _long_run(density, events, chains: _Chains, key, *, rounds: int, options: MomentOptions):
+    """Run chains at fixed parameters: the first half adapts and is discarded.
+
+    With covariates each chain's mean score is kept too, by two halves (2, chains, p).
     """
-    score, chains = score_function(density), len(next(iter(starts.values())))
-    kept, target = chains if own else 0, Unconstrained(density)
+    kernel, tuning, starts, own = chains
+    score, target = score_function(density), Unconstrained(density)
+    kept = len(next(iter(starts.values()))) if own else 0
 
     def one(carry, given):
         positions, tuning, sums = carry
@@ -151,17 +160,9 @@ def long_run(density, events, key, options: MomentOptions = DEFAULT) -> LongRun:
         for part in (starts, own)
     )
     kernel = prepare_kernel(select_kernel(None, density), density, own)
-    run = _long_run(
-        kernel,
-        density,
-        events,
-        starts,
-        initial_tuning(kernel, starts),
-        key,
-        chains_own,
-        rounds=options.rounds(ravel_pytree(density.free())[0].size),
-        options=options,
-    )
+    chains = _Chains(kernel, initial_tuning(kernel, starts), starts, chains_own)
+    rounds = options.rounds(ravel_pytree(density.free())[0].size)
+    run = _long_run(density, events, chains, key, rounds=rounds, options=options)
     means, second, curvature, expected = (np.asarray(part) for part in run)
     mean = means.mean(0)
     batches = means.reshape(options.batches, -1, len(mean)).mean(1)

@@ -79,7 +79,9 @@ class MaximumLikelihood(LossObjective):
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> p = un.Density(
+        ...     lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)}
+        ... )
         >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], MaximumLikelihood(), seed=0, progress=False)
         >>> round(float(fit.density.parameters["rate"]), 4)  # one over the mean
         0.5
@@ -101,10 +103,10 @@ class MaximumLikelihood(LossObjective):
         # Draws that stand for Z shift the loss from model to model.
         return Traits(is_likelihood=True, is_deviance=self.draws is None)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "kernel", kernel_by_name(self.kernel))
 
-    def refuse(self, density):
+    def refuse(self, density) -> str | None:
         if self.draws is not None:
             return self._refuse_draws(density)
         if self.kernel is not None:
@@ -143,7 +145,7 @@ class MaximumLikelihood(LossObjective):
             )
         return refuse_support(kernel, density)
 
-    def refuse_latent(self, density, events):
+    def refuse_latent(self, density, events) -> str | None:
         if self.draws is not None:
             name = latent_variables(density, events)[0]
             return (
@@ -153,7 +155,7 @@ class MaximumLikelihood(LossObjective):
             )
         return refuse_marginalization(density, events)
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         if self.draws is None:
             return self._with_plans(density, events)
         key, approach = jax.random.split(key)
@@ -186,16 +188,16 @@ class MaximumLikelihood(LossObjective):
         distinct, group = found
         return ObjectiveState(per_row=jnp.asarray(group), shared=plans._replace(distinct=distinct))
 
-    def resample_noise(self, density, state, events, key):
+    def resample_noise(self, density, state, events, key) -> Any:
         return ()  # the numbers of groups are those of all rows, not of a batch
 
-    def start_values(self, state):
+    def start_values(self, state) -> dict[str, Any] | None:
         return None if self.draws is None else state.shared.start
 
-    def log_z_plan(self, state):
+    def log_z_plan(self, state) -> Plan | None:
         return state.shared.plan
 
-    def refresh(self, density, state, events):
+    def refresh(self, density, state, events) -> ObjectiveState | None:
         if self.draws is not None:
             if self._is_stationary(density, state, events):
                 return None
@@ -228,7 +230,7 @@ class MaximumLikelihood(LossObjective):
             return True
         return bool(np.all(np.abs(moved) <= self.criteria.errors * np.sqrt(variance)))
 
-    def losses(self, density, state, events):
+    def losses(self, density, state, events) -> jax.Array:
         shared = state.shared
         if self.draws is not None:
             return log_z_of_events(density, shared.plan, events) - log_evidence(
@@ -246,7 +248,7 @@ class MaximumLikelihood(LossObjective):
             return log_z_of_rows(density, plan, distinct)[group]
         return log_z_of_events(density, plan, events)
 
-    def row_batch_size(self, density, state):
+    def row_batch_size(self, density, state) -> int:
         if self.draws is not None:
             return super().row_batch_size(density, state)
         # Without covariates log Z is one number for all rows.
@@ -254,7 +256,7 @@ class MaximumLikelihood(LossObjective):
         nodes = max((len(plan.log_weights) for plan in plans if plan is not None), default=1)
         return max(1, min(512, 16 * PLAN.batch // nodes))
 
-    def shared_noise(self, density, state, events):
+    def shared_noise(self, density, state, events) -> jax.Array | None:
         return (
             None
             if self.draws is None
@@ -263,17 +265,17 @@ class MaximumLikelihood(LossObjective):
             )
         )
 
-    def recession_directions(self, density, state, events):
+    def recession_directions(self, density, state, events) -> jax.Array | None:
         return (
             None
             if self.draws is None
             else monte_carlo.recession_directions(density, events, state.shared.plan)
         )
 
-    def margins(self, density, state, events):
+    def margins(self, density, state, events) -> jax.Array | None:
         return likelihood_margins(density, events)
 
-    def findings(self, density, state, events):
+    def findings(self, density, state, events) -> list[Finding]:
         found = []
         if self.draws is not None:
             found += monte_carlo.findings(state.shared, self.draw_options)

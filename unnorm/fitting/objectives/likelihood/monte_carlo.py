@@ -11,7 +11,7 @@ References: Geyer (1994), doi:10.1111/j.2517-6161.1994.tb01976.x; Hummel, Hunter
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -35,7 +35,7 @@ class DrawOptions:
 
     ess_fraction: float = 0.9  # of the draws, from which they need not be made again
     # R-hat of the draws' log-densities: runs are short.
-    convergence: ConvergenceCriteria = ConvergenceCriteria(max_r_hat=1.1)
+    convergence: ConvergenceCriteria = field(default=ConvergenceCriteria(max_r_hat=1.1))
     max_chains: int = 1000
     thinning: int = 2  # kernel steps between two draws
     rounds: int = 20  # of so many steps after each change of the parameters
@@ -71,7 +71,7 @@ class Draws(NamedTuple):
 def approach_estimate(
     kernel: Any, density, events: dict, draws: int, key: jax.Array, options: DrawOptions = DEFAULT
 ) -> Draws:
-    """Return chains, and the parameters ψ at which they are, near the maximum likelihood estimate."""
+    """Return chains and their parameters ψ, near the maximum likelihood estimate."""
     kernel, rows = prepare_kernel(kernel, density), Unconstrained(density).positions_of(events)
     key, choose = jax.random.split(key)
     chosen = jax.random.choice(choose, len(next(iter(rows.values()))), (options.chains(draws),))
@@ -198,7 +198,7 @@ def _batch_means(density, plan: Plan, batches: int) -> jax.Array:
 def long_run_variance(
     density, plan: Plan, draws: int, options: DrawOptions = DEFAULT
 ) -> np.ndarray:
-    """Return Γ / m, the covariance of mean w (s − m) over the draws, by the halves of the chains."""
+    """Return Γ / m, the covariance of mean w (s − m) over the draws, from half-chains."""
     means = np.asarray(_batch_means(density, plan, 2 * options.chains(draws)))
     return means.T @ means / (len(means) - 1) / len(means)
 

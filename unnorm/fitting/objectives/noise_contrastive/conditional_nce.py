@@ -19,7 +19,7 @@ from unnorm.fitting.objectives.auxiliary_noise import (
 
 @dataclass(frozen=True)
 class OverlapCriteria:
-    """Range of the mean of 4h(1 − h); outside it standard errors are twice those of a good scale."""
+    """Range of mean 4h(1 − h); outside it standard errors are twice those of a good scale."""
 
     lowest: float = 0.1
     highest: float = 0.95
@@ -55,7 +55,9 @@ class ConditionalNCE(LossObjective):
     Example:
         >>> import numpy as np
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, rate: -0.5 * rate * x**2, {"x": un.Real}, {"rate": (un.Positive, 1.0)})
+        >>> p = un.Density(
+        ...     lambda x, *, rate: -0.5 * rate * x**2, {"x": un.Real}, {"rate": (un.Positive, 1.0)}
+        ... )
         >>> data = np.random.default_rng(0).normal(size=2000)
         >>> fit = un.fit(p, data, un.objectives.ConditionalNCE(), seed=0, progress=False)
         >>> abs(float(fit.density.parameters["rate"]) - 1.0) < 0.1
@@ -69,7 +71,7 @@ class ConditionalNCE(LossObjective):
     scale: Any = option(default=None, above=0)
     target = "a fixed point of its own (the maximum likelihood estimate only if the model is true)"
 
-    def refuse(self, density):
+    def refuse(self, density) -> str | None:
         if self.scale is not None and not _on_a_scale(density):
             return (
                 f"scale is {self.scale!r}, and the entries of {', '.join(density.variables)} "
@@ -78,13 +80,13 @@ class ConditionalNCE(LossObjective):
         return None
 
     # -- the moves ---------------------------------------------------------------------------------
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         return ObjectiveState(
             per_row=self.resample_noise(density, ObjectiveState(), events, key),
             shared=self._steps(density, events),
         )
 
-    def resample_noise(self, density, state, events, key):
+    def resample_noise(self, density, state, events, key) -> Any:
         shapes, size = density.shapes(), (len(next(iter(events.values()))), int(self.noise_ratio))
         moving, flipping = _on_a_scale(density), _with_states(density)
         move_key, place_key, shift_key = jax.random.split(key, 3)
@@ -142,19 +144,19 @@ class ConditionalNCE(LossObjective):
             there, events, state.per_row
         )
 
-    def losses(self, density, state, events):
+    def losses(self, density, state, events) -> jax.Array:
         return 2 * jax.nn.softplus(-self._log_odds(density, state, events)).mean(1)
 
-    def margins(self, density, state, events):
+    def margins(self, density, state, events) -> jax.Array | None:
         return None if _on_a_scale(density) else self._log_odds(density, state, events).ravel()
 
     # -- errors and findings -----------------------------------------------------------------------
-    def noise_variance(self, density, state, events):
+    def noise_variance(self, density, state, events) -> jax.Array | None:
         return draw_variance(
             self, density, state, events, state._replace(per_row=shift_draws(state.per_row))
         )
 
-    def findings(self, density, state, events):
+    def findings(self, density, state, events) -> list[Finding]:
         criteria, overlap = OverlapCriteria(), float(_mean_overlap(self, density, state, events))
         if criteria.lowest <= overlap <= criteria.highest:
             return []

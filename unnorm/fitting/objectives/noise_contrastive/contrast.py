@@ -31,11 +31,11 @@ class Contrast(WithNoise):
         """Return b(r) of one noise point."""
         raise NotImplementedError
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         state = super().prepare(density, events, key)
         return state._replace(nuisance={"log_z": importance_log_z(self, density, state, events)})
 
-    def losses(self, density, state, events):
+    def losses(self, density, state, events) -> jax.Array:
         on_data, on_noise = self.log_ratios(density, state, events)
         terms = self.noise_term(on_noise)
         states = state.shared.states
@@ -43,10 +43,10 @@ class Contrast(WithNoise):
             terms if states is None else states.weights * terms, -1
         )
 
-    def learned_log_z(self, nuisance):
+    def learned_log_z(self, nuisance) -> jax.Array:
         return nuisance["log_z"]
 
-    def margins(self, density, state, events):
+    def margins(self, density, state, events) -> jax.Array | None:
         if any(not support.discrete for support in density.variables.values()):
             return None
         on_data, on_noise = self.log_ratios(density, state, events)
@@ -56,13 +56,13 @@ class Contrast(WithNoise):
         """Return the log ratios at the data, or functions of them, in which the loss decreases."""
         return log_ratios
 
-    def noise_slope(self, density, state, events):
+    def noise_slope(self, density, state, events) -> jax.Array:
         return _noise_slope(self, density, state, events)
 
-    def noise_variance(self, density, state, events):
+    def noise_variance(self, density, state, events) -> jax.Array | None:
         return _draw_variance(self, density, state) if state.shared.states is None else None
 
-    def information(self, density, state, events):
+    def information(self, density, state, events) -> Any:
         return _information(self, density, state, events)
 
 

@@ -1,6 +1,7 @@
 """Noise contrastive estimation: log Z is learned as a parameter."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +43,9 @@ class NCE(Contrast):
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> p = un.Density(
+        ...     lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)}
+        ... )
         >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], NCE(noise_ratio=1000), seed=0, progress=False)
         >>> abs(float(fit.density.parameters["rate"]) - 0.5) < 0.05
         True
@@ -57,18 +60,18 @@ class NCE(Contrast):
         "before"
     )
 
-    def refuse(self, density):
+    def refuse(self, density) -> str | None:
         refusal = super().refuse(density) or refuse_covariates("NCE", density)
         return refusal or (_refuse_many_states(density) if self.exact else None)
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         return (
             self._weigh_states(density, events)
             if self.exact
             else super().prepare(density, events, key)
         )
 
-    def resample_noise(self, density, state, events, key):
+    def resample_noise(self, density, state, events, key) -> Any:
         if not self.exact:
             return super().resample_noise(density, state, events, key)
         statistics = state.shared.statistics
@@ -90,7 +93,7 @@ class NCE(Contrast):
         shared = FittedNoise(statistics, NoiseStates(states, on_states, weights))
         return ObjectiveState({"log_z": log_z}, NoiseRows(on_data), shared)
 
-    def log_ratios(self, density, state, events):
+    def log_ratios(self, density, state, events) -> tuple[jax.Array, jax.Array]:
         """Return them at every row; with `exact` at all states, which are the noise of all rows."""
         if not self.exact:
             return super().log_ratios(density, state, events)
@@ -98,10 +101,10 @@ class NCE(Contrast):
         on_data = log_densities(density, events) - log_z - state.per_row.on_data
         return on_data, log_densities(density, states.events) - log_z - states.log_noise
 
-    def data_term(self, log_ratio):
+    def data_term(self, log_ratio) -> jax.Array:
         return jax.nn.softplus(math.log(self.noise_ratio) - log_ratio)
 
-    def noise_term(self, log_ratio):
+    def noise_term(self, log_ratio) -> jax.Array:
         return jax.nn.softplus(log_ratio - math.log(self.noise_ratio))
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.findings import Finding
 from unnorm.core.method import static
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.loss import parameters_of
@@ -30,7 +31,7 @@ from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
 class ByVariable(dict):
     """Noise by variable, hashable as the structure of a method must be."""
 
-    def __hash__(self):
+    def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))
 
 
@@ -71,17 +72,17 @@ class FittedNoise(NamedTuple):
 class WithNoise(LossObjective):
     """Base of objectives with ν noise points for every row, drawn once."""
 
-    noise: Any = static(default=None)
+    noise: Any = static(default=None)  # noqa: RUF009 - a dataclass field
     noise_ratio: int = static(default=10, at_least=1)
     traits = Traits(supports_weights=False)  # the fitted noise's part in the errors is unweighted
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.noise, Mapping):
             object.__setattr__(self, "noise", ByVariable(self.noise))
 
     # -- the noise ---------------------------------------------------------------------------------
     def distributions(self, density, statistics: dict) -> dict[str, Any]:
-        """Return the noise of every variable: given, or the support's default at these statistics."""
+        """Return every variable's noise: the user's, or the support's default."""
         shapes = density.shapes()
         if self.noise is None:
             return {
@@ -125,7 +126,7 @@ class WithNoise(LossObjective):
                 "more rows, drop columns that others determine, or pass noise=."
             ) from None
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         """Draw the noise, and evaluate its log-density at the data and at itself."""
         events = {name: jnp.asarray(value) for name, value in events.items()}
         statistics, _ = self.fit_noise(density, events)
@@ -133,7 +134,7 @@ class WithNoise(LossObjective):
         refuse_uncovered(np.asarray(rows.on_data), np.asarray(rows.on_noise))
         return ObjectiveState(per_row=rows, shared=FittedNoise(statistics))
 
-    def resample_noise(self, density, state, events, key):
+    def resample_noise(self, density, state, events, key) -> Any:
         return self.draw_rows(density, state.shared.statistics, events, key)
 
     def draw_rows(self, density, statistics: dict, events: dict, key: jax.Array) -> NoiseRows:
@@ -167,7 +168,7 @@ class WithNoise(LossObjective):
         """Return d E[ψ] / dφ, (p, q)."""
         raise NotImplementedError
 
-    def score_correction(self, density, state, events):
+    def score_correction(self, density, state, events) -> jax.Array | None:
         """Return each row's influence through the fitted noise; None where noise was given."""
         if self.noise is not None:
             return None
@@ -181,7 +182,7 @@ class WithNoise(LossObjective):
         """
         raise NotImplementedError
 
-    def findings(self, density, state, events):
+    def findings(self, density, state, events) -> list[Finding]:
         information = float(self.information(density, state, events))
         log_weights = None
         # An exact expectation has no draws to count, and with covariates every row has its own Z.

@@ -23,6 +23,7 @@ class NoiseCriteria:
 def check_noise(
     given: Mapping, shapes: dict[str, tuple[int, ...]], variables: dict[str, Support]
 ) -> None:
+    """Raise unless there is one distribution of the right shape and measure per variable."""
     from numpyro.distributions import Distribution
 
     if set(given) != set(shapes):
@@ -65,14 +66,15 @@ def refuse_covariates(objective: str, density) -> str | None:
     if density.covariates:
         return (
             f"{objective} learns one log Z, and with the covariate "
-            f"{next(iter(density.covariates))} every row has its own; use un.objectives.RankingNCE, "
-            "ConditionalNCE, MaximumLikelihood, PseudoLikelihood, ScoreMatching or "
+            f"{next(iter(density.covariates))} every row has its own; use un.objectives.RankingNCE"
+            ", ConditionalNCE, MaximumLikelihood, PseudoLikelihood, ScoreMatching or "
             "ContrastiveDivergence"
         )
     return None
 
 
 def refuse_infinite_log_z(density, log_z: jax.Array) -> None:
+    """Raise unless the initial log Z, by importance sampling from the noise, is finite."""
     if not np.isfinite(log_z):
         raise ValueError(
             f"Density {density.name} has the log Z {float(log_z)} by the noise at the start; "
@@ -104,7 +106,7 @@ def overlap_findings(
         ess = weights.sum() ** 2 / (weights**2).sum()
         if not ess >= criteria.min_ess_per_parameter * parameters:
             reasons.append(
-                f"its {len(weights):,} points are worth {ess:.1f} draws of {density.name}"
+                f"its {len(weights):,} points have ESS = {ess:.1f} as draws of {density.name}"
             )
             severity = ERROR if not ess >= parameters else WARNING
     if not reasons:

@@ -1,6 +1,7 @@
 """Ranking noise contrastive estimation: which of several points is the datum, without log Z."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +36,16 @@ class RankingNCE(WithNoise):
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
-        >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], un.objectives.RankingNCE(noise_ratio=1000), seed=0, progress=False)
+        >>> p = un.Density(
+        ...     lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)}
+        ... )
+        >>> fit = un.fit(
+        ...     p,
+        ...     [0.5, 1.0, 3.5, 3.0],
+        ...     un.objectives.RankingNCE(noise_ratio=1000),
+        ...     seed=0,
+        ...     progress=False,
+        ... )
         >>> abs(float(fit.density.parameters["rate"]) - 0.5) < 0.05
         True
 
@@ -49,26 +58,26 @@ class RankingNCE(WithNoise):
         "before"
     )
 
-    def losses(self, density, state, events):
+    def losses(self, density, state, events) -> jax.Array:
         on_data, on_noise = self.log_ratios(density, state, events)
         return jnp.logaddexp(on_data, jax.nn.logsumexp(on_noise, -1)) - on_data
 
-    def margins(self, density, state, events):
+    def margins(self, density, state, events) -> jax.Array | None:
         if any(not support.discrete for support in density.variables.values()):
             return None
         on_data, on_noise = self.log_ratios(density, state, events)
         return (on_data[:, None] - on_noise).ravel()
 
-    def noise_slope(self, density, state, events):
+    def noise_slope(self, density, state, events) -> jax.Array:
         return _noise_slope(self, density, state, events)
 
-    def noise_variance(self, density, state, events):
+    def noise_variance(self, density, state, events) -> jax.Array | None:
         return draw_variance(self, density, state, events, _shift_noise(state))
 
-    def information(self, density, state, events):
+    def information(self, density, state, events) -> Any:
         return _information(self, density, state, events)
 
-    def log_z_estimate(self, density, state, events, covariance):
+    def log_z_estimate(self, density, state, events, covariance) -> LogZEstimate | None:
         """Return log Z by importance sampling, with errors by each row's influence.
 
         log Ẑ − log Z = mean_i [mean_k w_ik − 1 − m'H⁻¹ψ_i], w the weights with mean 1, m = ∂ log Ẑ

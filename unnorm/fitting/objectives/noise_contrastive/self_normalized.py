@@ -1,5 +1,6 @@
-"""The self-normalised likelihood: maximum likelihood with a learned log Z and importance sampling."""
+"""The self-normalised likelihood: importance sampling with a learned log Z."""
 
+import jax
 import jax.numpy as jnp
 
 from unnorm.core.method import method
@@ -25,7 +26,9 @@ class SelfNormalized(Contrast):
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> p = un.Density(
+        ...     lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)}
+        ... )
         >>> objective = un.objectives.SelfNormalized(noise_ratio=1000)
         >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], objective, seed=0, progress=False)
         >>> abs(float(fit.density.parameters["rate"]) - 0.5) < 0.05
@@ -38,14 +41,14 @@ class SelfNormalized(Contrast):
 
     target = "the maximum likelihood estimate, up to the importance sampling of Z"
 
-    def refuse(self, density):
+    def refuse(self, density) -> str | None:
         return super().refuse(density) or refuse_covariates("SelfNormalized", density)
 
-    def data_term(self, log_ratio):
+    def data_term(self, log_ratio) -> jax.Array:
         return -log_ratio
 
-    def noise_term(self, log_ratio):
+    def noise_term(self, log_ratio) -> jax.Array:
         return (jnp.exp(log_ratio) - 1) / self.noise_ratio
 
-    def data_margins(self, log_ratios):
+    def data_margins(self, log_ratios) -> jax.Array:
         return log_ratios.mean(keepdims=True)  # the loss is linear in them: only their mean matters

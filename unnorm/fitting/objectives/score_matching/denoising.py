@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.findings import Finding
 from unnorm.core.method import method, option, static
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
@@ -38,9 +39,13 @@ class DenoisingScoreMatching(LossObjective):
     Example:
         >>> import numpy as np
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, rate: -0.5 * rate * x**2, {"x": un.Real}, {"rate": (un.Positive, 1.0)})
+        >>> p = un.Density(
+        ...     lambda x, *, rate: -0.5 * rate * x**2, {"x": un.Real}, {"rate": (un.Positive, 1.0)}
+        ... )
         >>> data = np.random.default_rng(0).normal(size=2000)
-        >>> fit = un.fit(p, data, un.objectives.DenoisingScoreMatching(sigma=1.0), seed=0, progress=False)
+        >>> fit = un.fit(
+        ...     p, data, un.objectives.DenoisingScoreMatching(sigma=1.0), seed=0, progress=False
+        ... )
         >>> round(float(fit.density.parameters["rate"]), 1)  # 1 / (1 + σ²)
         0.5
 
@@ -66,7 +71,7 @@ class DenoisingScoreMatching(LossObjective):
             f"{levels}"
         )
 
-    def refuse(self, density):
+    def refuse(self, density) -> str | None:
         if np.ndim(self.sigma) > 1:
             return f"sigma is {self.sigma!r}; expected a positive number, or a list of such"
         return refuse_bounds("DenoisingScoreMatching", "adds noise that leaves any bounds", density)
@@ -82,17 +87,17 @@ class DenoisingScoreMatching(LossObjective):
     def _levels(self) -> jax.Array:
         return jnp.stack(jax.tree.leaves(self.sigma)).reshape(-1)
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         refuse_one_row(self, events)
         values = [jnp.asarray(events[name]) for name in density.variables]
         shape = (len(values[0]), np.size(self.sigma), int(self.corruptions), event_size(density))
         return ObjectiveState(per_row=jax.random.normal(key, shape, jnp.result_type(*values)))
 
-    def resample_noise(self, density, state, events, key):
+    def resample_noise(self, density, state, events, key) -> Any:
         shape = (len(next(iter(events.values()))), *state.per_row.shape[1:])
         return jax.random.normal(key, shape, state.per_row.dtype)
 
-    def losses(self, density, state, events):
+    def losses(self, density, state, events) -> jax.Array:
         noise, levels = state.per_row, self._levels()
         rows, _, corruptions, size = noise.shape
 
@@ -105,10 +110,10 @@ class DenoisingScoreMatching(LossObjective):
         sigma = jnp.tile(jnp.repeat(levels, corruptions), (rows, 1))
         return at_draws(one, events, (sigma, noise.reshape(rows, -1, size))).mean(1)
 
-    def noise_variance(self, density, state, events):
+    def noise_variance(self, density, state, events) -> jax.Array | None:
         return draw_variance(
             self, density, state, events, state._replace(per_row=shift_draws(state.per_row))
         )
 
-    def findings(self, density, state, events):
+    def findings(self, density, state, events) -> list[Finding]:
         return smoothness_findings(density, events, type(self).__name__, kinks="moving")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from unnorm.core.findings import Finding
 from unnorm.core.messages import choose_from
 from unnorm.core.method import method, static
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
@@ -69,7 +70,9 @@ class ScoreMatching(LossObjective):
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> p = un.Density(
+        ...     lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)}
+        ... )
         >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], ScoreMatching(h="linear"), seed=0, progress=False)
         >>> round(float(fit.density.parameters["rate"]), 4)  # h = x: Σ 1 / Σ x
         0.5
@@ -91,7 +94,7 @@ class ScoreMatching(LossObjective):
         "is true)"
     )
 
-    def refuse(self, density):
+    def refuse(self, density) -> str | None:
         if self.h is not None and not callable(self.h) and self.h not in WEIGHTS:
             return (
                 f"h is {self.h!r}, which is no weight function; {choose_from(str(self.h), WEIGHTS)}"
@@ -113,7 +116,7 @@ class ScoreMatching(LossObjective):
         name = support.score_matching
         return FORMS[self.states if name == "ratio" else name]
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         refuse_one_row(self, events)
         scales = {
             name: self._form(support).prepare(name, support, jnp.asarray(events[name]), self)
@@ -144,14 +147,14 @@ class ScoreMatching(LossObjective):
             [residual for _, residual in parts]
         )
 
-    def loss_i(self, density, state, event, key):
+    def loss_i(self, density, state, event, key) -> jax.Array:
         affine, residual = self.terms(density, state, event)
         return affine + 0.5 * residual @ residual
 
-    def margins(self, density, state, events):
+    def margins(self, density, state, events) -> jax.Array | None:
         return conditional_margins(density, events)
 
-    def findings(self, density, state, events):
+    def findings(self, density, state, events) -> list[Finding]:
         return [
             *boundary_findings(self, density, state.shared.square, events),
             *smoothness_findings(density, events, type(self).__name__),
@@ -163,7 +166,7 @@ class ScoreMatching(LossObjective):
         loss = Loss(objective, density, state, events)
         return least_squares.closed_form_minimum(loss, state.shared.quadratic)
 
-    def prepare_path(self, density, state, events):
+    def prepare_path(self, density, state, events) -> ObjectiveState:
         found = least_squares.quadratic(Loss(self, density, state, events))
         return state._replace(shared=state.shared._replace(quadratic=found))
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from unnorm.core.findings import Finding
 from unnorm.core.method import method, option, static
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
@@ -41,10 +42,16 @@ class FiniteDifferenceScoreMatching(LossObjective):
     Example:
         >>> import numpy as np
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, rate: -0.5 * rate * x @ x, {"x": un.Real["d"]}, {"rate": (un.Positive, 1.0)})
+        >>> p = un.Density(
+        ...     lambda x, *, rate: -0.5 * rate * x @ x,
+        ...     {"x": un.Real["d"]},
+        ...     {"rate": (un.Positive, 1.0)},
+        ... )
         >>> data = np.array([[1.0, -1.0], [2.0, 0.0], [0.0, -2.0]])
-        >>> fit = un.fit(p, data, un.objectives.FiniteDifferenceScoreMatching(), seed=0, progress=False)
-        >>> abs(float(fit.density.parameters["rate"]) - 0.6) < 0.15  # one over the mean square is 0.6
+        >>> fit = un.fit(
+        ...     p, data, un.objectives.FiniteDifferenceScoreMatching(), seed=0, progress=False
+        ... )
+        >>> abs(float(fit.density.parameters["rate"]) - 0.6) < 0.15  # 1 / mean square
         True
 
     References:
@@ -59,7 +66,7 @@ class FiniteDifferenceScoreMatching(LossObjective):
         "the model is true)"
     )
 
-    def refuse(self, density):
+    def refuse(self, density) -> str | None:
         return refuse_bounds("FiniteDifferenceScoreMatching", "steps over any bounds", density)
 
     @property
@@ -71,7 +78,7 @@ class FiniteDifferenceScoreMatching(LossObjective):
             float(jnp.finfo(dtype).eps) ** 0.125 if self.step is None else self.step, dtype
         )
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         values = [jnp.asarray(events[name]) for name in density.variables]
         dtype = jnp.result_type(*values)
         scales = jnp.concatenate([jnp.std(value.astype(dtype), 0).reshape(-1) for value in values])
@@ -86,11 +93,11 @@ class FiniteDifferenceScoreMatching(LossObjective):
             shared=Steps(scales, self._step(dtype)),
         )
 
-    def resample_noise(self, density, state, events, key):
+    def resample_noise(self, density, state, events, key) -> Any:
         shape = (len(next(iter(events.values()))), *state.per_row.shape[1:])
         return draw_directions("rademacher", key, shape, state.per_row.dtype)
 
-    def losses(self, density, state, events):
+    def losses(self, density, state, events) -> jax.Array:
         def off(event, move):
             point, log_density = point_of(density, event)
             return log_density(point + move)
@@ -102,10 +109,10 @@ class FiniteDifferenceScoreMatching(LossObjective):
         curvature, slope = (ahead - 2 * here + behind) / step**2, (ahead - behind) / (2 * step)
         return jnp.mean(curvature + 0.5 * slope**2, 1)
 
-    def noise_variance(self, density, state, events):
+    def noise_variance(self, density, state, events) -> jax.Array | None:
         return draw_variance(
             self, density, state, events, state._replace(per_row=shift_draws(state.per_row))
         )
 
-    def findings(self, density, state, events):
+    def findings(self, density, state, events) -> list[Finding]:
         return smoothness_findings(density, events, type(self).__name__, kinks="none")

@@ -1,10 +1,11 @@
 """Sliced score matching: the Hessian's trace by random projections."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from unnorm.core.findings import Finding
 from unnorm.core.method import method, static
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
@@ -39,7 +40,11 @@ class SlicedScoreMatching(LossObjective):
     Example:
         >>> import numpy as np
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, rate: -0.5 * rate * x @ x, {"x": un.Real["d"]}, {"rate": (un.Positive, 1.0)})
+        >>> p = un.Density(
+        ...     lambda x, *, rate: -0.5 * rate * x @ x,
+        ...     {"x": un.Real["d"]},
+        ...     {"rate": (un.Positive, 1.0)},
+        ... )
         >>> data = np.array([[1.0, -1.0], [2.0, 0.0], [0.0, -2.0]])
         >>> fit = un.fit(p, data, un.objectives.SlicedScoreMatching(projections=2), progress=False)
         >>> round(float(fit.density.parameters["rate"]), 4)  # one over the mean square
@@ -59,10 +64,10 @@ class SlicedScoreMatching(LossObjective):
         "model is true)"
     )
 
-    def refuse(self, density):
+    def refuse(self, density) -> str | None:
         return refuse_bounds("SlicedScoreMatching", "has no form at bounds", density)
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> ObjectiveState:
         refuse_one_row(self, events)
         values = [jnp.asarray(events[name]) for name in density.variables]
         shape = (len(values[0]), int(self.projections), event_size(density))
@@ -70,11 +75,11 @@ class SlicedScoreMatching(LossObjective):
             per_row=draw_directions(self.directions, key, shape, jnp.result_type(*values))
         )
 
-    def resample_noise(self, density, state, events, key):
+    def resample_noise(self, density, state, events, key) -> Any:
         shape = (len(next(iter(events.values()))), *state.per_row.shape[1:])
         return draw_directions(self.directions, key, shape, state.per_row.dtype)
 
-    def loss_i(self, density, state, event, key):
+    def loss_i(self, density, state, event, key) -> jax.Array:
         point, log_density = point_of(density, event)
         directions = state.per_row
         together = len(directions) if len(directions) <= self.max_unrolled else TOGETHER
@@ -86,10 +91,10 @@ class SlicedScoreMatching(LossObjective):
             return curvature + 0.5 * gradient @ gradient
         return curvature + 0.5 * jnp.mean(slopes**2)
 
-    def noise_variance(self, density, state, events):
+    def noise_variance(self, density, state, events) -> jax.Array | None:
         return draw_variance(
             self, density, state, events, state._replace(per_row=shift_draws(state.per_row))
         )
 
-    def findings(self, density, state, events):
+    def findings(self, density, state, events) -> list[Finding]:
         return smoothness_findings(density, events, type(self).__name__)

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 
 
 def nothing(name: str, support, values: jax.Array, options) -> None:
+    """Return nothing: the form needs no scales."""
     return None
 
 
 def spread(name: str, support, values: jax.Array, options) -> jax.Array:
-    """The standard deviation of every column, in which the distance from a bound is measured."""
+    """Return the standard deviation of every column, the unit of distances to a bound."""
     scales = jnp.std(values, 0)
     if not bool(jnp.all(scales > 0)):
         raise ValueError(

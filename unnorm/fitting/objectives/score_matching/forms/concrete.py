@@ -9,6 +9,7 @@ References:
     Meng, Choi, Song and Ermon (2022), arXiv:2211.00802.
 """
 
+import jax
 import jax.numpy as jnp
 
 from unnorm.fitting.objectives.score_matching.forms.column_scales import nothing as prepare
@@ -17,6 +18,7 @@ from unnorm.interactions.conditionals import log_odds_of
 __all__ = ["prepare", "terms"]
 
 
-def terms(log_density, value, support, scales, options):
+def terms(log_density, value, support, scales, options) -> tuple[jax.Array, jax.Array]:
+    """Return the loss of one row, with an empty r."""
     odds = log_odds_of(log_density, value, support)
     return jnp.sum(0.5 * jnp.exp(2 * odds) - jnp.exp(-odds)), jnp.zeros(0, value.dtype)

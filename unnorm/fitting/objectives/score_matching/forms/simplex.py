@@ -23,7 +23,9 @@ from unnorm.numerics.hessian_trace import terms as terms_along
 __all__ = ["prepare", "terms"]
 
 
-def terms(log_density, value, support, scales, options):
+def terms(log_density, value, support, scales, options) -> tuple[jax.Array, jax.Array]:
+    """Return (a, r) of the weighted Hessian and gradient."""
+
     def weights(x):
         return options.weight(x / scales)
 

@@ -9,6 +9,7 @@ References:
     arXiv:1604.08470.
 """
 
+import jax
 import jax.numpy as jnp
 
 from unnorm.fitting.objectives.score_matching.forms.column_scales import nothing as prepare
@@ -18,7 +19,8 @@ from unnorm.numerics.hessian_trace import terms as terms_along
 __all__ = ["prepare", "terms"]
 
 
-def terms(log_density, value, support, scales, options):
+def terms(log_density, value, support, scales, options) -> tuple[jax.Array, jax.Array]:
+    """Return (a, r) of the tangential Hessian and gradient."""
     size = value.shape[-1]
     tangent = jnp.eye(size, dtype=value.dtype) - value[..., :, None] * value[..., None, :]
     field = Field(blocks(tangent), (-(size - 1) * value).reshape(-1))
