@@ -143,7 +143,8 @@ def test_a_log_z_that_is_not_to_be_believed_is_refused(waits, monkeypatch):
     monkeypatch.setattr("unnorm.fitting.results.log_likelihood.estimated", lambda *_, **__: flat)
     elsewhere = dataclasses.replace(waits, _location=None)
     with pytest.raises(
-        ValueError, match=r"log Z of exponential is unreliable by quadrature: .*cannot be normalized"
+        ValueError,
+        match=r"log Z of exponential is unreliable by quadrature: .*cannot be normalized",
     ):
         elsewhere.log_likelihood(LATER)
     for wrong in ("zero", math.inf, flat):

@@ -17,7 +17,7 @@ from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.partition import default_estimator
 from unnorm.partition.annealing.particles import Run, merge
 from unnorm.partition.annealing.pilot_run import Pilot, run_pilot
-from unnorm.partition.annealing.tempered import Particle, TemperedPath
+from unnorm.partition.annealing.tempered import AnnealingPath, Particle
 from unnorm.partition.base import LogZ
 from unnorm.partition.combine import conclusive
 from unnorm.partition.default_estimator import two_estimates
@@ -190,11 +190,11 @@ def test_no_two_annealed_runs_share_their_noise():
     class Recorded(default_estimator._Search):
         def _run(self, pilot, key, size, trusted):
             keys.append(tuple(np.asarray(jax.random.key_data(key))))
-            return default_estimator.Annealed(pilot, route("smc", 0.0, 0.12), size, trusted)
+            return default_estimator.AnnealingResult(pilot, route("smc", 0.0, 0.12), size, trusted)
 
     budget = default_estimator.Budget(nothing, 1)
     search = Recorded(None, budget, jax.random.key(0), 0.1)
-    first = default_estimator.Annealed(pilot, route("smc", 0.0, 0.12), start, trusted=True)
+    first = default_estimator.AnnealingResult(pilot, route("smc", 0.0, 0.12), start, trusted=True)
     search.annealed = [first, first]
     while search._anneal_more():
         pass
@@ -224,7 +224,7 @@ def test_all_populations_are_looked_at():
         for i in range(2)
     ]
     whole = merge(runs)
-    pilot = Pilot(TemperedPath(Unconstrained(funnel), None), (), [], None, {})
+    pilot = Pilot(AnnealingPath(Unconstrained(funnel), None), (), [], None, {})
     assert list(whole.ancestors) == list(range(20)) and list(whole.acceptance) == [0.1] * 5
     assert "30 times in 120 evaluations" in pilot.nonfinite_findings(whole)[0].what
 

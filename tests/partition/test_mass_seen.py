@@ -24,7 +24,7 @@ from unnorm.integration.quadrature.unseen_mass import (
     scan_log_density,
 )
 from unnorm.partition.base import LogZ
-from unnorm.partition.estimators.quadrature import _missed
+from unnorm.partition.estimators.quadrature import _mass_not_seen
 from unnorm.partition.rounding_at_bounds import add_mass_at_bounds
 
 
@@ -137,15 +137,16 @@ def test_points_over_all_scales_hold_a_rule_that_missed_a_mode_against_its_log_z
         np.linalg.norm(local_maxima(scan)[:3] - 20 / math.sqrt(2), axis=1).min() < 2
     )  # a start for a climb
     cell = np.mean(
-        np.exp(-scan_log_density(scan.frame, scan.points)) * (np.linalg.norm(scan.points, axis=1) < 10)
+        np.exp(-scan_log_density(scan.frame, scan.points))
+        * (np.linalg.norm(scan.points, axis=1) < 10)
     )
     assert cell == pytest.approx(100 * math.pi, rel=0.05)  # the weights are those of the area
     near = scan_about(integrand, Frame(np.full(2, 20 / math.sqrt(2)), 0.3 * np.eye(2)))
     truth, found = math.log1p(math.e), estimate_from_scans([scan, near])
     assert abs(found.value - truth) < 4 * found.error < 0.2
     nothing = Location(scan.frame, np.ones(2), [], False, [scan, near])
-    assert _missed("pair", nothing, truth) == []
-    (told,) = _missed("pair", nothing, 0.0)  # the wide mode alone
+    assert _mass_not_seen("pair", nothing, truth) == []
+    (told,) = _mass_not_seen("pair", nothing, 0.0)  # the wide mode alone
     assert told.code == FindingCode.MASS_NOT_SEEN and told.severity == "error"
 
 

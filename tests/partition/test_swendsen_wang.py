@@ -70,7 +70,9 @@ def test_clusters_leave_the_tempered_density_as_it_is(power, share_kept):
 
 
 def test_signs_and_positions_are_each_others_inverse():
-    p = un.Density(lambda v, s: jnp.sum(v) * s[0], {"v": un.Binary[2, 2], "s": un.Spin[3]}).for_jit()
+    p = un.Density(
+        lambda v, s: jnp.sum(v) * s[0], {"v": un.Binary[2, 2], "s": un.Spin[3]}
+    ).for_jit()
     position = {"v": jnp.array([[0.0, 1.0], [1.0, 1.0]]), "s": jnp.array([-1.0, 1.0, -1.0])}
     signs = signs_of(p, position)
     assert signs.tolist() == [-1, 1, -1, -1, 1, 1, 1]  # s before v

@@ -87,7 +87,7 @@ class LogZ(Result):
             else f"{self.measure} / {other.measure}",
             estimator=f"{self.estimator} - {other.estimator}",
             findings=[*self.findings, *other.findings],
-            degrees=_pooled_degrees(self, other),
+            degrees=_welch_degrees(self, other),
         )
 
     def __repr__(self) -> str:
@@ -112,7 +112,7 @@ class LogZ(Result):
         return f"{table}\n{self._findings_text()}" if self.findings else table
 
 
-def _pooled_degrees(one: LogZ, other: LogZ) -> float | None:
+def _welch_degrees(one: LogZ, other: LogZ) -> float | None:
     """Welch and Satterthwaite's degrees of freedom of the difference of two means."""
     parts = [
         (z.standard_error**2, z.degrees)

@@ -48,7 +48,7 @@ def conclusive(estimates: list[LogZ], target_error: float) -> list[LogZ] | None:
     """The reliable estimates if there are two or more, all agree, and their mean meets the target;
     else None.
     """
-    good = _without_missed_mass(reliable(estimates))
+    good = _drop_low_estimates(reliable(estimates))
     if len(good) < 2 or weighted_mean(good)[1] > target_error:
         return None
     return None if contradicting(good) else good
@@ -60,7 +60,7 @@ def contradicting(estimates: list[LogZ]) -> bool:
     return not all(agree(one, other) for one in good for other in good)
 
 
-def _without_missed_mass(good: list[LogZ]) -> list[LogZ]:
+def _drop_low_estimates(good: list[LogZ]) -> list[LogZ]:
     """Reliable estimates without those that missed mass which two others found.
 
     A bridge below all others, which agree: chains that miss a mode find just less mass. Annealed

@@ -22,7 +22,7 @@ from unnorm.partition.combine import (
 )
 from unnorm.partition.estimators.bridge_sampling import Bridge, bridge_estimate
 from unnorm.partition.estimators.importance_sampling import importance_estimate
-from unnorm.partition.estimators.nested_sampling import NestedSampling, nested_cost
+from unnorm.partition.estimators.nested_sampling import NestedSampling, predict_cost
 from unnorm.partition.estimators.sequential_monte_carlo import smc_estimate
 from unnorm.partition.options import BUDGET, WEIGHTS, BudgetOptions
 from unnorm.partition.proposals.automatic import make_proposal
@@ -58,7 +58,7 @@ class Size(NamedTuple):
         return options.particles[self.particles], options.temperatures[self.temperatures]
 
 
-class Annealed(NamedTuple):
+class AnnealingResult(NamedTuple):
     """An annealed estimate with its pilot and size, and whether every one of this pilot passed."""
 
     pilot: Pilot
@@ -125,7 +125,7 @@ class _Search:
         self.proposal, self.budget, self.key = proposal, budget, key
         self.target_error, self.options = target_error, options
         self.estimates: list[LogZ] = []
-        self.annealed: list[Annealed] = []
+        self.annealed: list[AnnealingResult] = []
 
     def run(
         self, draw_key: jax.Array, bridge_key: jax.Array
@@ -146,7 +146,7 @@ class _Search:
                 repeated = True
                 self._draw(jax.random.fold_in(draw_key, 1), self.options.repeated_draws)
                 continue
-            if self._is_continuous() and not agreed and self._try_nested():
+            if self._is_continuous() and not agreed and self._try_nested_sampling():
                 continue
             attempts -= len(self.annealed) == 2 and contradicting(self.estimates)
             if not self._anneal_more():
@@ -166,7 +166,7 @@ class _Search:
         self.estimates[:1] = [estimate]
         self.budget.spend(estimate.evaluations, line(estimate))
 
-    def _try_nested(self) -> bool:
+    def _try_nested_sampling(self) -> bool:
         """Nested sampling where two annealed estimates were not conclusive; once more, from a wider
         proposal, where it is reliable.
 
@@ -178,7 +178,7 @@ class _Search:
         nested, size = NestedSampling(), self.proposal.view.dimension
         # the divergence from the squared number of stages, each of which halves the ESS
         stages = max(len(one.pilot.stages) for one in self.annealed)
-        cost = nested_cost(nested, size, 0.5 * math.log(2) * stages**2)
+        cost = predict_cost(nested, size, 0.5 * math.log(2) * stages**2)
         if not self.budget.allows({"values": cost, "gradients": 0}, self.options.nested_share):
             return False
         keys = jax.random.split(jax.random.fold_in(self.key, 7 + len(before)))
@@ -251,7 +251,7 @@ class _Search:
         needed = variance / (options.temperatures[temperatures] * error**2)
         return Size(_index(options.particles, needed), temperatures)
 
-    def _next_size(self, before: Annealed) -> Size:
+    def _next_size(self, before: AnnealingResult) -> Size:
         """As many more particles as the error was too large; twice of both where the estimate did
         not pass.
         """
@@ -284,7 +284,7 @@ class _Search:
                     return size
         return None
 
-    def _run(self, pilot: Pilot, key: jax.Array, size: Size, trusted: bool) -> Annealed:
+    def _run(self, pilot: Pilot, key: jax.Array, size: Size, trusted: bool) -> AnnealingResult:
         """The annealed estimate of this size; after one that did not pass, the ESS must be larger,
         because repetition alone may let it pass.
         """
@@ -292,7 +292,7 @@ class _Search:
         fraction = criteria.min_ess_fraction if trusted else criteria.min_ess_fraction_annealed
         estimate = smc_estimate(pilot, key, *size.counts(self.options), fraction)
         self.budget.spend(estimate.evaluations, line(estimate))
-        return Annealed(pilot, estimate, size, trusted and estimate.passed)
+        return AnnealingResult(pilot, estimate, size, trusted and estimate.passed)
 
     def _wider(self) -> Proposal:
         """The proposal of a second estimate: wider, or with other bonds left out."""

@@ -13,7 +13,7 @@ from unnorm.declaration.density import Density
 
 
 @dataclass(frozen=True)
-class _Normalized:
+class _MinusLogZ:
     """The function of a normalized density: log p̃ of another, which is a constant of it, minus log
     Z.
     """
@@ -80,7 +80,7 @@ def normalized(p: Density, z: Any = None) -> Density:
         )
     fixed = p.fix(**p.parameters).for_jit()
     names = tuple(_unlike(name, p.variables) for name in ("unnormalized", "log_z"))
-    function = _Normalized(p.name, tuple(p.variables), names)
+    function = _MinusLogZ(p.name, tuple(p.variables), names)
     constants = dict(zip(names, (fixed, value), strict=True))
     return Density(function, p.variables, constants=constants, log_z=0.0).with_dimensions(
         **_sizes_or_labels(p)

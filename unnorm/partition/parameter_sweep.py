@@ -35,7 +35,7 @@ from unnorm.partition.base import (
 from unnorm.partition.estimators.exact import Exact, has_exact
 from unnorm.partition.estimators.sequential_monte_carlo import SMC
 from unnorm.partition.options import PILOT, WEIGHTS
-from unnorm.partition.weight_checks import annealed_estimate
+from unnorm.partition.weight_checks import estimate_from_weights
 
 PASSING = ("exact", "ok")
 
@@ -131,7 +131,7 @@ def log_z_over(
             "itself."
         )
     estimator.check(density)
-    return _annealed(density, name, values, estimator, key)
+    return _anneal_over(density, name, values, estimator, key)
 
 
 def _probe(density: Density, name: str, values: np.ndarray, probes: int = 5) -> list[Density]:
@@ -194,7 +194,7 @@ def _slope(
 
 
 # -- by one run ------------------------------------------------------------------------
-def _annealed(
+def _anneal_over(
     density: Density, name: str, values: np.ndarray, options: SMC, key: jax.Array
 ) -> Sweep:
     """From the proposal to the value nearest to 0 of the two ends, and on to the others in order."""
@@ -231,7 +231,7 @@ def _annealed(
     none = {"values": 0, "gradients": 0}
     # after a long way the ESS of the lineages falls below 1/e, however reliable they are
     found = [
-        annealed_estimate(
+        estimate_from_weights(
             density, "smc", none, logs, findings, min_ess_fraction=WEIGHTS.min_ess_fraction
         )
         for logs in weights

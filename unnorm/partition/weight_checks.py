@@ -35,7 +35,7 @@ def lower_bound(value: float, risk: float = 0.05) -> tuple[float, float]:
     return value + math.log(risk), math.inf
 
 
-def annealed_estimate(
+def estimate_from_weights(
     density: Density, estimator: str, evaluations: dict[str, int], log_weights: np.ndarray,
     findings: Sequence[Finding] = (), bounds: tuple[float, float] | None = None,
     min_ess_fraction: float | None = None,
@@ -144,6 +144,11 @@ def _weight_findings(
 
 
 __all__ = [
-    "ADVICE", "annealed_estimate", "assess_weights", "ess", "estimate", "lower_bound",
+    "ADVICE",
+    "assess_weights",
+    "ess",
+    "estimate",
+    "estimate_from_weights",
+    "lower_bound",
     "refuse_discrete",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel, select_
 from unnorm.fitting.inference.simulate_data import data_sets, is_listed
 from unnorm.fitting.row_normalizers import covariates_of, latent_variables
 from unnorm.partition.annealing.particles import run_adaptive
-from unnorm.partition.annealing.tempered import TemperedPath
+from unnorm.partition.annealing.tempered import AnnealingPath
 from unnorm.partition.annealing.transitions.selection import transitions_for
 from unnorm.partition.options import PilotOptions
 from unnorm.partition.proposals.base import Proposal
@@ -170,7 +170,7 @@ def _from_noise(density, rows: dict, count: int, key: jax.Array) -> dict:
         return {name: value[0] for name, value in data_sets(density, rows, key, 1, count).items()}
     proposal = _wide_proposal(Unconstrained(density), rows)
     pilot_key, key = jax.random.split(key)
-    path, transitions = TemperedPath(proposal.view, proposal), transitions_for(proposal.view)
+    path, transitions = AnnealingPath(proposal.view, proposal), transitions_for(proposal.view)
     options = PilotOptions(repeats=_MOVES)
     _, population, _ = run_adaptive(path, transitions, pilot_key, _WALKERS, options)
     chosen = jax.random.choice(key, _WALKERS, (count,), replace=False)

@@ -22,7 +22,7 @@ class Place(NamedTuple):
     lineage: jax.Array
 
 
-class Explored(NamedTuple):
+class NestedRun(NamedTuple):
     """A run: log p̃/q at which each dead point died and above which it was drawn."""
 
     died: jax.Array  # (rounds, batch), of which the first `rounds` are filled
@@ -40,7 +40,7 @@ class Explored(NamedTuple):
 @functools.partial(jax.jit, static_argnames=("live", "steps", "criteria"))
 def explore(
     proposal: Proposal, key: jax.Array, live: int, steps: int, criteria: NestedCriteria = NESTED
-) -> Explored:
+) -> NestedRun:
     """The whole run, one compiled loop: it ends where the live points hold little of Z."""
     view, dtype = proposal.view, proposal.dtype
     batch = max(1, live // criteria.batches)
@@ -66,7 +66,7 @@ def explore(
     first = Place(proposal.sample(start, live), jnp.arange(live))
     state = adaptive.init(first, jax.vmap(made), -jnp.inf, directions, start)
 
-    def unfinished(carry):
+    def goes_on(carry):
         state, record, _ = carry
         lost = ~jnp.all(state.particles.loglikelihood < jnp.inf)  # a NaN, too
         return (record.rest > criteria.log_live_fraction) & (record.rounds < rounds) & ~lost
@@ -93,10 +93,10 @@ def explore(
 
     empty, whole, none = jnp.zeros((rounds, batch), dtype), jnp.zeros((), int), jnp.zeros((), dtype)
     places = jnp.zeros((rounds, batch, view.dimension), dtype)
-    record = Explored(
+    record = NestedRun(
         empty, empty, empty, empty.astype(int), places, None, whole, none, whole, none
     )
-    state, record, _ = jax.lax.while_loop(unfinished, replace, (state, record, key))
+    state, record, _ = jax.lax.while_loop(goes_on, replace, (state, record, key))
     return record._replace(last=state.particles, moved=record.moved / jnp.maximum(record.rounds, 1))
 
 
@@ -149,4 +149,4 @@ def _ranks(particles: Any, contour: jax.Array, batch: int, key: jax.Array) -> ja
     return (older + among + jax.random.uniform(key, (batch,), heights.dtype)) / (rivals + 1)
 
 
-__all__ = ["Explored", "explore", "gradients_at"]
+__all__ = ["NestedRun", "explore", "gradients_at"]

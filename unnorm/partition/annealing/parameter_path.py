@@ -23,7 +23,7 @@ from unnorm.partition.annealing.particles import (
     tuning_of,
 )
 from unnorm.partition.annealing.pilot_run import Pilot
-from unnorm.partition.annealing.tempered import Particle, TemperedPath, log_target
+from unnorm.partition.annealing.tempered import AnnealingPath, Particle, log_target
 from unnorm.partition.annealing.transitions.base import Transitions, Tuning, step_particles
 from unnorm.partition.options import PILOT, PilotOptions
 
@@ -47,7 +47,7 @@ class ParameterSchedule(NamedTuple):
     recorded: jax.Array  # (T,)
 
 
-class Followed(NamedTuple):
+class ParameterRun(NamedTuple):
     """The lineages' log weights at each value, and the same times the slope of log p̃."""
 
     weights: jax.Array  # (T, N), minus infinity where a lineage has died out; their mean is Z
@@ -61,7 +61,7 @@ def at(density: Density, name: str, value: jax.Array | float) -> Density:
     return density._overridden({name: value})
 
 
-def move_path(path: TemperedPath, name: str, value: jax.Array | float) -> TemperedPath:
+def move_path(path: AnnealingPath, name: str, value: jax.Array | float) -> AnnealingPath:
     """The path to the density with another value of the parameter."""
     return path.with_target(Unconstrained(at(path.target.density, name, value)))
 
@@ -97,7 +97,7 @@ def schedule_over(
 
 
 def _share(
-    path: TemperedPath,
+    path: AnnealingPath,
     name: str,
     population: Population,
     way: tuple[float, float, float],
@@ -115,13 +115,13 @@ def _share(
 
 
 @jax.jit
-def _ess_fraction(path: TemperedPath, particles: Particle) -> jax.Array:
+def _ess_fraction(path: AnnealingPath, particles: Particle) -> jax.Array:
     """The ESS fraction of the particles' weights at another value."""
     ratios = _log_rises(path, particles)
     return jnp.exp(2 * logsumexp(ratios) - logsumexp(2 * ratios)) / len(ratios)
 
 
-def _log_rises(path: TemperedPath, particles: Particle) -> jax.Array:
+def _log_rises(path: AnnealingPath, particles: Particle) -> jax.Array:
     """log p̃ there minus log p̃ here; minus infinity where either is not finite."""
 
     def rise(particle):
@@ -133,7 +133,7 @@ def _log_rises(path: TemperedPath, particles: Particle) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="options")
 def _shift(
-    path: TemperedPath,
+    path: AnnealingPath,
     transitions: Transitions,
     population: Population,
     key: jax.Array,
@@ -176,13 +176,13 @@ def lineage_weights(
 
 @functools.partial(jax.jit, static_argnames="name")
 def follow(
-    path: TemperedPath,
+    path: AnnealingPath,
     name: str,
     transitions: Transitions,
     schedule: ParameterSchedule,
     run: Run,
     key: jax.Array,
-) -> Followed:
+) -> ParameterRun:
     """Particles that go on from a run at the first value along the schedule; resampled whenever
     their ESS is low.
     """
@@ -216,7 +216,7 @@ def follow(
     keys = jax.random.split(key, len(schedule.values))
     last, (weights, slopes, rates) = jax.lax.scan(step, run, (tuple(schedule), keys))
     acceptance = jnp.concatenate([run.acceptance, rates])
-    return Followed(weights, slopes, last._replace(acceptance=acceptance))
+    return ParameterRun(weights, slopes, last._replace(acceptance=acceptance))
 
 
 def summarize(weights: np.ndarray, slopes: np.ndarray) -> dict[str, np.ndarray]:
@@ -241,6 +241,6 @@ def summarize(weights: np.ndarray, slopes: np.ndarray) -> dict[str, np.ndarray]:
 
 
 __all__ = [
-    "Followed", "ParameterSchedule", "at", "follow", "lineage_weights", "schedule_over",
+    "ParameterRun", "ParameterSchedule", "at", "follow", "lineage_weights", "schedule_over",
     "summarize",
 ]  # fmt: skip

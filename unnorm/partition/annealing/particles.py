@@ -15,7 +15,7 @@ from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.progress import report
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.partition.annealing.stein_checks import stein_level
-from unnorm.partition.annealing.tempered import Particle, TemperedPath
+from unnorm.partition.annealing.tempered import AnnealingPath, Particle
 from unnorm.partition.annealing.transitions.base import (
     Transitions,
     Tuning,
@@ -110,13 +110,13 @@ def coordinates(view: Unconstrained, particles: Particle) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames="count")
-def sample_particles(path: TemperedPath, key: jax.Array, count: int) -> Particle:
+def sample_particles(path: AnnealingPath, key: jax.Array, count: int) -> Particle:
     """Particles drawn from the proposal."""
     return jax.vmap(path.evaluate)(path.proposal.sample(key, count))
 
 
 @jax.jit
-def particles_at(path: TemperedPath, positions: Position) -> Particle:
+def particles_at(path: AnnealingPath, positions: Position) -> Particle:
     """Particles at given positions."""
     return jax.vmap(path.evaluate)(positions)
 
@@ -130,7 +130,7 @@ def tuning_of(
     scales = {
         name: jnp.sqrt(jnp.tensordot(weights, (value - jnp.tensordot(weights, value, 1)) ** 2, 1))
         for name, value in positions.items()
-        if name in count_names(view)
+        if name in count_names(view.supports)
     }
     flat = jax.vmap(view.flatten)(positions)
     if not flat.shape[1]:
@@ -187,7 +187,7 @@ def nonfinite_findings(
 # -- the adaptive run ------------------------------------------------------------------
 @functools.partial(jax.jit, static_argnames="options")
 def _next_stage(
-    path: TemperedPath,
+    path: AnnealingPath,
     population: Population,
     key: jax.Array,
     transitions: Transitions,
@@ -225,7 +225,7 @@ def _next_stage(
 
 
 def adaptive_steps(
-    path: TemperedPath,
+    path: AnnealingPath,
     transitions: Transitions,
     inverse_temperature: jax.Array,
     particles: Particle,
@@ -250,7 +250,7 @@ def adaptive_steps(
 
 
 def run_adaptive(
-    path: TemperedPath,
+    path: AnnealingPath,
     transitions: Transitions,
     key: jax.Array,
     count: int,
@@ -311,7 +311,7 @@ def schedule_along(stages: list[Population], temperatures: int) -> Schedule:
 # -- runs along the schedule -----------------------------------------------------------
 @functools.partial(jax.jit, static_argnames=("count", "resampled"))
 def anneal(
-    path: TemperedPath,
+    path: AnnealingPath,
     schedule: Schedule,
     key: jax.Array,
     transitions: Transitions,
@@ -362,7 +362,7 @@ def _moments(ratios: jax.Array, log_weights: jax.Array) -> tuple[jax.Array, jax.
 
 @jax.jit
 def anneal_back(
-    path: TemperedPath,
+    path: AnnealingPath,
     schedule: Schedule,
     particles: Particle,
     key: jax.Array,

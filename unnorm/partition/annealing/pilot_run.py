@@ -21,7 +21,7 @@ from unnorm.partition.annealing.particles import (
     run_adaptive,
     schedule_along,
 )
-from unnorm.partition.annealing.tempered import Particle, TemperedPath
+from unnorm.partition.annealing.tempered import AnnealingPath, Particle
 from unnorm.partition.annealing.transitions.base import Transitions, evaluations_of
 from unnorm.partition.annealing.transitions.independence_move import has_two_modes
 from unnorm.partition.annealing.transitions.selection import (
@@ -38,7 +38,7 @@ from unnorm.partition.proposals.user_given import FLOW, check_proposal
 class Pilot(NamedTuple):
     """What an adaptive run found, and what was spent so far."""
 
-    path: TemperedPath
+    path: AnnealingPath
     transitions: Transitions
     stages: list[Population]
     population: Population  # the last one
@@ -76,7 +76,7 @@ class Pilot(NamedTuple):
 
     def findings(self, run: Run, criteria: RunCriteria = RUN) -> list[Finding]:
         """Warnings about a run, by the pilot and the particles."""
-        findings = self.not_arrived()
+        findings = self.arrival_findings()
         continuous = self.path.target.dimension
         if continuous and not np.min(run.acceptance) >= criteria.min_acceptance:
             what = f"the acceptance rate was as low as {np.min(run.acceptance):.1%}"
@@ -94,7 +94,7 @@ class Pilot(NamedTuple):
             findings.append(Finding(what, advice, code=FindingCode.STEIN_MISMATCH))
         return findings
 
-    def not_arrived(self) -> list[Finding]:
+    def arrival_findings(self) -> list[Finding]:
         """A warning if the pilot gave up before the density."""
         reached = float(self.population.inverse_temperature)
         if reached >= 1:
@@ -135,7 +135,7 @@ def pilot_from(
     options: PilotOptions = PILOT,
 ) -> Pilot:
     """The pilot from a proposal, by the transitions that are given or those that serve it."""
-    path = TemperedPath(proposal.view, proposal)
+    path = AnnealingPath(proposal.view, proposal)
     transitions = transitions or transitions_for(proposal.view, proposal.couplings)
     stages, population, rounds = run_adaptive(path, transitions, key, particles, options)
     steps = particles * (options.repeats * rounds + 1)
@@ -172,7 +172,7 @@ def fit_flow_proposal(pilot: Pilot, layers: int, key: jax.Array) -> Proposal:
     )
 
 
-class AnnealedEstimator:
+class AnnealingEstimator:
     """log Z along q^(1−λ) p̃^λ: a subclass names its runs and the reduction, in `estimate_along`.
 
     Attributes:
@@ -209,6 +209,6 @@ class AnnealedEstimator:
 
 
 __all__ = [
-    "AnnealedEstimator", "Pilot", "fit_flow_proposal", "pilot_from", "run_pilot",
+    "AnnealingEstimator", "Pilot", "fit_flow_proposal", "pilot_from", "run_pilot",
     "start_proposal",
 ]  # fmt: skip

@@ -13,13 +13,13 @@ from blackjax.smc import resampling
 from jax.scipy.special import logsumexp
 
 from unnorm.partition.annealing.particles import Run, Schedule, sample_particles
-from unnorm.partition.annealing.tempered import Particle, TemperedPath
+from unnorm.partition.annealing.tempered import AnnealingPath, Particle
 from unnorm.partition.annealing.transitions.base import Transitions, step_particles
 
 
 @functools.partial(jax.jit, static_argnames=("count", "populations", "length"))
 def waste_free(
-    path: TemperedPath,
+    path: AnnealingPath,
     schedule: Schedule,
     key: jax.Array,
     transitions: Transitions,
@@ -75,7 +75,7 @@ def waste_free(
 
 @functools.partial(jax.jit, static_argnames=("count", "populations"))
 def persistent(
-    path: TemperedPath,
+    path: AnnealingPath,
     schedule: Schedule,
     key: jax.Array,
     transitions: Transitions,

@@ -10,7 +10,7 @@ import numpy as np
 from unnorm.core.findings import Finding, FindingCode
 from unnorm.partition.annealing.particles import adapt_step, nonfinite_findings, tuning_of
 from unnorm.partition.annealing.stein_checks import stein_level_of_chains
-from unnorm.partition.annealing.tempered import Particle, TemperedPath
+from unnorm.partition.annealing.tempered import AnnealingPath, Particle
 from unnorm.partition.annealing.transitions.base import (
     Transitions,
     Tuning,
@@ -21,7 +21,7 @@ from unnorm.partition.annealing.transitions.independence_move import bin_edges
 from unnorm.partition.annealing.transitions.selection import transitions_for
 from unnorm.partition.options import RUN, RunCriteria
 from unnorm.partition.proposals.base import Proposal
-from unnorm.partition.proposals.mode_search import scattered_positions
+from unnorm.partition.proposals.mode_search import positions_at_scales
 from unnorm.statistics.mcmc import effective_sample_size, r_hat
 
 
@@ -59,14 +59,14 @@ class Chains(NamedTuple):
 
 
 @jax.jit
-def _scattered(path: TemperedPath, keys: jax.Array) -> Particle:
-    positions = scattered_positions(path.target, keys, path.proposal.dtype)
+def _random_starts(path: AnnealingPath, keys: jax.Array) -> Particle:
+    positions = positions_at_scales(path.target, keys, path.proposal.dtype)
     return jax.vmap(path.evaluate)(positions)
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "adapt"))
 def _run(
-    path: TemperedPath,
+    path: AnnealingPath,
     transitions: Transitions,
     particles: Particle,
     key: jax.Array,
@@ -87,7 +87,7 @@ def _run(
     return particles, tuning, history
 
 
-def _first_tuning(path: TemperedPath, key: jax.Array, draws: int = 1000) -> Tuning:
+def _first_tuning(path: AnnealingPath, key: jax.Array, draws: int = 1000) -> Tuning:
     """The tuning by the proposal: its first component, the margins of its draws."""
     proposal, dtype = path.proposal, path.proposal.dtype
     flat = jax.vmap(path.target.flatten)(proposal.sample(key, draws))
@@ -120,10 +120,10 @@ def run_chains(
         warmups: steps, after each of which the covariance is estimated from their last half; one
             more round of the first length adapts the step size alone.
     """
-    path = TemperedPath(proposal.view, proposal)
+    path = AnnealingPath(proposal.view, proposal)
     transitions = transitions_for(path.target, proposal.couplings if clusters else None)
     start, key = jax.random.split(key)
-    particles = _scattered(path, jax.random.split(start, chains))
+    particles = _random_starts(path, jax.random.split(start, chains))
     tuning = _first_tuning(path, start)
     for steps in warmups:
         key, one = jax.random.split(key)

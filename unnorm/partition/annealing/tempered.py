@@ -34,7 +34,7 @@ class Particle(NamedTuple):
 
 
 @method
-class TemperedPath:
+class AnnealingPath:
     """q^(1−λ) p̃^λ for λ from 0 to 1.
 
     Attributes:
@@ -45,13 +45,13 @@ class TemperedPath:
     target: Unconstrained
     proposal: Proposal
 
-    def at(self, inverse_temperature: jax.Array | float) -> "Tempered":
+    def at(self, inverse_temperature: jax.Array | float) -> "PathDensity":
         """The density of one λ."""
-        return Tempered(self, inverse_temperature)
+        return PathDensity(self, inverse_temperature)
 
-    def with_target(self, target: Unconstrained) -> "TemperedPath":
+    def with_target(self, target: Unconstrained) -> "AnnealingPath":
         """The path from the same proposal to another density of the same variables."""
-        return TemperedPath(target, self.proposal)
+        return AnnealingPath(target, self.proposal)
 
     def evaluate(self, position: Position) -> Particle:
         """The particle at a position; log p̃ that is NaN or +infinity is minus infinity there, and
@@ -81,10 +81,10 @@ class TemperedPath:
         )
 
 
-class Tempered(NamedTuple):
+class PathDensity(NamedTuple):
     """The density q^(1−λ) p̃^λ at one inverse temperature λ."""
 
-    path: TemperedPath
+    path: AnnealingPath
     inverse_temperature: jax.Array | float
 
     def log_density(self, particle: Particle) -> jax.Array:
@@ -119,4 +119,4 @@ def far_from_overflow(view: Unconstrained, position: Position) -> jax.Array:
     return small & is_resolved(view, flat, values)
 
 
-__all__ = ["LOG_ZERO", "Particle", "Tempered", "TemperedPath", "log_target"]
+__all__ = ["LOG_ZERO", "AnnealingPath", "Particle", "PathDensity", "log_target"]

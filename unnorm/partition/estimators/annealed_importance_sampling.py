@@ -12,20 +12,20 @@ from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.particles import particles_at
 from unnorm.partition.annealing.pilot_run import (
-    AnnealedEstimator,
+    AnnealingEstimator,
     Pilot,
     pilot_from,
     start_proposal,
 )
 from unnorm.partition.base import LogZ
 from unnorm.partition.proposals.user_given import chains_in, check_draws, positions_of
-from unnorm.partition.weight_checks import annealed_estimate, assess_weights, lower_bound
+from unnorm.partition.weight_checks import assess_weights, estimate_from_weights, lower_bound
 from unnorm.statistics.importance_weights import mean_of, pareto_smooth
 from unnorm.statistics.mcmc import effective_sample_size
 
 
 @method
-class AIS(AnnealedEstimator):
+class AIS(AnnealingEstimator):
     """log Z as the log mean weight of trajectories from a proposal q to p̃ through q^(1−λ) p̃^λ.
 
     The weight of a trajectory is Π_t (p̃/q)(x_{t−1})^(λ_t − λ_{t−1}), x_t moved by HMC (and Gibbs) at
@@ -88,7 +88,7 @@ class AIS(AnnealedEstimator):
         logs = np.asarray(run.log_weights, float)
         spent = pilot.spent_with(self.chains, self.temperatures)
         density, bounds = pilot.path.target.density, lower_bound(mean_of(logs)[0])
-        return annealed_estimate(density, self.name, spent, logs, pilot.findings(run), bounds)
+        return estimate_from_weights(density, self.name, spent, logs, pilot.findings(run), bounds)
 
     def _reverse(self, pilot: Pilot, key: jax.Array) -> LogZ:
         density = pilot.path.target.density
@@ -112,7 +112,7 @@ class AIS(AnnealedEstimator):
         spent, shape = pilot.spent_with(len(logs), self.temperatures), pareto_smooth(logs)[1]
         return assess_weights(
             density, self.name, -value, error, spent, logs, shape,
-            [*pilot.not_arrived(), note], bounds,
+            [*pilot.arrival_findings(), note], bounds,
         )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
-from unnorm.partition.annealing.pilot_run import AnnealedEstimator, Pilot
+from unnorm.partition.annealing.pilot_run import AnnealingEstimator, Pilot
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.options import RUN
 from unnorm.partition.weight_checks import ADVICE, assess_weights, estimate
@@ -18,7 +18,7 @@ from unnorm.statistics.importance_weights import pareto_smooth
 
 
 @method
-class Bennett(AnnealedEstimator):
+class Bennett(AnnealingEstimator):
     """log Z by Bennett's acceptance ratio from forward works a and reverse works b of annealed
     trajectories.
 
@@ -110,14 +110,14 @@ def balance(forward: np.ndarray, reverse: np.ndarray, max_iterations: int = 10_0
     """The root c of Σ σ(a_i − c − m) = Σ σ(c + m − b_j); works of lost particles reach to −1e30."""
     ratio = math.log(len(forward) / len(reverse))
 
-    def unbalanced(c):
+    def imbalance(c):
         return expit(forward - c - ratio).sum() - expit(c + ratio - reverse).sum()
 
     ends = (
         min(forward.min(), reverse.min()) - 50 - abs(ratio),
         max(forward.max(), reverse.max()) + 50 + abs(ratio),
     )
-    return float(brentq(unbalanced, *ends, xtol=1e-10, maxiter=max_iterations))
+    return float(brentq(imbalance, *ends, xtol=1e-10, maxiter=max_iterations))
 
 
 __all__ = ["Bennett", "balance", "bennett"]

@@ -66,12 +66,12 @@ class Exact:
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         density = density.on_chart()
         if density._log_z() is None:
-            return self._computed(density, key)
-        return _closed_form(
-            density, (lambda: self._computed(density, key)) if _is_cheap(density) else None
+            return self._compute(density, key)
+        return _analytic(
+            density, (lambda: self._compute(density, key)) if _is_cheap(density) else None
         )
 
-    def _computed(self, density: Density, key: jax.Array) -> LogZ:
+    def _compute(self, density: Density, key: jax.Array) -> LogZ:
         if Unconstrained(density).dimension:
             require_low_dimension(Unconstrained(density))
             return Quadrature()(density, key)
@@ -79,14 +79,14 @@ class Exact:
             return _count_series(density)
         count = count_states(density)
         if count is None or count <= self.max_states:
-            return _summed_states(density, enumerable_count(density, self.max_states))
+            return _sum_states(density, enumerable_count(density, self.max_states))
         try:
             found = pairwise_form(density)
         except StructureError as why:
             enumerable_count(
                 density, self.max_states, f", and elimination does not serve it: {why}"
             )
-        return _eliminated(density, found)
+        return _eliminate(density, found)
 
 
 def _is_cheap(density: Density, max_states: int = 2**16) -> bool:
@@ -139,8 +139,8 @@ def _count_series(density: Density, exact_below: float = 1e-8) -> LogZ:
     )
 
 
-def _summed_states(density: Density, count: int) -> LogZ:
-    value, bad = _enumerated(density, count)
+def _sum_states(density: Density, count: int) -> LogZ:
+    value, bad = _enumerate(density, count)
     findings = []
     if bad or not np.isfinite(value):
         what = (
@@ -166,7 +166,7 @@ def _summed_states(density: Density, count: int) -> LogZ:
     )
 
 
-def _eliminated(density: Density, found: Pairwise) -> LogZ:
+def _eliminate(density: Density, found: Pairwise) -> LogZ:
     value, largest = eliminate(found)
     what = (
         f"{len(found.sites)} sites in {len(found.pairs)} pairs were eliminated, the largest "
@@ -196,7 +196,7 @@ def _eliminated(density: Density, found: Pairwise) -> LogZ:
 
 
 @functools.partial(jax.jit, static_argnames=("count", "size"))
-def _enumerated(density: Density, count: int, size: int = 4096) -> tuple[jax.Array, jax.Array]:
+def _enumerate(density: Density, count: int, size: int = 4096) -> tuple[jax.Array, jax.Array]:
     """log Σ_x p̃(x) and the number of states with a value that is no log-density."""
 
     def block(start):
@@ -209,7 +209,7 @@ def _enumerated(density: Density, count: int, size: int = 4096) -> tuple[jax.Arr
     return logsumexp(sums), jnp.sum(bad)
 
 
-def _closed_form(density: Density, computed: Callable[[], LogZ] | None) -> LogZ:
+def _analytic(density: Density, computed: Callable[[], LogZ] | None) -> LogZ:
     """The declared closed form; where `computed` contradicts it, that value, and the verdict
     "disagree".
 

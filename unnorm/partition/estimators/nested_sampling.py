@@ -15,7 +15,7 @@ from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.partition.annealing.nested_slices import Explored, explore, gradients_at
+from unnorm.partition.annealing.nested_slices import NestedRun, explore, gradients_at
 from unnorm.partition.annealing.stein_checks import stein_level_of_points
 from unnorm.partition.annealing.tempered import LOG_ZERO
 from unnorm.partition.base import LogZ, total_evaluations
@@ -81,7 +81,7 @@ class NestedSampling:
         return _reduce(proposal.view, run, total_evaluations(spent, more), shrink_key)
 
 
-def nested_cost(options: NestedSampling, dimension: int, nats: float) -> int:
+def predict_cost(options: NestedSampling, dimension: int, nats: float) -> int:
     """About how many values a run takes from a proposal at so many nats of KL divergence."""
     depth = nats - NESTED.log_live_fraction
     each = NESTED.evaluations_per_slice * options.live * options.slices(dimension)
@@ -128,7 +128,7 @@ def lineage_variance(log_parts: np.ndarray, lineages: np.ndarray, live: int) -> 
     return float(np.sum(shares**2) - (1 + depth) / live)
 
 
-def _reduce(view: Unconstrained, run: Explored, spent: dict[str, int], key: jax.Array) -> LogZ:
+def _reduce(view: Unconstrained, run: NestedRun, spent: dict[str, int], key: jax.Array) -> LogZ:
     name, done, last = "nested_sampling", int(run.rounds), run.last
     pairs = (
         (run.died, last.loglikelihood),
@@ -154,7 +154,7 @@ def _reduce(view: Unconstrained, run: Explored, spent: dict[str, int], key: jax.
 
 
 def _stein_findings(
-    view: Unconstrained, run: Explored, order: np.ndarray, weights: np.ndarray
+    view: Unconstrained, run: NestedRun, order: np.ndarray, weights: np.ndarray
 ) -> tuple[list[Finding], int]:
     """Whether the points violate Stein's identities, and how many gradients that took.
 
@@ -187,7 +187,7 @@ def _lost(name: str, heights: np.ndarray) -> Finding | None:
     return None
 
 
-def _findings(run: Explored, done: int, error: float) -> Iterator[Finding]:
+def _findings(run: NestedRun, done: int, error: float) -> Iterator[Finding]:
     if not run.rest <= NESTED.log_live_fraction:
         share = math.exp(float(run.rest))
         what = f"the run ended at its bound with {share:.1%} of Z in the live points"
@@ -209,4 +209,4 @@ def _findings(run: Explored, done: int, error: float) -> Iterator[Finding]:
     yield Finding(f"{ranks.size:,} points died", "", NOTE)
 
 
-__all__ = ["NestedSampling", "lineage_variance", "nested_cost", "simulate_parts"]
+__all__ = ["NestedSampling", "lineage_variance", "predict_cost", "simulate_parts"]

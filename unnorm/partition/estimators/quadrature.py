@@ -127,15 +127,15 @@ class Quadrature:
         hidden = float(shares @ [part.hidden for part, *_ in done])
         error = difference + beyond + hidden + sum(tail.beyond for tail in tails)
         shape = " and ".join(" x ".join(str(len(axis)) for axis in level.axes) for level in levels)
-        findings = [_heavy(view, tail) for tail in tails]
-        findings += [_added(view, level) for level in levels if level.beyond.added]
+        findings = [_heavy_tail(view, tail) for tail in tails]
+        findings += [_mass_at_bounds(view, level) for level in levels if level.beyond.added]
         if not difference <= max(tolerance, beyond) and not tails:
-            findings.append(_not_converged(difference, shape, tolerance))
+            findings.append(_levels_differ(difference, shape, tolerance))
         if tolerance > self.tolerance:
             what = f"the tolerance is {tolerance:.0e}, the rounding of this dtype"
             advice = "use dtype float64 for more"
             findings.append(Finding(what, advice, WARNING, code=FindingCode.PRECISION))
-        findings += _missed(name, location, value)
+        findings += _mass_not_seen(name, location, value)
         what = f"{shape} nodes; the last two levels differ by {difference:.1e}"
         findings.append(Finding(what, "", NOTE))
         return self._result(integrand, value, error, findings)
@@ -181,7 +181,7 @@ def _range(part: Part, first: Grid) -> np.ndarray:
 
 
 # -- findings ----------------------------------------------------------------------------
-def _heavy(view: Unconstrained, tail: HeavyTail) -> Finding:
+def _heavy_tail(view: Unconstrained, tail: HeavyTail) -> Finding:
     return Finding(
         f"about {tail.beyond:.1e} of the mass of density {view.density.name} lies beyond "
         f"floating-point numbers as {direction_of(view, tail)}",
@@ -190,7 +190,7 @@ def _heavy(view: Unconstrained, tail: HeavyTail) -> Finding:
     )
 
 
-def _added(view: Unconstrained, level: Grid) -> Finding:
+def _mass_at_bounds(view: Unconstrained, level: Grid) -> Finding:
     share = -math.expm1(-level.beyond.added)
     names = coordinate_names(view)
     at = " and ".join(sorted({names[tail.axis] for tail in level.beyond.tails}))
@@ -202,7 +202,7 @@ def _added(view: Unconstrained, level: Grid) -> Finding:
     )
 
 
-def _not_converged(difference: float, shape: str, tolerance: float) -> Finding:
+def _levels_differ(difference: float, shape: str, tolerance: float) -> Finding:
     return Finding(
         f"levels of quadrature still differ by {difference:.1e} at {shape} nodes; the tolerance "
         f"is {tolerance:.0e}",
@@ -211,7 +211,7 @@ def _not_converged(difference: float, shape: str, tolerance: float) -> Finding:
     )
 
 
-def _missed(name: str, location: Location, value: float) -> list[Finding]:
+def _mass_not_seen(name: str, location: Location, value: float) -> list[Finding]:
     """Whether points over all scales hold more mass than the rule."""
     if not location.scans:
         return []

@@ -9,7 +9,7 @@ import numpy as np
 from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
-from unnorm.partition.annealing.pilot_run import AnnealedEstimator, Pilot
+from unnorm.partition.annealing.pilot_run import AnnealingEstimator, Pilot
 from unnorm.partition.annealing.smc_variants import (
     persistent,
     steps_of_populations,
@@ -19,12 +19,12 @@ from unnorm.partition.annealing.transitions.base import evaluations_of
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.combine import agree
 from unnorm.partition.options import RUN
-from unnorm.partition.weight_checks import annealed_estimate, estimate, lower_bound
+from unnorm.partition.weight_checks import estimate, estimate_from_weights, lower_bound
 from unnorm.statistics.importance_weights import mean_of
 
 
 @method
-class SMC(AnnealedEstimator):
+class SMC(AnnealingEstimator):
     """log Z by sequential Monte Carlo from a proposal q to p̃ through q^(1−λ) p̃^λ.
 
     As AIS, but particles are resampled in proportion to their weights whenever their ESS falls
@@ -125,7 +125,7 @@ def smc_estimate(
     """log Z by one resampled run, from the weights of the first particles' lineages."""
     run = pilot.anneal(key, particles, temperatures, resampled=True)
     logs = run.lineage_log_weights()
-    return annealed_estimate(
+    return estimate_from_weights(
         pilot.path.target.density, "smc", pilot.spent_with(particles, temperatures), logs,
         pilot.findings(run), lower_bound(mean_of(logs)[0]), min_ess_fraction,
     )  # fmt: skip

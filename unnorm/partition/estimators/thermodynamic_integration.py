@@ -9,7 +9,7 @@ import numpy as np
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.partition.annealing.particles import Run, merge
-from unnorm.partition.annealing.pilot_run import AnnealedEstimator, Pilot
+from unnorm.partition.annealing.pilot_run import AnnealingEstimator, Pilot
 from unnorm.partition.base import LogZ
 from unnorm.partition.options import RUN
 from unnorm.partition.weight_checks import assess_weights
@@ -17,7 +17,7 @@ from unnorm.statistics.importance_weights import pareto_smooth
 
 
 @method
-class ThermodynamicIntegration(AnnealedEstimator):
+class ThermodynamicIntegration(AnnealingEstimator):
     """log Z = ∫₀¹ E_λ[log p̃ − log q] dλ over the path q^(1−λ) p̃^λ, or by stepping stones between
     its temperatures.
 

@@ -20,7 +20,7 @@ from unnorm.partition.proposals.base import (
     fit_negative_binomials,
     uniform_logits,
 )
-from unnorm.partition.proposals.mixture import proposal_of_modes
+from unnorm.partition.proposals.mixture import mixture_of_modes
 from unnorm.partition.proposals.mode_search import ModeSearch
 from unnorm.partition.proposals.sparse_ising import SparseIsing, sparse_tree
 from unnorm.partition.proposals.user_given import (
@@ -50,7 +50,7 @@ def make_proposal(
     couplings, spent = couplings_of(density)
     tree = None if couplings is None or given is not None else sparse_tree(couplings)
     if tree is not None:
-        logits = states_of(couplings.fields, uniform_logits(view))
+        logits = states_of(couplings.fields, uniform_logits(view.supports, view.density.shapes()))
         discrete = SparseIsing(couplings, tree, logits)
         return Proposal(view, None, discrete, jnp.result_type(float), couplings), spent
     proposal, more = _search(view, key, given)
@@ -76,7 +76,7 @@ def _search(view: Unconstrained, key: jax.Array, given: Any) -> tuple[Proposal, 
     continuous = search.proposal.continuous
     if given == PATHFINDER:
         modes, more = pathfinder_modes(view, path_key)
-        continuous = proposal_of_modes(view, modes).continuous
+        continuous = mixture_of_modes(view.dimension, modes)
         spent = total_evaluations(spent, more)
     return replace(proposal, continuous=continuous), spent
 
@@ -92,12 +92,12 @@ def _discrete(
 ) -> tuple[IndependentStates, dict[str, int]]:
     """Sites by their mean fields, counts by short Metropolis chains; and the evaluations."""
     values, gradients, counts, logits = 0, 0, {}, {}
-    if count_names(view):
+    if count_names(view.supports):
         counts = fit_negative_binomials(
             jax.device_get(_walk_counts(view, walk_key, chains=chains, steps=steps))
         )
         values += chains * steps * 2
-    if uniform := uniform_logits(view):
+    if uniform := uniform_logits(view.supports, view.density.shapes()):
         discrete_only = all(s.states is not None for s in view.supports.values())
         colouring = find_colouring(view) if discrete_only else None
         linear = colouring is not None and colouring.linear
@@ -127,7 +127,10 @@ def _mean_fields(
     fields = {
         name: _shrunk_mean(rise - rise.mean(-1, keepdims=True)) for name, rise in found.items()
     }
-    shapes = {name: logits.shape for name, logits in uniform_logits(view).items()}
+    shapes = {
+        name: logits.shape
+        for name, logits in uniform_logits(view.supports, view.density.shapes()).items()
+    }
     return {
         name: jax.nn.log_softmax(jnp.clip(field, -5.0, 5.0)).reshape(shapes[name])
         for name, field in fields.items()
@@ -148,7 +151,7 @@ def _walk_counts(
     view: Unconstrained, key: jax.Array, chains: int, steps: int, octaves: int = 12
 ) -> dict[str, jax.Array]:
     """Counts at the end of Metropolis chains with steps of every size up to 2^octaves."""
-    dtype, names = jnp.result_type(float), count_names(view)
+    dtype, names = jnp.result_type(float), count_names(view.supports)
 
     def chain(key):
         first, key = jax.random.split(key)

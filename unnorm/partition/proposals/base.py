@@ -1,6 +1,7 @@
 """The contract of a proposal: a normalized distribution q that can be sampled and evaluated."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
@@ -11,6 +12,7 @@ from jax.scipy.special import gammaln
 from unnorm.core.method import method, static
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.interactions.ising import Couplings
+from unnorm.supports import Support
 
 
 class ProposalFactor(Protocol):
@@ -139,23 +141,25 @@ def fit_negative_binomials(draws: dict[str, np.ndarray]) -> dict[str, jax.Array]
     return fitted
 
 
-def uniform_logits(view: Unconstrained) -> dict[str, jax.Array]:
+def uniform_logits(
+    supports: Mapping[str, Support], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, jax.Array]:
     """Log-probabilities of the finite variables, all states alike."""
-    shapes, dtype = view.density.shapes(), jnp.result_type(float)
+    dtype = jnp.result_type(float)
     return {
         name: jnp.full(
             (*support.free_shape(shapes[name]), len(support.states)),
             -math.log(len(support.states)),
             dtype,
         )
-        for name, support in view.supports.items()
+        for name, support in supports.items()
         if support.states is not None
     }
 
 
-def count_names(view: Unconstrained) -> tuple[str, ...]:
+def count_names(supports: Mapping[str, Support]) -> tuple[str, ...]:
     """The discrete variables with infinitely many values."""
-    return tuple(n for n, s in view.supports.items() if s.discrete and s.states is None)
+    return tuple(n for n, s in supports.items() if s.discrete and s.states is None)
 
 
 __all__ = [

@@ -191,7 +191,9 @@ def proposal_of_modes(
     """
     size = view.dimension
     continuous = mixture_of_modes(size, modes, heavy) if size else None
-    discrete = IndependentStates(uniform_logits(view) if logits is None else logits, counts or {})
+    if logits is None:
+        logits = uniform_logits(view.supports, view.density.shapes())
+    discrete = IndependentStates(logits, counts or {})
     return Proposal(view, continuous, discrete, jnp.result_type(float))
 
 

@@ -3,7 +3,7 @@ draws of a proposal.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +23,7 @@ from unnorm.partition.proposals.scattered_starts import (
     anomalies,
     far_points,
     log_mixture,
-    scanned_points,
+    scan_points,
 )
 
 
@@ -137,7 +137,7 @@ def _polish(loss, end: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.
     return jax.lax.while_loop(going, step, (end, hope, hope, 0))
 
 
-def scattered_positions(view: Unconstrained, keys: jax.Array, dtype: Any) -> Position:
+def positions_at_scales(view: Unconstrained, keys: jax.Array, dtype: Any) -> Position:
     """Random positions, near and far: few of them may lead to a narrow mode beside a wide one."""
 
     def one(key, scale):
@@ -149,9 +149,9 @@ def scattered_positions(view: Unconstrained, keys: jax.Array, dtype: Any) -> Pos
 
 
 @jax.jit
-def _scattered(view: Unconstrained, key: jax.Array) -> Position:
+def _random_starts(view: Unconstrained, key: jax.Array) -> Position:
     keys = jax.random.split(key, SEARCH.starts)
-    return scattered_positions(view, keys, jnp.result_type(float))
+    return positions_at_scales(view, keys, jnp.result_type(float))
 
 
 @jax.jit
@@ -211,11 +211,11 @@ class ModeSearch:
 
     def __init__(
         self, view: Unconstrained, key: jax.Array, counts: dict[str, jax.Array] | None = None
-    ):
+    ) -> None:
         self.evaluations = {"values": 0, "gradients": 0}
         start, again, further = jax.random.split(key, 3)
         self._view, self._key, self._size = view, key, view.dimension
-        self._found = self._climb(_scattered(view, start))
+        self._found = self._climb(_random_starts(view, start))
         self.modes = self._distinct()
         self.improper_direction = self._improper_direction()
         self.proposal = proposal_of_modes(view, self.modes, counts=counts)
@@ -227,9 +227,10 @@ class ModeSearch:
         flat = np.asarray(jax.vmap(view.flatten)(heavy), float)
         if self._few_modes(1):
             self._explore(np.random.default_rng(np.asarray(jax.random.key_data(further))))
-        if self._few_modes(2) and not self._mixed:
+        if self._few_modes(2) and not self._has_discrete:
             self._add(*self._more_climbs(further))
-        self.proposal = proposal_of_modes(view, self.modes, flat, counts=counts)
+        mixture = mixture_of_modes(self._size, self.modes, flat)
+        self.proposal = replace(self.proposal, continuous=mixture)
 
     def _few_modes(self, least: int) -> bool:
         return least <= len(self.modes) < MIXTURE.capacities[-1]
@@ -239,7 +240,7 @@ class ModeSearch:
         self.evaluations["gradients"] += gradients
 
     @property
-    def _mixed(self) -> bool:
+    def _has_discrete(self) -> bool:
         return any(support.discrete for support in self._view.supports.values())
 
     def _explore(self, generator: np.random.Generator) -> None:
@@ -249,12 +250,12 @@ class ModeSearch:
             finite = np.isfinite(self._heights(points))
             chosen = points[np.argsort(~finite, kind="stable")[: SEARCH.starts]]
             self._add(self._climb_in_scale(chosen))
-        if self._mixed or len(self.modes) >= MIXTURE.capacities[-1]:
+        if self._has_discrete or len(self.modes) >= MIXTURE.capacities[-1]:
             return
         count = SEARCH.scan_points * (
             SEARCH.dense_scan if self._size <= SEARCH.few_dimensions else 1
         )
-        points = scanned_points(self.modes, generator, count)
+        points = scan_points(self.modes, generator, count)
         mixture = mixture_of_modes(self._size, self.modes)
         heights = self._heights(points)
         excess = heights - log_mixture(mixture, points)
@@ -300,7 +301,9 @@ class ModeSearch:
         reach = jnp.asarray(SEARCH.box_scale * (np.ptp(places, 0) / 2 + widths), centre.dtype)
         for i, one in enumerate(jax.random.split(key, SEARCH.extra_rounds)):
             starts = (
-                _in_box(self._view, one, centre, reach) if i % 2 else _scattered(self._view, one)
+                _in_box(self._view, one, centre, reach)
+                if i % 2
+                else _random_starts(self._view, one)
             )
             yield self._climb(starts)
 

@@ -48,7 +48,7 @@ def far_points(modes: list[Mode], generator: np.random.Generator, count: int) ->
     )
 
 
-def scanned_points(modes: list[Mode], generator: np.random.Generator, count: int) -> np.ndarray:
+def scan_points(modes: list[Mode], generator: np.random.Generator, count: int) -> np.ndarray:
     """Points (count, D) at which to look for narrow modes: along rays from the modes, and in boxes
     about them.
 
@@ -155,4 +155,4 @@ def log_mixture(mixture: StudentMixture, points: np.ndarray) -> np.ndarray:
     return logsumexp(logs, axis=0)
 
 
-__all__ = ["anomalies", "far_points", "log_mixture", "scanned_points", "widths_of"]
+__all__ = ["anomalies", "far_points", "log_mixture", "scan_points", "widths_of"]

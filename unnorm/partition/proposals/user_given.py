@@ -230,13 +230,13 @@ def proposal_of_draws(view: Unconstrained, given: Any, pieces: int = 4) -> Propo
     """
     density = view.density
     rows = _rows(density, _draws(density, given))
-    logits = uniform_logits(view)
+    logits = uniform_logits(view.supports, density.shapes())
     for name in logits:
         codes = jax.vmap(view.supports[name].encode)(jnp.asarray(rows[name]))
         if codes.ndim <= logits[name].ndim:  # numbers and not one-hot
             codes = jnp.asarray(rows[name])[..., None] == jnp.asarray(view.supports[name].states)
         logits[name] = jnp.log(codes.sum(0) + 1.0) - jnp.log(len(codes) + codes.shape[-1])
-    counts = fit_negative_binomials({name: rows[name] for name in count_names(view)})
+    counts = fit_negative_binomials({name: rows[name] for name in count_names(view.supports)})
     modes, flat = [], None
     if view.dimension:
         positions = positions_of(density, given, jnp.result_type(float))

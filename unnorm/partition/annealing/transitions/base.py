@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
 
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.partition.annealing.tempered import Particle, Tempered, TemperedPath
+from unnorm.partition.annealing.tempered import AnnealingPath, Particle, PathDensity
 from unnorm.partition.base import total_evaluations
 
 
@@ -30,12 +30,12 @@ class Transition(Protocol):
     discrete: ClassVar[bool]  # whether it moves discrete variables
     global_moves: ClassVar[bool]  # whether it decorrelates particles in a few steps
 
-    def build(self, tempered: Tempered, tuning: Tuning) -> SamplingAlgorithm:
+    def build(self, tempered: PathDensity, tuning: Tuning) -> SamplingAlgorithm:
         """``init(position)`` gives a `Particle`; ``step(key, particle)`` the next one and the
         acceptance rate. A step leaves `tempered` invariant.
         """
 
-    def reversed(self) -> "Transition":
+    def reverse(self) -> "Transition":
         """The time reversal; the transition itself where it is reversible."""
 
     def evaluations(self, view: Unconstrained) -> dict[str, int]:
@@ -56,7 +56,7 @@ def metropolis(
 
 def step_all(
     transitions: Transitions,
-    tempered: Tempered,
+    tempered: PathDensity,
     tuning: Tuning,
     key: jax.Array,
     particle: Particle,
@@ -71,7 +71,7 @@ def step_all(
 
 def step_particles(
     transitions: Transitions,
-    tempered: Tempered,
+    tempered: PathDensity,
     tuning: Tuning,
     key: jax.Array,
     particles: Particle,
@@ -85,10 +85,10 @@ def step_particles(
 
 def reverse_all(transitions: Transitions) -> Transitions:
     """The time reversal of `step_all`."""
-    return tuple(transition.reversed() for transition in transitions[::-1])
+    return tuple(transition.reverse() for transition in transitions[::-1])
 
 
-def evaluations_of(transitions: Transitions, path: TemperedPath, steps: int) -> dict[str, int]:
+def evaluations_of(transitions: Transitions, path: AnnealingPath, steps: int) -> dict[str, int]:
     """Evaluations of so many steps of one particle.
 
     A move of the discrete variables leaves gradients to evaluate anew.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from unnorm.core.method import method, static
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.partition.annealing.tempered import Particle, Tempered
+from unnorm.partition.annealing.tempered import Particle, PathDensity
 from unnorm.partition.annealing.transitions.base import SamplingAlgorithm, Tuning, metropolis
 
 
@@ -22,7 +22,7 @@ class CountWalk:
     discrete: ClassVar[bool] = True
     global_moves: ClassVar[bool] = False
 
-    def build(self, tempered: Tempered, tuning: Tuning) -> SamplingAlgorithm:
+    def build(self, tempered: PathDensity, tuning: Tuning) -> SamplingAlgorithm:
         evaluate = tempered.path.evaluate
 
         def sweep(key: jax.Array, particle: Particle) -> tuple[Particle, jax.Array]:
@@ -51,7 +51,7 @@ class CountWalk:
 
         return SamplingAlgorithm(evaluate, sweep)
 
-    def reversed(self) -> "CountWalk":
+    def reverse(self) -> "CountWalk":
         return self
 
     def evaluations(self, view: Unconstrained) -> dict[str, int]:

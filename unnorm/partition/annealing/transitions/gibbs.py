@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from unnorm.core.method import method, static
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.interactions.coloring import Colouring
-from unnorm.partition.annealing.tempered import LOG_ZERO, Particle, Tempered
+from unnorm.partition.annealing.tempered import LOG_ZERO, Particle, PathDensity
 from unnorm.partition.annealing.transitions.base import SamplingAlgorithm, Tuning
 from unnorm.sampling.kernels.gibbs import by_colours, one_by_one
 from unnorm.sampling.kernels.registry import Gibbs as GibbsKernel
@@ -39,7 +39,7 @@ class Gibbs:
     discrete: ClassVar[bool] = True
     global_moves: ClassVar[bool] = False
 
-    def build(self, tempered: Tempered, tuning: Tuning) -> SamplingAlgorithm:
+    def build(self, tempered: PathDensity, tuning: Tuning) -> SamplingAlgorithm:
         path, inverse_temperature = tempered
 
         def step(key: jax.Array, particle: Particle) -> tuple[Particle, jax.Array]:
@@ -68,7 +68,7 @@ class Gibbs:
 
         return SamplingAlgorithm(path.evaluate, step)
 
-    def reversed(self) -> "Gibbs":
+    def reverse(self) -> "Gibbs":
         scan = "systematic" if self.scan == "backward" else "backward"
         return Gibbs(self.names, self.colouring, scan)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from unnorm.core.method import method, static
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.partition.annealing.tempered import Particle, Tempered
+from unnorm.partition.annealing.tempered import Particle, PathDensity
 from unnorm.partition.annealing.transitions.base import SamplingAlgorithm, Tuning, metropolis
 
 
@@ -27,7 +27,7 @@ class HMC:
     discrete: ClassVar[bool] = False
     global_moves: ClassVar[bool] = False
 
-    def build(self, tempered: Tempered, tuning: Tuning) -> SamplingAlgorithm:
+    def build(self, tempered: PathDensity, tuning: Tuning) -> SamplingAlgorithm:
         view, evaluate = tempered.path.target, tempered.path.evaluate
         factor, dense = tuning.factor, tuning.factor.ndim == 2
 
@@ -59,7 +59,7 @@ class HMC:
 
         return SamplingAlgorithm(evaluate, step)
 
-    def reversed(self) -> "HMC":
+    def reverse(self) -> "HMC":
         return self
 
     def evaluations(self, view: Unconstrained) -> dict[str, int]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from unnorm.core.method import method
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.partition.annealing.tempered import Particle, Tempered
+from unnorm.partition.annealing.tempered import Particle, PathDensity
 from unnorm.partition.annealing.transitions.base import SamplingAlgorithm, Tuning, metropolis
 
 
@@ -22,7 +22,7 @@ class IndependenceMove:
     discrete: ClassVar[bool] = False
     global_moves: ClassVar[bool] = False
 
-    def build(self, tempered: Tempered, tuning: Tuning) -> SamplingAlgorithm:
+    def build(self, tempered: PathDensity, tuning: Tuning) -> SamplingAlgorithm:
         view, edges = tempered.path.target, tuning.bin_edges
         bins = edges.shape[1] - 1
 
@@ -45,7 +45,7 @@ class IndependenceMove:
 
         return SamplingAlgorithm(tempered.path.evaluate, step)
 
-    def reversed(self) -> "IndependenceMove":
+    def reverse(self) -> "IndependenceMove":
         return self
 
     def evaluations(self, view: Unconstrained) -> dict[str, int]:

@@ -27,7 +27,7 @@ def compose(
 ) -> Transitions:
     """The transitions that serve a density of a known colouring."""
     states = tuple(name for name, s in view.supports.items() if s.states is not None)
-    counts = count_names(view)
+    counts = count_names(view.supports)
     return (
         *([HMC()] if view.dimension else []),
         *([CountWalk(counts)] if counts else []),

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from unnorm.core.method import method
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.interactions.ising import Couplings, fields_of, position_of, signs_of
-from unnorm.partition.annealing.tempered import Particle, Tempered
+from unnorm.partition.annealing.tempered import Particle, PathDensity
 from unnorm.partition.annealing.transitions.base import SamplingAlgorithm, Tuning
 
 
@@ -34,7 +34,7 @@ class SwendsenWang:
     discrete: ClassVar[bool] = True
     global_moves: ClassVar[bool] = True
 
-    def build(self, tempered: Tempered, tuning: Tuning) -> SamplingAlgorithm:
+    def build(self, tempered: PathDensity, tuning: Tuning) -> SamplingAlgorithm:
         path, inverse_temperature = tempered
         density, proposal = path.target.density, path.proposal.discrete
 
@@ -53,7 +53,7 @@ class SwendsenWang:
 
         return SamplingAlgorithm(path.evaluate, step)
 
-    def reversed(self) -> "SwendsenWang":
+    def reverse(self) -> "SwendsenWang":
         return self
 
     def evaluations(self, view: Unconstrained) -> dict[str, int]:
