@@ -92,7 +92,7 @@ def run(output: Path, seed: int = 0, console: Console | None = None) -> Path:
             estimators(),
             lambda e: un.log_z(best.result().density, e, seed=seed, progress=False),
         )
-        sampling = start("Sampling", kernels(), lambda k: _sampled(best.result().density, k, seed))
+        sampling = start("Sampling", kernels(), lambda k: _sample(best.result().density, k, seed))
         fits, constants, draws = (
             {name: future.result() for name, future in stage.items()}
             for stage in (fitting, normalizing, sampling)
@@ -116,7 +116,7 @@ def run(output: Path, seed: int = 0, console: Console | None = None) -> Path:
     return path
 
 
-def _sampled(fitted: Any, kernel: Any, seed: int):
+def _sample(fitted: Any, kernel: Any, seed: int):
     """Draws of one kernel; all but NUTS take small steps, so that 20 of them make a draw."""
     thin = 1 if isinstance(kernel, un.kernels.NUTS) else 20
     return un.sample(fitted, kernel, draws=2000, thin=thin, seed=seed, progress=False)

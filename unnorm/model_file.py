@@ -22,7 +22,7 @@ def density_of(model: str):
             f"{model} names no density; expected FILE.py:NAME with an existing file; give such a "
             "path."
         )
-    module = _imported(Path(file).resolve())
+    module = _import_file(Path(file).resolve())
     if not hasattr(module, name):
         known = sorted(n for n, value in vars(module).items() if isinstance(value, Density))
         raise ValueError(
@@ -38,7 +38,7 @@ def density_of(model: str):
     return found
 
 
-def _imported(path: Path) -> ModuleType:
+def _import_file(path: Path) -> ModuleType:
     """The file as a module of its own name, unless another module has that name."""
     name = path.stem if path.stem not in sys.modules else f"model_file_{path.stem}"
     loader = importlib.machinery.SourceFileLoader(name, str(path))

@@ -6,7 +6,7 @@ import pytest
 
 import unnorm as un
 from unnorm.core.findings import NOTE, Finding
-from unnorm.core.messages import counted, printed, significant
+from unnorm.core.messages import pluralize, significant, table_text
 from unnorm.fitting.results.fit import Fit
 from unnorm.fitting.results.log_likelihood import LogLikelihood
 
@@ -47,7 +47,7 @@ def test_numbers_keep_their_significant_digits(number, text):
     ("count", "text"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (12345, "12,345 rows")]
 )
 def test_singular_and_plural(count, text):
-    assert counted(count, "row") == text
+    assert pluralize(count, "row") == text
 
 
 def test_a_fit_of_small_numbers_is_printed_in_full():
@@ -71,7 +71,7 @@ def test_a_long_table_is_cut(count, end):
 
 
 def test_a_short_frame_is_whole():
-    assert printed(pd.DataFrame({"nonzero": [3], "loss": [1e-6]}, index=["0.1"])).split() == [
+    assert table_text(pd.DataFrame({"nonzero": [3], "loss": [1e-6]}, index=["0.1"])).split() == [
         "nonzero", "loss", "0.1", "3", "1.000e-06"
     ]  # fmt: skip
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import unnorm as un
-from unnorm.core.program_cache import shared_key
+from unnorm.core.program_cache import program_key
 from unnorm.sampling.engine import scan
 
 SCALE = 1.0
@@ -73,15 +73,15 @@ def made(value):
     [1, 1.0, "a", None, (1, 2.0), np.float32(2), jnp.float32(2), scaled, jnp.log, jax.jit(scaled)],
 )
 def test_equal_values_give_equal_keys(value):
-    first, second = shared_key(made(value)), shared_key(made(value))
-    assert first == second and hash(first) == hash(second) and first != shared_key(made(7))
+    first, second = program_key(made(value)), program_key(made(value))
+    assert first == second and hash(first) == hash(second) and first != program_key(made(7))
 
 
 @pytest.mark.parametrize(
     "pair", [(1, 1.0), (0.0, -0.0), (True, 1), (jnp.float32(1), np.float32(1)), ((1,), (1.0,))]
 )
 def test_values_that_compare_equal_and_compute_differently_are_kept_apart(pair):
-    assert shared_key(made(pair[0])) != shared_key(made(pair[1]))
+    assert program_key(made(pair[0])) != program_key(made(pair[1]))
 
 
 class Config:
@@ -134,12 +134,12 @@ def _importing():
 @pytest.mark.parametrize("case", UNSHARED)
 def test_what_may_change_is_its_own_key(case):
     first, second = UNSHARED[case](), UNSHARED[case]()
-    assert shared_key(first) is first and shared_key(second) is second
+    assert program_key(first) is first and program_key(second) is second
 
 
 def test_values_read_through_helpers_and_modules_count(monkeypatch):
     def keys():
-        return shared_key(lambda x: scaled(x)), shared_key(lambda x: helpers.scale * x)
+        return program_key(lambda x: scaled(x)), program_key(lambda x: helpers.scale * x)
 
     before = keys()
     assert before == keys()

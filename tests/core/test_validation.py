@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import unnorm as un
 from unnorm.core.trace_errors import is_ours
-from unnorm.core.validation import _declared
+from unnorm.core.validation import _field_types
 from unnorm.fitting.data import read_data
 
 QUICK = settings(
@@ -109,7 +109,7 @@ def of_type(value, kinds):
 def simple_options():
     for cls in METHODS.values():
         if hasattr(cls, "__dataclass_fields__"):
-            for name, (kinds, range_, _) in _declared(cls).items():
+            for name, (kinds, range_, _) in _field_types(cls).items():
                 if set(kinds) <= {bool, int, float, str, type(None)}:
                     yield cls, name, kinds, range_
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from unnorm.core.findings import Finding
-from unnorm.core.messages import formatted
+from unnorm.core.messages import format_table
 from unnorm.diagnostics.plots import plot_rank, plot_trace, scatter_with_contours
 from unnorm.diagnostics.report import Section, write_report
 
@@ -142,8 +142,8 @@ def test_numbers_are_rounded_for_reading():
             "n": [1, 2000],
         }
     )
-    assert formatted(table).to_numpy().tolist() == [
+    assert format_table(table).to_numpy().tolist() == [
         ["41.23", "1,234", "1.000", "1"],
         ["0.50", "inf", "–", "2,000"],
     ]
-    assert formatted(pd.DataFrame({"tiny": [1e-9]})).iloc[0, 0] == "1.00e-09"
+    assert format_table(pd.DataFrame({"tiny": [1e-9]})).iloc[0, 0] == "1.00e-09"

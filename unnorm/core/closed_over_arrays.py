@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from unnorm.core.function_identity import in_library, names, unwrapped, writes
+from unnorm.core.function_identity import in_library, names, unwrap, writes
 
 # Views by function and precision, each with its array. JAX keeps its constant while a view lives.
 _VIEWS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -81,7 +81,7 @@ class _Substitution:
             self.views[key] = self.earlier.get(key) or (array, array.view())
         return self.views[key][1]
 
-    def changed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def substitutions(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The copies that are not the values themselves."""
         copies = {name: self.of(value) for name, value in values.items()}
         return {name: new for name, new in copies.items() if new is not values[name]}
@@ -97,7 +97,7 @@ def _sequence(value: Any, by: _Substitution) -> Any:
 
 
 def _mapping(value: dict, by: _Substitution) -> dict:
-    changed = by.changed(value) if len(value) <= by.largest else {}
+    changed = by.substitutions(value) if len(value) <= by.largest else {}
     return value | changed if changed else value
 
 
@@ -109,7 +109,7 @@ def _function(function: types.FunctionType, by: _Substitution) -> types.Function
     for name, cell in cells.items():
         with contextlib.suppress(ValueError):  # no value yet
             values[name] = cell.cell_contents
-    closed, scope = by.changed(values), {}
+    closed, scope = by.substitutions(values), {}
     defaults, keywords = by.of(function.__defaults__), by.of(function.__kwdefaults__)
     if not in_library(function):
         scope = _globals(function, by)
@@ -131,19 +131,19 @@ def _globals(function: types.FunctionType, by: _Substitution) -> dict[str, Any]:
     known = function.__globals__
     values = {name: known[name] for name in read if name in known}
     modules = {n: v for n, v in values.items() if isinstance(v, types.ModuleType)}
-    changed = by.changed({n: v for n, v in values.items() if n not in modules})
+    changed = by.substitutions({n: v for n, v in values.items() if n not in modules})
     for name, module in modules.items():
         parts = {n: vars(module)[n] for n in attributes if n in vars(module)}
-        inner = {} if in_library(module) else by.changed(parts)
+        inner = {} if in_library(module) else by.substitutions(parts)
         if inner:
             changed[name] = types.ModuleType(module.__name__)
             vars(changed[name]).update(vars(module) | inner)
     return changed
 
 
-def _jitted(value: Callable, by: _Substitution) -> Callable:
+def _jit_function(value: Callable, by: _Substitution) -> Callable:
     """The function behind `jax.jit`, to be traced inline, where it reads arrays."""
-    inner = unwrapped(value)
+    inner = unwrap(value)
     new = inner if in_library(value) else by.of(inner)
     return value if new is inner else new
 
@@ -163,7 +163,7 @@ def _bound(value: types.MethodType, by: _Substitution) -> types.MethodType:
 def _object(value: Any, by: _Substitution) -> Any:
     if in_library(type(value)) or not hasattr(value, "__dict__"):
         return value
-    changed = by.changed(vars(value))
+    changed = by.substitutions(vars(value))
     if not changed:
         return value
     new = copy.copy(value)
@@ -175,7 +175,7 @@ _KINDS: dict[type, Callable] = {
     types.FunctionType: _function,
     types.MethodType: _bound,
     functools.partial: _partial,
-    type(jax.jit(lambda: 0)): _jitted,
+    type(jax.jit(lambda: 0)): _jit_function,
     tuple: _sequence,
     list: _sequence,
     dict: _mapping,

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-EXACT = 2**53  # integers up to here are float64 numbers
 LEADING = ("chain", "draw")  # dimensions of draws, which come before those of an event
 
 
@@ -22,7 +21,7 @@ def is_series(value: Any) -> bool:
     return hasattr(value, "iloc") and hasattr(value, "index") and not hasattr(value, "columns")
 
 
-def is_labelled_array(value: Any) -> bool:
+def is_xarray(value: Any) -> bool:
     """Whether the value is an xarray.DataArray, or a variable of one."""
     return (
         hasattr(value, "dims") and hasattr(value, "transpose") and not hasattr(value, "data_vars")
@@ -70,14 +69,14 @@ def to_numbers(
     )
 
 
-def oriented(value: Any, name: str, axes: tuple) -> Any:
+def transpose_to_axes(value: Any, name: str, axes: tuple) -> Any:
     """An xarray object with its dimensions in the declared order, matched by name; those of rows or
     draws come first.
 
     Dimensions that were named by a program (dim_0, x_dim_1) are in the order of the array. A second
     axis of the dimension d is d_2.
     """
-    if not is_labelled_array(value) or not axes:
+    if not is_xarray(value) or not axes:
         return value
     dims = list(value.dims)
     wanted = [
@@ -113,7 +112,7 @@ def axis_labels(value: Any, axis: int) -> list[str] | None:
     """The labels that a container carries along an axis, where they are names and not numbers; else
     None.
     """
-    if is_labelled_array(value):
+    if is_xarray(value):
         found = value.indexes.get(value.dims[axis]) if axis < len(value.dims) else None
     elif is_frame(value):
         found = (value.index, value.columns)[axis] if axis < 2 else None
@@ -122,7 +121,7 @@ def axis_labels(value: Any, axis: int) -> list[str] | None:
     return None if found is None or found.dtype.kind in "iufM" else [str(label) for label in found]
 
 
-def stacked(value: Any) -> Any:
+def stack_entries(value: Any) -> Any:
     """A list as one array, whose masks are kept where its entries have some; anything else as it
     is.
     """
@@ -227,7 +226,7 @@ def _of_array(value: Any, name: str) -> np.ndarray:
             f"{name} carries the unit {units}; expected plain numbers; pass its magnitude alone."
         )
     try:
-        array = value.to_numpy() if hasattr(value, "to_numpy") else stacked(value)
+        array = value.to_numpy() if hasattr(value, "to_numpy") else stack_entries(value)
         mask = np.ma.getmaskarray(array) if isinstance(array, np.ma.MaskedArray) else None
         array = np.asarray(array)
     except Exception as error:
@@ -265,26 +264,27 @@ def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
                 "code it as numbers "
                 "first."
             )
-        if isinstance(one, int) and abs(one) > EXACT and int(float(one)) != one:
+        if isinstance(one, int) and int(float(one)) != one:
             raise ValueError(_inexact(name, one, place))
     return array.astype(float)
 
 
-def _refuse_inexact(array: np.ndarray, name: str) -> None:
-    """Refuse integers that are no float64 numbers, and would be rounded."""
-    if (
-        array.dtype.kind not in "iu"
-        or not array.size
-        or (int(array.min()) > -EXACT and int(array.max()) < EXACT)
-    ):
+def _refuse_inexact(array: np.ndarray, name: str, exact: int = 2**53) -> None:
+    """Refuse integers that float64 would round: some beyond `exact`."""
+    if array.dtype.kind not in "iu" or not array.size:
         return
-    for place in map(tuple, np.argwhere((array > EXACT) | (array < -EXACT))):
+    if int(array.min()) > -exact and int(array.max()) < exact:
+        return
+    for place in map(tuple, np.argwhere((array > exact) | (array < -exact))):
         if int(float(array[place])) != int(array[place]):
             raise ValueError(_inexact(name, array[place], place))
 
 
 def _inexact(name: str, value: Any, place: tuple) -> str:
-    return f"{name} holds {value}{_at(place)}, which float64 would round; expected numbers up to 2**53; rescale it."
+    return (
+        f"{name} holds {value}{_at(place)}, which float64 would round; expected numbers up to "
+        "2**53; rescale it."
+    )
 
 
 def _at(place: tuple) -> str:

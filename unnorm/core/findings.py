@@ -5,7 +5,7 @@ passed.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from unnorm.core.messages import listed as listed
+from unnorm.core.messages import join_names as join_names
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 

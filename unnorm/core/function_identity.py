@@ -71,7 +71,7 @@ def writes(code: types.CodeType) -> bool:
     )
 
 
-def used_values(function: types.FunctionType, indirect: bool = False) -> dict[str, Any]:
+def values_in_use(function: types.FunctionType, indirect: bool = False) -> dict[str, Any]:
     """Every value that a call may read: ``{"closure k": 2.0, "default 0": ..., "global SCALE":
     ...}``.
 
@@ -119,7 +119,7 @@ def _global(function: types.FunctionType, name: str, attributes: frozenset[str])
     }
 
 
-def unwrapped(function: Callable) -> Callable:
+def unwrap(function: Callable) -> Callable:
     """The function behind `jax.jit` and the like, where it can be seen."""
     while not isinstance(function, types.FunctionType) and hasattr(function, "__wrapped__"):
         function = function.__wrapped__

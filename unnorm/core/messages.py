@@ -19,7 +19,7 @@ def choose_from(name: str, known: Iterable[str]) -> str:
     return f"{hint}Known: {', '.join(known) if known else 'none'}"
 
 
-def counted(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """Return "1 row" or "1,200 rows"."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
@@ -39,14 +39,14 @@ def significant(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits if exponent >= -1 else digits - 1 - exponent}f}"
 
 
-def printed(table: Any, noun: str = "row", most: int = 30) -> str:
+def table_text(table: Any, noun: str = "row", most: int = 30) -> str:
     """Return a DataFrame as text, with significant digits and at most this many rows."""
     shown = table.head(most).map(significant).to_string()
     left = len(table) - most
-    return shown if left <= 0 else f"{shown}\n... and {counted(left, f'more {noun}')}"
+    return shown if left <= 0 else f"{shown}\n... and {pluralize(left, f'more {noun}')}"
 
 
-def listed(names: Iterable[str], most: int = 4) -> str:
+def join_names(names: Iterable[str], most: int = 4) -> str:
     """Return "a, b and 3 more"."""
     names = [str(name) for name in names]
     shown = ", ".join(names[:most])
@@ -64,7 +64,7 @@ def printable(text: object) -> str:
     return str(text).encode("utf-8", "replace").decode("utf-8")
 
 
-def formatted(table: "pd.DataFrame", digits: int = 3) -> "pd.DataFrame":
+def format_table(table: "pd.DataFrame", digits: int = 3) -> "pd.DataFrame":
     """Return the table as strings: four digits for R-hat, whole effective sample sizes, aligned
     decimals elsewhere.
 

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from unnorm.core.function_identity import Unknowable, in_library, unwrapped, used_values, writes
+from unnorm.core.function_identity import Unknowable, in_library, unwrap, values_in_use, writes
 
 _ATOMS = frozenset({type(None), type(...), bool, int, str, bytes})
 _JITTED = type(jax.jit(lambda: 0))
@@ -25,7 +25,7 @@ _FIXED = (  # of a library: what stays the same while a process runs
 )  # fmt: skip
 
 
-def shared_key(function: Any) -> Any:
+def program_key(function: Any) -> Any:
     """A hashable key, equal for functions that may share compiled programs.
 
     It is a snapshot: take it where the function is about to be traced, for globals may change
@@ -39,11 +39,11 @@ def shared_key(function: Any) -> Any:
         return function
 
 
-class Shared:
+class StaticFunction:
     """A function under its shared key, as a static argument of compiled programs."""
 
     def __init__(self, function: Callable):
-        self.function, self.key = function, shared_key(function)
+        self.function, self.key = function, program_key(function)
 
     def __call__(self, *arguments: Any) -> Any:
         return self.function(*arguments)
@@ -52,7 +52,7 @@ class Shared:
         return hash(self.key)
 
     def __eq__(self, other: Any) -> bool:
-        return isinstance(other, Shared) and self.key == other.key
+        return isinstance(other, StaticFunction) and self.key == other.key
 
 
 class _Key:
@@ -92,7 +92,9 @@ def _key(value: Any, above: tuple[int, ...], deepest: int = 20) -> Any:
     if kind is types.FunctionType:
         if vars(value).keys() - {"__wrapped__"} or writes(value.__code__):
             raise Unknowable("it changes when it is called")
-        return value.__code__, tuple((name, inner(one)) for name, one in used_values(value).items())
+        return value.__code__, tuple(
+            (name, inner(one)) for name, one in values_in_use(value).items()
+        )
     if kind is functools.partial:
         return (
             kind,
@@ -101,7 +103,7 @@ def _key(value: Any, above: tuple[int, ...], deepest: int = 20) -> Any:
             tuple((n, inner(v)) for n, v in value.keywords.items()),
         )
     if kind is _JITTED and not in_library(value):
-        return kind, inner(unwrapped(value))
+        return kind, inner(unwrap(value))
     if isinstance(value, _FIXED) and in_library(value):
         return "library", value
     raise Unknowable(f"it uses an object of {kind.__name__}")

@@ -24,7 +24,7 @@ class NoDerivative(ValueError):
     """A declared function has no derivative that JAX could take."""
 
 
-def evaluated(function: Callable, name: str, positional: list, named: dict[str, Any]) -> Any:
+def evaluate(function: Callable, name: str, positional: list, named: dict[str, Any]) -> Any:
     """The function's value at one event; whatever it raises becomes a sentence."""
     try:
         return call_by_precision(function, positional, named)
@@ -50,7 +50,7 @@ def evaluated(function: Callable, name: str, positional: list, named: dict[str, 
 
 
 @contextlib.contextmanager
-def differentiated(name: str) -> Iterator[None]:
+def explain_derivative_errors(name: str) -> Iterator[None]:
     """Turn JAX's word that something has no derivative into a sentence about the density of this
     name.
     """

@@ -14,7 +14,7 @@ import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ import numpy as np
 from unnorm.core.containers import to_numbers
 from unnorm.core.jax_compat import plain_jax
 from unnorm.core.messages import choose_from, shown
-from unnorm.core.trace_errors import differentiated
+from unnorm.core.trace_errors import explain_derivative_errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Range:
         above, below: the open ends.
         choices: the words that are allowed.
         array: whether an array of such numbers will do as well.
+        most: the largest integer of an option.
     """
 
     at_least: float | None = None
@@ -42,6 +43,7 @@ class Range:
     below: float | None = None
     choices: tuple[str, ...] = ()
     array: bool = False
+    most: ClassVar[int] = 2**31 - 1  # JAX counts in 32 bits
 
     def holds(self, values: np.ndarray) -> bool:
         """Whether all of these numbers are finite and lie in the range."""
@@ -64,21 +66,20 @@ class Range:
 
 FINITE = Range()
 POSITIVE, SHARE = Range(above=0), Range(above=0, below=1)
-SEED = Range(at_least=0, at_most=2**31 - 1)
-MOST = 2**31 - 1  # JAX counts in 32 bits
+SEED = Range(at_least=0, at_most=Range.most)
 # What an argument of this name may be, in every verb that has it and annotates its type.
 SHARED = {
     "seed": SEED,
-    "draws": Range(at_least=1, at_most=MOST),
-    "warmup": Range(at_least=0, at_most=MOST),
-    "chains": Range(at_least=1, at_most=MOST),
-    "thin": Range(at_least=1, at_most=MOST),
-    "replicates": Range(at_least=1, at_most=MOST),
-    "rows": Range(at_least=1, at_most=MOST),
-    "n": Range(at_least=2, at_most=MOST),
-    "restarts": Range(at_least=0, at_most=MOST),
-    "steps": Range(at_least=1, at_most=MOST),
-    "batch_size": Range(at_least=2, at_most=MOST),
+    "draws": Range(at_least=1, at_most=Range.most),
+    "warmup": Range(at_least=0, at_most=Range.most),
+    "chains": Range(at_least=1, at_most=Range.most),
+    "thin": Range(at_least=1, at_most=Range.most),
+    "replicates": Range(at_least=1, at_most=Range.most),
+    "rows": Range(at_least=1, at_most=Range.most),
+    "n": Range(at_least=2, at_most=Range.most),
+    "restarts": Range(at_least=0, at_most=Range.most),
+    "steps": Range(at_least=1, at_most=Range.most),
+    "batch_size": Range(at_least=2, at_most=Range.most),
     "target_error": POSITIVE,
     "max_evaluations": POSITIVE,
     "level": SHARE,
@@ -135,10 +136,8 @@ def _word_problem(value: Any, range_: Range | None) -> str | None:
 def _number_problem(value: Any, kind: type, range_: Range, optional: bool) -> str | None:
     noun = "an integer" if kind is int else "a finite number"
     ends = range_
-    if range_.at_most == MOST and not (isinstance(value, int | float) and value > MOST):
-        ends = dataclasses.replace(
-            range_, at_most=None
-        )  # nobody asks for so many: the other end is the news
+    if range_.at_most == Range.most and not (isinstance(value, int | float) and value > Range.most):
+        ends = dataclasses.replace(range_, at_most=None)  # the violated end is the lower one
     expected = " ".join(filter(None, [noun, str(ends)])) + (
         ", or an array of such" if range_.array else ""
     )
@@ -160,7 +159,7 @@ def check_fields(method: Any) -> None:
     """Refuse options outside their declared types and ranges, with a sentence; called when a method
     is made.
     """
-    for name, (kinds, range_, default) in _declared(type(method)).items():
+    for name, (kinds, range_, default) in _field_types(type(method)).items():
         value = getattr(method, name)
         expected = problem(value, kinds, range_)
         if expected is not None:
@@ -177,7 +176,7 @@ def _example(name: str, default: Any) -> str:
 
 
 @functools.cache
-def _declared(cls: type) -> dict[str, tuple[tuple, Range | None, Any]]:
+def _field_types(cls: type) -> dict[str, tuple[tuple, Range | None, Any]]:
     """The types, the range and the default of every field."""
     hints = _hints(cls)
     return {
@@ -227,17 +226,15 @@ def verb(function: Callable) -> Callable:
         for given in kinds.keys() & arguments.keys():
             value = arguments[given]
             check_argument(given, value, kinds[given], signature.parameters[given].default)
-        with plain_jax(), differentiated(getattr(arguments.get("p"), "name", "")):
+        with plain_jax(), explain_derivative_errors(getattr(arguments.get("p"), "name", "")):
             return function(*args, **kwargs)
 
-    def checked(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         return run(args, kwargs)
 
     # A function of the verb's own module: doctest looks for examples in no other.
-    checked = types.FunctionType(
-        checked.__code__, function.__globals__, name, None, checked.__closure__
-    )
-    return functools.wraps(function)(checked)
+    call = types.FunctionType(call.__code__, function.__globals__, name, None, call.__closure__)
+    return functools.wraps(function)(call)
 
 
 def check_argument(name: str, value: Any, kinds: tuple, default: Any = None) -> None:

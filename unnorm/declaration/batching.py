@@ -18,11 +18,11 @@ def over_events(function: Callable, density: Any, events: Mapping[str, jax.Array
     axes = tuple(
         (name, event.ndim - len(declared[name].shape_axes)) for name, event in events.items()
     )
-    return _mapped(function, density, events, axes)
+    return _vmap_flat(function, density, events, axes)
 
 
 @functools.partial(jax.jit, static_argnames=("function", "axes"))
-def _mapped(function: Callable, density: Any, events: dict, axes: tuple[tuple[str, int], ...]):
+def _vmap_flat(function: Callable, density: Any, events: dict, axes: tuple[tuple[str, int], ...]):
     leading = jnp.broadcast_shapes(*(events[name].shape[:rank] for name, rank in axes))
     flat = {}
     for name, rank in axes:

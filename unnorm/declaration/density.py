@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.closed_over_arrays import call_by_precision
-from unnorm.core.containers import oriented, to_numbers
+from unnorm.core.containers import to_numbers, transpose_to_axes
 from unnorm.core.messages import shown
-from unnorm.core.trace_errors import differentiated, evaluated
+from unnorm.core.trace_errors import evaluate, explain_derivative_errors
 from unnorm.declaration import signature
 from unnorm.declaration.batching import over_events
 from unnorm.declaration.slots import (
@@ -35,7 +35,7 @@ from unnorm.declaration.slots import (
     unify,
 )
 from unnorm.declaration.structure import Declaration, Structure
-from unnorm.declaration.values import Held, accepted, hold, join
+from unnorm.declaration.values import Held, check_value, hold, join
 from unnorm.supports.base import Annotation, PyTreeSupport, Support
 
 
@@ -105,7 +105,7 @@ class Density(Declaration):
         slots = self._slots(PARAMETER)
         refuse_unknown("bind", "parameter", values, slots)
         checked = {
-            name: accepted(slots[name], value, self.labels) for name, value in values.items()
+            name: check_value(slots[name], value, self.labels) for name, value in values.items()
         }
         structure = replace(self._structure, bound=self._structure.bound | set(values))
         return self._rebuilt(structure, self._values | checked)
@@ -115,7 +115,7 @@ class Density(Declaration):
         slots = self._slots(PARAMETER)
         refuse_unknown("fix", "parameter", values, slots)
         checked = {
-            name: accepted(slots[name], value, self.labels) for name, value in values.items()
+            name: check_value(slots[name], value, self.labels) for name, value in values.items()
         }
         return self._rebuilt(self._with_role(values, CONSTANT), self._values | checked)
 
@@ -143,7 +143,7 @@ class Density(Declaration):
         ) in values.items():  # an event is given in full; only a default may be one number for all
             unify(dict(self._structure.sizes), slots[name], np.shape(value))
         checked = {
-            name: accepted(slots[name], value, self.labels) for name, value in values.items()
+            name: check_value(slots[name], value, self.labels) for name, value in values.items()
         }
         structure = self._with_role(values, CONSTANT)
         if set(values) & set(sampled):
@@ -247,7 +247,7 @@ class Density(Declaration):
                 )
             if slot.has_shape and slot.role != COVARIATE:
                 self._shape(slot)
-        return object.__new__(type(self))._set(self._structure.shared(), self._held)
+        return object.__new__(type(self))._set(self._structure.for_jit(), self._held)
 
     def free(self) -> dict[str, Any]:
         """The unconstrained parameters, as optimisers and gradients see them: ``{name: array}``
@@ -311,7 +311,7 @@ class Density(Declaration):
             else:
                 named[slot.argument] = value
         function: Any = self._structure.function  # a product overrides this method
-        value = evaluated(function, self.name, positional, named)
+        value = evaluate(function, self.name, positional, named)
         return _scalar(self.name, value)
 
     def _log_z(self) -> jax.Array | None:
@@ -358,7 +358,7 @@ class Density(Declaration):
         function, or by a dict.
         """
         density, batch = self._arguments(events, named)
-        return over_events(_masked, density, batch)
+        return over_events(_log_density_on_support, density, batch)
 
     def score(self, *events: Any, **named: Any):
         """The gradient of log p̃ in the variables (not Fisher's): an array for one variable, a dict
@@ -371,7 +371,7 @@ class Density(Declaration):
                 f"Variable {discrete[0]} is discrete, so that {self.name} has no score; use "
                 "p.given(...) first."
             )
-        with differentiated(self.name):
+        with explain_derivative_errors(self.name):
             gradient = over_events(_score, density, batch)
         return gradient if len(gradient) > 1 else next(iter(gradient.values()))
 
@@ -381,7 +381,9 @@ class Density(Declaration):
         they are.
         """
         if not isinstance(value, jax.Array):
-            value = to_numbers(oriented(value, slot.name, slot.support.shape_axes), slot.name)
+            value = to_numbers(
+                transpose_to_axes(value, slot.name, slot.support.shape_axes), slot.name
+            )
         value = jnp.asarray(value)
         return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(float)
 
@@ -438,7 +440,7 @@ def density(function: Callable | None = None, *, log_z: Callable | float | None 
         LeCun et al. (2006), A tutorial on energy-based learning.
     """
 
-    def declared(function: Callable, local: Mapping[str, Any]) -> Density:
+    def declare(function: Callable, local: Mapping[str, Any]) -> Density:
         slots, values = signature.from_function(function, local)
         closed = signature.closed_form(signature.function_name(function), log_z, slots)
         return object.__new__(Density)._build(Structure(function, slots, log_z=closed), values)
@@ -446,8 +448,8 @@ def density(function: Callable | None = None, *, log_z: Callable | float | None 
     # The names of the place that declares: under `from __future__ import annotations` all
     # annotations are strings.
     if function is None:
-        return lambda decorated: declared(decorated, sys._getframe(1).f_locals)
-    return declared(function, sys._getframe(1).f_locals)
+        return lambda decorated: declare(decorated, sys._getframe(1).f_locals)
+    return declare(function, sys._getframe(1).f_locals)
 
 
 def _scalar(name: str, value: Any) -> jax.Array:
@@ -476,7 +478,7 @@ def cast(tree: Any, dtype) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
 
 
-def _masked(density: Density, event: dict[str, jax.Array]) -> jax.Array:
+def _log_density_on_support(density: Density, event: dict[str, jax.Array]) -> jax.Array:
     return density.log_density_on_support(event)
 
 

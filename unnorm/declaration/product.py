@@ -11,7 +11,7 @@ import numpy as np
 from unnorm.core.messages import shown
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
-from unnorm.declaration.shared_names import agreed
+from unnorm.declaration.shared_names import unify_factors
 from unnorm.declaration.slots import CONSTANT, PARAMETER, VARIABLE, refuse_unknown
 from unnorm.declaration.structure import Structure
 from unnorm.supports import Real, RealSupport, Support
@@ -36,7 +36,7 @@ class Product(Density):
         powers = tuple(
             p if isinstance(p, jax.core.Tracer) else np.asarray(p, float) for p in powers
         )
-        self._with(agreed(factors), powers)
+        self._with(unify_factors(factors), powers)
 
     def _with(self, factors: tuple[Density, ...], powers: tuple) -> "Product":
         object.__setattr__(self, "factors", factors)

@@ -105,17 +105,17 @@ def _trace(p: Density, event: Mapping[str, Any]) -> list[Any]:
     traced = jax.make_jaxpr(lambda density, at: density.log_density(at))(
         p, event
     )  # a new function: JAX keeps traces
-    return list(_walked(traced))
+    return list(_walk(traced))
 
 
 def _as_double(leaf: np.ndarray) -> np.ndarray:
     return leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf
 
 
-def _walked(part: Any) -> Iterator[Any]:
+def _walk(part: Any) -> Iterator[Any]:
     if isinstance(part, ClosedJaxpr):
         yield from part.consts
-        yield from _walked(part.jaxpr)
+        yield from _walk(part.jaxpr)
     elif isinstance(part, Jaxpr):
         for equation in part.eqns:
             yield equation.primitive.name
@@ -123,11 +123,11 @@ def _walked(part: Any) -> Iterator[Any]:
                 variable.val for variable in equation.invars if isinstance(variable, Literal)
             )
             for value in equation.params.values():
-                yield from _walked(value)
+                yield from _walk(value)
         yield from (variable.val for variable in part.outvars if isinstance(variable, Literal))
     elif isinstance(part, list | tuple):
         for one in part:
-            yield from _walked(one)
+            yield from _walk(one)
     elif isinstance(part, int | float | str | np.ndarray | np.generic):
         yield part
 

@@ -12,7 +12,7 @@ from unnorm.declaration.slots import CONSTANT, refuse_clashes
 from unnorm.supports.base import Support
 
 
-def agreed(factors: tuple[Density, ...]) -> tuple[Density, ...]:
+def unify_factors(factors: tuple[Density, ...]) -> tuple[Density, ...]:
     """Return the factors with common dimensions, labels and parameter values, or say where they
     contradict.
     """
@@ -30,7 +30,7 @@ def agreed(factors: tuple[Density, ...]) -> tuple[Density, ...]:
                     "expected the same in both; rename one with p.rename(...)."
                 )
     refuse_clashes(tuple(slot for slot in _slots_once(factors)))
-    sizes, labels = _shared_sizes(factors), _shared_labels(factors)
+    sizes, labels = _unify_sizes(factors), _unify_labels(factors)
     known = sizes | labels
     own = [
         {axis: given for axis, given in known.items() if axis in factor.dimensions}
@@ -39,7 +39,7 @@ def agreed(factors: tuple[Density, ...]) -> tuple[Density, ...]:
     sized = tuple(
         f.with_dimensions(**given) if given else f for f, given in zip(factors, own, strict=True)
     )
-    return _shared_parameters(sized)
+    return _unify_parameters(sized)
 
 
 def _slots_once(factors):
@@ -51,7 +51,7 @@ def _slots_once(factors):
     }.values()
 
 
-def _shared_sizes(factors: tuple[Density, ...]) -> dict[str, int]:
+def _unify_sizes(factors: tuple[Density, ...]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for factor in factors:
         for axis, size in factor.dimensions.items():
@@ -63,7 +63,7 @@ def _shared_sizes(factors: tuple[Density, ...]) -> dict[str, int]:
     return sizes
 
 
-def _shared_labels(factors: tuple[Density, ...]) -> dict[str, tuple]:
+def _unify_labels(factors: tuple[Density, ...]) -> dict[str, tuple]:
     labels: dict[str, tuple] = {}
     for factor in factors:
         for axis, given in factor.labels.items():
@@ -75,7 +75,7 @@ def _shared_labels(factors: tuple[Density, ...]) -> dict[str, tuple]:
     return labels
 
 
-def _shared_parameters(factors: tuple[Density, ...]) -> tuple[Density, ...]:
+def _unify_parameters(factors: tuple[Density, ...]) -> tuple[Density, ...]:
     """One value for each shared parameter: a bound value goes before a default, and two bound
     values must be equal.
     """

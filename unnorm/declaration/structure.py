@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from unnorm.core.program_cache import shared_key
+from unnorm.core.program_cache import program_key
 from unnorm.declaration.slots import (
     CONSTANT,
     COVARIATE,
@@ -20,7 +20,7 @@ from unnorm.declaration.slots import (
     Slot,
     unify,
 )
-from unnorm.declaration.values import Held, at_rest, expanded, hold, join, numbers
+from unnorm.declaration.values import Held, at_rest, broadcast_value, hold, join, numbers
 from unnorm.supports.base import Annotation, Support
 
 
@@ -29,7 +29,7 @@ class Structure:
     """All that is static about a density: two densities of one structure share every compiled
     program.
 
-    Functions are compared by `key`: the function itself, or what `sharing.shared_key` makes of it.
+    Functions are compared by `key`: the function itself, or what `program_key` makes of it.
     """
 
     function: Callable | None = field(compare=False)
@@ -44,15 +44,15 @@ class Structure:
         if self.key is None:
             object.__setattr__(self, "key", self.function)
 
-    def shared(self) -> Self:
+    def for_jit(self) -> Self:
         """The structure by which densities of equal functions share compiled programs, at their
         present values.
         """
         closed = self.log_z
         if isinstance(closed, ClosedForm):
-            closed = replace(closed, key=shared_key(closed.function))
+            closed = replace(closed, key=program_key(closed.function))
         return replace(
-            self, key=shared_key(self.function), log_z=closed, labels=(), bound=frozenset()
+            self, key=program_key(self.function), log_z=closed, labels=(), bound=frozenset()
         )
 
 
@@ -77,7 +77,7 @@ class Declaration:
                 values[slot.name] = numbers(slot, values[slot.name])
                 unify(sizes, slot, np.shape(values[slot.name]), scalar_stands=True)
         held = {
-            s.name: hold(expanded(s, values[s.name], sizes))
+            s.name: hold(broadcast_value(s, values[s.name], sizes))
             for s in structure.slots
             if s.name in values
         }

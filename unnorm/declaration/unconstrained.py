@@ -60,7 +60,7 @@ class Unconstrained:
         """The target of the other variables, given the values of these."""
         return dataclasses.replace(self, held=(self.held or {}) | position)
 
-    def tempered(
+    def temper(
         self, inverse_temperature: jax.Array, reference: Density | None = None
     ) -> "Unconstrained":
         """The target p^β q^(1 − β), over the same coordinates."""
@@ -184,7 +184,7 @@ class Unconstrained:
             if name in events:
                 values = jnp.asarray(support.inward(np.asarray(events[name])))
                 keys = jax.random.split(jax.random.key(seed), len(values))
-                positions[name] = jax.vmap(support.lifted)(values, keys)
+                positions[name] = jax.vmap(support.lift)(values, keys)
         return positions
 
     def random_position(self, key: jax.Array, dtype: Any) -> Position:

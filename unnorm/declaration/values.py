@@ -12,19 +12,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.containers import axis_labels, oriented, refuse_too_large, stacked, to_numbers
-from unnorm.core.messages import listed
+from unnorm.core.containers import (
+    axis_labels,
+    refuse_too_large,
+    stack_entries,
+    to_numbers,
+    transpose_to_axes,
+)
+from unnorm.core.messages import join_names
 from unnorm.declaration.slots import COVARIATE, PARAMETER, Slot, unify
 from unnorm.supports.base import Support
 
 
-def accepted(slot: Slot, value: Any, labels: Mapping[str, tuple]) -> Any:
+def check_value(slot: Slot, value: Any, labels: Mapping[str, tuple]) -> Any:
     """A value given for a slot, at rest and inside its support; traced values are taken as they
     are.
     """
     if not slot.has_shape or isinstance(value, jax.core.Tracer):
         return value
-    value = oriented(value, slot.name, slot.support.shape_axes)
+    value = transpose_to_axes(value, slot.name, slot.support.shape_axes)
     _refuse_other_labels(slot, value, labels)
     value = numbers(slot, at_rest(value, slot.name))
     if slot.role == COVARIATE:
@@ -45,8 +51,8 @@ def _refuse_other_labels(slot: Slot, value: Any, labels: Mapping[str, tuple]) ->
         known, found = labels.get(axis), axis_labels(value, place)
         if known is not None and found is not None and list(known) != found:
             raise ValueError(
-                f"{slot.name} has the labels {listed(found)} along {axis!r}; expected "
-                f"{listed(list(known))}; "
+                f"{slot.name} has the labels {join_names(found)} along {axis!r}; expected "
+                f"{join_names(list(known))}; "
                 "reindex it, or pass its values alone."
             )
 
@@ -73,7 +79,7 @@ def numbers(slot: Slot, value: Any) -> Any:
     )
 
 
-def expanded(slot: Slot, value: Any, sizes: dict[str, int]) -> Any:
+def broadcast_value(slot: Slot, value: Any, sizes: dict[str, int]) -> Any:
     """The value in full: a scalar of a shaped slot becomes what its support makes of it, once the
     sizes are known.
     """
@@ -174,7 +180,7 @@ def at_rest(value: Any, name: str = "a value", floats: bool = True) -> Any:
 
     if isinstance(value, list):
         with contextlib.suppress(ValueError):  # rows of different lengths stay a list of them
-            value = stacked(value)
+            value = stack_entries(value)
     return jax.tree.map(settle, value)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode, listed
+from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode, join_names
 from unnorm.diagnostics.draws import Draws
 from unnorm.diagnostics.options import CONVERGENCE
 from unnorm.statistics.mcmc import ConvergenceCriteria
@@ -84,7 +84,7 @@ def _not_finite(draws: Draws):
     ]
     if named:
         yield Finding(
-            f"Draws are NaN or infinite in {listed(named)}",
+            f"Draws are NaN or infinite in {join_names(named)}",
             "take a smaller step_size if the chain ran away, and check the density and its support",
             code=FindingCode.NOT_FINITE,
         )
@@ -103,7 +103,7 @@ def _never_changing(draws: Draws, constant: set[str], discrete: set[str]):
         ]
         if named:
             yield Finding(
-                f"{listed(named)} never change{'s' * (len(named) == 1)} in any chain, so R-hat "
+                f"{join_names(named)} never change{'s' * (len(named) == 1)} in any chain, so R-hat "
                 "is undefined (NaN)",
                 RARE
                 if kind
@@ -126,7 +126,7 @@ def _stuck(draws: Draws, constant: set[str], discrete: set[str]):
         stuck = np.flatnonzero(still.all(1) if name in discrete else still.any(1))
         if len(stuck) and draws.draws > 1:
             yield Finding(
-                f"{name} never moves in {listed([f'chain {c}' for c in stuck])}",
+                f"{name} never moves in {join_names([f'chain {c}' for c in stuck])}",
                 "start these chains elsewhere, or take a smaller step_size or a longer warm-up",
                 code=FindingCode.STUCK_CHAIN,
             )
@@ -145,7 +145,7 @@ def _r_hat(draws: Draws, table: "pd.DataFrame", constant: set[str], criteria: Co
     lost = list(r_hat.index[r_hat.isna()])
     if lost:
         yield Finding(
-            f"R-hat is NaN in {listed(lost)}",
+            f"R-hat is NaN in {join_names(lost)}",
             "its draws are degenerate: look at the trace and sample again",
             code=FindingCode.NOT_MIXED,
         )
@@ -157,7 +157,7 @@ def _r_hat(draws: Draws, table: "pd.DataFrame", constant: set[str], criteria: Co
         ]
         yield Finding(
             f"R-hat is above {criteria.max_r_hat} in {len(high)} of {len(table)} entries: "
-            f"{listed(named)}",
+            f"{join_names(named)}",
             "the chains disagree: sample and warm up longer, or use a kernel that crosses "
             "between modes",
             code=FindingCode.NOT_MIXED,
@@ -176,7 +176,7 @@ def _ess(draws: Draws, table: "pd.DataFrame", criteria: ConvergenceCriteria):
         yield Finding(
             f"The {part} effective sample size is below {wanted:,} "
             f"({criteria.min_ess_per_chain} per chain) in {len(low)} of {len(table)} entries: "
-            f"{listed(named)}",
+            f"{join_names(named)}",
             f"about {enough:,} draws per chain would suffice (now {draws.draws:,}), or a kernel "
             "that mixes faster",
             ERROR if low.iloc[0] < min(wanted, criteria.min_ess) else WARNING,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unnorm.core.containers import oriented
-from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, Result, listed
-from unnorm.core.messages import formatted
+from unnorm.core.containers import transpose_to_axes
+from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, Result, join_names
+from unnorm.core.messages import format_table
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
 from unnorm.declaration.purity import refuse_impure
@@ -49,7 +49,7 @@ class Diagnosis(Result):
         return f"Diagnosis({verdict}{also}: {numbers})"
 
     def __str__(self) -> str:
-        table = formatted(self.table).to_string(max_rows=60)
+        table = format_table(self.table).to_string(max_rows=60)
         return "\n".join(
             filter(
                 None,
@@ -129,12 +129,12 @@ def _match(draws: Draws, p: Density) -> tuple[Draws, Density]:
     missing = [name for name in p.variables if name not in held]
     if missing:
         raise ValueError(
-            f"draws lack {listed(missing)}, and hold {listed(held)}; expected every variable of "
-            f"{p.name}; pass the density that was sampled."
+            f"draws lack {join_names(missing)}, and hold {join_names(held)}; expected every "
+            f"variable of {p.name}; pass the density that was sampled."
         )
     axes = {name: support.shape_axes for name, support in p.variables.items()}
     oriented_arrays = {
-        name: oriented(posterior[name], f"draws of {name}", axes[name]) for name in axes
+        name: transpose_to_axes(posterior[name], f"draws of {name}", axes[name]) for name in axes
     }
     draws = draws._replace(posterior=posterior.assign(oriented_arrays))
     return draws, p.resolved({name: array.shape[2:] for name, array in oriented_arrays.items()})

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from unnorm.core.findings import Finding, FindingCode, listed
+from unnorm.core.findings import Finding, FindingCode, join_names
 from unnorm.diagnostics.draws import Draws
 from unnorm.diagnostics.options import DUPLICATES, DuplicateCriteria
 
@@ -40,7 +40,7 @@ def duplicate_findings(
     what = "are copies, bit for bit" if same else "are copies in part"
     return [
         Finding(
-            f"Chains {what}: {listed(named)}, so that R-hat and effective sample sizes count "
+            f"Chains {what}: {join_names(named)}, so that R-hat and effective sample sizes count "
             "draws twice",
             "sample every chain with a seed of its own, or pass each chain once",
             code=FindingCode.EQUAL_CHAINS,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unnorm.core.findings import ERROR, NOTE, Finding, FindingCode, listed
+from unnorm.core.findings import ERROR, NOTE, Finding, FindingCode, join_names
 from unnorm.diagnostics.draws import Draws
 from unnorm.diagnostics.options import CONVERGENCE
 from unnorm.statistics.mcmc import ConvergenceCriteria
@@ -54,7 +54,7 @@ def moment_findings(
         findings.append(
             Finding(
                 f"R-hat of the running moments is above {criteria.max_r_hat} or undefined in "
-                f"{listed(list(bad))} "
+                f"{join_names(list(bad))} "
                 f"(worst {worst:.3f})",
                 "sample and warm up longer, or use a kernel that mixes faster",
                 ERROR,

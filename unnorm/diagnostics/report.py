@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unnorm.core.findings import Finding
-from unnorm.core.messages import formatted, printable
+from unnorm.core.messages import format_table, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,7 +154,7 @@ def _table(table: "pd.DataFrame", heading: str) -> str:
             f"table of {heading!r} is a {type(table).__name__}; expected a DataFrame; wrap it: "
             "pd.DataFrame(...)."
         )
-    shown = formatted(table)
+    shown = format_table(table)
     head = "".join(f'<th scope="col">{_text(name)}</th>' for name in shown.columns)
     rows = "\n".join(
         f'<tr><th scope="row">{_text(label)}</th>'

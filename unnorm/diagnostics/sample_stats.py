@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, listed
+from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, join_names
 from unnorm.diagnostics.draws import Draws
 from unnorm.diagnostics.options import SAMPLER, SamplerCriteria
 
@@ -140,7 +140,7 @@ def _acceptance(stats, kernel, criteria):
     if stuck.any():
         named = [f"chain {c} ({by_chain[c]:.2%})" for c in np.flatnonzero(stuck)]
         yield Finding(
-            f"Hardly any proposal was accepted in {listed(named)}",
+            f"Hardly any proposal was accepted in {join_names(named)}",
             "take a smaller step_size or a longer warm-up, and check the density at the chain's "
             "start",
             code=FindingCode.STUCK_CHAIN,
@@ -189,7 +189,7 @@ def _energy(stats, criteria):
         named = [f"chain {c} ({bfmi[c]:.2f})" for c in low]
         yield Finding(
             f"The energy hardly changes between draws: E-BFMI is below {criteria.low_bfmi} in "
-            f"{listed(named)}",
+            f"{join_names(named)}",
             "reparametrise the density (heavy tails, or a funnel), or warm up longer",
             WARNING,
             code=FindingCode.LOW_ENERGY,

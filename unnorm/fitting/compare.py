@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result, listed
-from unnorm.core.messages import counted, printed
+from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result, join_names
+from unnorm.core.messages import pluralize, table_text
 from unnorm.core.method import registry_name
 from unnorm.core.progress import bar
 from unnorm.core.validation import verb
@@ -47,7 +47,9 @@ class Comparison(Result):
     findings: list[Finding] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        told = [f"Comparison of {counted(len(self.table), 'fit')} on {counted(self.rows, 'row')}"]
+        told = [
+            f"Comparison of {pluralize(len(self.table), 'fit')} on {pluralize(self.rows, 'row')}"
+        ]
         for column, words, sign in (
             ("log_likelihood", "log-likelihood", 1),
             (H_SCORE, "H-score", -1),
@@ -57,7 +59,7 @@ class Comparison(Result):
         return ": ".join([told[0], ", ".join(told[1:])]) if told[1:] else told[0]
 
     def __str__(self) -> str:
-        table = printed(self.table.dropna(axis=1, how="all").T)
+        table = table_text(self.table.dropna(axis=1, how="all").T)
         return "\n".join([repr(self), table, *([self._findings_text()] if self.findings else [])])
 
 
@@ -185,7 +187,7 @@ def _known(fits: Mapping[str, Fit], read: dict) -> list[Finding]:
     if failed:
         told.append(
             Finding(
-                f"{listed(failed)} did not pass as a fit",
+                f"{join_names(failed)} did not pass as a fit",
                 "print the fit, and read its findings",
                 WARNING,
                 code=FindingCode.FIT_DID_NOT_PASS,
@@ -195,7 +197,7 @@ def _known(fits: Mapping[str, Fit], read: dict) -> list[Finding]:
         repr(name) for name, fit in fits.items() if fit._origin and _are_rows_of(fit, read[name][1])
     ]
     if seen:
-        what = f"the held-out rows are those that {listed(seen)} {'were' if len(seen) > 1 else 'was'} fitted to"
+        what = f"the held-out rows are those that {join_names(seen)} {'were' if len(seen) > 1 else 'was'} fitted to"
         told.append(
             Finding(
                 what,
@@ -344,7 +346,7 @@ def _on_other_scales(column: str, fits: dict[str, Fit]) -> list[Finding]:
     ]
     if not apart:
         return []
-    what = f"the {column.split()[0].upper()} of {listed(apart)} are of other rows or other options, and do not compare"
+    what = f"the {column.split()[0].upper()} of {join_names(apart)} are of other rows or other options, and do not compare"
     return [
         Finding(
             what,

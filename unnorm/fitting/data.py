@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from unnorm.core.containers import is_frame, is_labelled_array, is_series, oriented, to_numbers
-from unnorm.core.findings import listed
+from unnorm.core.containers import is_frame, is_series, is_xarray, to_numbers, transpose_to_axes
+from unnorm.core.findings import join_names
 from unnorm.declaration.density import Density
 from unnorm.declaration.slots import refuse_unknown
 
@@ -44,8 +44,8 @@ def read_data(
     for axis, names in labels.items():
         if p.labels.get(axis, tuple(names)) != tuple(names):
             raise ValueError(
-                f"data has the labels {listed(names)} along {axis!r}; expected "
-                f"{listed(list(p.labels[axis]))} by the "
+                f"data has the labels {join_names(names)} along {axis!r}; expected "
+                f"{join_names(list(p.labels[axis]))} by the "
                 "density; put the columns into that order, or rename them."
             )
     p = p.with_dimensions(**{axis: names for axis, names in labels.items() if axis not in p.labels})
@@ -75,7 +75,7 @@ def _refuse_absent(p: Density, columns: Mapping[str, Any], found: list[str]) -> 
         if absent[0] in p.covariates or no_variable:
             advice = "pass it by that name"
         raise ValueError(
-            f"data has no values for {absent[0]}; found {listed(found) or 'none'}; expected "
+            f"data has no values for {absent[0]}; found {join_names(found) or 'none'}; expected "
             f"{', '.join(p.variables | p.covariates)}; {advice}."
         )
 
@@ -129,7 +129,7 @@ def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np
 
 def columns_of(data: Any) -> Mapping[str, Any]:
     """The named columns of data; none of an array."""
-    if is_labelled_array(data):
+    if is_xarray(data):
         return {str(name): data.coords[name] for name in data.coords}
     if hasattr(data, "data_vars"):  # an xarray.Dataset
         return {str(name): data[name] for name in data.variables}
@@ -142,7 +142,7 @@ def row_index(data: Any) -> Any:
     """The labels of the rows as a pandas index; None where there are none."""
     if is_frame(data) or is_series(data):
         return data.index
-    if is_labelled_array(data) and np.ndim(data) == 1:
+    if is_xarray(data) and np.ndim(data) == 1:
         return data.indexes.get(data.dims[0])
     if isinstance(data, Mapping):
         return next((found for found in map(row_index, data.values()) if found is not None), None)
@@ -152,7 +152,7 @@ def row_index(data: Any) -> Any:
 def _without(data: Any, names: list[str]) -> Any:
     """The data without these columns, where it has them."""
     names = [name for name in names if name in columns_of(data)]
-    if not names or is_labelled_array(data):
+    if not names or is_xarray(data):
         return data
     if hasattr(data, "drop_vars"):
         return data.drop_vars(names)
@@ -190,7 +190,7 @@ def _refuse_other_rows(columns: dict[str, tuple[Any, Any]]) -> None:
 
 def _row_dimension(column: Any, support: Any) -> str | None:
     """The name of an xarray object's dimension of rows; None where it has none of its own."""
-    if not is_labelled_array(column):
+    if not is_xarray(column):
         return None
     others = [
         str(dim) for dim in column.dims if str(dim).removesuffix("_2") not in support.shape_axes
@@ -227,7 +227,7 @@ def _by_name(
 
 
 def _column(name: str, support: Any, value: Any) -> np.ndarray:
-    value = oriented(value, name, support.shape_axes)
+    value = transpose_to_axes(value, name, support.shape_axes)
     value = to_numbers(value, name, getattr(support, "categories", None))
     value = value.astype(value.dtype if value.dtype.kind == "f" else float)
     rank = len(support.shape_axes)

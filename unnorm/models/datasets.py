@@ -63,10 +63,10 @@ def load(name: str) -> pd.DataFrame:
         )
     with as_file(folder / f"{name}.csv") as path:
         frame = pd.read_csv(path, dtype={"pixels": str})
-    return _unpacked(frame) if "pixels" in frame else frame
+    return _unpack(frame) if "pixels" in frame else frame
 
 
-def _unpacked(frame: pd.DataFrame) -> pd.DataFrame:
+def _unpack(frame: pd.DataFrame) -> pd.DataFrame:
     """Images of one bit a pixel are kept as hexadecimal numbers; the first pixel is the highest
     bit.
     """

@@ -147,13 +147,13 @@ def kernel_exponential_family(
         "middle": centres.mean(0),
         "scale": float(scale),
     }
-    return Density(_tilted, {"x": Real[size]}, {"weights": (Real[count], 0.0)}, constants)
+    return Density(_log_tilt, {"x": Real[size]}, {"weights": (Real[count], 0.0)}, constants)
 
 
-def _tilted(x, *, weights, centres, bandwidth, middle, scale):
+def _log_tilt(x, *, weights, centres, bandwidth, middle, scale):
     """A Gaussian that is tilted by bumps."""
     bumps = jnp.exp(-jnp.sum((x - centres) ** 2, -1) / (2 * bandwidth**2))
     return weights @ bumps - jnp.sum((x - middle) ** 2) / (2 * scale**2)
 
 
-_tilted.__name__ = "kernel_exponential_family"
+_log_tilt.__name__ = "kernel_exponential_family"

@@ -47,7 +47,7 @@ def fully_connected_energy(
     import equinox as eqx
 
     _check(confinement, size=size, width=width, depth=depth)
-    network = _started(
+    network = _initialize(
         lambda key: eqx.nn.MLP(size, "scalar", width, depth, activation=jax.nn.softplus, key=key),
         seed,
     )
@@ -119,14 +119,14 @@ def convolutional_energy(
             eqx.nn.Linear(before * sizes[0] * sizes[1], "scalar", key=key),
         ]
 
-    network = _started(lambda key: eqx.nn.Sequential(layers(key)), seed)
+    network = _initialize(lambda key: eqx.nn.Sequential(layers(key)), seed)
     support = {"x": support[height, width]}
     return Density(
         _convolutional, support, {"network": (PyTree, network)}, {"confinement": confinement}
     )
 
 
-def _started(make: Callable, seed: int) -> Any:
+def _initialize(make: Callable, seed: int) -> Any:
     """The network, its random start drawn by NumPy: a declaration runs no JAX operation, so that
     devices stay open.
     """

@@ -32,10 +32,14 @@ def _midpoints(count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.tile((np.arange(count) + 0.5) / count, 2), np.repeat([True, False], count)
 
 
-_PART, _SECOND = _midpoints(100)
-_MOONS = _moon(np.pi * _PART, _SECOND)
-_PART, _SECOND = _midpoints(200)
-_SPIRALS = _spiral(3 * np.pi * np.sqrt(_PART), np.where(_SECOND, 1.0, -1.0))
+def _two_moons(count: int = 100) -> np.ndarray:
+    part, second = _midpoints(count)
+    return _moon(np.pi * part, second)
+
+
+def _two_spirals(count: int = 200) -> np.ndarray:
+    part, second = _midpoints(count)
+    return _spiral(3 * np.pi * np.sqrt(part), np.where(second, 1.0, -1.0))
 
 
 def _about(x, places, scale):
@@ -62,7 +66,7 @@ def eight_gaussians(x: Real[2], *, scale: Positive = 0.2, places=_circle_of_eigh
 
 
 @density
-def two_moons(x: Real[2], *, scale: Positive = 0.1, places=_MOONS):
+def two_moons(x: Real[2], *, scale: Positive = 0.1, places=_two_moons()):  # noqa: B008
     """A toy with two curved modes: half circles that reach into each other, blurred by normal
     noise.
 
@@ -82,7 +86,7 @@ def two_moons(x: Real[2], *, scale: Positive = 0.1, places=_MOONS):
 
 
 @density
-def two_spirals(x: Real[2], *, scale: Positive = 0.1, places=_SPIRALS):
+def two_spirals(x: Real[2], *, scale: Positive = 0.1, places=_two_spirals()):  # noqa: B008
     """A toy with two long thin modes: spirals about the origin, blurred by normal noise.
 
     log p̃(x) = log Σ_p exp(−|x − p|² / 2 scale²) over 200 places on each arm; log Z = log(400 · 2π

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import unnorm
-from unnorm.core.findings import WARNING, Finding, FindingCode, listed
+from unnorm.core.findings import WARNING, Finding, FindingCode, join_names
 from unnorm.core.method import registry_name
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
@@ -303,7 +303,7 @@ def _run_findings(request: _Request, result: _Result) -> list[Finding]:
     restarted = [f"chain {i}" for i in np.flatnonzero(np.asarray(result.carry.adapting))]
     if restarted:
         what = (
-            f"{listed(restarted)} did not move in warm-up and continued from the position of "
+            f"{join_names(restarted)} did not move in warm-up and continued from the position of "
             "another chain"
         )
         advice = (

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.containers import oriented, to_numbers
+from unnorm.core.containers import to_numbers, transpose_to_axes
 from unnorm.declaration.slots import refuse_unknown, unify
 from unnorm.declaration.unconstrained import Unconstrained
 
@@ -47,7 +47,7 @@ def given_starts(target: Unconstrained, start: Any, count: int, dtype) -> dict:
         )
     positions = {}
     for name, support in target.supports.items():
-        value = oriented(start[name], f"start of {name}", support.shape_axes)
+        value = transpose_to_axes(start[name], f"start of {name}", support.shape_axes)
         value = to_numbers(value, f"start of {name}").astype(float)
         if value.ndim == len(shapes[name]) + 1 and len(value) != count:
             raise ValueError(

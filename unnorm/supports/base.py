@@ -132,7 +132,7 @@ class Support(Annotation):
         """
         return self.canonical(self.walk(value, displacement))
 
-    def lifted(self, value: jax.Array, key: jax.Array) -> jax.Array:
+    def lift(self, value: jax.Array, key: jax.Array) -> jax.Array:
         """Coordinates that follow their own density when the value follows its density."""
         return self.unconstrain(value)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from unnorm.core.messages import shown
 from unnorm.supports.base import Axis, Support
-from unnorm.supports.noise import Flat, Increasing, Reshaped
+from unnorm.supports.noise import Flat, Increasing, WithEventShape
 
 
 class RealSupport(Support):
@@ -26,7 +26,7 @@ class RealSupport(Support):
         size, freedom = math.prod(shape), 5.0
         mean, second = statistics[:size], statistics[size:].reshape(size, size)
         scale = jnp.linalg.cholesky((second - jnp.outer(mean, mean)) * (freedom - 2) / freedom)
-        return Reshaped(dist.MultivariateStudentT(freedom, mean, scale), shape)
+        return WithEventShape(dist.MultivariateStudentT(freedom, mean, scale), shape)
 
 
 class PositiveSupport(Support):

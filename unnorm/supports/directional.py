@@ -11,7 +11,7 @@ from unnorm.supports.continuous import Interval
 from unnorm.supports.noise import Flat
 
 
-def wrapped(angle):
+def wrap_angle(angle):
     """The angle in [-π, π)."""
     return angle - 2 * math.pi * jnp.floor((angle + math.pi) / (2 * math.pi))
 
@@ -25,7 +25,7 @@ class CircleSupport(Support):
     expected = "angles from -pi to pi"
 
     def constrain(self, free):
-        return wrapped(jnp.asarray(free))
+        return wrap_angle(jnp.asarray(free))
 
     def unconstrain(self, value):
         return jnp.asarray(value)
@@ -34,7 +34,7 @@ class CircleSupport(Support):
         return jnp.zeros((), jnp.result_type(free))
 
     def canonical(self, free):
-        return wrapped(free)
+        return wrap_angle(free)
 
     def deviation(self, free, centre):
         return jnp.sin(free - centre), jnp.cos(free - centre)
@@ -88,7 +88,7 @@ class SphereSupport(Support):
     def chart(self):
         return StereographicSupport(self.axes)
 
-    def lifted(self, value, key):
+    def lift(self, value, key):
         """The direction with a length of its own law, the chi of n degrees of freedom."""
         squares = jnp.square(jax.random.normal(key, value.shape, value.dtype))
         return value * jnp.sqrt(squares.sum(-1, keepdims=True))
@@ -148,7 +148,7 @@ class StereographicSupport(SphereSupport):
     def log_det(self, free):
         return jnp.sum(free.shape[-1] * (math.log(2) - jnp.log1p(jnp.sum(jnp.square(free), -1))))
 
-    def lifted(self, value, key):
+    def lift(self, value, key):
         return self.unconstrain(value)
 
     def random_free(self, key, shape, dtype):

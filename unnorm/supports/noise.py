@@ -39,7 +39,7 @@ class Flat:
         return jnp.full(value.shape[: value.ndim - self.rank], -self.log_volume, value.dtype)
 
 
-class Reshaped:
+class WithEventShape:
     """A distribution over a vector, seen as one over values of another shape."""
 
     def __init__(self, vector, shape: tuple[int, ...]):

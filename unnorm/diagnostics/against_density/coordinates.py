@@ -25,7 +25,7 @@ def _to_unconstrained(support: Any, value: np.ndarray) -> np.ndarray:
     inside.
     """
     keys = jax.random.split(jax.random.key(0), len(value))
-    free = np.asarray(jax.vmap(support.lifted)(value, keys))
+    free = np.asarray(jax.vmap(support.lift)(value, keys))
     bad = ~np.isfinite(free).reshape(len(free), -1).all(1)
     if bad.any():
         free = free.copy()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, listed
+from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, join_names
 from unnorm.declaration.density import Density
 from unnorm.diagnostics.against_density.discrete_identities import discrete_check
 from unnorm.diagnostics.against_density.missed_modes import mode_findings
@@ -46,7 +46,7 @@ def _unknown(draws: Draws, p: Density):
     extra = [name for name in draws.values if name not in p.variables]
     if extra:
         yield Finding(
-            f"{p.name} has no variable {listed(extra)}, which the draws hold",
+            f"{p.name} has no variable {join_names(extra)}, which the draws hold",
             "only its R-hat and ESS were checked; pass the density that was sampled to compare it",
             NOTE,
         )
@@ -130,4 +130,4 @@ def _mismatch(check: SteinCheck) -> str:
             parts.append(
                 f"{label} (variance {-mean:+.2%}, {abs(mean) / error:.1f} standard errors)"
             )
-    return f"Stein's identity fails in {listed(parts)}"
+    return f"Stein's identity fails in {join_names(parts)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unnorm.core.findings import Finding, FindingCode, listed
+from unnorm.core.findings import Finding, FindingCode, join_names
 from unnorm.declaration.density import Density
 
 
@@ -46,7 +46,7 @@ def without_spread(p: Density, events: dict, smoothed: bool) -> list[Finding]:
         return []
     if still.any():
         verb = "is" if still.sum() == 1 else "are"
-        words = f"{listed(list(np.array(names)[still]))} {verb} equal in all {rows} rows"
+        words = f"{join_names(list(np.array(names)[still]))} {verb} equal in all {rows} rows"
         return [_finding(words)]
     given = given[:, ~_is_still(given)]
     size = len(names) + given.shape[1]
@@ -66,7 +66,7 @@ def without_spread(p: Density, events: dict, smoothed: bool) -> list[Finding]:
     others = f" and {', '.join(p.covariates)}" if given.shape[1] else ""
     return [
         _finding(
-            f"a linear combination of {listed(list(np.array(names)[inside]))}{others} is equal "
+            f"a linear combination of {join_names(list(np.array(names)[inside]))}{others} is equal "
             "in all rows"
         )
     ]

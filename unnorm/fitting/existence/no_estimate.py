@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.linalg
 
-from unnorm.core.findings import Finding, FindingCode, listed
+from unnorm.core.findings import Finding, FindingCode, join_names
 from unnorm.fitting.base import CorrectsScores, DrawsRowNoise, Stochastic
 from unnorm.fitting.existence.finite_estimate import Runaways
 from unnorm.fitting.existence.recession_directions import Cone
@@ -99,12 +99,12 @@ def _no_estimate(
         one = len(unknown) == 1
         told = [
             *told,
-            f"{listed(unknown, 8)} "
+            f"{join_names(unknown, 8)} "
             f"{'has no limit of its own' if one else 'have no limits of their own'}",
         ]
     elif unknown:
-        told = [f"{listed(unknown, 8)} run away together"]
-    determined = f" (determined: {listed(sums, 6)})" if sums else ""
+        told = [f"{join_names(unknown, 8)} run away together"]
+    determined = f" (determined: {join_names(sums, 6)})" if sums else ""
     what = f"there is no finite estimate: {', '.join(told) or 'log Z runs away'}{determined}, {why}"
     return Finding(what, advice, code=FindingCode.NO_FINITE_ESTIMATE)
 

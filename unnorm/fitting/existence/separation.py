@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unnorm.core.findings import ERROR, Finding, FindingCode, listed
+from unnorm.core.findings import ERROR, Finding, FindingCode, join_names
 from unnorm.fitting.existence.recession_directions import Cone
 from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.interactions.conditionals import coordinates_of
@@ -33,7 +33,7 @@ def identification_finding(problem, labels, coordinates: np.ndarray) -> Finding:
     constant = (
         [] if problem is None or not _is_discrete(problem) else _constant(problem, coordinates)
     )
-    what += f", because {listed(constant)}" if constant else ""
+    what += f", because {join_names(constant)}" if constant else ""
     advice = (
         "drop what is constant"
         if constant
@@ -70,7 +70,7 @@ def reasons(problem, findings: list[Finding], cone: Cone | None) -> tuple[str, s
             _separating(problem, moving),
             "penalise these parameters, or leave a covariate out",
         )
-    return (f"because {listed(told)}", advice) if told else _GENERAL
+    return (f"because {join_names(told)}", advice) if told else _GENERAL
 
 
 def _is_discrete(problem) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result
-from unnorm.core.messages import printed
+from unnorm.core.messages import table_text
 from unnorm.fitting.inference.bootstrap_refits import DEFAULTS, refit_resamples, refit_simulations
 from unnorm.fitting.inference.sandwich import free_entries
 from unnorm.fitting.loss import Loss
@@ -59,7 +59,7 @@ class Bootstrap(Result):
         return "\n".join(
             [
                 repr(self),
-                printed(self.summary()),
+                table_text(self.summary()),
                 *([self._findings_text()] if self.findings else []),
             ]
         )

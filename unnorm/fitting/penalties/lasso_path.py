@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result
-from unnorm.core.messages import printed
+from unnorm.core.messages import table_text
 from unnorm.core.method import registry_name
 from unnorm.fitting.base import HasClosedForm, Stochastic, start_values
 from unnorm.fitting.data import event_size
@@ -89,7 +89,7 @@ class Path(Result):
         table = pd.DataFrame(columns)
         table = table.set_axis([f"{at:.4g}" for at in self.coefficients.index])
         told = [self._findings_text()] if self.findings else []
-        return "\n".join([repr(self), printed(table.rename_axis("strength"), "strength"), *told])
+        return "\n".join([repr(self), table_text(table.rename_axis("strength"), "strength"), *told])
 
 
 def lasso_path(problem: Problem, options: PathOptions = PathOptions()) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from unnorm.core.validation import refuse_other_measure
 from unnorm.declaration.density import Density
 from unnorm.declaration.slots import refuse_unknown
-from unnorm.fitting.penalties.terms import L1, L2, Along, Penalties, listed, log_prior
+from unnorm.fitting.penalties.terms import L1, L2, Along, Penalties, free_entries, log_prior
 from unnorm.supports import PyTreeSupport, Support
 
 
@@ -98,7 +98,7 @@ def _refuse_bounded(name: str, support: Support, shape: tuple[int, ...]) -> None
         support.free_shape(shape)
     )
     same = not isinstance(support, PyTreeSupport) and len(support.entries(shape)) == free.size
-    if not same or not np.allclose(listed(support, support.constrain(free))[0], free.reshape(-1)):
+    if not same or not np.allclose(free_entries(support, support.constrain(free))[0], free.reshape(-1)):
         raise ValueError(
             f"The penalty on {name} is L1 and {name} is {support!r}; expected a parameter "
             "without bounds, Real or "
@@ -125,7 +125,7 @@ def _strength(p: Density, name: str, term: Any) -> np.ndarray:
             f"un.{kind}(0.1)."
         )
     if strength.shape == shape and shape:
-        strength = np.asarray(listed(support, jnp.asarray(strength))[0])
+        strength = np.asarray(free_entries(support, jnp.asarray(strength))[0])
     elif strength.shape not in ((), (count,)):
         raise ValueError(
             f"The strength of {kind} on {name} has the shape {strength.shape}; expected one "

@@ -102,7 +102,7 @@ class Penalties:
         values, supports = density.parameters, density.supports
         total = jnp.zeros(())
         for name, strength in self.ridge.items():
-            parts = listed(supports[name], values[name])
+            parts = free_entries(supports[name], values[name])
             total += sum(0.5 * jnp.sum(strength * part**2) for part in parts)
         for name, prior in self.priors.items():
             total -= log_prior(prior, supports[name], values[name]) / self.rows
@@ -148,7 +148,7 @@ def slope_and_curvature(
     return jax.grad(added)(vector), jax.hessian(added)(vector)
 
 
-def listed(support: Support, value: Any) -> list[jax.Array]:
+def free_entries(support: Support, value: Any) -> list[jax.Array]:
     """The listed entries of one parameter, as a vector; of a network its arrays."""
     if isinstance(support, PyTreeSupport):
         return [
@@ -162,8 +162,8 @@ def listed(support: Support, value: Any) -> list[jax.Array]:
 def log_prior(prior: Any, support: Support, value: Any) -> jax.Array:
     """log prior of a value: a distribution of one number holds for every listed entry."""
     if isinstance(support, PyTreeSupport):
-        return sum(jnp.sum(prior.log_prob(leaf)) for leaf in listed(support, value))
+        return sum(jnp.sum(prior.log_prob(leaf)) for leaf in free_entries(support, value))
     logs = prior.log_prob(value)
     return (
-        jnp.sum(listed(support, logs)[0]) if jnp.shape(logs) == jnp.shape(value) else jnp.sum(logs)
+        jnp.sum(free_entries(support, logs)[0]) if jnp.shape(logs) == jnp.shape(value) else jnp.sum(logs)
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from unnorm.core.findings import Finding, Result
-from unnorm.core.messages import counted, printed
+from unnorm.core.messages import pluralize, table_text
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
 from unnorm.fitting.inference.profile_likelihood import profile
@@ -306,14 +306,14 @@ class Fit(Result):
 
     def __repr__(self) -> str:
         state = "converged" if self.converged else "NOT converged"
-        size = f"{counted(len(self._estimates), 'parameter')}, {counted(self.rows, 'row')}"
+        size = f"{pluralize(len(self._estimates), 'parameter')}, {pluralize(self.rows, 'row')}"
         names = [
             p.name for p in (self.density if isinstance(self.density, list) else [self.density])
         ]
         return f"Fit of {' and '.join(names)} by {self.objective}: {state}, {size}"
 
     def __str__(self) -> str:
-        parts = [repr(self), f"Aims at {self.target}.", printed(self.summary())]
+        parts = [repr(self), f"Aims at {self.target}.", table_text(self.summary())]
         known = self.log_z if isinstance(self.log_z, list) else [self.log_z]
         parts += [repr(log_z) for log_z in known if log_z is not None]
         return "\n".join(parts + ([self._findings_text()] if self.findings else []))

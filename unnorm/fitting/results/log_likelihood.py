@@ -8,7 +8,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import ERROR, Finding, FindingCode
-from unnorm.core.messages import counted, significant
+from unnorm.core.messages import pluralize, significant
 from unnorm.declaration.density import cast
 from unnorm.fitting.data import read_data, refuse_latent
 from unnorm.fitting.row_normalizers import (
@@ -66,7 +66,7 @@ class LogLikelihood(NamedTuple):
         """One line, however many rows there are."""
         return (
             f"log-likelihood = {significant(float(self.value))} (standard error "
-            f"{significant(float(self.standard_error))}, {counted(len(self.pointwise), 'row')})"
+            f"{significant(float(self.standard_error))}, {pluralize(len(self.pointwise), 'row')})"
         )
 
     @property

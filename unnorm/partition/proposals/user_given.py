@@ -14,8 +14,8 @@ import numpy as np
 from blackjax.vi import pathfinder
 from numpyro.distributions import Distribution
 
-from unnorm.core.containers import oriented, to_numbers
-from unnorm.core.messages import listed
+from unnorm.core.containers import to_numbers, transpose_to_axes
+from unnorm.core.messages import join_names
 from unnorm.core.method import method
 from unnorm.core.validation import refuse_other_measure
 from unnorm.declaration.density import Density
@@ -110,9 +110,9 @@ def _check_distributions(
     }
     if set(distributions) != set(shapes):
         raise ValueError(
-            f"{who} was given base with distributions of {listed(list(distributions))}; expected one of "
+            f"{who} was given base with distributions of {join_names(list(distributions))}; expected one of "
             "every continuous "
-            f"variable, {listed(list(shapes)) or 'of which there is none'}; pass these."
+            f"variable, {join_names(list(shapes)) or 'of which there is none'}; pass these."
         )
     for name, distribution in distributions.items():
         found = (
@@ -155,7 +155,7 @@ def check_draws(who: str, what: str, density: Density, given: Any, least: int) -
     missing = [name for name in density.variables if name not in draws]
     if missing:
         raise ValueError(
-            f"{who} was given {what} of draws of {listed(list(draws)) or 'nothing'}; expected "
+            f"{who} was given {what} of draws of {join_names(list(draws)) or 'nothing'}; expected "
             f"{missing[0]} too; pass "
             "draws of every variable."
         )
@@ -207,7 +207,8 @@ def _draws(density: Density, given: Any) -> Mapping | None:
         for n in posterior.data_vars
     }
     return {
-        name: oriented(posterior[name], f"draws of {name}", axes[name]).to_numpy() for name in axes
+        name: transpose_to_axes(posterior[name], f"draws of {name}", axes[name]).to_numpy()
+        for name in axes
     }
 
 

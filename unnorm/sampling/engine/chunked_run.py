@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.program_cache import Shared
+from unnorm.core.program_cache import StaticFunction
 from unnorm.core.progress import Bar
 from unnorm.declaration.density import cast
 from unnorm.declaration.unconstrained import Unconstrained
@@ -85,7 +85,7 @@ class Run:
         )
         self.recall_or_try = recall_or_try
         self.keys = chains.chain_keys(jax.random.key(plan.seed, impl="threefry2x32"), plan.chains)
-        self.track = tuple((name, Shared(function)) for name, function in track.items())
+        self.track = tuple((name, StaticFunction(function)) for name, function in track.items())
         self.size = adaptation.size_of(
             target.random_position(jax.random.key(0), jnp.dtype(plan.dtype))
         )

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from unnorm.core.function_identity import Unknowable, in_library, unwrapped, used_values
+from unnorm.core.function_identity import Unknowable, in_library, unwrap, values_in_use
 from unnorm.declaration.density import Density
 from unnorm.supports import Annotation
 
@@ -123,7 +123,7 @@ def _function(function: types.FunctionType, inner: Callable) -> str:
     """Name, code, and what the code uses."""
     name = function.__qualname__.replace("<locals>.", "")
     try:
-        used = used_values(function, indirect=True)
+        used = values_in_use(function, indirect=True)
     except Unknowable:
         return f"{name} {_hash(_code(function.__code__))} with {UNKNOWN}"
     text = _code(function.__code__) + "".join(f"{key}: {inner(one)}; " for key, one in used.items())
@@ -150,7 +150,7 @@ def _names_or_function(value: Any, inner: Callable) -> str:
     """Something callable that is no plain function: by name if a library's, else by what it
     wraps.
     """
-    function = unwrapped(value)
+    function = unwrap(value)
     if isinstance(function, types.FunctionType):
         return inner(function)
     name = getattr(value, "__qualname__", getattr(value, "__name__", None))

@@ -221,7 +221,7 @@ class ReplicaExchange(Options):
 
         def move(power, tuning, position, key):
             begin, go = jax.random.split(key)
-            algorithm = self.inner.build(target.tempered(power, self.base), tuning)
+            algorithm = self.inner.build(target.temper(power, self.base), tuning)
             noise = go if self.inner.noise is None else self.inner.noise(go, position)
             state, info = algorithm.step(noise, algorithm.init(position, begin))
             return target.canonical(state.position), info
