@@ -1,9 +1,8 @@
-"""The forward Laplacian: value, first derivatives and a sum of second derivatives in one pass
-through a function.
+"""The forward Laplacian: value, gradient and a sum of second derivatives in one forward pass.
 
 Every intermediate u carries its derivatives along directions d_k and L u = Σ_k d_k' ∇²u d_k + b·∇u.
-Through u = φ(v) they follow from φ alone, and all directions share one L: one pass in place of one
-for each direction.
+The chain rule for u = φ(v) needs φ alone, and all directions share one L, so that one pass replaces
+one pass per direction.
 
 References:
     Li, Ye, Wang, et al. (2024), A computational framework for neural network-based variational
@@ -19,44 +18,46 @@ from jax.extend import core
 
 from unnorm.numerics.matrix_products import products
 
-_CALLS = ("jit", "pjit", "closed_call")  # what merely calls another traced function
+_CALLS = ("jit", "pjit", "closed_call")  # primitives that call another traced function
 _ENTRYWISE = (
-    "tanh", "logistic", "exp", "exp2", "expm1", "log", "log1p", "sqrt", "rsqrt", "cbrt", "square", "integer_pow",
-    "sin", "cos", "tan", "erf",
+    "tanh", "logistic", "exp", "exp2", "expm1", "log", "log1p", "sqrt", "rsqrt", "cbrt", "square",
+    "integer_pow", "sin", "cos", "tan", "erf",
 )  # fmt: skip
-# entries of a matrix: one product of several vectors then takes half the time of one for each
-_LARGE = 1024
 
 
-class Carried(NamedTuple):
+class LaplacianTuple(NamedTuple):
+    """A value with its first derivatives along the directions and its second-order term.
+
+    The first derivatives are separate arrays, because XLA slices and joins arrays slowly.
+    """
+
     value: jax.Array
-    slopes: tuple[
-        jax.Array, ...
-    ]  # the derivative along each direction; apart, for XLA is slow to cut and join arrays
+    slopes: tuple[jax.Array, ...]  # the derivative along each direction
     second: jax.Array  # L of the value
 
 
 def forward_laplacian(
     function: Callable, x: jax.Array, directions: jax.Array, drift: jax.Array
-) -> Carried:
+) -> LaplacianTuple:
     """A scalar function at x, its derivatives along the directions (k, d), and L of it; traceable.
 
     Example:
         >>> import jax.numpy as jnp
-        >>> found = forward_laplacian(lambda x: x @ x, jnp.array([1.0, 2.0]), jnp.eye(2), jnp.zeros(2))
+        >>> x, axes = jnp.array([1.0, 2.0]), jnp.eye(2)
+        >>> found = forward_laplacian(lambda x: x @ x, x, axes, jnp.zeros(2))
         >>> float(found.value), [float(slope) for slope in found.slopes], float(found.second)
         (5.0, [2.0, 4.0], 4.0)
     """
     closed = jax.make_jaxpr(function)(x)
-    (found,) = _through(closed.jaxpr, closed.consts, [Carried(x, tuple(directions), drift)])
-    if isinstance(found, Carried):
+    (found,) = _through(closed.jaxpr, closed.consts, [LaplacianTuple(x, tuple(directions), drift)])
+    if isinstance(found, LaplacianTuple):
         return found
     none = jnp.zeros((), x.dtype)  # constant in x
-    return Carried(found, (none,) * len(directions), none)
+    return LaplacianTuple(found, (none,) * len(directions), none)
 
 
 def _through(jaxpr: Any, constants: list, inputs: list) -> list:
-    """The outputs of a traced function, what depends on x being carried."""
+    """The outputs of a traced function; those that depend on x are tuples."""
     known: dict[Any, Any] = dict(
         zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True)
     )
@@ -66,17 +67,17 @@ def _through(jaxpr: Any, constants: list, inputs: list) -> list:
 
     for equation in jaxpr.eqns:
         inner = equation.params.get("jaxpr") if equation.primitive.name in _CALLS else None
-        if inner is not None:  # look inside, so that what is linear there stays cheap
+        if inner is not None:  # followed inside, so that linear operations stay cheap
             outputs = _through(
                 inner.jaxpr, inner.consts, [read(variable) for variable in equation.invars]
             )
         elif _by_large_matrix(equation, values := [read(variable) for variable in equation.invars]):
-            outputs = [_multiplied(equation.params, *values)]
+            outputs = [_matrix_product(equation.params, *values)]
         else:
             given = list(
                 dict.fromkeys(v for v in equation.invars if not isinstance(v, core.Literal))
             )
-            # the operation alone, as a function that JAX evaluates in its own way
+            # the operation alone, as a function that JAX evaluates by its own rules
             alone = jaxpr.replace(
                 constvars=[], invars=given, outvars=equation.outvars, eqns=[equation]
             )
@@ -93,11 +94,9 @@ def _through(jaxpr: Any, constants: list, inputs: list) -> list:
 
 
 def _step(operation: Callable, carry: Callable, smooth: list[int], given: list) -> list:
-    """One primitive operation; its own derivative rules are used, so that all of JAX's operations
-    are served.
-    """
-    moving = [place for place, one in enumerate(given) if isinstance(one, Carried)]
-    values = [one.value if isinstance(one, Carried) else one for one in given]
+    """One primitive operation, by its own derivative rules, so all operations are supported."""
+    moving = [place for place, one in enumerate(given) if isinstance(one, LaplacianTuple)]
+    values = [one.value if isinstance(one, LaplacianTuple) else one for one in given]
     outputs = list(operation(*values))
     if not moving or not smooth:
         return outputs
@@ -116,7 +115,7 @@ def _step(operation: Callable, carry: Callable, smooth: list[int], given: list) 
     return outputs
 
 
-def _carry(apply: Callable, inputs: list[Carried]) -> list[Carried]:
+def _carry(apply: Callable, inputs: list[LaplacianTuple]) -> list[LaplacianTuple]:
     """The chain rule: L φ(v) = φ'(v) L v + Σ_k φ''(v)[d_k v, d_k v]."""
     at, second = tuple(one.value for one in inputs), tuple(one.second for one in inputs)
     values, pushed = jax.jvp(apply, at, second)
@@ -127,15 +126,13 @@ def _carry(apply: Callable, inputs: list[Carried]) -> list[Carried]:
     bent = [along(slopes) for slopes in zip(*(one.slopes for one in inputs), strict=True)]
     firsts, bends = (list(zip(*part, strict=True)) for part in zip(*bent, strict=True))
     return [
-        Carried(value, first, sum(bend, push))
+        LaplacianTuple(value, first, sum(bend, push))
         for value, first, push, bend in zip(values, firsts, pushed, bends, strict=True)
     ]
 
 
-def _entrywise(apply: Callable, inputs: list[Carried]) -> list[Carried]:
-    """The same where an entry depends on its own entry alone: φ' and φ'' are arrays, and all
-    directions share them.
-    """
+def _entrywise(apply: Callable, inputs: list[LaplacianTuple]) -> list[LaplacianTuple]:
+    """The chain rule for entrywise φ: φ' and φ'' are arrays that all directions share."""
     ((value, slopes, second),) = inputs
     one = (jnp.ones_like(value),)
     (moved, first), (_, bend) = jax.jvp(
@@ -143,22 +140,26 @@ def _entrywise(apply: Callable, inputs: list[Carried]) -> list[Carried]:
     )
     squares = sum(slope * slope for slope in slopes)
     return [
-        Carried(moved, tuple(first * slope for slope in slopes), first * second + bend * squares)
+        LaplacianTuple(
+            moved, tuple(first * slope for slope in slopes), first * second + bend * squares
+        )
     ]
 
 
-def _by_large_matrix(equation: Any, values: list) -> bool:
-    still = [one for one in values if not isinstance(one, Carried)]
-    return equation.primitive.name == "dot_general" and len(still) == 1 and still[0].size >= _LARGE
+def _by_large_matrix(equation: Any, values: list, large: int = 1024) -> bool:
+    """Whether it is a product with a constant matrix of so many entries.
 
-
-def _multiplied(params: dict, left: Any, right: Any) -> Carried:
-    """A product with one moving factor is linear in it: the value, its slopes and L of it pass
-    alike.
+    One product of several vectors then takes half the time of one product for each.
     """
-    first = isinstance(left, Carried)
+    still = [one for one in values if not isinstance(one, LaplacianTuple)]
+    return equation.primitive.name == "dot_general" and len(still) == 1 and still[0].size >= large
+
+
+def _matrix_product(params: dict, left: Any, right: Any) -> LaplacianTuple:
+    """A product is linear in its one variable factor: value, slopes and L are multiplied alike."""
+    first = isinstance(left, LaplacianTuple)
     moving, still = (left, right) if first else (right, left)
     value, *slopes, second = products(
         still, [moving.value, *moving.slopes, moving.second], first, params
     )
-    return Carried(value, tuple(slopes), second)
+    return LaplacianTuple(value, tuple(slopes), second)

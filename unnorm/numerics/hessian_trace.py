@@ -1,6 +1,4 @@
-"""Second derivatives, exactly: Σ_k d_k' ∇²f d_k + b·∇f and the slopes d_k'∇f, in several ways of
-the same value.
-"""
+"""Σ_k d_k' ∇²f d_k + b·∇f and the slopes d_k'∇f, exactly, by several methods of the same value."""
 
 import functools
 from collections.abc import Callable
@@ -11,47 +9,41 @@ import jax.numpy as jnp
 
 from unnorm.numerics.forward_laplacian import forward_laplacian
 
-TOGETHER = 8  # directions of one pass: measured in tests/benchmarks/hessian_trace.py
-
 
 class Field(NamedTuple):
-    """Where a form of score matching looks from a point: M = Σ_k d_k d_k', and b, the divergence of
-    M.
-    """
+    """The second-order operator at a point: M = Σ_k d_k d_k', and b, the divergence of M."""
 
     directions: jax.Array  # (k, d)
     drift: jax.Array  # (d,)
 
 
 def blocks(directions: jax.Array) -> jax.Array:
-    """The directions of several vectors, (..., k, d), as directions in all their coordinates, (k',
-    d').
-    """
+    """Directions of several vectors, (..., k, d), as directions of all coordinates, (k', d')."""
     return jax.scipy.linalg.block_diag(*directions.reshape(-1, *directions.shape[-2:]))
 
 
 def terms(
     log_density: Callable, value: jax.Array, field: Field, trace: str
 ) -> tuple[jax.Array, jax.Array]:
-    """tr(M ∇²f) + b·∇f, and the slopes r with r'r = ∇f'M∇f, of f = log p̃ at one value of any
-    shape.
-    """
+    """tr(M ∇²f) + b·∇f, and the slopes r with r'r = ∇f'M∇f, of f = log p̃ at one value."""
     trace = "forward_laplacian" if trace == "auto" else trace  # the fastest at every size measured
     return TRACES[trace](lambda x: log_density(x.reshape(value.shape)), value.reshape(-1), field)
 
 
 def by_jacobian(function: Callable, x: jax.Array, field: Field) -> tuple[jax.Array, jax.Array]:
-    """The gradient linearised once, and pushed along all directions at once."""
+    """The gradient is linearized once and applied to all directions at once."""
     gradient, push = jax.linearize(jax.grad(function), x)
     curvature = jnp.sum(field.directions * jax.vmap(push)(field.directions))
     return curvature + field.drift @ gradient, field.directions @ gradient
 
 
 def by_forward_laplacian(
-    function: Callable, x: jax.Array, field: Field, at_once: int = TOGETHER
+    function: Callable, x: jax.Array, field: Field, at_once: int = 8
 ) -> tuple[jax.Array, jax.Array]:
-    """A few directions together in one pass, computed anew for the parameter gradient: what is kept
-    fits the cache.
+    """Forward Laplacian passes over `at_once` directions each.
+
+    Passes are recomputed for the parameter gradient, so that what is stored fits the cache. The
+    default is the fastest in tests/benchmarks/hessian_trace.py.
     """
     count = len(field.directions)
     passes = -(-count // at_once)

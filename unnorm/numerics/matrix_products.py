@@ -1,11 +1,11 @@
-"""Products of one matrix with several vectors, which under `vmap` become one large product: about
-twice as fast.
+"""Products of one matrix with several vectors, joined under `vmap` into one large product.
 
-Only what has rows is joined: the directions at the first layer are the same for every row, and are
-multiplied once.
+This is about twice as fast. Only arrays with a batch axis are joined: the directions at the first
+layer are the same for every row and are multiplied once.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +24,12 @@ def products(
 
 
 def _apart(still, *moving, moving_first, **params):
-    product = jax.lax.dot_general if moving_first else _swapped
+    product = jax.lax.dot_general if moving_first else _reverse_product
     return [product(one, still, **params) for one in moving]
 
 
-def _swapped(moving, still, *, dimension_numbers, **params):
-    """still · moving, computed the other way round: rows of the moving factor stay in front."""
+def _reverse_product(moving, still, *, dimension_numbers, **params):
+    """still · moving, computed in reverse order: the batch axis of `moving` stays in front."""
     (left, right), (left_batch, right_batch) = dimension_numbers
     found = jax.lax.dot_general(moving, still, ((right, left), (right_batch, left_batch)), **params)
     free, first = moving.ndim - len(right) - len(right_batch), len(left_batch)
@@ -37,7 +37,8 @@ def _swapped(moving, still, *, dimension_numbers, **params):
 
 
 def _with_rows(arrays, axes, **params):
-    apart, (still, *moving), (still_axis, *axes) = functools.partial(_apart, **params), arrays, axes
+    apart: Callable = functools.partial(_apart, **params)
+    (still, *moving), (still_axis, *axes) = arrays, axes
     if still_axis is not None:
         return jax.vmap(apart, (still_axis, *axes))(*arrays), [0] * len(moving)
     rows = [
@@ -45,9 +46,8 @@ def _with_rows(arrays, axes, **params):
         for one, axis in zip(moving, axes, strict=True)
         if axis is not None
     ]
-    joined = jnp.concatenate(
-        jax.lax.optimization_barrier(rows)
-    )  # else XLA computes them entry by entry in the copy
+    # without the barrier XLA computes them entry by entry while it copies
+    joined = jnp.concatenate(jax.lax.optimization_barrier(rows))
     (product,) = jax.vmap(apart, (None, 0))(still, joined)
     cut = iter(jax.lax.split(product, [len(rows[0])] * len(rows)))
     found = [

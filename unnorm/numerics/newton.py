@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from unnorm.numerics.diagonal_scaling import scaled
+from unnorm.numerics.diagonal_scaling import scale_by_diagonal
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _direction(
     """The step, and whether the function is convex here: where it is not, |eigenvalues| still point
     downhill.
     """
-    inside, scale = scaled(curvature)
+    inside, scale = scale_by_diagonal(curvature)
     if smallest_unit:
         scale = jnp.maximum(scale, smallest_unit * jnp.max(scale))
         inside = curvature / scale[:, None] / scale[None, :]

@@ -1,8 +1,7 @@
-"""Minimisers of f(x) + Σ_j λ_j |x_j|, f smooth: entries come out as zero exactly.
+"""Minimizers of f(x) + Σ_j λ_j |x_j|, f smooth; zero entries are exactly zero.
 
-Both end by the subgradient condition: r_j = ∂_j f + λ_j sign(x_j) where x_j ≠ 0, and what of |∂_j
-f| exceeds λ_j where x_j = 0, are the least slopes in each coordinate; all of them vanish at a
-minimum.
+Both stop by the subgradient of minimum norm: r_j = ∂_j f + λ_j sign(x_j) where x_j ≠ 0, and ∂_j f
+soft-thresholded at λ_j where x_j = 0. All r_j vanish at a minimum.
 
 References: Lee, Sun and Saunders (2014), doi:10.1137/130921428 (proximal Newton); Friedman, Hastie
 and Tibshirani (2010), doi:10.18637/jss.v033.i01 (coordinate descent); Beck and Teboulle (2009),
@@ -10,72 +9,82 @@ doi:10.1137/080716542 (FISTA); O'Donoghue and Candès (2015), doi:10.1007/s10208
 (restarts).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from unnorm.numerics.diagonal_scaling import scaled
-
-NEWTON_STEPS, GRADIENT_STEPS = 200, 20_000
-_SWEEPS, _ROUNDS = 10, 50  # coordinate sweeps between two solves on the support; such rounds
+from unnorm.numerics.diagonal_scaling import scale_by_diagonal
 
 
-def shrunk(x: jax.Array, by: jax.Array) -> jax.Array:
-    """x moved towards 0 by so much, and not beyond."""
+def soft_threshold(x: jax.Array, by: jax.Array) -> jax.Array:
+    """sign(x) max(|x| − by, 0)."""
     return jnp.sign(x) * jnp.maximum(jnp.abs(x) - by, 0.0) + 0.0  # + 0.0: never -0.0
 
 
-def least_slopes(x: jax.Array, gradient: jax.Array, strengths: jax.Array) -> jax.Array:
+def minimum_norm_subgradient(x: jax.Array, gradient: jax.Array, strengths: jax.Array) -> jax.Array:
     """The subgradient of f + Σ λ_j |x_j| that is nearest to 0."""
-    return jnp.where(x != 0, gradient + strengths * jnp.sign(x), shrunk(gradient, strengths))
+    return jnp.where(
+        x != 0, gradient + strengths * jnp.sign(x), soft_threshold(gradient, strengths)
+    )
 
 
 def newton_steps(
-    loss: Callable, hessian: Callable, x, strengths, tolerance: float, rounding: float, units: float
+    loss: Callable,
+    hessian: Callable,
+    x: jax.Array,
+    strengths: jax.Array,
+    tolerance: float,
+    rounding: float,
+    units: float,
+    *,
+    max_steps: int = 200,
 ) -> tuple[Any, ...]:
     """Proximal Newton steps with Levenberg's damping, until Σ r_j² / H_jj is at rounding level.
 
     Args:
-        loss, hessian: f and its second derivatives. x, strengths: where to start; λ, both (p,).
-        tolerance, rounding: of Σ r_j² / H_jj in the loss's units; by how much the loss magnifies
-        rounding.
-        units: 1 for a loss in nats, 0 for one in the data's own units.
+        loss: f.
+        hessian: its second derivatives, as a function of x.
+        x: the starting point, (p,).
+        strengths: λ, (p,).
+        tolerance: of Σ r_j² / H_jj, relative to |loss| + units.
+        rounding: the factor by which the loss magnifies rounding errors.
+        units: 1 for a loss in nats, 0 for one in the units of the data.
+        max_steps: the limit on steps.
 
     Returns:
-        x, the whole loss, Σ r_j² / H_jj (infinite where it is not small enough), steps, and the
-        whole loss by step.
+        x, the penalized loss, Σ r_j² / H_jj (infinite if it is not small enough), the number of
+        steps, and the penalized loss by step.
     """
 
-    def whole(x):
+    def penalized(x):
         return loss(x) + strengths @ jnp.abs(x)
 
     def gap(x, gradient, curvature):
         diagonal = jnp.abs(jnp.diagonal(curvature))
-        flat = (
-            jnp.max(diagonal) + jnp.finfo(x.dtype).tiny
-        )  # the unit of a coordinate without curvature
+        # the unit of a coordinate without curvature
+        flat = jnp.max(diagonal) + jnp.finfo(x.dtype).tiny
         return jnp.sum(
-            least_slopes(x, gradient, strengths) ** 2 / jnp.where(diagonal > 0, diagonal, flat)
+            minimum_norm_subgradient(x, gradient, strengths) ** 2
+            / jnp.where(diagonal > 0, diagonal, flat)
         )
 
     def go_on(carry):
         _, _, left, damping, step, _ = carry
-        return ~(left < jnp.inf) & (step < NEWTON_STEPS) & (damping < 1e12)
+        return ~(left < jnp.inf) & (step < max_steps) & (damping < 1e12)
 
     def iterate(carry):
         x, value, _, damping, step, history = carry
-        gradient, curvature = (
-            jax.grad(loss)(x),
-            hessian(x),
-        )  # in one place, for a place costs its compilation
+        # evaluated at one place: each further place would be compiled again
+        gradient, curvature = jax.grad(loss)(x), hessian(x)
         left = gap(x, gradient, curvature)
         at_rest = left < tolerance * (jnp.abs(value) + units)
-        convex = _made_convex(curvature)
+        convex = _convexify(curvature)
         convex += jnp.diag(damping * jnp.diagonal(convex))
-        trial = of_quadratic(convex, gradient - convex @ x, x, strengths)
-        trial_value = whole(trial)
+        trial = minimize_quadratic(convex, gradient - convex @ x, x, strengths)
+        trial_value = penalized(trial)
         slack = 1e-14 * rounding * (jnp.abs(value) + units)
         better = jnp.isfinite(trial_value) & (trial_value <= value + slack)
         damping = jnp.where(
@@ -92,44 +101,50 @@ def newton_steps(
             history.at[step].set(value),
         )
 
-    history, infinite = jnp.full(NEWTON_STEPS, jnp.nan, x.dtype), jnp.asarray(jnp.inf, x.dtype)
-    start = (x, whole(x), infinite, jnp.zeros((), x.dtype), 0, history)
+    history, infinite = jnp.full(max_steps, jnp.nan, x.dtype), jnp.asarray(jnp.inf, x.dtype)
+    start = (x, penalized(x), infinite, jnp.zeros((), x.dtype), 0, history)
     x, value, left, _, step, history = jax.lax.while_loop(go_on, iterate, start)
     return x, value, left, step, history
 
 
-def _made_convex(curvature: jax.Array) -> jax.Array:
-    """|eigenvalues| in units of the diagonal, none smaller than rounding: downhill all the same."""
-    inside, scale = scaled(curvature)
+def _convexify(curvature: jax.Array) -> jax.Array:
+    """The scaled matrix's eigenvalues by absolute value, at least at rounding: steps descend."""
+    inside, scale = scale_by_diagonal(curvature)
     values, vectors = jnp.linalg.eigh(inside)
     floor = len(values) * jnp.finfo(curvature.dtype).eps * jnp.max(jnp.abs(values))
     convex = (vectors * jnp.maximum(jnp.abs(values), floor)) @ vectors.T * jnp.outer(scale, scale)
     return jnp.where(values[0] > floor, curvature, convex)
 
 
-@jax.jit
-def of_quadratic(curvature, slope, x, strengths) -> jax.Array:
-    """The minimum of ½ z'Hz + b'z + Σ λ_j |z_j|: sweeps over the coordinates find the support, a
-    solve the values.
+@functools.partial(jax.jit, static_argnames=("sweeps", "max_rounds"))
+def minimize_quadratic(
+    curvature: jax.Array,
+    slope: jax.Array,
+    x: jax.Array,
+    strengths: jax.Array,
+    *,
+    sweeps: int = 10,
+    max_rounds: int = 50,
+) -> jax.Array:
+    """The minimizer of ½ z'Hz + b'z + Σ λ_j |z_j|.
+
+    Rounds of `sweeps` coordinate sweeps, which find the support, and a solve on the support.
     """
     diagonal = jnp.diagonal(curvature)
 
     def coordinate(j, carry):
         z, gradient = carry
-        new = shrunk(z[j] - gradient[j] / diagonal[j], strengths[j] / diagonal[j])
+        new = soft_threshold(z[j] - gradient[j] / diagonal[j], strengths[j] / diagonal[j])
         return z.at[j].set(new), gradient + curvature[j] * (new - z[j])
 
     def on_support(z):
-        """Towards the minimum with these signs, as far as all of them are kept: the first to reach
-        0 stays there.
-        """
+        """Move towards the minimum with these signs, until the first entry reaches 0."""
         support = (z != 0) | (strengths == 0)
         both = jnp.outer(support, support)
         system = jnp.where(both, curvature, jnp.diag(jnp.where(support, 0.0, diagonal)))
         right = jnp.where(support, -(slope + strengths * jnp.sign(z)), 0.0)
-        solved = jax.scipy.linalg.solve(
-            system, right, assume_a="pos"
-        )  # NaN where it is not: sweeps alone serve then
+        # NaN if it is not positive definite: then the sweeps alone are used
+        solved = jax.scipy.linalg.solve(system, right, assume_a="pos")
         solved = jnp.where(support & jnp.all(jnp.isfinite(solved)), solved, z)
         turned = (strengths > 0) & (solved * jnp.sign(z) < 0)
         reach = jnp.where(turned, z / jnp.where(turned, z - solved, 1.0), 1.0)
@@ -138,7 +153,7 @@ def of_quadratic(curvature, slope, x, strengths) -> jax.Array:
     def one(carry):
         z, _, count = carry
         swept, _ = jax.lax.fori_loop(
-            0, _SWEEPS * z.size, lambda i, c: coordinate(i % z.size, c), (z, curvature @ z + slope)
+            0, sweeps * z.size, lambda i, c: coordinate(i % z.size, c), (z, curvature @ z + slope)
         )
         new = on_support(swept)
         moved = jnp.sum(diagonal * (new - z) ** 2)
@@ -147,23 +162,30 @@ def of_quadratic(curvature, slope, x, strengths) -> jax.Array:
     def go_on(carry):
         z, moved, count = carry
         size = jnp.sum(diagonal * z**2)
-        return (moved > (10 * jnp.finfo(z.dtype).eps) ** 2 * size) & (count < _ROUNDS)
+        return (moved > (10 * jnp.finfo(z.dtype).eps) ** 2 * size) & (count < max_rounds)
 
     return jax.lax.while_loop(go_on, one, (x, jnp.asarray(jnp.inf, x.dtype), 0))[0]
 
 
-def gradient_steps(loss: Callable, x, strengths, tolerance: float) -> tuple[Any, ...]:
-    """Accelerated proximal gradient steps whose length is found by trying, until no |r_j| is above
-    the tolerance.
+def gradient_steps(
+    loss: Callable,
+    x: jax.Array,
+    strengths: jax.Array,
+    tolerance: float,
+    *,
+    max_steps: int = 20_000,
+) -> tuple[Any, ...]:
+    """Accelerated proximal gradient steps with backtracking, until no |r_j| exceeds the tolerance.
 
-    Args and Returns: as `newton_steps`; the third number returned is 0 at a minimum, else infinite.
+    Arguments and results are those of `newton_steps`; the third result is 0 at a minimum, else
+    infinite.
     """
 
     def shorter(point, value, gradient, length):
         """The step, halved until the quadratic model lies above f."""
 
         def move(length):
-            return shrunk(point - length * gradient, length * strengths)
+            return soft_threshold(point - length * gradient, length * strengths)
 
         def too_long(length):
             step = move(length) - point
@@ -179,8 +201,8 @@ def gradient_steps(loss: Callable, x, strengths, tolerance: float) -> tuple[Any,
         point = x + (speed - 1) / faster * (x - before)
         value, gradient = jax.value_and_grad(loss)(point)
         new, length = shorter(point, value, gradient, length * 1.5)
-        again = (point - new) @ (new - x) > 0  # the momentum points uphill: start it anew
-        slopes = least_slopes(new, jax.grad(loss)(new), strengths)
+        again = (point - new) @ (new - x) > 0  # the momentum points uphill: restart it
+        slopes = minimum_norm_subgradient(new, jax.grad(loss)(new), strengths)
         history = history.at[step].set(value + strengths @ jnp.abs(new))
         return (
             new,
@@ -193,10 +215,10 @@ def gradient_steps(loss: Callable, x, strengths, tolerance: float) -> tuple[Any,
         )
 
     def go_on(carry):
-        return ~(carry[4] <= tolerance) & (carry[5] < GRADIENT_STEPS)
+        return ~(carry[4] <= tolerance) & (carry[5] < max_steps)
 
     one, infinite = jnp.ones((), x.dtype), jnp.asarray(jnp.inf, x.dtype)
-    history = jnp.full(GRADIENT_STEPS + 1, jnp.nan, x.dtype)
+    history = jnp.full(max_steps + 1, jnp.nan, x.dtype)
     x, _, _, _, slope, step, history = jax.lax.while_loop(
         go_on, iterate, (x, x, one, one, infinite, 0, history)
     )

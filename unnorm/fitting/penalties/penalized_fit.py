@@ -18,7 +18,7 @@ from unnorm.fitting.inference.sandwich import (
 )
 from unnorm.fitting.loss import Loss, scores_and_curvature
 from unnorm.fitting.penalties.terms import Penalties
-from unnorm.numerics.proximal import least_slopes
+from unnorm.numerics.proximal import minimum_norm_subgradient
 
 
 def refuse_lasso(problem: Any, trains: bool) -> None:
@@ -47,10 +47,14 @@ def penalized_estimand(objective: Any, penalties: Penalties | None) -> tuple[str
         for parameter in part
     ]
     if terms:
-        target = f"the minimum of the mean loss penalised by {' and '.join(terms)}; without: {target}"
+        target = (
+            f"the minimum of the mean loss penalised by {' and '.join(terms)}; without: {target}"
+        )
     if penalties.priors:
         names = ", ".join(penalties.priors)
-        target = f"the maximum a posteriori estimate (MAP) under the prior on {names}; without: {target}"
+        target = (
+            f"the maximum a posteriori estimate (MAP) under the prior on {names}; without: {target}"
+        )
         name += " (MAP)"
     return name, target, False
 
@@ -111,4 +115,4 @@ def posterior_covariance(loss: Loss) -> Covariance:
 def stationarity(loss: Loss) -> jax.Array:
     """The largest least slope max_j |r_j| of the penalized loss: 0 at a minimum."""
     gradient = jax.grad(loss.mean)(loss.vector)
-    return jnp.max(jnp.abs(least_slopes(loss.vector, gradient, loss.lasso)))
+    return jnp.max(jnp.abs(minimum_norm_subgradient(loss.vector, gradient, loss.lasso)))

@@ -19,7 +19,7 @@ from unnorm.fitting.data import event_size
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.solvers.unbounded_parameters import within_bounds, without_bounds
 from unnorm.numerics import proximal
-from unnorm.numerics.diagonal_scaling import scaled
+from unnorm.numerics.diagonal_scaling import scale_by_diagonal
 from unnorm.numerics.newton import Minimum
 from unnorm.supports import PyTreeSupport
 
@@ -122,9 +122,9 @@ def _minimum_with_lasso(loss: Loss, known: Quadratic | None) -> Minimum | None:
     rows, model = _rows_of(loss), loss._replace(events={})
     slope = held.gradient - held.normal @ held.start
     for _ in range(DEFAULTS.lasso_corrections):
-        x = proximal.of_quadratic(held.normal, slope, x, strengths)
+        x = proximal.minimize_quadratic(held.normal, slope, x, strengths)
         smooth, gradient = _loss_and_gradient(model, rows, rows, x)
-        slopes = proximal.least_slopes(x, gradient, strengths)
+        slopes = proximal.minimum_norm_subgradient(x, gradient, strengths)
         left = jnp.sum(slopes**2 / jnp.diagonal(held.normal))
         value = smooth + strengths @ jnp.abs(x)
         if bool(left <= _tolerance(x) * jnp.abs(value)):
@@ -179,7 +179,7 @@ def _equal_in_moments(rows: Rows) -> dict:
     )
     mean, size = rows.weights @ flat / len(flat), flat.shape[1]
     centred = jnp.sqrt(rows.weights)[:, None] * (flat - mean)
-    inside, units = scaled(centred.T @ centred / len(flat))
+    inside, units = scale_by_diagonal(centred.T @ centred / len(flat))
     variances, axes = jnp.linalg.eigh(inside)
     # the corners of a regular simplex around 0 have mean 0 and equal variances
     corners = jnp.asarray(np.sqrt(size + 1) * scipy.linalg.helmert(size + 1).T, flat.dtype)
@@ -204,9 +204,7 @@ def _is_affine(loss: Loss) -> jax.Array:
 
     def holds(event, step):
         def at(place):
-            return ravel_pytree(_terms_at(loss, event, start + place * step))[
-                0
-            ]
+            return ravel_pytree(_terms_at(loss, event, start + place * step))[0]
 
         parts = jax.lax.map(at, places) * signs[:, None]
         # entry by entry, for each has its own units; written so that a NaN does not hold
@@ -249,9 +247,7 @@ def _solution(
     return start - jax.scipy.linalg.cho_solve((factor, True), gradient), factor
 
 
-def _derivatives(
-    loss: Loss, event: dict
-) -> tuple[jax.Array, jax.Array]:
+def _derivatives(loss: Loss, event: dict) -> tuple[jax.Array, jax.Array]:
     """∂(a + r'r/2)/∂θ and ∂r/∂θ of one row."""
     start = loss.vector
 
@@ -263,9 +259,7 @@ def _derivatives(
 
 
 @jax.jit
-def _normal_by_rows(
-    loss: Loss, rows: Rows
-) -> tuple[jax.Array, jax.Array]:
+def _normal_by_rows(loss: Loss, rows: Rows) -> tuple[jax.Array, jax.Array]:
     """The mean gradient and H = mean R'R, a few rows at a time."""
     start, count = loss.vector, len(rows.weights)
     at_once = min(count, max(1, DEFAULTS.entries // (start.size * event_size(loss.density))))
@@ -274,9 +268,7 @@ def _normal_by_rows(
         place = part * at_once + jnp.arange(at_once)
         events, weights = jax.tree.map(lambda value: value[jnp.minimum(place, count - 1)], rows)
         weights = jnp.where(place < count, weights, 0.0)
-        gradients, jacobians = jax.vmap(
-            lambda event: _derivatives(loss, event)
-        )(events)
+        gradients, jacobians = jax.vmap(lambda event: _derivatives(loss, event))(events)
         flat = (jnp.sqrt(weights)[:, None, None] * jacobians).reshape(-1, start.size)
         return (total[0] + weights @ gradients, total[1] + flat.T @ flat), None
 
@@ -285,9 +277,7 @@ def _normal_by_rows(
     return gradient / count, normal / count
 
 
-def _normal_by_points(
-    loss: Loss, points: Rows
-) -> tuple[jax.Array, jax.Array]:
+def _normal_by_points(loss: Loss, points: Rows) -> tuple[jax.Array, jax.Array]:
     """The same for few points; of R, whose rows depend on few parameters each, only what is not 0
     is multiplied.
     """
@@ -300,9 +290,7 @@ def _normal_by_points(
 
 @jax.jit
 def _at_points(loss: Loss, points: Rows):
-    gradients, jacobians = jax.vmap(lambda event: _derivatives(loss, event))(
-        points.events
-    )
+    gradients, jacobians = jax.vmap(lambda event: _derivatives(loss, event))(points.events)
     return gradients.mean(0), jacobians, jnp.any(jacobians != 0, 0)
 
 
@@ -320,20 +308,14 @@ def _gram(jacobians: jax.Array, columns: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _loss_and_gradient(
-    loss: Loss, points: Rows, rows: Rows, vector: jax.Array
-):
+def _loss_and_gradient(loss: Loss, points: Rows, rows: Rows, vector: jax.Array):
     """The mean loss over the rows; a, whose mean over the points is that over the rows, is taken at
     the points.
     """
 
     def value(vector):
-        affine = jax.vmap(lambda event: _terms_at(loss, event, vector)[0])(
-            points.events
-        )
-        residuals = jax.vmap(lambda event: _terms_at(loss, event, vector)[1])(
-            rows.events
-        )
+        affine = jax.vmap(lambda event: _terms_at(loss, event, vector)[0])(points.events)
+        residuals = jax.vmap(lambda event: _terms_at(loss, event, vector)[1])(rows.events)
         squares = rows.weights @ jnp.sum(residuals**2, 1)
         return points.weights @ affine / len(affine) + 0.5 * squares / len(residuals)
 

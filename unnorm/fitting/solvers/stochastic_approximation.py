@@ -23,7 +23,7 @@ from unnorm.fitting.loss import Loss, NewtonOptions, lasso_strengths
 from unnorm.fitting.penalties.terms import slope_and_curvature
 from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.numerics import proximal
-from unnorm.numerics.diagonal_scaling import inverse, ridged, solve
+from unnorm.numerics.diagonal_scaling import add_ridge, inverse, solve
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,11 @@ class Average(NamedTuple):
 @jax.jit
 def begin(density, state) -> Walk:
     vector = ravel_pytree(density.free())[0]
-    metric = jnp.zeros((vector.size,) * 2) if vector.size <= NewtonOptions.parameters else jnp.zeros((0, 0))
+    metric = (
+        jnp.zeros((vector.size,) * 2)
+        if vector.size <= NewtonOptions.parameters
+        else jnp.zeros((0, 0))
+    )
     return Walk(vector, state, metric, optax.scale_by_adam().init(vector))
 
 
@@ -164,12 +168,12 @@ def _metric_step(
 
     It ends at the minimum of g'z + (z − x)'M(z − x) / (2 gain) + Σ strength |z|.
     """
-    regular = ridged(metric)
+    regular = add_ridge(metric)
     if strengths is None:
         step = solve(regular, gradient)
         length = jnp.sqrt(jnp.maximum(gradient @ step, 0.0))
         return vector - gain * step / jnp.maximum(1.0, length), length
-    end = proximal.of_quadratic(
+    end = proximal.minimize_quadratic(
         regular / gain, gradient - regular @ vector / gain, vector, strengths
     )
     length = jnp.sqrt((end - vector) @ regular @ (end - vector)) / gain
@@ -234,13 +238,15 @@ def average_iterates(
     while not converged and run.done < last:
         vectors, gradients, acceptance = run.advance(DEFAULTS.average_gain)
         if strengths is not None:  # where the loss alone, as these steps see it, has its minimum
-            vectors = vectors - np.asarray(solve(ridged(run.walk.metric), jnp.asarray(gradients.T))).T
+            vectors = (
+                vectors - np.asarray(solve(add_ridge(run.walk.metric), jnp.asarray(gradients.T))).T
+            )
         kept.append(vectors)
         if len(kept) % DEFAULTS.chunks and run.done < last:
             continue
         average, error = _average(np.concatenate(kept))
         if strengths is not None:
-            average, error = _shrunk(average, error, ridged(run.walk.metric), strengths)
+            average, error = _shrunk(average, error, add_ridge(run.walk.metric), strengths)
         errors = errors_at(average, run.walk.state) if errors is None else errors
         worst = np.inf if errors is None else np.max(error / errors)
         converged = bool(len(kept) >= 2 * DEFAULTS.chunks and worst <= DEFAULTS.relative_error)
@@ -257,7 +263,9 @@ def _near(change: np.ndarray, metric: np.ndarray, rows: int) -> bool:
     if not metric.size:
         return False
     return bool(
-        np.all(np.abs(change) <= np.sqrt(np.diagonal(inverse(np.asarray(ridged(metric)))) / rows))
+        np.all(
+            np.abs(change) <= np.sqrt(np.diagonal(inverse(np.asarray(add_ridge(metric)))) / rows)
+        )
     )
 
 
@@ -265,7 +273,11 @@ def _average(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean of the iterates and its error by batch means, corrected for the correlation of
     neighbouring batches.
     """
-    batches = vectors[len(vectors) % DEFAULTS.batches :].reshape(DEFAULTS.batches, -1, vectors.shape[1]).mean(1)
+    batches = (
+        vectors[len(vectors) % DEFAULTS.batches :]
+        .reshape(DEFAULTS.batches, -1, vectors.shape[1])
+        .mean(1)
+    )
     centred = batches - batches.mean(0)
     spread = np.sqrt((centred**2).sum(0) / (DEFAULTS.batches - 1) / DEFAULTS.batches)
     correlation = (centred[1:] * centred[:-1]).sum(0) / np.maximum((centred**2).sum(0), 1e-300)
@@ -279,7 +291,7 @@ def _shrunk(
     """The lasso around an average: iterates themselves leave zero with every noise, on either
     side.
     """
-    found = np.asarray(proximal.of_quadratic(metric, -metric @ average, average, strengths))
+    found = np.asarray(proximal.minimize_quadratic(metric, -metric @ average, average, strengths))
     return found, np.where(found == 0, 0.0, error)
 
 

@@ -28,7 +28,7 @@ from unnorm.fitting.penalties.penalized_fit import refuse_lasso_errors
 from unnorm.fitting.penalties.terms import slope_and_curvature
 from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.numerics.diagonal_scaling import solve
-from unnorm.numerics.proximal import least_slopes
+from unnorm.numerics.proximal import minimum_norm_subgradient
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,9 @@ def fixed_point_findings(
     errors = np.sqrt(np.diagonal(total))
     uphill, strengths = data.mean(0) - slope - run.batches, lasso_strengths(density, state)
     if strengths is not None:
-        uphill = -np.asarray(least_slopes(ravel_pytree(density.free())[0], -uphill, strengths))
+        uphill = -np.asarray(
+            minimum_norm_subgradient(ravel_pytree(density.free())[0], -uphill, strengths)
+        )
     shifts = solve(information, uphill.T) / errors[:, None]
     shift, noise = np.abs(shifts.mean(1)), shifts.std(1, ddof=1) / np.sqrt(len(run.batches))
     worst = int(np.argmax(shift))

@@ -24,7 +24,7 @@ from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel
 from unnorm.integration.nodes import Plan
-from unnorm.numerics.diagonal_scaling import ridged, solve
+from unnorm.numerics.diagonal_scaling import add_ridge, solve
 from unnorm.sampling.short_runs import run_rounds
 from unnorm.statistics.mcmc import ConvergenceCriteria, split_r_hat
 
@@ -115,7 +115,7 @@ def scoring_step(
     scores = score(vector, late)
     gradient, centred = score(vector, events).mean(0) - scores.mean(0), scores - scores.mean(0)
     metric = centred.T @ centred / len(scores)
-    step = solve(ridged(metric), gradient)
+    step = solve(add_ridge(metric), gradient)
     length = jnp.sqrt(jnp.maximum(gradient @ step, 0.0))
     plan, step = Plan(late, -energies(density, late)), step / jnp.maximum(1.0, length)
 

@@ -18,7 +18,7 @@ from unnorm.fitting.objectives.auxiliary_noise import (
     refuse_one_row,
     shift_draws,
 )
-from unnorm.numerics.hessian_trace import TOGETHER, Field, by_forward_laplacian
+from unnorm.numerics.hessian_trace import Field, by_forward_laplacian
 
 
 @method
@@ -58,7 +58,8 @@ class SlicedScoreMatching(LossObjective):
     variance_reduction: bool = static(default=True)
     directions: str = static(default="rademacher", choices=("rademacher", "gaussian"))
     traits = Traits(in_data_units=True, uses_second_derivatives=True)
-    max_unrolled: ClassVar[int] = 16  # projections in one unrolled pass; more go in several
+    max_unrolled: ClassVar[int] = 16  # projections in one unrolled pass
+    directions_per_pass: ClassVar[int] = 8  # where there are more projections
     target = (
         "the minimum of the sliced Fisher divergence (the maximum likelihood estimate only if the "
         "model is true)"
@@ -82,10 +83,11 @@ class SlicedScoreMatching(LossObjective):
     def loss_i(self, density, state, event, key) -> jax.Array:
         point, log_density = point_of(density, event)
         directions = state.per_row
-        together = len(directions) if len(directions) <= self.max_unrolled else TOGETHER
+        count = len(directions)
+        at_once = count if count <= self.max_unrolled else self.directions_per_pass
         field = Field(directions, jnp.zeros_like(point))
-        curvature, slopes = by_forward_laplacian(log_density, point, field, at_once=together)
-        curvature = curvature / len(directions)
+        curvature, slopes = by_forward_laplacian(log_density, point, field, at_once=at_once)
+        curvature = curvature / count
         if self.variance_reduction:
             gradient = jax.grad(log_density)(point)
             return curvature + 0.5 * gradient @ gradient
