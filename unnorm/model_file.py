@@ -42,7 +42,9 @@ def _import_file(path: Path) -> ModuleType:
     """The file as a module of its own name, unless another module has that name."""
     name = path.stem if path.stem not in sys.modules else f"model_file_{path.stem}"
     loader = importlib.machinery.SourceFileLoader(name, str(path))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their own module up
     sys.path.insert(0, str(path.parent))
     try:
@@ -72,7 +74,8 @@ def _run(loader: importlib.machinery.SourceFileLoader, module: ModuleType, name:
 
 def _line(error: BaseException, path: Path) -> int | str:
     """Where in the file the error began."""
-    found, trace = "?", error.__traceback__
+    found: int | str = "?"
+    trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):
             found = trace.tb_lineno

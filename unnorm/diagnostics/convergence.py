@@ -167,7 +167,7 @@ def _fixed_by_support(draws: Draws, p: Density | None) -> set[str]:
         shape = draws.values[name].shape[2:]
         if support.discrete and support.free_shape(shape) != shape:
             x = np.arange(1, int(np.prod(support.free_shape(shape))) + 1)
-            zero = np.asarray(support.constrain(x)).ravel() == 0
+            zero = np.asarray(support.constrain(x)).ravel() == 0  # type: ignore[arg-type]
             fixed |= {
                 label for label, still in zip(draws.labels()[name], zero, strict=True) if still
             }

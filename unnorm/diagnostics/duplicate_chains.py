@@ -54,9 +54,9 @@ def _draw_ids(draws: Draws, chains: np.ndarray) -> np.ndarray:
     columns = [
         np.ascontiguousarray(value[chains].reshape(rows, -1)) for value in draws.values.values()
     ]
-    rows = np.concatenate([column.view(np.uint8).reshape(len(column), -1) for column in columns], 1)
-    rows = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1]))).ravel()
-    return np.unique(rows, return_inverse=True)[1].reshape(len(chains), draws.draws)
+    bits = np.concatenate([column.view(np.uint8).reshape(len(column), -1) for column in columns], 1)
+    whole = np.ascontiguousarray(bits).view(np.dtype((np.void, bits.shape[1]))).ravel()
+    return np.unique(whole, return_inverse=True)[1].reshape(len(chains), draws.draws)
 
 
 def _share_draws(a: np.ndarray, b: np.ndarray, chains: int, criteria: DuplicateCriteria) -> bool:

@@ -69,6 +69,7 @@ def lone_count(density: Density) -> str | None:
 def as_events(density: Density, counts: np.ndarray) -> dict[str, jax.Array]:
     """Counts (S,) as events."""
     name = lone_count(density)
+    assert name is not None
     return {name: jnp.asarray(counts, jnp.result_type(float)).reshape(-1, *density.shapes()[name])}
 
 

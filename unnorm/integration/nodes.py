@@ -214,12 +214,12 @@ def nodes_on(view: Unconstrained, frame: Frame, axes: list[np.ndarray]) -> Plan:
     Unresolved nodes get no weight, and another's place: leaving them out would change the shapes
     with every data set, and each shape would be compiled.
     """
-    free, log_weights = grid_points(frame, axes)
+    points, log_areas = grid_points(frame, axes)
     dtype = jnp.result_type(float)
-    free = jnp.asarray(free, dtype)
+    free = jnp.asarray(points, dtype)
     events, log_det = jax.vmap(view.event_at)(free)
     kept = jax.vmap(lambda u, event: is_resolved(view, u, event))(free, events)
-    log_weights = jnp.where(kept, jnp.asarray(log_weights, dtype) + log_det, -jnp.inf)
+    log_weights = jnp.where(kept, jnp.asarray(log_areas, dtype) + log_det, -jnp.inf)
     place = jnp.where(kept, jnp.arange(len(kept)), jnp.argmax(kept))
     events = jax.tree.map(lambda leaf: leaf[place], events)
     density = view.density

@@ -84,16 +84,17 @@ def plan_for(
         return Plan(events, jnp.zeros(len(next(iter(events.values())))))
     integrand = Integrand(view, options.max_states(size))
     tolerance = max(tolerance, rounding_tolerance(integrand))
-    known = centre is not None and scale is not None
-    if known:
+    reach = 1.0
+    if centre is not None and scale is not None:
         width = np.diag(as_flat(view, scale, "scale"))
         frame = Frame(as_flat(view, centre, "centre"), width)
         steps = np.full(size, integrand.options.grid.widest_step)
+        reach = options.reach
     else:
         frame, steps, *_ = locate_mass(integrand, far=True)
-    sides = plan_range(integrand, frame, steps, options.reach if known else 1.0)
+    sides = plan_range(integrand, frame, steps, reach)
     points = _plan_points(integrand, frame, steps, sides, tolerance, options)
-    axes = [np.linspace(*side, n) for side, n in zip(sides, points, strict=True)]
+    axes = [np.linspace(low, high, n) for (low, high), n in zip(sides, points, strict=True)]
     return nodes_on(view, frame, axes)
 
 

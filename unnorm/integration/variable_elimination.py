@@ -41,13 +41,17 @@ def eliminate(form: Pairwise) -> tuple[float, int]:
         >>> bool(abs(eliminate(pairwise_form(chain))[0] - closed) < 1e-9)
         True
     """
-    tables = [((i,), part) for i, part in enumerate(form.sites)] + list(form.pairs.items())
+    tables: list[tuple[tuple[int, ...], np.ndarray]] = [
+        *(((i,), part) for i, part in enumerate(form.sites)),
+        *form.pairs.items(),
+    ]
     total, largest = form.constant, 1
     for site in form.order:
         meeting = [table for table in tables if site in table[0]]
         tables = [table for table in tables if site not in table[0]]
         others = tuple(sorted({one for names, _ in meeting for one in names} - {site}))
-        joint = sum(_spread(names, table, (site, *others)) for names, table in meeting)
+        spread = (_spread(names, table, (site, *others)) for names, table in meeting)
+        joint: np.ndarray = sum(spread)  # type: ignore[assignment]
         largest = max(largest, joint.size)
         remaining = _log_sum(joint)
         if others:

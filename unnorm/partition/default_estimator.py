@@ -181,9 +181,9 @@ class _Search:
         cost = predict_cost(nested, size, 0.5 * math.log(2) * stages**2)
         if not self.budget.allows({"values": cost, "gradients": 0}, self.options.nested_share):
             return False
-        keys = jax.random.split(jax.random.fold_in(self.key, 7 + len(before)))
+        run_key, shrink_key = jax.random.split(jax.random.fold_in(self.key, 7 + len(before)))
         proposal = self._wider() if before else self.proposal
-        self._add(nested.from_proposal(proposal, *keys, NOTHING))
+        self._add(nested.from_proposal(proposal, run_key, shrink_key, NOTHING))
         return True
 
     # -- annealing, again and with more particles ------------------------------------------------

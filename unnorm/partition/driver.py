@@ -106,7 +106,7 @@ def log_z(
         if estimator == "auto"
         else estimator and look_up(estimator, ESTIMATORS, "estimator", "__call__")
     )
-    if over is not None:
+    if name is not None and values is not None:
         with jax.enable_x64(dtype == np.float64), bar(f"log Z over {name}", 1.0, progress):
             sweep = log_z_over(cast(bare, dtype), name, values, estimator, jax.random.key(seed))
         return sweep.to_dataset(p, name, values, findings, seed, strict)

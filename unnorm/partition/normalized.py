@@ -79,7 +79,7 @@ def normalized(p: Density, z: Any = None) -> Density:
             f"z is {shown(z)}; expected a finite LogZ or number; pass un.log_z(p, ...)."
         )
     fixed = p.fix(**p.parameters).for_jit()
-    names = tuple(_unlike(name, p.variables) for name in ("unnormalized", "log_z"))
+    names = _unlike("unnormalized", p.variables), _unlike("log_z", p.variables)
     function = _MinusLogZ(p.name, tuple(p.variables), names)
     constants = dict(zip(names, (fixed, value), strict=True))
     return Density(function, p.variables, constants=constants, log_z=0.0).with_dimensions(

@@ -258,7 +258,7 @@ def _common_transitions(densities: list[Density]) -> Transitions:
     views = [Unconstrained(density) for density in densities]
     found = [colouring_of(view) for view in views]
     most = max(found, key=lambda one: math.inf if one is None else one.count)
-    if most is not None and not all(one.linear for one in found):
+    if most is not None and not all(one is not None and one.linear for one in found):
         most = None
     return compose(views[0], most)
 

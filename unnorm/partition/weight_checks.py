@@ -126,18 +126,18 @@ def _weight_findings(
         yield Finding(what, advice, code=FindingCode.NOT_FINITE)
         return
     size, needed = ess(logs), max(criteria.min_ess, min_ess_fraction * len(logs))
-    what = None
+    fault = None
     if too_heavy(shape, len(logs)):
-        what = f"the tail of the weights is too heavy for a mean: Pareto shape k̂ = {shape:.2f}"
+        fault = f"the tail of the weights is too heavy for a mean: Pareto shape k̂ = {shape:.2f}"
     elif shape > criteria.finite_variance_shape and not bounded:
-        what = (
+        fault = (
             f"the weights have no finite variance (Pareto shape k̂ = {shape:.2f}), so that no "
             "standard error holds"
         )
     elif size < needed:
-        what = f"ESS = {size:.1f} of {len(logs):,} independent weights, below {needed:,.0f}"
-    if what is not None:
-        yield Finding(what, ADVICE, code=FindingCode.UNRELIABLE_WEIGHTS)
+        fault = f"ESS = {size:.1f} of {len(logs):,} independent weights, below {needed:,.0f}"
+    if fault is not None:
+        yield Finding(fault, ADVICE, code=FindingCode.UNRELIABLE_WEIGHTS)
         return
     tail = f", Pareto shape k̂ = {shape:.2f}" if math.isfinite(shape) else ""
     yield Finding(f"ESS = {size:,.0f} of {len(logs):,} independent weights{tail}", "", NOTE)

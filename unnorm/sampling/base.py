@@ -12,7 +12,7 @@ from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.sampling.random_normals import normals_like
 from unnorm.supports import Support
 
-KERNELS: dict[str, type] = {}  # by registry name; `unnorm.sampling.kernels` fills it
+KERNELS: dict[str, Any] = {}  # by registry name; `unnorm.sampling.kernels` fills it
 
 
 class Kernel(Protocol):

@@ -99,7 +99,7 @@ def check_memory(
         "warmup": warmup * size,
         "draws": draws * chains * numbers * size if keep == "all" and not stored else 0,
     }
-    name = max(needed, key=needed.get)
+    name = max(needed, key=lambda one: needed[one])
     memory = machine_memory()
     if needed[name] > memory:
         raise ValueError(

@@ -275,7 +275,7 @@ def _run_in(dtype: np.dtype, request: _Request, view: Unconstrained) -> _Result:
     with jax.enable_x64(dtype == np.float64), on_device:
         target = view.in_precision(dtype)
         kernel = cast(request.kernel.prepare(target), dtype)
-        sink = Memory(plan.draws)
+        sink: Memory | Store = Memory(plan.draws)
         if request.store is not None:
             devices = devices_for(plan.chains // plan.processes, device)
             # the kernel as it was asked for: what it detects is no option of the run

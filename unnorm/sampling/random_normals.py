@@ -62,9 +62,9 @@ def _on_circle(turns: jax.Array) -> tuple[jax.Array, jax.Array]:
     """sin and cos of 2π t for t in [-1/2, 1/2], by those of half the angle."""
     square = turns * turns
     # Least-squares polynomials in t² of sin(πt)/t and cos(πt) on [-1/2, 1/2], off by less than 1e-8
-    sine = (3.14159264, -5.16771008, 2.55007752, -0.59829129, 0.07765766)
-    cosine = (1.0, -4.93480214, 4.05870916, -1.335212, 0.23493731, -0.02439632)
-    sine, cosine = turns * _polynomial(sine, square), _polynomial(cosine, square)
+    of_sine = (3.14159264, -5.16771008, 2.55007752, -0.59829129, 0.07765766)
+    of_cosine = (1.0, -4.93480214, 4.05870916, -1.335212, 0.23493731, -0.02439632)
+    sine, cosine = turns * _polynomial(of_sine, square), _polynomial(of_cosine, square)
     return 2 * sine * cosine, 1 - 2 * sine * sine
 
 

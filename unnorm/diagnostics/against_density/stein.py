@@ -147,7 +147,8 @@ def _deviations(support: Any, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """The coordinates about the draws' mean, and the derivative of that: not 1 where the
     coordinates wrap.
     """
-    return tuple(map(np.asarray, support.deviation(free, free.mean((0, 1)))))
+    deviation, slope = support.deviation(free, free.mean((0, 1)))
+    return np.asarray(deviation), np.asarray(slope)
 
 
 def mcse(sequence: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ class Grid(NamedTuple):
 
     def unresolved(self, axis: int) -> np.ndarray:
         """The slabs across an axis in which no node is resolved."""
-        return ~self.resolved.any(axis=self._others(axis))
+        return np.logical_not(self.resolved.any(axis=self._others(axis)))
 
     def _others(self, axis: int) -> tuple[int, ...]:
         return tuple(i for i in range(len(self.axes)) if i != axis)
@@ -86,8 +86,8 @@ def widen_range(
     sides = np.array([[-4.0, 4.0]] * size) if sides is None else sides
     for _ in range(16):
         axes = [
-            _axis(*side, step, options.max_search_points[size - 1])
-            for side, step in zip(sides, steps, strict=True)
+            _axis(low, high, step, options.max_search_points[size - 1])
+            for (low, high), step in zip(sides, steps, strict=True)
         ]
         grid = evaluate_grid(integrand, frame, axes, power)
         ends = np.array([grid.margin(i)[[0, -1]] for i in range(size)])
@@ -244,7 +244,7 @@ def refine(
 
 
 def _axes(sides: np.ndarray, points: np.ndarray) -> list[np.ndarray]:
-    return [np.linspace(*side, n) for side, n in zip(sides, points, strict=True)]
+    return [np.linspace(low, high, n) for (low, high), n in zip(sides, points, strict=True)]
 
 
 __all__ = [

@@ -113,8 +113,8 @@ class _Nodes(NamedTuple):
     def sides(self, axis: int, log_mass: np.ndarray) -> tuple[float, list[Tail]]:
         """What an axis adds to log Z, and its tails."""
         margin, unresolved = _margin(log_mass, axis), self.unresolved(axis, log_mass)
-        fits = [(up, self.fit(up, axis, margin, unresolved)) for up in (False, True)]
-        fits = [(up, fit) for up, fit in fits if fit is not None]
+        found = [(up, self.fit(up, axis, margin, unresolved)) for up in (False, True)]
+        fits = [(up, fit) for up, fit in found if fit is not None]
         if not fits:
             return 0.0, []
         falling = [fit for _, fit in fits if fit.rate > fit.rate_difference]

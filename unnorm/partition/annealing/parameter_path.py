@@ -56,7 +56,7 @@ class ParameterRun(NamedTuple):
     last: Run
 
 
-def at(density: Density, name: str, value: jax.Array | float) -> Density:
+def at(density: Density, name: str, value: jax.Array | np.ndarray | float) -> Density:
     """The density with this value of a parameter or constant; traceable."""
     return density._overridden({name: value})
 

@@ -96,10 +96,12 @@ def merge(runs: Sequence[Run]) -> Run:
     particles = [run.particles for run in runs]
     return runs[0]._replace(
         particles=jax.tree.map(lambda *leaves: np.concatenate(leaves), *particles),
-        log_weights=np.concatenate([run.log_weights for run in runs]),
-        ancestors=np.concatenate([r.ancestors + at for r, at in zip(runs, offsets, strict=True)]),
+        log_weights=np.concatenate([run.log_weights for run in runs]),  # type: ignore[arg-type]
+        ancestors=np.concatenate(  # type: ignore[arg-type]
+            [r.ancestors + at for r, at in zip(runs, offsets, strict=True)]
+        ),
         acceptance=np.min([run.acceptance for run in runs], axis=0),
-        nonfinite=sum(run.nonfinite for run in runs),
+        nonfinite=sum(run.nonfinite for run in runs),  # type: ignore[arg-type]
     )
 
 
@@ -289,7 +291,9 @@ def run_adaptive(
         else:
             stages.append(stage)
             reached = float(population.inverse_temperature)
-            report(0, lambda reached=reached: f"pilot at {reached:.1%} of the path")
+            report(  # type: ignore[misc]
+                0, lambda reached=reached: f"pilot at {reached:.1%} of the path"
+            )
 
 
 def schedule_along(stages: list[Population], temperatures: int) -> Schedule:

@@ -149,7 +149,8 @@ def run_chains(
     by_chain = (np.swapaxes(np.asarray(part, float), 0, 1) for part in parts)
     steps = chains * (sum(warmups) + warmups[0] + draws)
     spent = evaluations_of(transitions, path, steps)
-    return Chains(*by_chain, int(np.sum(particles.nonfinite)), spent)
+    nonfinite = int(np.sum(particles.nonfinite))
+    return Chains(*by_chain, nonfinite, spent)  # type: ignore[call-arg, arg-type]
 
 
 __all__ = ["Chains", "run_chains"]

@@ -81,7 +81,7 @@ class AIS(AnnealingEstimator):
             proposal = replace(proposal, continuous=proposal.continuous.without_tails())
         return pilot_from(proposal, pilot_key, self.pilot, spent)
 
-    def estimate_along(self, pilot: Pilot, key: jax.Array) -> LogZ:
+    def estimate_along(self, pilot: Pilot, key: jax.Array) -> LogZ:  # type: ignore[override]
         if self.reverse is not None:
             return self._reverse(pilot, key)
         run = pilot.anneal(key, self.chains, self.temperatures)
@@ -103,7 +103,7 @@ class AIS(AnnealingEstimator):
         particles = particles_at(pilot.path, starts)
         logs = -pilot.anneal_back(key, particles, self.temperatures)
         value, error = mean_of(logs)
-        bounds = (-math.inf, -lower_bound(value)[0])
+        bounds: tuple[float, float] | None = (-math.inf, -lower_bound(value)[0])
         if of_chains is not None:
             ess = effective_sample_size(np.exp(logs - logs.max()).reshape(chains, -1), "mean")
             error *= math.sqrt(len(logs) / (min(ess, len(logs)) if math.isfinite(ess) else 1.0))

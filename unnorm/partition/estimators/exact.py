@@ -93,7 +93,8 @@ def _is_cheap(density: Density, max_states: int = 2**16) -> bool:
     """Whether a declared closed form is checked."""
     if not has_plan(density):
         return False
-    return lone_count(density) is not None or count_states(density) <= max_states
+    states = count_states(density)
+    return lone_count(density) is not None or (states is not None and states <= max_states)
 
 
 def _count_series(density: Density, exact_below: float = 1e-8) -> LogZ:
@@ -217,7 +218,9 @@ def _analytic(density: Density, computed: Callable[[], LogZ] | None) -> LogZ:
         density: has a closed form.
         computed: gives log Z by another exact route; None where that is not cheap.
     """
-    value, findings, spent = float(density._log_z()), [], {"values": 0, "gradients": 0}
+    declared = density._log_z()
+    assert declared is not None
+    value, findings, spent = float(declared), [], {"values": 0, "gradients": 0}
     other = None if computed is None else computed()
     if other is not None:
         spent = other.evaluations
@@ -236,7 +239,7 @@ def _analytic(density: Density, computed: Callable[[], LogZ] | None) -> LogZ:
                 other, verdict="disagree", estimator="exact", findings=[told, *other.findings]
             )
     checked = other is not None and other.passed
-    how = f"{other.estimator} agrees" if checked else "it was not checked"
+    how = f"{other.estimator} agrees" if other is not None and checked else "it was not checked"
     findings.append(Finding(f"declared closed form; {how}", "", NOTE))
     if not math.isfinite(value):
         findings.insert(

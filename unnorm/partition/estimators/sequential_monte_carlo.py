@@ -75,7 +75,7 @@ class SMC(AnnealingEstimator):
                 f"expected at least {min_population} each; raise particles."
             )
 
-    def estimate_along(self, pilot: Pilot, key: jax.Array) -> LogZ:
+    def estimate_along(self, pilot: Pilot, key: jax.Array) -> LogZ:  # type: ignore[override]
         if self.variant == "standard":
             return smc_estimate(pilot, key, self.particles, self.temperatures)
         return self._in_populations(pilot, key)

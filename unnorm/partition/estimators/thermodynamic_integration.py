@@ -57,7 +57,7 @@ class ThermodynamicIntegration(AnnealingEstimator):
     pilot: int = static(default=500, at_least=10)
     base: Any = None
 
-    def estimate_along(self, pilot: Pilot, key: jax.Array) -> LogZ:
+    def estimate_along(self, pilot: Pilot, key: jax.Array) -> LogZ:  # type: ignore[override]
         runs = [
             pilot.anneal(one, self.particles, self.temperatures, resampled=True)
             for one in jax.random.split(key, self.populations)

@@ -49,7 +49,7 @@ def make_proposal(
     view = Unconstrained(density)
     couplings, spent = couplings_of(density)
     tree = None if couplings is None or given is not None else sparse_tree(couplings)
-    if tree is not None:
+    if couplings is not None and tree is not None:
         logits = states_of(couplings.fields, uniform_logits(view.supports, view.density.shapes()))
         discrete = SparseIsing(couplings, tree, logits)
         return Proposal(view, None, discrete, jnp.result_type(float), couplings), spent

@@ -166,7 +166,7 @@ def mixture_of_modes(
         shares = 0.5 * masses / masses.sum() + 0.5 / len(modes)
         covariances = [mode.covariance for mode in modes]
     else:
-        shares, places, covariances = np.ones(1), [centre], [whole]
+        shares, places, covariances = np.ones(1), centre[None], [whole]
     shares = [*((1 - options.wide_share) * shares), options.wide_share]
     covariances = [*covariances, options.wide_scale**2 * whole]
     return student_mixture(shares, [*places, centre], covariances, options)

@@ -60,17 +60,15 @@ SEARCH = ModeSearchOptions()
 
 
 class Ends(NamedTuple):
-    """Where climbs ended, (K, ...) of each."""
+    """Where climbs ended, (K, ...) of each: JAX arrays under jit, NumPy arrays outside."""
 
-    places: np.ndarray  # (K, D)
-    heights: np.ndarray
-    curves: np.ndarray  # (K, D, D), minus the Hessians
-    gains: np.ndarray  # of the last Newton step, in nats
-    promised: (
-        np.ndarray
-    )  # gains by the quadratic model; not kept where a step of every length overshoots
-    rose: np.ndarray  # beyond all bounds
-    ways: np.ndarray  # (K, D), by how much BFGS moved
+    places: Any  # (K, D)
+    heights: Any
+    curves: Any  # (K, D, D), minus the Hessians
+    gains: Any  # of the last Newton step, in nats
+    promised: Any  # gains by the quadratic model; not kept where every step overshoots
+    rose: Any  # beyond all bounds
+    ways: Any  # (K, D), by how much BFGS moved
 
 
 @jax.jit
@@ -99,6 +97,7 @@ def climb(
         )
         end = jnp.where(jnp.isfinite(found.fun), reached, start)
         if end.size > MIXTURE.max_dense_dimension:
+            assert found.hess_inv is not None
             curve = jnp.diag(1 / (factor**2 * jnp.diag(found.hess_inv)))
             return Ends(end, -loss(end), curve, 0.0, 0.0, rose, reached - start), found.nfev, 0
         end, gain, promised, steps = _polish(loss, end)
@@ -108,7 +107,7 @@ def climb(
     return jax.vmap(one)(positions)
 
 
-def _polish(loss, end: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def _polish(loss, end: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, int]:
     """The best shares of Newton steps with |eigenvalues| until one gains next to nothing.
 
     Returns:
@@ -144,7 +143,7 @@ def positions_at_scales(view: Unconstrained, keys: jax.Array, dtype: Any) -> Pos
         position = view.random_position(key, dtype)
         return view.split(scale * view.flatten(position)) | view.discrete(position)
 
-    scales = jnp.resize(jnp.asarray(SEARCH.start_scales, dtype), len(keys))
+    scales = jnp.resize(jnp.asarray(SEARCH.start_scales, dtype), (len(keys),))
     return jax.vmap(one)(keys, scales)
 
 
@@ -276,8 +275,8 @@ class ModeSearch:
             if len(covariance) <= MIXTURE.max_dense_dimension
             else np.sqrt(np.diag(covariance))
         )
-        points = jnp.asarray(points, jnp.result_type(float))
-        positions = _with_random_states(self._view, self._key, points)
+        free = jnp.asarray(points, jnp.result_type(float))
+        positions = _with_random_states(self._view, self._key, free)
         found = self._climb(positions, factor)
         at_rest = (found.gains < SEARCH.converged_gain) & (found.promised < SEARCH.ridge_gain)
         return found._replace(gains=np.where(at_rest, found.gains, np.inf))
@@ -293,7 +292,7 @@ class ModeSearch:
         ways = found.ways[ran] / lengths[ran, None]
         return improper_direction(self._heights, found.places[order], found.curves[order], ways)
 
-    def _more_climbs(self, key: jax.Array) -> Iterator[tuple[np.ndarray, ...]]:
+    def _more_climbs(self, key: jax.Array) -> Iterator[Ends]:
         """Climbs from near and far, and from a box about the modes found, in turn."""
         places = np.array([mode.place for mode in self.modes])
         widths = np.max([np.sqrt(np.diag(mode.covariance)) for mode in self.modes], axis=0)

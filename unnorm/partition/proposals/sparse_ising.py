@@ -55,11 +55,11 @@ def sparse_tree(
     """
     strengths = np.abs(np.asarray(couplings.strengths))
     beside = bonds_by_site(couplings)
-    plans = [
+    made = [
         plan_elimination(beside, strengths, width, np.random.default_rng([seed, k]))
         for k in range(plans)
     ]
-    plan = max(plans, key=lambda plan: strengths[plan.kept].sum())
+    plan = max(made, key=lambda plan: strengths[plan.kept].sum())
     return None if plan.kept.all() else _sum_out(couplings, beside, plan, width)
 
 
@@ -187,7 +187,9 @@ class SparseIsing:
 
     def other_bonds(self, seed: int) -> "SparseIsing":
         """The same with other bonds left out."""
-        return replace(self, tree=sparse_tree(self.couplings, seed))
+        tree = sparse_tree(self.couplings, seed)
+        assert tree is not None
+        return replace(self, tree=tree)
 
 
 def sample_signs(tree: SparseTree, key: jax.Array) -> jax.Array:

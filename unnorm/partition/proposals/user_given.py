@@ -41,12 +41,12 @@ class UserDistributions:
 
     def draw(self, view: Unconstrained, keys: jax.Array) -> Position:
         split = jax.random.split(keys[1], len(self.distributions))
-        keys = dict(zip(self.distributions, split, strict=True))
-        values = {name: one.sample(keys[name]) for name, one in self.distributions.items()}
+        by_name = dict(zip(self.distributions, split, strict=True))
+        values = {name: one.sample(by_name[name]) for name, one in self.distributions.items()}
         return {name: view.supports[name].unconstrain(value) for name, value in values.items()}
 
     def log_prob(self, view: Unconstrained, position: Position) -> jax.Array:
-        return sum(
+        return sum(  # type: ignore[return-value]
             jnp.sum(self.distributions[name].log_prob(support.constrain(position[name])))
             + support.log_det(position[name])
             for name in position
@@ -212,7 +212,7 @@ def _draws(density: Density, given: Any) -> Mapping | None:
     }
 
 
-def _rows(density: Density, draws: Mapping) -> dict[str, np.ndarray]:
+def _rows(density: Density, draws: Any) -> dict[str, np.ndarray]:
     """Draws (n, *shape) by variable, chains one after the other."""
     shapes = density.shapes()
     return {

@@ -168,7 +168,8 @@ class Hosts:
         if self.count == 1 or not arrays:
             return arrays
         buffer = io.BytesIO()
-        np.savez(buffer, **{f"a_{name}": value for name, value in arrays.items()})
+        marked: dict[str, Any] = {f"a_{name}": value for name, value in arrays.items()}
+        np.savez(buffer, **marked)
         content = buffer.getvalue()
         size = self.options.message_bytes
         pieces = [content[i : i + size] for i in range(0, len(content), size)]

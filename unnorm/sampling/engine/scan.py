@@ -214,7 +214,10 @@ def sample_chunk(
             lambda leaf: leaf.reshape((-1, size) + leaf.shape[1:]), (states, moments, keys)
         )
         states, moments, out = jax.lax.map(
-            lambda part: _run_blocks(kernel, target, tuning, *part, blocks, layout), cut
+            lambda part: _run_blocks(  # type: ignore[call-arg]
+                kernel, target, tuning, *part, blocks, layout
+            ),
+            cut,
         )
         join = functools.partial(jax.tree.map, lambda leaf: leaf.reshape((-1,) + leaf.shape[2:]))
         out = jax.tree.map(

@@ -1,6 +1,6 @@
 """Discrete kernels that follow the gradient: Gibbs with gradients and discrete Langevin."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -197,7 +197,7 @@ class DiscreteLangevin(_GradientProposal):
             proposal = init(moved)
             ratio = proposal.logdensity - state.logdensity
             ratio += chance(log_proposal(proposal), state.position) - chance(forward, moved)
-            log_uniform = (
+            log_uniform: Any = (
                 jnp.log(jax.random.uniform(accept, dtype=ratio.dtype))
                 if self.adjusted
                 else -jnp.inf

@@ -103,10 +103,10 @@ class MCLMC(Options):
             return SamplingAlgorithm(init, step)
         kernel = mclmc.build_kernel()
 
-        def init(position, key):
+        def init(position, key):  # type: ignore[no-redef]
             return mclmc.init(position, target.within_range, key)
 
-        def step(key, state):
+        def step(key, state):  # type: ignore[no-redef]
             return kernel(key, state, target.within_range, mass, tuning["length"], step_size)
 
         return SamplingAlgorithm(init, step)

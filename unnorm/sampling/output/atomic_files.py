@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.tmp|(meta|state|trial)\.json\.tmp|part-\d+\.npz\.tmp")
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)

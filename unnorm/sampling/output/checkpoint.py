@@ -125,7 +125,7 @@ class Store:
         for path in sorted(self.folder.iterdir()):
             place = PART.fullmatch(path.name)
             header = place and self._header(path)
-            if not header:
+            if place is None or not header:
                 continue
             part = int(place[1])
             if header["run"] != self.run:
@@ -218,7 +218,8 @@ class Store:
                 "run; name another store."
             )
         return jax.tree.unflatten(
-            structure, [_like(new, was) for new, was in zip(held, old, strict=True)]
+            structure,
+            [_like(new, was) for new, was in zip(held, old, strict=True)],  # type: ignore[arg-type]
         )
 
     # -- draws -------------------------------------------------------------------------------------
@@ -274,7 +275,8 @@ def _plain(leaf: Any) -> np.ndarray:
 
 
 def _like(array: np.ndarray, was: Any) -> Any:
-    return jax.random.wrap_key_data(array) if _is_key(was) else jax.numpy.asarray(array)
+    leaf: Any = array
+    return jax.random.wrap_key_data(leaf) if _is_key(was) else jax.numpy.asarray(leaf)
 
 
 def _is_key(leaf: Any) -> bool:

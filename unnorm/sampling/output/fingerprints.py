@@ -94,7 +94,8 @@ def _node(value: Any, inner: Callable) -> str:
         )  # rest of it holds caches
         names = [name for kind in kinds for name in sorted(kind)]
         return _object(value, {name: vars(value).get(name) for name in names}, inner)
-    node = jax.tree.structure(value, is_leaf=lambda one: one is not value).node_data()
+    structure: Any = jax.tree.structure(value, is_leaf=lambda one: one is not value)
+    node = structure.node_data()
     if node is None:
         fields = getattr(value, "__dict__", None)
         return _object(value, fields and dict(sorted(fields.items())), inner)
@@ -141,8 +142,8 @@ def _constant(value: Any) -> str:
 
 def _density(p: Density, inner: Callable) -> str:
     values = p.parameters | p.constants
-    factors = getattr(p, "factors", None)
-    inside = inner(factors) + inner(p.powers) if factors else inner(p.function)
+    factors, powers = getattr(p, "factors", None), getattr(p, "powers", None)
+    inside = inner(factors) + inner(powers) if factors else inner(p.function)
     return f"Density {p.name}({inner(p.variables)}, {inner(values)}, {inside})"
 
 

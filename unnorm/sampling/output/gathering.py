@@ -163,7 +163,7 @@ def _map(folder: Path, name: str, wanted: str) -> np.ndarray:
     if not is_real_folder(folder):
         raise DamageError("no folder")
     with open_regular(folder / name) as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
+        if hashlib.file_digest(file, "sha256").hexdigest() != wanted:  # type: ignore[arg-type]
             raise DamageError("its checksum differs")
         file.seek(0)
         np.lib.format.read_magic(file)

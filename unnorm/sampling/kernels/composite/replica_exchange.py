@@ -30,8 +30,8 @@ class LadderState(NamedTuple):
     inner: Any
     log_powers: jax.Array
     rejections: jax.Array  # summed over the round, of each pair
-    steps: jax.Array
-    round_length: jax.Array
+    steps: jax.Array | int
+    round_length: jax.Array | int
 
 
 class _Ladder(NoAdaptation):
