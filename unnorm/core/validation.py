@@ -159,7 +159,8 @@ def check_fields(method: Any) -> None:
     """Refuse options outside their declared types and ranges, with a sentence; called when a method
     is made.
     """
-    for name, (kinds, range_, default) in _field_types(type(method)).items():  # type: ignore[arg-type]
+    fields = _field_types(type(method))  # type: ignore[arg-type]
+    for name, (kinds, range_, default) in fields.items():
         value = getattr(method, name)
         expected = problem(value, kinds, range_)
         if expected is not None:

@@ -56,7 +56,8 @@ def _outside(draws: Draws, p: Density):
     for name, support in p.variables.items():
         value = draws.values[name]
         flat = value.reshape(-1, *value.shape[2:])
-        good: Any = np.asarray(support.valid(flat)).reshape(len(flat), -1).all(1)
+        valid: np.ndarray = np.asarray(support.valid(flat)).reshape(len(flat), -1)
+        good = np.all(valid, axis=1)
         if not good.all():
             worst = np.array2string(flat[np.argmin(good)], precision=4, threshold=6)
             yield Finding(

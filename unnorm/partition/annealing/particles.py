@@ -291,8 +291,9 @@ def run_adaptive(
         else:
             stages.append(stage)
             reached = float(population.inverse_temperature)
-            report(  # type: ignore[misc]
-                0, lambda reached=reached: f"pilot at {reached:.1%} of the path"
+            report(
+                0,
+                lambda reached=reached: f"pilot at {reached:.1%} of the path",  # type: ignore[misc]
             )
 
 
