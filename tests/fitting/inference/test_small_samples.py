@@ -123,8 +123,9 @@ def test_stein_discrepancy_of_few_rows_does_not_pass(rows, seed):
     assert FindingCode.SMALL_SAMPLE in codes(fit, ERROR)
 
 
-def test_a_bias_that_cannot_be_estimated_is_told(monkeypatch):
-    monkeypatch.setattr(small_samples, "_ENTRIES", 0)
+def test_a_bias_that_cannot_be_estimated_is_reported(monkeypatch):
+    options = small_samples.SmallSampleOptions(hessian_entries=0)
+    monkeypatch.setattr(small_samples.jackknife, "__defaults__", (options,))
     data = quartic_data(np.random.default_rng(0), 80)
     fit = un.fit(un.models.quartic, data, o.SteinDiscrepancy(), seed=0, progress=False)
     assert FindingCode.SMALL_SAMPLE in codes(fit, WARNING)
