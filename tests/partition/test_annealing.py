@@ -26,7 +26,7 @@ from unnorm.partition.estimators.importance_sampling import assess_draws
 from unnorm.partition.options import WEIGHTS
 from unnorm.partition.proposals.automatic import make_proposal
 from unnorm.partition.proposals.mode_search import ModeSearch
-from unnorm.partition.weight_checks import assess_weights
+from unnorm.partition.weight_checks import estimate, weight_findings
 from unnorm.statistics.importance_weights import mean_of, pareto_smooth, too_heavy
 
 AIS, ImportanceSampling = un.estimators.AIS, un.estimators.ImportanceSampling
@@ -318,9 +318,8 @@ def test_weights_between_finitely_many_states_have_a_variance(variable, verdict)
     four states."""
     uniform = np.random.default_rng(0).uniform(size=4000)
     density = un.Density(lambda x: 0.0 * x.sum(), {"x": variable})
-    assert (
-        assess_weights(density, "ais", 0.0, 0.1, {}, -0.6 * np.log(uniform), 0.6).verdict == verdict
-    )
+    findings = weight_findings(density, -0.6 * np.log(uniform), 0.6)
+    assert estimate(density, "ais", 0.0, 0.1, {}, findings).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -331,7 +330,7 @@ def test_walks_whose_log_weights_vary_by_more_than_one_are_not_believed(variable
     """Normal logs of variance s² leave e^(-s²) of the weights' number: .53 and .24."""
     logs = spread * np.random.default_rng(0).normal(size=1000)
     density = un.Density(lambda x: 0.0 * x.sum(), {"x": variable[2]})
-    z = assess_weights(density, "ais", 0.0, 0.1, {}, logs, 0.3)
+    z = estimate(density, "ais", 0.0, 0.1, {}, weight_findings(density, logs, 0.3))
     assert z.verdict == verdict
     assert z.passed or "ESS = " in z.findings[0].what
 
@@ -406,7 +405,8 @@ def test_chains_that_all_miss_a_spike_are_not_called_ok(seed):
 def test_weights_that_are_no_numbers_are_said():
     density = un.Density(lambda x: 0.0 * x.sum(), {"x": un.Real[2]})
     for lost in (math.nan, math.inf):
-        z = assess_weights(density, "ais", 0.0, 0.1, {}, np.append(np.zeros(99), lost), 0.1)
+        findings = weight_findings(density, np.append(np.zeros(99), lost), 0.1)
+        z = estimate(density, "ais", 0.0, 0.1, {}, findings)
         assert z.verdict == "unreliable" and "was NaN or +infinity at 1.0%" in z.findings[0].what
 
 
@@ -613,7 +613,7 @@ def test_no_flow_where_all_is_discrete():
         ({"x": [np.nan] * 9}, "base of x"),
         ({"x": [1.0]}, "at least 4"),
         ({"x": 1.0}, "shape"),
-    ],  # fmt: skip
+    ],
 )
 def test_what_is_no_base_is_refused(base, word):
     with pytest.raises(ValueError, match=word):

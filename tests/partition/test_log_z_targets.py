@@ -60,8 +60,8 @@ def _many_well(density):
     axis = np.arange(-8, 8, 0.01)
     at_zero = np.zeros((len(axis), 16))
     ones = np.repeat(axis[:, None], 16, 1)
-    x, y = (np.logaddexp.reduce(part / 16) + math.log(0.01) for part in (values(density, ones, at_zero),
-                                                                         values(density, at_zero, ones)))  # fmt: skip
+    parts = values(density, ones, at_zero), values(density, at_zero, ones)
+    x, y = (np.logaddexp.reduce(part / 16) + math.log(0.01) for part in parts)
     return 16 * (x + y)
 
 

@@ -296,8 +296,12 @@ def numbers_of(function):
 PROPER = {
     "normal": lambda u: -0.5 * (u**2).sum(1),
     "wide by 1e10": lambda u: -0.5 * (u[:, 0] ** 2 + (u[:, 1] / 1e10) ** 2),
-    "numbers end in NaN": lambda u: np.where(np.abs(u).max(1) > 1e5, np.nan, -1e-12 * (u**2).sum(1)),
-    "rounded onto a pole": lambda u: np.where(u[:, 0] < -700, np.inf, 0.5 * u[:, 0] - np.exp(u[:, 0]) - u[:, 1] ** 2),
+    "numbers end in NaN": lambda u: np.where(
+        np.abs(u).max(1) > 1e5, np.nan, -1e-12 * (u**2).sum(1)
+    ),
+    "rounded onto a pole": lambda u: np.where(
+        u[:, 0] < -700, np.inf, 0.5 * u[:, 0] - np.exp(u[:, 0]) - u[:, 1] ** 2
+    ),
     "flat to 1e9": lambda u: np.where(np.abs(u).max(1) > 1e9, -np.inf, 0.0),
 }  # fmt: skip
 ENDLESS = {

@@ -282,7 +282,7 @@ def test_the_default_is_exact_where_it_can_be_and_takes_two_routes_elsewhere(mon
     )
     assert [f.what.split(":")[0] for f in large.findings[:2]] == ["importance_sampling", "bridge"]
     assert [words.partition(":")[0] for _, words in told[:3]] == [
-        "climbing to modes",
+        "searching for modes",
         "importance_sampling",
         "bridge",
     ]
@@ -330,7 +330,7 @@ REFUSED = {
     "nothing continuous": (lambda: un.log_z(torus, Quadrature()), "no continuous variable"),
     "too few particles": (
         lambda: un.log_z(torus, SMC(particles=1)),
-        "particles is 1 in SMC; expected a whole",
+        "particles is 1 in SMC; expected an integer",
     ),
     "no temperature": (
         lambda: un.log_z(torus, SMC(temperatures=0)),

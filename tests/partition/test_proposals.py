@@ -57,10 +57,10 @@ def test_discrete_variables_keep_their_own_base_beside_distributions():
 @pytest.mark.parametrize(
     ("base", "words"),
     [
-        ({"x": LAWS["x"]}, "distributions of x; expected one of every continuous variable, x, s"),
+        ({"x": LAWS["x"]}, "distributions of x; expected one for every continuous variable, x, s"),
         (
             LAWS | {"x": dist.Normal(0.0, 1.0)},
-            r"a base of x with \(\); expected a distribution of the shape \(3,\)",
+            r"a base of x with \(\); expected a distribution of shape \(3,\)",
         ),
         (LAWS | {"s": dist.Normal(0.0, 1.0)}, "base of s holds .* outside Positive"),
         (LAWS | {"s": 3}, "a base of s with int; expected a distribution"),

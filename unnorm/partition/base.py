@@ -1,4 +1,4 @@
-"""What an estimate of log Z is, and the contract of an estimator."""
+"""An estimate of log Z, and the contract of an estimator."""
 
 import math
 from dataclasses import dataclass, field
@@ -15,23 +15,21 @@ VERDICTS = ("exact", "ok", "disagree", "unreliable")  # from the best to the wor
 
 @dataclass(frozen=True, repr=False, eq=False)
 class LogZ(Result):
-    """An estimate of log Z, Z = ∫ p̃(x) dx (or the sum over its states), with its error and whether
-    to believe it.
+    """An estimate of log Z, Z = ∫ p̃(x) dx (or the sum over states), with its error and verdict.
 
     Attributes:
         value: log Z, in nats.
-        standard_error: of `value`; 0 for an enumeration, for quadrature the difference of the last
-            two levels and what had to be extrapolated.
-        evaluations: ``{"values": n, "gradients": n}``, of the log-density; all are counted, a
-            pilot's too.
+        standard_error: of `value`; 0 for an enumeration; for quadrature the difference of the last
+            two levels plus the error of extrapolation.
+        evaluations: ``{"values": n, "gradients": n}``, of the log-density, pilots included.
         verdict: "exact", "ok", "disagree" (two parts of one run contradict each other) or
             "unreliable".
         measure: the reference measure that Z is taken against, per variable.
         estimator: the registry name of the estimator.
-        seed: what repeats the run.
-        findings: what was noticed, each with advice.
-        degrees: degrees of freedom of `standard_error` where it comes from few replicates; None: it
-            is as if known.
+        seed: reproduces the run.
+        findings: errors and warnings with advice, and notes.
+        degrees: degrees of freedom of `standard_error` where it comes from few replicates; None:
+            the normal distribution serves.
         bounds: (lower, upper) where the estimator gives stochastic bounds, else None.
 
     Example:
@@ -64,7 +62,7 @@ class LogZ(Result):
         """
         if not 0 < level < 1:
             raise ValueError(
-                f"level is {level}; expected a coverage between 0 and 1, such as 0.95."
+                f"level is {level}; expected a coverage between 0 and 1; pass 0.95, for example."
             )
         distribution = stats.norm if self.degrees is None else stats.t(self.degrees)
         half = float(distribution.ppf(0.5 + level / 2)) * self.standard_error
@@ -134,20 +132,20 @@ class Estimator(Protocol):
     """The contract of an estimator of log Z: how to add one.
 
     Write a class of options with the decorator `unnorm.core.method.method` (numbers are traced,
-    `static(...)` marks structure) in a file of this folder, give it `__call__`, and put the class
-    into `ESTIMATORS` of `estimators.py`. The density arrives with every value present and cast to
-    one dtype. Pass it into jitted functions defined at the level of the module, never close over
-    it: then new parameter values compile nothing. Count every evaluation. An answer that may be
-    wrong must carry a finding of severity "error" and the verdict "unreliable"; where Z is provably
+    `static(...)` marks structure) in a file of `estimators/`, give it `__call__`, and add the class
+    to `ESTIMATORS` of `estimators/registry.py`. The density arrives with all values bound and cast
+    to one dtype. Pass it to jitted functions defined at module level and never close over it, so
+    that new parameter values do not recompile. Count every evaluation. A result that may be wrong
+    must carry a finding of severity "error" and the verdict "unreliable". Where Z is provably
     infinite, raise `NotNormalizableError`.
     """
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        """Return the estimate of log Z of a density whose values are all present."""
+        """Return the estimate of log Z of a density with all values bound."""
 
 
 class NotNormalizableError(ArithmeticError):
-    """Raised where Z is provably infinite; `un.log_z` makes an unreliable result of it."""
+    """Raised where Z is provably infinite; `un.log_z` returns an unreliable result."""
 
     def __init__(self, finding: Finding, evaluations: dict[str, int]) -> None:
         super().__init__(finding.sentence)
@@ -167,7 +165,7 @@ class NotNormalizableError(ArithmeticError):
 
 
 def total_evaluations(*spent: dict[str, int]) -> dict[str, int]:
-    """Evaluations together."""
+    """The sum of several counts of evaluations."""
     return {kind: sum(one[kind] for one in spent) for kind in ("values", "gradients")}
 
 

@@ -174,10 +174,10 @@ def _assess(
         value, error = weighted_mean(agreed)
         what = (
             f"{veto.estimator} finds log Z = {veto.value:.5g} ± {veto.standard_error:.2g}, above "
-            f"the {value:.5g} ± {error:.2g} of the estimates that agree: weights err mostly low, so "
-            "that these may all have missed mass"
+            f"the {value:.5g} ± {error:.2g} of the estimates that agree: weights err mostly low, "
+            "so that these may all have missed mass"
         )
-        advice = "raise max_evaluations, or give draws that reach that mass as base= of un.estimators.SMC"
+        advice = "raise max_evaluations, or pass draws that reach it as base= of un.estimators.SMC"
         return [Finding(what, advice, code=disagree)], "disagree"
     missed = [z.estimator for z in reliable(estimates) if z not in agreed]
     if missed:

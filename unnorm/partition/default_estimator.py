@@ -1,6 +1,4 @@
-"""`estimator="auto"`: two independent estimates of log Z must agree; more work is done only where it
-is needed.
-"""
+"""`estimator="auto"`: two independent estimates of log Z must agree, or further ones are made."""
 
 import math
 from dataclasses import dataclass, replace
@@ -32,7 +30,7 @@ NOTHING = {"values": 0, "gradients": 0}
 
 
 class Budget:
-    """What was spent, and what may be."""
+    """Evaluations spent, and their limit."""
 
     def __init__(self, spent: dict[str, int], most: float) -> None:
         self.spent, self.most = spent, most
@@ -43,7 +41,7 @@ class Budget:
         report(sum(evaluations.values()) / self.most, text)
 
     def allows(self, evaluations: dict[str, int], share: float = 1.0) -> bool:
-        """Whether these are within a share of what is left."""
+        """Whether these fit into a share of the remaining evaluations."""
         return sum(evaluations.values()) <= share * (self.most - sum(self.spent.values()))
 
 
@@ -54,12 +52,12 @@ class Size(NamedTuple):
     temperatures: int
 
     def counts(self, options: BudgetOptions) -> tuple[int, int]:
-        """The numbers themselves."""
+        """The numbers of particles and temperatures."""
         return options.particles[self.particles], options.temperatures[self.temperatures]
 
 
 class AnnealingResult(NamedTuple):
-    """An annealed estimate with its pilot and size, and whether every one of this pilot passed."""
+    """An annealed estimate, its pilot and size; trusted if all estimates of the pilot passed."""
 
     pilot: Pilot
     estimate: LogZ
@@ -71,15 +69,16 @@ class AnnealingResult(NamedTuple):
 class Auto:
     """log Z from two independent estimates that agree.
 
-    The first is importance sampling from a proposal, or annealing; the second a bridge from chains,
-    or annealing again. Where these contradict each other, or fewer than two are reliable, nested
-    sampling is a third. An unreliable mean of weights far above the estimates that agree is a veto:
-    it is repeated with more draws, and then no result is called ok against it.
+    The first is importance sampling from a proposal, or annealing; the second is a bridge from
+    chains, or annealing again. If these contradict each other, or fewer than two are reliable,
+    nested sampling is a third. An unreliable importance sampling estimate far above the estimates
+    that agree is a veto: it is repeated with more draws, and if it stays far above, the verdict is
+    not "ok".
 
     Args:
-        target_error: the standard error aimed at.
-        max_evaluations: of log p̃ and its gradient, pilot and warm-up counted; an estimate that has
-            begun is finished.
+        target_error: the target of the standard error.
+        max_evaluations: of log p̃ and its gradient, including pilot and warm-up; an estimate that
+            has started runs to its end.
         options: see `BudgetOptions`.
     """
 
@@ -98,13 +97,13 @@ def two_estimates(
     max_evaluations: float,
     options: BudgetOptions = BUDGET,
 ) -> LogZ:
-    """See `Auto`; the density is bare.
+    """See `Auto`; the density is ready for jit.
 
     Raises:
         NotNormalizableError: the log-density provably does not fall along some direction.
     """
     proposal_key, draw_key, bridge_key, key = jax.random.split(key, 4)
-    report(0, "climbing to modes")
+    report(0, "searching for modes")
     proposal, spent = make_proposal(density, proposal_key)
     search = _Search(proposal, Budget(spent, max_evaluations), key, target_error, options)
     agreed, veto = search.run(draw_key, bridge_key)
@@ -112,7 +111,7 @@ def two_estimates(
 
 
 class _Search:
-    """The estimates so far, and what is tried next."""
+    """The estimates so far, and the choice of the next one."""
 
     def __init__(
         self,
@@ -130,7 +129,7 @@ class _Search:
     def run(
         self, draw_key: jax.Array, bridge_key: jax.Array
     ) -> tuple[list[LogZ] | None, LogZ | None]:
-        """The estimates that agree, if any, and an unreliable one far above them, if any."""
+        """The estimates that agree, and an unreliable one far above them; None for neither."""
         self._draw(draw_key, self.options.draws)
         if self._is_continuous():
             chains = Bridge(chains=self.options.chains, draws=self.options.chain_draws)
@@ -167,16 +166,16 @@ class _Search:
         self.budget.spend(estimate.evaluations, line(estimate))
 
     def _try_nested_sampling(self) -> bool:
-        """Nested sampling where two annealed estimates were not conclusive; once more, from a wider
-        proposal, where it is reliable.
+        """Nested sampling if two annealed estimates were not conclusive; if reliable, once more
+        from a wider proposal.
 
-        A path of temperatures does not cross a first-order phase transition; contours do.
+        Annealing does not cross a first-order phase transition; likelihood contours do.
         """
         before = [z for z in self.estimates if z.estimator == "nested_sampling"]
         if len(self.annealed) < 2 or len(before) > 1 or (before and not before[0].passed):
             return False
         nested, size = NestedSampling(), self.proposal.view.dimension
-        # the divergence from the squared number of stages, each of which halves the ESS
+        # the divergence grows with the squared number of stages, each of which halves the ESS
         stages = max(len(one.pilot.stages) for one in self.annealed)
         cost = predict_cost(nested, size, 0.5 * math.log(2) * stages**2)
         if not self.budget.allows({"values": cost, "gradients": 0}, self.options.nested_share):
@@ -188,11 +187,11 @@ class _Search:
 
     # -- annealing, again and with more particles ------------------------------------------------
     def _anneal_more(self) -> bool:
-        """One more annealed estimate, or the worse of two repeated at more expense; False: nothing
-        is affordable.
+        """One more annealed estimate, or the worse of two repeated at greater cost; False if
+        neither is affordable.
         """
         key = jax.random.fold_in(self.key, 10 * len(self.annealed))
-        # two estimates from one proposal may miss the same; later rounds repeat what there is
+        # two estimates from one proposal may miss the same mass; later rounds repeat both
         first = not self.annealed
         if len(self.annealed) < 2:
             wide = not first or self.estimates[0].passed
@@ -229,7 +228,7 @@ class _Search:
             before = self.annealed[i]
             size = self._affordable(before.pilot, self._next_size(before), before.size)
             if size is not None and size != before.size:
-                # no two runs share their noise
+                # so that no two runs share random numbers
                 at = 100 * size.particles + size.temperatures
                 own = jax.random.fold_in(jax.random.fold_in(key, i), at)
                 again = self._run(before.pilot, own, size, before.trusted)
@@ -252,7 +251,7 @@ class _Search:
         return Size(_index(options.particles, needed), temperatures)
 
     def _next_size(self, before: AnnealingResult) -> Size:
-        """As many more particles as the error was too large; twice of both where the estimate did
+        """More particles in proportion to the excess variance; twice of both if the estimate did
         not pass.
         """
         particles, temperatures = before.size.counts(self.options)
@@ -274,9 +273,7 @@ class _Search:
     def _affordable(
         self, pilot: Pilot, wanted: Size, least: Size, share: float = 1.0
     ) -> Size | None:
-        """The affordable size nearest to the wanted one, no smaller than the least; None: there is
-        none.
-        """
+        """The affordable size nearest to `wanted` and at least `least`; None if there is none."""
         for temperatures in range(wanted.temperatures, least.temperatures - 1, -1):
             for particles in range(wanted.particles, least.particles - 1, -1):
                 size = Size(particles, temperatures)
@@ -285,8 +282,8 @@ class _Search:
         return None
 
     def _run(self, pilot: Pilot, key: jax.Array, size: Size, trusted: bool) -> AnnealingResult:
-        """The annealed estimate of this size; after one that did not pass, the ESS must be larger,
-        because repetition alone may let it pass.
+        """The annealed estimate of this size. After one that did not pass the ESS must be larger,
+        because a repetition may pass by chance.
         """
         criteria = WEIGHTS
         fraction = criteria.min_ess_fraction if trusted else criteria.min_ess_fraction_annealed
@@ -295,7 +292,7 @@ class _Search:
         return AnnealingResult(pilot, estimate, size, trusted and estimate.passed)
 
     def _wider(self) -> Proposal:
-        """The proposal of a second estimate: wider, or with other bonds left out."""
+        """The proposal of a second estimate: wider, or with other bonds removed."""
         continuous, discrete = self.proposal.continuous, self.proposal.discrete
         return replace(
             self.proposal,
@@ -305,7 +302,7 @@ class _Search:
 
 
 def _index(ladder: tuple[int, ...], needed: float) -> int:
-    """Of the first number that is large enough; the last if none is."""
+    """The index of the first number that is large enough; the last index if none is."""
     return next((i for i, number in enumerate(ladder) if number >= needed), len(ladder) - 1)
 
 

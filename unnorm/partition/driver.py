@@ -27,7 +27,7 @@ from unnorm.supports import PyTreeSupport
 
 
 @verb
-def log_z(
+def log_z(  # noqa: PLR0913 - options of the public interface, by keyword
     p: Density,
     estimator: Any = None,
     *,
@@ -54,6 +54,7 @@ def log_z(
             above 200 numbers in an event fewer in proportion, down to 500,000, for each then takes
             longer.
         seed: an integer; None draws one and records it.
+        progress: show a bar.
         dtype: float64 unless the density has PyTree parameters.
         strict: raise where the result did not pass.
 
@@ -71,7 +72,9 @@ def log_z(
         >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
         >>> round(un.log_z(normal, progress=False).value, 4)  # log sqrt(2 pi)
         0.9189
-        >>> scaled = un.Density(lambda x, *, beta: -0.5 * beta * x**2, {"x": un.Real}, {"beta": un.Positive})
+        >>> def log_density(x, *, beta):
+        ...     return -0.5 * beta * x**2
+        >>> scaled = un.Density(log_density, {"x": un.Real}, {"beta": un.Positive})
         >>> along = un.log_z(scaled, over={"beta": [1.0, 4.0]}, progress=False)
         >>> along["derivative"].values.round(4)  # -1 / (2 beta)
         array([-0.5  , -0.125])
@@ -80,10 +83,10 @@ def log_z(
         Gelman and Meng (1998), doi:10.1214/ss/1028905934.
     """
     if p.covariates:
+        covariate = next(iter(p.covariates))
         raise ValueError(
-            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row "
-            "has its own Z; expected none; "
-            f"give it one value by p.given({next(iter(p.covariates))}=...)."
+            f"Density {p.name} has the covariate {covariate}, so that each row has its own Z; "
+            f"expected none; give it one value by p.given({covariate}=...)."
         )
     p, name, values = (p, None, None) if over is None else read_over(p, over)
     p.shapes()

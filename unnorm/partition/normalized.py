@@ -14,9 +14,7 @@ from unnorm.declaration.density import Density
 
 @dataclass(frozen=True)
 class _MinusLogZ:
-    """The function of a normalized density: log p̃ of another, which is a constant of it, minus log
-    Z.
-    """
+    """The function of a normalized density: log p̃ − log Z, with p̃ and log Z as constants."""
 
     name: str
     variables: tuple[str, ...]
@@ -32,16 +30,15 @@ class _MinusLogZ:
 
 
 def normalized(p: Density, z: Any = None) -> Density:
-    """Return the density with log Z subtracted, which declares log Z = 0; its parameters are
-    constants then.
+    """Return the density with log Z subtracted; it declares log Z = 0 and has no parameters.
 
     log p(x) = log p̃(x) − log Z: an energy-based model becomes a density to evaluate, sample and
-    compare.
+    compare. The values of the parameters become constants.
 
     Args:
         p: the density, its parameters at their bound values.
-        z: log Z: a `LogZ` or a number; None: `un.log_z` with its defaults (with a seed of its own:
-            pass ``un.log_z(p, seed=0)`` for the same result again).
+        z: log Z, a `LogZ` or a number; None: `un.log_z` with its defaults and a random seed (pass
+            ``un.log_z(p, seed=0)`` for a reproducible result).
 
     Raises:
         ValueError: log Z is not finite, or its verdict is neither "exact" nor "ok"; or p has
@@ -57,18 +54,18 @@ def normalized(p: Density, z: Any = None) -> Density:
         LeCun et al. (2006), A tutorial on energy-based learning (what Z is to an energy).
     """
     if p.covariates:
+        covariate = next(iter(p.covariates))
         raise ValueError(
-            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row "
-            "has its own Z; expected "
-            f"none; give it one value by p.given({next(iter(p.covariates))}=...)."
+            f"Density {p.name} has the covariate {covariate}, so that each row has its own Z; "
+            f"expected none; give it one value by p.given({covariate}=...)."
         )
     if z is None:
         z = unnorm.log_z(p, progress=False)
         if z.verdict not in ("exact", "ok"):
             raise ValueError(
-                f"The log Z of {p.name} is {z.verdict} by {z.estimator}; expected one to "
-                "believe; look at the findings "
-                "of un.log_z(p, ...), and pass normalized() one that passed."
+                f"The log Z of {p.name} is {z.verdict} by {z.estimator}; expected a reliable "
+                "estimate; read the findings of un.log_z(p, ...), and pass normalized() a LogZ "
+                "that passed."
             )
     try:
         value = float(z)
@@ -92,14 +89,14 @@ def _unlike(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def _sizes_or_labels(p: Density) -> dict[str, Any]:
-    """What `with_dimensions` takes, of the dimensions of the variables."""
+    """The arguments of `with_dimensions` for the dimensions of the variables."""
     axes = {
         axis for support in p.variables.values() for axis in support.axes if isinstance(axis, str)
     }
     return {axis: p.labels.get(axis, p.dimensions[axis]) for axis in axes}
 
 
-# Attached here, so that density.py need not know of log Z.
+# Attached here, so that density.py does not depend on log Z.
 Density.normalized = normalized  # type: ignore[method-assign, assignment]
 
 __all__ = ["normalized"]

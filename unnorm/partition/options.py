@@ -25,7 +25,7 @@ class WeightCriteria:
     min_ess_fraction: float = 0.01
     # of annealed weights: below it their logs have a standard deviation above 1 (Neal, 2001)
     min_ess_fraction_annealed: float = math.exp(-1)
-    # of unbounded weights (k̂ > 0): on a funnel two of 1,000 runs with ESS fraction .02 were .23 low
+    # of unbounded weights (k̂ > 0): on a funnel 2 of 1,000 runs with ESS fraction .02 were .23 low
     min_ess_fraction_unbounded: float = 0.05
     log_zero: float = -1e29  # log weights below are zero weights (annealing holds −1e30)
 

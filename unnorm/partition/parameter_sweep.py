@@ -197,7 +197,7 @@ def _slope(
 def _anneal_over(
     density: Density, name: str, values: np.ndarray, options: SMC, key: jax.Array
 ) -> Sweep:
-    """From the proposal to the value nearest to 0 of the two ends, and on to the others in order."""
+    """From the proposal to the end of the values nearest to 0, and on to the others in order."""
     order = np.argsort(values)
     if abs(values[order[-1]]) < abs(values[order[0]]):
         order = order[::-1]
@@ -254,7 +254,7 @@ def _not_normalizable(count: int, error: NotNormalizableError) -> Sweep:
 
 
 def _common_transitions(densities: list[Density]) -> Transitions:
-    """Transitions that serve every value: a colouring found at 0 would redraw all sites together."""
+    """Transitions that serve every value: a colouring found at 0 would update all sites at once."""
     views = [Unconstrained(density) for density in densities]
     found = [colouring_of(view) for view in views]
     most = max(found, key=lambda one: math.inf if one is None else one.count)

@@ -1,10 +1,10 @@
-"""What rounding at bounds hides from sampled estimates of log Z, in any number of dimensions.
+"""The mass that rounding at bounds hides from sampled estimates of log Z, in any dimension.
 
-Walkers in the unconstrained coordinate u go on where a value has rounded onto its bound, and there
-meet a density that no longer knows how near it is: four independent Beta(.1, .1) lose 5% of their
-mass. Along one coordinate, the others at draws from the density, the lost share f_i is found as
-quadrature finds it (`tails`), and Z = Z' E[1 + f_i]. The draws are made by Gibbs sampling on the
-grids of the conditionals themselves.
+Particles in the unconstrained coordinate u move on where a value has rounded onto its bound. There
+the density no longer depends on the distance to the bound: four independent Beta(.1, .1) lose 5% of
+their mass. The lost share f_i along one coordinate, given draws of the others, is computed as in
+quadrature (`tails`), and Z = Z' E[1 + f_i]. The draws come from Gibbs sampling on grids of the
+conditionals.
 """
 
 import dataclasses
@@ -27,25 +27,25 @@ from unnorm.supports import RealSupport
 
 @dataclass(frozen=True)
 class BoundOptions:
-    """How the mass at bounds is sampled, and when it is added or not reliable."""
+    """How the mass at bounds is sampled, when it is added, and when it is unreliable."""
 
-    chains: int = 16  # draws of the other coordinates
-    sweeps: int = 4  # how often each is drawn before
+    chains: int = 16  # independent draws of the other coordinates
+    sweeps: int = 4  # of Gibbs sampling before each draw
     max_coordinates: int = 32  # at bounds
     min_gain: float = 1e-4  # nats: less is not added
-    max_error: float = 0.02  # nats, of what was added: with more the estimate is unreliable
+    max_error: float = 0.02  # nats, of the added mass; above, the estimate is unreliable
 
 
 BOUNDS = BoundOptions()
-T = np.linspace(-7.3, 7.3, 801)  # of u = sinh(t): to where the smallest floats end
+T = np.linspace(-7.3, 7.3, 801)  # u = sinh(t), up to the smallest floats
 
 
 def add_mass_at_bounds(density: Density, found: LogZ) -> LogZ:
-    """The estimate with the mass that rounding at bounds has hidden from it, and its error.
+    """The estimate plus the mass lost to rounding at bounds, with its error.
 
     Args:
-        density: bare and charted, its arrays in the dtype of the estimate.
-        found: an estimate from walkers or draws in unconstrained coordinates.
+        density: on a chart and ready for jit, its arrays in the dtype of the estimate.
+        found: an estimate from particles or draws in unconstrained coordinates.
     """
     view, most = Unconstrained(density), ENUMERATION.max_states
     at_bounds = _coordinates_at_bounds(view)
@@ -65,7 +65,7 @@ def add_mass_at_bounds(density: Density, found: LogZ) -> LogZ:
     if abs(total) < BOUNDS.min_gain:
         return _count_evaluations(found, integrand)
     spread = np.exp(gains).std(0) / mean
-    # the product of the factors is exact where they do not depend on each other
+    # the product of the factors is exact where the coordinates are independent
     error = float(
         np.linalg.norm(spread) / math.sqrt(BOUNDS.chains)
         + errors.mean(0).sum()
@@ -75,19 +75,18 @@ def add_mass_at_bounds(density: Density, found: LogZ) -> LogZ:
     worst = names[at_bounds[int(np.argmax(mean))]]
     what = (
         f"{-math.expm1(-total):.1e} of the mass lies where values round onto a bound, most of it "
-        f"of {worst}; it was "
-        f"added by the power law of the density there, with an error of {error:.1e}"
+        f"of {worst}; it was added by a power law fitted there, with an error of {error:.1e}"
     )
     finding = Finding(
         what,
-        "write the density in the logarithm of the distance to its bound for more digits",
+        "for more digits, write the density in the logarithm of the distance to its bound",
         NOTE,
     )
     rough = []
     if not error < BOUNDS.max_error:
         advice = "rescale the variable so that the bound where the mass lies is 0"
-        rough = [Finding(f"{what}, which is no power law, or not one of independent coordinates", advice,
-                         code=FindingCode.MASS_NOT_SEEN)]  # fmt: skip
+        what = f"{what}; the density there is not a product of power laws"
+        rough = [Finding(what, advice, code=FindingCode.MASS_NOT_SEEN)]
     return _count_evaluations(
         dataclasses.replace(
             found,
@@ -106,7 +105,7 @@ def _count_evaluations(found: LogZ, integrand: Integrand) -> LogZ:
 
 
 def _coordinates_at_bounds(view: Unconstrained) -> list[int]:
-    """The unconstrained coordinates of variables whose values have a bound, 32 at most."""
+    """The unconstrained coordinates of variables with bounds, 32 at most."""
     numbers: list
     numbers, start = [], 0
     for name, shape in view.free_shapes.items():
@@ -120,8 +119,8 @@ def _coordinates_at_bounds(view: Unconstrained) -> list[int]:
 def _conditional(
     integrand: Integrand, place: np.ndarray, i: int
 ) -> tuple[np.ndarray, TailMass, float]:
-    """Along coordinate i from a place: the log mass of the resolved nodes, the tails, and what
-    walkers lack of both.
+    """The conditional along coordinate i: the log mass of the resolved nodes, the tails, and the
+    log ratio of both to the mass that particles see.
     """
     points = np.repeat(place[None], len(T), axis=0)
     u, log_weights = grid_points(Frame(np.zeros(1), np.eye(1)), [T])
@@ -140,7 +139,7 @@ def _conditional(
 def _lost(
     integrand: Integrand, at_bounds: list[int], rng: np.random.Generator
 ) -> list[tuple[float, float]]:
-    """For each coordinate at a bound the gain of log Z along it, and its error, at one draw of the
+    """The gain of log Z along each coordinate at a bound, and its error, given one draw of the
     others.
     """
     place = np.zeros(integrand.view.dimension)

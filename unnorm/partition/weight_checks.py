@@ -43,34 +43,27 @@ def estimate_from_weights(
     """log Z as the log of the mean of independent annealed weights, and its verdict."""
     value, error = mean_of(log_weights)
     shape = pareto_smooth(log_weights)[1]
-    return assess_weights(
-        density, estimator, value, error, evaluations, log_weights, shape, findings, bounds,
-        min_ess_fraction=min_ess_fraction,
-    )  # fmt: skip
+    found = weight_findings(density, log_weights, shape, min_ess_fraction=min_ess_fraction)
+    return estimate(density, estimator, value, error, evaluations, [*findings, *found], bounds)
 
 
-def assess_weights(
-    density: Density, estimator: str, value: float, error: float, evaluations: dict[str, int],
-    log_weights: np.ndarray, shape: float, findings: Sequence[Finding] = (),
-    bounds: tuple[float, float] | None = None, degrees: float | None = None,
-    bounded: bool | None = None, min_ess_fraction: float | None = None,
+def weight_findings(
+    density: Density,
+    log_weights: np.ndarray,
+    shape: float,
+    *,
+    bounded: bool | None = None,
+    min_ess_fraction: float | None = None,
     criteria: WeightCriteria = WEIGHTS,
-) -> LogZ:  # fmt: skip
-    """The estimate and its verdict, from the independent weights and the Pareto shape of their tail.
+) -> list[Finding]:
+    """Findings about independent weights, by their ESS and the Pareto shape of their tail.
 
     Args:
-        density: for its name and measures.
-        estimator: its registry name.
-        value: log Z.
-        error: its standard error.
-        evaluations: of everything.
+        density: for its name and supports.
         log_weights: (N,), independent.
         shape: k̂ of their tail.
-        findings: other warnings.
-        bounds: see `LogZ`.
-        degrees: see `LogZ`.
-        bounded: whether the weights are: these have a variance, whatever the shape of their tail.
-            None: as the weights of annealing between finitely many states are.
+        bounded: whether the weights are bounded, so that they have a variance whatever the shape of
+            their tail. None: where the density has finitely many states.
         min_ess_fraction: for unbounded weights; None: that of annealed weights.
         criteria: see `WeightCriteria`.
     """
@@ -79,10 +72,7 @@ def assess_weights(
     if min_ess_fraction is None:
         min_ess_fraction = criteria.min_ess_fraction_annealed
     least = criteria.min_ess_fraction if bounded else min_ess_fraction
-    found = _weight_findings(density.name, log_weights, shape, bounded, least, criteria)
-    return estimate(
-        density, estimator, value, error, evaluations, [*findings, *found], bounds, degrees
-    )
+    return list(_weight_findings(density.name, log_weights, shape, bounded, least, criteria))
 
 
 def estimate(
@@ -145,10 +135,9 @@ def _weight_findings(
 
 __all__ = [
     "ADVICE",
-    "assess_weights",
     "ess",
     "estimate",
     "estimate_from_weights",
     "lower_bound",
-    "refuse_discrete",
+    "refuse_discrete", "weight_findings",
 ]  # fmt: skip

@@ -87,8 +87,8 @@ class Pilot(NamedTuple):
         level = run.stein_level(self.path.target) if continuous else 1.0
         if level < criteria.stein_level:
             what = (
-                "Stein's identities E[∂ log p̃] = 0 and E[(x − c) ∂ log p̃] = −1 are rejected at the "
-                f"last temperature (p = {level:.1e})"
+                "Stein's identities E[∂ log p̃] = 0 and E[(x − c) ∂ log p̃] = −1 are rejected at "
+                f"the last temperature (p = {level:.1e})"
             )
             advice = "some of the mass was not reached: raise temperatures, or reparametrize"
             findings.append(Finding(what, advice, code=FindingCode.STEIN_MISMATCH))

@@ -1,4 +1,4 @@
-"""The annealing path q^(1−λ) p̃^λ from a normalized proposal q to a density p̃, and its particles."""
+"""The annealing path q^(1−λ) p̃^λ from a proposal q to a density p̃, and its particles."""
 
 from typing import NamedTuple
 

@@ -19,7 +19,12 @@ from unnorm.partition.annealing.pilot_run import (
 )
 from unnorm.partition.base import LogZ
 from unnorm.partition.proposals.user_given import chains_in, check_draws, positions_of
-from unnorm.partition.weight_checks import assess_weights, estimate_from_weights, lower_bound
+from unnorm.partition.weight_checks import (
+    estimate,
+    estimate_from_weights,
+    lower_bound,
+    weight_findings,
+)
 from unnorm.statistics.importance_weights import mean_of, pareto_smooth
 from unnorm.statistics.mcmc import effective_sample_size
 
@@ -28,15 +33,15 @@ from unnorm.statistics.mcmc import effective_sample_size
 class AIS(AnnealingEstimator):
     """log Z as the log mean weight of trajectories from a proposal q to p̃ through q^(1−λ) p̃^λ.
 
-    The weight of a trajectory is Π_t (p̃/q)(x_{t−1})^(λ_t − λ_{t−1}), x_t moved by HMC (and Gibbs) at
-    λ_t; its mean is Z exactly. Trajectories are independent, which the standard error rests on. A
-    small pilot finds temperatures of equal divergence, the step sizes and the covariances;
-    log Ẑ − log 20 is a lower bound of log Z with probability at least .95.
+    The weight of a trajectory is Π_t (p̃/q)(x_{t−1})^(λ_t − λ_{t−1}), x_t moved by HMC (and Gibbs)
+    at λ_t; its mean is Z exactly. The standard error relies on independent trajectories. A small
+    pilot finds temperatures of equal divergence, the step sizes and the covariances; log Ẑ − log 20
+    is a lower bound of log Z with probability at least .95.
 
     With `reverse=` trajectories undo those moves from draws of p, and the mean of their inverse
-    weights is 1/Z: log Ẑ + log 20 is then an upper bound if the draws are exact, as independent ones
-    in a dict are taken to be. Draws of `un.sample` are not: no bound is given, and the standard
-    error counts the ESS of their chains' weights.
+    weights is 1/Z: log Ẑ + log 20 is then an upper bound if the draws are exact. Draws in a dict
+    are taken to be independent and exact. Draws of `un.sample` are not: no bound is given, and the
+    standard error counts the ESS of their chains' weights.
 
     Args:
         chains: trajectories.
@@ -51,7 +56,8 @@ class AIS(AnnealingEstimator):
 
     Example:
         >>> import unnorm as un
-        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+        >>> identity = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=identity)
         >>> z = un.log_z(p, un.estimators.AIS(chains=200, temperatures=20), seed=0, progress=False)
         >>> abs(z.value - 2.7568) < 4 * z.standard_error
         True
@@ -110,10 +116,8 @@ class AIS(AnnealingEstimator):
             bounds = None
         note = Finding(f"{len(logs):,} trajectories from draws to the proposal", "", NOTE)
         spent, shape = pilot.spent_with(len(logs), self.temperatures), pareto_smooth(logs)[1]
-        return assess_weights(
-            density, self.name, -value, error, spent, logs, shape,
-            [*pilot.arrival_findings(), note], bounds,
-        )  # fmt: skip
+        findings = [*pilot.arrival_findings(), note, *weight_findings(density, logs, shape)]
+        return estimate(density, self.name, -value, error, spent, findings, bounds)
 
 
 __all__ = ["AIS"]

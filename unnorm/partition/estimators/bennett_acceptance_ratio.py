@@ -13,7 +13,7 @@ from unnorm.core.method import method, static
 from unnorm.partition.annealing.pilot_run import AnnealingEstimator, Pilot
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.options import RUN
-from unnorm.partition.weight_checks import ADVICE, assess_weights, estimate
+from unnorm.partition.weight_checks import ADVICE, estimate, weight_findings
 from unnorm.statistics.importance_weights import pareto_smooth
 
 
@@ -40,7 +40,8 @@ class Bennett(AnnealingEstimator):
     Example:
         >>> import unnorm as un
         >>> p = un.models.ising.bind(coupling=[[0, 2.0], [2.0, 0]], field=[0.5, -1.0])
-        >>> z = un.log_z(p, un.estimators.Bennett(chains=200, temperatures=20), seed=0, progress=False)
+        >>> estimator = un.estimators.Bennett(chains=200, temperatures=20)
+        >>> z = un.log_z(p, estimator, seed=0, progress=False)
         >>> abs(z.value - 2.01467) < 4 * z.standard_error
         True
 
@@ -79,7 +80,8 @@ class Bennett(AnnealingEstimator):
         findings.append(Finding(f"forward and reverse works overlap by {overlap:.0%}", "", NOTE))
         logs = seeds.lineage_log_weights()  # what the way back starts from
         shape = pareto_smooth(logs)[1]
-        return assess_weights(density, self.name, value, error, spent, logs, shape, findings)
+        findings += weight_findings(density, logs, shape)
+        return estimate(density, self.name, value, error, spent, findings)
 
 
 def _systematic(log_weights: np.ndarray, key: jax.Array) -> np.ndarray:

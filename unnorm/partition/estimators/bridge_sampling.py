@@ -31,14 +31,15 @@ from unnorm.statistics.mcmc import effective_sample_size
 
 @method
 class Bridge:
-    """log Z by bridge sampling: p̃ against a normal distribution with the draws' mean and covariance.
+    """log Z by bridge sampling between p̃ and a normal distribution fitted to draws.
 
     Ẑ solves Z = E_g[p̃ h] / E_p[g h], h = 1/(s₁ p̃ + s₂ Z g), the optimal bridge of Meng and Wong.
-    Half of the draws fit g, the other half bridge. With "warp3" both are first made symmetric about
-    the mean, which takes skewness out. The standard error counts the ESS of the bridge function.
-    All of it is local: mass where no chain comes does not show in these errors, and R-hat over chains from
-    dispersed starts may not show it either. So log Z is compared with importance sampling from the
-    pilot's proposal too: a bridge well below it is unreliable.
+    The normal distribution g has the mean and covariance of half of the draws; the other half
+    estimate Z. With "warp3" both densities are first made symmetric about the mean, which removes
+    skewness. The standard error counts the ESS of the bridge function. The method is local: mass in
+    regions that no chain visits appears neither in the error nor, perhaps, in R-hat over chains
+    from dispersed starts. So log Z is also compared with importance sampling from the pilot's
+    proposal: a bridge estimate well below it is unreliable.
 
     Args:
         chains: from dispersed starts.
@@ -47,7 +48,8 @@ class Bridge:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+        >>> identity = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=identity)
         >>> z = un.log_z(p, un.estimators.Bridge(), seed=0, progress=False)
         >>> abs(z.value - 2.7568) < 4 * z.standard_error
         True
@@ -72,7 +74,7 @@ class Bridge:
 
 
 def compare_with_draws(control: LogZ, found: LogZ) -> LogZ:
-    """What chains found, unreliable where draws of the pilot's proposal reliably found more mass."""
+    """The estimate from chains, unreliable where importance sampling reliably finds more mass."""
     if not control.passed or control.value < found.value or agree(control, found):
         return found
     what = (

@@ -14,7 +14,7 @@ from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.options import WEIGHTS, WeightCriteria
 from unnorm.partition.proposals.base import Proposal
 from unnorm.partition.proposals.user_given import check_proposal
-from unnorm.partition.weight_checks import assess_weights
+from unnorm.partition.weight_checks import estimate, weight_findings
 from unnorm.statistics.importance_weights import mean_of, pareto_smooth
 
 
@@ -37,7 +37,8 @@ class ImportanceSampling:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+        >>> identity = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=identity)
         >>> z = un.log_z(p, un.estimators.ImportanceSampling(), seed=0, progress=False)
         >>> abs(z.value - 2.7568) < 4 * z.standard_error
         True
@@ -85,18 +86,13 @@ def assess_draws(
     smoothed, shape = pareto_smooth(log_weights)
     value, error = mean_of(smoothed)
     unbounded = shape > 0 and min_ess_fraction is not None
-    return assess_weights(
-        density,
-        "importance_sampling",
-        value,
-        error,
-        evaluations,
-        log_weights,
-        shape,
-        bounded=False,
-        min_ess_fraction=min_ess_fraction if unbounded else criteria.min_ess_fraction,
-        criteria=criteria,
-    )
+    if not unbounded:
+        min_ess_fraction = criteria.min_ess_fraction
+    findings = weight_findings(
+        density, log_weights, shape,
+        bounded=False, min_ess_fraction=min_ess_fraction, criteria=criteria,
+    )  # fmt: skip
+    return estimate(density, "importance_sampling", value, error, evaluations, findings)
 
 
 def log_weights(proposal: Proposal, key: jax.Array, draws: int) -> np.ndarray:

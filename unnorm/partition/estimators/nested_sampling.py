@@ -30,13 +30,13 @@ class NestedSampling:
     """log Z = log ∫ (p̃/q) q dx as an integral over the mass X of q above the contours of p̃/q
     (BlackJAX's slices).
 
-    Live points are drawn from a normalized proposal q; the lowest tenth dies and is replaced by points
-    of q above their contour, moved by slices along directions of the live points' covariance. With
-    n live points a death shrinks X by a factor of Beta(n, 1): log Z = log Σ (p̃/q)_i ΔX_i. The
-    standard error is the spread over simulated courses of X, or that of the shares of the first
-    live points' lineages, if larger: where slices do not cross between modes, the numbers of live
-    points in them drift. Points that violate Stein's identities make it unreliable. A mode that
-    no live point ever visits is not seen.
+    Live points are drawn from a normalized proposal q; the lowest tenth dies and is replaced by
+    points of q above their contour, moved by slices along directions of the live points'
+    covariance. With n live points a death shrinks X by a factor of Beta(n, 1):
+    log Z = log Σ (p̃/q)_i ΔX_i. The standard error is the spread over simulated courses of X, or
+    that of the shares of the first live points' lineages, if larger: where slices do not cross
+    between modes, the numbers of live points in them drift. Points that violate Stein's identities
+    make it unreliable. A mode that no live point ever visits is not seen.
 
     Args:
         live: points.
@@ -48,7 +48,8 @@ class NestedSampling:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+        >>> identity = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=identity)
         >>> z = un.log_z(p, NestedSampling(live=200), seed=0, progress=False)
         >>> abs(z.value - 2.7568) < 4 * z.standard_error
         True

@@ -28,8 +28,8 @@ class NCE:
 
     c solves Σ_draws σ(c + log ν − r) = Σ_noise σ(r − c − log ν), r = log p̃ − log q, σ(t) = 1/(1 +
     e^−t), ν noise for each draw. It is what `un.objectives.NCE` finds for a density whose other
-    parameters are known; draws come from chains from dispersed starts. All that `un.estimators.Bridge`
-    says of mass where no chain comes holds here too.
+    parameters are known; draws come from chains from dispersed starts. As with
+    `un.estimators.Bridge`, mass in regions that no chain visits may be missed.
 
     Args:
         chains: from dispersed starts.
@@ -38,7 +38,8 @@ class NCE:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+        >>> identity = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=identity)
         >>> z = un.log_z(p, un.estimators.NCE(), seed=0, progress=False)
         >>> abs(z.value - 2.7568) < 4 * z.standard_error
         True

@@ -36,8 +36,10 @@ class FlowImportance:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])
-        >>> z = un.log_z(p, un.estimators.FlowImportance(draws=1000, training=500, layers=1), seed=0, progress=False)
+        >>> identity = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=identity)
+        >>> estimator = un.estimators.FlowImportance(draws=1000, training=500, layers=1)
+        >>> z = un.log_z(p, estimator, seed=0, progress=False)
         >>> abs(z.value - 2.7568) < 4 * z.standard_error
         True
 

@@ -37,13 +37,13 @@ class Quadrature:
     """log Z by the trapezoidal rule after a double-exponential map, doubled until two levels agree.
 
     Z = ∫ p̃(x(u)) |det J(u)| du with u = c + A sinh(t), summed over the states of discrete
-    variables. Centre c and scale A are found from the modes and corrected by quantiles; the range
-    of t is widened until no mass is left at its ends. Where mass is left however far it goes, the
-    density is said not to be normalizable.
+    variables. The centre c and scale A are found from the modes and corrected by quantiles; the
+    range of t is widened until its ends hold no mass. Where they hold mass at every width, the
+    density is reported as not normalizable.
 
     Args:
         tolerance: of log Z between two successive levels.
-        max_nodes: evaluations of one level at most.
+        max_nodes: the largest number of evaluations of one level.
 
     Example:
         >>> import unnorm as un
@@ -79,7 +79,8 @@ class Quadrature:
         tolerance = max(self.tolerance, rounding_tolerance(integrand))
         direction = None
         if size > 1 and modes:
-            places, precisions = (np.array(one) for one in zip(*(m[:2] for m in modes)))
+            columns = zip(*(mode[:2] for mode in modes), strict=True)
+            places, precisions = (np.array(column) for column in columns)
             direction = improper_direction(integrand.resolved_values, places, precisions)
         tails = [
             tail
@@ -132,8 +133,8 @@ class Quadrature:
         if not difference <= max(tolerance, beyond) and not tails:
             findings.append(_levels_differ(difference, shape, tolerance))
         if tolerance > self.tolerance:
-            what = f"the tolerance is {tolerance:.0e}, the rounding of this dtype"
-            advice = "use dtype float64 for more"
+            what = f"the tolerance is {tolerance:.0e}, the rounding error of this dtype"
+            advice = "use dtype float64 for more digits"
             findings.append(Finding(what, advice, WARNING, code=FindingCode.PRECISION))
         findings += _mass_not_seen(name, location, value)
         what = f"{shape} nodes; the last two levels differ by {difference:.1e}"
@@ -169,8 +170,8 @@ def _diverges(integrand: Integrand, tails: list[HeavyTail]) -> bool:
 
 
 def _range(part: Part, first: Grid) -> np.ndarray:
-    """The sides that hold all but a negligible mass, and every mode: a narrow one may have slipped
-    through the first grid.
+    """The range that holds all but a negligible mass, and every mode: the first grid may miss a
+    narrow one.
     """
     needed = mass_range(first, part.integrand.options.grid.negligible)
     low, high = (
@@ -183,8 +184,8 @@ def _range(part: Part, first: Grid) -> np.ndarray:
 # -- findings ----------------------------------------------------------------------------
 def _heavy_tail(view: Unconstrained, tail: HeavyTail) -> Finding:
     return Finding(
-        f"about {tail.beyond:.1e} of the mass of density {view.density.name} lies beyond "
-        f"floating-point numbers as {direction_of(view, tail)}",
+        f"about {tail.beyond:.1e} of the mass of density {view.density.name} lies beyond the range "
+        f"of floating-point numbers as {direction_of(view, tail)}",
         "use lighter tails or another parametrization",
         code=FindingCode.MASS_NOT_SEEN,
     )
@@ -196,32 +197,32 @@ def _mass_at_bounds(view: Unconstrained, level: Grid) -> Finding:
     at = " and ".join(sorted({names[tail.axis] for tail in level.beyond.tails}))
     return Finding(
         f"{share:.1e} of the mass lies where values of {at} round onto their bound; it was added "
-        f"by the power law of the density there, with an error of {level.beyond.error:.1e}",
-        "write the density in the logarithm of the distance to its bound for more digits",
+        f"by a power law fitted there, with an error of {level.beyond.error:.1e}",
+        "for more digits, write the density in the logarithm of the distance to its bound",
         NOTE,
     )
 
 
 def _levels_differ(difference: float, shape: str, tolerance: float) -> Finding:
     return Finding(
-        f"levels of quadrature still differ by {difference:.1e} at {shape} nodes; the tolerance "
-        f"is {tolerance:.0e}",
+        f"the last two levels differ by {difference:.1e} at {shape} nodes; the tolerance is "
+        f"{tolerance:.0e}",
         "raise max_nodes, rescale or smooth the density, or use un.estimators.SMC",
         code=FindingCode.NOT_CONVERGED,
     )
 
 
 def _mass_not_seen(name: str, location: Location, value: float) -> list[Finding]:
-    """Whether points over all scales hold more mass than the rule."""
+    """A finding if points at all scales hold more mass than the nodes."""
     if not location.scans:
         return []
     points = estimate_from_scans(location.scans)
     if not points.exceeds(value):
         return []
     what = (
-        f"points spread over five orders of magnitude about the modes of {name} hold "
-        f"{points.value:.4g} ± {points.error:.2g}, more than the {value:.4g} of the nodes, which "
-        "miss a part of the mass"
+        f"points spread over five orders of magnitude about the modes of {name} give "
+        f"log Z = {points.value:.4g} ± {points.error:.2g}, above the {value:.4g} of the nodes, "
+        "which miss a part of the mass"
     )
     advice = "use un.estimators.SMC, or rescale the density"
     return [Finding(what, advice, code=FindingCode.MASS_NOT_SEEN)]

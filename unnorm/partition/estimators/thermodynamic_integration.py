@@ -12,7 +12,7 @@ from unnorm.partition.annealing.particles import Run, merge
 from unnorm.partition.annealing.pilot_run import AnnealingEstimator, Pilot
 from unnorm.partition.base import LogZ
 from unnorm.partition.options import RUN
-from unnorm.partition.weight_checks import assess_weights
+from unnorm.partition.weight_checks import estimate, weight_findings
 from unnorm.statistics.importance_weights import pareto_smooth
 
 
@@ -39,8 +39,10 @@ class ThermodynamicIntegration(AnnealingEstimator):
 
     Example:
         >>> import unnorm as un
-        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])
-        >>> z = un.log_z(p, un.estimators.ThermodynamicIntegration(200, 8, 20), seed=0, progress=False)
+        >>> identity = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+        >>> p = un.models.gaussian_graphical.bind(eta=[0.0, 0.0, 0.0], precision=identity)
+        >>> estimator = un.estimators.ThermodynamicIntegration(200, 8, 20)
+        >>> z = un.log_z(p, estimator, seed=0, progress=False)
         >>> abs(z.value - 2.7568) < 4 * z.standard_error
         True
 
@@ -83,10 +85,10 @@ class ThermodynamicIntegration(AnnealingEstimator):
             "temperatures"
         )
         findings.append(Finding(what, "", NOTE))
-        return assess_weights(
-            pilot.path.target.density, self.name, value, error, spent, weights,
-            pareto_smooth(weights)[1], findings, degrees=self.populations - 1,
-        )  # fmt: skip
+        density = pilot.path.target.density
+        findings += weight_findings(density, weights, pareto_smooth(weights)[1])
+        degrees = self.populations - 1
+        return estimate(density, self.name, value, error, spent, findings, degrees=degrees)
 
 
 def _trapezoid(grid: np.ndarray, run: Run) -> float:

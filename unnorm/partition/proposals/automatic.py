@@ -40,8 +40,8 @@ def make_proposal(
     Args:
         density: bare.
         key: of the pilot.
-        given: None, "pathfinder", distributions or draws that the proposal is made of. Distributions
-            and draws are taken as they are: no mode search overrides them.
+        given: None, "pathfinder", or the distributions or draws that the proposal is made of.
+            Distributions and draws are taken as they are: no mode search overrides them.
 
     Raises:
         NotNormalizableError: the log-density provably does not fall along some direction.

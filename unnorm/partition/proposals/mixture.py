@@ -80,7 +80,7 @@ class StudentMixture:
         )
 
     def without_tails(self, normal_limit: float = 1e4) -> "StudentMixture":
-        """Normal components without the wide one, the end of trajectories that start at the density.
+        """Normal components without the wide one: the end of trajectories from the density.
 
         Light tails bound their weights q/p̃, and such trajectories do not return to heavy tails in
         time.

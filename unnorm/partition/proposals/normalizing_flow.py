@@ -94,9 +94,12 @@ def initial_flow(size: int, layers: int, dtype: str) -> Any:
     again.
     """
     return masked_autoregressive_flow(
-        jax.random.key(0), base_dist=Normal(jnp.zeros(size, dtype)), flow_layers=layers, nn_width=FLOW.width,
+        jax.random.key(0),
+        base_dist=Normal(jnp.zeros(size, dtype)),
+        flow_layers=layers,
+        nn_width=FLOW.width,
         transformer=RationalQuadraticSpline(knots=FLOW.knots, interval=FLOW.interval),
-    )  # fmt: skip
+    )
 
 
 def fit_flow(points: jax.Array, layers: int, key: jax.Array) -> Flow:

@@ -1,4 +1,4 @@
-"""Proposals that the user names or gives: Pathfinder, NumPyro distributions, draws of the density.
+"""Proposals chosen by the user: Pathfinder, NumPyro distributions, draws of the density.
 
 Pathfinder: Zhang, Carpenter, Gelman and Vehtari (2022), arXiv:2108.03782.
 """
@@ -54,28 +54,25 @@ class UserDistributions:
         )
 
     def without_tails(self) -> "UserDistributions":
-        """The distributions as they were given."""
+        """The same distributions."""
         return self
 
 
 def require_flowjax(who: str) -> None:
-    """Raise where flowjax is missing."""
+    """Raise if flowjax is not installed."""
     if importlib.util.find_spec("flowjax") is None:
-        raise ImportError(
-            f"{who} needs flowjax, which is not installed; install it: pip install flowjax."
-        )
+        raise ImportError(f"{who} needs flowjax, which is not installed; run pip install flowjax.")
 
 
 def check_proposal(who: str, density: Density, base: Any) -> None:
-    """Refuse a base that is neither None, "pathfinder", "flow", NumPyro distributions nor draws of
-    the density.
+    """Raise unless base is None, "pathfinder", "flow", NumPyro distributions or draws of the
+    density.
     """
     if base is None or (isinstance(base, str) and base in (PATHFINDER, FLOW)):
         if base and not Unconstrained(density).dimension:
             raise ValueError(
                 f"{who} was given base={base!r}, and {density.name} has no continuous variable; "
-                "expected one; "
-                "leave base out."
+                "expected at least one; omit base."
             )
         if base == FLOW:
             require_flowjax(f"{who} with base={FLOW!r}")
@@ -86,14 +83,13 @@ def check_proposal(who: str, density: Density, base: Any) -> None:
     if _draws(density, base) is None:
         raise ValueError(
             f"{who} was given base={base!r}; expected None, 'pathfinder', 'flow', NumPyro "
-            "distributions by variable, "
-            "or draws: a dict by variable or what un.sample returns; pass one of these."
+            "distributions by variable, or draws (a dict by variable or the result of un.sample)."
         )
     check_draws(who, "a base", density, base, 2 * (Unconstrained(density).dimension + 1))
 
 
 def distributions_in(base: Any) -> dict[str, Distribution] | None:
-    """The base as NumPyro distributions by variable; None if it is something else."""
+    """The base as NumPyro distributions by variable; None if it is of another kind."""
     found = isinstance(base, Mapping) and any(
         isinstance(distribution, Distribution) for distribution in base.values()
     )
@@ -110,9 +106,8 @@ def _check_distributions(
     }
     if set(distributions) != set(shapes):
         raise ValueError(
-            f"{who} was given base with distributions of {join_names(list(distributions))}; expected one of "
-            "every continuous "
-            f"variable, {join_names(list(shapes)) or 'of which there is none'}; pass these."
+            f"{who} was given base with distributions of {join_names(list(distributions))}; expected "
+            f"one for every continuous variable, {join_names(list(shapes)) or 'but there is none'}."
         )
     for name, distribution in distributions.items():
         found = (
@@ -122,9 +117,8 @@ def _check_distributions(
         )
         if found != shapes[name]:
             raise ValueError(
-                f"{who} was given a base of {name} with {found}; expected a distribution of the "
-                f"shape {shapes[name]}; "
-                "use expand or to_event."
+                f"{who} was given a base of {name} with {found}; expected a distribution of "
+                f"shape {shapes[name]}; use expand or to_event."
             )
         refuse_other_measure("base of", name, density.variables[name], distribution)
         density.variables[name].check(
@@ -133,7 +127,7 @@ def _check_distributions(
 
 
 def user_distributions(distributions: dict[str, Distribution]) -> UserDistributions:
-    """The given distributions, their parameters cast to the default floating-point type."""
+    """The distributions, with parameters cast to the default floating-point type."""
     dtype = jnp.result_type(float)
 
     def to_default(leaf):
@@ -144,49 +138,46 @@ def user_distributions(distributions: dict[str, Distribution]) -> UserDistributi
 
 
 def check_draws(who: str, what: str, density: Density, given: Any, least: int) -> None:
-    """Refuse what are no draws of every variable, or too few."""
+    """Raise unless `given` holds enough draws of every variable."""
     draws = _draws(density, given)
     if draws is None:
         raise ValueError(
-            f"{who} was given {what} of {type(given).__name__}; expected draws: a dict by "
-            "variable or what un.sample "
-            "returns; pass one of these."
+            f"{who} was given {what} of {type(given).__name__}; expected draws, a dict by "
+            "variable or the result of un.sample."
         )
     missing = [name for name in density.variables if name not in draws]
     if missing:
         raise ValueError(
             f"{who} was given {what} of draws of {join_names(list(draws)) or 'nothing'}; expected "
-            f"{missing[0]} too; pass "
-            "draws of every variable."
+            f"{missing[0]} too; pass draws of every variable."
         )
     for name, shape in density.shapes().items():
         found = np.shape(draws[name])
         if len(found) <= len(shape) or found[len(found) - len(shape) :] != shape:
             raise ValueError(
-                f"{who} was given {what} of {name} of the shape {found}; expected draws of the "
-                f"shape {shape} along the "
-                "first axis; reshape it."
+                f"{who} was given {what} of {name} of shape {found}; expected draws of shape "
+                f"{shape} along the first axis; reshape it."
             )
     rows = _rows(density, draws)
     sizes = {name: len(value) for name, value in rows.items()}
     if len(set(sizes.values())) > 1 or min(sizes.values()) < least:
         raise ValueError(
-            f"{who} was given {what} of {sizes} draws; expected as many of every variable, at "
-            f"least {least}; pass more."
+            f"{who} was given {what} of {sizes} draws; expected equally many draws of every "
+            f"variable, at least {least}; pass more."
         )
     for name, support in density.variables.items():
         support.check(rows[name], f"{what.split()[-1]} of {name}")
 
 
 def chains_in(given: Any) -> int | None:
-    """How many chains draws are of, one after the other in `positions_of`; None where they are of
-    none.
+    """The number of chains that draws come from, concatenated in `positions_of`; None for draws in
+    a dict.
     """
     return given.posterior.sizes.get("chain", 1) if hasattr(given, "posterior") else None
 
 
 def positions_of(density: Density, given: Any, dtype) -> dict[str, jax.Array]:
-    """Draws that were checked as positions, (n, *free shape) by variable; those on a bound are just
+    """Checked draws as positions, (n, *free shape) by variable; draws on a bound are moved just
     inside.
     """
     positions = {}
@@ -198,7 +189,7 @@ def positions_of(density: Density, given: Any, dtype) -> dict[str, jax.Array]:
 
 
 def _draws(density: Density, given: Any) -> Mapping | None:
-    """Draws by variable, (chain, draw, ...) or (n, ...); None where there are none."""
+    """Draws by variable, (chain, draw, ...) or (n, ...); None if `given` is of another kind."""
     if not hasattr(given, "posterior"):
         return given if isinstance(given, Mapping) else None
     posterior = given.posterior.transpose("chain", "draw", ..., missing_dims="ignore")
@@ -213,7 +204,7 @@ def _draws(density: Density, given: Any) -> Mapping | None:
 
 
 def _rows(density: Density, draws: Any) -> dict[str, np.ndarray]:
-    """Draws (n, *shape) by variable, chains one after the other."""
+    """Draws (n, *shape) by variable, with chains concatenated."""
     shapes = density.shapes()
     return {
         n: to_numbers(draws[n], f"draws of {n}").astype(float).reshape(-1, *shapes[n])
@@ -222,19 +213,19 @@ def _rows(density: Density, draws: Any) -> dict[str, np.ndarray]:
 
 
 def proposal_of_draws(view: Unconstrained, given: Any, pieces: int = 4) -> Proposal:
-    """Student's t with the mean and covariance of draws, one more for each distinct part of them.
+    """A mixture of Student's t, one for each distinct part of the draws, and independent states.
 
     Args:
         view: of the density.
         given: draws that passed `check_draws`.
-        pieces: in which the draws are cut, because chains may be in different modes.
+        pieces: number of parts of the draws, because chains may be in different modes.
     """
     density = view.density
     rows = _rows(density, _draws(density, given))
     logits = uniform_logits(view.supports, density.shapes())
     for name in logits:
         codes = jax.vmap(view.supports[name].encode)(jnp.asarray(rows[name]))
-        if codes.ndim <= logits[name].ndim:  # numbers and not one-hot
+        if codes.ndim <= logits[name].ndim:  # numbers, not one-hot vectors
             codes = jnp.asarray(rows[name])[..., None] == jnp.asarray(view.supports[name].states)
         logits[name] = jnp.log(codes.sum(0) + 1.0) - jnp.log(len(codes) + codes.shape[-1])
     counts = fit_negative_binomials({name: rows[name] for name in count_names(view.supports)})
@@ -276,16 +267,16 @@ def _paths(
 def pathfinder_modes(
     view: Unconstrained, key: jax.Array, paths: int = 8, draws: int = 200, steps: int = 30
 ) -> tuple[list[Mode], dict[str, int]]:
-    """The normal approximations at the ends of paths that lie apart, and their evaluations.
+    """The distinct normal approximations at the ends of paths, and their evaluations.
 
-    Line searches of BlackJAX beyond one evaluation per step are not reported, and not counted.
+    BlackJAX does not report evaluations of line searches beyond one per step; they are not counted.
 
     Args:
         view: of the density.
         key: of the starts and draws.
-        paths: from random starts.
-        draws: of each approximation, whose mean and covariance are taken.
-        steps: of a path, at most.
+        paths: number of random starts.
+        draws: number from each approximation, for its mean and covariance.
+        steps: the largest number per path.
 
     References:
         Zhang, Carpenter, Gelman and Vehtari (2022), arXiv:2108.03782.
@@ -298,7 +289,7 @@ def pathfinder_modes(
 
 
 def _distinct(normals: list[tuple[np.ndarray, np.ndarray, float]]) -> list[Mode]:
-    """Those of normal distributions (mean, covariance, log mass) that lie apart from the others."""
+    """The distinct ones among normal distributions (mean, covariance, log mass)."""
     if not normals:
         return []
     size = len(normals[0][0])

@@ -99,6 +99,7 @@ def evaluations_of(transitions: Transitions, path: AnnealingPath, steps: int) ->
 
 
 __all__ = [
-    "SamplingAlgorithm", "Transition", "Transitions", "Tuning", "evaluations_of", "metropolis", "reverse_all",
+    "SamplingAlgorithm", "Transition", "Transitions", "Tuning", "evaluations_of", "metropolis",
+    "reverse_all",
     "step_all", "step_particles",
 ]  # fmt: skip
