@@ -1,4 +1,4 @@
-"""How a log-density changes with single discrete sites, and which sites interact."""
+"""Changes of a log-density by single discrete sites, and colourings of the interaction graph."""
 
 import functools
 from typing import Any, NamedTuple
@@ -10,57 +10,46 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.trace_errors import about_derivatives
 from unnorm.declaration.density import cast
-
-MOST_SITES = 4096  # the probe holds a matrix of sites by sites
-STATES, SUBSETS = (
-    3,
-    64,
-)  # random states at which interactions are looked for, random joint moves that check them
-TOLERANCE = 1e-8  # of the log-density's changes, in float64
+from unnorm.interactions.options import COLOURING, ColouringOptions
 
 
 class Changes(NamedTuple):
-    """The log-density, and by how much each site's every state would change it: ``{name: (sites,
-    states)}``.
-    """
+    """The log-density, and its change by every state of every site, ``{name: (sites, states)}``."""
 
     log_density: jax.Array
     by_state: dict[str, jax.Array]
 
 
 class Colouring(NamedTuple):
-    """A colour for every site, by variable; sites of one colour do not interact. Hashable, for it
-    is structure.
-    """
+    """A colour for every site, by variable; sites of one colour do not interact. Hashable."""
 
     colours: tuple[tuple[str, tuple[int, ...]], ...]
-    linear: bool  # whether a gradient gives the changes, or each site must be tried
+    linear: bool  # whether the gradient gives the changes exactly
 
     @property
-    def count(self) -> int:  # type: ignore[override]  # a tuple's count is never wanted here
+    def count(self) -> int:  # type: ignore[override]  # replaces tuple.count
+        """The number of colours."""
         return 1 + max(max(sites) for _, sites in self.colours)
 
     def of(self, name: str) -> np.ndarray:
+        """The colours of a variable's sites."""
         return np.array(dict(self.colours)[name])
 
 
 def discrete_names(target: Any) -> list[str]:
-    """In the order in which JAX flattens a dict of them."""
+    """The discrete variables, in the order in which JAX flattens a dict of them."""
     return sorted(name for name, support in target.supports.items() if support.states is not None)
 
 
 def changes_by_gradient(target: Any, position: dict) -> Changes:
-    """∂f/∂x_i · (s − x_i) for every state s: exact where log p̃ is linear in each site, else to
-    first order.
-    """
+    """∂f/∂x_i · (s − x_i) for every state s: exact if log p̃ is linear in each site."""
     supports = {name: target.supports[name] for name in discrete_names(target)}
     encoded = {name: support.encode(position[name]) for name, support in supports.items()}
     value, slope = jax.value_and_grad(lambda moved: target.log_density(position | moved))(encoded)
     by_state = {}
     for name, support in supports.items():
-        if (
-            encoded[name].ndim > position[name].ndim
-        ):  # one-hot: the slope has an entry for every state
+        # one-hot: the slope has an entry for every state
+        if encoded[name].ndim > position[name].ndim:
             gains = slope[name].reshape(-1, len(support.states))
             now = jnp.sum(gains * encoded[name].reshape(gains.shape), -1, keepdims=True)
             by_state[name] = gains - now
@@ -75,80 +64,78 @@ def changes_by_trial(target: Any, position: dict) -> Changes:
     """f(x with site i in state s) − f(x) for every site and state, by evaluating each."""
     value, by_state = target.log_density(position), {}
     for name in discrete_names(target):
-        states, flat = (
-            jnp.asarray(target.supports[name].states, position[name].dtype),
-            position[name].ravel(),
-        )
+        states = jnp.asarray(target.supports[name].states, position[name].dtype)
+        flat = position[name].ravel()
 
-        def tried(site, state, name=name, flat=flat):
+        def change(site, state, name=name, flat=flat):
             moved = flat.at[site].set(state).reshape(position[name].shape)
             return target.log_density(position | {name: moved}) - value
 
-        by_site = jax.vmap(jax.vmap(tried, (None, 0)), (0, None))
+        by_site = jax.vmap(jax.vmap(change, (None, 0)), (0, None))
         by_state[name] = by_site(jnp.arange(flat.size), states)
     return Changes(value, by_state)
 
 
-# -- the probe -------------------------------------------------------------------------------------
-def find_colouring(target: Any, groups: str | None = None) -> Colouring | None:
-    """Sites that may be updated together, found out at random states; None where there is nothing
-    to gain.
+# -- the search ------------------------------------------------------------------------------------
+def find_colouring(
+    target: Any, groups: str | None = None, options: ColouringOptions = COLOURING
+) -> Colouring | None:
+    """Sites that may be updated together, detected at random states; None if there are none.
 
-    Interactions are the non-zero entries of the Hessian at random real points, which sees every
-    interaction of an analytic function; random joint moves within a colour then check that the
-    changes add up, which sees the others.
+    Interactions are the non-zero entries of the Hessian at random real points, which shows every
+    interaction of an analytic function. Random joint moves within a colour then verify that the
+    changes add up, which detects the others.
 
     Args:
-        target: its log-density is probed in float64.
+        target: its log-density is evaluated in float64.
         groups: "variables" gives every variable one colour; None: greedy colouring of the
             interaction graph.
+        options: limits and tolerance.
     """
     with jax.enable_x64(True):
         target = cast(target, jnp.float64)
-        positions = [target.random_position(jax.random.key(i), jnp.float64) for i in range(STATES)]
+        keys = [jax.random.key(i) for i in range(options.states)]
+        positions = [target.random_position(key, jnp.float64) for key in keys]
         if not all(np.isfinite(_value(target, position)) for position in positions):
             return None
         names = discrete_names(target)
         sizes = {name: positions[0][name].size for name in names}
-        if sum(sizes.values()) > MOST_SITES:
+        if sum(sizes.values()) > options.max_sites:
             return None
         try:
-            apart = None if groups == "variables" else _interactions(target, positions)
+            if groups == "variables":
+                flat = np.repeat(np.arange(len(sizes)), list(sizes.values()))
+            else:
+                flat = greedy_colours(interaction_matrix(target, positions, options))
+                if flat.max() + 1 > options.max_colour_share * len(flat):
+                    return None
         except Exception as error:
             if about_derivatives(error):  # it is sampled site by site
                 return None
             raise
-        if apart is None:
-            flat = np.concatenate([np.full(size, i) for i, size in enumerate(sizes.values())])
-        else:
-            flat = greedy_colours(apart)
-            if flat.max() + 1 > 0.5 * len(flat):
-                return None
-        cuts = np.cumsum(list(sizes.values()))[:-1]
-        split = _in_declared_order(target, dict(zip(names, np.split(flat, cuts), strict=True)))
-        colours = tuple(
-            (name, tuple(map(int, part))) for name, part in zip(names, split, strict=True)
-        )
+        parts = np.split(flat, np.cumsum(list(sizes.values()))[:-1])
+        colours = _rank_colours(target, dict(zip(names, parts, strict=True)))
         verdicts = [
-            _adds_up(target, position, colours, jax.random.key(i))
-            for i, position in enumerate(positions)
+            _is_additive(target, position, colours, key, options)
+            for position, key in zip(positions, keys, strict=True)
         ]
     additive, linear = (all(bool(verdict[i]) for verdict in verdicts) for i in range(2))
     return Colouring(colours, linear) if additive else None
 
 
-def _in_declared_order(target: Any, colours: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """The colours renamed, so that they are visited as the variables are declared: v before h, if v
-    comes first.
+def _rank_colours(
+    target: Any, colours: dict[str, np.ndarray]
+) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The colours renumbered, so that they are visited in the order of declaration.
 
-    A step of contrastive divergence with h latent, drawn given the data, would spend its first half
-    on drawing h again.
+    With h latent and drawn given the data, a step of contrastive divergence that began with h would
+    spend its first half on drawing h again.
     """
     declared = np.concatenate([colours[name] for name in target.supports if name in colours])
-    found, first = np.unique(declared, return_index=True)
-    rank = np.empty(found.max() + 1, int)
-    rank[found[np.argsort(first)]] = np.arange(len(found))
-    return [rank[part] for part in colours.values()]
+    values, first = np.unique(declared, return_index=True)
+    rank = np.empty(values.max() + 1, int)
+    rank[values[np.argsort(first)]] = np.arange(len(values))
+    return tuple((name, tuple(map(int, rank[part]))) for name, part in colours.items())
 
 
 @jax.jit
@@ -156,8 +143,10 @@ def _value(target: Any, position: dict) -> jax.Array:
     return target.log_density(position)
 
 
-def _interactions(target: Any, positions: list[dict]) -> np.ndarray:
-    """Which sites interact: a boolean matrix without its diagonal."""
+def interaction_matrix(
+    target: Any, positions: list[dict], options: ColouringOptions = COLOURING
+) -> np.ndarray:
+    """Which sites interact: a boolean matrix with a diagonal of zeros."""
     names = discrete_names(target)
     owner: Any = []
     for name in names:
@@ -173,9 +162,8 @@ def _interactions(target: Any, positions: list[dict]) -> np.ndarray:
     found = np.zeros((owner.max() + 1,) * 2, bool)
     for i, position in enumerate(positions):
         hessian = np.asarray(_hessian(target, position, jax.random.key(i)))
-        rows, columns = np.nonzero(
-            ~(np.abs(hessian) <= TOLERANCE * max(1.0, np.nanmax(np.abs(hessian), initial=0)))
-        )
+        scale = max(1.0, np.nanmax(np.abs(hessian), initial=0))
+        rows, columns = np.nonzero(~(np.abs(hessian) <= options.tolerance * scale))
         found[owner[rows], owner[columns]] = True
     np.fill_diagonal(found, False)
     return found | found.T
@@ -200,9 +188,7 @@ def _hessian(target: Any, position: dict, key: jax.Array) -> jax.Array:
 
 
 def greedy_colours(interacting: np.ndarray) -> np.ndarray:
-    """A colour for every node of a graph, busy ones first, such that neighbours differ (Welsh and
-    Powell, 1967).
-    """
+    """A greedy colouring of a graph, by decreasing degree (Welsh and Powell, 1967)."""
     colours = np.full(len(interacting), -1)
     for site in np.argsort(-interacting.sum(1), kind="stable"):
         taken = set(colours[interacting[site]].tolist())
@@ -210,16 +196,19 @@ def greedy_colours(interacting: np.ndarray) -> np.ndarray:
     return colours
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _adds_up(
-    target: Any, position: dict, colours: tuple, key: jax.Array
+@functools.partial(jax.jit, static_argnums=(2, 4))
+def _is_additive(
+    target: Any, position: dict, colours: tuple, key: jax.Array, options: ColouringOptions
 ) -> tuple[jax.Array, jax.Array]:
     """Whether changes within each colour add up, and whether the gradient gives them."""
-    tried = changes_by_trial(target, position)
-    sloped = changes_by_gradient(target, position)
-    scale = 1.0 + jnp.abs(tried.log_density)
-    apart = [jnp.max(jnp.abs(tried.by_state[name] - sloped.by_state[name])) for name, _ in colours]
-    linear = jnp.stack(apart).max() <= TOLERANCE * scale
+    exact = changes_by_trial(target, position)
+    to_first_order = changes_by_gradient(target, position)
+    scale = 1.0 + jnp.abs(exact.log_density)
+    apart = [
+        jnp.max(jnp.abs(exact.by_state[name] - to_first_order.by_state[name]))
+        for name, _ in colours
+    ]
+    linear = jnp.stack(apart).max() <= options.tolerance * scale
 
     def joint_move(key, colour):
         moved: dict = dict(position)
@@ -233,11 +222,11 @@ def _adds_up(
             )
             flat = jnp.where(moving, states[code], position[name].ravel())
             moved[name] = flat.reshape(position[name].shape)
-            gains = jnp.take_along_axis(tried.by_state[name], code[:, None], 1)[:, 0]
+            gains = jnp.take_along_axis(exact.by_state[name], code[:, None], 1)[:, 0]
             expected += jnp.sum(jnp.where(moving, gains, 0.0))
-        return jnp.abs(target.log_density(moved) - tried.log_density - expected)
+        return jnp.abs(target.log_density(moved) - exact.log_density - expected)
 
     count = 1 + max(max(sites) for _, sites in colours)
-    keys = jax.random.split(key, SUBSETS)
-    errors = jax.lax.map(lambda given: joint_move(*given), (keys, jnp.arange(SUBSETS) % count))
-    return jnp.max(errors) <= TOLERANCE * scale, linear
+    keys, moves = jax.random.split(key, options.joint_moves), jnp.arange(options.joint_moves)
+    errors = jax.lax.map(lambda move: joint_move(*move), (keys, moves % count))
+    return jnp.max(errors) <= options.tolerance * scale, linear

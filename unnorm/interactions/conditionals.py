@@ -1,26 +1,22 @@
-"""Conditionals of a few entries of a discrete event given the rest: sums over their joint states,
-with no Z.
+"""Conditionals of a few entries of a discrete event given the others, which do not involve Z.
 
-An entry is a free coordinate of a variable (of a graph: a tie), numbered through the variables in
-declared order.
+An entry is a free coordinate of a variable (a tie of a graph); entries are numbered across the
+variables in declared order.
 """
 
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-MOST_STATES = 2**16  # joint states of a block
-_WHOLE = 2**10  # joint states that are evaluated at once
-
 
 class Group(NamedTuple):
-    """Blocks with the same joint states, so that they are mapped over together."""
+    """Blocks with the same joint states, which are vectorized together."""
 
     entries: np.ndarray  # (blocks, entries)
     states: np.ndarray  # (joint states, entries)
@@ -39,8 +35,12 @@ def variable_of_entries(density) -> list[str]:
 def groups_of(
     density, blocks: tuple[tuple[int, ...], ...] | None = None, counts: int = 0
 ) -> list[Group]:
-    """The blocks (None: every entry is one) by their joint states; counts are summed over 0, ...,
-    `counts` − 1.
+    """The blocks by their joint states.
+
+    Args:
+        density: of discrete variables.
+        blocks: tuples of entries; None: every entry is a block.
+        counts: counts are summed over 0, ..., `counts` − 1.
     """
     owners = variable_of_entries(density)
     together: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
@@ -56,8 +56,8 @@ def groups_of(
     ]
 
 
-def coordinates_of(density, event: dict):
-    """The entries of an event as one vector, and the function back to the event."""
+def coordinates_of(density, event: dict) -> tuple[jax.Array, Callable[[jax.Array], dict]]:
+    """The entries of an event as one vector, and the function from the vector to the event."""
     supports = density.variables
     flat, unravel = ravel_pytree(
         [support.unconstrain(event[name]) for name, support in supports.items()]
@@ -71,9 +71,7 @@ def coordinates_of(density, event: dict):
 
 
 def log_odds(density, event: dict, groups: list[Group]) -> list[jax.Array]:
-    """log p̃(x with another joint state at a block) − log p̃(x): for each group (blocks, states −
-    1).
-    """
+    """log p̃(x with another joint state at a block) − log p̃(x), by group: (blocks, states − 1)."""
     flat, back = coordinates_of(density, event)
     return [
         _log_odds_of(lambda moved: density.log_density(back(moved)), flat, group)
@@ -92,27 +90,30 @@ def log_odds_of(log_density: Callable, value: jax.Array, support) -> jax.Array:
     )
 
 
-def _log_odds_of(log_density: Callable, flat: jax.Array, group: Group) -> jax.Array:
+def _log_odds_of(
+    log_density: Callable, flat: jax.Array, group: Group, at_once: int = 2**10
+) -> jax.Array:
+    """As `log_odds`, of one group; larger blocks are evaluated by `at_once` joint states."""
     states, here = jnp.asarray(group.states, flat.dtype), log_density(flat)
 
     def of_block(entries):
         own = jnp.argmin(jnp.sum(jnp.abs(states - flat[entries]), 1))
 
-        def moved(shift):
+        def at_shift(shift):
             state = states[(own + shift) % len(states)]
             return log_density(flat.at[entries].set(state)) - here
 
         shifts = jnp.arange(1, len(states))
-        if len(states) <= _WHOLE:
-            return jax.vmap(moved)(shifts)
-        # checkpoint: a gradient must not keep what every state computed on its way
-        return jax.lax.map(jax.checkpoint(moved), shifts, batch_size=_WHOLE)
+        if len(states) <= at_once:
+            return jax.vmap(at_shift)(shifts)
+        # checkpoint: a gradient must not store the intermediate values of every state
+        return jax.lax.map(jax.checkpoint(at_shift), shifts, batch_size=at_once)
 
     return jax.vmap(of_block)(jnp.asarray(group.entries))
 
 
 def not_enumerable(objective: str, density, two_states: bool = False) -> str | None:
-    """Why an objective of conditionals does not serve a density, as a sentence, or None."""
+    """Why an objective of conditionals does not apply to a density, as a sentence, or None."""
     wanted = "two states" if two_states else "finitely many states or are counts"
     expected = (
         "Binary, Spin or Graph" if two_states else "Binary, Spin, Categorical, Graph or Count"
@@ -130,45 +131,51 @@ def not_enumerable(objective: str, density, two_states: bool = False) -> str | N
             )
             return (
                 f"{objective} needs variables whose entries have {wanted}, and {name} is "
-                f"{support!r}; expected "
-                f"{expected}; use un.objectives.{other}"
+                f"{support!r}; expected {expected}; use un.objectives.{other}"
             )
     return None
 
 
-def wrong_blocks(density, blocks) -> str | None:
-    """Why these blocks are none, as a sentence, or None."""
+def wrong_blocks(density, blocks: Any, max_states: int = 2**16) -> str | None:
+    """Why these blocks are not valid, as a sentence, or None if they are."""
     owners = variable_of_entries(density)
     if (
         not isinstance(blocks, tuple)
         or not blocks
         or not all(isinstance(b, tuple) and b for b in blocks)
     ):
-        return f"blocks is {blocks!r}; expected a tuple of tuples of entry numbers; pass one such as ((0, 1), (2,))"
+        return (
+            f"blocks is {blocks!r}; expected a tuple of tuples of entry numbers; pass for example "
+            "((0, 1), (2,))"
+        )
     for block in blocks:
         wrong = [entry for entry in block if not _is_entry(entry, len(owners))]
         if wrong:
             return (
                 f"blocks holds the entry {wrong[0]!r}; expected integers from 0 to "
-                f"{len(owners) - 1}, for "
-                f"{density.name} has {len(owners)} entries; number them so"
+                f"{len(owners) - 1}, because {density.name} has {len(owners)} entries; correct it"
             )
         if len(set(block)) < len(block):
-            return f"blocks holds {block}, with an entry twice; expected each once in a block; take one of them out"
+            return (
+                f"blocks holds {block}, with an entry twice; expected distinct entries in a block; "
+                "remove one"
+            )
         sizes = [density.variables[owners[entry]].states for entry in block]
         if len(block) > 1 and None in sizes:
             name = owners[block[sizes.index(None)]]
-            return f"blocks holds {block} with the count {name}; expected counts in blocks of their own; split it"
+            return (
+                f"blocks holds {block} with the count {name}; expected counts in blocks of their "
+                "own; split it"
+            )
         count = math.prod(len(states) for states in sizes if states)
-        if count > MOST_STATES:
+        if count > max_states:
             return (
                 f"blocks holds a block of {len(block)} entries with {count:,} joint states; "
-                "expected at most "
-                f"{MOST_STATES:,}; split it"
+                f"expected at most {max_states:,}; split it"
             )
     return None
 
 
-def _is_entry(entry, size: int) -> bool:
-    whole = isinstance(entry, int | np.integer) and not isinstance(entry, bool)
-    return bool(whole and 0 <= entry < size)
+def _is_entry(entry: Any, size: int) -> bool:
+    integer = isinstance(entry, int | np.integer) and not isinstance(entry, bool)
+    return bool(integer and 0 <= entry < size)

@@ -1,6 +1,4 @@
-"""Where the sums over a count's states 0, 1, 2, ... may end, so that what is left out does not
-matter.
-"""
+"""Truncation of the sums over a count's states 0, 1, 2, ... with negligible error."""
 
 import functools
 
@@ -9,49 +7,41 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.interactions.conditionals import coordinates_of, variable_of_entries
-
-TAIL = 1e-12  # mass of a conditional that may lie beyond the last state
-_LEAST, _DOUBLINGS = 32, 8  # states summed over at least; how often twice as many are tried
-_ROWS = 64  # at once
+from unnorm.interactions.options import COUNT_TABLES, CountTableOptions
 
 
 def has_counts(density) -> bool:
-    return any(
-        support.discrete and support.states is None for support in density.variables.values()
-    )
+    """Whether a discrete variable has infinitely many states."""
+    return bool(_counts(density))
 
 
-def states_of_data(density, events: dict) -> int:
-    """A power of two above twice the largest count: other data of about that size compile
-    nothing.
+def _counts(density) -> list[str]:
+    variables = density.variables.items()
+    return [name for name, support in variables if support.discrete and support.states is None]
+
+
+def states_of_data(density, events: dict, options: CountTableOptions = COUNT_TABLES) -> int:
+    """A power of two above twice the largest count, so that similar data share a program."""
+    largest = max(float(np.max(np.asarray(events[name]))) for name in _counts(density))
+    return max(options.min_states, 2 ** int(np.ceil(np.log2(2 * largest + 2))))
+
+
+def sufficient_states(
+    density, events: dict, first: int, options: CountTableOptions = COUNT_TABLES
+) -> int | None:
+    """The first number of states, doubling from `first`, whose tails are below `options.tail`.
+
+    None if no number within `options.doublings` suffices.
     """
-    names = [
-        name
-        for name, support in density.variables.items()
-        if support.discrete and support.states is None
-    ]
-    largest = max(float(np.max(np.asarray(events[name]))) for name in names)
-    return max(_LEAST, 2 ** int(np.ceil(np.log2(2 * largest + 2))))
+    counts = (first * 2**k for k in range(options.doublings + 1))
+    return next((n for n in counts if float(largest_tail(density, events, n)) < options.tail), None)
 
 
-def states_needed(density, events: dict, first: int) -> int | None:
-    """How many states, the first number doubled, leave less than `TAIL` out at every entry; None
-    where none do.
-    """
-    tries = (first * 2**k for k in range(_DOUBLINGS + 1))
-    return next(
-        (count for count in tries if float(largest_tail(density, events, count)) < TAIL), None
-    )
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def largest_tail(density, events: dict, count: int) -> jax.Array:
-    """The largest mass that a conditional has beyond `count` states, by the masses of its last two
-    octaves.
-
-    Each further octave is taken to fall as the last one fell: exact for a power of the count, too
-    much for lighter tails.
-    """
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def largest_tail(
+    density, events: dict, count: int, options: CountTableOptions = COUNT_TABLES
+) -> jax.Array:
+    """The largest mass that a conditional has beyond `count` states, by `tail_beyond`."""
     owners = variable_of_entries(density)
     entries = jnp.asarray(
         [i for i, name in enumerate(owners) if density.variables[name].states is None]
@@ -69,12 +59,14 @@ def largest_tail(density, events: dict, count: int) -> jax.Array:
 
         return jax.vmap(of_entry)(entries).max()
 
-    return jax.lax.map(of_row, events, batch_size=_ROWS).max()
+    return jax.lax.map(of_row, events, batch_size=options.rows).max()
 
 
 def tail_beyond(mass: jax.Array) -> jax.Array:
-    """The mass beyond the end of a conditional's table, its octaves falling on as the last one
-    fell; NaN stays NaN.
+    """The mass beyond the end of a conditional's table, extrapolated from its last two octaves.
+
+    The ratio of the last two octaves is continued: exact for a power of the count, too large for
+    lighter tails. NaN stays NaN.
     """
     half = len(mass) // 2
     before, last = mass[half // 2 : half].sum(), mass[half:].sum()

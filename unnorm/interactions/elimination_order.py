@@ -1,4 +1,4 @@
-"""In which order sites are summed out, one after the other, so that the tables stay small."""
+"""Orders of variable elimination with small tables."""
 
 import math
 from typing import Any
@@ -9,8 +9,9 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 
 class StructureError(Exception):
-    """The structure of a density does not admit the method: why, as the second half of a sentence,
-    and the evaluations spent.
+    """The structure of a density does not admit the method.
+
+    The message is the second half of a sentence; `evaluations` are those spent so far.
     """
 
     def __init__(self, why: str, evaluations: dict[str, int] | None = None) -> None:
@@ -21,14 +22,15 @@ class StructureError(Exception):
 def elimination_order(
     sites: int, pairs: list[tuple[int, int]], bases: np.ndarray, largest: int = 2**22
 ) -> list[int]:
-    """From end to end; where its tables are large also greedy orders, by the smallest table and by
-    the least fill.
+    """An order with small tables: reverse Cuthill-McKee, or a greedy order if its tables are large.
+
+    The greedy orders eliminate the site with the smallest table, or with the least fill.
 
     Args:
-        sites: how many.
-        pairs: (i, j) of the sites that interact.
+        sites: the number of sites.
+        pairs: (i, j), the sites that interact.
         bases: the number of states of each site.
-        largest: entries of a table at most.
+        largest: the limit on the entries of a table.
 
     Raises:
         StructureError: every order needs a table with more entries.
@@ -38,18 +40,17 @@ def elimination_order(
         [2, 1, 0]
 
     References:
-        Cuthill and McKee (1969), doi:10.1145/800195.805928 (end to end); Kjærulff (1990),
-        Triangulation of graphs:
-        algorithms giving small total state space (the greedy ones).
+        Cuthill and McKee (1969), doi:10.1145/800195.805928; Kjærulff (1990), Triangulation of
+        graphs: algorithms giving small total state space (the greedy orders).
     """
     bits, most = np.log2(bases), math.log2(largest) + 1e-9
-    found = [_along(_from_end_to_end(sites, pairs), _neighbours(sites, pairs), bits, most)]
+    found = [_width_of(_reverse_cuthill_mckee(sites, pairs), _neighbours(sites, pairs), bits, most)]
     if found[0][0] > 14:  # bits: below, a better order would make no difference
         greedy = [_greedy(_neighbours(sites, pairs), bits, fill, most) for fill in (False, True)]
         found += greedy
     width, order = min(found, key=lambda one: one[0])
     if width > most:
-        raise StructureError(f"elimination would come to tables of more than {largest:,} entries")
+        raise StructureError(f"elimination would need tables of more than {largest:,} entries")
     return order
 
 
@@ -61,10 +62,8 @@ def _neighbours(sites: int, pairs: list[tuple[int, int]]) -> list[set[int]]:
     return beside
 
 
-def _from_end_to_end(sites: int, pairs: list[tuple[int, int]]) -> list[int]:
-    """The sites layer by layer of distance from one end: on a strip, a front as wide as the strip
-    moves along it.
-    """
+def _reverse_cuthill_mckee(sites: int, pairs: list[tuple[int, int]]) -> list[int]:
+    """Sites by their distance from one end: on a strip, the front is as wide as the strip."""
     rows, columns = np.array(pairs, int).reshape(-1, 2).T
     graph = csr_array(
         (np.ones(2 * len(rows)), (np.r_[rows, columns], np.r_[columns, rows])), shape=(sites, sites)
@@ -72,12 +71,10 @@ def _from_end_to_end(sites: int, pairs: list[tuple[int, int]]) -> list[int]:
     return reverse_cuthill_mckee(graph, symmetric_mode=True).tolist()
 
 
-def _along(
+def _width_of(
     order: list[int], beside: list[set[int]], bits: np.ndarray, most: float
 ) -> tuple[float, list[int]]:
-    """An order and the base-2 logarithm of its largest table, or infinity as soon as one is too
-    large.
-    """
+    """The base-2 logarithm of the largest table, infinite if above `most`, and the order."""
     width = 0.0
     for site in order:
         width = max(width, _bits(site, beside, bits))
@@ -90,9 +87,7 @@ def _along(
 def _greedy(
     beside: list[set[int]], bits: np.ndarray, by_fill: bool, most: float
 ) -> tuple[float, list[int]]:
-    """A greedy order and the base-2 logarithm of its largest table, or infinity where every choice
-    is too large.
-    """
+    """The base-2 logarithm of the largest table, infinite if above `most`, and a greedy order."""
     left, width = set(range(len(beside))), 0.0
     order: list[int] = []
     cost: dict[int, Any] = {}
@@ -110,7 +105,7 @@ def _greedy(
         if too_large:
             return math.inf, order
         around = _take_out(site, beside)
-        # Costs of neighbours have changed, and, where fill is counted, those of their neighbours.
+        # The costs of neighbours have changed and, if fill is counted, those of their neighbours.
         for one in around.union(*(beside[n] for n in around)) if by_fill else around:
             cost.pop(one, None)
         left.discard(site)
@@ -120,12 +115,12 @@ def _greedy(
 
 
 def _bits(site: int, beside: list[set[int]], bits: np.ndarray) -> float:
-    """Of the table of a site and its neighbours."""
+    """The base-2 logarithm of the entries in the table of a site and its neighbours."""
     return float(bits[site] + sum(bits[one] for one in beside[site]))
 
 
 def _take_out(site: int, beside: list[set[int]]) -> set[int]:
-    """Sum the site out: its neighbours become neighbours of each other; they are returned."""
+    """Eliminate a site: its neighbours, which are returned, become neighbours of each other."""
     around = beside[site]
     for one in around:
         beside[one] |= around
@@ -134,7 +129,7 @@ def _take_out(site: int, beside: list[set[int]]) -> set[int]:
 
 
 def _fill(site: int, beside: list[set[int]]) -> int:
-    """How many pairs of the site's neighbours are not neighbours yet."""
+    """The number of pairs of the site's neighbours that are not neighbours themselves."""
     around = list(beside[site])
     return sum(other not in beside[one] for k, one in enumerate(around) for other in around[:k])
 

@@ -14,32 +14,31 @@ from unnorm.declaration.density import Density
 from unnorm.interactions.elimination_order import StructureError
 from unnorm.interactions.pairwise import sum_of_pairs
 
-MOST_NEIGHBOURS = 8  # sparse graphs: where everything hangs together clusters are everything
-
 
 class Couplings(NamedTuple):
-    """Sites in the order of `unnorm.interactions.coloring.discrete_names`; each has its neighbours
-    in a row.
+    """Fields and bonds; sites are in the order of `unnorm.interactions.coloring.discrete_names`.
+
+    Each site has a row of neighbours, padded with `sites`, and of their bonds, padded with `bonds`.
     """
 
     fields: jax.Array  # (sites,): h
     strengths: jax.Array  # (bonds,): J
-    neighbours: (
-        jax.Array
-    )  # (sites, most neighbours), places of sites; of no site where a row is filled up
-    bonds: jax.Array  # the same, places of bonds
+    neighbours: jax.Array  # (sites, largest degree): indices of sites
+    bonds: jax.Array  # (sites, largest degree): indices of bonds
 
 
-def couplings_of(density: Density) -> tuple[Couplings | None, dict[str, int]]:
-    """The couplings of a density of two-state sites on a sparse graph, None for others, and what
-    they cost to find.
+def couplings_of(density: Density, max_degree: int = 8) -> tuple[Couplings | None, dict[str, int]]:
+    """The couplings of a density of two-state sites on a sparse graph, and the evaluations spent.
+
+    None for other densities, and if a site has more than `max_degree` neighbours: on dense graphs
+    clusters hold nearly all sites.
     """
     if any(
         support.states is None or len(support.states) != 2 for support in density.variables.values()
     ):
         return None, {"values": 0, "gradients": 0}
     try:
-        found = sum_of_pairs(density, neighbours=MOST_NEIGHBOURS)
+        found = sum_of_pairs(density, max_degree=max_degree)
     except StructureError as refused:
         return None, refused.evaluations
     sites, edges = len(found.sites), list(found.pairs)
@@ -48,7 +47,7 @@ def couplings_of(density: Density) -> tuple[Couplings | None, dict[str, int]]:
     degrees = np.bincount(np.ravel(edges).astype(int), minlength=sites)
     if (
         not edges
-        or degrees.max() > MOST_NEIGHBOURS
+        or degrees.max() > max_degree
         or not (np.isfinite(quarters).all() and np.isfinite(fields).all())
     ):
         return None, found.evaluations
@@ -70,9 +69,7 @@ def couplings_of(density: Density) -> tuple[Couplings | None, dict[str, int]]:
 
 
 def signs_of(density: Density, position: dict) -> jax.Array:
-    """A position as signs (sites,), + where a site is in the second of its two states; linear, for
-    its derivatives.
-    """
+    """A position as signs (sites,), +1 for the second state of a site; linear, for derivatives."""
     parts = []
     for name in sorted(position):
         low, high = density.variables[name].states
@@ -81,7 +78,7 @@ def signs_of(density: Density, position: dict) -> jax.Array:
 
 
 def position_of(density: Density, signs: jax.Array, like: dict) -> dict:
-    """Signs as a position of the shapes and types of another."""
+    """Signs as a position with the shapes and types of `like`."""
     position, start = {}, 0
     for name in sorted(like):
         shape, states = like[name].shape, density.variables[name].states
@@ -92,16 +89,14 @@ def position_of(density: Density, signs: jax.Array, like: dict) -> dict:
 
 
 def fields_of(states: dict[str, jax.Array]) -> jax.Array:
-    """Half the log-odds of the second state of every site, from log-probabilities (*shape, 2) by
-    variable.
-    """
+    """Half the log-odds of every site's second state, from log-probabilities (*shape, 2)."""
     return jnp.concatenate(
         [((logs[..., 1] - logs[..., 0]) / 2).ravel() for _, logs in sorted(states.items())]
     )
 
 
 def states_of(fields: jax.Array, like: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Log-probabilities like those given that have such fields."""
+    """The log-probabilities with these fields, in the shapes of `like`."""
     signs = jnp.asarray([-1.0, 1.0], fields.dtype)
     cuts = np.cumsum([like[name].size // 2 for name in sorted(like)])[:-1]
     parts = dict(zip(sorted(like), jnp.split(fields, cuts), strict=True))

@@ -8,12 +8,12 @@ from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.existence.margins import conditional_margins
 from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable, wrong_blocks
 from unnorm.interactions.count_states import (
-    TAIL,
     has_counts,
     largest_tail,
-    states_needed,
     states_of_data,
+    sufficient_states,
 )
+from unnorm.interactions.options import COUNT_TABLES
 
 
 @method
@@ -74,19 +74,21 @@ class PseudoLikelihood(LossObjective):
             return ObjectiveState()
         least = states_of_data(density, events)
         # The sum need not converge at the start: `refresh` checks it again at the estimate.
-        return ObjectiveState(shared=_counts(states_needed(density, events, least) or 2 * least))
+        return ObjectiveState(
+            shared=_counts(sufficient_states(density, events, least) or 2 * least)
+        )
 
     def refresh(self, density, state, events) -> ObjectiveState | None:
         if not has_counts(density):
             return None
         count = len(state.shared)
-        if float(largest_tail(density, events, count)) < TAIL:
+        if float(largest_tail(density, events, count)) < COUNT_TABLES.tail:
             return None
-        needed = states_needed(density, events, 2 * count)
+        needed = sufficient_states(density, events, 2 * count)
         if needed is None:
             raise ValueError(
-                f"The conditionals of {density.name} have a mass above {TAIL:g} beyond a count "
-                f"of {count} at the estimate, however far the sum goes; expected sums over 0, 1, "
+                f"The conditionals of {density.name} have a mass above {COUNT_TABLES.tail:g} "
+                f"beyond a count of {count} at the estimate, however far the sum goes; expected sums over 0, 1, "
                 "2, ... that converge; restrict the parameters (a support such as un.Positive), "
                 "or use another objective."
             )
