@@ -25,7 +25,7 @@ class ObjectiveState(NamedTuple):
     `per_row` and read neither.
     """
 
-    nuisance: dict[str, Any] = {}  # noqa: RUF012 - a default that nothing writes; estimated jointly with the parameters, such as log Z
+    nuisance: dict[Any, Any] = {}  # noqa: RUF012 - a default that nothing writes; estimated jointly with the parameters, such as log Z
     per_row: Any = ()  # arrays (n, ...) that belong to the data row by row, such as noise
     shared: Any = ()  # the same for all rows, such as quadrature nodes
     weights: jax.Array | None = None  # the user's sampling weights, of mean 1

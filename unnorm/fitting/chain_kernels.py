@@ -67,6 +67,7 @@ def prepare_kernel(
     perturbed = density.at(unravel(vector + perturbation * normals))
     if not density.covariates:
         return cast(kernel.prepare(Unconstrained(perturbed)), vector.dtype)
+    assert rows is not None
     found = [kernel.prepare(Unconstrained(one)) for one in at_rows(perturbed, rows)]
     alike = len({jax.tree.structure(one) for one in found}) == 1
     return cast(found[0] if alike else kernel, vector.dtype)

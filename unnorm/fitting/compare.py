@@ -161,10 +161,8 @@ def _read(fits: Any, held_out: Any) -> dict[str, tuple[Any, dict[str, np.ndarray
     read = {name: read_data(fit.density, held_out) for name, fit in fits.items()}
     (first, (one, _)), *others = read.items()
     for name, (p, _) in others:
-        found, expected = (
-            {v: (s, d.shapes()[v]) for v, s in d.variables.items()} for d in (p, one)
-        )
-        if found != expected or set(p.covariates) != set(one.covariates):
+        own, expected = ({v: (s, d.shapes()[v]) for v, s in d.variables.items()} for d in (p, one))
+        if own != expected or set(p.covariates) != set(one.covariates):
             raise ValueError(
                 f"Fit {name!r} is of {_variables(p)} and {first!r} of {_variables(one)}; "
                 "expected the same variables "

@@ -179,7 +179,9 @@ def _refuse_other_rows(columns: dict[str, tuple[Any, Any]]) -> None:
                 first.setdefault(kind, (name, found)) if found is not None else (name, None)
             )
             if known != name and not (
-                expected.equals(found) if kind == "index" else expected == found
+                expected.equals(found)  # type: ignore[union-attr]
+                if kind == "index"
+                else expected == found
             ):
                 raise ValueError(
                     f"{known} and {name} have rows with a different {kind}; expected the same, "

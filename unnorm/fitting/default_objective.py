@@ -62,10 +62,8 @@ def chosen(fitted: Fitted, objective: Any, weighted: bool, findings: list[Findin
 
 def _by_default(fitted: Fitted) -> tuple[Any, str]:
     """The objective where none is named, and why it is that."""
-    options, names = (
-        (MaximumLikelihood(), ScoreMatching(), NCE()),
-        "maximum likelihood, score matching and NCE",
-    )
+    options: tuple[Any, ...] = (MaximumLikelihood(), ScoreMatching(), NCE())
+    names = "maximum likelihood, score matching and NCE"
     if any(latent_variables(p, events) for p, events in fitted):
         options = (MaximumLikelihood(), ContrastiveDivergence(persistent=True))
         names = "maximum likelihood and contrastive divergence"

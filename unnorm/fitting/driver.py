@@ -193,7 +193,7 @@ def _refuse_weighted_batches(rows: Rows, batches: Any) -> None:
         )
 
 
-def _solve(problem: Problem, has_tree: bool) -> Fit:
+def _solve(problem: Problem, has_tree: bool) -> Any:
     """Bring the objective to its optimum by the procedure that suits it."""
     objective, stochastic = problem.objective, isinstance(problem.objective, Stochastic)
     options = (

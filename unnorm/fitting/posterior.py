@@ -97,13 +97,13 @@ class _Posterior:
 
     def __call__(self, *values: jax.Array, **constants: Any) -> jax.Array:
         (given,) = constants.values()
-        values = dict(zip(self.names, values, strict=True))
+        by_name = dict(zip(self.names, values, strict=True))
         model, rows, nodes = given["model"], given["rows"], Plan(**given["nodes"])
         prior = sum(
-            log_prior(one, model.supports[name], values[name])
+            log_prior(one, model.supports[name], by_name[name])
             for name, one in given["prior"].items()
         )
-        model = model.bind(**values)
+        model = model.bind(**by_name)
         logs = jax.vmap(model.log_density)(rows)
         return prior + logs.sum() - len(logs) * log_z_on_plan(model, nodes)
 

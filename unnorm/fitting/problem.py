@@ -10,7 +10,6 @@ import numpy as np
 
 from unnorm.core.findings import Finding
 from unnorm.core.progress import Bar
-from unnorm.declaration.density import Density
 from unnorm.fitting.inference.sandwich import Covariance, NoCovariance
 from unnorm.fitting.loss import Loss
 
@@ -21,10 +20,10 @@ class Problem:
     was noticed.
     """
 
-    p: Density  # the user's, with labels
+    p: Any  # the user's density, with labels; `Densities` in a joint fit
     objective: Any
-    density: Density  # bare, in the dtype of the fit
-    events: dict[str, Any]
+    density: Any  # bare, in the dtype of the fit
+    events: dict[Any, Any]  # by variable; in a joint fit by data set
     seed: int
     shown: Bar
     weights: np.ndarray | None = None  # of mean 1

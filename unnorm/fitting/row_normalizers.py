@@ -143,9 +143,11 @@ def log_z_on_plan(density: Density, plan: Plan | None) -> jax.Array:
     """log Z on a plan's nodes; where there is no plan, by the closed form that the density
     declares.
     """
-    return (
-        density._log_z() if plan is None else log_integral(density, plan.events, plan.log_weights)
-    )
+    if plan is not None:
+        return log_integral(density, plan.events, plan.log_weights)
+    declared = density._log_z()
+    assert declared is not None
+    return declared
 
 
 def log_z_of_events(density: Density, plan: Plan | None, events: dict) -> jax.Array:

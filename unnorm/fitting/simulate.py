@@ -76,17 +76,18 @@ def simulate(
                 f"{str(reason)[0].upper()}{str(reason)[1:]}; {reason.finding.advice}."
             ) from None
         drawn, observed = jax.tree.map(np.asarray, (drawn, problem.events))
+    fitted: Any = fit.density
     attributes = {
-        "density": fit.density.name,
+        "density": fitted.name,
         "objective": fit.objective,
         "draws": "exact, from the list of all states" if is_listed(density) else "by Markov chains",
         "seed": seed,
         "versions": json.dumps(provenance()),
     }
     drawn = {
-        name: drawn[name] for name in fit.density.variables if name in drawn
+        name: drawn[name] for name in fitted.variables if name in drawn
     }  # no covariates, nothing latent
-    return predictive_tree(fit.density, drawn, observed, attributes)
+    return predictive_tree(fitted, drawn, observed, attributes)
 
 
 def _check(fit: Any, rows: Any, replicates: Any, seed: Any) -> None:
@@ -95,6 +96,7 @@ def _check(fit: Any, rows: Any, replicates: Any, seed: Any) -> None:
             f"simulate was given {type(fit).__name__}; expected a fit; pass what un.fit returns."
         )
     fit._refuse_several("simulate")
+    assert not isinstance(fit.density, list)
     for name, value, least in (("rows", rows, 1), ("replicates", replicates, 1), ("seed", seed, 0)):
         wrong = isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least
         if wrong and not (value is None and name != "replicates"):

@@ -12,7 +12,7 @@ References: Yu, Drton and Shojaie (2019), arXiv:1812.10551; Scealy and Wood (202
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -228,6 +228,8 @@ def _slopes_at_bounds(density, event: dict, name: str, support) -> jax.Array:
     value = event[name]
     flat, near = value.reshape(-1), float(jnp.finfo(value.dtype).eps) ** 0.5
     low, high = support.entry_bounds(())
+    sides: tuple[Callable, ...]
+    scale: Any
 
     def f(flat):
         return density.log_density(event | {name: flat.reshape(value.shape)})

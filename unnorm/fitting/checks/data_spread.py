@@ -80,8 +80,8 @@ def _still_axis(columns: np.ndarray, given: np.ndarray, rows) -> np.ndarray | No
         return None
     parts = _standardised(columns[rows])
     if given.shape[1]:
-        basis = np.linalg.svd(_standardised(given[rows]), full_matrices=False)
-        basis = basis[0][:, basis[1] > SPREAD.singular * basis[1][0]]
+        left, singular, _ = np.linalg.svd(_standardised(given[rows]), full_matrices=False)
+        basis = left[:, singular > SPREAD.singular * singular[0]]
         parts = parts - basis @ (basis.T @ parts)
     _, values, axes = np.linalg.svd(parts, full_matrices=False)
     if values[-1] > SPREAD.singular * np.sqrt(len(parts)):

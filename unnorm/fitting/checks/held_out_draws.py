@@ -73,7 +73,7 @@ class Rows(NamedTuple):
         if self.weights is None:
             chosen = rng.permutation(len(self))[:count]
         else:
-            count = max(1, min(count, len(self) // 2, np.count_nonzero(self.weights)))
+            count = max(1, min(count, len(self) // 2, int(np.count_nonzero(self.weights))))
             chosen = rng.choice(
                 len(self), count, replace=False, p=self.weights / self.weights.sum()
             )
@@ -148,7 +148,8 @@ def _from_data(density, starts: dict, key: jax.Array) -> dict:
     positions = target.positions_of(starts)
     kernel = prepare_kernel(select_kernel(None, density), density, own)
     adapt_key, key = jax.random.split(key)
-    rounds, run = _rounds(density), None
+    rounds = _rounds(density)
+    run: Any = None
     tuning = initial_tuning(kernel, positions)
     for gain, one in ((1.0, adapt_key), (0.0, key)):
         run = run_rounds(kernel, target, tuning, positions, one, gain, own, rounds=rounds, steps=1)
@@ -191,7 +192,7 @@ def _wide_proposal(target: Unconstrained, rows: dict) -> Proposal:
     covariance += (1e-6 * np.trace(covariance) / len(covariance) + 1e-12) * np.eye(len(covariance))
     centres = [flat.mean(0)] * len(_SCALES)
     covariances = [scale**2 * covariance for scale in _SCALES]
-    return replace(proposal, continuous=student_mixture(_SHARES, centres, covariances))
+    return replace(proposal, continuous=student_mixture(list(_SHARES), centres, covariances))
 
 
 def _smoothed(density, events: dict, levels: tuple, key: jax.Array) -> dict:

@@ -62,18 +62,19 @@ def with_limits(
         limit = _limit_covariance(problem, loss, gone.cone)
     if gone.any() or limit is not None:
         table = _hide_errors(table, found, limit)
-    findings, labels = table.findings, np.array(labels)
+    findings, names = table.findings, np.array(labels)
     if found.unidentified.any():
+        assert gone.unidentified is not None
         coordinates = np.flatnonzero(gone.unidentified)
         findings = [
-            identification_finding(problem, labels[found.unidentified], coordinates),
+            identification_finding(problem, names[found.unidentified], coordinates),
             *findings,
         ]
     if gone.any():
-        away = zip(labels[found.away], limits[found.away], strict=True)
+        away = zip(names[found.away], limits[found.away], strict=True)
         parts = [f"{label} runs away to {end:g}" for label, end in away]
-        sums = [] if gone.cone is None else _sums(labels, estimates, gone.cone, found, limit)
-        undetermined = list(labels[found.undetermined])
+        sums = [] if gone.cone is None else _sums(names, estimates, gone.cone, found, limit)
+        undetermined = list(names[found.undetermined])
         why = reasons(problem, findings, gone.cone)
         findings = [_no_estimate(why, parts, undetermined, sums), *findings]
     estimates = np.where(unknown, np.nan, np.where(found.away, limits, estimates))

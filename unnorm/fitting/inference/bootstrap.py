@@ -80,7 +80,8 @@ def bootstrap(problem: Problem, loss: Loss, fit, replicates: int, seed: int) -> 
             problem.penalty,
         )  # fmt: skip
         if problem.rows == 1:
-            return of_vectors(fit, loss, *refit_simulations(*given), parametric=True)
+            vectors, kept = refit_simulations(*given)
+            return of_vectors(fit, loss, vectors, kept, parametric=True)
         return of_vectors(fit, loss, *refit_resamples(*given, problem.clusters))
 
 

@@ -117,10 +117,10 @@ def _refit(objective, density, events, key, penalty) -> tuple[np.ndarray, bool]:
         found = minimize(Loss(objective, density, state, events))
     except ValueError:  # the objective refuses the data, as in a fit: no spread, sums without end
         return np.zeros(0), False
-    good = found.converged and np.isfinite(found.loss)
+    good = bool(found.converged and np.isfinite(found.loss))
     if good and found.at.has_few_parameters():
         good = not runaways(found.at).any()
-    return np.asarray(found.vector), bool(good)
+    return np.asarray(found.vector), good
 
 
 def parametric_covariance(loss: Loss, key: jax.Array) -> tuple[Covariance, Finding]:

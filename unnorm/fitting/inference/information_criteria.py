@@ -52,6 +52,6 @@ def same_scale(one, other) -> bool:
 
 def _equal(one, other) -> bool:
     (these, shape), (those, other_shape) = jax.tree.flatten(one), jax.tree.flatten(other)
-    return shape == other_shape and all(
+    return bool(shape == other_shape) and all(  # type: ignore[operator]
         np.array_equal(a, b) for a, b in zip(these, those, strict=True)
     )

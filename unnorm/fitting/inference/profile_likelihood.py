@@ -171,6 +171,7 @@ def _maximum(held: _Held, target: float, start: np.ndarray) -> np.ndarray | None
     """
     vector = _put_back(held, start, target)
     for _ in range(DEFAULTS.steps if vector is not None else 0):
+        assert vector is not None
         value, gradient, curvature = held.derivatives(vector)
         _, slope, bend = held.entry(vector)
         if not (np.isfinite(value) and np.isfinite(curvature).all()):
@@ -219,7 +220,7 @@ def _end(held: _Held, step: float, quantile: float, label: str) -> float:
     """Where the profile's deviance reaches the quantile, on one side of the estimate; the bound
     where it never does.
     """
-    vector = held.best
+    vector: np.ndarray | None = held.best
     for _ in range(DEFAULTS.refreshes):
         found, vector = _crossing(held, step, quantile, vector, label)
         fresh = None if vector is None else held.refresh(vector)

@@ -259,7 +259,7 @@ def to_unbounded(value, bounds: tuple[float, float]):
     return log(value - low) if np.isfinite(low) else value
 
 
-def from_unbounded(value: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+def from_unbounded(value: Any, bounds: tuple[float, float]) -> Any:
     """The number that `to_unbounded` takes to this one."""
     low, high = bounds
     if np.isfinite(low) and np.isfinite(high):

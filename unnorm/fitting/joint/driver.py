@@ -150,11 +150,12 @@ def _assemble(outcome: Outcome) -> Fit:
     """
     problem, loss, findings = outcome.problem, outcome.loss, outcome.problem.findings
     parts = [_part(outcome, k, p) for k, p in enumerate(problem.p.parts)]
-    objective, fitted = problem.objective, [part.density for part in parts]
+    objective = problem.objective
+    fitted: list[Any] = [part.density for part in parts]
     normalizable = all(f.code != FindingCode.NOT_NORMALIZABLE for f in findings)
     findings += parameters_beside_rows(problem.rows, len(loss.vector), False)
     table = table_of(outcome, fitted, None)
-    log_z = [part.log_z for part in parts]
+    log_z: list[Any] = [part.log_z for part in parts]
     return Fit(
         fitted,
         parts[0].objective,
@@ -183,7 +184,7 @@ def _part(outcome: Outcome, k: int, p: Density) -> Fit:
 
     def own(vector):
         free, nuisance = loss.unravel(vector)
-        return {name: free[name] for name in names}, nuisance[k]
+        return {name: free[name] for name in names}, nuisance[k]  # type: ignore[index]
 
     part = Loss(each, density, problem.objective.of_set(loss.state, k), events)
     log_z, where = log_z_and_location(part, vector, own, covariance, findings)
@@ -222,6 +223,7 @@ def _bootstrap(problem: Shared, fit: Fit, replicates: int, seed: int):
             for k, one in problem.events.items()
         }
 
+    assert isinstance(fit.density, list)
     with jax.enable_x64(next(iter(problem.events[0].values())).dtype == np.float64):
         own = [{n: part.parameters[n] for n in part.supports} for part in fit.density]
         parts = [p.bind(**values).for_jit() for p, values in zip(problem.p.parts, own, strict=True)]

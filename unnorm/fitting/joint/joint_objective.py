@@ -52,7 +52,8 @@ class Together(LossObjective):
         keys = jax.random.split(key, len(events))
         parts = [self.each.prepare(density.parts[k], events[k], keys[k]) for k in events]
         fields = list(zip(*parts, strict=True))[:3]
-        return ObjectiveState(*(dict(enumerate(field)) for field in fields))
+        nuisance, per_row, shared = (dict(enumerate(field)) for field in fields)
+        return ObjectiveState(nuisance, per_row, shared)
 
     def of_set(self, state: ObjectiveState, k: int) -> ObjectiveState:
         """Return the state of one data set."""
@@ -72,17 +73,18 @@ class Together(LossObjective):
         new = [self.each.refresh(*one) for one in self._sets(density, state, events)]
         if all(one is None for one in new):
             return None
-        new = [self.of_set(state, k) if one is None else one for k, one in enumerate(new)]
+        fresh = [self.of_set(state, k) if one is None else one for k, one in enumerate(new)]
         return state._replace(
-            per_row={k: one.per_row for k, one in enumerate(new)},
-            shared={k: one.shared for k, one in enumerate(new)},
+            per_row={k: one.per_row for k, one in enumerate(fresh)},
+            shared={k: one.shared for k, one in enumerate(fresh)},
         )
 
     def margins(self, density, state, events):
         if not isinstance(self.each, HasMargins):
             return None
         parts = [self.each.margins(*one) for one in self._sets(density, state, events)]
-        return None if any(part is None for part in parts) else jnp.concatenate(parts)
+        known = [part for part in parts if part is not None]
+        return None if len(known) < len(parts) else jnp.concatenate(known)
 
     def findings(self, density, state, events):
         if not isinstance(self.each, ReportsFindings):

@@ -114,5 +114,6 @@ def posterior_covariance(loss: Loss) -> Covariance:
 @jax.jit
 def stationarity(loss: Loss) -> jax.Array:
     """The largest least slope max_j |r_j| of the penalized loss: 0 at a minimum."""
-    gradient = jax.grad(loss.mean)(loss.vector)
-    return jnp.max(jnp.abs(minimum_norm_subgradient(loss.vector, gradient, loss.lasso)))
+    gradient, strengths = jax.grad(loss.mean)(loss.vector), loss.lasso
+    assert strengths is not None
+    return jnp.max(jnp.abs(minimum_norm_subgradient(loss.vector, gradient, strengths)))

@@ -162,7 +162,8 @@ def free_entries(support: Support, value: Any) -> list[jax.Array]:
 def log_prior(prior: Any, support: Support, value: Any) -> jax.Array:
     """log prior of a value: a distribution of one number holds for every listed entry."""
     if isinstance(support, PyTreeSupport):
-        return sum(jnp.sum(prior.log_prob(leaf)) for leaf in free_entries(support, value))
+        parts = (jnp.sum(prior.log_prob(leaf)) for leaf in free_entries(support, value))
+        return sum(parts)  # type: ignore[return-value]
     logs = prior.log_prob(value)
     return (
         jnp.sum(free_entries(support, logs)[0]) if jnp.shape(logs) == jnp.shape(value) else jnp.sum(logs)

@@ -175,7 +175,8 @@ class _StandardErrors:
         problem = self.problem
 
         def correct(psi, curvature, basis):
-            small = is_small(*psi.shape, problem.clusters)
+            rows, parameters = psi.shape
+            small = is_small(rows, parameters, problem.clusters)
             # a sum over pairs has a bias in larger samples too
             if not small and not problem.objective.traits.couples_rows:
                 return None

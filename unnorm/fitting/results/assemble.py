@@ -111,8 +111,8 @@ def log_z_and_location(
         return FitLogZ(exact, 0.0, spread), where
     if not isinstance(objective, EstimatesLogZ):
         return None, where
-    found = objective.log_z_estimate(density, state, events, covariance)
-    return found and FitLogZ(*found), where
+    estimate = objective.log_z_estimate(density, state, events, covariance)
+    return estimate and FitLogZ(*estimate), where
 
 
 def no_log_z(density) -> Finding:

@@ -219,7 +219,7 @@ class Fit(Result):
                 "as many; pass one for each density."
             )
         given = log_z if isinstance(log_z, list | tuple) else [log_z] * len(data)
-        return [
+        return [  # type: ignore[return-value]
             log_likelihood(part, *one) for part, *one in zip(self._parts, data, given, strict=True)
         ]
 

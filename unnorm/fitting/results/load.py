@@ -79,15 +79,19 @@ def _rebuilt(path: Path, told: dict[str, Any], arrays: dict[str, np.ndarray], p:
         sides = [{n.split(" ", 1)[1]: v for n, v in groups["location"].items() if n.startswith(side)}
                  for side in ("centre", "scale")]  # fmt: skip
         location = tuple(side or None for side in sides)
+    stored: dict[str, Any] = {name: told[name] for name in PLAIN_FIELDS}
+    stored |= {name: arrays.get(name) for name in ARRAY_FIELDS}
     return Fit(
         density=density,
         log_z=None if told["log_z"] is None else FitLogZ(*told["log_z"]),
-        findings=[Finding(*parts, FindingCode(code)) for *parts, code in told["findings"]],
+        findings=[
+            Finding(*parts, FindingCode(code))  # type: ignore[call-arg]
+            for *parts, code in told["findings"]
+        ],
         _covariance=Covariance(**groups["covariance"]) if groups["covariance"] else None,
         _degrees=told.get("degrees", np.inf),  # files of earlier versions have none
         _location=location,
-        **{name: told[name] for name in PLAIN_FIELDS},
-        **{name: arrays.get(name) for name in ARRAY_FIELDS},
+        **stored,
     )
 
 

@@ -81,13 +81,14 @@ def _example(p: Density, key: jax.Array, dtype: np.dtype) -> dict[str, Any]:
     keys = jax.random.split(key, len(names))
     event = {}
     for one, (name, declared) in zip(keys, names.items(), strict=True):
-        shape = tuple(
+        shape: Any = tuple(
             p.dimensions[axis] if isinstance(axis, str) else axis for axis in declared.shape_axes
         )
         if name in p.covariates:
             event[name] = jax.random.normal(one, shape, dtype)
         else:
-            event[name] = declared.constrain(declared.random_free(one, shape, dtype))
+            support = p.variables[name]
+            event[name] = support.constrain(support.random_free(one, shape, dtype))
     return event
 
 

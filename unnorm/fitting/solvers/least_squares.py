@@ -119,6 +119,7 @@ def _minimum_with_lasso(loss: Loss, known: Quadratic | None) -> Minimum | None:
     held = known or quadratic(loss)
     if held is None:
         return None
+    assert strengths is not None
     rows, model = _rows_of(loss), loss._replace(events={})
     slope = held.gradient - held.normal @ held.start
     for _ in range(DEFAULTS.lasso_corrections):

@@ -9,7 +9,7 @@ few digits; the scores themselves keep all.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -165,7 +165,8 @@ def _lbfgs(loss: Loss, units: Units) -> Minimum:
         go_on, iterate, (y, solver.init(y), jnp.asarray(jnp.inf, y.dtype), 0, history)
     )
     decrement = jnp.where(norm < tolerance, 0.0, jnp.inf)
-    return Minimum(units.vector * y, function(y) * units.loss, decrement, step, history)
+    value = function(y) * units.loss
+    return Minimum(units.vector * y, value, decrement, step, history)  # type: ignore[arg-type]
 
 
 @jax.jit
@@ -175,6 +176,7 @@ def _proximal_gradient(loss: Loss, units: Units) -> Minimum:
     def function(y):
         return loss.mean(units.vector * y) / units.loss
 
+    assert loss.lasso is not None
     y = loss.vector / units.vector
     strengths = loss.lasso * units.vector / units.loss
     tolerance = 1e-8 if y.dtype == jnp.float64 else 1e-4
@@ -198,6 +200,7 @@ def _minimize_in_units(minimize: Callable, loss: Loss) -> Minimum:
 @jax.jit
 def _proximal_newton(loss: Loss) -> Minimum:
     """The lasso of few parameters."""
+    assert loss.lasso is not None
     x, rounding = loss.vector, loss.objective.traits.rounding
     return Minimum(
         *proximal.newton_steps(
@@ -237,6 +240,7 @@ def minimize(
     """
     objective, events, failures = loss.objective, loss.events, 0
     whiten = whiten and loss.has_few_parameters() and loss.lasso is None
+    found: Any = None
     for _ in range(DEFAULTS.refreshes):
         found = None
         if isinstance(objective, HasClosedForm):

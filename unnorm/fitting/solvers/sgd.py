@@ -18,7 +18,7 @@ average).
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -136,12 +136,10 @@ def _step(
         gain = (1.0 + step).astype(walk.vector.dtype) ** -0.5
         free = parameters_of(density, state)[1](walk.vector)[0]
         found = objective.gradient(density.at(free), given, batch, key, gain)
-        gradient, state = found.gradient, state._replace(shared=found.state.shared)
+        tree, state = found.gradient, state._replace(shared=found.state.shared)
         if given.penalty is not None:
-            gradient = jax.tree.map(
-                jnp.add, gradient, jax.grad(given.penalty.of_free, 1)(density, free)
-            )
-        gradient, value = ravel_pytree(gradient)[0], jnp.asarray(jnp.nan, walk.vector.dtype)
+            tree = jax.tree.map(jnp.add, tree, jax.grad(given.penalty.of_free, 1)(density, free))
+        gradient, value = ravel_pytree(tree)[0], jnp.asarray(jnp.nan, walk.vector.dtype)
     else:
         if isinstance(objective, ResamplesNoise):
             given = given._replace(per_row=objective.resample_noise(density, state, batch, key))
@@ -175,7 +173,8 @@ class Drift:
 
     def __init__(self, steps: int):
         self.first = steps - max(steps // 3, 2)
-        self.steps, self.sum, self.squares = 0, 0.0, 0.0
+        self.steps, self.squares = 0, 0.0
+        self.sum: Any = 0.0
 
     def add(self, walk: Walk, done: int, steps: int) -> None:
         """Count the chunk of steps that ended at `done`, if it lies in the last third."""

@@ -19,6 +19,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.loss import Loss, NewtonOptions, lasso_strengths
 from unnorm.fitting.penalties.terms import slope_and_curvature
 from unnorm.fitting.row_normalizers import latent_variables
@@ -59,7 +60,7 @@ class Walk(NamedTuple):
     """Where a stochastic fit stands."""
 
     vector: jax.Array
-    state: tuple
+    state: ObjectiveState
     metric: jax.Array  # the negatives' score covariance (p, p), or nothing under Adam
     moments: optax.OptState
 
@@ -68,7 +69,7 @@ class Average(NamedTuple):
     """What a stochastic fit ends with."""
 
     vector: np.ndarray
-    state: tuple
+    state: ObjectiveState
     error: np.ndarray  # Monte Carlo standard error of the averaged vector
     converged: bool
     approached: bool
@@ -185,7 +186,8 @@ class _Run:
 
     def __init__(self, loss: Loss, key: jax.Array, shown, batch_size: int | None):
         self.loss, self.key, self.shown, self.batch_size = loss, key, shown, batch_size
-        self.walk, self.done, self.lengths = begin(loss.density, loss.state), 0, []
+        self.walk, self.done = begin(loss.density, loss.state), 0
+        self.lengths: list[np.ndarray] = []
 
     def advance(self, gain: float) -> tuple[np.ndarray, np.ndarray, float]:
         """One chunk: its vectors, gradients and mean acceptance rate."""
@@ -262,11 +264,9 @@ def _near(change: np.ndarray, metric: np.ndarray, rows: int) -> bool:
     """
     if not metric.size:
         return False
-    return bool(
-        np.all(
-            np.abs(change) <= np.sqrt(np.diagonal(inverse(np.asarray(add_ridge(metric)))) / rows)
-        )
-    )
+    regular = add_ridge(metric)  # type: ignore[arg-type]
+    variances = np.diagonal(inverse(np.asarray(regular))) / rows
+    return bool(np.all(np.abs(change) <= np.sqrt(variances)))
 
 
 def _average(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

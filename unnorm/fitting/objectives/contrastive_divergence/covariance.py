@@ -54,6 +54,7 @@ def covariance(
     needs_run = objective.persistent or density.covariates
     run = long_run(density, events, key, options) if needs_run else None
     if objective.persistent:
+        assert run is not None
         data = np.asarray(scores_at(density, events))
         return bread_and_meat(
             run.information + _penalty_curvature(density, state), _score_covariance(data, run), n
@@ -71,7 +72,9 @@ def covariance(
     )
     psi = data - groups
     centred = psi - psi.mean(1, keepdims=True)
-    centre = data.mean(0) if run is None else run.expected.mean(0)
+    expected = data if run is None else run.expected
+    assert expected is not None
+    centre = expected.mean(0)
     curvature = psi.mean(0).T @ (data - centre) / n
     meat = centred[0].T @ centred[1] / n
     return bread_and_meat(curvature + _penalty_curvature(density, state), (meat + meat.T) / 2, n)

@@ -170,6 +170,7 @@ class MaximumLikelihood(LossObjective):
         return ObjectiveState(shared=self._resample(density.at(near.start), near._replace(key=key)))
 
     def _resample(self, density, draws: monte_carlo.Draws) -> monte_carlo.Draws:
+        assert self.draws is not None
         return monte_carlo.resample(density, draws, self.draws, self.draw_options)
 
     def _with_plans(self, density, events) -> ObjectiveState:
@@ -224,6 +225,7 @@ class MaximumLikelihood(LossObjective):
         moved = np.asarray(vector - parameters_of(density.at(draws.start), state)[0])
         curvature = np.asarray(scores_and_curvature(Loss(self, density, state, events))[1])
         noise = self.shared_noise(density, state, events)
+        assert noise is not None
         try:
             variance = np.diagonal(bread_and_meat(curvature, noise, 1).total)
         except NoCovariance:  # a flat direction, which other draws would not change
@@ -256,7 +258,7 @@ class MaximumLikelihood(LossObjective):
         nodes = max((len(plan.log_weights) for plan in plans if plan is not None), default=1)
         return max(1, min(512, 16 * PLAN.batch // nodes))
 
-    def shared_noise(self, density, state, events) -> jax.Array | None:
+    def shared_noise(self, density, state, events) -> np.ndarray | None:
         return (
             None
             if self.draws is None

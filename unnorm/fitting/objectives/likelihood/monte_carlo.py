@@ -128,6 +128,7 @@ def scoring_step(
 
 def resample(density, draws: Draws, count: int, options: DrawOptions = DEFAULT) -> Draws:
     """Return draws at the present parameters, after a stretch that forgets the previous ones."""
+    assert draws.key is not None
     chains, target = options.chains(count), Unconstrained(density)
     key, settle, *parts = jax.random.split(draws.key, 2 + -(-count // (options.rounds * chains)))
 
@@ -238,6 +239,7 @@ def findings(draws: Draws, options: DrawOptions = DEFAULT) -> list[Finding]:
             "another start"
         )
         found.append(Finding(what, advice, ERROR, code=FindingCode.NOT_CONVERGED))
+    assert draws.r_hat is not None and draws.nan_share is not None
     if not draws.r_hat <= options.convergence.max_r_hat:
         what = (
             "the chains behind the draws have not mixed: R-hat of their energies is "

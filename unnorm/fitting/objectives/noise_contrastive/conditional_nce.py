@@ -129,6 +129,7 @@ class ConditionalNCE(LossObjective):
         }
         first = 0
         for name, size in _free_sizes(density).items():
+            assert draws.entry is not None
             place, shift = draws.entry - first, draws.shifts[name]
             moved[name] = _with_other_state(density.variables[name], event[name], place, shift)
             first += size

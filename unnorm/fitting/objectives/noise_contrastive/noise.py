@@ -100,7 +100,8 @@ class WithNoise(LossObjective):
     def log_noise(self, density, statistics: dict, event: dict) -> jax.Array:
         """Return log p_n at one event."""
         distributions = self.distributions(density, statistics)
-        return sum(jnp.sum(d.log_prob(event[name])) for name, d in distributions.items())
+        logs = (jnp.sum(d.log_prob(event[name])) for name, d in distributions.items())
+        return sum(logs)  # type: ignore[return-value]
 
     def statistics_i(self, density, event: dict) -> dict:
         """Return the statistics of one row whose data means are the noise's parameters."""

@@ -71,7 +71,8 @@ class FiniteDifferenceScoreMatching(LossObjective):
 
     @property
     def traits(self) -> Traits:  # type: ignore[override]
-        return Traits(rounding=1 / self._step(jnp.result_type(float)) ** 2)
+        step: Any = self._step(jnp.result_type(float))
+        return Traits(rounding=1 / step**2)
 
     def _step(self, dtype) -> jax.Array:
         return jnp.asarray(
