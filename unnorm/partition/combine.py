@@ -1,4 +1,4 @@
-"""Whether several estimates of log Z agree, and the result that they give together."""
+"""Agreement of several estimates of log Z, and their combined result."""
 
 import math
 
@@ -9,13 +9,13 @@ from unnorm.declaration.density import Density
 from unnorm.partition.base import LogZ, measures
 from unnorm.partition.options import AGREEMENT, AgreementCriteria
 
-# means of weights are unbiased for Z, so that few of them lie far above it (Markov)
+# means of weights are unbiased for Z and rarely lie far above it (Markov)
 MEANS_OF_WEIGHTS = ("importance_sampling", "smc")
 ADVICE = "raise max_evaluations, or reparametrize"
 
 
 def reliable(estimates: list[LogZ]) -> list[LogZ]:
-    """Those that passed, with a finite error."""
+    """The estimates that passed, with a finite error."""
     return [z for z in estimates if z.verdict == "ok" and math.isfinite(z.standard_error)]
 
 
@@ -33,8 +33,8 @@ def weighted_mean(estimates: list[LogZ]) -> tuple[float, float]:
 
 
 def _variances(estimates: list[LogZ]) -> np.ndarray:
-    """Of the estimates; annealed ones share theirs in proportion to their evaluations, because
-    their own are noisy and correlated with the values.
+    """The variances of the estimates. Those of annealed ones are pooled and divided by evaluations,
+    because each alone is noisy and correlated with its value.
     """
     variances = np.array([max(z.standard_error, 1e-12) ** 2 for z in estimates])
     annealed = [i for i, z in enumerate(estimates) if z.estimator == "smc"]
@@ -45,7 +45,7 @@ def _variances(estimates: list[LogZ]) -> np.ndarray:
 
 
 def conclusive(estimates: list[LogZ], target_error: float) -> list[LogZ] | None:
-    """The reliable estimates if there are two or more, all agree, and their mean meets the target;
+    """The reliable estimates if at least two exist, all agree, and their mean meets the target;
     else None.
     """
     good = _drop_low_estimates(reliable(estimates))
@@ -55,17 +55,17 @@ def conclusive(estimates: list[LogZ], target_error: float) -> list[LogZ] | None:
 
 
 def contradicting(estimates: list[LogZ]) -> bool:
-    """Whether two reliable ones of these disagree."""
+    """Whether two reliable estimates disagree."""
     good = reliable(estimates)
     return not all(agree(one, other) for one in good for other in good)
 
 
 def _drop_low_estimates(good: list[LogZ]) -> list[LogZ]:
-    """Reliable estimates without those that missed mass which two others found.
+    """Reliable estimates without those that miss mass which two others found.
 
-    A bridge below all others, which agree: chains that miss a mode find just less mass. Annealed
-    estimates below two others of which one is nested sampling: temperatures do not cross a
-    first-order phase transition. No other is left out.
+    Two kinds are dropped. A bridge below all others, which agree: chains that miss a mode find too
+    little mass. Annealed estimates below two others, one of them nested sampling: annealing does
+    not cross a first-order phase transition.
     """
     others = [z for z in good if z.estimator != "bridge"]
     bridges = [z for z in good if z not in others]
@@ -90,9 +90,9 @@ def far_above(
 ) -> LogZ | None:
     """The highest unreliable mean of weights far above the reliable estimates; or None.
 
-    By Markov's inequality such a mean exceeds a Z with probability Z / mean at most, and mostly
-    with an error to match. Where it does so by many of its errors, the reliable estimates may all
-    have missed the same mass.
+    By Markov's inequality such a mean exceeds Z with probability at most Z / mean, and mostly with
+    a large error. If it lies many of its errors above, the reliable estimates may all miss the
+    same mass.
     """
     value, error = weighted_mean(good)
     over = [
@@ -108,7 +108,7 @@ def far_above(
 
 
 def _best(estimates: list[LogZ]) -> tuple[float, float]:
-    """Where none is reliable: an annealed one before the others, because it is unbiased."""
+    """The best unreliable estimate: an annealed one if there is any, because it is unbiased."""
     finite = [z for z in estimates if math.isfinite(z.value) and math.isfinite(z.standard_error)]
     if not finite:
         return math.nan, math.nan
@@ -128,12 +128,12 @@ def combine(
     """The result of "auto".
 
     Args:
-        density: bare.
-        estimates: all that were made.
+        density: for its name and measures.
+        estimates: all estimates.
         agreed: the conclusive ones, or None.
         veto: an unreliable estimate far above these, or None.
-        evaluations: of everything.
-        target_error: the standard error that was aimed at.
+        evaluations: the total.
+        target_error: the target of the standard error.
     """
     good = agreed or reliable(estimates)
     value, error = weighted_mean(good) if good else _best(estimates)

@@ -41,7 +41,7 @@ PASSING = ("exact", "ok")
 
 
 class Sweep(NamedTuple):
-    """log Z over values of a parameter: arrays by name, and what holds for all of them."""
+    """log Z over values of a parameter: arrays by name, and the common verdict and findings."""
 
     arrays: dict[str, np.ndarray]
     verdict: str

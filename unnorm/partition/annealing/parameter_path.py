@@ -30,7 +30,7 @@ from unnorm.partition.options import PILOT, PilotOptions
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """How finely a run goes from one value of the parameter to the next."""
+    """The step from one value of the parameter to the next."""
 
     values_per_stage: int = 5  # of the run, for each value that the pilot stops at
     min_share: float = 2.0**-20  # of the way to the next value: the pilot goes no shorter steps
@@ -40,7 +40,7 @@ SWEEP = SweepOptions()
 
 
 class ParameterSchedule(NamedTuple):
-    """The values that a run stops at, the tuning there, and at which of them log Z is recorded."""
+    """The values at which a run stops, the tuning there, and where log Z is recorded."""
 
     values: jax.Array  # (T,)
     tunings: Tuning  # of arrays with a leading axis T

@@ -1,4 +1,4 @@
-"""Particles along an annealing path: the adaptive run finds the schedule, others follow it."""
+"""Particles along an annealing path: an adaptive run finds the schedule, other runs use it."""
 
 import functools
 import math
@@ -52,7 +52,7 @@ class Population(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Particles that were annealed from the proposal to the density."""
+    """Particles after annealing from the proposal to the density."""
 
     particles: Particle
     log_weights: jax.Array  # (N,): the mean of their exponentials is Z
@@ -173,7 +173,7 @@ def resample(
 def nonfinite_findings(
     name: str, nonfinite: int, evaluations: int, criteria: RunCriteria = RUN
 ) -> list[Finding]:
-    """A warning about so many NaN or +infinity among so many evaluations of log p̃."""
+    """A warning if evaluations of log p̃ were NaN or +infinity."""
     if not nonfinite:
         return []
     what = (
@@ -195,7 +195,7 @@ def _next_stage(
     transitions: Transitions,
     options: PilotOptions,
 ) -> Population:
-    """The population at the next temperature, where its weights have the ESS fraction wanted."""
+    """The population at the next temperature, where the weights have the target ESS fraction."""
     ratios = population.particles.log_ratio
     count = len(ratios)
     wanted = options.ess_fraction * jnp.sum(jnp.isfinite(population.particles.log_target))

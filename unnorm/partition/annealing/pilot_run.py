@@ -1,4 +1,4 @@
-"""What estimators along an annealing path share: the pilot, the run, and its warnings."""
+"""The pilot, the run and its warnings, shared by all estimators along an annealing path."""
 
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
@@ -36,7 +36,7 @@ from unnorm.partition.proposals.user_given import FLOW, check_proposal
 
 
 class Pilot(NamedTuple):
-    """What an adaptive run found, and what was spent so far."""
+    """The result of an adaptive run, and the evaluations so far."""
 
     path: AnnealingPath
     transitions: Transitions
@@ -45,7 +45,7 @@ class Pilot(NamedTuple):
     spent: dict[str, int]
 
     def schedule(self, temperatures: int) -> Schedule:
-        """So many temperatures along the stages."""
+        """A schedule of this number of temperatures along the stages."""
         return schedule_along(self.stages, temperatures)
 
     def anneal(
@@ -66,16 +66,16 @@ class Pilot(NamedTuple):
         return evaluations_of(self.transitions, self.path, particles * (temperatures + 1))
 
     def spent_with(self, particles: int, temperatures: int) -> dict[str, int]:
-        """Evaluations so far and of a run."""
+        """Evaluations so far, plus those of a run."""
         return total_evaluations(self.spent, self.cost(particles, temperatures))
 
     @property
     def name(self) -> str:
-        """Of the density."""
+        """The name of the density."""
         return self.path.target.density.name
 
     def findings(self, run: Run, criteria: RunCriteria = RUN) -> list[Finding]:
-        """Warnings about a run, by the pilot and the particles."""
+        """Warnings about a run, from the pilot and the particles."""
         findings = self.arrival_findings()
         continuous = self.path.target.dimension
         if continuous and not np.min(run.acceptance) >= criteria.min_acceptance:
@@ -95,7 +95,7 @@ class Pilot(NamedTuple):
         return findings
 
     def arrival_findings(self) -> list[Finding]:
-        """A warning if the pilot gave up before the density."""
+        """An error if the pilot stopped before the density."""
         reached = float(self.population.inverse_temperature)
         if reached >= 1:
             return []
@@ -116,7 +116,7 @@ def run_pilot(
     given: Any = None,
     options: PilotOptions = PILOT,
 ) -> Pilot:
-    """The pilot from a proposal that is found or `given`.
+    """The pilot from an automatic proposal, or from the one that is `given`.
 
     Raises:
         NotNormalizableError: the log-density provably does not fall along some direction.
@@ -134,7 +134,7 @@ def pilot_from(
     transitions: Transitions = (),
     options: PilotOptions = PILOT,
 ) -> Pilot:
-    """The pilot from a proposal, by the transitions that are given or those that serve it."""
+    """The pilot from a proposal, by the given transitions or by default ones."""
     path = AnnealingPath(proposal.view, proposal)
     transitions = transitions or transitions_for(proposal.view, proposal.couplings)
     stages, population, rounds = run_adaptive(path, transitions, key, particles, options)
@@ -149,7 +149,7 @@ def pilot_from(
 def start_proposal(
     density: Density, key: jax.Array, given: Any = None, options: PilotOptions = PILOT
 ) -> tuple[Proposal, dict[str, int]]:
-    """`make_proposal`, or from there on a flow that is fitted to annealed particles."""
+    """The result of `make_proposal`, or a flow fitted to particles annealed from it."""
     if not isinstance(given, str) or given != FLOW:
         return make_proposal(density, key, given)
     pilot_key, fit_key = jax.random.split(key)
@@ -173,7 +173,7 @@ def fit_flow_proposal(pilot: Pilot, layers: int, key: jax.Array) -> Proposal:
 
 
 class AnnealingEstimator:
-    """log Z along q^(1−λ) p̃^λ: a subclass names its runs and the reduction, in `estimate_along`.
+    """log Z along q^(1−λ) p̃^λ: a subclass defines the runs and the reduction in `estimate_along`.
 
     Attributes:
         n_keys: how many keys `estimate_along` takes.
@@ -191,7 +191,7 @@ class AnnealingEstimator:
         return self.estimate_along(self.run_pilot(density, pilot_key), *keys)
 
     def check(self, density: Density) -> None:
-        """Refuse options that do not fit the density."""
+        """Raise if the options do not fit the density."""
         check_proposal(type(self).__name__, density, self.base)
 
     def run_pilot(self, density: Density, key: jax.Array) -> Pilot:

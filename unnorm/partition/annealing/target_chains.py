@@ -1,4 +1,4 @@
-"""Chains of the density itself, from dispersed starts: what a bridge rests on."""
+"""Chains of the density itself from dispersed starts, for bridge sampling and NCE."""
 
 import functools
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from unnorm.statistics.mcmc import effective_sample_size, r_hat
 
 
 class Chains(NamedTuple):
-    """Draws and what was evaluated on the way."""
+    """Draws of chains, and the log-densities and gradients at them."""
 
     draws: np.ndarray  # (chains, draws, D), continuous coordinates
     means: np.ndarray  # (chains, draws, discrete variables), of each variable's entries
@@ -88,7 +88,7 @@ def _run(
 
 
 def _first_tuning(path: AnnealingPath, key: jax.Array, draws: int = 1000) -> Tuning:
-    """The tuning by the proposal: its first component, the margins of its draws."""
+    """The tuning from the proposal: its first component and the margins of its draws."""
     proposal, dtype = path.proposal, path.proposal.dtype
     flat = jax.vmap(path.target.flatten)(proposal.sample(key, draws))
     edges = jnp.zeros((0, 1), dtype)

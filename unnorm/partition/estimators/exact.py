@@ -216,7 +216,7 @@ def _analytic(density: Density, computed: Callable[[], LogZ] | None) -> LogZ:
 
     Args:
         density: has a closed form.
-        computed: gives log Z by another exact route; None where that is not cheap.
+        computed: computes log Z by another exact method; None where that is not cheap.
     """
     declared = density._log_z()
     assert declared is not None
@@ -227,16 +227,18 @@ def _analytic(density: Density, computed: Callable[[], LogZ] | None) -> LogZ:
         if _contradicts(value, other):
             what = (
                 f"the closed form that {density.name} declares is {value:.10g}, and "
-                f"{other.estimator} gives "
-                f"{other.value:.10g}"
+                f"{other.estimator} gives {other.value:.10g}"
             )
-            told = Finding(
+            contradiction = Finding(
                 what,
-                "correct log_z= of the declaration, or the function: they are not of one density",
+                "correct log_z= of the declaration, or the function: they contradict each other",
                 code=FindingCode.ESTIMATES_DISAGREE,
             )
             return dataclasses.replace(
-                other, verdict="disagree", estimator="exact", findings=[told, *other.findings]
+                other,
+                verdict="disagree",
+                estimator="exact",
+                findings=[contradiction, *other.findings],
             )
     checked = other is not None and other.passed
     how = f"{other.estimator} agrees" if other is not None and checked else "it was not checked"

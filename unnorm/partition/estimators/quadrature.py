@@ -27,7 +27,7 @@ from unnorm.integration.quadrature.integrability import (
     not_normalizable,
 )
 from unnorm.integration.quadrature.integrand import Integrand
-from unnorm.integration.quadrature.modes import Part, split_by_mode
+from unnorm.integration.quadrature.modes import Mode, Part, split_by_mode
 from unnorm.integration.quadrature.unseen_mass import estimate_from_scans
 from unnorm.partition.base import LogZ, measures
 
@@ -77,11 +77,7 @@ class Quadrature:
         if not with_mass:
             return self._result(integrand, math.nan, math.nan, [_no_mass(density, ranges[0])])
         tolerance = max(self.tolerance, rounding_tolerance(integrand))
-        direction = None
-        if size > 1 and modes:
-            columns = zip(*(mode[:2] for mode in modes), strict=True)
-            places, precisions = (np.array(column) for column in columns)
-            direction = improper_direction(integrand.resolved_values, places, precisions)
+        direction = _improper_direction(integrand, modes) if size > 1 and modes else None
         tails = [
             tail
             for _, first in with_mass
@@ -163,6 +159,13 @@ class Quadrature:
             estimator="quadrature",
             findings=findings,
         )
+
+
+def _improper_direction(integrand: Integrand, modes: list[Mode]) -> np.ndarray | None:
+    places, precisions = (
+        np.array(column) for column in zip(*(mode[:2] for mode in modes), strict=True)
+    )
+    return improper_direction(integrand.resolved_values, places, precisions)
 
 
 def _diverges(integrand: Integrand, tails: list[HeavyTail]) -> bool:

@@ -1,4 +1,4 @@
-"""The proposal that a pilot finds: it reaches where climbs and short chains find the mass."""
+"""The automatic proposal, which covers the mass found by climbs and short chains."""
 
 import functools
 from dataclasses import replace
@@ -35,11 +35,11 @@ from unnorm.partition.proposals.user_given import (
 def make_proposal(
     density: Density, key: jax.Array, given: Any = None
 ) -> tuple[Proposal, dict[str, int]]:
-    """A proposal that reaches the modes found by a pilot, and its evaluations.
+    """A proposal that covers the modes found, and the evaluations spent.
 
     Args:
-        density: bare.
-        key: of the pilot.
+        density: ready for jit.
+        key: of the search.
         given: None, "pathfinder", or the distributions or draws that the proposal is made of.
             Distributions and draws are taken as they are: no mode search overrides them.
 
@@ -58,7 +58,7 @@ def make_proposal(
 
 
 def _search(view: Unconstrained, key: jax.Array, given: Any) -> tuple[Proposal, dict[str, int]]:
-    """`make_proposal` that keeps no bond of the density."""
+    """`make_proposal` without bonds of the density."""
     climb_key, walk_key, field_key, path_key = jax.random.split(key, 4)
     discrete, spent = _discrete(view, walk_key, field_key)
     distributions = distributions_in(given)
@@ -90,7 +90,7 @@ def _discrete(
     steps: int = 300,
     states: int = 256,
 ) -> tuple[IndependentStates, dict[str, int]]:
-    """Sites by their mean fields, counts by short Metropolis chains; and the evaluations."""
+    """Sites by their mean fields, counts by short Metropolis chains; and their evaluations."""
     values, gradients, counts, logits = 0, 0, {}, {}
     if count_names(view.supports):
         counts = fit_negative_binomials(
@@ -111,10 +111,10 @@ def _discrete(
 def _mean_fields(
     view: Unconstrained, key: jax.Array, linear: bool, states: int
 ) -> dict[str, jax.Array]:
-    """Log-probabilities by the mean change of log p̃ over uniform states, which breaks no symmetry.
+    """Log-probabilities from the mean change of log p̃ over uniform states, which keeps symmetry.
 
-    The mean is shrunk by the share of it that is noise (James and Stein, 1961), which would favour
-    one of two symmetric modes.
+    The mean is shrunk by its noise share (James and Stein, 1961): noise would favour one of two
+    symmetric modes.
     """
     dtype = jnp.result_type(float)
     changes = changes_by_gradient if linear else changes_by_trial
@@ -138,7 +138,7 @@ def _mean_fields(
 
 
 def _shrunk_mean(samples: jax.Array) -> jax.Array:
-    """Of (n, sites, states), NaN where the change was not finite."""
+    """The shrunk mean of samples (n, sites, states), NaN where the change was not finite."""
     mean = jnp.nan_to_num(jnp.nanmean(samples, 0))
     noise = jnp.nan_to_num(jnp.nanvar(samples, 0)) / len(samples)
     return mean * jnp.maximum(

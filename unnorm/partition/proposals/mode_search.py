@@ -29,7 +29,7 @@ from unnorm.partition.proposals.scattered_starts import (
 
 @dataclass(frozen=True)
 class ModeSearchOptions:
-    """How widely modes are looked for, and where a climb counts as one."""
+    """How widely modes are searched for, and when the end of a climb counts as a mode."""
 
     starts: int = 64  # of every round of climbs
     # multiples of the distance of a random position from the origin, in turn

@@ -106,8 +106,9 @@ def _check_distributions(
     }
     if set(distributions) != set(shapes):
         raise ValueError(
-            f"{who} was given base with distributions of {join_names(list(distributions))}; expected "
-            f"one for every continuous variable, {join_names(list(shapes)) or 'but there is none'}."
+            f"{who} was given base with distributions of {join_names(list(distributions))}; "
+            "expected one for every continuous variable, "
+            f"{join_names(list(shapes)) or 'but there is none'}."
         )
     for name, distribution in distributions.items():
         found = (

@@ -91,7 +91,7 @@ def reverse_all(transitions: Transitions) -> Transitions:
 def evaluations_of(transitions: Transitions, path: AnnealingPath, steps: int) -> dict[str, int]:
     """Evaluations of so many steps of one particle.
 
-    A move of the discrete variables leaves gradients to evaluate anew.
+    After moves of the discrete variables the gradients are evaluated again.
     """
     spent = total_evaluations(*(one.evaluations(path.target) for one in transitions))
     spent["gradients"] += bool(path.target.dimension and any(one.discrete for one in transitions))
