@@ -54,9 +54,9 @@ _LAZY = {
 }
 
 __all__ = [
-    "Binary", "Categorical", "Circle", "Constant", "Count", "Covariate", "Density", "Graph", "Interval", "Ordered",
-    "Positive", "PositiveDefinite", "PyTree", "Real", "Simplex", "Sphere", "Spin", "Symmetric", "density", "truncate",
-    *_LAZY,
+    "Binary", "Categorical", "Circle", "Constant", "Count", "Covariate", "Density", "Graph",
+    "Interval", "Ordered", "Positive", "PositiveDefinite", "PyTree", "Real", "Simplex", "Sphere",
+    "Spin", "Symmetric", "density", "truncate", *_LAZY,
 ]  # fmt: skip
 
 

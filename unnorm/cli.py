@@ -70,7 +70,7 @@ Output = Annotated[
 
 
 @app.command()
-def sample(
+def sample(  # noqa: PLR0913, PLR0917  # typer makes an option of each argument
     model: Model,
     kernel: Annotated[
         str, typer.Option(help="A kernel's name, such as nuts or mala; empty: chosen.")

@@ -47,6 +47,7 @@ def objectives() -> dict[str, Any]:
 
 
 def kernels() -> dict[str, Any]:
+    """The kernels that the demo compares, by name."""
     return {
         "random-walk MH": un.kernels.RandomWalkMH(),
         "ULA": un.kernels.ULA(step_size=0.02),
@@ -56,6 +57,7 @@ def kernels() -> dict[str, Any]:
 
 
 def estimators() -> dict[str, Any]:
+    """The estimators of log Z that the demo compares, by name."""
     return {"SMC": un.estimators.SMC(), "quadrature": un.estimators.Quadrature()}
 
 
@@ -129,9 +131,13 @@ def declaration() -> str:
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
-        TimeElapsedColumn(), console=console, transient=True,
-    )  # fmt: skip
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
 
 
 def estimates_table(fits: dict[str, Any]) -> pd.DataFrame:
@@ -190,7 +196,7 @@ def _tell(console: Console, results: dict[str, Any]) -> None:
     console.print()
 
 
-def contour_grid(fit: Any, data: pd.DataFrame, points: int = 120):
+def contour_grid(fit: Any, data: pd.DataFrame, points: int = 120) -> Any:
     """The normalized log-density of a fit on a grid around the data."""
     x, y = (np.linspace(1e-3, 1.15 * data[name].max(), points) for name in data.columns)
     mesh = np.stack(np.meshgrid(x, y, indexing="ij"), -1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 
-def density_of(model: str):
+def density_of(model: str) -> Any:
     """The density that "FILE.py:NAME" names.
 
     Raises:

@@ -57,7 +57,9 @@ def call_by_precision(function: Callable, positional: list, named: dict[str, Any
 class _Substitution:
     """Copies of values in which arrays are views; a value without arrays stays itself."""
 
-    def __init__(self, earlier: Mapping[int, tuple[np.ndarray, np.ndarray]], largest: int = 1000):
+    def __init__(
+        self, earlier: Mapping[int, tuple[np.ndarray, np.ndarray]], largest: int = 1000
+    ) -> None:
         self.earlier, self.largest = earlier, largest  # longer containers are left alone
         self.views: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.copies: dict[int, tuple[Any, Any]] = {}

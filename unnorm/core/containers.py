@@ -14,10 +14,12 @@ LEADING = ("chain", "draw")  # dimensions of draws, which come before those of a
 
 
 def is_frame(value: Any) -> bool:
+    """Whether the value is a DataFrame, of pandas or alike."""
     return hasattr(value, "iloc") and hasattr(value, "columns")
 
 
 def is_series(value: Any) -> bool:
+    """Whether the value is a Series, of pandas or alike."""
     return hasattr(value, "iloc") and hasattr(value, "index") and not hasattr(value, "columns")
 
 
@@ -253,7 +255,7 @@ def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
         if (
             one is None
             or type(one).__name__ in ("NAType", "NaTType")
-            or (isinstance(one, float) and one != one)
+            or (isinstance(one, float) and math.isnan(one))
         ):
             raise ValueError(
                 f"{name} has a missing value{_at(place)}; drop such rows or impute them."

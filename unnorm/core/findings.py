@@ -96,7 +96,7 @@ class Finding:
         return f"[{self.severity}] {self.sentence}"
 
 
-class Unreliable(RuntimeError):
+class Unreliable(RuntimeError):  # noqa: N818  # users catch it by this name
     """Raised by `strict=True` where a result did not pass; its text is the findings."""
 
 

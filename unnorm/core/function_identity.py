@@ -11,8 +11,9 @@ from typing import Any
 
 # Code that stays as it is while a process runs, and whose versions a store records.
 LIBRARIES = frozenset({
-    "blackjax", "builtins", "chex", "distrax", "equinox", "flowjax", "functools", "itertools", "jax", "jaxlib", "math",
-    "numpy", "numpyro", "operator", "optax", "optimistix", "scipy", "unnorm",
+    "blackjax", "builtins", "chex", "distrax", "equinox", "flowjax", "functools", "itertools",
+    "jax", "jaxlib", "math", "numpy", "numpyro", "operator", "optax", "optimistix", "scipy",
+    "unnorm",
 })  # fmt: skip
 # Builtins through which a call may read what its code does not name; the second set reads only what
 # it is handed.
@@ -20,7 +21,7 @@ _HIDDEN = frozenset({"eval", "exec", "globals", "locals", "open", "input", "__im
 _INDIRECT = frozenset({"getattr", "vars", "next"})
 
 
-class Unknowable(Exception):
+class UnknownDependencyError(Exception):
     """The function depends on something that its code does not name."""
 
 
@@ -79,25 +80,25 @@ def values_in_use(function: types.FunctionType, indirect: bool = False) -> dict[
     where asked for.
 
     Raises:
-        Unknowable: a name that has no value yet, an import of other than a library, or a look-up by
-            a computed name.
+        UnknownDependencyError: a name that has no value yet, an import of other than a library,
+            or a look-up by a computed name.
     """
     code, found = function.__code__, {}
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:
             found[f"closure {name}"] = cell.cell_contents
         except ValueError:
-            raise Unknowable(f"{name} has no value yet") from None
+            raise UnknownDependencyError(f"{name} has no value yet") from None
     found |= {f"default {i}": value for i, value in enumerate(function.__defaults__ or ())}
     found |= {f"default {name}": value for name, value in (function.__kwdefaults__ or {}).items()}
     if in_library(function):
         return found
     read, attributes, imported = names(code)
     for name in sorted(read & (_HIDDEN if indirect else _HIDDEN | _INDIRECT)):
-        raise Unknowable(f"it uses {name}")
+        raise UnknownDependencyError(f"it uses {name}")
     for name in sorted(imported):
         if name.partition(".")[0] not in LIBRARIES:
-            raise Unknowable(f"it imports {name}")
+            raise UnknownDependencyError(f"it imports {name}")
     for name in sorted(read):
         found |= _global(function, name, attributes)
     return found
@@ -107,7 +108,7 @@ def _global(function: types.FunctionType, name: str, attributes: frozenset[str])
     """What a global name stands for; of a module of the user's, what is read from it."""
     if name not in function.__globals__:
         if not hasattr(builtins, name):
-            raise Unknowable(f"{name} has no value yet")
+            raise UnknownDependencyError(f"{name} has no value yet")
         return {}
     value = function.__globals__[name]
     if not isinstance(value, types.ModuleType) or in_library(value):

@@ -1,6 +1,6 @@
 """What the package needs of JAX beyond its public interface. Private names of JAX stand here alone.
 
-`avoid_wrong_fusions` switches off a compiler pass of jaxlib 0.10.2 that returns wrong values on CPU.
+`avoid_wrong_fusions` disables a compiler pass of jaxlib 0.10.2 that returns wrong values on CPU.
 Its fusions of dot products and reductions (YNNPACK) read the wrong rows of large batches:
 jit(vmap(f)) of f(r) = Σ (M r)² is wrong from lane 16,384 on in float64, and from 32,768 on in
 float32; a regression's log-density was -1105.6 for -306.8 in lane 0 of 10,000. No number of lanes
@@ -25,7 +25,8 @@ FUSIONS_OFF = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 def avoid_wrong_fusions() -> None:
     """Compile without these fusions on CPU in this process; do nothing for other versions of
-    jaxlib."""
+    jaxlib.
+    """
     if jaxlib.__version__ not in AFFECTED:
         return
     from jax._src import compiler

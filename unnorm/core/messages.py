@@ -83,7 +83,8 @@ def format_table(table: "pd.DataFrame", digits: int = 3) -> "pd.DataFrame":
 
 def _column(values: "pd.Series", name: str, digits: int) -> list[str]:
     if values.dtype.kind not in "fiu":
-        return ["–" if value is None or value != value else str(value) for value in values]
+        missing = values.isna()
+        return ["–" if gone else str(value) for value, gone in zip(values, missing, strict=True)]
     array = values.to_numpy()
     if name in ("ess_bulk", "ess_tail") or array.dtype.kind in "iu":
         return [f"{value:,.0f}" if np.isfinite(value) else _odd(value) for value in array]

@@ -42,12 +42,12 @@ def method(cls: type[T]) -> type[T]:
     """
     further = getattr(cls, "__post_init__", None)
 
-    def __post_init__(self):
+    def validate(self: Any) -> None:
         check_fields(self)
         if further is not None:
             further(self)
 
-    cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    cls.__post_init__ = validate  # type: ignore[attr-defined]
     cls = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     leaves = [f.name for f in fields if not f.metadata.get("static")]

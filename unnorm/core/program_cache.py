@@ -15,13 +15,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from unnorm.core.function_identity import Unknowable, in_library, unwrap, values_in_use, writes
+from unnorm.core.function_identity import (
+    UnknownDependencyError,
+    in_library,
+    unwrap,
+    values_in_use,
+    writes,
+)
 
 _ATOMS = frozenset({type(None), type(...), bool, int, str, bytes})
 _JITTED = type(jax.jit(lambda: 0))
 _FIXED = (  # of a library: what stays the same while a process runs
-    types.ModuleType, type, types.BuiltinFunctionType, np.ufunc, jax.numpy.ufunc, _JITTED, jax.custom_jvp,
-    jax.custom_vjp,
+    types.ModuleType, type, types.BuiltinFunctionType, np.ufunc, jax.numpy.ufunc, _JITTED,
+    jax.custom_jvp, jax.custom_vjp,
 )  # fmt: skip
 
 
@@ -35,14 +41,14 @@ def program_key(function: Any) -> Any:
         return function
     try:
         return _Key(_key(function, ()))
-    except (Unknowable, TypeError):  # a TypeError: what cannot be hashed
+    except (UnknownDependencyError, TypeError):  # a TypeError: what cannot be hashed
         return function
 
 
 class StaticFunction:
     """A function under its shared key, as a static argument of compiled programs."""
 
-    def __init__(self, function: Callable):
+    def __init__(self, function: Callable) -> None:
         self.function, self.key = function, program_key(function)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -58,7 +64,7 @@ class StaticFunction:
 class _Key:
     """A nested tuple that is hashed once."""
 
-    def __init__(self, parts: tuple):
+    def __init__(self, parts: tuple) -> None:
         self.parts, self._hash = parts, hash(parts)
 
     def __hash__(self) -> int:
@@ -71,6 +77,18 @@ class _Key:
 
 
 def _key(value: Any, above: tuple[int, ...], deepest: int = 20) -> Any:
+    key = _atom_key(value)
+    if key is not None:
+        return key
+    if id(value) in above:
+        return "recursion", above.index(id(value))
+    if len(above) > deepest:
+        raise UnknownDependencyError("it goes too deep")
+    return _nested_key(value, functools.partial(_key, above=(*above, id(value))))
+
+
+def _atom_key(value: Any) -> tuple | None:
+    """The key of a number, a string or a dtype; None for anything else."""
     kind = type(value)
     if kind in _ATOMS:
         return kind, value
@@ -78,40 +96,40 @@ def _key(value: Any, above: tuple[int, ...], deepest: int = 20) -> Any:
         return kind, repr(value)  # -0.0 and 0.0 are equal numbers
     if isinstance(value, np.generic):
         return kind, value.tobytes()
-    if isinstance(value, np.dtype):
-        return np.dtype, str(value)
-    if id(value) in above:
-        return "recursion", above.index(id(value))
-    if len(above) > deepest:
-        raise Unknowable("it goes too deep")
-    inner = functools.partial(_key, above=(*above, id(value)))
+    return (np.dtype, str(value)) if isinstance(value, np.dtype) else None
+
+
+def _nested_key(value: Any, inner: Callable[[Any], Any]) -> tuple:
+    """The key of a value that holds others, whose keys `inner` makes."""
+    kind = type(value)
     if kind is tuple:
-        return kind, *map(inner, value)
-    if isinstance(value, jax.Array):
-        return _array(value)
-    if kind is types.FunctionType:
-        if vars(value).keys() - {"__wrapped__"} or writes(value.__code__):
-            raise Unknowable("it changes when it is called")
-        return value.__code__, tuple(
-            (name, inner(one)) for name, one in values_in_use(value).items()
-        )
-    if kind is functools.partial:
-        return (
-            kind,
-            inner(value.func),
-            inner(value.args),
-            tuple((n, inner(v)) for n, v in value.keywords.items()),
-        )
-    if kind is _JITTED and not in_library(value):
-        return kind, inner(unwrap(value))
-    if isinstance(value, _FIXED) and in_library(value):
-        return "library", value
-    raise Unknowable(f"it uses an object of {kind.__name__}")
+        key = kind, *map(inner, value)
+    elif isinstance(value, jax.Array):
+        key = _array(value)
+    elif kind is types.FunctionType:
+        key = _function(value, inner)
+    elif kind is functools.partial:
+        keywords = tuple((name, inner(one)) for name, one in value.keywords.items())
+        key = kind, inner(value.func), inner(value.args), keywords
+    elif kind is _JITTED and not in_library(value):
+        key = kind, inner(unwrap(value))
+    elif isinstance(value, _FIXED) and in_library(value):
+        key = "library", value
+    else:
+        raise UnknownDependencyError(f"it uses an object of {kind.__name__}")
+    return key
+
+
+def _function(function: types.FunctionType, inner: Callable[[Any], Any]) -> tuple:
+    if vars(function).keys() - {"__wrapped__"} or writes(function.__code__):
+        raise UnknownDependencyError("it changes when it is called")
+    used = values_in_use(function)
+    return function.__code__, tuple((name, inner(one)) for name, one in used.items())
 
 
 def _array(value: jax.Array, largest: int = 1000) -> tuple:
     if isinstance(value, jax.core.Tracer) or value.size > largest or len(value.devices()) > 1:
-        raise Unknowable("it uses a large array")
+        raise UnknownDependencyError("it uses a large array")
     if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
-        raise Unknowable("it uses a random key")
+        raise UnknownDependencyError("it uses a random key")
     return "array", value.shape, str(value.dtype), value.weak_type, np.asarray(value).tobytes()

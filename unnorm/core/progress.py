@@ -9,7 +9,7 @@ from contextvars import ContextVar
 class Bar:
     """What a loop reports to: how far it is, and a few words."""
 
-    def __init__(self, advance=None):
+    def __init__(self, advance=None) -> None:
         self._advance = advance
 
     def step(self, amount: float = 1, words: str | Callable[[], str] = "") -> None:
@@ -28,8 +28,13 @@ def bar(description: str, total: float, show: bool) -> Iterator[Bar]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-               TimeRemainingColumn(), TextColumn("{task.fields[words]}"))  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}"),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(description, total=total, words="")
         with _as_current(

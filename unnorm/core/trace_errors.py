@@ -20,7 +20,7 @@ _RAISES = {dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]}
 _DERIVATIVE = re.compile(r"differentiat|\bjvp|\bvjp|transpos", re.IGNORECASE)
 
 
-class NoDerivative(ValueError):
+class NoDerivativeError(ValueError):
     """A declared function has no derivative that JAX could take."""
 
 
@@ -38,10 +38,13 @@ def evaluate(function: Callable, name: str, positional: list, named: dict[str, A
         if is_ours(error):
             raise
         if about_derivatives(error):
-            raise NoDerivative(_no_derivative(name, error)) from None
+            raise NoDerivativeError(_no_derivative(name, error)) from None
         advice = "correct the function"
         if _has_training_layers(named):
-            advice = "put its networks into inference mode by equinox.nn.inference_mode, for a density has no noise"
+            advice = (
+                "put its networks into inference mode by equinox.nn.inference_mode, for a density "
+                "has no noise"
+            )
         raise ValueError(
             f"Density {name} raised {type(error).__name__} at one event: {first_line(error)}; "
             "expected the log-density "
@@ -57,14 +60,14 @@ def explain_derivative_errors(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, NoDerivative) or is_ours(error) or not about_derivatives(error):
+        if isinstance(error, NoDerivativeError) or is_ours(error) or not about_derivatives(error):
             raise
-        raise NoDerivative(_no_derivative(name, error)) from None
+        raise NoDerivativeError(_no_derivative(name, error)) from None
 
 
 def about_derivatives(error: Exception) -> bool:
     """Whether it says that something has no derivative."""
-    return isinstance(error, NoDerivative) or (
+    return isinstance(error, NoDerivativeError) or (
         not is_ours(error) and bool(_DERIVATIVE.search(first_line(error)))
     )
 
@@ -92,6 +95,7 @@ def is_ours(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of the error's message, without a final period."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 

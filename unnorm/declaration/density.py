@@ -60,7 +60,9 @@ class Density(Declaration):
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 2.0)})
+        >>> p = un.Density(
+        ...     lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 2.0)}
+        ... )
         >>> float(p(1.5))
         -3.0
 
@@ -77,7 +79,7 @@ class Density(Declaration):
         constants: Mapping[str, Any] | None = None,
         covariates: Mapping[str, Annotation] | None = None,
         log_z: Callable | float | None = None,
-    ):
+    ) -> None:
         slots, values = signature.from_mappings(
             function, variables, parameters, constants, covariates
         )
@@ -98,7 +100,9 @@ class Density(Declaration):
 
         Example:
             >>> import unnorm as un
-            >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": un.Positive})
+            >>> p = un.Density(
+            ...     lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": un.Positive}
+            ... )
             >>> p.bind(rate=2.0).parameters["rate"].item()
             2.0
         """
@@ -125,7 +129,11 @@ class Density(Declaration):
 
         Example:
             >>> import unnorm as un
-            >>> p = un.Density(lambda y, *, z: -0.5 * (y - z) ** 2, {"y": un.Real}, covariates={"z": un.Covariate})
+            >>> p = un.Density(
+            ...     lambda y, *, z: -0.5 * (y - z) ** 2,
+            ...     {"y": un.Real},
+            ...     covariates={"z": un.Covariate},
+            ... )
             >>> round(un.log_z(p.given(z=2.0), progress=False).value, 4)  # log sqrt(2 pi)
             0.9189
         """
@@ -360,7 +368,7 @@ class Density(Declaration):
         density, batch = self._arguments(events, named)
         return over_events(_log_density_on_support, density, batch)
 
-    def score(self, *events: Any, **named: Any):
+    def score(self, *events: Any, **named: Any) -> jax.Array | dict[str, jax.Array]:
         """The gradient of log p̃ in the variables (not Fisher's): an array for one variable, a dict
         for several.
         """
@@ -419,7 +427,7 @@ class Density(Declaration):
         return density.resolved(shapes).for_jit(), events
 
 
-def density(function: Callable | None = None, *, log_z: Callable | float | None = None):
+def density(function: Callable | None = None, *, log_z: Callable | float | None = None) -> Any:
     """Declare a density by decorating the function of one event that returns its log, up to a
     constant.
 

@@ -32,7 +32,7 @@ class Product(Density):
     factors: tuple[Density, ...]
     powers: tuple[Any, ...]
 
-    def __init__(self, factors: tuple[Density, ...], powers: tuple[Any, ...]):
+    def __init__(self, factors: tuple[Density, ...], powers: tuple[Any, ...]) -> None:
         powers = tuple(
             p if isinstance(p, jax.core.Tracer) else np.asarray(p, float) for p in powers
         )
@@ -43,14 +43,14 @@ class Product(Density):
         object.__setattr__(self, "powers", powers)
         return self
 
-    def tree_flatten(self):
+    def tree_flatten(self) -> tuple:
         return (self.factors, self.powers), None
 
     @classmethod
-    def tree_unflatten(cls, _, children):
+    def tree_unflatten(cls, _, children) -> "Product":
         return object.__new__(cls)._with(*children)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return Product, (self.factors, self.powers)
 
     # -- what it is: the union of its factors ------------------------------------------------------

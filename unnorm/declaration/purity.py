@@ -36,7 +36,8 @@ def refuse_impure(p: Density, event: Mapping[str, Any] | None = None) -> None:
     Example:
         >>> import numpy as np
         >>> import unnorm as un
-        >>> refuse_impure(un.Density(lambda x: -np.random.rand() * x**2, {"x": un.Real}))  # doctest: +ELLIPSIS
+        >>> impure = un.Density(lambda x: -np.random.rand() * x**2, {"x": un.Real})
+        >>> refuse_impure(impure)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ValueError: Density <lambda> is not a function of its arguments alone: ...
     """

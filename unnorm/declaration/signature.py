@@ -147,10 +147,9 @@ def _signature(function: Callable, local: Mapping[str, Any]) -> inspect.Signatur
         return inspect.signature(function, eval_str=True, locals=dict(local) | _enclosing(function))
     except NameError as error:
         raise ValueError(
-            f"The annotations of {function_name(function)} use the name {error.name!r}, which cannot be "
-            "resolved where "
-            "the "
-            "function is defined; import it at the top of the module, or use un.Density(...)."
+            f"The annotations of {function_name(function)} use the name {error.name!r}, which "
+            "cannot be resolved where the function is defined; import it at the top of the "
+            "module, or use un.Density(...)."
         ) from None
 
 

@@ -39,7 +39,7 @@ class ClosedForm:
     arguments: tuple[str, ...]
     key: Any = None  # by which the function is compared
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.key is None:
             object.__setattr__(self, "key", self.function)
 
@@ -73,6 +73,7 @@ def refuse_clashes(slots: tuple[Slot, ...]) -> None:
 
 
 def refuse_unknown(where: str, kind: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse names that the density does not have."""
     for name in given:
         if name not in known:
             raise ValueError(
@@ -158,6 +159,6 @@ def unify(
 
 
 __all__ = [
-    "CONSTANT", "COVARIATE", "PARAMETER", "VARIABLE", "ClosedForm", "Slot", "dimension_labels", "dimension_size", "event_shape",
-    "refuse_clashes", "refuse_unknown", "unify",
+    "CONSTANT", "COVARIATE", "PARAMETER", "VARIABLE", "ClosedForm", "Slot", "dimension_labels",
+    "dimension_size", "event_shape", "refuse_clashes", "refuse_unknown", "unify",
 ]  # fmt: skip

@@ -40,7 +40,7 @@ class Structure:
     log_z: ClosedForm | float | None = None  # declared, never found out
     key: Any = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.key is None:
             object.__setattr__(self, "key", self.function)
 
@@ -107,7 +107,7 @@ class Declaration:
             "return a new one."
         )
 
-    def tree_flatten(self):
+    def tree_flatten(self) -> tuple:
         leaves = {name: held.leaves for name, held in self._held.items()}
         return (leaves,), (
             self._structure,
@@ -115,7 +115,7 @@ class Declaration:
         )
 
     @classmethod
-    def tree_unflatten(cls, auxiliary, children):
+    def tree_unflatten(cls, auxiliary, children) -> Self:
         structure, static = auxiliary
         return object.__new__(cls)._set(
             structure, {name: Held(children[0][name], rest) for name, rest in static}
@@ -127,7 +127,7 @@ class Declaration:
     def __deepcopy__(self, _) -> Self:
         return self
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         function, closed = self._structure.function, self._structure.log_z
         if isinstance(closed, ClosedForm) and "<" in getattr(closed.function, "__qualname__", "<"):
             raise TypeError(

@@ -1,6 +1,6 @@
-"""The values that a density holds: numbers inside their supports, in full, floating arrays as leaves.
+"""The values that a density holds: checked against their supports and broadcast to full shape.
 
-Floating arrays are pytree leaves of a density; all else is static.
+Floating arrays are pytree leaves of a density; everything else is static.
 """
 
 import contextlib
@@ -121,7 +121,7 @@ class StaticArray:
     static.
     """
 
-    def __init__(self, array: np.ndarray):
+    def __init__(self, array: np.ndarray) -> None:
         self.array = array
         self._key = (array.shape, array.dtype.str, array.tobytes())
         self._hash = hash(self._key)
@@ -141,6 +141,7 @@ class Held(NamedTuple):
 
 
 def is_floating(leaf: Any) -> bool:
+    """Whether a leaf is an array of floating numbers."""
     return (
         hasattr(leaf, "dtype") and hasattr(leaf, "shape") and np.issubdtype(leaf.dtype, np.inexact)
     )

@@ -17,7 +17,7 @@ __all__ = [
 
 
 @density
-def ising(x: Binary["d"], *, coupling: Symmetric["d"] = 0.0, field: Real["d"] = 0.0):
+def ising(x: Binary["d"], *, coupling: Symmetric["d"] = 0.0, field: Real["d"] = 0.0) -> jax.Array:
     """Which yes/no answers go together, given all others: the pairwise binary graphical model.
 
     log p̃(x) = Σ_j field_j x_j + Σ_{j<k} coupling_jk x_j x_k, x in {0, 1}^d; a coupling is a
@@ -38,7 +38,9 @@ def ising(x: Binary["d"], *, coupling: Symmetric["d"] = 0.0, field: Real["d"] = 
 
 
 @density
-def boltzmann_machine(x: Spin["d"], *, coupling: Symmetric["d"] = 0.0, field: Real["d"] = 0.0):
+def boltzmann_machine(
+    x: Spin["d"], *, coupling: Symmetric["d"] = 0.0, field: Real["d"] = 0.0
+) -> jax.Array:
     """Which units (spins, neurons, votes) pull the same way: pairwise interactions of values -1 and
     1.
 
@@ -66,7 +68,7 @@ def restricted_boltzmann_machine(
     weights: Real["k", "d"],
     visible: Real["d"] = 0.0,
     hidden: Real["k"] = 0.0,
-):
+) -> jax.Array:
     """Binary patterns explained by binary hidden units, both sampled: the two layers of one
     network.
 
@@ -90,7 +92,7 @@ def restricted_boltzmann_machine(
 @density
 def restricted_boltzmann_machine_marginal(
     v: Binary["d"], *, weights: Real["k", "d"], visible: Real["d"] = 0.0, hidden: Real["k"] = 0.0
-):
+) -> jax.Array:
     """Binary patterns by a restricted Boltzmann machine whose hidden units are summed out: what is
     fitted to images.
 
@@ -99,7 +101,8 @@ def restricted_boltzmann_machine_marginal(
 
     Example:
         >>> import unnorm as un
-        >>> p = un.models.restricted_boltzmann_machine_marginal.bind(weights=[[1.0, 2.0]], hidden=[-3.0])
+        >>> machine = un.models.restricted_boltzmann_machine_marginal
+        >>> p = machine.bind(weights=[[1.0, 2.0]], hidden=[-3.0])
         >>> round(float(p([1, 1])), 4)  # log 2
         0.6931
 

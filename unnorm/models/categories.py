@@ -27,7 +27,8 @@ def potts(k: int = 3) -> Density:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.models.potts(3).bind(coupling=[[0, 2.0], [2.0, 0]], field=[[0.5, -1.0], [0.0, 0.25]])
+        >>> coupling, field = [[0, 2.0], [2.0, 0]], [[0.5, -1.0], [0.0, 0.25]]
+        >>> p = un.models.potts(3).bind(coupling=coupling, field=field)
         >>> float(p([2, 2]))
         1.25
 

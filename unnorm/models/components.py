@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 
 from unnorm.declaration.density import density
@@ -11,7 +12,7 @@ __all__ = ["independent_components"]
 
 
 @density
-def independent_components(x: Real["d"], *, weights: Real["component", "d"]):
+def independent_components(x: Real["d"], *, weights: Real["component", "d"]) -> jax.Array:
     """Signals that are mixtures of independent sources with sharp peaks: independent component
     analysis.
 

@@ -1,5 +1,6 @@
 """Counts that are more or less spread than a Poisson's, alone and together."""
 
+import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
@@ -10,7 +11,7 @@ __all__ = ["conway_maxwell_poisson", "multivariate_conway_maxwell_poisson"]
 
 
 @density
-def conway_maxwell_poisson(x: Count, *, log_rate: Real = 0.0, nu: Positive = 1.0):
+def conway_maxwell_poisson(x: Count, *, log_rate: Real = 0.0, nu: Positive = 1.0) -> jax.Array:
     """Counts that are over- or underdispersed: the Conway-Maxwell-Poisson distribution.
 
     log p̃(x) = log_rate · x − nu · log x!; nu = 1 is the Poisson, below 1 it is overdispersed,
@@ -35,7 +36,7 @@ def multivariate_conway_maxwell_poisson(
     log_rate: Real["d"] = 0.0,
     nu: Positive["d"] = 1.0,
     coupling: Symmetric["d"] = 0.0,
-):
+) -> jax.Array:
     """Counts that go together or apart, each with its own dispersion: a graphical model with such
     margins.
 

@@ -1,5 +1,6 @@
 """Angles and directions."""
 
+import jax
 import jax.numpy as jnp
 
 from unnorm.declaration.density import Density, density
@@ -9,7 +10,7 @@ __all__ = ["bingham", "bivariate_von_mises", "torus_graph", "von_mises", "von_mi
 
 
 @density
-def von_mises(x: Circle, *, eta: Real[2] = 0.0):
+def von_mises(x: Circle, *, eta: Real[2] = 0.0) -> jax.Array:
     """One angle about a mean direction: the von Mises distribution.
 
     log p̃(x) = eta_0 cos x + eta_1 sin x = κ cos(x − μ), κ = |eta|, μ the angle of eta; log Z = log
@@ -29,7 +30,7 @@ def von_mises(x: Circle, *, eta: Real[2] = 0.0):
 @density
 def bivariate_von_mises(
     x: Circle[2], *, mean: Circle[2] = 0.0, concentration: Positive[2] = 1.0, coupling: Real = 0.0
-):
+) -> jax.Array:
     """Two angles that depend on each other, as torsion angles of proteins do: the sine model.
 
     log p̃(x) = κ_0 cos(x_0 − μ_0) + κ_1 cos(x_1 − μ_1) + coupling · sin(x_0 − μ_0) sin(x_1 − μ_1);
@@ -59,7 +60,7 @@ def torus_graph(
     sine_difference: Symmetric["d"] = 0.0,
     cosine_sum: Symmetric["d"] = 0.0,
     sine_sum: Symmetric["d"] = 0.0,
-):
+) -> jax.Array:
     """Which of many angles (phases of oscillations) are coupled given all others: the torus graph.
 
     log p̃(x) = Σ_j cosine_j cos x_j + sine_j sin x_j + Σ_{j<k} cosine_difference_jk cos(x_j − x_k)
@@ -85,7 +86,7 @@ def torus_graph(
 
 
 @density
-def von_mises_fisher(x: Sphere["d"], *, eta: Real["d"] = 0.0):
+def von_mises_fisher(x: Sphere["d"], *, eta: Real["d"] = 0.0) -> jax.Array:
     """Directions about a mean direction, on a sphere of any dimension: the von Mises-Fisher
     distribution.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,7 +17,9 @@ __all__ = ["exponential_family", "kernel_exponential_family", "quartic"]
 
 
 @density
-def quartic(x: Real, *, a: Real = 0.0, b: Real = 0.0, c: Real = 0.0, d: Positive = 1.0):
+def quartic(
+    x: Real, *, a: Real = 0.0, b: Real = 0.0, c: Real = 0.0, d: Positive = 1.0
+) -> jax.Array:
     """One measurement with one mode or two, skewed or not: the exponential of a quartic.
 
     log p̃(x) = a x + b x² + c x³ − d x⁴, with d > 0 so that Z is finite. Divide the data by their
@@ -42,14 +45,14 @@ class _LinearInTheta:
     base: Callable | None
     __name__ = "exponential_family"
 
-    def __call__(self, x, *, theta):
+    def __call__(self, x, *, theta) -> jax.Array:
         linear = theta @ jnp.stack([statistic(x) for statistic in self.statistics])
         return linear if self.base is None else linear + self.base(x)
 
 
 def exponential_family(
     statistics: Mapping[str, Callable], support: Any = Real, base: Callable | None = None
-):
+) -> Density:
     """Any exponential family, from its sufficient statistics: what you would match the means of.
 
     log p̃(x) = Σ_k theta_k T_k(x) + b(x). Maximum likelihood makes the model's means of the T_k

@@ -1,5 +1,6 @@
 """Gaussian graphical models: on all of R^d, on non-negative values, and in powers of those."""
 
+import jax
 import jax.numpy as jnp
 
 from unnorm.declaration.density import Density, density
@@ -11,7 +12,7 @@ __all__ = ["gaussian_graphical", "non_negative_graphical", "truncated_gaussian"]
 @density
 def gaussian_graphical(
     x: Real["d"], *, eta: Real["d"] = 0.0, precision: PositiveDefinite["d"] = 1.0
-):
+) -> jax.Array:
     """Which measurements are dependent given all others: a Gaussian by its precision matrix.
 
     log p̃(x) = eta'x − ½ x' precision x; the mean is precision⁻¹ eta, an entry of the precision is
@@ -21,7 +22,8 @@ def gaussian_graphical(
 
     Example:
         >>> import unnorm as un
-        >>> p = un.models.gaussian_graphical.bind(eta=[1.0, 0.0], precision=[[2.0, 0.5], [0.5, 1.0]])
+        >>> precision = [[2.0, 0.5], [0.5, 1.0]]
+        >>> p = un.models.gaussian_graphical.bind(eta=[1.0, 0.0], precision=precision)
         >>> float(p([1.0, 2.0]))
         -3.0
 
@@ -35,7 +37,7 @@ def gaussian_graphical(
 @density
 def truncated_gaussian(
     x: Positive["d"], *, eta: Real["d"] = 0.0, precision: Symmetric(diagonal=True)["d"] = 1.0
-):
+) -> jax.Array:
     """Non-negative measurements that depend in pairs: a Gaussian truncated to x ≥ 0.
 
     log p̃(x) = eta'x − ½ x' precision x on x ≥ 0. Z is finite for a strictly copositive precision,
@@ -43,7 +45,8 @@ def truncated_gaussian(
 
     Example:
         >>> import unnorm as un
-        >>> p = un.models.truncated_gaussian.bind(eta=[1.0, 0.0], precision=[[2.0, 0.5], [0.5, 1.0]])
+        >>> precision = [[2.0, 0.5], [0.5, 1.0]]
+        >>> p = un.models.truncated_gaussian.bind(eta=[1.0, 0.0], precision=precision)
         >>> float(p([1.0, 2.0])), float(p([-1.0, 2.0]))
         (-3.0, -inf)
 
@@ -76,7 +79,8 @@ def non_negative_graphical(a: float = 1, b: float = 1) -> Density:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.models.non_negative_graphical(a=0.5, b=0.5).bind(interaction=[[2.0, 0.5], [0.5, 1.0]])
+        >>> p = un.models.non_negative_graphical(a=0.5, b=0.5)
+        >>> p = p.bind(interaction=[[2.0, 0.5], [0.5, 1.0]])
         >>> round(float(p([1.0, 4.0])), 4)
         -8.0
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 
 from unnorm.core.messages import choose_from
@@ -61,7 +62,7 @@ class _WeightedStatistics:
     names: tuple[str, ...]
     __name__ = "exponential_random_graph"
 
-    def __call__(self, y, *, decay, **weights):
+    def __call__(self, y, *, decay, **weights) -> jax.Array:
         return sum(jnp.sum(weights[name] * _STATISTICS[name](y, decay)) for name in self.names)
 
 
@@ -90,7 +91,8 @@ def exponential_random_graph(*statistics: str, decay: float = 0.5) -> Density:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.models.exponential_random_graph("edges", "triangles").bind(edges=-1.0, triangles=0.5)
+        >>> p = un.models.exponential_random_graph("edges", "triangles")
+        >>> p = p.bind(edges=-1.0, triangles=0.5)
         >>> float(p([[0, 1, 1], [1, 0, 1], [1, 1, 0]]))
         -2.5
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
@@ -49,7 +50,7 @@ def _about(x, places, scale):
 
 # -- the densities ---------------------------------------------------------------------------------
 @density
-def eight_gaussians(x: Real[2], *, scale: Positive = 0.2, places=_circle_of_eight()):  # noqa: B008
+def eight_gaussians(x: Real[2], *, scale: Positive = 0.2, places=_circle_of_eight()) -> jax.Array:  # noqa: B008
     """A toy with eight separated modes: normals on a circle of radius 2.
 
     log p̃(x) = log Σ_p exp(−|x − p|² / 2 scale²); log Z = log(8 · 2π scale²).
@@ -66,7 +67,7 @@ def eight_gaussians(x: Real[2], *, scale: Positive = 0.2, places=_circle_of_eigh
 
 
 @density
-def two_moons(x: Real[2], *, scale: Positive = 0.1, places=_two_moons()):  # noqa: B008
+def two_moons(x: Real[2], *, scale: Positive = 0.1, places=_two_moons()) -> jax.Array:  # noqa: B008
     """A toy with two curved modes: half circles that reach into each other, blurred by normal
     noise.
 
@@ -76,7 +77,8 @@ def two_moons(x: Real[2], *, scale: Positive = 0.1, places=_two_moons()):  # noq
     Example:
         >>> import unnorm as un
         >>> p = un.models.two_moons
-        >>> abs(float(p([0.0, 1.0]) - p([1.0, -0.5]))) < 1e-4  # each moon is the other, turned about (1/2, 1/4)
+        >>> # Each moon is the other, rotated about (1/2, 1/4).
+        >>> abs(float(p([0.0, 1.0]) - p([1.0, -0.5]))) < 1e-4
         True
 
     References:
@@ -86,7 +88,7 @@ def two_moons(x: Real[2], *, scale: Positive = 0.1, places=_two_moons()):  # noq
 
 
 @density
-def two_spirals(x: Real[2], *, scale: Positive = 0.1, places=_two_spirals()):  # noqa: B008
+def two_spirals(x: Real[2], *, scale: Positive = 0.1, places=_two_spirals()) -> jax.Array:  # noqa: B008
     """A toy with two long thin modes: spirals about the origin, blurred by normal noise.
 
     log p̃(x) = log Σ_p exp(−|x − p|² / 2 scale²) over 200 places on each arm; log Z = log(400 · 2π
@@ -104,7 +106,7 @@ def two_spirals(x: Real[2], *, scale: Positive = 0.1, places=_two_spirals()):  #
 
 
 @density
-def checkerboard(x: Interval(-2, 2)[2]):
+def checkerboard(x: Interval(-2, 2)[2]) -> jax.Array:
     """A toy with walls: uniform on eight of the sixteen unit squares of [-2, 2]².
 
     log p̃(x) = 0 where ⌊x_0⌋ + ⌊x_1⌋ is even, else −∞; log Z = log 8. No gradient leads from one

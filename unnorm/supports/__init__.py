@@ -22,7 +22,8 @@ from unnorm.supports.discrete import Binary, Categorical, Count, Graph, Spin
 from unnorm.supports.matrices import PositiveDefinite, Symmetric
 
 __all__ = [
-    "Annotation", "Axis", "Binary", "Categorical", "Circle", "Constant", "ConstantAnnotation", "Count", "Covariate",
-    "CovariateAnnotation", "Graph", "Interval", "Ordered", "Positive", "PositiveDefinite", "PyTree", "PyTreeSupport",
-    "Real", "RealSupport", "Simplex", "Sphere", "Spin", "Support", "Symmetric",
+    "Annotation", "Axis", "Binary", "Categorical", "Circle", "Constant", "ConstantAnnotation",
+    "Count", "Covariate", "CovariateAnnotation", "Graph", "Interval", "Ordered", "Positive",
+    "PositiveDefinite", "PyTree", "PyTreeSupport", "Real", "RealSupport", "Simplex", "Sphere",
+    "Spin", "Support", "Symmetric",
 ]  # fmt: skip

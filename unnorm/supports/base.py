@@ -4,7 +4,7 @@ noise.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ class Annotation:
 
     axes: tuple[Axis, ...] = ()
 
-    def __getitem__(self, item: Any):
+    def __getitem__(self, item: Any) -> Self:
         return replace(self, axes=_axes(item))
 
     @property
@@ -146,7 +146,7 @@ class Support(Annotation):
         return self
 
     # -- checks and starts -------------------------------------------------------------------------
-    def valid(self, value):
+    def valid(self, value) -> Any:
         """Whether each entry (or each vector, each matrix) lies in the support; NumPy or JAX in,
         the same out.
         """
@@ -211,7 +211,7 @@ class Support(Annotation):
         """
         return jnp.zeros((0,))
 
-    def noise(self, statistics: jax.Array, shape: tuple[int, ...]):
+    def noise(self, statistics: jax.Array, shape: tuple[int, ...]) -> Any:
         """The default noise, a NumPyro distribution over one value: positive at the bounds, no
         lighter in the tails.
         """
@@ -236,7 +236,7 @@ class PyTreeSupport(Support):
 
     samplable = False
 
-    def entries(self, shape):
+    def entries(self, shape) -> list[tuple[int, ...]]:
         return []
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +14,15 @@ from unnorm.supports.noise import Flat, Increasing, WithEventShape
 
 
 class RealSupport(Support):
+    """The real line."""
+
     score_matching = "plain"
 
-    def noise_statistics(self, value):
+    def noise_statistics(self, value) -> jax.Array:
         flat = jnp.ravel(value)
         return jnp.concatenate([flat, jnp.ravel(jnp.outer(flat, flat))])
 
-    def noise(self, statistics, shape):
+    def noise(self, statistics, shape) -> Any:
         """Multivariate Student t with 5 degrees of freedom and the data's mean and covariance."""
         import numpyro.distributions as dist
 
@@ -30,6 +33,8 @@ class RealSupport(Support):
 
 
 class PositiveSupport(Support):
+    """Numbers from 0 on; 0 itself is valid data."""
+
     score_matching = "generalized"
     expected = "numbers that are not negative"
 
@@ -38,10 +43,10 @@ class PositiveSupport(Support):
 
         return constraints.positive
 
-    def valid(self, value):
+    def valid(self, value) -> Any:
         return value >= 0
 
-    def start(self, scalar, shape):
+    def start(self, scalar, shape) -> np.ndarray:
         if not scalar > 0:
             raise ValueError(
                 f"A start of {scalar} was given for {self!r}; expected a number above 0; give "
@@ -49,16 +54,16 @@ class PositiveSupport(Support):
             )
         return np.full(shape, scalar)
 
-    def inward(self, value):
+    def inward(self, value) -> np.ndarray:
         return np.where(value < np.finfo(np.float32).tiny, 1e-6, value)
 
-    def boundary_distance(self, value):
+    def boundary_distance(self, value) -> jax.Array:
         return value
 
-    def noise_statistics(self, value):
+    def noise_statistics(self, value) -> jax.Array:
         return jnp.ravel(value)
 
-    def noise(self, statistics, shape):
+    def noise(self, statistics, shape) -> Any:
         """Independent exponentials with the data's means: gamma and lognormal noise vanish at 0 and
         fail there.
         """
@@ -69,7 +74,7 @@ class PositiveSupport(Support):
             len(shape)
         )
 
-    def entry_bounds(self, index):
+    def entry_bounds(self, index) -> tuple[float, float]:
         return (0.0, math.inf)
 
 
@@ -82,7 +87,7 @@ class Interval(Support):
     lower: float = 0.0
     upper: float = 1.0
 
-    def __init__(self, lower: float, upper: float, axes: tuple[Axis, ...] = ()):
+    def __init__(self, lower: float, upper: float, axes: tuple[Axis, ...] = ()) -> None:
         good = all(
             np.ndim(bound) == 0 and np.asarray(bound).dtype.kind in "fiu"
             for bound in (lower, upper)
@@ -100,7 +105,7 @@ class Interval(Support):
         return f"({self.lower:g}, {self.upper:g})"
 
     @property
-    def expected(self):  # type: ignore[override]
+    def expected(self) -> str:  # type: ignore[override]
         return f"numbers from {self.lower:g} to {self.upper:g}"
 
     def _constraint(self):
@@ -108,10 +113,10 @@ class Interval(Support):
 
         return constraints.interval(self.lower, self.upper)
 
-    def valid(self, value):
+    def valid(self, value) -> Any:
         return (value >= self.lower) & (value <= self.upper)
 
-    def inward(self, value):
+    def inward(self, value) -> np.ndarray:
         # On the bound is what float32 cannot tell from it; a value that is merely near it stays.
         low, high = (
             4 * float(np.finfo(np.float32).eps) * abs(bound) for bound in (self.lower, self.upper)
@@ -120,19 +125,21 @@ class Interval(Support):
         value = np.where(value <= self.lower + low, self.lower + max(margin, 2 * low), value)
         return np.where(value >= self.upper - high, self.upper - max(margin, 2 * high), value)
 
-    def boundary_distance(self, value):
+    def boundary_distance(self, value) -> jax.Array:
         return jnp.minimum(value - self.lower, self.upper - value)
 
-    def noise(self, statistics, shape):
+    def noise(self, statistics, shape) -> Any:
         import numpyro.distributions as dist
 
         return dist.Uniform(self.lower, self.upper).expand(shape).to_event(len(shape))
 
-    def entry_bounds(self, index):
+    def entry_bounds(self, index) -> tuple[float, float]:
         return (self.lower, self.upper)
 
 
 class SimplexSupport(Support):
+    """Vectors of shares, which sum to 1."""
+
     score_matching = "simplex"
     needs_axis = True
     expected = "vectors of non-negative numbers that sum to 1 along the last axis"
@@ -143,14 +150,14 @@ class SimplexSupport(Support):
 
         return constraints.simplex
 
-    def constrain(self, free):
+    def constrain(self, free) -> jax.Array:
         """Break the stick in logarithms: no part is a difference from 1, so that the smallest keep
         all their digits.
         """
         tiny = jnp.finfo(jnp.result_type(free)).tiny
         return jnp.maximum(jnp.exp(self._log_parts(free)[0]), tiny)
 
-    def unconstrain(self, value):
+    def unconstrain(self, value) -> jax.Array:
         """The logits of each part among what was left of the stick, by sums of the parts after
         it.
         """
@@ -158,7 +165,7 @@ class SimplexSupport(Support):
         after = jnp.cumsum(value[..., ::-1], axis=-1)[..., ::-1][..., 1:]
         return jnp.log(value[..., :-1]) - jnp.log(after) - self._balance(after.shape[-1])
 
-    def log_det(self, free):
+    def log_det(self, free) -> jax.Array:
         log_parts, log_rests = self._log_parts(free)
         return jnp.sum(log_parts[..., :-1] + log_rests)
 
@@ -176,29 +183,29 @@ class SimplexSupport(Support):
         return log_breaks + left, log_rests
 
     @staticmethod
-    def _balance(size: int):
+    def _balance(size: int) -> jax.Array:
         """What makes 0 the centre of the simplex."""
         return -jnp.log(size - jnp.arange(size))
 
-    def free_shape(self, shape):
+    def free_shape(self, shape) -> tuple[int, ...]:
         return (*shape[:-1], shape[-1] - 1)
 
-    def valid(self, value):
+    def valid(self, value) -> Any:
         return (value >= 0).all(-1) & (abs(value.sum(-1) - 1) < 1e-5)
 
-    def start(self, scalar, shape):
+    def start(self, scalar, shape) -> np.ndarray:
         """The centre, whatever the scalar."""
         return np.full(shape, 1.0 / shape[-1])
 
-    def inward(self, value):
+    def inward(self, value) -> np.ndarray:
         raised = np.maximum(value, 1e-6)
         inside = (value > 0).all(-1, keepdims=True)
         return np.where(inside, value, raised / raised.sum(-1, keepdims=True))
 
-    def jitter(self, value, displacement):
+    def jitter(self, value, displacement) -> jax.Array:
         return value + displacement - displacement.mean(-1, keepdims=True)  # the sum stays 1
 
-    def noise(self, statistics, shape):
+    def noise(self, statistics, shape) -> Any:
         import numpyro.distributions as dist
 
         log_volume = -math.prod(shape[:-1]) * math.lgamma(shape[-1])
@@ -206,11 +213,13 @@ class SimplexSupport(Support):
             dist.Dirichlet(jnp.ones(shape)).to_event(len(shape) - 1), log_volume, len(shape)
         )
 
-    def entry_bounds(self, index):
+    def entry_bounds(self, index) -> tuple[float, float]:
         return (0.0, 1.0)
 
 
 class OrderedSupport(Support):
+    """Vectors in increasing order."""
+
     needs_axis = True
     expected = "vectors that increase along the last axis"
 
@@ -219,26 +228,26 @@ class OrderedSupport(Support):
 
         return constraints.ordered_vector
 
-    def valid(self, value):
+    def valid(self, value) -> Any:
         return (value[..., 1:] >= value[..., :-1]).all(-1)
 
-    def start(self, scalar, shape):
+    def start(self, scalar, shape) -> np.ndarray:
         """Evenly spaced by 1 around the scalar."""
         return np.broadcast_to(scalar + np.arange(shape[-1]) - (shape[-1] - 1) / 2, shape).copy()
 
-    def inward(self, value):
+    def inward(self, value) -> np.ndarray:
         gaps = np.diff(value, axis=-1)
         raised = np.cumsum(np.maximum(gaps, 1e-6 * (1 + abs(value).max(-1, keepdims=True))), -1)
         moved = np.concatenate([value[..., :1], value[..., :1] + raised], -1)
         return np.where((gaps > 0).all(-1, keepdims=True), value, moved)
 
-    def noise_statistics(self, value):
+    def noise_statistics(self, value) -> jax.Array:
         first = value[..., 0]
         return jnp.concatenate(
             [jnp.ravel(part) for part in (first, first**2, jnp.diff(value, axis=-1))]
         )
 
-    def noise(self, statistics, shape):
+    def noise(self, statistics, shape) -> Any:
         """First entries of Student's t with 5 degrees of freedom, gaps that are exponential:
         positive at ties.
         """

@@ -1,6 +1,7 @@
 """Angles and directions."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from unnorm.supports.continuous import Interval
 from unnorm.supports.noise import Flat
 
 
-def wrap_angle(angle):
+def wrap_angle(angle) -> jax.Array:
     """The angle in [-π, π)."""
     return angle - 2 * math.pi * jnp.floor((angle + math.pi) / (2 * math.pi))
 
@@ -24,32 +25,32 @@ class CircleSupport(Support):
     score_matching = "circle"
     expected = "angles from -pi to pi"
 
-    def constrain(self, free):
+    def constrain(self, free) -> jax.Array:
         return wrap_angle(jnp.asarray(free))
 
-    def unconstrain(self, value):
+    def unconstrain(self, value) -> jax.Array:
         return jnp.asarray(value)
 
-    def log_det(self, free):
+    def log_det(self, free) -> jax.Array:
         return jnp.zeros((), jnp.result_type(free))
 
-    def canonical(self, free):
+    def canonical(self, free) -> jax.Array:
         return wrap_angle(free)
 
-    def deviation(self, free, centre):
+    def deviation(self, free, centre) -> tuple[jax.Array, jax.Array]:
         return jnp.sin(free - centre), jnp.cos(free - centre)
 
     @property
-    def chart(self):
+    def chart(self) -> Support:
         return Interval(-math.pi, math.pi, self.axes)
 
-    def valid(self, value):
+    def valid(self, value) -> Any:
         return abs(value) <= math.pi * (1 + 1e-6)
 
-    def random_free(self, key, shape, dtype):
+    def random_free(self, key, shape, dtype) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -math.pi, math.pi)
 
-    def noise(self, statistics, shape):
+    def noise(self, statistics, shape) -> Any:
         import numpyro.distributions as dist
 
         uniform = dist.Uniform(-math.pi, math.pi).expand(shape).to_event(len(shape))
@@ -71,29 +72,29 @@ class SphereSupport(Support):
     measure = "surface"
     expected = "vectors of length 1 along the last axis"
 
-    def constrain(self, free):
+    def constrain(self, free) -> jax.Array:
         free = jnp.asarray(free)
         return free / jnp.linalg.norm(free, axis=-1, keepdims=True)
 
-    def unconstrain(self, value):
+    def unconstrain(self, value) -> jax.Array:
         return jnp.asarray(value)
 
-    def log_det(self, free):
+    def log_det(self, free) -> jax.Array:
         size, vectors = free.shape[-1], math.prod(free.shape[:-1])
         return -0.5 * jnp.sum(jnp.square(free)) + vectors * (
             log_area(size) - 0.5 * size * math.log(2 * math.pi)
         )
 
     @property
-    def chart(self):
+    def chart(self) -> Support:
         return StereographicSupport(self.axes)
 
-    def lift(self, value, key):
+    def lift(self, value, key) -> jax.Array:
         """The direction with a length of its own law, the chi of n degrees of freedom."""
         squares = jnp.square(jax.random.normal(key, value.shape, value.dtype))
         return value * jnp.sqrt(squares.sum(-1, keepdims=True))
 
-    def walk(self, free, displacement):
+    def walk(self, free, displacement) -> jax.Array:
         length = jnp.linalg.norm(free, axis=-1, keepdims=True)
         place = free / length
         tangent = displacement - place * jnp.sum(place * displacement, -1, keepdims=True)
@@ -102,17 +103,17 @@ class SphereSupport(Support):
         )
         return length * (jnp.cos(angle) * place + jnp.sin(angle) * tangent / angle)
 
-    def valid(self, value):
+    def valid(self, value) -> Any:
         return abs((value**2).sum(-1) - 1) < 1e-5
 
-    def start(self, scalar, shape):
+    def start(self, scalar, shape) -> np.ndarray:
         """The same in every coordinate, whatever the scalar."""
         return np.full(shape, shape[-1] ** -0.5)
 
-    def random_free(self, key, shape, dtype):
+    def random_free(self, key, shape, dtype) -> jax.Array:
         return jax.random.normal(key, shape, dtype)
 
-    def noise(self, statistics, shape):
+    def noise(self, statistics, shape) -> Any:
         import numpyro.distributions as dist
 
         vectors = math.prod(shape[:-1])
@@ -122,7 +123,7 @@ class SphereSupport(Support):
             len(shape),
         )
 
-    def entry_bounds(self, index):
+    def entry_bounds(self, index) -> tuple[float, float]:
         return (-1.0, 1.0)
 
 
@@ -133,25 +134,25 @@ class StereographicSupport(SphereSupport):
 
     bijective = True
 
-    def free_shape(self, shape):
+    def free_shape(self, shape) -> tuple[int, ...]:
         return (*shape[:-1], shape[-1] - 1)
 
-    def constrain(self, free):
+    def constrain(self, free) -> jax.Array:
         free = jnp.asarray(free)
         squared = jnp.sum(jnp.square(free), -1, keepdims=True)
         return jnp.concatenate([2 * free, squared - 1], -1) / (squared + 1)
 
-    def unconstrain(self, value):
+    def unconstrain(self, value) -> jax.Array:
         value = jnp.asarray(value)
         return value[..., :-1] / (1 - value[..., -1:])
 
-    def log_det(self, free):
+    def log_det(self, free) -> jax.Array:
         return jnp.sum(free.shape[-1] * (math.log(2) - jnp.log1p(jnp.sum(jnp.square(free), -1))))
 
-    def lift(self, value, key):
+    def lift(self, value, key) -> jax.Array:
         return self.unconstrain(value)
 
-    def random_free(self, key, shape, dtype):
+    def random_free(self, key, shape, dtype) -> jax.Array:
         return self.unconstrain(
             self.constrain(jax.random.normal(key, self.free_shape(shape), dtype))
         )
@@ -165,7 +166,7 @@ def log_area(size: int) -> float:
 class _UniformDirections:
     """Directions of normal vectors."""
 
-    def __init__(self, normal):
+    def __init__(self, normal) -> None:
         self.normal = normal
 
     def sample(self, key, sample_shape=()):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +21,13 @@ class DiscreteSupport(Support):
     learnable = False
     measure = "counting"
 
-    def constrain(self, free):
+    def constrain(self, free) -> jax.Array:
         return jnp.asarray(free)
 
-    def unconstrain(self, value):
+    def unconstrain(self, value) -> jax.Array:
         return jnp.asarray(value)
 
-    def log_det(self, free):
+    def log_det(self, free) -> jax.Array:
         return jnp.zeros(())
 
 
@@ -35,19 +36,19 @@ class TwoValueSupport(DiscreteSupport):
 
     score_matching = "ratio"
 
-    def valid(self, value):
+    def valid(self, value) -> Any:
         return (value == self.states[0]) | (value == self.states[1])
 
-    def random_free(self, key, shape, dtype):
+    def random_free(self, key, shape, dtype) -> jax.Array:
         low, high = self.states
         return jnp.where(jax.random.bernoulli(key, 0.5, self.free_shape(shape)), high, low).astype(
             dtype
         )
 
-    def noise_statistics(self, value):
+    def noise_statistics(self, value) -> jax.Array:
         return jnp.ravel(value == self.states[1]).astype(float)
 
-    def noise(self, statistics, shape):
+    def noise(self, statistics, shape) -> Any:
         """Independent entries with the data's margins, kept off 0 and 1 so that the noise is
         positive everywhere.
         """
@@ -55,11 +56,15 @@ class TwoValueSupport(DiscreteSupport):
 
 
 class BinarySupport(TwoValueSupport):
+    """0 or 1."""
+
     states = (0.0, 1.0)
     expected = "0 or 1"
 
 
 class SpinSupport(TwoValueSupport):
+    """-1 or 1."""
+
     states = (-1.0, 1.0)
     expected = "-1 or 1"
 
@@ -74,7 +79,7 @@ class Categorical(DiscreteSupport):
     axes: tuple[Axis, ...] = ()
     categories: int = 2
 
-    def __init__(self, categories: int, axes: tuple[Axis, ...] = ()):
+    def __init__(self, categories: int, axes: tuple[Axis, ...] = ()) -> None:
         most = 2**20  # the function sees a one-hot vector of them
         whole = isinstance(categories, int | np.integer) and not isinstance(categories, bool)
         if not whole or not 2 <= categories <= most:
@@ -91,29 +96,29 @@ class Categorical(DiscreteSupport):
         return f"({self.categories})"
 
     @property  # type: ignore[override]  # they depend on the options
-    def states(self):
+    def states(self) -> tuple[float, ...]:
         return tuple(map(float, range(self.categories)))
 
     @property
-    def expected(self):  # type: ignore[override]
+    def expected(self) -> str:  # type: ignore[override]
         return f"integers from 0 to {self.categories - 1}"
 
-    def encode(self, value):
+    def encode(self, value) -> jax.Array:
         if jnp.ndim(value) > len(self.axes):  # one-hot already: a gradient is taken there
             return value
         dtype = value.dtype if jnp.issubdtype(jnp.result_type(value), jnp.floating) else None
         return jax.nn.one_hot(jnp.asarray(value, int), self.categories, dtype=dtype)
 
-    def valid(self, value):
+    def valid(self, value) -> Any:
         return (value >= 0) & (value < self.categories) & (value % 1 == 0)
 
-    def random_free(self, key, shape, dtype):
+    def random_free(self, key, shape, dtype) -> jax.Array:
         return jax.random.randint(key, shape, 0, self.categories).astype(dtype)
 
-    def noise_statistics(self, value):
+    def noise_statistics(self, value) -> jax.Array:
         return jnp.ravel(jax.nn.one_hot(jnp.asarray(value, int), self.categories, dtype=float))
 
-    def noise(self, statistics, shape):
+    def noise(self, statistics, shape) -> Any:
         """Independent entries with the data's margins, kept off 0."""
         import numpyro.distributions as dist
 
@@ -130,20 +135,20 @@ class CountSupport(DiscreteSupport):
     score_matching = "ordinal"
     expected = "non-negative integers"
 
-    def walk(self, free, displacement):
+    def walk(self, free, displacement) -> jax.Array:
         # At least one step: a move of none would be a proposal wasted.
         return free + jnp.sign(displacement) * jnp.ceil(jnp.abs(displacement))
 
-    def valid(self, value):
+    def valid(self, value) -> Any:
         return (value >= 0) & (value % 1 == 0)
 
-    def random_free(self, key, shape, dtype):
+    def random_free(self, key, shape, dtype) -> jax.Array:
         return jax.random.randint(key, shape, 0, 5).astype(dtype)
 
-    def noise_statistics(self, value):
+    def noise_statistics(self, value) -> jax.Array:
         return jnp.ravel(value)
 
-    def noise(self, statistics, shape):
+    def noise(self, statistics, shape) -> Any:
         """Independent geometric entries with the data's means: their tails are heavier than a
         Poisson's.
         """
@@ -154,7 +159,7 @@ class CountSupport(DiscreteSupport):
             dist.GeometricProbs(1 / (1 + mean), validate_args=False), len(shape), statistics.dtype
         )
 
-    def entry_bounds(self, index):
+    def entry_bounds(self, index) -> tuple[float, float]:
         return (0.0, math.inf)
 
 
@@ -170,15 +175,15 @@ class GraphSupport(TwoValueSupport, Matrix):
     unconstrain, _upper = SymmetricSupport.unconstrain, SymmetricSupport._upper
     diagonal = False
 
-    def valid(self, value):
+    def valid(self, value) -> Any:
         two_valued = ((value == 0) | (value == 1)).all((-1, -2))
         loops = value.diagonal(axis1=-2, axis2=-1).any(-1) if hasattr(value, "diagonal") else False
         return two_valued & (value == value.swapaxes(-1, -2)).all((-1, -2)) & ~loops
 
-    def noise_statistics(self, value):
+    def noise_statistics(self, value) -> jax.Array:
         return jnp.ravel(self.unconstrain(value)).astype(float)  # type: ignore[misc]
 
-    def noise(self, statistics, shape):
+    def noise(self, statistics, shape) -> Any:
         """Independent ties with the data's margins."""
         free = self.free_shape(shape)  # type: ignore[misc]
         margins = jnp.clip(statistics, 1e-3, 1 - 1e-3).reshape(free)

@@ -9,16 +9,16 @@ import jax.numpy as jnp
 class TwoPoint:
     """Independent entries of two given values; NumPyro's Bernoulli knows only 0 and 1."""
 
-    def __init__(self, upper_probability: jax.Array, states: tuple[float, float]):
+    def __init__(self, upper_probability: jax.Array, states: tuple[float, float]) -> None:
         self.upper_probability, self.states = upper_probability, states
 
-    def sample(self, key, sample_shape=()):
+    def sample(self, key, sample_shape=()) -> jax.Array:
         upper = jax.random.bernoulli(
             key, self.upper_probability, sample_shape + self.upper_probability.shape
         )
         return jnp.where(upper, self.states[1], self.states[0]).astype(self.upper_probability.dtype)
 
-    def log_prob(self, value):
+    def log_prob(self, value) -> jax.Array:
         upper, rank = self.upper_probability, self.upper_probability.ndim
         terms = jnp.where(value == self.states[1], jnp.log(upper), jnp.log1p(-upper))
         return terms.sum(tuple(range(-rank, 0)))
@@ -29,26 +29,26 @@ class Flat:
     is 0.
     """
 
-    def __init__(self, sampler, log_volume: float, rank: int):
+    def __init__(self, sampler, log_volume: float, rank: int) -> None:
         self.sampler, self.log_volume, self.rank = sampler, log_volume, rank
 
-    def sample(self, key, sample_shape=()):
+    def sample(self, key, sample_shape=()) -> jax.Array:
         return self.sampler.sample(key, sample_shape)
 
-    def log_prob(self, value):
+    def log_prob(self, value) -> jax.Array:
         return jnp.full(value.shape[: value.ndim - self.rank], -self.log_volume, value.dtype)
 
 
 class WithEventShape:
     """A distribution over a vector, seen as one over values of another shape."""
 
-    def __init__(self, vector, shape: tuple[int, ...]):
+    def __init__(self, vector, shape: tuple[int, ...]) -> None:
         self.vector, self.shape = vector, shape
 
-    def sample(self, key, sample_shape=()):
+    def sample(self, key, sample_shape=()) -> jax.Array:
         return self.vector.sample(key, sample_shape).reshape(sample_shape + self.shape)
 
-    def log_prob(self, value):
+    def log_prob(self, value) -> jax.Array:
         return self.vector.log_prob(
             value.reshape(value.shape[: value.ndim - len(self.shape)] + (-1,))
         )
@@ -57,13 +57,13 @@ class WithEventShape:
 class Independent:
     """Independent entries of one NumPyro law, drawn as floats as a chain's positions are."""
 
-    def __init__(self, law, rank: int, dtype):
+    def __init__(self, law, rank: int, dtype) -> None:
         self.law, self.rank, self.dtype = law, rank, dtype
 
-    def sample(self, key, sample_shape=()):
+    def sample(self, key, sample_shape=()) -> jax.Array:
         return self.law.sample(key, sample_shape).astype(self.dtype)
 
-    def log_prob(self, value):
+    def log_prob(self, value) -> jax.Array:
         return self.law.log_prob(jnp.asarray(value, int)).sum(tuple(range(-self.rank, 0)))
 
 
@@ -72,17 +72,17 @@ class Increasing:
     Jacobian 1.
     """
 
-    def __init__(self, first, gaps, rank: int):
+    def __init__(self, first, gaps, rank: int) -> None:
         self.first, self.gaps, self.rank = first, gaps, rank
 
-    def sample(self, key, sample_shape=()):
+    def sample(self, key, sample_shape=()) -> jax.Array:
         first_key, gaps_key = jax.random.split(key)
         first = self.first.sample(first_key, sample_shape)[..., None]
         return jnp.cumsum(
             jnp.concatenate([first, self.gaps.sample(gaps_key, sample_shape)], -1), -1
         )
 
-    def log_prob(self, value):
+    def log_prob(self, value) -> jax.Array:
         first = self.first.log_prob(value[..., 0])
         entries = first + self.gaps.log_prob(jnp.diff(value, axis=-1)).sum(-1)
         return entries.sum(tuple(range(-(self.rank - 1), 0)))
@@ -91,11 +91,11 @@ class Increasing:
 class FreeEntries:
     """A distribution over the free entries of a matrix, seen as one over the matrix."""
 
-    def __init__(self, entries, support):
+    def __init__(self, entries, support) -> None:
         self.entries, self.support = entries, support
 
-    def sample(self, key, sample_shape=()):
+    def sample(self, key, sample_shape=()) -> jax.Array:
         return self.support.constrain(self.entries.sample(key, sample_shape))
 
-    def log_prob(self, value):
+    def log_prob(self, value) -> jax.Array:
         return self.entries.log_prob(self.support.unconstrain(value))

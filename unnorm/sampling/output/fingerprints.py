@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from unnorm.core.function_identity import Unknowable, in_library, unwrap, values_in_use
+from unnorm.core.function_identity import UnknownDependencyError, in_library, unwrap, values_in_use
 from unnorm.declaration.density import Density
 from unnorm.supports import Annotation
 
@@ -125,7 +125,7 @@ def _function(function: types.FunctionType, inner: Callable) -> str:
     name = function.__qualname__.replace("<locals>.", "")
     try:
         used = values_in_use(function, indirect=True)
-    except Unknowable:
+    except UnknownDependencyError:
         return f"{name} {_hash(_code(function.__code__))} with {UNKNOWN}"
     text = _code(function.__code__) + "".join(f"{key}: {inner(one)}; " for key, one in used.items())
     return f"{name} {_hash(text)}" + (f" with {UNKNOWN}" if UNKNOWN in text else "")
