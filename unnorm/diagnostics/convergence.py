@@ -104,7 +104,7 @@ def diagnose(draws: Any, p: Density | None = None, *, strict: bool = False) -> D
         table, constant = _table(found)
         discrete = _discrete(found, p)
         findings = [
-            *chain_findings(found, table, constant, discrete, _fixed_by_support(found, p)),
+            *chain_findings(found, table, constant, discrete, _constant_entries(found, p)),
             *duplicate_findings(found, discrete),
             *density_findings(found, p),
         ]
@@ -160,7 +160,7 @@ def _table(draws: Draws) -> tuple["pd.DataFrame", set[str]]:
     return table, constant
 
 
-def _fixed_by_support(draws: Draws, p: Density | None) -> set[str]:
+def _constant_entries(draws: Draws, p: Density | None) -> set[str]:
     """Entries that a support holds at one value, as a graph's diagonal."""
     fixed = set()
     for name, support in {} if p is None else p.variables.items():

@@ -51,7 +51,7 @@ class SteinCriteria:
 class ModeCriteria:
     """The search for modes that no chain has visited."""
 
-    max_dimension: int = 50  # beyond, the Hessians cost more than the search is worth
+    max_dimension: int = 50  # beyond, the Hessians cost too much
     max_draws: int = 4000
     from_draws: int = 8  # ascents that start at draws
     far: int = 24  # ascents that start far away in all directions

@@ -1,4 +1,4 @@
-"""Pareto-smoothed importance weights, and what their tail's shape says of their mean."""
+"""Pareto-smoothed importance weights, and whether the shape of their tail permits a mean."""
 
 import math
 
@@ -10,15 +10,15 @@ def pareto_smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     """Log weights with the largest replaced by quantiles of a generalized Pareto distribution, and
     its shape k̂.
 
-    Weights have 1/k finite moments; k̂ above min(1 − 1/log₁₀ n, .7) says that n of them are too few
-    for their mean.
+    Weights have 1/k finite moments. If k̂ exceeds min(1 − 1/log₁₀ n, 0.7), n weights are too few to
+    estimate their mean.
 
     Args:
         log_weights: (n,), −inf for points outside the density.
 
     Returns:
-        The log weights in the units they came in, and k̂ (NaN where all weights are equal or none
-        is positive).
+        The log weights on their original scale, and k̂ (NaN if all weights are equal or none is
+        positive).
 
     Example:
         >>> import numpy as np
@@ -39,16 +39,12 @@ def pareto_smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     tail = np.sort(given)[-math.ceil(min(0.2 * len(given), 3 * math.sqrt(len(given)))) :]
     if tail[0] == tail[-1]:  # the heaviest weights of a few states, drawn many times
         return log_weights, math.nan
-    with np.errstate(
-        all="ignore"
-    ):  # ties in the tail: no distribution can be fitted, and the shape is NaN
-        smoothed, shape = array_stats.psislw(
-            -given
-        )  # made for log-likelihoods, whose inverses are the weights
+    # psislw takes log-likelihoods, whose inverses are the weights; ties in the tail make k̂ NaN
+    with np.errstate(all="ignore"):
+        smoothed, shape = array_stats.psislw(-given)
     if not np.isfinite(shape) or not np.isfinite(smoothed).all():
         return log_weights, math.nan
-    # smoothing also changes the unit: a weight below the tail, which has at most 3√n of them, tells
-    # by how much
+    # smoothing also rescales the weights: one below the tail (at most 3√n) shows the factor
     below = np.argsort(given)[len(given) - math.ceil(3 * math.sqrt(len(given))) - 1]
     found = log_weights.copy()
     found[inside] = smoothed - smoothed[below] + given[below]
@@ -56,7 +52,7 @@ def pareto_smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _merge_ties(values: np.ndarray, *, rounding: float = 1e-12) -> np.ndarray:
-    """Values that differ by rounding alone made equal: rounding is no tail."""
+    """Values with differences due to rounding made equal, so that they do not look like a tail."""
     order = np.argsort(values)
     ordered = values[order]
     starts = np.append(True, np.diff(ordered) > rounding * np.maximum(np.abs(ordered[1:]), 1.0))

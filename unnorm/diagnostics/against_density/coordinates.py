@@ -15,15 +15,13 @@ def positions_of(view: Unconstrained, values: Mapping[str, np.ndarray]) -> dict[
     positions = {}
     for name, support in view.supports.items():
         events = np.asarray(values[name], float).reshape((-1, *values[name].shape[2:]))
-        free = np.asarray(_to_unconstrained(support, events))
+        free = np.asarray(_unconstrain(support, events))
         positions[name] = free.reshape(*leading, *free.shape[1:])
     return positions
 
 
-def _to_unconstrained(support: Any, value: np.ndarray) -> np.ndarray:
-    """Unconstrained coordinates; a value that rounding put onto the boundary is first moved just
-    inside.
-    """
+def _unconstrain(support: Any, value: np.ndarray) -> np.ndarray:
+    """Unconstrained coordinates; a value rounded onto the boundary is first moved inside."""
     keys = jax.random.split(jax.random.key(0), len(value))
     free = np.asarray(jax.vmap(support.lift)(value, keys))
     bad = ~np.isfinite(free).reshape(len(free), -1).all(1)

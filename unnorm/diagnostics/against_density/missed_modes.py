@@ -56,7 +56,7 @@ def mode_findings(draws: Draws, p: Density, criteria: ModeCriteria = MODES) -> l
         if size > criteria.max_dimension or degenerate:
             return []
         surface = Surface(Unconstrained(cast(p.for_jit(), float)), u, criteria)
-        found = surface.unvisited()
+        found = surface.find_mode()
         if found is None:
             return []
         mode, log_share = found
@@ -145,10 +145,8 @@ class Surface:
             ]
         )
 
-    def unvisited(self) -> tuple[Mode, float] | None:
-        """The heaviest mode that no draw is near, and the log of its mass over the draws'; None
-        where there is none.
-        """
+    def find_mode(self) -> tuple[Mode, float] | None:
+        """The heaviest mode without draws, and its log mass relative to the draws'; or None."""
         criteria, start = self.criteria, self.criteria.from_draws
         given = self.view, self.centre, self.factor
         found = _gradient_ascents(*given, self._starts(), steps=criteria.ascent_steps)

@@ -71,7 +71,7 @@ def locate_mass(integrand: Integrand, far: bool = False) -> Location:
         far
         and not escaped
         and len(scans) < options.centering.max_scans
-        and (frame := _not_scanned(modes, scans, size))
+        and (frame := _next_scan_frame(modes, scans, size))
     ):
         scans.append(scan_about(integrand, frame))
         further = local_maxima(scans[-1])[: options.centering.max_further_ascents]
@@ -90,8 +90,8 @@ def locate_mass(integrand: Integrand, far: bool = False) -> Location:
     return Location(frame, search_steps(frame, modes, widest), modes, escaped, scans)
 
 
-def _not_scanned(modes: list[Mode], scans: list[Scan], size: int) -> Frame | None:
-    """The heaviest mode about which no points were scattered; without a mode the origin, once."""
+def _next_scan_frame(modes: list[Mode], scans: list[Scan], size: int) -> Frame | None:
+    """The frame of the heaviest mode without a scan; the origin, once, if there are no modes."""
     if not modes and not scans:
         return Frame(np.zeros(size), np.eye(size))
     for mode in heavy_modes(modes):
@@ -135,7 +135,7 @@ def _newton_ascents(view: Unconstrained, states: dict, starts: jax.Array, *, ste
 def _choose(integrand: Integrand, starts: np.ndarray) -> np.ndarray:
     """The highest of the starts and some others."""
     ascents = integrand.options.centering.ascents
-    heights = integrand.resolved_values(starts)
+    heights = integrand.values_at(starts)
     order = np.argsort(-heights, kind="stable")
     order = order[np.isfinite(heights[order])]
     if not len(order):
@@ -165,7 +165,7 @@ def _modes(integrand: Integrand, ascents: Ascents) -> tuple[list[Mode], bool]:
     ends, heights, precisions = ascents
     if not len(ends):
         return [], False
-    resolved = np.isfinite(integrand.resolved_values(ends))
+    resolved = np.isfinite(integrand.values_at(ends))
     modes = distinct_modes(ends, np.where(resolved, heights, -np.inf), precisions)
     best = max((mode.height for mode in modes), default=-np.inf)
     far = np.linalg.norm(ends, axis=1) > integrand.options.centering.far

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 
 from unnorm.integration.nodes import Frame, grid_points
 from unnorm.integration.options import GridOptions, QuadratureOptions
-from unnorm.integration.quadrature.tails import NO_TAILS, TailMass, tail_mass
+from unnorm.integration.quadrature.tails import TailMass, tail_mass
 
 
 class GridIntegrand(Protocol):
@@ -32,7 +32,7 @@ class Grid(NamedTuple):
     log_mass: np.ndarray
     resolved: np.ndarray
     nan: np.ndarray
-    beyond: TailMass = NO_TAILS
+    beyond: TailMass = TailMass()
 
     @property
     def total(self) -> float:

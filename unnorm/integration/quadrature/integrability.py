@@ -113,17 +113,17 @@ def vanishes_from(
     if not all(options.grid.decays(tail.fall) for tail in tails):
         return False
 
-    def standardized(points):
+    def log_density_at(points):
         return integrand(place + spread * points)[0]
 
-    if _rises_far_out(standardized, size, options.grid.negligible):
+    if _rises_far_out(log_density_at, size, options.grid.negligible):
         return False
     if size == 1:
         return True
-    return improper_direction(standardized, np.zeros((1, size)), np.eye(size)[None]) is None
+    return improper_direction(log_density_at, np.zeros((1, size)), np.eye(size)[None]) is None
 
 
-def _rises_far_out(standardized: Callable, size: int, negligible: float) -> bool:
+def _rises_far_out(log_density_at: Callable, size: int, negligible: float) -> bool:
     """Whether log p̃ rises again, on rays along the axes and between them, beyond a valley in which
     it vanished; also where it is NaN.
     """
@@ -132,8 +132,8 @@ def _rises_far_out(standardized: Callable, size: int, negligible: float) -> bool
     rays = np.concatenate([np.eye(size), between / np.linalg.norm(between, axis=1, keepdims=True)])
     points = np.concatenate([rays, -rays])[:, None] * distances[:, None]
     volumes = np.tile(size * np.log(distances), len(points))
-    heights = standardized(points.reshape(-1, size)) + volumes
-    return not np.all(heights < standardized(np.zeros((1, size)))[0] - negligible)
+    heights = log_density_at(points.reshape(-1, size)) + volumes
+    return not np.all(heights < log_density_at(np.zeros((1, size)))[0] - negligible)
 
 
 # -- findings ----------------------------------------------------------------------------

@@ -50,8 +50,8 @@ class Integrand:
         )
         return np.asarray(values, float)[: len(free)], np.asarray(resolved)[: len(free)]
 
-    def resolved_values(self, free: np.ndarray) -> np.ndarray:
-        """Values at any number of points; minus infinity where unresolved or NaN."""
+    def values_at(self, free: np.ndarray) -> np.ndarray:
+        """Values at any number of points; −∞ where they are NaN or lost to rounding."""
         block = self.options.grid.block
         blocks = [self(free[start : start + block]) for start in range(0, len(free), block)]
         values, resolved = (np.concatenate(part) for part in zip(*blocks, strict=True))

@@ -1,4 +1,4 @@
-"""Modes, and one rule for all of them or one for each.
+"""Modes, and one quadrature rule for all of them or one for each.
 
 Where a narrow mode lies far off, no single grid resolves all modes. Then log p̃ is split,
 p̃ = Σ_k p̃ ρ_k with Σ_k ρ_k = 1. ρ_k ∝ (s_k (1 + d_k²))^-power, d_k the distance from mode k in its
@@ -101,9 +101,7 @@ def _t_of(frame: Frame, mode: Mode) -> np.ndarray:
 
 
 def search_range(frame: Frame, modes: list[Mode]) -> np.ndarray:
-    """The sides (D, 2) of t from which the search for the range starts; the heavy modes lie
-    within.
-    """
+    """The initial sides (D, 2) of t for the search of the range; they enclose the heavy modes."""
     sides = np.array([[-4.0, 4.0]] * len(frame.centre))
     for mode in heavy_modes(modes):
         t = _t_of(frame, mode)
@@ -112,9 +110,7 @@ def search_range(frame: Frame, modes: list[Mode]) -> np.ndarray:
 
 
 def search_steps(frame: Frame, modes: list[Mode], widest: float) -> np.ndarray:
-    """The step of t on each axis that puts a node into every heavy mode: a fraction of its width
-    there.
-    """
+    """The step of t on each axis that resolves every heavy mode: a fraction of its width there."""
     steps = np.full(len(frame.centre), widest)
     for mode in heavy_modes(modes):
         z = np.linalg.solve(frame.factor, mode.place - frame.centre)
@@ -133,7 +129,7 @@ class ModeShare:
         self.count, self.options = integrand.count, integrand.options
 
     def __call__(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As of an `Integrand`."""
+        """Values and whether they are resolved, as of an `Integrand`."""
         values, resolved = self.integrand(free)
         return values + self._log_share(free), resolved
 
@@ -148,9 +144,7 @@ class ModeShare:
 
 
 class Part(NamedTuple):
-    """What a rule is laid over: an integrand, a frame, steps in t, first sides, and the span of
-    its modes.
-    """
+    """The problem of one rule: integrand, frame, steps in t, initial sides, span of the modes."""
 
     integrand: Integrand | ModeShare
     frame: Frame
@@ -163,7 +157,7 @@ class Part(NamedTuple):
 def split_by_mode(
     integrand: Integrand, frame: Frame, steps: np.ndarray, modes: list[Mode], max_nodes: int
 ) -> list[Part]:
-    """All modes as one part where its nodes are few enough, else one part for each of them."""
+    """One part for all modes if it needs few enough nodes, else one part for each mode."""
     options, heavy = integrand.options.split, heavy_modes(modes)
     sides = search_range(frame, modes)
     nodes = _node_count(sides, steps) * integrand.count
@@ -189,9 +183,7 @@ def _node_count(sides: np.ndarray, steps: np.ndarray) -> float:
 def _steps_past(
     frame: Frame, mode: Mode, modes: list[Mode], integrand: Integrand
 ) -> tuple[np.ndarray, float]:
-    """Steps of t that resolve where narrower modes are cut out of a mode's part, and the share that
-    lies there.
-    """
+    """Steps of t that resolve where narrower modes are cut out of a part, and their share."""
     size, hidden, options = len(mode.place), 0.0, integrand.options
     steps = np.full(size, options.grid.widest_step)
     for other in modes:

@@ -39,14 +39,11 @@ class Tail(NamedTuple):
 
 
 class TailMass(NamedTuple):
-    """What is added to log Z of the nodes, its error, and the tails that it comes from."""
+    """The correction of log Z for mass beyond the nodes, its error, and the fitted tails."""
 
-    added: float
-    error: float
-    tails: list[Tail]
-
-
-NO_TAILS = TailMass(0.0, 0.0, [])
+    added: float = 0.0
+    error: float = 0.0
+    tails: tuple[Tail, ...] = ()
 
 
 def tail_mass(
@@ -69,7 +66,7 @@ def tail_mass(
         options: of the fit.
     """
     if resolved.all() or not np.isfinite(logsumexp(log_mass)):
-        return NO_TAILS
+        return TailMass()
     nodes = _Nodes(axes, resolved, scales, options)
     sides = [nodes.sides(i, log_mass) for i in range(len(axes))]
     tails = [tail for _, found in sides for tail in found]
@@ -80,7 +77,7 @@ def tail_mass(
             halves = _halves(log_mass, j)
             differences = [abs(nodes.sides(i, half)[0] - sides[i][0]) for half in halves]
             error += max(differences) * abs(sides[j][0])
-    return TailMass(sum(added for added, _ in sides), error, tails)
+    return TailMass(sum(added for added, _ in sides), error, tuple(tails))
 
 
 def _halves(log_mass: np.ndarray, axis: int) -> list[np.ndarray]:
@@ -168,4 +165,4 @@ class _Nodes(NamedTuple):
         return _Fit(rate, abs(slopes[0] - slopes[1]), log_beyond, log_fade)
 
 
-__all__ = ["NO_TAILS", "Tail", "TailMass", "tail_mass"]
+__all__ = ["Tail", "TailMass", "tail_mass"]

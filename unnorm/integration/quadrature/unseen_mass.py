@@ -1,5 +1,4 @@
-"""Evidence that quadrature has seen the mass: points up to 10^5 times a mode's own scale away, in
-all directions.
+"""Scans for mass that quadrature has missed, up to 10^5 times a mode's scale away.
 
 Two levels of a rule agree on what both stepped over. A second mode shows in its basin, the region
 where it dominates the log-density. The basin of a normal of width w at the distance a from a normal
@@ -22,9 +21,7 @@ from unnorm.integration.quadrature.integrand import Integrand
 
 
 class Scan(NamedTuple):
-    """Points u (N, D) about a frame, with log p̃ there, and asinh of their distances, on a grid of
-    this shape.
-    """
+    """Points u (N, D) about a frame, with log p̃ and asinh of their distances, on a grid."""
 
     frame: Frame
     points: np.ndarray
@@ -42,7 +39,7 @@ def scan_about(integrand: Integrand, frame: Frame) -> Scan:
     shape = tuple(2 * max(int(n * finer / 2), 2) for n in full)
     t, directions = _spread(shape, options)
     points = frame.centre + (directions * np.sinh(t)[:, None]) @ frame.factor.T
-    return Scan(frame, points, integrand.resolved_values(points), t, shape)
+    return Scan(frame, points, integrand.values_at(points), t, shape)
 
 
 @functools.cache
@@ -70,9 +67,7 @@ def _distances(count: int, options: ScanOptions) -> np.ndarray:
 
 
 def local_maxima(scan: Scan) -> np.ndarray:
-    """The points (K, D) that are higher than all their neighbours, those with room for most mass
-    first.
-    """
+    """The points (K, D) higher than all their neighbours, by decreasing potential mass."""
     values = scan.values.reshape(scan.shape)
     around = np.full(values.shape, -np.inf)
     padded = np.pad(values, 1, constant_values=-np.inf)

@@ -165,7 +165,7 @@ def _improper_direction(integrand: Integrand, modes: list[Mode]) -> np.ndarray |
     places, precisions = (
         np.array(column) for column in zip(*(mode[:2] for mode in modes), strict=True)
     )
-    return improper_direction(integrand.resolved_values, places, precisions)
+    return improper_direction(integrand.values_at, places, precisions)
 
 
 def _diverges(integrand: Integrand, tails: list[HeavyTail]) -> bool:

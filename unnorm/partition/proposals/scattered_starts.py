@@ -69,8 +69,7 @@ def scan_points(modes: list[Mode], generator: np.random.Generator, count: int) -
     steps = sides[:, None] * generator.uniform(-1.0, 1.0, size=(rest, size))
     which = generator.integers(len(modes), size=rest)
     places, widths = (
-        np.array(part)[which]
-        for part in zip(*((m.place, widths_of(m)) for m in modes), strict=True)
+        np.array(part)[which] for part in zip(*((m.place, m.widths) for m in modes), strict=True)
     )
     return np.concatenate([rays, places + widths * steps])
 
@@ -88,7 +87,7 @@ def _along_rays(mode: Mode, generator: np.random.Generator) -> np.ndarray:
     steps = np.array(
         [sign * r * way for sign, r, way in itertools.product((-1.0, 1.0), radii, directions)]
     )
-    return mode.place + widths_of(mode) * steps
+    return mode.place + mode.widths * steps
 
 
 def anomalies(modes: list[Mode], points: np.ndarray, heights: np.ndarray) -> np.ndarray:
@@ -112,11 +111,6 @@ def anomalies(modes: list[Mode], points: np.ndarray, heights: np.ndarray) -> np.
         if len(ring):
             found[order[ring]] = rise[ring] / (np.median(np.abs(rise[ring])) + SCAN.min_spread)
     return found
-
-
-def widths_of(mode: Mode) -> np.ndarray:
-    """The standard deviations of a mode's Laplace approximation."""
-    return np.sqrt(np.diag(mode.covariance))
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
@@ -155,4 +149,4 @@ def log_mixture(mixture: StudentMixture, points: np.ndarray) -> np.ndarray:
     return logsumexp(logs, axis=0)
 
 
-__all__ = ["anomalies", "far_points", "log_mixture", "scan_points", "widths_of"]
+__all__ = ["anomalies", "far_points", "log_mixture", "scan_points"]
