@@ -15,8 +15,7 @@ from scipy.stats import binom
 
 import unnorm as un
 from unnorm.core.findings import FindingCode
-from unnorm.fitting.checks import held_out_draws
-from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, split_rows
+from unnorm.fitting.checks.held_out_draws import CRITERIA, Rows, draws_findings, split_rows
 from unnorm.fitting.checks.kinks import kink_findings
 from unnorm.fitting.procedures.train import _Monitor
 from unnorm.fitting.solvers import sgd
@@ -169,7 +168,7 @@ def test_the_two_sample_test_sees_a_ring_in_the_place_of_eight_modes():
         return 2 * np.stack([np.cos(angle), np.sin(angle)], 1) + rng.normal(0, 0.2, (count, 2))
 
     large = two_sample(EIGHT(rng, 400), ring(400), [], rng)
-    assert large.p_value <= held_out_draws.LEVEL and large.auc > 0.7
+    assert large.p_value <= CRITERIA.level and large.auc > 0.7
     small = [two_sample(EIGHT(rng, 50), ring(100), [], rng).p_value for _ in range(20)]
     assert np.mean(np.array(small) <= 0.05) > 0.5
 
@@ -204,7 +203,7 @@ def test_a_right_density_is_not_refused():
     print([str(finding) for finding in findings if finding.severity != "note"])
     assert not any(finding.severity == "error" for finding in findings)
     assert sum(finding.severity != "note" for finding in findings) <= binom.ppf(
-        0.999, 80, held_out_draws.LEVEL
+        0.999, 80, CRITERIA.level
     )
 
 

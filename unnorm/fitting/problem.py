@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
     converged: bool
     history: np.ndarray
     covariance: Covariance | None = None
-    runaways: Any = None  # `Runaways`: what has no finite estimate
+    divergent: Any = None  # `DivergentParameters`: what has no finite estimate
     degrees: float = np.inf  # of freedom of the intervals: few rows or clusters have Student's
     refit: Callable | None = None  # (fit, replicates, seed) to a `Bootstrap`
 

@@ -193,7 +193,7 @@ def test_a_graph_without_ties_has_no_estimate():
         ergm.fix(triangles=0.0), np.zeros((1, 6, 6)), PseudoLikelihood(), seed=0, progress=False
     )
     assert not fit.passed and fit.summary().estimate["edges"] == -np.inf
-    assert any("edges runs away to -inf" in finding.what for finding in fit.findings)
+    assert any("edges diverges to -inf" in finding.what for finding in fit.findings)
 
 
 # -- one observed lattice --------------------------------------------------------------------------

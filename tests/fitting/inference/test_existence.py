@@ -216,7 +216,7 @@ def test_an_empty_cell_and_one_row_in_it():
     fit = fitted(ISING, data[:-1])
     (told,) = found(fit, FindingCode.NO_FINITE_ESTIMATE)
     assert (
-        "coupling[0,1] runs away to -inf, because x[0] and x[1] are never 1 together" in told.what
+        "coupling[0,1] diverges to -inf, because x[0] and x[1] are never 1 together" in told.what
     )
     # independent of the empty cell: log odds among rows without the other item
     assert fit.summary().estimate[["field[0]", "field[1]"]].to_list() == pytest.approx(

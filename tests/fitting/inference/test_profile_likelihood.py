@@ -93,7 +93,7 @@ def test_an_end_that_does_not_exist_is_infinite():
 
 
 def test_a_chance_of_one_has_a_lower_end_alone():
-    """Twenty ones of twenty: 20 log σ(field) = −q/2; the fit itself runs away."""
+    """Twenty ones of twenty: 20 log σ(field) = −q/2; the estimate itself is infinite."""
     p = un.Density(lambda x, *, field: field * x, {"x": un.Binary}, {"field": (un.Real, 0.0)})
     row = fitted(p, np.ones(20)).profile().loc["field"]
     chance = np.exp(-QUANTILE / 40)

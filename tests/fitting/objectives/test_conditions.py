@@ -56,7 +56,7 @@ def test_a_density_that_is_infinite_at_its_bound():
     chosen = fitted(GAMMA, data, objectives.ScoreMatching())
     assert_covers(chosen, [0.5, 0.5])
     (told,) = conditions(chosen)
-    assert chosen.passed and told.severity == NOTE and 'h = "square" was taken' in told.what
+    assert chosen.passed and told.severity == NOTE and 'h = "square" was chosen' in told.what
     named = fitted(GAMMA, data, objectives.ScoreMatching(h="min"))
     (told,) = conditions(named)
     assert (
@@ -87,7 +87,7 @@ def test_the_usual_weight_stays_where_it_is_valid():
 )  # fmt: skip
 def test_other_bounds(p, data, truth):
     fit = fitted(p, data, objectives.ScoreMatching())
-    assert fit.passed and 'h = "square" was taken' in conditions(fit)[0].what
+    assert fit.passed and 'h = "square" was chosen' in conditions(fit)[0].what
     assert_covers(fit, truth)
     named = fitted(p, data, objectives.ScoreMatching(h="linear"))
     assert not named.passed and conditions(named)[0].severity == ERROR

@@ -151,7 +151,7 @@ def test_a_likelihood_without_a_maximum_is_said():
         lambda x, *, edges: edges * x.sum() / 2, {"x": un.Graph[5]}, {"edges": (un.Real, 0.0)}
     )
     fit = un.fit(p, np.zeros((1, 5, 5)), MaximumLikelihood(draws=1_000), seed=0, progress=False)
-    assert any("edges runs away to -inf" in finding.what for finding in fit.findings)
+    assert any("edges diverges to -inf" in finding.what for finding in fit.findings)
     assert not fit.passed and fit.summary().estimate["edges"] == -np.inf
 
 

@@ -16,7 +16,7 @@ from targets import ising
 import unnorm as un
 from unnorm.demo import truncated_gaussian
 from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.existence.finite_estimate import runaways
+from unnorm.fitting.existence.finite_estimate import divergent_parameters
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.objectives.registry import RatioMatching, ScoreMatching
 from unnorm.fitting.objectives.score_matching.exact import FormState
@@ -584,4 +584,4 @@ def test_where_the_loss_curves_down_nothing_is_said_of_limits():
     with jax.enable_x64(True):
         density, events = jax.tree.map(jnp.asarray, p.for_jit()), {"x": jnp.array([2e-3, 3e-3, 4e-3])}
         state = ScoreMatching().prepare(density, events, jax.random.key(0))
-        assert not runaways(Loss(ScoreMatching(), density, state, events)).any()
+        assert not divergent_parameters(Loss(ScoreMatching(), density, state, events)).any()

@@ -1,9 +1,9 @@
 """Whether the weight h of generalized score matching satisfies its boundary condition.
 
-h p ∂f must vanish at every bound. Where p is like u^c at distance u, that is like u^(k + c − 1)
-with h like u^k: it fails for c ≤ 1 − k, unless c = 0. A fit with such an h goes to c = 0, where the
-condition holds for any data. So c is estimated by a fit with h = u², which is valid for every
-density that can be normalized (c > −1).
+h p ∂f must vanish at every bound. Where p behaves like u^c at distance u and h like u^k, the
+product behaves like u^(k + c − 1): the condition fails for c ≤ 1 − k, unless c = 0. A fit with an
+invalid h converges to c = 0, where the condition holds for any data. Therefore c is estimated by a
+fit with h = u², which is valid for every density that can be normalized (c > −1).
 
 References: Yu, Drton and Shojaie (2019), arXiv:1812.10551; Scealy and Wood (2023), arXiv:2012.12461
 (the simplex).
@@ -27,7 +27,7 @@ from unnorm.fitting.solvers.minimize import minimize
 
 @dataclass(frozen=True)
 class BoundaryOptions:
-    """How exponents at bounds are found and judged."""
+    """How exponents at bounds are computed and compared."""
 
     rows: int = 8  # through which the bounds are approached
     zero: float = 1e-2  # |c| below which a density is taken as finite and positive at the bound
@@ -39,7 +39,7 @@ DEFAULT = BoundaryOptions()
 
 
 class Power(NamedTuple):
-    """The least c with p like u^c at a bound, at the fit with h = u², and its standard error."""
+    """The least c of p ~ u^c at a bound, at the fit with h = u², and its standard error."""
 
     entry: str
     exponent: float
@@ -84,8 +84,8 @@ def can_diverge_at_bounds(density, events: dict, options: BoundaryOptions = DEFA
     shape = (options.trials, free.size) if free.size else (0, 0)
     steps = np.random.default_rng(0).normal(size=shape)
     for step in (0 * free, *steps):
-        moved = density.at(unravel(free + jnp.asarray(step, free.dtype)))
-        exponents = np.asarray(_exponents(moved, _sample_rows(density, events, options)))
+        nearby = density.at(unravel(free + jnp.asarray(step, free.dtype)))
+        exponents = np.asarray(_exponents(nearby, _sample_rows(density, events, options)))
         if np.any(exponents < -options.zero):
             return True
     return False
@@ -161,28 +161,28 @@ def boundary_findings(objective, density, square, events: dict) -> list[Finding]
     if not power.fails(order) and not power.is_doubtful(order):
         return []
     evidence = (
-        f"the data speak for a density like u^{power.exponent:.3g} (standard error "
+        f"the data suggest a density ~ u^{power.exponent:.3g} (standard error "
         f"{power.error:.2g}) at distance u from {power.entry}"
     )
     advice, code = 'leave h out, or use h="square"', FindingCode.OBJECTIVE_CONDITIONS
     if power.fails(order):
         what = (
-            f"h = {name} does not meet the boundary condition h p ∂ log p̃ → 0: {evidence}, and "
-            "the estimate is wrong"
+            f"h = {name} violates the boundary condition h p ∂ log p̃ → 0: {evidence}, and the "
+            "estimate is not consistent"
         )
         return [Finding(what, advice, code=code)]
-    what = f"h = {name} may not meet the boundary condition h p ∂ log p̃ → 0: {evidence}"
+    what = f"h = {name} may violate the boundary condition h p ∂ log p̃ → 0: {evidence}"
     return [Finding(what, advice, WARNING, code)]
 
 
 def _choice_finding(density, events: dict) -> list[Finding]:
     entry, exponent = least_exponent(density, events)
     what = (
-        f'h = "square" was taken: at distance u from {entry} the density is like '
-        f'u^{exponent:.3g} at the fit, and the boundary condition h p ∂ log p̃ → 0 of h = "min" '
-        "asks for more than u^0"
+        f'h = "square" was chosen: at the fit the density is ~ u^{exponent:.3g} at distance u from '
+        f'{entry}, and the boundary condition h p ∂ log p̃ → 0 of h = "min" requires an exponent '
+        "above 0"
     )
-    return [Finding(what, "name h to change it", NOTE, FindingCode.OBJECTIVE_CONDITIONS)]
+    return [Finding(what, "", NOTE, FindingCode.OBJECTIVE_CONDITIONS)]
 
 
 def _sample_rows(density, events: dict, options: BoundaryOptions) -> dict:
@@ -192,7 +192,7 @@ def _sample_rows(density, events: dict, options: BoundaryOptions) -> dict:
 
 
 def _bound_names(density) -> list[str]:
-    """The entries at their lower bounds, and those that have one at their upper bounds."""
+    """Return names of the bounds in the order of `_exponents`."""
     shapes, names = density.shapes(), []
     for name in variables_with_weight(density):
         places = [",".join(map(str, index)) for index in np.ndindex(shapes[name])]
@@ -208,9 +208,7 @@ def _bound_names(density) -> list[str]:
 
 @jax.jit
 def _exponents(density, sample: dict) -> jax.Array:
-    """u ∂f/∂u at a small distance u from every bound of every entry, over the rows: (rows *
-    bounds,).
-    """
+    """Return u ∂f/∂u at a small distance u from every bound of every entry, (rows * bounds,)."""
 
     def of_row(event):
         return jnp.concatenate(
@@ -224,7 +222,7 @@ def _exponents(density, sample: dict) -> jax.Array:
 
 
 def _slopes_at_bounds(density, event: dict, name: str, support) -> jax.Array:
-    """u ∂f/∂u at every bound of the entries of one variable."""
+    """Return u ∂f/∂u at every bound of the entries of one variable."""
     value = event[name]
     flat, near = value.reshape(-1), float(jnp.finfo(value.dtype).eps) ** 0.5
     low, high = support.entry_bounds(())
@@ -237,14 +235,14 @@ def _slopes_at_bounds(density, event: dict, name: str, support) -> jax.Array:
     if support.score_matching == "simplex":
         last = value.shape[-1]
 
-        def moved(place, u):
+        def with_part(place, u):
             row, column = place // last, place % last
             vectors = flat.reshape(-1, last)
             others = jnp.where(jnp.arange(last) == column, 0.0, vectors[row])
             others = others * (1 - u) / jnp.sum(others)
             return vectors.at[row].set(others.at[column].set(u)).reshape(-1)
 
-        sides, scale = (moved,), 1.0
+        sides, scale = (with_part,), 1.0
     else:
         scale = (high - low) if np.isfinite(high) else jnp.maximum(jnp.mean(jnp.abs(flat)), near)
         sides = (lambda place, u: flat.at[place].set(low + u),)

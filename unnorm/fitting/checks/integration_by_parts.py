@@ -1,9 +1,9 @@
-"""The conditions under which integration by parts has no boundary terms, looked for along the axes
-through some rows.
+"""The conditions under which integration by parts has no boundary terms, tested along lines through
+some rows, parallel to the axes.
 
 Score matching replaces E[h ∂f_data ∂f] by −E[∂(h ∂f)], f = log p̃. That holds where h p ∂f vanishes
 at every bound, and where f has no wall (log p̃ = −inf inside its support), no jump and no kink, at
-which ∂²f has an atom that no row sees.
+which ∂²f has an atom that no row can show.
 
 References: Hyvärinen (2005), JMLR 6, 695-709, Theorem 1; Yu, Drton and Shojaie (2019),
 arXiv:1812.10551, section 3.
@@ -11,7 +11,7 @@ arXiv:1812.10551, section 3.
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,29 +23,23 @@ from unnorm.core.findings import Finding, FindingCode
 
 @dataclass(frozen=True)
 class LineOptions:
-    """How walls, jumps and kinks are looked for on lines through the data."""
+    """How walls, jumps and kinks are detected on lines through the data."""
 
-    rows: int = 8
-    # Axes through each row.
-    columns: int = 24
-    # On each line.
-    points: int = 65
-    # How far lines extend beyond the data, in the data's ranges.
-    beyond: float = 1.0
-    # Of the largest density on a line: a wall below it bounds no mass.
+    rows: int = 8  # through which lines are drawn
+    columns: int = 24  # lines through each row, at most
+    points: int = 65  # on each line
+    beyond: float = 1.0  # extension of lines beyond the data, relative to the data's range
+    # Relative to the largest density on a line: below it a wall bounds no mass.
     mass: float = 1e-3
-    # Of a slope times the data's standard deviation: a smaller jump is rounding.
+    # Relative to a slope times the data's standard deviation: a smaller jump is rounding.
     jump: float = 1e-3
     # Units in the last place of the largest value: smaller differences are rounding.
     rounding_units: int = 64
-    # Share of a jump that must remain when it is narrowed down: that of a steep slope does not.
+    # Share of a jump that must remain when its interval shrinks: under a steep slope it does not.
     remaining: float = 0.3
-    # To see whether a kink moves with the parameters.
-    parameter_step: float = 0.1
-    # Unconstrained parameters beyond this have run away: e^20 is 5e8.
-    far: float = 20.0
-    # Distances to a wall, in standard deviations.
-    near: tuple[float, ...] = (1e-2, 1e-4, 1e-6)
+    parameter_step: float = 0.1  # standard deviation of the step that shows whether a kink moves
+    far: float = 20.0  # unconstrained parameters beyond this have diverged: e^20 is 5e8
+    near: tuple[float, ...] = (1e-2, 1e-4, 1e-6)  # distances to a wall, in standard deviations
 
 
 LINES = LineOptions()
@@ -58,9 +52,7 @@ _ADVICE = (
 
 
 class Break(NamedTuple):
-    """Where f breaks along an entry of a variable: a wall, a jump of f, or a jump of its slope (a
-    kink).
-    """
+    """A discontinuity along an entry: a wall, a jump of f, or of its slope (a kink)."""
 
     kind: str
     entry: str
@@ -68,9 +60,7 @@ class Break(NamedTuple):
 
 
 def breaks(density, events: dict) -> list[Break]:
-    """The walls, jumps and kinks of log p̃ on lines through the data, at most one of a kind for
-    each variable.
-    """
+    """Return the walls, jumps and kinks of log p̃, at most one of each kind per variable."""
     rows = len(next(iter(events.values())))
     chosen = np.unique(np.linspace(0, rows - 1, LINES.rows).astype(int))
     sample = {name: jnp.asarray(value)[chosen] for name, value in events.items()}
@@ -125,7 +115,7 @@ def _breaks_of(
 def _line(
     density, sample: dict, points: jax.Array, *, name: str, column
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """f, ∂f and ∂²f with one entry of a variable at these points, (rows, points)."""
+    """Return f, ∂f and ∂²f with one entry of a variable at these points, (rows, points)."""
 
     def at(event, point):
         def f(x):
@@ -142,9 +132,7 @@ def _line(
 
 
 def _wall(line, grid: np.ndarray, f: np.ndarray, spread: float, dtype) -> float | None:
-    """The first place at which f falls to −inf (or is no number) from where the density is not
-    small.
-    """
+    """Return the first place where f becomes −inf or NaN beside a density that is not small."""
     finite = np.isfinite(f)
     edges = np.argwhere(finite[:, 1:] != finite[:, :-1])
     for row, left in edges[:: max(1, len(edges) // 4)]:
@@ -167,8 +155,9 @@ def _wall(line, grid: np.ndarray, f: np.ndarray, spread: float, dtype) -> float 
 
 
 def _jump(line, kind: str, grid, upper, lower, unit: float, dtype) -> float | None:
-    """A place where `upper` jumps: its change over an interval is not the integral of `lower`, its
-    derivative.
+    """Return a place where `upper` jumps, or None.
+
+    There its change over an interval is not the integral of `lower`, its derivative.
     """
     if len(grid) < 3:
         return None
@@ -197,7 +186,7 @@ def _jump(line, kind: str, grid, upper, lower, unit: float, dtype) -> float | No
 
 
 def _seam(line, entry: str, dtype) -> list[Break]:
-    """Whether f or its slope differ on the two sides of the angle π."""
+    """Return a jump or a kink at the angle π, if there is one."""
     f, slope, _ = (np.asarray(part) for part in line(jnp.asarray([-np.pi, np.pi], dtype)))
     apart = [np.abs(part[:, 1] - part[:, 0]).max() for part in (f, slope)]
     level = [1.0, 1 + np.abs(slope).max()]
@@ -209,24 +198,30 @@ def _seam(line, entry: str, dtype) -> list[Break]:
 
 
 def smoothness_findings(density, events: dict, objective: str, kinks: str = "all") -> list[Finding]:
-    """Findings for walls, jumps and kinks, by which an objective's integration by parts loses a
-    term.
+    """Return findings for discontinuities that give integration by parts a boundary term.
 
-    An objective of first derivatives minds only the `kinks` that are "moving" with the parameters,
-    for the derivative of its loss misses them; one of values alone minds none ("none").
+    Args:
+        density: at the fit.
+        events: the data by name.
+        objective: its name.
+        kinks: which kinks matter. "all" for an objective of second derivatives; "moving" for one of
+            first derivatives, because the gradient of its loss misses kinks that move with the
+            parameters; "none" for one of values.
     """
-    seen = breaks(density, events)
-    if not seen and any(
+    found = breaks(density, events)
+    if not found and any(
         bool(jnp.any(jnp.abs(leaf) > LINES.far)) for leaf in jax.tree.leaves(density.free())
     ):
-        seen = breaks(_called_back(density), events)
-    found = [one for one in seen if kinks != "none" or one.kind != "kink"]
+        found = breaks(_without_divergence(density), events)
+    if kinks == "none":
+        found = [one for one in found if one.kind != "kink"]
     if kinks == "moving" and any(one.kind == "kink" for one in found):
-        moved = {(one.kind, one.entry): one.place for one in breaks(_moved(density), events)}
-        still = {
-            one for one in found if one.kind == "kink" and _is_near(one.place, moved.get(one[:2]))
-        }
-        found = [one for one in found if one not in still]
+        others = {(one.kind, one.entry): one.place for one in breaks(_nearby(density), events)}
+        found = [
+            one
+            for one in found
+            if one.kind != "kink" or not _is_near(one.place, others.get(one[:2]))
+        ]
     return [
         Finding(
             _words(one, objective, kinks),
@@ -242,14 +237,14 @@ def _words(one: Break, objective: str, kinks: str) -> str:
     return what.format(entry=one.entry, place=one.place, objective=objective)
 
 
-def _called_back(density):
-    """The density with parameters that ran far away, and made it flat, near their starts."""
+def _without_divergence(density) -> Any:
+    """Return the density with divergent parameters, which make it flat, set to ±1."""
     free, unravel = ravel_pytree(density.free())
     return density.at(unravel(jnp.where(jnp.abs(free) > LINES.far, jnp.sign(free), free)))
 
 
-def _moved(density):
-    """The density at other parameters nearby."""
+def _nearby(density) -> Any:
+    """Return the density at parameters nearby."""
     free, unravel = ravel_pytree(density.free())
     steps = np.random.default_rng(0).normal(0.0, LINES.parameter_step, free.size)
     return density.at(unravel(free + jnp.asarray(steps, free.dtype)))
@@ -262,22 +257,19 @@ def _is_near(place: float, other: float | None) -> bool:
 _WHAT = {
     "wall": (
         "the density ends in a wall at {entry} = {place:.4g}, beside which it is not small: "
-        "{objective} leaves out a "
-        "boundary term there, and its estimate is not consistent"
+        "{objective} leaves out a boundary term there, and its estimate is not consistent"
     ),
     "jump": (
         "the density jumps at {entry} = {place:.4g}: {objective} leaves out a boundary term "
-        "there, and its estimate "
-        "is not consistent"
+        "there, and its estimate is not consistent"
     ),
     "kink": (
         "the slope of log p̃ jumps at {entry} = {place:.4g}, where its second derivative has an "
-        "atom that no row sees: "
-        "the estimate of {objective} is not consistent"
+        "atom that no row shows: the estimate of {objective} is not consistent"
     ),
     "moving kink": (
         "the slope of log p̃ jumps at {entry} = {place:.4g}, a place that moves with the "
-        "parameters: the gradient of "
-        "{objective} misses what that does to the loss, and its estimate is not consistent"
+        "parameters: the gradient of {objective} misses the effect of this motion on the loss, and "
+        "its estimate is not consistent"
     ),
 }

@@ -1,8 +1,8 @@
-"""The margins of an objective: differences of log p̃ in each of which its loss falls.
+"""The margins of an objective: differences of log p̃ in each of which its loss decreases.
 
-Where log p̃ is linear in the parameters so are they, and whether a finite estimate exists is a
-question of linear algebra (`recession`). Margins compare what was observed with what the density
-could have given in its place.
+They compare the observed states with the states that could have been observed instead. Where log p̃
+is linear in the parameters so are they, and whether a finite estimate exists is decided by linear
+programmes (`margin_recession`).
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,7 @@ from unnorm.interactions.count_states import has_counts
 class MarginOptions:
     """Which states are compared with the data."""
 
-    # Joint states that are compared with the data one by one.
-    max_states: int = 2**13
+    max_states: int = 2**13  # joint states, each compared with the data
     # Counts beyond all data, in multiples of the largest.
     far_counts: tuple[float, ...] = (10.0, 1e3, 1e6)
 
@@ -31,10 +30,10 @@ MARGINS = MarginOptions()
 
 
 def state_margins(density, events: dict) -> jax.Array:
-    """log p̃(x) − log p̃(y) of every row x and every state y that could have been in its place.
+    """Return log p̃(x) − log p̃(y) of every row x and every state y.
 
-    Without covariates one row stands for all, for the states that were observed are level with it
-    in every direction of recession: these margins come with both signs.
+    Without covariates one row replaces all: no direction of recession changes the differences
+    between observed states, which are therefore included with both signs.
     """
     if density.covariates:
         return _of_states_at_rows(density, events)
@@ -56,8 +55,9 @@ def _of_states_at_rows(density, events: dict) -> jax.Array:
 
 
 def neighbour_margins(density, events: dict) -> jax.Array:
-    """log p̃(x) − log p̃(y) of every row x and every y that differs from it in one entry; of counts
-    a few such y.
+    """Return log p̃(x) − log p̃(y) of every row x and every y that differs from it in one entry.
+
+    Of a count only a few other values are compared.
     """
     listed = [name for name, support in density.variables.items() if support.states is not None]
     parts = [jnp.zeros(0)]
@@ -70,8 +70,8 @@ def neighbour_margins(density, events: dict) -> jax.Array:
             here, flat = log_density(events), value.reshape(len(value), -1)
             for column in range(flat.shape[1]):
                 for other in _other_counts(flat[:, column]):
-                    moved = flat.at[:, column].set(other).reshape(value.shape)
-                    parts.append(here - log_density(events | {name: moved}))
+                    changed = flat.at[:, column].set(other).reshape(value.shape)
+                    parts.append(here - log_density(events | {name: changed}))
     return jnp.concatenate(parts)
 
 
@@ -87,7 +87,7 @@ def _of_states_of_entries(density, events: dict, listed: list[str]) -> jax.Array
 
 
 def _other_counts(column: jax.Array) -> list[jax.Array]:
-    """Counts to compare each with: none, one fewer, one more, and some beyond all data."""
+    """Return counts to compare with: zero, one fewer, one more, and some beyond all data."""
     far = [
         jnp.full_like(column, 0.0) + jnp.ceil(by * (1 + column.max())) for by in MARGINS.far_counts
     ]
@@ -95,8 +95,9 @@ def _other_counts(column: jax.Array) -> list[jax.Array]:
 
 
 def likelihood_margins(density, events: dict) -> jax.Array | None:
-    """The margins of the likelihood: of all states where they are few, else of neighbours; None for
-    other densities.
+    """Return the margins of the likelihood: of all states if they are few, else of neighbours.
+
+    None where a variable is continuous or latent.
     """
     if latent_variables(density, events) or any(
         not support.discrete for support in density.variables.values()
@@ -110,8 +111,9 @@ def likelihood_margins(density, events: dict) -> jax.Array | None:
 
 
 def conditional_margins(density, events: dict, blocks: tuple | None = None) -> jax.Array | None:
-    """The margins of an objective that compares states which differ in one entry, or in a block;
-    None without any.
+    """Return the margins of an objective of conditionals, of one entry or of a block.
+
+    None where the states cannot be enumerated.
     """
     if latent_variables(density, events) or not_enumerable("", density):
         return None
@@ -123,7 +125,7 @@ def conditional_margins(density, events: dict, blocks: tuple | None = None) -> j
 
 
 def distinct_rows(events: dict) -> dict:
-    """Each row once."""
+    """Return each row once."""
     flat = np.concatenate(
         [np.asarray(value).reshape(len(value), -1) for value in events.values()], 1
     )

@@ -1,5 +1,4 @@
-"""Directions of recession: where a loss that falls in every margin falls for ever, found by a
-linear programme.
+"""Directions of recession, in which a loss that decreases in every margin decreases without end.
 
 A loss Σ_r ℓ_r(m_r) with each ℓ_r strictly decreasing in its margin m = A θ + b has no finite
 minimum if and only if there is a direction d with A d ≥ 0 and A d ≠ 0 (Haberman, 1974; Albert and
@@ -42,23 +41,21 @@ class Cone(NamedTuple):
     """The directions of recession of p parameters, and what stays determined in their limit."""
 
     direction: np.ndarray  # (p,) in the relative interior; 0 where there is none
-    signs: np.ndarray  # (p,) ±1 where all directions agree that the parameter runs off, else 0
+    signs: np.ndarray  # (p,) ±1 if the parameter diverges in all directions alike, else 0
     undetermined: np.ndarray  # (p,) bool: neither finite nor of one sign in the limit
     unidentified: np.ndarray  # (p,) bool: part of a direction in which no margin changes
-    limit: (
-        np.ndarray
-    )  # (p, q) a basis of the linear combinations θ'v that are determined in the limit
-    separated: np.ndarray  # (m,) bool: the margins that the direction opens
+    limit: np.ndarray  # (p, q) basis of the combinations θ'v that are determined in the limit
+    separated: np.ndarray  # (m,) bool: the margins that increase along the direction
 
     def any(self) -> bool:
         return bool(self.separated.any())
 
 
 def cone(matrix: np.ndarray, tight: np.ndarray) -> Cone:
-    """The directions d with A d ≥ 0, given that A d = 0 in the rows that are `tight`.
+    """Return the directions d with A d ≥ 0, given that A d = 0 in the rows that are `tight`.
 
     At a minimum Σ_r w_r A_r = 0 with weights w_r > 0, so that A_r d = 0 in every row whose weight
-    is told from 0: with those as equations the programme is small, and mostly there is none.
+    is distinguishable from 0. These equations leave a small linear programme, or usually none.
     """
     size = matrix.shape[1]
     scale = np.abs(matrix).max(0, initial=0.0)
@@ -85,7 +82,7 @@ def cone(matrix: np.ndarray, tight: np.ndarray) -> Cone:
 
 
 def _null_space(rows: np.ndarray) -> np.ndarray:
-    """An orthonormal basis (p, k) of what all rows are orthogonal to."""
+    """Return an orthonormal basis (p, k) of the null space."""
     if not rows.size:
         return np.eye(rows.shape[1])
     values, vectors = np.linalg.eigh(rows.T @ rows)
@@ -93,8 +90,10 @@ def _null_space(rows: np.ndarray) -> np.ndarray:
 
 
 def _opening(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """max Σ t subject to R z ≥ t, 0 ≤ t ≤ 1: z opens every margin that some direction opens; and
-    which these are.
+    """Maximise Σ t subject to R z ≥ t, 0 ≤ t ≤ 1.
+
+    Returns:
+        z, which increases every margin that some direction increases, and their indices.
     """
     lengths = np.abs(rows).max(1, initial=0.0)
     matters = np.flatnonzero(lengths > CONE.zero)
@@ -122,7 +121,7 @@ def _opening(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _signs(
     limit: np.ndarray, rows: np.ndarray, direction: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which parameters all directions of the cone agree on, and which are free in it."""
+    """Return the common signs of all directions of the cone, and which parameters have none."""
     size = len(limit)
     signs, undetermined = np.zeros(size, int), np.zeros(size, bool)
     involved = np.flatnonzero(np.abs(limit).max(1, initial=0.0) > 1e-6)
@@ -141,7 +140,7 @@ def _signs(
 
 
 def _extreme(rows: np.ndarray, objective: np.ndarray) -> float:
-    """max c'z over the cone R z ≥ 0 within the box [−1, 1]."""
+    """Return max c'z over the cone R z ≥ 0 within the box [−1, 1]."""
     found = linprog(
         -objective, A_ub=-rows, b_ub=np.zeros(len(rows)), bounds=[(-1.0, 1.0)] * rows.shape[1]
     )

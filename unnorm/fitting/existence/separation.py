@@ -1,5 +1,5 @@
-"""Why there is no finite estimate, in terms of the data: a constant item, an empty cell, covariates
-that separate.
+"""The reason in the data why there is no finite estimate: a constant entry, an empty cell, or
+separation by covariates.
 """
 
 import itertools
@@ -14,17 +14,20 @@ from unnorm.fitting.existence.recession_directions import Cone
 from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.interactions.conditionals import coordinates_of
 
-_ROWS = 64  # random events at which it is seen what a parameter's statistic depends on
-_FALLING = "the loss falling ever on"
+_DECREASING = "because the loss decreases without end"
 _GENERAL = (
-    f"{_FALLING}, as where a pair is never observed together or an event always happens",
+    f"{_DECREASING}, as where a pair is never observed together or an event always happens",
     "fix or penalise these parameters, leave them out, or pool the states that are never seen",
 )
 
 
 def identification_finding(problem, labels, coordinates: np.ndarray) -> Finding:
-    """Parameters that the density and these data cannot tell apart, the coordinates that move
-    together.
+    """Return the finding for collinear parameters.
+
+    Args:
+        problem: the `Problem`, or None.
+        labels: of the parameters.
+        coordinates: theirs among all that is estimated.
     """
     names = list(labels)
     what = f"{_and(names)} are collinear: these data determine only certain combinations of them"
@@ -45,62 +48,60 @@ def identification_finding(problem, labels, coordinates: np.ndarray) -> Finding:
 
 
 def reasons(problem, findings: list[Finding], cone: Cone | None) -> tuple[str, str]:
-    """Why the loss falls ever on, and what to do about it."""
+    """Return why the loss decreases without end, and the advice."""
     if any(
-        told.code is FindingCode.OBJECTIVE_CONDITIONS and told.severity == ERROR
-        for told in findings
+        finding.code is FindingCode.OBJECTIVE_CONDITIONS and finding.severity == ERROR
+        for finding in findings
     ):
         return "which may follow from the condition that does not hold", "correct that first"
     if problem is None or not _is_discrete(problem):
         return (
-            _FALLING,
-            "fix or penalise these parameters, or look whether the data can determine them",
+            _DECREASING,
+            "fix or penalise these parameters, or check that the data can determine them",
         )
     if cone is None:
         return _GENERAL
-    moving = np.flatnonzero((cone.signs != 0) | cone.undetermined)
-    told, advice = (
-        _constant(problem, moving),
-        "drop what is constant, or fix or penalise its parameters",
+    divergent = np.flatnonzero((cone.signs != 0) | cone.undetermined)
+    causes = (
+        (_constant, "drop what is constant, or fix or penalise its parameters"),
+        (_empty_cells, _GENERAL[1]),
+        (_separating, "penalise these parameters, or leave a covariate out"),
     )
-    if not told:
-        told, advice = _empty_cells(problem, moving), _GENERAL[1]
-    if not told:
-        told, advice = (
-            _separating(problem, moving),
-            "penalise these parameters, or leave a covariate out",
-        )
-    return (f"because {join_names(told)}", advice) if told else _GENERAL
+    for cause, advice in causes:
+        found = cause(problem, divergent)
+        if found:
+            return f"because {join_names(found)}", advice
+    return _GENERAL
 
 
 def _is_discrete(problem) -> bool:
-    """Whether the data say what is constant and what is never seen: all variables are discrete and
-    observed.
-    """
+    """Return whether all variables are discrete and observed, so that a cause can be found."""
     density = problem.density
     if not hasattr(density, "variables") or latent_variables(density, problem.events):
         return False
     return all(support.discrete for support in density.variables.values())
 
 
-def _constant(problem, moving: np.ndarray) -> list[str]:
-    """The entries that never change and on which the statistics of these parameters depend."""
+def _constant(problem, coordinates: np.ndarray) -> list[str]:
+    """Return the constant entries on which the statistics of these parameters depend."""
     depends = _depends(problem.density, problem.events)[0]
-    moving = moving[moving < depends.shape[1]]  # log Z stands behind the parameters
+    coordinates = coordinates[coordinates < depends.shape[1]]  # log Z is the last coordinate
     names, values, _ = _entries(problem.p, problem.density, problem.events)
-    still = np.all(values == values[0], axis=0)
+    constant = np.all(values == values[0], axis=0)
     return [
         f"{names[k]} is always {values[0, k]:g}"
-        for k in np.flatnonzero(still)
-        if depends[k, moving].any()
+        for k in np.flatnonzero(constant)
+        if depends[k, coordinates].any()
     ]
 
 
-def _separating(problem, moving: np.ndarray) -> list[str]:
-    """The covariates on which the statistics of these parameters depend."""
+def _separating(problem, coordinates: np.ndarray) -> list[str]:
+    """Return the covariates on which the statistics of these parameters depend."""
     depends = _depends(problem.density, problem.events)[1]
-    moved = {name: which[moving[moving < len(which)]].any() for name, which in depends.items()}
-    names = [name for name in problem.density.covariates if moved[name]]
+    matters = {
+        name: which[coordinates[coordinates < len(which)]].any() for name, which in depends.items()
+    }
+    names = [name for name in problem.density.covariates if matters[name]]
     if not names:
         return []
     how = f"{_and(names)} together separate" if len(names) > 1 else f"{names[0]} separates"
@@ -111,24 +112,23 @@ def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _depends(density, events: dict) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Which parameters' statistics change with each entry of the variables, and with each
-    covariate.
+def _depends(density, events: dict, count: int = 64) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return which parameters' statistics depend on each entry, and on each covariate.
+
+    The statistics are compared at `count` random events.
     """
     random = np.random.default_rng(0)
-    rows = random.integers(len(next(iter(events.values()))), size=_ROWS)
+    rows = random.integers(len(next(iter(events.values()))), size=count)
     sample = {name: jnp.asarray(value)[rows] for name, value in events.items()}
     dtype = next(iter(sample.values())).dtype
-    drawn = [jnp.asarray(_random_states(density, random), dtype) for _ in range(2)]
-    shuffled = {name: sample[name][random.permutation(_ROWS)] for name in density.covariates}
-    return jax.tree.map(np.asarray, _changes(density, sample, *drawn, shuffled))
+    states = [jnp.asarray(_random_states(density, random, count), dtype) for _ in range(2)]
+    shuffled = {name: sample[name][random.permutation(count)] for name in density.covariates}
+    return jax.tree.map(np.asarray, _changes(density, sample, *states, shuffled))
 
 
 @jax.jit
 def _changes(density, sample: dict, states: jax.Array, others: jax.Array, shuffled: dict) -> tuple:
-    """Whether ∂ log p̃ / ∂θ changes anywhere when one entry takes another state, or one covariate
-    another value.
-    """
+    """Return whether ∂ log p̃ / ∂θ changes with one entry's state, or with one covariate."""
     vector, unravel = ravel_pytree(density.free())
     statistic = jax.grad(lambda v, event: density.at(unravel(v)).log_density(event))
 
@@ -137,31 +137,29 @@ def _changes(density, sample: dict, states: jax.Array, others: jax.Array, shuffl
 
     here = jax.vmap(at)(sample, states)
 
-    def changed(other):
+    def changes(other):
         return jnp.any(jnp.abs(other - here) > 1e-9, axis=0)
 
     def of_entry(k):
-        return changed(jax.vmap(at)(sample, states.at[:, k].set(others[:, k])))
+        return changes(jax.vmap(at)(sample, states.at[:, k].set(others[:, k])))
 
     entries = jax.lax.map(of_entry, jnp.arange(states.shape[1]))
     return entries, {
-        n: changed(jax.vmap(at)(sample | {n: value}, states)) for n, value in shuffled.items()
+        n: changes(jax.vmap(at)(sample | {n: value}, states)) for n, value in shuffled.items()
     }
 
 
-def _random_states(density, random) -> np.ndarray:
+def _random_states(density, random, count: int) -> np.ndarray:
     shapes, columns = density.shapes(), []
     for name, support in density.variables.items():
         size = int(np.prod(support.free_shape(shapes[name])))
         states = support.states or tuple(range(4))
-        columns.append(random.choice(np.array(states, float), size=(_ROWS, size)))
+        columns.append(random.choice(np.array(states, float), size=(count, size)))
     return np.concatenate(columns, 1)
 
 
 def _entries(p, density, events: dict) -> tuple[list[str], np.ndarray, list]:
-    """A name, the observed values, and the states (None: counts) of every entry of the
-    variables.
-    """
+    """Return the name, the observed values, and the states (None: counts) of every entry."""
     names, states, shapes = [], [], density.shapes()
     for name, support in density.variables.items():
         axes = [p.labels.get(axis) for axis in support.axes] if support.axes else []
@@ -183,15 +181,13 @@ def _flat(density, events: dict) -> jax.Array:
     return jax.vmap(lambda event: coordinates_of(density, event)[0])(events)
 
 
-def _empty_cells(problem, moving: np.ndarray) -> list[str]:
-    """The pairs of entries that the parameters depend on together, and the pairs of values never
-    seen in them.
-    """
+def _empty_cells(problem, coordinates: np.ndarray) -> list[str]:
+    """Return the unobserved pairs of values, of entries on which one parameter depends."""
     depends = _depends(problem.density, problem.events)[0]
     names, values, states = _entries(problem.p, problem.density, problem.events)
-    sets = [np.flatnonzero(depends[:, j]) for j in moving if j < depends.shape[1]]
+    sets = [np.flatnonzero(depends[:, j]) for j in coordinates if j < depends.shape[1]]
     pairs = {pair for entries in sets for pair in itertools.combinations(entries, 2)}
-    told = []
+    cells = []
     for one, other in sorted(pairs):
         if (
             states[one] is None
@@ -199,10 +195,10 @@ def _empty_cells(problem, moving: np.ndarray) -> list[str]:
             or any(np.ptp(values[:, k]) == 0 for k in (one, other))
         ):
             continue
-        seen = {tuple(row) for row in values[:, [one, other]]}
+        observed = {tuple(row) for row in values[:, [one, other]]}
         for a, b in itertools.product(states[one], states[other]):
-            if (a, b) not in seen:
+            if (a, b) not in observed:
                 both = f"{names[one]} and {names[other]} are never {a:g} together"
                 apart = f"{names[one]} = {a:g} is never seen with {names[other]} = {b:g}"
-                told.append(both if a == b else apart)
-    return told
+                cells.append(both if a == b else apart)
+    return cells

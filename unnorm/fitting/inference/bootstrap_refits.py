@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
-from unnorm.fitting.existence.finite_estimate import runaways
+from unnorm.fitting.existence.finite_estimate import divergent_parameters
 from unnorm.fitting.inference.sandwich import Covariance, NoCovariance
 from unnorm.fitting.inference.simulate_data import data_sets
 from unnorm.fitting.loss import Loss, scores_and_curvature
@@ -119,7 +119,7 @@ def _refit(objective, density, events, key, penalty) -> tuple[np.ndarray, bool]:
         return np.zeros(0), False
     good = bool(found.converged and np.isfinite(found.loss))
     if good and found.at.has_few_parameters():
-        good = not runaways(found.at).any()
+        good = not divergent_parameters(found.at).any()
     return np.asarray(found.vector), good
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.progress import Bar
 from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.existence.finite_estimate import runaways_by_margins
+from unnorm.fitting.existence.finite_estimate import divergent_by_margins
 from unnorm.fitting.inference.bootstrap import Bootstrap, of_vectors
 from unnorm.fitting.inference.sandwich import NoCovariance
 from unnorm.fitting.loss import Loss
@@ -47,7 +47,7 @@ def fit_by_averaging(problem: Problem) -> Outcome:
         findings += objective.fixed_point_findings(loss.density, loss.state, events, check_key)
     converged = average.converged or (problem.steps is not None and covariance is None)
     loss = loss._replace(state=loss.state._replace(nuisance={}))
-    gone = runaways_by_margins(loss)
+    gone = divergent_by_margins(loss)
     converged = average.approached and converged and not gone.any()
     refit = None
     if problem.batch_size is None and average.errors is not None:

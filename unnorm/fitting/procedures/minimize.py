@@ -8,7 +8,7 @@ import numpy as np
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
 from unnorm.fitting.base import ReportsFindings, start_values
-from unnorm.fitting.existence.finite_estimate import Runaways, runaways
+from unnorm.fitting.existence.finite_estimate import DivergentParameters, divergent_parameters
 from unnorm.fitting.inference.bootstrap import bootstrap
 from unnorm.fitting.inference.bootstrap_refits import parametric_covariance
 from unnorm.fitting.inference.sandwich import Covariance, NoCovariance, sandwich
@@ -61,17 +61,17 @@ def fit_by_minimization(problem: Problem) -> Outcome:
 
 
 class _Attempt(NamedTuple):
-    """The lowest minimum from a start, what runs away from it (`runaways`), and the findings of its
+    """The lowest minimum from a start, its divergent parameters, and the findings of its
     restarts.
     """
 
     found: Convergence
-    runaways: Runaways
+    divergent: DivergentParameters
     findings: list[Finding]
 
     @property
     def is_minimum(self) -> bool:
-        return self.found.converged and not self.runaways.any()
+        return self.found.converged and not self.divergent.any()
 
 
 def _minimum(problem: Problem) -> _Attempt:
@@ -107,8 +107,8 @@ def _minimum_from(problem: Problem, density, whiten: bool = False) -> _Attempt:
     findings: list[Finding] = []
     found = best_of(minimum, start, problem.restarts, jax.random.fold_in(key, 2), findings)
     if not np.isfinite(found.loss) or not found.at.has_few_parameters():
-        return _Attempt(found, Runaways(np.zeros(len(found.vector), int)), findings)
-    return _Attempt(found, runaways(found.at), findings)
+        return _Attempt(found, DivergentParameters(np.zeros(len(found.vector), int)), findings)
+    return _Attempt(found, divergent_parameters(found.at), findings)
 
 
 def _refuse_infinite_loss(problem: Problem, value: jax.Array) -> None:

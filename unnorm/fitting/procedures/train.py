@@ -9,9 +9,9 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.fitting.base import ReportsFindings, ResamplesNoise, Stochastic
-from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, is_checked, split_rows
+from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, has_network, split_rows
 from unnorm.fitting.checks.kinks import kink_findings
-from unnorm.fitting.existence.finite_estimate import runaways_by_margins
+from unnorm.fitting.existence.finite_estimate import divergent_by_margins
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.problem import Outcome, Problem
 from unnorm.fitting.procedures.checkpoints import checkpoints
@@ -111,14 +111,14 @@ def fit_by_training(problem: Problem) -> Outcome:
         findings += objective.chain_findings(*given, look_key)
     elif isinstance(objective, ReportsFindings):
         findings += objective.findings(*given)
-    if is_checked(problem.p) and ended in ("", "held_out"):
+    if has_network(problem.p) and ended in ("", "held_out"):
         found = _network_findings(problem, loss.density, compared, look_key)
         findings += found
         converged = converged and not any(finding.severity == ERROR for finding in found)
-    gone = runaways_by_margins(loss) if problem.batches is None else None
+    gone = divergent_by_margins(loss) if problem.batches is None else None
     converged = converged and not (gone and gone.any())
     losses = np.concatenate(monitor.losses) if monitor.losses else np.zeros(0)
-    return Outcome(problem, loss, converged, losses, runaways=gone)
+    return Outcome(problem, loss, converged, losses, divergent=gone)
 
 
 def _run(
@@ -154,7 +154,7 @@ def _split(problem: Problem) -> tuple[Problem, Rows]:
     compared with.
     """
     rows = Rows(problem.events, problem.weights)
-    if not is_checked(problem.p) or problem.batches is not None:
+    if not has_network(problem.p) or problem.batches is not None:
         return problem, rows
     if problem.held_out is not None:
         return problem, Rows(problem.held_out, None)

@@ -66,10 +66,10 @@ def table_of(outcome: Outcome, fitted: Any, problem: Any) -> Table:
         slope = jacobian()
         covariance = Covariance(*(slope @ part @ slope.T for part in covariance))
     table = Table(estimates, covariance, outcome.problem.findings)
-    if outcome.runaways is None:
+    if outcome.divergent is None:
         return table
     labels, bounds = entry_labels(fitted), entry_bounds(fitted)
-    return with_limits(table, loss, outcome.runaways, problem, labels, bounds)
+    return with_limits(table, loss, outcome.divergent, problem, labels, bounds)
 
 
 def without_sampling_error(log_z: FitLogZ | None) -> FitLogZ | None:

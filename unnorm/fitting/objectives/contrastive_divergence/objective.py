@@ -2,7 +2,7 @@
 intractable part.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,15 @@ from unnorm.fitting.chain_kernels import (
 from unnorm.fitting.existence.margins import likelihood_margins
 from unnorm.fitting.inference.sandwich import Covariance
 from unnorm.fitting.objectives.contrastive_divergence.chain_checks import chain_findings
+from unnorm.fitting.objectives.contrastive_divergence.chain_state import (
+    ChainState,
+    RowStarts,
+    add_noise,
+    latent_chains,
+    put_rows,
+    restart_chains,
+    take_rows,
+)
 from unnorm.fitting.objectives.contrastive_divergence.covariance import (
     covariance,
     fixed_point_findings,
@@ -36,46 +45,19 @@ from unnorm.integration.conditional import count_of
 from unnorm.sampling.short_runs import adapt_step_size, run_chains
 
 
-class RowStarts(NamedTuple):
-    """Unconstrained positions of the rows; their numbers, where chains belong to rows."""
-
-    starts: dict[str, jax.Array]
-    number: jax.Array | None
-
-
-class LatentChains(NamedTuple):
-    """A chain of the latent variables for every row."""
-
-    kernel: Any
-    tuning: Any
-    positions: dict[str, jax.Array]
-
-
-class ChainState(NamedTuple):
-    """The negative chains, and where the run stands."""
-
-    kernel: Any
-    tuning: Any
-    positions: dict[str, jax.Array] | None  # of persistent chains
-    latent: LatentChains | None
-    nan_count: jax.Array  # negatives so far whose energy was NaN at finite parameters
-    iteration: jax.Array
-    run_length: jax.Array  # iterations over which noise is annealed
-
-
 @method
 class ContrastiveDivergence:
     """Follow mean ∇ log p̃(x_i) − mean ∇ log p̃(x'_i), x'_i after k steps of a kernel that starts
     at the data.
 
-    With `persistent` the chains go on from iteration to iteration in place of starting anew at the
-    data, and the fixed point is the maximum likelihood estimate. The loss has no meaning; only its
-    gradient does.
+    With `persistent` the chains continue from iteration to iteration instead of restarting at the
+    data, and the fixed point is the maximum likelihood estimate. Only the gradient of the loss has
+    a meaning.
 
-    With covariates every chain is that of a row, at the row's covariates; persistent chains are one
-    for each row. Where variables h are latent, ∇ log p̃(x_i, h_i) takes the place of the first
-    gradient, h_i from a chain of the row's own in which x_i is held, moved k steps an iteration;
-    chains that are not persistent start at (x_i, h_i).
+    With covariates each chain belongs to a row, at the row's covariates; there is one persistent
+    chain for each row. Where variables h are latent, ∇ log p̃(x_i, h_i) replaces the first gradient:
+    h_i comes from a chain of its row with x_i fixed, moved by k steps an iteration. Chains that are
+    not persistent start at (x_i, h_i).
 
     Args:
         k: kernel steps between data (or the last negatives) and the negatives.
@@ -85,12 +67,11 @@ class ContrastiveDivergence:
             kernel's acceptance rate while the parameters still move.
         chains: persistent chains; None: as many as rows, at least 1,000 where there are no
             covariates.
-        reinitialise: share of the persistent chains that start anew at random rows of the data each
-            iteration: chains that are stuck do not stay so, at the price of a bias towards CD.
-        noise: standard deviation of the normal noise that is added to the data, and so to the
-            chains' starts there, in unconstrained coordinates; a number, or (start, end), annealed
-            geometrically over the run. For neural energies: the density that is learned is the
-            data's, smoothed.
+        reinitialise: share of the persistent chains that restart at random rows of the data each
+            iteration. It frees chains that are stuck, at the price of a bias towards CD.
+        noise: standard deviation of the normal noise that is added to the data, and to the chains
+            that start there, in unconstrained coordinates; a number, or (start, end), annealed
+            geometrically over the run. For neural energies: the density is that of smoothed data.
 
     Example:
         >>> import unnorm as un
@@ -105,7 +86,7 @@ class ContrastiveDivergence:
 
     References:
         Hinton (2002), doi:10.1162/089976602760128018; Tieleman (2008), doi:10.1145/1390156.1390290;
-        Du and Mordatch (2019), arXiv:1903.08689 (chains that start anew, noise).
+        Du and Mordatch (2019), arXiv:1903.08689 (chains that restart, noise).
     """
 
     k: int = static(default=1, at_least=1)
@@ -130,8 +111,8 @@ class ContrastiveDivergence:
             point = "the maximum likelihood estimate"
         if np.any(np.asarray(self.reinitialise) > 0):
             point += (
-                f", but for a share of {float(self.reinitialise):.3g} of the chains that starts "
-                "anew at the data"
+                f", with a share of {float(self.reinitialise):.3g} of the chains restarted at the "
+                "data"
             )
         if self.noise is not None:
             last = float(np.asarray(jax.tree.leaves(self.noise)[-1]))
@@ -153,7 +134,8 @@ class ContrastiveDivergence:
         if np.any(np.asarray(self.reinitialise) > 0) and not self.persistent:
             return (
                 f"reinitialise is {self.reinitialise!r} and the chains are not persistent; "
-                "expected persistent=True, for else all of them start at the data; pass that too"
+                "expected persistent chains, because others always start at the data; pass "
+                "persistent=True"
             )
         return self._refuse_noise(density) or refuse_support(
             select_kernel(self.kernel, density), density
@@ -173,7 +155,7 @@ class ContrastiveDivergence:
             return None
         ends = self.noise if isinstance(self.noise, tuple | list) else (self.noise,)
         if len(ends) not in (1, 2) or not all(_is_number(end) and end > 0 for end in ends):
-            return f"noise is {self.noise!r}; expected a positive number, or (start, end) of such"
+            return f"noise is {self.noise!r}; expected a positive number, or (start, end)"
         for name, support in density.variables.items():
             if support.discrete:
                 return (
@@ -188,10 +170,13 @@ class ContrastiveDivergence:
         count = count_of(positions)
         if count < 2 and not self.persistent:
             raise ValueError(
-                "data has 1 row; expected at least 2, for the spread of the negatives sets the "
-                "length of the steps; pass more rows, or persistent=True."
+                "data has 1 row; expected at least 2, because the spread of the negatives sets "
+                "the length of the steps; pass more rows, or persistent=True."
             )
-        own, latent = covariates_of(density, events), self._latent_chains(density, events, key)
+        own, latent = covariates_of(density, events), None
+        if latent_variables(density, events):
+            kernel = self._latent_kernel(latent_density(density, events))
+            latent = latent_chains(kernel, density, events, key)
         everything = positions | (latent.positions if latent else {})
         rows = RowStarts(positions, jnp.arange(count) if latent or own else None)
         starts = everything
@@ -214,17 +199,6 @@ class ContrastiveDivergence:
         length = jnp.asarray(float(steps))
         return state._replace(shared=state.shared._replace(run_length=length))
 
-    def _latent_chains(self, density, events, key) -> LatentChains | None:
-        """The chains of the latent variables, each at its row of the data; None without any."""
-        if not latent_variables(density, events):
-            return None
-        latent = latent_density(density, events)
-        kernel = prepare_kernel(self._latent_kernel(latent), latent, events)
-        target, dtype = Unconstrained(latent), jnp.result_type(*events.values())
-        keys = jax.random.split(jax.random.fold_in(key, 1), count_of(events))
-        positions = jax.vmap(lambda one: target.random_position(one, dtype))(keys)
-        return LatentChains(kernel, initial_tuning(kernel, positions), positions)
-
     def gradient(self, density, state, events, key, gain=1.0) -> StochasticGradient:
         """Return the gradient, and the state with the chains and their tuning moved on."""
         chains, (rows, number) = state.shared, state.per_row
@@ -232,17 +206,17 @@ class ContrastiveDivergence:
         target = Unconstrained(density)
         key, blur, restart = jax.random.split(key, 3)
         if self.noise is not None:
-            rows = _add_noise(rows, self._deviation(chains.iteration / chains.run_length), blur)
+            rows = add_noise(rows, self._deviation(chains.iteration / chains.run_length), blur)
             events = events | target.events_at(rows)
         if latent is not None:
-            latent, found = self._move_latent(
-                density, latent, events, number, jax.random.fold_in(key, 1), gain
+            latent, found = latent.move(
+                density, events, number, jax.random.fold_in(key, 1), self.k, gain
             )
             rows, events = rows | found, events | target.events_at(found)
         starts = rows
         if self.persistent:
-            positions = _take(chains.positions, number) if own else chains.positions
-            starts = _restart(positions, rows, self.reinitialise, restart, bool(own))
+            positions = take_rows(chains.positions, number) if own else chains.positions
+            starts = restart_chains(positions, rows, self.reinitialise, restart, bool(own))
         positions, acceptance, _ = run_chains(
             chains.kernel, target, starts, key, self.k, chains.tuning, own
         )
@@ -251,7 +225,7 @@ class ContrastiveDivergence:
             density.free(), density, events, negatives
         )
         if self.persistent and own:
-            positions = _put(chains.positions, number, positions)
+            positions = put_rows(chains.positions, number, positions)
         new = chains._replace(
             tuning=adapt_step_size(chains.kernel, chains.tuning, acceptance, gain, starts),
             positions=positions if self.persistent else None,
@@ -260,23 +234,6 @@ class ContrastiveDivergence:
             iteration=chains.iteration + 1,
         )
         return StochasticGradient(gradient, state._replace(shared=new), negatives, acceptance)
-
-    def _move_latent(
-        self, density, chains: LatentChains, events: dict, number, key, gain
-    ) -> tuple[LatentChains, dict]:
-        """Move the latent chains of these rows with the rows fixed; return their positions too."""
-        starts, target = (
-            _take(chains.positions, number),
-            Unconstrained(latent_density(density, events)),
-        )
-        positions, acceptance, _ = run_chains(
-            chains.kernel, target, starts, key, self.k, chains.tuning, events
-        )
-        moved = chains._replace(
-            tuning=adapt_step_size(chains.kernel, chains.tuning, acceptance, gain, starts),
-            positions=_put(chains.positions, number, positions),
-        )
-        return moved, target.events_at(positions)
 
     def _deviation(self, share: jax.Array) -> jax.Array:
         first, last = (jax.tree.leaves(self.noise) * 2)[:2]
@@ -290,7 +247,7 @@ class ContrastiveDivergence:
         if state.shared.nan_count > 0:
             raise ValueError(
                 f"The log-density of {density.name} is NaN at points that "
-                f"{type(state.shared.kernel).__name__} came to from the data; expected finite "
+                f"{type(state.shared.kernel).__name__} reached from the data; expected finite "
                 "numbers or -inf; correct the function there, or give the kernel a smaller "
                 "step_size."
             )
@@ -316,32 +273,3 @@ def _is_number(value: Any) -> bool:
 
 def _all_finite(tree: Any) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
-
-
-def _add_noise(positions: dict, deviation: jax.Array, key: jax.Array) -> dict:
-    keys = jax.random.split(key, len(positions))
-    return {
-        name: value + deviation * jax.random.normal(one, value.shape, value.dtype)
-        for one, (name, value) in zip(keys, positions.items(), strict=True)
-    }
-
-
-def _take(chains: dict, number: jax.Array) -> dict:
-    return {name: value[number] for name, value in chains.items()}
-
-
-def _put(chains: dict, number: jax.Array, moved: dict) -> dict:
-    return {name: value.at[number].set(moved[name]) for name, value in chains.items()}
-
-
-def _restart(chains: dict, rows: dict, share: Any, key: jax.Array, own: bool) -> dict:
-    """Restart a share of the chains at random rows of the data, or each at its own."""
-    toss, pick = jax.random.split(key)
-    count, size = (len(next(iter(group.values()))) for group in (chains, rows))
-    restarted = jax.random.bernoulli(toss, share, (count,))
-    chosen = jnp.arange(count) if own else jax.random.randint(pick, (count,), 0, size)
-
-    def one(old, row):
-        return jnp.where(restarted.reshape(-1, *[1] * (old.ndim - 1)), row[chosen], old)
-
-    return {name: one(value, rows[name]) for name, value in chains.items()}

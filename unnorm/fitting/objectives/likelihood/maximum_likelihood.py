@@ -136,7 +136,8 @@ class MaximumLikelihood(LossObjective):
         if size > NewtonOptions.parameters:
             return (
                 f"MaximumLikelihood with draws was given {size} parameters; expected at most "
-                f"{NewtonOptions.parameters}; use un.objectives.ContrastiveDivergence(persistent=True)"
+                f"{NewtonOptions.parameters}; use "
+                "un.objectives.ContrastiveDivergence(persistent=True)"
             )
         if not kernel.exact:
             return (

@@ -1,0 +1,96 @@
+"""The chains of contrastive divergence, as a pytree, and moves between rows and chains."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel
+from unnorm.fitting.row_normalizers import latent_density
+from unnorm.integration.conditional import count_of
+from unnorm.sampling.short_runs import adapt_step_size, run_chains
+
+
+class RowStarts(NamedTuple):
+    """Unconstrained positions of the rows; their numbers, where chains belong to rows."""
+
+    starts: dict[str, jax.Array]
+    number: jax.Array | None
+
+
+class LatentChains(NamedTuple):
+    """A chain of the latent variables for every row."""
+
+    kernel: Any
+    tuning: Any
+    positions: dict[str, jax.Array]
+
+    def move(
+        self, density, events: dict, number: jax.Array, key: jax.Array, steps: int, gain: Any
+    ) -> tuple["LatentChains", dict]:
+        """Move the chains of these rows with the rows fixed; return their events too."""
+        starts = take_rows(self.positions, number)
+        target = Unconstrained(latent_density(density, events))
+        positions, acceptance, _ = run_chains(
+            self.kernel, target, starts, key, steps, self.tuning, events
+        )
+        chains = self._replace(
+            tuning=adapt_step_size(self.kernel, self.tuning, acceptance, gain, starts),
+            positions=put_rows(self.positions, number, positions),
+        )
+        return chains, target.events_at(positions)
+
+
+class ChainState(NamedTuple):
+    """The negative chains, and where the run stands."""
+
+    kernel: Any
+    tuning: Any
+    positions: dict[str, jax.Array] | None  # of persistent chains
+    latent: LatentChains | None
+    nan_count: jax.Array  # negatives so far whose energy was NaN at finite parameters
+    iteration: jax.Array
+    run_length: jax.Array  # iterations over which noise is annealed
+
+
+def latent_chains(kernel: Any, density, events: dict, key: jax.Array) -> LatentChains:
+    """Return one chain of the latent variables for every row, at random positions."""
+    latent = latent_density(density, events)
+    kernel = prepare_kernel(kernel, latent, events)
+    target, dtype = Unconstrained(latent), jnp.result_type(*events.values())
+    keys = jax.random.split(jax.random.fold_in(key, 1), count_of(events))
+    positions = jax.vmap(lambda one: target.random_position(one, dtype))(keys)
+    return LatentChains(kernel, initial_tuning(kernel, positions), positions)
+
+
+def add_noise(positions: dict, deviation: jax.Array, key: jax.Array) -> dict:
+    """Return the positions with normal noise."""
+    keys = jax.random.split(key, len(positions))
+    return {
+        name: value + deviation * jax.random.normal(one, value.shape, value.dtype)
+        for one, (name, value) in zip(keys, positions.items(), strict=True)
+    }
+
+
+def take_rows(chains: dict, number: jax.Array) -> dict:
+    """Return the chains of these rows."""
+    return {name: value[number] for name, value in chains.items()}
+
+
+def put_rows(chains: dict, number: jax.Array, moved: dict) -> dict:
+    """Return all chains, with those of these rows replaced."""
+    return {name: value.at[number].set(moved[name]) for name, value in chains.items()}
+
+
+def restart_chains(chains: dict, rows: dict, share: Any, key: jax.Array, own: bool) -> dict:
+    """Return the chains, a share of them restarted at random rows, or each at its own row."""
+    toss, pick = jax.random.split(key)
+    count, size = (len(next(iter(group.values()))) for group in (chains, rows))
+    restarted = jax.random.bernoulli(toss, share, (count,))
+    chosen = jnp.arange(count) if own else jax.random.randint(pick, (count,), 0, size)
+
+    def one(old, row):
+        return jnp.where(restarted.reshape(-1, *[1] * (old.ndim - 1)), row[chosen], old)
+
+    return {name: one(value, rows[name]) for name, value in chains.items()}
