@@ -225,6 +225,8 @@ def _slopes_at_bounds(density, event: dict, name: str, support) -> jax.Array:
     """Return u ∂f/∂u at every bound of the entries of one variable."""
     value = event[name]
     flat, near = value.reshape(-1), float(jnp.finfo(value.dtype).eps) ** 0.5
+    sides: tuple[Callable, ...]
+    scale: Any
     low, high = support.entry_bounds(())
     sides: tuple[Callable, ...]
     scale: Any

@@ -66,7 +66,7 @@ def with_limits(
     if divergent.any() or limit is not None:
         table = _without_errors(table, found, limit)
     findings, names = table.findings, np.array(labels)
-    if found.unidentified.any():
+    if divergent.unidentified is not None and found.unidentified.any():
         coordinates = np.flatnonzero(divergent.unidentified)
         finding = identification_finding(problem, names[found.unidentified], coordinates)
         findings = [finding, *findings]
