@@ -39,7 +39,7 @@ def call_by_precision(function: Callable, positional: list, named: dict[str, Any
     Example:
         >>> import numpy as np
         >>> field = np.array([1.0, 2.0])
-        >>> found = call_by_precision(lambda: field, [], {})
+        >>> found = call_by_precision(lambda field=field: field, [], {})
         >>> found is field, np.shares_memory(found, field)
         (False, True)
     """
