@@ -63,7 +63,7 @@ class _WeightedStatistics:
     __name__ = "exponential_random_graph"
 
     def __call__(self, y, *, decay, **weights) -> jax.Array:
-        return sum(jnp.sum(weights[name] * _STATISTICS[name](y, decay)) for name in self.names)
+        return sum(jnp.sum(weights[name] * _STATISTICS[name](y, decay)) for name in self.names)  # type: ignore[return-value]
 
 
 def exponential_random_graph(*statistics: str, decay: float = 0.5) -> Density:
