@@ -49,7 +49,8 @@ def divergence(name, fit):
     events, log_mass, log_z = everything(name)
     log_weights = case(name).nodes()[1]
     values = (
-        np.asarray(jax.jit(jax.vmap(fit.density.for_jit().log_density))(events), float) + log_weights
+        np.asarray(jax.jit(jax.vmap(fit.density.for_jit().log_density))(events), float)
+        + log_weights
     )
     ours, truth = values - special.logsumexp(values), log_mass - log_z
     return float(np.exp(truth) @ (truth - ours))

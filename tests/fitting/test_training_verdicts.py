@@ -126,7 +126,9 @@ def test_mass_that_no_chain_from_the_data_reaches_is_seen():
     def two(x, *, share):
         return jnp.logaddexp(-0.5 * x @ x, share[0] - 0.5 * jnp.sum((x - 20.0) ** 2))
 
-    p = un.Density(two, {"x": un.Real[2]}, {"share": (un.PyTree, np.zeros(1, np.float32))}).for_jit()
+    p = un.Density(
+        two, {"x": un.Real[2]}, {"share": (un.PyTree, np.zeros(1, np.float32))}
+    ).for_jit()
     rows = Rows({"x": np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)}, None)
     (found,) = draws_findings(o.ScoreMatching(), p, rows, rows, True, 0)
     assert (

@@ -142,7 +142,9 @@ def test_the_metric_is_the_covariance_of_the_chains_that_move_in_any_units():
         for dense in (False, True):
             moments = no_moments(3, dense)
             for positions in x:
-                moments = update_moments(moments, jnp.asarray(positions * units), jnp.asarray(counted))
+                moments = update_moments(
+                    moments, jnp.asarray(positions * units), jnp.asarray(counted)
+                )
             known = np.cov((x[:, counted] * units).reshape(-1, 3).T)
             found = np.asarray(metric_of(moments, jnp.eye(3) if dense else jnp.ones(3)))
             shrunk = np.where(np.eye(3) == 1, 1, 150 / 155) * known
@@ -150,7 +152,9 @@ def test_the_metric_is_the_covariance_of_the_chains_that_move_in_any_units():
 
 
 def test_a_coordinate_that_did_not_move_keeps_its_metric():
-    moments = update_moments(no_moments(2, False), jnp.array([[1.0, 5.0], [2.0, 5.0]]), jnp.ones(2, bool))
+    moments = update_moments(
+        no_moments(2, False), jnp.array([[1.0, 5.0], [2.0, 5.0]]), jnp.ones(2, bool)
+    )
     np.testing.assert_allclose(metric_of(moments, jnp.array([7.0, 7.0])), [0.5, 7.0])
 
 

@@ -399,7 +399,8 @@ def test_repr_equality_and_hash():
 @pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, math.inf), (math.nan, 1)])
 def test_interval_refuses_its_bounds_in_a_sentence(bounds):
     with pytest.raises(
-        ValueError, match=r"expected two finite numbers, the lower first; use un.Positive or un.Real"
+        ValueError,
+        match=r"expected two finite numbers, the lower first; use un.Positive or un.Real",
     ):
         un.Interval(*bounds)
 

@@ -63,10 +63,14 @@ def test_both_bootstraps_reproduce_the_sandwich(x64):
     errors, key = fit.summary().standard_error.to_numpy(), jax.random.key(0)
     # The model is true, so that data drawn from the fit vary as redrawn rows do.
     about(
-        spread(*bootstrap_refits.refit_simulations(PseudoLikelihood(), density, events, key)), errors, 200
+        spread(*bootstrap_refits.refit_simulations(PseudoLikelihood(), density, events, key)),
+        errors,
+        200,
     )
     about(
-        spread(*bootstrap_refits.refit_resamples(PseudoLikelihood(), density, events, key)), errors, 200
+        spread(*bootstrap_refits.refit_resamples(PseudoLikelihood(), density, events, key)),
+        errors,
+        200,
     )
 
 
@@ -83,7 +87,8 @@ def test_clusters_are_redrawn_whole(x64):
     )
     about(spread(*whole), errors, 60)
     about(
-        2 * spread(*bootstrap_refits.refit_resamples(PseudoLikelihood(), density, events, key, 100)),
+        2
+        * spread(*bootstrap_refits.refit_resamples(PseudoLikelihood(), density, events, key, 100)),
         errors,
         60,
     )

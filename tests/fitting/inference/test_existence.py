@@ -215,9 +215,7 @@ def test_an_empty_cell_and_one_row_in_it():
     assert fitted(ISING, data).passed
     fit = fitted(ISING, data[:-1])
     (told,) = found(fit, FindingCode.NO_FINITE_ESTIMATE)
-    assert (
-        "coupling[0,1] diverges to -inf, because x[0] and x[1] are never 1 together" in told.what
-    )
+    assert "coupling[0,1] diverges to -inf, because x[0] and x[1] are never 1 together" in told.what
     # independent of the empty cell: log odds among rows without the other item
     assert fit.summary().estimate[["field[0]", "field[1]"]].to_list() == pytest.approx(
         [0.0, 0.0], abs=1e-6

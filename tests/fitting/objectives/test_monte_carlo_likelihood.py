@@ -175,7 +175,10 @@ def test_r_hat_sees_chains_that_stand_apart():
     values = np.random.default_rng(0).normal(size=(50, 200))
     assert abs(split_r_hat(values) - 1) < 0.01
     assert split_r_hat(values + np.arange(50)[:, None]) > 5
-    assert split_r_hat(np.arange(4.0)[:, None] * np.ones(10)) == np.inf and split_r_hat(np.ones((4, 10))) == 1
+    assert (
+        split_r_hat(np.arange(4.0)[:, None] * np.ones(10)) == np.inf
+        and split_r_hat(np.ones((4, 10))) == 1
+    )
 
 
 # -- one count -------------------------------------------------------------------------------------

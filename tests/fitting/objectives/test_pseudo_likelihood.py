@@ -336,9 +336,7 @@ def test_an_empty_cell_is_found_and_said(seed, runs_away, objective):
 )
 def test_rochdale_itself_is_no_alarm(objective):
     fit = fitted(ising, un.models.load("rochdale"), objective)
-    assert (
-        fit.converged and not told(fit, "diverges") and np.isfinite(fit.summary()).all(axis=None)
-    )
+    assert fit.converged and not told(fit, "diverges") and np.isfinite(fit.summary()).all(axis=None)
 
 
 @pytest.mark.slow

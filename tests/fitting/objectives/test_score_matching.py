@@ -482,8 +482,8 @@ def test_rows_that_pass_through_a_large_matrix_together(multiply, x64):
 
     def seen(
         loss,
-    # the loss of one row and of all, its gradients by row and in the mean, a curvature, a row's own
-    # w
+        # the loss of one row and of all, its gradients by row and in the mean, a curvature, a row's own
+        # w
     ):
         mean = lambda w: jax.vmap(loss, (None, 0))(w, rows).mean()  # noqa: E731
         return (
@@ -582,6 +582,9 @@ def test_where_the_loss_curves_down_nothing_is_said_of_limits():
         {"x": un.Real}, {"centre": (un.Real, 0.0), "precision": (un.Positive, 1.0)},
     )  # fmt: skip
     with jax.enable_x64(True):
-        density, events = jax.tree.map(jnp.asarray, p.for_jit()), {"x": jnp.array([2e-3, 3e-3, 4e-3])}
+        density, events = (
+            jax.tree.map(jnp.asarray, p.for_jit()),
+            {"x": jnp.array([2e-3, 3e-3, 4e-3])},
+        )
         state = ScoreMatching().prepare(density, events, jax.random.key(0))
         assert not divergent_parameters(Loss(ScoreMatching(), density, state, events)).any()

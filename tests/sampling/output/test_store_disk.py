@@ -57,7 +57,9 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(
 ):
     at = 1 + round(moment * (calls - 1) / 9)
     monkeypatch.setattr(atomic_files, "os", FaultyDisk(at, full))
-    with pytest.raises(un.StoreError, match=r"cannot be written .No space left on device") as raised:
+    with pytest.raises(
+        un.StoreError, match=r"cannot be written .No space left on device"
+    ) as raised:
         run(tmp_path / "run.d")
     monkeypatch.undo()
     assert isinstance(raised.value, OSError) and raised.value.errno == errno.ENOSPC

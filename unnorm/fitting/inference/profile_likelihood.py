@@ -144,7 +144,9 @@ class _Held(NamedTuple):
             return None
         there = self.function.at(vector)
         state = there.objective.refresh(there.density, self.function.state, there.events)
-        return None if state is None else self._replace(function=self.function._replace(state=state))
+        return (
+            None if state is None else self._replace(function=self.function._replace(state=state))
+        )
 
 
 @jax.jit

@@ -160,7 +160,9 @@ def _refuse_slope(psi: np.ndarray, added: np.ndarray) -> None:
         mean, spread = (psi / unit).mean(0) + added / unit, (psi / unit).std(0)
         off = np.sqrt(len(psi)) * np.abs(mean) / np.where(spread > 0, spread, 1.0)
         squares = size**2
-    if not np.all(np.isfinite(squares)) or np.any((size > 0) & (squares < DEFAULTS.smallest_square)):
+    if not np.all(np.isfinite(squares)) or np.any(
+        (size > 0) & (squares < DEFAULTS.smallest_square)
+    ):
         raise NoCovariance(
             f"the scores of the rows reach {size.max():.1e} and {size.min():.1e}, whose squares "
             "leave the range of "

@@ -59,8 +59,7 @@ DEFAULTS = SmallSampleOptions()
 
 
 class Correction(NamedTuple):
-    """The jackknife of few rows or clusters; without a covariance the sandwich's is used.
-    """
+    """The jackknife of few rows or clusters; without a covariance the sandwich's is used."""
 
     total: np.ndarray | None
     degrees: float

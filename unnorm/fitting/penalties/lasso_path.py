@@ -136,9 +136,7 @@ def _penalized_by(loss: Loss, penalties: Penalties, strength: Any) -> Loss:
     return loss._replace(state=loss.state._replace(penalty=penalty))
 
 
-def _largest_strength(
-    penalties: Penalties, loss: Loss, options: PathOptions
-) -> tuple[float, Loss]:
+def _largest_strength(penalties: Penalties, loss: Loss, options: PathOptions) -> tuple[float, Loss]:
     """The smallest strength at which every entry of the path is zero, and the loss there."""
     slopes = _slopes(_penalized_by(loss, penalties, 0.0))
     ample = options.ample * (1 + float(jnp.max(jnp.abs(slopes))))

@@ -98,7 +98,9 @@ def _refuse_bounded(name: str, support: Support, shape: tuple[int, ...]) -> None
         support.free_shape(shape)
     )
     same = not isinstance(support, PyTreeSupport) and len(support.entries(shape)) == free.size
-    if not same or not np.allclose(free_entries(support, support.constrain(free))[0], free.reshape(-1)):
+    if not same or not np.allclose(
+        free_entries(support, support.constrain(free))[0], free.reshape(-1)
+    ):
         raise ValueError(
             f"The penalty on {name} is L1 and {name} is {support!r}; expected a parameter "
             "without bounds, Real or "

@@ -166,5 +166,7 @@ def log_prior(prior: Any, support: Support, value: Any) -> jax.Array:
         return sum(parts)  # type: ignore[return-value]
     logs = prior.log_prob(value)
     return (
-        jnp.sum(free_entries(support, logs)[0]) if jnp.shape(logs) == jnp.shape(value) else jnp.sum(logs)
+        jnp.sum(free_entries(support, logs)[0])
+        if jnp.shape(logs) == jnp.shape(value)
+        else jnp.sum(logs)
     )

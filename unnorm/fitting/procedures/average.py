@@ -95,9 +95,7 @@ def _average(problem: Problem, errors_at: Callable) -> Average:
     )
 
 
-def _bootstrap(
-    problem: Problem, errors: np.ndarray, fit, replicates: int, seed: int
-) -> Bootstrap:
+def _bootstrap(problem: Problem, errors: np.ndarray, fit, replicates: int, seed: int) -> Bootstrap:
     """Resample the rows with replacement and average again, from the fit on."""
     rng, found = np.random.default_rng(seed), []
     with jax.enable_x64(problem.is_double):
@@ -121,9 +119,7 @@ def _convergence_findings(average: Average) -> list[Finding]:
         findings.append(Finding(what, "raise steps", code=code))
     elif not average.converged:
         limit = stochastic_approximation.DEFAULTS.relative_error
-        what = (
-            f"after {average.steps} steps the Monte Carlo error is above {limit} standard errors"
-        )
+        what = f"after {average.steps} steps the Monte Carlo error is above {limit} standard errors"
         advice = "raise steps, or use a kernel that mixes faster"
         findings.append(Finding(what, advice, WARNING, code=code))
     if average.acceptance and average.acceptance < 0.1:

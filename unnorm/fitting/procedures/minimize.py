@@ -40,7 +40,10 @@ def fit_by_minimization(problem: Problem) -> Outcome:
         degrees = errors.degrees
         converged = converged and all(f.code != FindingCode.NOT_CONVERGED for f in findings)
     else:
-        what, advice = "there are too many parameters for a covariance", "use the bootstrap for errors"
+        what, advice = (
+            "there are too many parameters for a covariance",
+            "use the bootstrap for errors",
+        )
         findings.append(Finding(what, advice, NOTE, code=FindingCode.NO_STANDARD_ERRORS))
     if not found.converged and not runs_away:
         findings.append(

@@ -63,7 +63,8 @@ class _Monitor:
         problem.shown.step(1 / sgd.DEFAULTS.chunks, f"step {step}{words}")
         stop = problem.callback is not None and problem.callback(seen) is True
         return stop or (
-            step - self.best[1] > sgd.DEFAULTS.patience * max(1, len(losses)) and self.best[2] is not None
+            step - self.best[1] > sgd.DEFAULTS.patience * max(1, len(losses))
+            and self.best[2] is not None
         )
 
     def _held_out(self, walk: sgd.Walk) -> tuple[float, jax.Array]:

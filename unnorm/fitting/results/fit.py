@@ -67,8 +67,7 @@ def entry_labels(density: Any) -> list[str]:
         axes = [labels.get(axis) for axis in support.shape_axes]
         for place in support.entries(shape):
             inside = ",".join(
-                str(i if label is None else label[i])
-                for i, label in zip(place, axes, strict=False)
+                str(i if label is None else label[i]) for i, label in zip(place, axes, strict=False)
             )
             names.append(f"{name}[{inside}]" if inside else name)
     return names
@@ -77,7 +76,9 @@ def entry_labels(density: Any) -> list[str]:
 def entry_bounds(density: Any) -> list[tuple[float, float]]:
     """The bounds of the free entries, in the order of their labels."""
     return [
-        s.entry_bounds(place) for _, s, shape, _ in _parameters(density) for place in s.entries(shape)
+        s.entry_bounds(place)
+        for _, s, shape, _ in _parameters(density)
+        for place in s.entries(shape)
     ]
 
 

@@ -103,7 +103,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         arrays = archive.unpack(content)
         told = parse_json(arrays.pop("told").tobytes())
     except (OSError, DamageError, KeyError) as error:
-        raise _no_fit(path, error if isinstance(error, DamageError) else type(error).__name__) from None
+        raise _no_fit(
+            path, error if isinstance(error, DamageError) else type(error).__name__
+        ) from None
     if told.get("format") != FORMAT:
         raise StoreError(
             f"path {path} is of format {told.get('format')}, and this version of unnorm reads "
