@@ -72,7 +72,7 @@ class Package:
             (name for name in (dotted, dotted.rpartition(".")[0]) if name in self.files), None
         )
 
-    @cache  # noqa: B019 - one package a process
+    @cache  # noqa: B019
     def names_of(self, module: str) -> dict[str, tuple[str, str]]:
         """What each imported name of a module stands for: (module, attribute); the attribute of a
         module is ""."""

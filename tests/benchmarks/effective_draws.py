@@ -56,8 +56,14 @@ def worst_ess(draws: dict) -> float:
 
 
 def numpyro_run(model):
-    mcmc = MCMC(NUTS(model), num_warmup=WARMUP, num_samples=DRAWS, num_chains=CHAINS, chain_method="vectorized",
-                progress_bar=False)  # fmt: skip
+    mcmc = MCMC(
+        NUTS(model),
+        num_warmup=WARMUP,
+        num_samples=DRAWS,
+        num_chains=CHAINS,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
 
     def call(turn):
         mcmc.run(jax.random.key(turn))

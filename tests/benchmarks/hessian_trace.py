@@ -30,7 +30,7 @@ def network(size: int) -> list:
     sizes = (size, WIDTH, WIDTH, 1)
     keys, pairs = (
         jax.random.split(jax.random.key(0), len(sizes) - 1),
-        zip(sizes, sizes[1:], strict=False),
+        zip(sizes, sizes[1:], strict=False),  # noqa: RUF007
     )
     return [
         (jax.random.normal(key, (a, b)) / a**0.5, jnp.zeros(b))

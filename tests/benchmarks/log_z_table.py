@@ -10,9 +10,20 @@ from benchmarks.harness import table
 FAR = 0.3  # nats: a run that is called ok with a larger error is the worst outcome
 MISSED = 3.0  # standard errors, the same
 HEADER = (
-    "target", "estimator", "runs", "called ok", "rmse", "goal", "se / rmse", "95% cover", "worst error", "missed",
-    "values", "gradients", "seconds",
-)  # fmt: skip
+    "target",
+    "estimator",
+    "runs",
+    "called ok",
+    "rmse",
+    "goal",
+    "se / rmse",
+    "95% cover",
+    "worst error",
+    "missed",
+    "values",
+    "gradients",
+    "seconds",
+)
 
 
 def render(lines: list[dict], targets: Mapping) -> str:
@@ -107,10 +118,18 @@ def _row(target: str, name: str, runs: list[dict], known) -> list:
     errors = _errors(ok, known.log_z)
     rmse, spread = float(np.sqrt(np.mean(errors**2))), _median(ok, "standard_error")
     return [
-        target, name, len(runs), _share(len(ok), len(runs)), f"{rmse:.3g}", goal,
-        f"{spread / rmse:.2f}" if rmse > 0 else "-", _share(_covered(ok, known.log_z), len(ok)),
-        f"{np.max(np.abs(errors)):.3g}", _missed(ok, known.log_z), *tail,
-    ]  # fmt: skip
+        target,
+        name,
+        len(runs),
+        _share(len(ok), len(runs)),
+        f"{rmse:.3g}",
+        goal,
+        f"{spread / rmse:.2f}" if rmse > 0 else "-",
+        _share(_covered(ok, known.log_z), len(ok)),
+        f"{np.max(np.abs(errors)):.3g}",
+        _missed(ok, known.log_z),
+        *tail,
+    ]
 
 
 def _pooled(name: str, by_target: dict[str, list[dict]], targets: Mapping) -> list | None:
@@ -125,9 +144,15 @@ def _pooled(name: str, by_target: dict[str, list[dict]], targets: Mapping) -> li
     covered = sum(_covered(part, targets[t].log_z) for t, part in ok.items())
     missed = sum(_missed(part, targets[t].log_z) for t, part in ok.items() if part)
     return [
-        name, len(by_target), runs, _share(called, runs), _share(covered, called),
-        f"{worst.max():.3g}" if len(worst) else "-", int(np.sum(~(worst <= FAR))), missed,
-    ]  # fmt: skip
+        name,
+        len(by_target),
+        runs,
+        _share(called, runs),
+        _share(covered, called),
+        f"{worst.max():.3g}" if len(worst) else "-",
+        int(np.sum(~(worst <= FAR))),
+        missed,
+    ]
 
 
 __all__ = ["render"]

@@ -193,29 +193,43 @@ def contenders() -> dict[str, tuple]:
     losses = torchebm.losses if torch else None
     return {
         "CD-10": (
-            o.ContrastiveDivergence(k=K, kernel=ula), hand(by_hand, None, persistent=False), torch_chains(False), 1000,
+            o.ContrastiveDivergence(k=K, kernel=ula),
+            hand(by_hand, None, persistent=False),
+            torch_chains(False),
+            1000,
         ),
         "persistent CD-10": (
             o.ContrastiveDivergence(k=K, persistent=True, kernel=ula, chains=CHAINS),
-            hand(by_hand, None, persistent=True), torch_chains(True), 1000,
+            hand(by_hand, None, persistent=True),
+            torch_chains(True),
+            1000,
         ),
         "score matching, exact": (
-            o.ScoreMatching(), hand(by_hand, exact), torch and (lambda m: losses.ScoreMatching(m)), 1000,
+            o.ScoreMatching(),
+            hand(by_hand, exact),
+            torch and (lambda m: losses.ScoreMatching(m)),
+            1000,
         ),
         "sliced, 1 projection": (
-            o.SlicedScoreMatching(projections=1, variance_reduction=False), hand(by_hand, sliced(1)),
-            torch and (lambda m: losses.SlicedScoreMatching(m, n_projections=1)), 1000,
+            o.SlicedScoreMatching(projections=1, variance_reduction=False),
+            hand(by_hand, sliced(1)),
+            torch and (lambda m: losses.SlicedScoreMatching(m, n_projections=1)),
+            1000,
         ),
         "sliced, 5 projections": (
-            o.SlicedScoreMatching(projections=5, variance_reduction=False), hand(by_hand, sliced(5)),
-            torch and (lambda m: losses.SlicedScoreMatching(m, n_projections=5)), 1000,
+            o.SlicedScoreMatching(projections=5, variance_reduction=False),
+            hand(by_hand, sliced(5)),
+            torch and (lambda m: losses.SlicedScoreMatching(m, n_projections=5)),
+            1000,
         ),
         "denoising": (
-            o.DenoisingScoreMatching(sigma=SIGMA, corruptions=1), hand(by_hand, denoising),
-            torch and (lambda m: losses.DenoisingScoreMatching(m, noise_scale=SIGMA)), 2000,
+            o.DenoisingScoreMatching(sigma=SIGMA, corruptions=1),
+            hand(by_hand, denoising),
+            torch and (lambda m: losses.DenoisingScoreMatching(m, noise_scale=SIGMA)),
+            2000,
         ),
         f"NCE, ratio {RATIO}": (noise, hand(by_hand, nce, start=start), None, 1000),
-    }  # fmt: skip
+    }
 
 
 def _wide_noise():
@@ -233,9 +247,16 @@ class Ours:
     def __call__(self, turn: int) -> None:
         looks, began = [], time.perf_counter()
         un.fit(
-            energy, DATA, self.objective, optimizer=OPTIMIZER, steps=self.steps, batch_size=BATCH, seed=turn,
-            progress=False, callback=lambda seen: looks.append((seen["step"], time.perf_counter())),
-        )  # fmt: skip
+            energy,
+            DATA,
+            self.objective,
+            optimizer=OPTIMIZER,
+            steps=self.steps,
+            batch_size=BATCH,
+            seed=turn,
+            progress=False,
+            callback=lambda seen: looks.append((seen["step"], time.perf_counter())),
+        )
         (first, start), (last, end) = looks[0], looks[-1]
         if turn:  # the first compiles
             self.speeds.append((last - first) / (end - start))

@@ -32,7 +32,7 @@ def main() -> None:
     rochdale = un.models.load("rochdale")
     found = medians(
         {
-            f"Gaussian graphical model, {SIZE} variables, {ROWS:,} rows, score matching": lambda turn: (
+            f"Gaussian graphical model, {SIZE} variables, {ROWS:,} rows, score matching": lambda turn: (  # noqa: E501
                 sets[turn]()
             ),
             "Rochdale, 36 parameters, pseudo-likelihood": lambda turn: un.fit(

@@ -114,19 +114,36 @@ def test_every_support_that_is_known():
 
     p = un.from_numpyro(model)
     assert p.variables == {
-        "real": un.Real[3], "positive": un.Positive, "interval": un.Interval(-1, 2), "unit": un.Interval(0, 1),
-        "simplex": un.Simplex[3], "truncated": un.Positive, "ordered": un.Ordered["row", 2],
+        "real": un.Real[3],
+        "positive": un.Positive,
+        "interval": un.Interval(-1, 2),
+        "unit": un.Interval(0, 1),
+        "simplex": un.Simplex[3],
+        "truncated": un.Positive,
+        "ordered": un.Ordered["row", 2],
         "matrix": un.Positive["column", "row"],
-    }  # fmt: skip
+    }
     event = {
-        "real": np.zeros(3), "positive": 1.0, "interval": 0.0, "unit": 0.5, "simplex": np.array([0.2, 0.3, 0.5]),
-        "truncated": 1.0, "ordered": np.array([[0.0, 1.0], [1.0, 3.0]]), "matrix": np.ones((4, 2)),
-    }  # fmt: skip
+        "real": np.zeros(3),
+        "positive": 1.0,
+        "interval": 0.0,
+        "unit": 0.5,
+        "simplex": np.array([0.2, 0.3, 0.5]),
+        "truncated": 1.0,
+        "ordered": np.array([[0.0, 1.0], [1.0, 3.0]]),
+        "matrix": np.ones((4, 2)),
+    }
     expected = (
-        3 * stats.norm.logpdf(0) + stats.gamma(2).logpdf(1) - np.log(3) + stats.beta(2, 3).logpdf(0.5) + np.log(2)
-        + stats.halfnorm.logpdf(1) + stats.norm.logpdf([0, 0, 1, np.log(2)]).sum() - np.log(2)
+        3 * stats.norm.logpdf(0)
+        + stats.gamma(2).logpdf(1)
+        - np.log(3)
+        + stats.beta(2, 3).logpdf(0.5)
+        + np.log(2)
+        + stats.halfnorm.logpdf(1)
+        + stats.norm.logpdf([0, 0, 1, np.log(2)]).sum()
+        - np.log(2)
         + 8 * stats.halfnorm(scale=2).logpdf(1)
-    )  # fmt: skip
+    )
     assert float(p(event)) == pytest.approx(expected, rel=1e-5)
 
 

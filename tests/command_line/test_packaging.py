@@ -62,6 +62,6 @@ def test_wheel_works_in_a_fresh_environment(wheel, tmp_path):
         bin_ / "python", "-c", "import unnorm; print(unnorm.__file__)", cwd=tmp_path
     ).strip()
     assert Path(where).is_relative_to(tmp_path / "env")
-    rows = "from unnorm.models import load; print([len(load(n)) for n in ('iris', 'ozone_wind', 'rochdale')])"
+    rows = "from unnorm.models import load; print([len(load(n)) for n in ('iris', 'ozone_wind', 'rochdale')])"  # noqa: E501
     assert run(bin_ / "python", "-c", rows, cwd=tmp_path).strip() == "[150, 116, 665]"
     assert "demo" in run(bin_ / "unnorm", "demo", "--help", cwd=tmp_path)

@@ -31,7 +31,7 @@ def _global():
 
 
 def _default():
-    def energy(x, field=FIELD.copy()):
+    def energy(x, field=FIELD.copy()):  # noqa: B008
         return _energy(field, x)
 
     return lambda x: energy(x)

@@ -106,21 +106,53 @@ HOLE = np.arange(40) == 7
 HOLES = np.where(HOLE[:, None] & [False, True, False], True, False)
 MISSING = {
     "a mask": (normal, np.ma.masked_array(X, HOLES), "x is masked at row 7, column 1"),
-    "masks in a list": (normal, [np.ma.masked_array(a, b) for a, b in zip(X, HOLES, strict=True)], "row 7, column 1"),
-    "a masked covariate": (regression, {"y": Y, "z": np.ma.masked_array(Z, HOLE)}, r"z is masked at index \(7,\)"),
+    "masks in a list": (
+        normal,
+        [np.ma.masked_array(a, b) for a, b in zip(X, HOLES, strict=True)],
+        "row 7, column 1",
+    ),
+    "a masked covariate": (
+        regression,
+        {"y": Y, "z": np.ma.masked_array(Z, HOLE)},
+        r"z is masked at index \(7,\)",
+    ),
     "a masked variable": (regression, {"y": np.ma.masked_array(Y, HOLE), "z": Z}, "y is masked"),
-    "Int64": (regression, FRAME.assign(z=FRAME.z.astype("Int64").mask(HOLE)), "z has a missing value at row 7"),
-    "boolean": (normal, pd.DataFrame(X > 0, columns=list("abc")).astype("boolean").mask(HOLES),
-        "x has a missing value in column 'b' at row 7"),
-    "category": (regression, FRAME.assign(z=FRAME.z.astype("category").mask(HOLE)), "z has a missing value at row 7"),
-    "a frame": (normal, pd.DataFrame(X, [f"r{i}" for i in range(40)], list("abc")).mask(HOLES),
-        r"x has a missing value in column 'b' at row 7 \(index 'r7'\)"),
-    "None": (regression, {"y": Y, "z": [None if hole else 1.0 for hole in HOLE]},
-        r"z has a missing value at index \(7,"),
-    "NaN in xarray": (normal, xr.DataArray(np.where(HOLES, np.nan, X), dims=("row", "d")),
-        r"x holds nan at index \(7, 1"),
-    "a covariate with NaN": (regression, {"y": Y, "z": np.where(HOLE, np.nan, Z)}, "z holds a value that is not"),
-}  # fmt: skip
+    "Int64": (
+        regression,
+        FRAME.assign(z=FRAME.z.astype("Int64").mask(HOLE)),
+        "z has a missing value at row 7",
+    ),
+    "boolean": (
+        normal,
+        pd.DataFrame(X > 0, columns=list("abc")).astype("boolean").mask(HOLES),
+        "x has a missing value in column 'b' at row 7",
+    ),
+    "category": (
+        regression,
+        FRAME.assign(z=FRAME.z.astype("category").mask(HOLE)),
+        "z has a missing value at row 7",
+    ),
+    "a frame": (
+        normal,
+        pd.DataFrame(X, [f"r{i}" for i in range(40)], list("abc")).mask(HOLES),
+        r"x has a missing value in column 'b' at row 7 \(index 'r7'\)",
+    ),
+    "None": (
+        regression,
+        {"y": Y, "z": [None if hole else 1.0 for hole in HOLE]},
+        r"z has a missing value at index \(7,",
+    ),
+    "NaN in xarray": (
+        normal,
+        xr.DataArray(np.where(HOLES, np.nan, X), dims=("row", "d")),
+        r"x holds nan at index \(7, 1",
+    ),
+    "a covariate with NaN": (
+        regression,
+        {"y": Y, "z": np.where(HOLE, np.nan, Z)},
+        "z holds a value that is not",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", MISSING)
@@ -233,21 +265,30 @@ def test_masks_are_missing_values_at_every_door():
     )
     doors = {
         "bind": lambda: normal.bind(m=masked),
-        "a constant": lambda: un.Density(shaped.function, {"x": un.Real["d"]}, constants={"c": masked}),
+        "a constant": lambda: un.Density(
+            shaped.function, {"x": un.Real["d"]}, constants={"c": masked}
+        ),
         "a declared constant": lambda: un.Density(
             shaped.function, {"x": un.Real["d"]}, constants={"c": (un.Constant["d"], masked)}
         ),
-        "a list of constants": lambda: un.Density(shaped.function, {"x": un.Real[2]}, constants={"c": [masked] * 2}),
+        "a list of constants": lambda: un.Density(
+            shaped.function, {"x": un.Real[2]}, constants={"c": [masked] * 2}
+        ),
         "a call": lambda: normal(masked),
         "a start": lambda: fitted(normal, X, start={"m": masked}),
-        "a chain's start": lambda: un.sample(normal.bind(m=np.zeros(3)), start={"x": masked}, progress=False),
-        "draws": lambda: un.diagnose({"x": np.ma.masked_array(np.zeros((4, 100)), np.eye(4, 100) > 0)}),
+        "a chain's start": lambda: un.sample(
+            normal.bind(m=np.zeros(3)), start={"x": masked}, progress=False
+        ),
+        "draws": lambda: un.diagnose(
+            {"x": np.ma.masked_array(np.zeros((4, 100)), np.eye(4, 100) > 0)}
+        ),
         "draws as a base": lambda: un.log_z(
             normal.bind(m=np.zeros(3)),
-            un.estimators.ImportanceSampling(base={"x": np.ma.masked_array(X, HOLES)}), progress=False,
+            un.estimators.ImportanceSampling(base={"x": np.ma.masked_array(X, HOLES)}),
+            progress=False,
         ),
         "held-out data": lambda: fitted(normal, X, held_out=np.ma.masked_array(X, HOLES)),
-    }  # fmt: skip
+    }
     for name, door in doors.items():
         with pytest.raises(ValueError, match=r"is masked|missing value"):
             door()
@@ -292,8 +333,10 @@ def test_a_complex_log_density_is_refused():
 
 def test_a_discrete_law_is_no_density_of_a_real():
     for prior in (dist.Poisson(2.0), dist.Bernoulli(0.5)):
-        for verb in (lambda given: un.posterior(poisson, COUNTS, prior=given),
-                     lambda given: fitted(poisson, COUNTS, "maximum_likelihood", prior=given)):  # fmt: skip
+        for verb in (
+            lambda given: un.posterior(poisson, COUNTS, prior=given),
+            lambda given: fitted(poisson, COUNTS, "maximum_likelihood", prior=given),
+        ):
             with pytest.raises(
                 ValueError, match=r"prior of a is .*, which is discrete, and a is Real"
             ):

@@ -32,11 +32,20 @@ def fit_of(estimates, rows=40):
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (3.6e-5, "3.600e-05"), (-3.6e-5, "-3.600e-05"), (4e-4, "0.0004000"), (0.0123, "0.01230"), (0.5, "0.5000"),
-        (12.34567, "12.3457"), (2.5e8, "2.500e+08"), (0.0, "0"), (np.nan, "–"), (-np.inf, "-inf"), (7, "7"),
+        (3.6e-5, "3.600e-05"),
+        (-3.6e-5, "-3.600e-05"),
+        (4e-4, "0.0004000"),
+        (0.0123, "0.01230"),
+        (0.5, "0.5000"),
+        (12.34567, "12.3457"),
+        (2.5e8, "2.500e+08"),
+        (0.0, "0"),
+        (np.nan, "–"),
+        (-np.inf, "-inf"),
+        (7, "7"),
         (np.float32(0.5), "0.5000"),
     ],
-)  # fmt: skip
+)
 def test_numbers_keep_their_significant_digits(number, text):
     assert significant(number) == text
     if np.isfinite(number) and isinstance(number, float):
@@ -72,8 +81,12 @@ def test_a_long_table_is_cut(count, end):
 
 def test_a_short_frame_is_whole():
     assert table_text(pd.DataFrame({"nonzero": [3], "loss": [1e-6]}, index=["0.1"])).split() == [
-        "nonzero", "loss", "0.1", "3", "1.000e-06"
-    ]  # fmt: skip
+        "nonzero",
+        "loss",
+        "0.1",
+        "3",
+        "1.000e-06",
+    ]
 
 
 def test_a_log_likelihood_is_one_line():

@@ -83,9 +83,15 @@ arrays = hnp.arrays(
     hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
 )
 anything = st.one_of(
-    st.none(), numbers, st.text(max_size=5), st.binary(max_size=3), arrays,
-    st.lists(numbers, max_size=3), st.dictionaries(st.text(max_size=2), numbers, max_size=2), st.just(un.Real),
-)  # fmt: skip
+    st.none(),
+    numbers,
+    st.text(max_size=5),
+    st.binary(max_size=3),
+    arrays,
+    st.lists(numbers, max_size=3),
+    st.dictionaries(st.text(max_size=2), numbers, max_size=2),
+    st.just(un.Real),
+)
 
 
 def is_number(value):

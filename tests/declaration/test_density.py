@@ -125,8 +125,8 @@ def test_annotated_is_accepted():
     def p(
         x: Annotated[jax.Array, un.Binary[" d"]],
         *,
-        y: Annotated[jax.Array, un.Constant["d"]] = np.ones(3),
-    ):  # noqa: B008
+        y: Annotated[jax.Array, un.Constant["d"]] = np.ones(3),  # noqa: B008
+    ):
         return x @ y
 
     assert p.shapes() == {"x": (3,)} and list(p.constants) == ["y"]
@@ -141,51 +141,50 @@ def declare(text):
 REFUSED = {
     "def f(x): return x": "^Variable x was declared with no annotation; expected a support",
     "def f(x: float): return x": "^Variable x was declared with <class 'float'>; expected a "
-        "support",
+    "support",
     "def f(x: un.Real = 0.0): return x": "^Variable x of f has a default; a variable is sampled",
     "def f(*x: un.Real): return x": "^Argument x of f collects arguments",
     "def f(x: un.Real, **k): return x": "^Argument k of f collects arguments",
     "def f(*, a: un.Real = 0.0): return a": "^Density f has no variables",
     "def f(x: un.Symmetric['d']): return x": "^Variable x was declared as .* serves parameters "
-        "only",
+    "only",
     "def f(x: un.Real, *, a: un.Binary = 1.0): return x": "^Parameter a was declared as .* "
-        "serves variables only",
+    "serves variables only",
     "def f(x: un.Real, *, a: float = 1.0): return x": "^Parameter a was declared with <class "
-        "'float'>",
+    "'float'>",
     "def f(x: un.Real, *, y: un.Constant['d']): return x": "^Constant y of f has no value",
     "def f(x: un.Real['x']): return x": "^Variable x has the name of a dimension",
     "def f(x: un.Real['d'], d: un.Real): return x": "^Variable d has the name of a dimension",
     "def f(chain: un.Real): return chain": "^The name 'chain' is kept",
     "def f(x: un.Real['draw']): return x": "^The name 'draw' is kept",
     "def f(x: un.Simplex): return x": r"^Variable x was declared as Simplex without a dimension; "
-        r".* Simplex\['d'\]",
+    r".* Simplex\['d'\]",
     "def f(x: un.Ordered): return x": "without a dimension",
     "def f(x: un.Real, *, a: un.PositiveDefinite = 1.0): return x": "^Parameter a was .* without "
-        "a dimension",
+    "a dimension",
     "def f(x: un.Real, *, a: un.Positive = -1.0): return x": "A start of -1.0 was given for "
-        "Positive",
-    "def f(x: un.Real, *, a: un.Positive['d'] = np.array([1., -1.])): return x": r"^a holds -1\.0 at index \(1,\)",
+    "Positive",
+    "def f(x: un.Real, *, a: un.Positive['d'] = np.array([1., -1.])): return x": r"^a holds -1\.0 at index \(1,\)",  # noqa: E501
     "def f(x: un.Real, *, a: un.Interval(0, 1) = 2.0): return x": r"^a holds 2\.0, outside "
-        r"Interval\(0, 1\)",
+    r"Interval\(0, 1\)",
     "def f(x: un.Real, *, a: un.Interval(0, 1)['d'] = 2.0): return x": r"^a holds 2\.0 at index "
-        r"\(0,\)",
+    r"\(0,\)",
     "def f(x: un.Real, *, a: un.Symmetric['d'] = 1.0): return x": r"^a holds \[\[1\. 0\.\] \[0\. "
-        r"1\.\]\], outside",
+    r"1\.\]\], outside",
     "def f(x: un.Real, *, a: un.Real = 'one'): return x": "^a was given one; expected numbers "
-        "for Real",
+    "for Real",
     "def f(x: un.Real, *, a: un.Real['d'] = [[1., 2.], [3.]]): return x": "^a was given no array "
-        "of numbers",
+    "of numbers",
     "def f(x: un.Real, *, a: un.Real = None): return x": "^a was given no array of numbers",
     "def f(x: un.Real, *, y=np.array(['a', 'b'])): return x": "^y holds an array of dtype <U1; "
-        "expected numbers; code",
+    "expected numbers; code",
     "def f(x: un.Real, *, y=[['a'], ['b']]): return x": "^y holds an array of dtype <U1",
     "def f(x: un.Real['d'], *, y: un.Constant['d'] = np.ones(3), z: un.Constant['d'] = "
-    "np.ones(2)): return x":
-        r"^z has the shape \(2,\), so that its dimension 'd' is 2; expected 3",
-    "def f(x: un.Real, *, y: un.Constant['d'] = np.ones((2, 2))): return x": r"^y has the shape \(2, 2\); expected",
+    "np.ones(2)): return x": r"^z has the shape \(2,\), so that its dimension 'd' is 2; expected 3",
+    "def f(x: un.Real, *, y: un.Constant['d'] = np.ones((2, 2))): return x": r"^y has the shape \(2, 2\); expected",  # noqa: E501
     "def f(x: un.Real, *, a: un.Real[3] = np.ones(2)): return x": "so that its axis 0 is 2; "
-        "expected 3",
-}  # fmt: skip
+    "expected 3",
+}
 
 
 @pytest.mark.parametrize("text", REFUSED)
@@ -346,9 +345,19 @@ def held(**constants):
 def test_floats_are_leaves_and_the_rest_is_static():
     p = held(
         groups=[np.ones(1, "float32"), np.ones(2, "float32")],
-        single=np.ones(2, "float32"), double=np.ones(2), number=1.5, jax=jnp.ones(2), whole=3, flag=True, word="mean",
-        codes=np.arange(3), function=np.sin, nested={"a": 1.0, "b": 2}, series=pd.Series([1.0, 2.0]), nothing=None,
-    )  # fmt: skip
+        single=np.ones(2, "float32"),
+        double=np.ones(2),
+        number=1.5,
+        jax=jnp.ones(2),
+        whole=3,
+        flag=True,
+        word="mean",
+        codes=np.arange(3),
+        function=np.sin,
+        nested={"a": 1.0, "b": 2},
+        series=pd.Series([1.0, 2.0]),
+        nothing=None,
+    )
     assert all(isinstance(leaf, np.ndarray) for leaf in leaves(p))
     assert sorted((leaf.dtype.name, leaf.shape) for leaf in leaves(p)) == sorted(
         [("float32", shape) for shape in [(1,), (2,), (2,), (2,)]]
@@ -431,7 +440,7 @@ try:
     jax.devices()
 except RuntimeError:
     print("no backend was there", q.shapes())
-"""
+"""  # noqa: E501
     assert "no backend was there {'z': (3,)}" in fresh(code, JAX_PLATFORMS="nonexistent")
 
 
@@ -474,7 +483,7 @@ def test_a_module_level_density_pickles():
 def test_it_pickles_into_another_process(tmp_path):
     file = tmp_path / "p.pickle"
     file.write_bytes(pickle.dumps(future.annotated.bind(field=np.array([1.0, 2.0]))))
-    code = f"import pickle; p = pickle.load(open({str(file)!r}, 'rb')); print(float(p([1, 1])), p.dimensions)"
+    code = f"import pickle; p = pickle.load(open({str(file)!r}, 'rb')); print(float(p([1, 1])), p.dimensions)"  # noqa: E501
     assert fresh(code).strip() == "3.0 {'d': 2}"
 
 

@@ -345,6 +345,6 @@ def test_bad_input_is_one_sentence(draws, p, kind, part):
 
 
 def test_arviz_is_not_imported_by_declaring():
-    code = "import sys, unnorm, unnorm.diagnostics.convergence, unnorm.diagnostics.plots, unnorm.diagnostics.report;"
-    code += "assert not {'arviz_base', 'arviz_stats', 'matplotlib', 'xarray', 'pandas'} & set(sys.modules)"
+    code = "import sys, unnorm, unnorm.diagnostics.convergence, unnorm.diagnostics.plots, unnorm.diagnostics.report;"  # noqa: E501
+    code += "assert not {'arviz_base', 'arviz_stats', 'matplotlib', 'xarray', 'pandas'} & set(sys.modules)"  # noqa: E501
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

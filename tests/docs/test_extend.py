@@ -29,7 +29,7 @@ def defined():
 
 
 def test_there_is_one_of_each_kind_and_all_are_short():
-    assert FILES == [
+    assert FILES == [  # noqa: SIM300
         f"{kind}.py" for kind in ("estimator", "kernel", "model_family", "objective", "support")
     ]
     assert max(len((EXTEND / file).read_text().splitlines()) for file in FILES) < 80

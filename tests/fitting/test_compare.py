@@ -103,8 +103,10 @@ def test_the_blind_spot_of_score_matching_is_named():
         and "calls the two alike" in finding.what
     )
     own = un.compare(fits, train, progress=False)
-    assert any("the held-out rows are those that 'score_matching', 'maximum_likelihood' were" in f.what
-               for f in own.findings)  # fmt: skip
+    assert any(
+        "the held-out rows are those that 'score_matching', 'maximum_likelihood' were" in f.what
+        for f in own.findings
+    )
     assert any("prefers 'score_matching'" in f.what for f in own.findings)
     grid = np.linspace(-4, 4, 4001)
     cut = (3 - minutes.mean()) / minutes.std(ddof=0)  # three minutes part the modes

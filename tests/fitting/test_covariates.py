@@ -264,7 +264,7 @@ def test_score_matching_of_a_regression_in_other_ways(objective):
 
 # -- chains ----------------------------------------------------------------------------------------
 def test_chains_of_rows_find_the_maximum_likelihood():
-    beta, model, sandwich = irls(X, BITS["y"], expit, lambda mu: mu * (1 - mu))
+    beta, model, sandwich = irls(X, BITS["y"], expit, lambda mu: mu * (1 - mu))  # noqa: RUF059
     fit = fitted(logistic, BITS, o.ContrastiveDivergence(persistent=True))
     errors = fit.summary().standard_error
     assert fit.passed and (fit.monte_carlo_error < 0.06 * errors).all()
@@ -307,9 +307,12 @@ def test_intervals_of_a_regression_cover():
     rng, truth, covered = np.random.default_rng(11), np.array([0.5, -1.0]), []
     z = rng.normal(size=120)
     p = un.Density(
-        lambda y, *, z, a, slope, precision: -0.5 * precision * (y - a - slope * z) ** 2, {"y": un.Real},
-        {"a": (un.Real, 0.0), "slope": (un.Real, 0.0), "precision": (un.Positive, 1.0)}, None, {"z": un.Covariate},
-    )  # fmt: skip
+        lambda y, *, z, a, slope, precision: -0.5 * precision * (y - a - slope * z) ** 2,
+        {"y": un.Real},
+        {"a": (un.Real, 0.0), "slope": (un.Real, 0.0), "precision": (un.Positive, 1.0)},
+        None,
+        {"z": un.Covariate},
+    )
     for _ in range(500):
         y = truth[0] + truth[1] * z + rng.normal(size=120)
         table = fitted(p, {"y": y, "z": z}, o.MaximumLikelihood()).summary().loc[["a", "slope"]]
@@ -349,9 +352,11 @@ def test_the_choice_of_an_objective_respects_covariates():
         "MaximumLikelihood was chosen" in finding.what for finding in fitted(line, LINE).findings
     )
     many = un.Density(
-        lambda x, *, c, field: field * c * x.sum(), {"x": un.Binary[18]}, {"field": (un.Real, 0.0)},
+        lambda x, *, c, field: field * c * x.sum(),
+        {"x": un.Binary[18]},
+        {"field": (un.Real, 0.0)},
         covariates={"c": un.Covariate},
-    )  # fmt: skip
+    )
     data = {"x": RNG.integers(0, 2, (600, 18)), "c": RNG.normal(size=600)}
     fit = fitted(many, data)  # 600 sums of 2^18 terms at every step would take minutes
     assert fit.objective == "pseudo_likelihood" and fit.passed
@@ -388,9 +393,11 @@ def test_a_covariate_is_given_a_value():
 def test_a_divergent_row_is_named():
     """A spread that grows without bound at some covariates: no log Z there."""
     p = un.Density(
-        lambda y, *, z, tail: -0.5 * tail * z * y**2, {"y": un.Real}, {"tail": (un.Positive, 1.0)},
+        lambda y, *, z, tail: -0.5 * tail * z * y**2,
+        {"y": un.Real},
+        {"tail": (un.Positive, 1.0)},
         covariates={"z": un.Covariate},
-    )  # fmt: skip
+    )
     fit = fitted(p, {"y": LINE["y"], "z": np.where(Z > -1, 1.0, -1.0)}, o.ScoreMatching())
     assert not fit.passed and any(
         "cannot be normalized" in finding.what for finding in fit.findings

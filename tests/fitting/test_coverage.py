@@ -40,9 +40,13 @@ OBJECTIVES = {
 LIMITS = ("MCMC maximum likelihood", "persistent contrastive divergence", "self-normalised")
 # H⁻¹/n is the covariance of a likelihood alone: here it must be seen to miss.
 NO_LIKELIHOOD = (
-    "score matching", "sliced score matching", "ratio matching", "probability flow", "pseudo-likelihood",
+    "score matching",
+    "sliced score matching",
+    "ratio matching",
+    "probability flow",
+    "pseudo-likelihood",
     "Stein discrepancy",
-)  # fmt: skip
+)
 
 
 def test_every_objective_is_in_the_table():
@@ -66,9 +70,12 @@ def test_intervals_cover(what, request):
         for true in (True, False):
             found = coverage(name, true, objective, aim_of(what, name, true, objective))
             case = {
-                "covered": found.covered.to_dict(), "by H⁻¹/n": found.by_inverse_curvature.to_dict(),
-                "infinite": found.infinite, "unsettled": found.unsettled, "sets": SETS,
-            }  # fmt: skip
+                "covered": found.covered.to_dict(),
+                "by H⁻¹/n": found.by_inverse_curvature.to_dict(),
+                "infinite": found.infinite,
+                "unsettled": found.unsettled,
+                "sets": SETS,
+            }
             request.config.cache.set(
                 f"coverage/{what.replace('/', '')}/{name}/{'true' if true else 'wrong'}", case
             )

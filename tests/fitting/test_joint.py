@@ -90,9 +90,13 @@ def test_counts_and_bits_share_a_field():
     dose = rng.normal(size=80)
     counts, bits = rng.poisson(np.exp(0.5 + 0.4 * dose)), rng.integers(0, 2, 60)
     p = un.Density(
-        lambda n, *, dose, field, slope: n * (field + slope * dose) - jax.scipy.special.gammaln(n + 1),
-        {"n": un.Count}, {"field": (un.Real, 0.0), "slope": (un.Real, 0.0)}, covariates={"dose": un.Covariate},
-    )  # fmt: skip
+        lambda n, *, dose, field, slope: (
+            n * (field + slope * dose) - jax.scipy.special.gammaln(n + 1)
+        ),
+        {"n": un.Count},
+        {"field": (un.Real, 0.0), "slope": (un.Real, 0.0)},
+        covariates={"dose": un.Covariate},
+    )
     q = un.Density(lambda b, *, field: field * b, {"b": un.Binary}, {"field": (un.Real, 0.0)})
 
     def loss(v):
@@ -192,9 +196,11 @@ def test_what_several_data_sets_do_not_take():
 def test_verbs_of_one_fit_refuse_a_fit_of_several(tmp_path):
     fit = fitted([wide, narrow], [FIRST, SECOND], o.MaximumLikelihood())
     for verb, asked in (
-        ("save", lambda: fit.save(tmp_path / "fit.npz")), ("profile", fit.profile),
-        ("simulate", lambda: un.simulate(fit)), ("compare", lambda: un.compare({"a": fit, "b": fit}, FIRST)),
-    ):  # fmt: skip
+        ("save", lambda: fit.save(tmp_path / "fit.npz")),
+        ("profile", fit.profile),
+        ("simulate", lambda: un.simulate(fit)),
+        ("compare", lambda: un.compare({"a": fit, "b": fit}, FIRST)),
+    ):
         with pytest.raises(
             ValueError, match=f"^{verb} was asked of a fit of 2 data sets; expected a fit of one"
         ):

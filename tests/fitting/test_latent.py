@@ -128,10 +128,13 @@ def test_latent_variables_and_covariates_together():
     z, label = rng.normal(size=400), rng.random(400) < 0.4
     y = np.where(label, 1.0 + z, -1.0 - z) + rng.normal(size=400)
     p = un.Density(
-        lambda y, h, *, z, slope, shift, logit: logit * h - 0.5 * (y - (2 * h - 1) * (shift + slope * z)) ** 2,
-        {"y": un.Real, "h": un.Binary}, {"slope": (un.Real, 0.5), "shift": (un.Real, 1.0), "logit": (un.Real, 0.0)},
+        lambda y, h, *, z, slope, shift, logit: (
+            logit * h - 0.5 * (y - (2 * h - 1) * (shift + slope * z)) ** 2
+        ),
+        {"y": un.Real, "h": un.Binary},
+        {"slope": (un.Real, 0.5), "shift": (un.Real, 1.0), "logit": (un.Real, 0.0)},
         covariates={"z": un.Covariate},
-    )  # fmt: skip
+    )
 
     def loss(v):
         mean, share = v[1] + v[0] * z, 1 / (1 + np.exp(-v[2]))
@@ -232,9 +235,10 @@ def test_clamped_chains_find_a_mean():
     """A normal behind a normal, h ~ N(m, 1) and x ~ N(h, 1): the estimate is the mean, with HMC for
     the latent part."""
     p = un.Density(
-        lambda x, h, *, mean: -0.5 * (h - mean) ** 2 - 0.5 * (x - h) ** 2, {"x": un.Real, "h": un.Real},
+        lambda x, h, *, mean: -0.5 * (h - mean) ** 2 - 0.5 * (x - h) ** 2,
+        {"x": un.Real, "h": un.Real},
         {"mean": (un.Real, 0.0)},
-    )  # fmt: skip
+    )
     x = 1.0 + np.sqrt(2) * np.random.default_rng(4).normal(size=200)
     fit = fitted(p, {"x": x}, o.ContrastiveDivergence(persistent=True))
     assert fit.converged and abs(fit.summary().estimate["mean"] - x.mean()) < 4 * 0.05 * np.sqrt(

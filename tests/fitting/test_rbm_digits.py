@@ -41,9 +41,16 @@ def test_the_digits_are_learned_by_contrastive_divergence(objective, machine):
         "visible": np.log(share / (1 - share)),
     }
     fit = un.fit(
-        machine, {"v": train}, objective, start=start | {"hidden": np.zeros(HIDDEN)}, batch_size=100, steps=EPOCHS * 15,
-        optimizer=optax.sgd(optax.linear_schedule(0.1, 0.0, EPOCHS * 15)), seed=0, progress=False,
-    )  # fmt: skip
+        machine,
+        {"v": train},
+        objective,
+        start=start | {"hidden": np.zeros(HIDDEN)},
+        batch_size=100,
+        steps=EPOCHS * 15,
+        optimizer=optax.sgd(optax.linear_schedule(0.1, 0.0, EPOCHS * 15)),
+        seed=0,
+        progress=False,
+    )
     values = fit.density.parameters
     log_likelihood = np.asarray(rbm.bind(**values)(test), float) - log_z_of_machine(**values)
     print("test log-likelihood per image", log_likelihood.mean())

@@ -104,8 +104,9 @@ def test_a_series_is_aligned_by_its_index():
     some = FRAME.iloc[100:]
     np.testing.assert_allclose(
         estimate(fitted(some, sampling_weights=moved["w"])),
-        estimate(fitted(X[100:], sampling_weights=SHARES[100:])), rtol=1e-12,
-    )  # fmt: skip
+        estimate(fitted(X[100:], sampling_weights=SHARES[100:])),
+        rtol=1e-12,
+    )
 
 
 def test_weights_of_old_say_what_was_understood():
@@ -133,39 +134,72 @@ def test_a_path_takes_them_too():
 MASKED = np.ma.masked_array(SHARES, np.arange(ROWS) == 7)
 GAPS = pd.Series(SHARES, LABELS, dtype="Float64").mask(np.arange(ROWS) == 7)
 REFUSED = {
-    "fractions": ({"frequency_weights": SHARES}, r"^frequency_weights holds .* at row 0; "
-        r"expected whole"),
+    "fractions": (
+        {"frequency_weights": SHARES},
+        r"^frequency_weights holds .* at row 0; "
+        r"expected whole",
+    ),
     "negative": ({"sampling_weights": SHARES - 2}, "sampling_weights holds -.* at row"),
-    "NaN": ({"sampling_weights": np.where(np.arange(ROWS) == 7, np.nan, 1.0)}, "holds nan at row 7"),
+    "NaN": (
+        {"sampling_weights": np.where(np.arange(ROWS) == 7, np.nan, 1.0)},
+        "holds nan at row 7",
+    ),
     "masked": ({"sampling_weights": MASKED}, r"sampling_weights is masked at index \(7,\)"),
     "missing": ({"sampling_weights": GAPS}, "missing value at row 7 .*r7"),
     "zeros": ({"frequency_weights": np.zeros(ROWS)}, "holds only zeros"),
     "booleans": ({"frequency_weights": TIMES > 0}, "holds True and False"),
     "text": ({"sampling_weights": np.array(["1"] * ROWS)}, "sampling_weights has dtype <U1"),
     "complex": ({"sampling_weights": SHARES + 0j}, "complex"),
-    "length": ({"frequency_weights": TIMES[1:]}, r"shape \(399,\); expected one value for each "
-        r"of 400 rows"),
+    "length": (
+        {"frequency_weights": TIMES[1:]},
+        r"shape \(399,\); expected one value for each "
+        r"of 400 rows",
+    ),
     "two axes": ({"cluster": np.stack([GROUP, GROUP], 1)}, r"cluster has the shape \(400, 2\)"),
     "a number": ({"sampling_weights": 2.0}, "sampling_weights is 2.0; expected one value for each"),
     "too many rows": ({"frequency_weights": np.full(ROWS, 1e12)}, "add up to 4e[+]14 rows"),
-    "both kinds": ({"frequency_weights": TIMES, "sampling_weights": SHARES}, "^frequency_weights and sampling_weights"),
-    "old and new": ({"weights": TIMES, "sampling_weights": SHARES}, "^sampling_weights and "
-        "weights were given"),
-    "no column": ({"data": FRAME, "cluster": "gg"}, "cluster is 'gg', and data has the columns "
-        "x, k, w, g"),
+    "both kinds": (
+        {"frequency_weights": TIMES, "sampling_weights": SHARES},
+        "^frequency_weights and sampling_weights",
+    ),
+    "old and new": (
+        {"weights": TIMES, "sampling_weights": SHARES},
+        "^sampling_weights and weights were given",
+    ),
+    "no column": (
+        {"data": FRAME, "cluster": "gg"},
+        "cluster is 'gg', and data has the columns x, k, w, g",
+    ),
     "no columns": ({"cluster": "g"}, "cluster is 'g', and data has no named columns"),
-    "another index": ({"data": FRAME, "sampling_weights": pd.Series(SHARES)}, "cannot be aligned .* no entry 'r0'"),
-    "repeated index": ({"data": FRAME, "cluster": pd.Series(GROUP, ["r0"] * ROWS)}, "repeated entries"),
-    "shuffled index, no index": ({"cluster": pd.Series(GROUP)[::-1]}, "not in the order of its "
-        "rows"),
-    "no cluster": ({"cluster": np.where(GROUP == 3, None, GROUP)}, "cluster has a missing value "
-        "at row 30"),
-    "NaN cluster": ({"cluster": np.where(GROUP == 3, np.nan, GROUP)}, "cluster has a missing "
-        "value at row 30"),
-    "batches": ({"data": iter([X, X]), "sampling_weights": SHARES}, "sampling_weights was given "
-        "to a fit on an iter"),
-    "several": ({"data": [X, X], "p": [normal, normal], "frequency_weights": TIMES}, "^frequency_weights was given"),
-}  # fmt: skip
+    "another index": (
+        {"data": FRAME, "sampling_weights": pd.Series(SHARES)},
+        "cannot be aligned .* no entry 'r0'",
+    ),
+    "repeated index": (
+        {"data": FRAME, "cluster": pd.Series(GROUP, ["r0"] * ROWS)},
+        "repeated entries",
+    ),
+    "shuffled index, no index": (
+        {"cluster": pd.Series(GROUP)[::-1]},
+        "not in the order of its rows",
+    ),
+    "no cluster": (
+        {"cluster": np.where(GROUP == 3, None, GROUP)},
+        "cluster has a missing value at row 30",
+    ),
+    "NaN cluster": (
+        {"cluster": np.where(GROUP == 3, np.nan, GROUP)},
+        "cluster has a missing value at row 30",
+    ),
+    "batches": (
+        {"data": iter([X, X]), "sampling_weights": SHARES},
+        "sampling_weights was given to a fit on an iter",
+    ),
+    "several": (
+        {"data": [X, X], "p": [normal, normal], "frequency_weights": TIMES},
+        "^frequency_weights was given",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -49,9 +49,15 @@ def test_training_comes_to_the_optimum_of_the_objective(objective):
     its noise."""
     optimum = un.fit(normal, LENGTHS, objective, seed=0, progress=False)
     trained = un.fit(
-        normal, LENGTHS, objective, optimizer=optax.adam(optax.cosine_decay_schedule(0.05, 3000)), steps=3000,
-        batch_size=64, seed=0, progress=False,
-    )  # fmt: skip
+        normal,
+        LENGTHS,
+        objective,
+        optimizer=optax.adam(optax.cosine_decay_schedule(0.05, 3000)),
+        steps=3000,
+        batch_size=64,
+        seed=0,
+        progress=False,
+    )
     errors = optimum.summary()["standard_error"]
     assert np.all(
         np.abs(trained.summary()["estimate"] - optimum.summary()["estimate"]) < 0.25 * errors

@@ -276,9 +276,12 @@ def test_kinks_are_told_from_smooth_curvature(activation):
 
 def test_a_relu_network_by_exact_score_matching_does_not_pass():
     fit = trained(
-        "score_matching", confined(network(16, 1, jax.nn.relu)), EIGHT(np.random.default_rng(0), 300), steps=20,
+        "score_matching",
+        confined(network(16, 1, jax.nn.relu)),
+        EIGHT(np.random.default_rng(0), 300),
+        steps=20,
         batch_size=64,
-    )  # fmt: skip
+    )
     assert FindingCode.OBJECTIVE_CONDITIONS in codes(fit) and not fit.converged and not fit.passed
 
 

@@ -81,8 +81,23 @@ def test_iris_is_fishers_own_version():
 def test_phd_pubs_is_the_published_table_of_counts():
     counts = load("phd_pubs")["articles"].value_counts().to_dict()
     assert sum(counts.values()) == 915
-    assert counts == {0: 275, 1: 246, 2: 178, 3: 84, 4: 67, 5: 27, 6: 17, 7: 12, 8: 1, 9: 2, 10: 1, 11: 1, 12: 2, 16: 1,
-                      19: 1}  # fmt: skip
+    assert counts == {
+        0: 275,
+        1: 246,
+        2: 178,
+        3: 84,
+        4: 67,
+        5: 27,
+        6: 17,
+        7: 12,
+        8: 1,
+        9: 2,
+        10: 1,
+        11: 1,
+        12: 2,
+        16: 1,
+        19: 1,
+    }
 
 
 def test_polar_has_the_known_von_mises_fisher_fit():

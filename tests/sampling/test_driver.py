@@ -244,8 +244,12 @@ def test_bad_input_is_one_sentence(case, monkeypatch):
 
 def test_a_density_that_cannot_be_differentiated_is_named():
     def function(x):
-        return jax.pure_callback(lambda v: np.asarray(-0.5 * v**2, np.float32), jax.ShapeDtypeStruct((), np.float32), x,
-                                 vmap_method="sequential")  # fmt: skip
+        return jax.pure_callback(
+            lambda v: np.asarray(-0.5 * v**2, np.float32),
+            jax.ShapeDtypeStruct((), np.float32),
+            x,
+            vmap_method="sequential",
+        )
 
     with pytest.raises(ValueError, match=r"cannot be differentiated .* NUTS needs its gradient"):
         un.sample(plain(function), "nuts", **QUICK)

@@ -48,7 +48,7 @@ for name in ("nuts", "mala"):
         kernel, run.target, carry.tuning, carry.states, carry.moments, run.keys, part.blocks, layout=layout
     )
     print(lowered.compile().as_text())
-"""
+"""  # noqa: E501
 
 
 def python(code, *arguments):
@@ -82,7 +82,7 @@ def test_the_compiled_loop_holds_no_collective():
 
 
 def test_use_devices_after_jax_has_started_is_refused():
-    code = "import jax, unnorm as un\njax.numpy.zeros(1)\ntry:\n un.use_devices(5)\nexcept ValueError as e:\n print(e)"
+    code = "import jax, unnorm as un\njax.numpy.zeros(1)\ntry:\n un.use_devices(5)\nexcept ValueError as e:\n print(e)"  # noqa: E501
     assert "had started with" in python(code)
 
 
@@ -108,10 +108,25 @@ def normal(x: un.Real[2]):
 
 def start(tmp_path, process, port, *options):
     command = [
-        sys.executable, "-m", "unnorm.cli", "sample", str(tmp_path / "model.py") + ":normal", "--kernel", "mala",
-        "--chains", "4", "--seed", "1", "--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process-id",
-        str(process), *options,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "unnorm.cli",
+        "sample",
+        str(tmp_path / "model.py") + ":normal",
+        "--kernel",
+        "mala",
+        "--chains",
+        "4",
+        "--seed",
+        "1",
+        "--coordinator",
+        f"127.0.0.1:{port}",
+        "--processes",
+        "2",
+        "--process-id",
+        str(process),
+        *options,
+    ]
     return subprocess.Popen(
         command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -131,8 +146,21 @@ def test_two_processes_give_the_bits_of_two_devices(tmp_path):
     port = free_port()
     jobs = [start(tmp_path, i, port, "--output", str(tmp_path / f"{i}.nc")) for i in range(2)]
     assert [job.wait(timeout=200) for job in jobs] == [0, 0], [job.stderr.read() for job in jobs]
-    alone = [sys.executable, "-m", "unnorm.cli", "sample", str(tmp_path / "model.py") + ":normal", "--kernel", "mala",
-             "--seed", "1", "--devices", "2", "--output", str(tmp_path / "alone.nc")]  # fmt: skip
+    alone = [
+        sys.executable,
+        "-m",
+        "unnorm.cli",
+        "sample",
+        str(tmp_path / "model.py") + ":normal",
+        "--kernel",
+        "mala",
+        "--seed",
+        "1",
+        "--devices",
+        "2",
+        "--output",
+        str(tmp_path / "alone.nc"),
+    ]
     assert subprocess.run(alone, env=ENVIRONMENT).returncode == 0
     two, one = (
         xarray.open_datatree(tmp_path / name, engine="h5netcdf") for name in ("0.nc", "alone.nc")

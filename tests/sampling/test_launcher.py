@@ -65,8 +65,18 @@ def test_the_child_imports_nothing_from_the_current_folder(tmp_path):
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
     command = [
-        sys.executable, "-P", "-m", "unnorm.cli", "sample", "absent.py:p", "--coordinator", f"127.0.0.1:{port}",
-        "--processes", "1", "--process-id", "0",
-    ]  # fmt: skip
+        sys.executable,
+        "-P",
+        "-m",
+        "unnorm.cli",
+        "sample",
+        "absent.py:p",
+        "--coordinator",
+        f"127.0.0.1:{port}",
+        "--processes",
+        "1",
+        "--process-id",
+        "0",
+    ]
     done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True)
     assert "absent.py:p names no density" in done.stderr and not (tmp_path / "taken").exists()

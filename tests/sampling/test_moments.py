@@ -112,7 +112,7 @@ from targets import gaussian
 un.sample(gaussian, un.kernels.MALA(step_size=0.3), draws=int(sys.argv[1]), warmup=0, chains=1024, keep="moments",
           seed=0, progress=False)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.slow

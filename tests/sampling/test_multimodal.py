@@ -80,9 +80,16 @@ MAGNETISATION = {"magnetisation": lambda x: x.mean()}
 def test_ising_below_its_critical_temperature_shows_both_magnetisations():
     kernel = un.kernels.ReplicaExchange("gibbs", temperatures=16, hottest=0.82)
     draws = un.sample(
-        lattice.bind(strength=0.46), kernel, draws=3000, warmup=1500, thin=3, seed=0, progress=False,
-        keep="last", track=MAGNETISATION,
-    )  # fmt: skip
+        lattice.bind(strength=0.46),
+        kernel,
+        draws=3000,
+        warmup=1500,
+        thin=3,
+        seed=0,
+        progress=False,
+        keep="last",
+        track=MAGNETISATION,
+    )
     m = draws.posterior["magnetisation"].values.astype(float)
     up = (m > 0).astype(float)
     # Below the critical temperature |m| is large (Onsager and Yang: (1 - sinh(2K)^-4)^(1/8) = .84),

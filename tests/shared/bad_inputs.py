@@ -87,10 +87,17 @@ NUMBERS = (
     np.array(["1"]),
 )
 WHOLE = (2.5, 0.1, [3, 4], np.float64(1.5))
-BAD_BY_TYPE = {int: (*NUMBERS, *WHOLE, True), float: (*NUMBERS, [3.0, 4.0], True), bool: (1, 0, "yes", [], np.nan),
-               str: ("nonsense", "", 1, [], np.nan)}  # fmt: skip
-REQUIRED = {"DenoisingScoreMatching": {"sigma": 1.0}, "IndependentMH": {"proposal": dist.Normal(0.0, 1.0)},
-            "ReplicaExchange": {"inner": "nuts"}}  # fmt: skip
+BAD_BY_TYPE = {
+    int: (*NUMBERS, *WHOLE, True),
+    float: (*NUMBERS, [3.0, 4.0], True),
+    bool: (1, 0, "yes", [], np.nan),
+    str: ("nonsense", "", 1, [], np.nan),
+}
+REQUIRED = {
+    "DenoisingScoreMatching": {"sigma": 1.0},
+    "IndependentMH": {"proposal": dist.Normal(0.0, 1.0)},
+    "ReplicaExchange": {"inner": "nuts"},
+}
 METHODS = {**KERNELS, **OBJECTIVES, **ESTIMATORS, "L1": un.L1}
 
 
@@ -167,13 +174,29 @@ BAD_ARGUMENTS = {
     "penalty": ({"q": un.L1(0.1)}, {"m": 0.1}, un.L1(0.1), {"m": un.L1(-1.0)}, {"m": un.L2("a")}),
     "prior": ({"q": dist.Normal(0, 1)}, {"m": 3}, dist.Normal(0, 1), {"m": dist.Poisson(1.0)}),
     "weights": ([1.0], "w", -np.ones(30), np.full(30, np.nan)),
-    "frequency_weights": ([1], "w", np.full(30, 1.5), -np.ones(30), np.zeros(30), np.ones((30, 2)), 3),
-    "sampling_weights": ([1], "w", -np.ones(30), np.zeros(30), ["a"] * 30, np.full(30, np.inf), np.ones(30) + 1j),
+    "frequency_weights": (
+        [1],
+        "w",
+        np.full(30, 1.5),
+        -np.ones(30),
+        np.zeros(30),
+        np.ones((30, 2)),
+        3,
+    ),
+    "sampling_weights": (
+        [1],
+        "w",
+        -np.ones(30),
+        np.zeros(30),
+        ["a"] * 30,
+        np.full(30, np.inf),
+        np.ones(30) + 1j,
+    ),
     "cluster": ([1], "g", [None] * 30, np.full(30, np.nan), 3),
     "optimizer": ("adam", 3),
     "callback": ("print", 3),
     "held_out": ("a", [np.nan], X),
-}  # fmt: skip
+}
 WILL_DO = {("sample", "start"), ("resume", "start")}  # of a variable, and given below
 
 
@@ -196,12 +219,16 @@ def arguments_of_verbs():
         yield f"{name} without arguments", function
         yield f"{name}(nonsense=1)", lambda f=function, g=given, o=options: f(*g, **o, nonsense=1)
     for value in (None, 3, "line", lambda x: x, X, un.Real):
-        for name, function in (("sample", un.sample), ("log_z", un.log_z), ("fit", lambda p: un.fit(p, Y)),
-                               ("path", lambda p: un.path(p, Y, penalty={"m": un.L1()})),
-                               ("posterior", lambda p: un.posterior(p, Y, prior={"m": dist.Normal(0, 1)})),
-                               ("resume", lambda p: un.resume("/nowhere", p)),
-                               ("load", lambda p: un.load("/nowhere", p)),
-                               ("truncate", lambda p: un.truncate(p, x=un.Interval(0, 1)))):  # fmt: skip
+        for name, function in (
+            ("sample", un.sample),
+            ("log_z", un.log_z),
+            ("fit", lambda p: un.fit(p, Y)),
+            ("path", lambda p: un.path(p, Y, penalty={"m": un.L1()})),
+            ("posterior", lambda p: un.posterior(p, Y, prior={"m": dist.Normal(0, 1)})),
+            ("resume", lambda p: un.resume("/nowhere", p)),
+            ("load", lambda p: un.load("/nowhere", p)),
+            ("truncate", lambda p: un.truncate(p, x=un.Interval(0, 1))),
+        ):
             yield f"{name} of {value!r}", lambda f=function, v=value: f(v)
 
 
@@ -408,11 +435,19 @@ def data():
     doors = {
         "fit": lambda p, given: un.fit(p, given, "score_matching", seed=0, progress=False),
         "path": lambda p, given: un.path(
-            p, given, "score_matching", penalty={next(iter(p.supports)): un.L1([0.1])}, progress=False
+            p,
+            given,
+            "score_matching",
+            penalty={next(iter(p.supports)): un.L1([0.1])},
+            progress=False,
         ),
-        "posterior": lambda p, given: un.posterior(p, given, prior={n: dist.Normal(0, 1) for n in p.supports}),
-        "several": lambda p, given: un.fit([p, p], [given, given], "score_matching", progress=False),
-    }  # fmt: skip
+        "posterior": lambda p, given: un.posterior(
+            p, given, prior={n: dist.Normal(0, 1) for n in p.supports}
+        ),
+        "several": lambda p, given: un.fit(
+            [p, p], [given, given], "score_matching", progress=False
+        ),
+    }
     for door, call in doors.items():
         for p, table in ((plane, BAD_PLANES), (regression, BAD_TABLES), (bits, BAD_BITS)):
             for name, given in table.items():

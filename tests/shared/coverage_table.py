@@ -26,10 +26,15 @@ def row(path: Path) -> list[str]:
     covered, other = dict(case["covered"]), list(case["by H⁻¹/n"].values())
     log_z, cells = covered.pop("log Z"), list(covered.values())
     return [
-        *path.parts[-3:], f"{np.mean(cells):.3f}", f"{min(cells):.3f} to {max(cells):.3f}", f"{log_z:.3f}",
-        f"{min(other):.3f} to {max(other):.3f}", str(case["infinite"]), str(case["unsettled"]),
+        *path.parts[-3:],
+        f"{np.mean(cells):.3f}",
+        f"{min(cells):.3f} to {max(cells):.3f}",
+        f"{log_z:.3f}",
+        f"{min(other):.3f} to {max(other):.3f}",
+        str(case["infinite"]),
+        str(case["unsettled"]),
         f"{case['sets']:,}",
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:

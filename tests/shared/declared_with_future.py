@@ -1,4 +1,4 @@
-# ruff: noqa: F821, UP037, B008
+# ruff: noqa: UP037, B008
 """Declarations under `from __future__ import annotations`, and at module level, for test_density.py
 to read."""
 
@@ -64,7 +64,7 @@ def plain(x: un.Binary["d"]):
 
 class Holder:
     @un.density
-    def held(x: un.Real):  # noqa: N805
+    def held(x: un.Real):
         return -x * x
 
 

@@ -190,27 +190,37 @@ def blurred(toy, scale):
 o, m = un.objectives, models
 CASES = {
     "ising": lambda: Case(
-        m.ising.bind(coupling=COUPLING, field=FIELD), interacting, listed("x", (0, 1), 3), "pseudo_likelihood"
+        m.ising.bind(coupling=COUPLING, field=FIELD),
+        interacting,
+        listed("x", (0, 1), 3),
+        "pseudo_likelihood",
     ),
     "potts": lambda: Case(
         m.potts(3).bind(coupling=COUPLING, field=[[0.5, -0.2], [0.1, 0.3], [-0.4, 0.2]]),
-        potts, listed("x", (0, 1, 2), 3), "pseudo_likelihood",
+        potts,
+        listed("x", (0, 1, 2), 3),
+        "pseudo_likelihood",
     ),
     "boltzmann_machine": lambda: Case(
         m.boltzmann_machine.bind(coupling=COUPLING / 2, field=FIELD),
         lambda x: x @ FIELD + pairs(COUPLING / 2, lambda j, k: x[:, j] * x[:, k]),
-        listed("x", (-1, 1), 3), "ratio_matching",
+        listed("x", (-1, 1), 3),
+        "ratio_matching",
     ),
     "restricted_boltzmann_machine": lambda: Case(
         m.restricted_boltzmann_machine.bind(weights=WEIGHTS, visible=FIELD, hidden=[0.3, -0.6]),
         lambda v, h: v @ FIELD + h @ [0.3, -0.6] + np.einsum("nk,kd,nd->n", h, WEIGHTS, v),
-        two_layers(3, 2), "pseudo_likelihood",
+        two_layers(3, 2),
+        "pseudo_likelihood",
     ),
     # one hidden unit: two are not told apart by three pixels
     "restricted_boltzmann_machine_marginal": lambda: Case(
-        m.restricted_boltzmann_machine_marginal.bind(weights=2 * WEIGHTS[:1], visible=FIELD, hidden=[-1.0]),
+        m.restricted_boltzmann_machine_marginal.bind(
+            weights=2 * WEIGHTS[:1], visible=FIELD, hidden=[-1.0]
+        ),
         lambda v: v @ FIELD + np.log(1 + np.exp(-1.0 + v @ (2 * WEIGHTS[0]))),
-        listed("v", (0, 1), 3), o.NCE(exact=True),
+        listed("v", (0, 1), 3),
+        o.NCE(exact=True),
     ),
     "gaussian_graphical": lambda: Case(
         m.gaussian_graphical.bind(eta=[1.0, -0.5], precision=PRECISION),
@@ -220,12 +230,22 @@ CASES = {
     "truncated_gaussian": lambda: Case(
         m.truncated_gaussian.bind(eta=[1.0, -0.5], precision=PRECISION),
         lambda x: x @ [1.0, -0.5] - 0.5 * np.einsum("nj,jk,nk->n", x, PRECISION, x),
-        on_axes(gauss(0, 3.5, 60, root=True), gauss(0, 3.5, 60, root=True)), o.NCE(noise_ratio=50),
+        on_axes(gauss(0, 3.5, 60, root=True), gauss(0, 3.5, 60, root=True)),
+        o.NCE(noise_ratio=50),
     ),
     "non_negative_graphical": lambda: Case(
-        m.non_negative_graphical(a=0.5, b=0.5).bind(eta=[1.0, 0.5], interaction=[[1.5, -0.4], [-0.4, 1.0]]),
-        lambda x: 2 * np.sqrt(x) @ [1.0, 0.5] - 3.0 - 1.5 * x[:, 0] - x[:, 1] + 0.8 * np.sqrt(x[:, 0] * x[:, 1]),
-        on_axes(gauss(0, 12, 80, root=True), gauss(0, 12, 80, root=True)), o.ScoreMatching(h="log1p"),
+        m.non_negative_graphical(a=0.5, b=0.5).bind(
+            eta=[1.0, 0.5], interaction=[[1.5, -0.4], [-0.4, 1.0]]
+        ),
+        lambda x: (
+            2 * np.sqrt(x) @ [1.0, 0.5]
+            - 3.0
+            - 1.5 * x[:, 0]
+            - x[:, 1]
+            + 0.8 * np.sqrt(x[:, 0] * x[:, 1])
+        ),
+        on_axes(gauss(0, 12, 80, root=True), gauss(0, 12, 80, root=True)),
+        o.ScoreMatching(h="log1p"),
     ),
     "conway_maxwell_poisson": lambda: Case(
         m.conway_maxwell_poisson.bind(log_rate=0.4, nu=0.8),
@@ -236,68 +256,104 @@ CASES = {
         m.multivariate_conway_maxwell_poisson.bind(
             log_rate=[0.2, 0.5], nu=[0.8, 1.2], coupling=[[0, 0.4], [0.4, 0]]
         ),
-        lambda x: x @ [0.2, 0.5] - np.log(special.factorial(x)) @ [0.8, 1.2] + 0.4 * np.sqrt(x.prod(1)),
-        on_axes((COUNTS, np.ones(60)), (COUNTS, np.ones(60))), "score_matching", "pseudo_likelihood",
+        lambda x: (
+            x @ [0.2, 0.5] - np.log(special.factorial(x)) @ [0.8, 1.2] + 0.4 * np.sqrt(x.prod(1))
+        ),
+        on_axes((COUNTS, np.ones(60)), (COUNTS, np.ones(60))),
+        "score_matching",
+        "pseudo_likelihood",
     ),
     "von_mises": lambda: Case(
-        m.von_mises.bind(eta=[1.0, -0.5]), lambda x: np.cos(x) - 0.5 * np.sin(x), on_axes(CIRCLE, scalar=True)
+        m.von_mises.bind(eta=[1.0, -0.5]),
+        lambda x: np.cos(x) - 0.5 * np.sin(x),
+        on_axes(CIRCLE, scalar=True),
     ),
     "bivariate_von_mises": lambda: Case(
         m.bivariate_von_mises.bind(mean=[0.5, -1.0], concentration=[1.5, 1.0], coupling=0.8),
-        lambda x: 1.5 * np.cos(x[:, 0] - 0.5) + np.cos(x[:, 1] + 1)
-        + 0.8 * np.sin(x[:, 0] - 0.5) * np.sin(x[:, 1] + 1),
+        lambda x: (
+            1.5 * np.cos(x[:, 0] - 0.5)
+            + np.cos(x[:, 1] + 1)
+            + 0.8 * np.sin(x[:, 0] - 0.5) * np.sin(x[:, 1] + 1)
+        ),
         on_axes(even(-np.pi, np.pi, 48), even(-np.pi, np.pi, 48)),
     ),
     "torus_graph": lambda: Case(
         m.torus_graph.bind(
-            cosine=FIELD, sine=[0.5] * 3, cosine_difference=COUPLING, sine_difference=OTHER, cosine_sum=-OTHER
+            cosine=FIELD,
+            sine=[0.5] * 3,
+            cosine_difference=COUPLING,
+            sine_difference=OTHER,
+            cosine_sum=-OTHER,
         ),
-        torus, on_axes(CIRCLE, CIRCLE, CIRCLE),
+        torus,
+        on_axes(CIRCLE, CIRCLE, CIRCLE),
     ),
     "von_mises_fisher": lambda: Case(
-        m.von_mises_fisher.bind(eta=[1.0, -0.5, 2.0]), lambda x: x[:, 0] - 0.5 * x[:, 1] + 2 * x[:, 2], sphere
+        m.von_mises_fisher.bind(eta=[1.0, -0.5, 2.0]),
+        lambda x: x[:, 0] - 0.5 * x[:, 1] + 2 * x[:, 2],
+        sphere,
     ),
     "bingham": lambda: Case(
         m.bingham(3).bind(off_diagonal=OTHER, diagonal=[-2.0, 1.0]),
-        lambda x: -2 * x[:, 0] ** 2 + x[:, 1] ** 2 + 2 * pairs(OTHER, lambda j, k: x[:, j] * x[:, k]),
+        lambda x: (
+            -2 * x[:, 0] ** 2 + x[:, 1] ** 2 + 2 * pairs(OTHER, lambda j, k: x[:, j] * x[:, k])
+        ),
         sphere,
     ),
     "exponential_random_graph": lambda: Case(
         m.exponential_random_graph("edges", "gwdegree", "gwesp", decay=DECAY)
-        .with_dimensions(d=4).bind(edges=-0.5, gwdegree=-0.3, gwesp=0.4),
-        random_graph, graphs(4), "pseudo_likelihood",
+        .with_dimensions(d=4)
+        .bind(edges=-0.5, gwdegree=-0.3, gwesp=0.4),
+        random_graph,
+        graphs(4),
+        "pseudo_likelihood",
     ),
     "quartic": lambda: Case(
         m.quartic.bind(a=0.3, b=1.5, c=-0.2, d=0.5),
-        lambda x: np.polyval([-0.5, -0.2, 1.5, 0.3, 0], x), on_axes(even(-5, 5, 400), scalar=True),
+        lambda x: np.polyval([-0.5, -0.2, 1.5, 0.3, 0], x),
+        on_axes(even(-5, 5, 400), scalar=True),
     ),
     "exponential_family": lambda: Case(
         m.exponential_family(
-            {"linear": lambda x: x, "square": lambda x: x**2, "cube": lambda x: x**3}, un.Interval(-1, 1)
+            {"linear": lambda x: x, "square": lambda x: x**2, "cube": lambda x: x**3},
+            un.Interval(-1, 1),
         ).bind(theta=[0.5, -1.0, 1.5]),
-        lambda x: np.polyval([1.5, -1.0, 0.5, 0], x), on_axes(gauss(-1, 1, 40), scalar=True),
+        lambda x: np.polyval([1.5, -1.0, 0.5, 0], x),
+        on_axes(gauss(-1, 1, 40), scalar=True),
         o.NCE(noise_ratio=50),
     ),
     "independent_components": lambda: Case(
-        m.independent_components.bind(weights=MIXING), secant, on_axes(even(-30, 30, 600), even(-30, 30, 600)),
+        m.independent_components.bind(weights=MIXING),
+        secant,
+        on_axes(even(-30, 30, 600), even(-30, 30, 600)),
     ),
     "kernel_exponential_family": lambda: Case(
         m.kernel_exponential_family(CENTRES, bandwidth=0.5, scale=1.5).bind(weights=LIFTS),
-        bumps, on_axes(even(-12, 12, 400)),
+        bumps,
+        on_axes(even(-12, 12, 400)),
     ),
     "eight_gaussians": lambda: Case(
-        m.eight_gaussians.bind(scale=0.2), blurred("eight_gaussians", 0.2),
-        on_axes(even(-3.5, 3.5, 80), even(-3.5, 3.5, 80)), "self_normalized", "nce",
+        m.eight_gaussians.bind(scale=0.2),
+        blurred("eight_gaussians", 0.2),
+        on_axes(even(-3.5, 3.5, 80), even(-3.5, 3.5, 80)),
+        "self_normalized",
+        "nce",
     ),
     "two_moons": lambda: Case(
-        m.two_moons.bind(scale=0.1), blurred("two_moons", 0.1),
-        on_axes(even(-2, 3, 100), even(-1.5, 2, 70)), "score_matching", "nce",
+        m.two_moons.bind(scale=0.1),
+        blurred("two_moons", 0.1),
+        on_axes(even(-2, 3, 100), even(-1.5, 2, 70)),
+        "score_matching",
+        "nce",
     ),
     "two_spirals": lambda: Case(
-        m.two_spirals.bind(scale=0.1), blurred("two_spirals", 0.1),
-        on_axes(even(-3.2, 3.2, 128), even(-3.2, 3.2, 128)), "score_matching", "nce",
+        m.two_spirals.bind(scale=0.1),
+        blurred("two_spirals", 0.1),
+        on_axes(even(-3.2, 3.2, 128), even(-3.2, 3.2, 128)),
+        "score_matching",
+        "nce",
     ),
-}  # fmt: skip
+}
 # These have no parameter to fit by its formula, or no formula.
 WITHOUT = {"checkerboard", "fully_connected_energy", "convolutional_energy"}
 

@@ -135,13 +135,26 @@ INTEGRALS = {
     "positive": (un.Positive, (), lambda x: -x, 40, 800, 1.0),
     "interval length": (un.Interval(-2, 5), (), lambda x: 0.0 * x, 40, 800, 7.0),
     "simplex volume": (un.Simplex[3], (3,), lambda x: 0.0 * x.sum(), 40, 500, 0.5),
-    "Dirichlet": (un.Simplex[3], (3,), lambda x: jnp.sum(jnp.log(x) * jnp.arange(1.0, 4.0)), 40, 500,
-                  math.gamma(2) * math.gamma(3) * math.gamma(4) / math.gamma(9)),
+    "Dirichlet": (
+        un.Simplex[3],
+        (3,),
+        lambda x: jnp.sum(jnp.log(x) * jnp.arange(1.0, 4.0)),
+        40,
+        500,
+        math.gamma(2) * math.gamma(3) * math.gamma(4) / math.gamma(9),
+    ),
     "ordered": (un.Ordered[2], (2,), lambda x: gaussian(x) - math.log(2 * math.pi), 20, 500, 0.5),
     "symmetric": (un.Symmetric[3], (3, 3), gaussian, 8, 60, math.pi**1.5),
-    "symmetric with diagonal": (un.Symmetric(diagonal=True)[2], (2, 2), gaussian, 9, 60, 2 * math.pi**1.5),
+    "symmetric with diagonal": (
+        un.Symmetric(diagonal=True)[2],
+        (2, 2),
+        gaussian,
+        9,
+        60,
+        2 * math.pi**1.5,
+    ),
     "positive definite": (un.PositiveDefinite[2], (2, 2), wishart, 9, 60, WISHART),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", INTEGRALS)

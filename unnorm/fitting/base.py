@@ -307,7 +307,7 @@ class Stochastic(Protocol):
     def covariance(
         self, density: Density, state: ObjectiveState, events: Events, key: jax.Array
     ) -> Any:
-        """Return the covariance (`inference.sandwich.Covariance`), or raise `NoCovariance`."""
+        """Return the covariance (`inference.sandwich.Covariance`), or raise `NoCovarianceError`."""
 
     def fisher_information(
         self, density: Density, state: ObjectiveState, events: Events, key: jax.Array

@@ -97,7 +97,8 @@ def compare(fits: Mapping[str, Fit], held_out: Any, *, progress: bool = True) ->
     Example:
         >>> import numpy as np
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, shift: -0.5 * (x - shift) ** 2, {"x": un.Real}, {"shift": (un.Real, 0.0)})
+        >>> p = un.Density(lambda x, *, shift: -0.5 * (x - shift) ** 2, {"x": un.Real},
+        ...     {"shift": (un.Real, 0.0)})
         >>> data = np.random.default_rng(0).normal(1.0, 1.0, 100)
         >>> fits = {"free": un.fit(p, data[:50], "score_matching", seed=0, progress=False),
         ...         "half": un.fit(p, data[:5], "score_matching", seed=0, progress=False)}
@@ -195,7 +196,10 @@ def _known(fits: Mapping[str, Fit], read: dict) -> list[Finding]:
         repr(name) for name, fit in fits.items() if fit._origin and _are_rows_of(fit, read[name][1])
     ]
     if seen:
-        what = f"the held-out rows are those that {join_names(seen)} {'were' if len(seen) > 1 else 'was'} fitted to"
+        what = (
+            f"the held-out rows are those that {join_names(seen)} "
+            f"{'were' if len(seen) > 1 else 'was'} fitted to"
+        )
         told.append(
             Finding(
                 what,
@@ -235,9 +239,11 @@ def _likelihood(
     finally:
         shown.step(1, name)
     return {
-        "log_likelihood": found.value, "monte_carlo_error": found.monte_carlo_error,
-        "sampling_error": found.sampling_error, "pointwise": found.pointwise,
-    }  # fmt: skip
+        "log_likelihood": found.value,
+        "monte_carlo_error": found.monte_carlo_error,
+        "sampling_error": found.sampling_error,
+        "pointwise": found.pointwise,
+    }
 
 
 def _h_scores(
@@ -331,7 +337,10 @@ def _blind_spots(table: pd.DataFrame, h_scores: dict[str, np.ndarray]) -> list[F
             "matching cannot see the "
             "weights of separated modes, and has less power elsewhere"
         )
-        advice = "believe the log-likelihood, and compare the modes' shares in un.simulate with those in the data"
+        advice = (
+            "believe the log-likelihood, and compare the modes' shares in un.simulate with those "
+            "in the data"
+        )
         told.append(Finding(what, advice, WARNING, code=FindingCode.CRITERIA_DISAGREE))
     return told
 
@@ -344,7 +353,10 @@ def _on_other_scales(column: str, fits: dict[str, Fit]) -> list[Finding]:
     ]
     if not apart:
         return []
-    what = f"the {column.split()[0].upper()} of {join_names(apart)} are of other rows or other options, and do not compare"
+    what = (
+        f"the {column.split()[0].upper()} of {join_names(apart)} are of other rows or other "
+        "options, and do not compare"
+    )
     return [
         Finding(
             what,

@@ -33,7 +33,7 @@ from unnorm.supports import PyTreeSupport
 
 
 @verb
-def fit(
+def fit(  # noqa: PLR0913 - the options of a verb
     p: Density | list[Density],
     data: Any,
     objective: Any = None,
@@ -102,6 +102,7 @@ def fit(
         store: a folder for checkpoints of training: the same call goes on from there, to the same
             bits.
         seed: an integer; None draws one and records it.
+        progress: whether to show a progress bar on a terminal.
         dtype: float64 unless the density has PyTree parameters.
         strict: raise where the fit did not pass.
 
@@ -130,16 +131,31 @@ def fit(
     """
     if isinstance(p, list | tuple):
         asked = {
-            "frequency_weights": frequency_weights, "sampling_weights": sampling_weights, "weights": weights,
-            "cluster": cluster, "penalty": penalty, "prior": prior, "optimizer": optimizer, "steps": steps,
-            "batch_size": batch_size, "held_out": held_out, "callback": callback, "store": store,
-        }  # fmt: skip
+            "frequency_weights": frequency_weights,
+            "sampling_weights": sampling_weights,
+            "weights": weights,
+            "cluster": cluster,
+            "penalty": penalty,
+            "prior": prior,
+            "optimizer": optimizer,
+            "steps": steps,
+            "batch_size": batch_size,
+            "held_out": held_out,
+            "callback": callback,
+            "store": store,
+        }
         found = several(list(p), data, objective, asked, start, restarts, seed, progress, dtype)
         return _check_passed(found, strict)
     check_options(
-        p, steps=steps, batch_size=batch_size, seed=seed, restarts=restarts, dtype=dtype, optimizer=optimizer,
+        p,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        restarts=restarts,
+        dtype=dtype,
+        optimizer=optimizer,
         callback=callback,
-    )  # fmt: skip
+    )
     findings: list[Finding] = []
     rows = Rows(frequency_weights, sampling_weights, weights, cluster)
     p, data, batches = first_of(bind_start(p, start), data)
@@ -176,9 +192,25 @@ def fit(
         penalties = cast(read_penalties(p, penalty, prior, len(next(iter(events.values())))), dtype)
         batches = None if batches is None else (cast(batch, dtype) for batch in batches)
         problem = Problem(
-            p, objective, density, events, seed, shown, weights, clusters, steps, batch_size, optimizer, held_out,
-            batches, callback, store, restarts, penalties, findings,
-        )  # fmt: skip
+            p,
+            objective,
+            density,
+            events,
+            seed,
+            shown,
+            weights,
+            clusters,
+            steps,
+            batch_size,
+            optimizer,
+            held_out,
+            batches,
+            callback,
+            store,
+            restarts,
+            penalties,
+            findings,
+        )
         return _check_passed(_solve(problem, has_tree), strict)
 
 
@@ -197,8 +229,12 @@ def _solve(problem: Problem, has_tree: bool) -> Any:
     """Bring the objective to its optimum by the procedure that suits it."""
     objective, stochastic = problem.objective, isinstance(problem.objective, Stochastic)
     options = (
-        problem.optimizer, problem.held_out, problem.batches, problem.callback, problem.store,
-    )  # fmt: skip
+        problem.optimizer,
+        problem.held_out,
+        problem.batches,
+        problem.callback,
+        problem.store,
+    )
     size = sum(leaf.size for leaf in jax.tree.leaves(problem.density.free()))
     if stochastic:
         in_steps = size > NewtonOptions.parameters

@@ -120,6 +120,12 @@ def scores_and_curvature(loss: Loss) -> tuple[jax.Array, jax.Array]:
 
 
 __all__ = [
-    "Loss", "NewtonOptions", "hessian", "lasso_strengths", "parameters_of", "penalty_slope", "row_scores",
+    "Loss",
+    "NewtonOptions",
+    "hessian",
+    "lasso_strengths",
+    "parameters_of",
+    "penalty_slope",
+    "row_scores",
     "scores_and_curvature",
-]  # fmt: skip
+]

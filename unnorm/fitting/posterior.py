@@ -52,7 +52,8 @@ def posterior(p: Density, data: Any, *, prior: dict[str, Any]) -> Density:
     Example:
         >>> import numpyro.distributions as dist
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, field: field * x, {"x": un.Binary}, {"field": (un.Real, 0.0)})
+        >>> p = un.Density(lambda x, *, field: field * x, {"x": un.Binary},
+        ...     {"field": (un.Real, 0.0)})
         >>> q = un.posterior(p, [0, 1, 1, 1], prior={"field": dist.Normal(0.0, 2.0)})
         >>> q
         Density posterior(field: Real)

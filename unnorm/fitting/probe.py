@@ -81,7 +81,7 @@ def bind_start(p: Density, start: Any) -> Density:
 
 
 @jax.jit
-def values_and_gradient(density: Density, events: dict):
+def values_and_gradient(density: Density, events: dict) -> Any:
     """log p̃ of every row, and the gradient of their sum in the free parameters."""
     free, unravel = ravel_pytree(density.free())
 

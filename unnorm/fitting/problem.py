@@ -10,7 +10,7 @@ import numpy as np
 
 from unnorm.core.findings import Finding
 from unnorm.core.progress import Bar
-from unnorm.fitting.inference.sandwich import Covariance, NoCovariance
+from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError
 from unnorm.fitting.loss import Loss
 
 
@@ -66,7 +66,7 @@ class Problem:
         """The covariance, or why there is none as a finding."""
         try:
             return compute()
-        except NoCovariance as reason:
+        except NoCovarianceError as reason:
             self.findings.append(reason.finding)
             return None
 

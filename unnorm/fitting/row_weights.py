@@ -29,7 +29,7 @@ class Rows(NamedTuple):
         return [given for given in self if isinstance(given, str)]
 
 
-def read_rows(rows: Rows, data: Any, events: dict[str, np.ndarray], findings: list[Finding]):
+def read_rows(rows: Rows, data: Any, events: dict[str, np.ndarray], findings: list[Finding]) -> Any:
     """Return the events, their sampling weights of mean 1 (or None) and the clusters as numbers
     from 0 (or None).
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from unnorm.core.findings import FindingCode
 from unnorm.core.validation import verb
-from unnorm.fitting.inference.sandwich import NoCovariance
+from unnorm.fitting.inference.sandwich import NoCovarianceError
 from unnorm.fitting.inference.simulate_data import data_sets, is_listed
 from unnorm.fitting.results.fit import Fit
 from unnorm.sampling.output.datatree import predictive_tree, provenance
@@ -22,7 +22,7 @@ def simulate(
     seed: int | None = None,
     *,
     progress: bool = True,
-):
+) -> Any:
     """Draw data sets from a fitted density: what the data would look like, were the model true.
 
     x*_bi ~ p(x; θ̂) for b = 1..replicates and i = 1..rows, independent of each other: exactly where
@@ -50,7 +50,8 @@ def simulate(
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, field: field * x, {"x": un.Binary}, {"field": (un.Real, 0.0)})
+        >>> p = un.Density(lambda x, *, field: field * x, {"x": un.Binary},
+        ...     {"field": (un.Real, 0.0)})
         >>> fit = un.fit(p, [0, 1, 1, 1, 0], "maximum_likelihood", seed=0, progress=False)
         >>> simulated = un.simulate(fit, replicates=2000, seed=0)
         >>> dict(simulated["posterior_predictive"].sizes)
@@ -71,7 +72,7 @@ def simulate(
             drawn = data_sets(
                 density, problem.events, jax.random.key(seed), replicates, rows, progress
             )
-        except NoCovariance as reason:
+        except NoCovarianceError as reason:
             raise ValueError(
                 f"{str(reason)[0].upper()}{str(reason)[1:]}; {reason.finding.advice}."
             ) from None

@@ -27,7 +27,7 @@ from unnorm.supports import PyTreeSupport
 
 
 @verb
-def log_z(  # noqa: PLR0913 - options of the public interface, by keyword
+def log_z(
     p: Density,
     estimator: Any = None,
     *,

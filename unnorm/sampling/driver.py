@@ -39,7 +39,7 @@ from unnorm.sampling.precision_check import (
 
 
 @verb
-def sample(
+def sample(  # noqa: PLR0913 - the options of a verb
     p: Density,
     kernel: Any = None,
     *,
@@ -56,7 +56,7 @@ def sample(
     dtype: Any = None,
     device: Any = None,
     strict: bool = False,
-):
+) -> Any:
     """Draw from a density by Markov chains: log p̃ is all that they need.
 
     Args:
@@ -160,7 +160,7 @@ def resume(
     progress: bool = True,
     device: Any = None,
     strict: bool = False,
-):
+) -> Any:
     """Go on with a run from its store, to the draws that it would have had unbroken, bit by bit.
 
     Args:

@@ -29,8 +29,12 @@ def ising(x, *, field, coupling):
 
 
 REALS = {"a": (un.Real, 0.0), "b": (un.Real, 0.0)}
-LOGIT = un.Density(logit, {"y": un.Binary}, REALS | {"c": (un.Real, 0.0)},
-                   covariates={"z": un.Covariate, "w": un.Covariate})  # fmt: skip
+LOGIT = un.Density(
+    logit,
+    {"y": un.Binary},
+    REALS | {"c": (un.Real, 0.0)},
+    covariates={"z": un.Covariate, "w": un.Covariate},
+)
 POISSON = un.Density(poisson, {"y": un.Count}, REALS, covariates={"z": un.Covariate})
 ISING = un.Density(
     ising,
@@ -240,14 +244,20 @@ NORMAL = un.Density(
 
 @pytest.mark.parametrize(
     "objective",
-    [objectives.ScoreMatching(), objectives.NCE(), objectives.FiniteDifferenceScoreMatching(),
-     objectives.SteinDiscrepancy(), objectives.DenoisingScoreMatching(sigma=0.1), objectives.RankingNCE(),
-     objectives.ConditionalNCE(),
-     pytest.param(objectives.SlicedScoreMatching(), marks=pytest.mark.slow),
-     pytest.param(objectives.MaximumLikelihood(), marks=pytest.mark.slow),
-     pytest.param(objectives.ContrastiveDivergence(), marks=pytest.mark.slow)],
+    [
+        objectives.ScoreMatching(),
+        objectives.NCE(),
+        objectives.FiniteDifferenceScoreMatching(),
+        objectives.SteinDiscrepancy(),
+        objectives.DenoisingScoreMatching(sigma=0.1),
+        objectives.RankingNCE(),
+        objectives.ConditionalNCE(),
+        pytest.param(objectives.SlicedScoreMatching(), marks=pytest.mark.slow),
+        pytest.param(objectives.MaximumLikelihood(), marks=pytest.mark.slow),
+        pytest.param(objectives.ContrastiveDivergence(), marks=pytest.mark.slow),
+    ],
     ids=repr,
-)  # fmt: skip
+)
 def test_equal_rows_are_refused_or_an_error(objective):
     try:
         fit = fitted(NORMAL, np.full((40, 1), 3.0), objective)

@@ -352,8 +352,14 @@ def test_the_path_of_a_graph_meets_its_condition_all_along():
 
 @pytest.mark.slow
 def test_a_path_without_a_likelihood_says_so():
-    found = un.path(normal, ROWS, un.objectives.SlicedScoreMatching(), penalty={"m": un.L1([1.0, 0.1])},
-                    seed=0, progress=False)  # fmt: skip
+    found = un.path(
+        normal,
+        ROWS,
+        un.objectives.SlicedScoreMatching(),
+        penalty={"m": un.L1([1.0, 0.1])},
+        seed=0,
+        progress=False,
+    )
     assert found.best is None and found.extended_bic.isna().all()
     assert any("no extended BIC" in f.what for f in found.findings) and "best" not in repr(found)
 

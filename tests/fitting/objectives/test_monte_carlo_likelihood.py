@@ -16,7 +16,7 @@ TIES = """
     Bischeri-Guadagni Bischeri-Peruzzi Bischeri-Strozzi Castellani-Peruzzi Castellani-Strozzi Guadagni-Lamberteschi
     Guadagni-Tornabuoni Medici-Ridolfi Medici-Salviati Medici-Tornabuoni Pazzi-Salviati Peruzzi-Strozzi Ridolfi-Strozzi
     Ridolfi-Tornabuoni
-"""
+"""  # noqa: E501
 PUBLICATIONS = {
     0: 275,
     1: 246,

@@ -214,9 +214,15 @@ def test_reported_errors_are_the_spread_over_data_sets_though_the_model_is_wrong
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "objective", [NCE(noise_ratio=2), RankingNCE(noise_ratio=2), SelfNormalized(noise_ratio=2),
-                  ConditionalNCE(noise_ratio=2)], ids=str
-)  # fmt: skip
+    "objective",
+    [
+        NCE(noise_ratio=2),
+        RankingNCE(noise_ratio=2),
+        SelfNormalized(noise_ratio=2),
+        ConditionalNCE(noise_ratio=2),
+    ],
+    ids=str,
+)
 def test_the_monte_carlo_error_is_the_spread_over_seeds(objective):
     data, reps = mixture_data(np.random.default_rng(3), 1000), 200
     fits = [fitted(quadratic, data, objective, seed) for seed in range(reps)]
@@ -293,21 +299,53 @@ def mixed(rows):
 SUPPORTS = {
     "real": (one(un.Real[2], lambda x: -jnp.sum(x**2)), RANDOM.normal(size=(ROWS, 2)), 0.5),
     "positive": (one(un.Positive, lambda x: -x), RANDOM.exponential(0.5, ROWS), 2.0),
-    "interval": (one(un.Interval(0, 1), lambda x: -x), -np.log1p(-RANDOM.uniform(size=ROWS) * -np.expm1(-1.5)) / 1.5,
-                 1.5),
-    "ordered": (one(un.Ordered[3], lambda x: -jnp.sum(x**2)), np.sort(RANDOM.normal(size=(ROWS, 3)), 1), 0.5),
-    "simplex": (one(un.Simplex[3], lambda x: jnp.sum(jnp.log(x))), RANDOM.dirichlet([3, 3, 3], ROWS), 2.0),
+    "interval": (
+        one(un.Interval(0, 1), lambda x: -x),
+        -np.log1p(-RANDOM.uniform(size=ROWS) * -np.expm1(-1.5)) / 1.5,
+        1.5,
+    ),
+    "ordered": (
+        one(un.Ordered[3], lambda x: -jnp.sum(x**2)),
+        np.sort(RANDOM.normal(size=(ROWS, 3)), 1),
+        0.5,
+    ),
+    "simplex": (
+        one(un.Simplex[3], lambda x: jnp.sum(jnp.log(x))),
+        RANDOM.dirichlet([3, 3, 3], ROWS),
+        2.0,
+    ),
     "circle": (one(un.Circle, jnp.cos), RANDOM.vonmises(0, 1.5, ROWS), 1.5),
     "sphere": (one(un.Sphere[2], lambda x: x[0]), directions(ROWS, 1.5), 1.5),
-    "binary": (one(un.Binary[3], jnp.sum), RANDOM.uniform(size=(ROWS, 3)) < special.expit(-0.7), -0.7),
-    "categorical": (one(un.Categorical(3)[2], lambda x: jnp.sum(x @ jnp.arange(3.0))),
-                    RANDOM.choice(3, (ROWS, 2), p=special.softmax(0.4 * np.arange(3))), 0.4),
-    "count": (un.Density(lambda x, *, theta: theta * x - jax.scipy.special.gammaln(x + 1), {"x": un.Count},
-                         {"theta": (un.Real, 0.0)}), RANDOM.poisson(2.0, ROWS), np.log(2.0)),
+    "binary": (
+        one(un.Binary[3], jnp.sum),
+        RANDOM.uniform(size=(ROWS, 3)) < special.expit(-0.7),
+        -0.7,
+    ),
+    "categorical": (
+        one(un.Categorical(3)[2], lambda x: jnp.sum(x @ jnp.arange(3.0))),
+        RANDOM.choice(3, (ROWS, 2), p=special.softmax(0.4 * np.arange(3))),
+        0.4,
+    ),
+    "count": (
+        un.Density(
+            lambda x, *, theta: theta * x - jax.scipy.special.gammaln(x + 1),
+            {"x": un.Count},
+            {"theta": (un.Real, 0.0)},
+        ),
+        RANDOM.poisson(2.0, ROWS),
+        np.log(2.0),
+    ),
     "graph": (one(un.Graph[4], lambda g: g.sum() / 2), graphs(ROWS, -0.5), -0.5),
-    "mixed": (un.Density(lambda s, x, *, theta: 0.3 * s - 0.5 * (x - theta * s) ** 2, {"s": un.Spin, "x": un.Real},
-                         {"theta": (un.Real, 0.5)}), mixed(ROWS), 1.0),
-}  # fmt: skip
+    "mixed": (
+        un.Density(
+            lambda s, x, *, theta: 0.3 * s - 0.5 * (x - theta * s) ** 2,
+            {"s": un.Spin, "x": un.Real},
+            {"theta": (un.Real, 0.5)},
+        ),
+        mixed(ROWS),
+        1.0,
+    ),
+}
 QUICK_PAIRS = {
     ("ordered", NCE),
     ("mixed", NCE),

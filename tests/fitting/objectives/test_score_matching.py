@@ -194,29 +194,77 @@ SPINS = np.array([[0, 0.4, -0.7], [0.4, 0, 0.2], [-0.7, 0.2, 0]])
 # name: density, its true parameters, (all points, their weights), options of the objective
 POPULATIONS = {
     # weights without a kink, for the nodes to be exact
-    "dirichlet": (dirichlet, {"concentration": [2.0, 3.0, 4.5]}, lambda: inner_simplex(60), {"h": "log1p"}),
-    "dirichlet, linear": (dirichlet, {"concentration": [2.0, 3.0, 4.5]}, lambda: inner_simplex(60), {"h": "linear"}),
-    "dirichlet, infinite": (dirichlet, {"concentration": [0.6, 1.5, 0.8]}, lambda: inner_simplex(90),
-        {"h": "square"}),
-    "simplex": (tilted, {"slope": 1.0, "bend": -2.0, "square": 1.5}, lambda: inner_simplex(60), {"h": "log1p"}),
+    "dirichlet": (
+        dirichlet,
+        {"concentration": [2.0, 3.0, 4.5]},
+        lambda: inner_simplex(60),
+        {"h": "log1p"},
+    ),
+    "dirichlet, linear": (
+        dirichlet,
+        {"concentration": [2.0, 3.0, 4.5]},
+        lambda: inner_simplex(60),
+        {"h": "linear"},
+    ),
+    "dirichlet, infinite": (
+        dirichlet,
+        {"concentration": [0.6, 1.5, 0.8]},
+        lambda: inner_simplex(90),
+        {"h": "square"},
+    ),
+    "simplex": (
+        tilted,
+        {"slope": 1.0, "bend": -2.0, "square": 1.5},
+        lambda: inner_simplex(60),
+        {"h": "log1p"},
+    ),
     "interval": (beta, {"powers": [1.5, 2.5]}, lambda: two_halves(100), {"h": "linear"}),
-    "circle": (wrapped, {"cosine": 1.0, "sine": -0.5, "double": 0.7},
-        lambda: uniform(np.linspace(-np.pi, np.pi, 400, endpoint=False)), {}),
-    "sphere": (bingham, {"eta": [0.5, -1.0, 1.5], "squares": [1.0, -0.7]}, lambda: sphere_grid(30), {}),
+    "circle": (
+        wrapped,
+        {"cosine": 1.0, "sine": -0.5, "double": 0.7},
+        lambda: uniform(np.linspace(-np.pi, np.pi, 400, endpoint=False)),
+        {},
+    ),
+    "sphere": (
+        bingham,
+        {"eta": [0.5, -1.0, 1.5], "squares": [1.0, -0.7]},
+        lambda: sphere_grid(30),
+        {},
+    ),
     "counts": (counts, {"log_rate": 0.8, "nu": 0.7}, lambda: uniform(np.arange(80)), {}),
-    "two counts": (two_counts, {"rates": [0.6, 0.2], "together": -0.3},
-        lambda: uniform(list(itertools.product(range(30), repeat=2))), {}),
-    "categories": (potts, {"coupling": [0.5, -0.3, 0.8], "field": [[0.2, -0.4], [0.6, 0.1], [-0.5, 0.3]]},
-        lambda: uniform(list(itertools.product(range(3), repeat=3))), {}),
-    "categories, concrete": (potts, {"coupling": [0.5, -0.3, 0.8], "field": [[0.2, -0.4], [0.6, 0.1], [-0.5, 0.3]]},
-        lambda: uniform(list(itertools.product(range(3), repeat=3))), {"states": "concrete"}),
-    "spins, concrete": (spins, {"coupling": SPINS, "field": [0.3, -0.2, 0.1]},
-        lambda: uniform(list(itertools.product([-1, 1], repeat=3))), {"states": "concrete"}),
-    "spins": (spins, {"coupling": SPINS, "field": [0.3, -0.2, 0.1]},
-        lambda: uniform(list(itertools.product([-1, 1], repeat=3))), {}),
+    "two counts": (
+        two_counts,
+        {"rates": [0.6, 0.2], "together": -0.3},
+        lambda: uniform(list(itertools.product(range(30), repeat=2))),
+        {},
+    ),
+    "categories": (
+        potts,
+        {"coupling": [0.5, -0.3, 0.8], "field": [[0.2, -0.4], [0.6, 0.1], [-0.5, 0.3]]},
+        lambda: uniform(list(itertools.product(range(3), repeat=3))),
+        {},
+    ),
+    "categories, concrete": (
+        potts,
+        {"coupling": [0.5, -0.3, 0.8], "field": [[0.2, -0.4], [0.6, 0.1], [-0.5, 0.3]]},
+        lambda: uniform(list(itertools.product(range(3), repeat=3))),
+        {"states": "concrete"},
+    ),
+    "spins, concrete": (
+        spins,
+        {"coupling": SPINS, "field": [0.3, -0.2, 0.1]},
+        lambda: uniform(list(itertools.product([-1, 1], repeat=3))),
+        {"states": "concrete"},
+    ),
+    "spins": (
+        spins,
+        {"coupling": SPINS, "field": [0.3, -0.2, 0.1]},
+        lambda: uniform(list(itertools.product([-1, 1], repeat=3))),
+        {},
+    ),
     "graphs": (network, {"edges": -0.5, "triangles": 0.4}, lambda: uniform(graphs(4)), {}),
     "real and bit": (line_and_bit, {"pull": 1.2, "field": -0.6}, real_and_bit, {}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", POPULATIONS)
@@ -482,14 +530,18 @@ def test_rows_that_pass_through_a_large_matrix_together(multiply, x64):
 
     def seen(
         loss,
-        # the loss of one row and of all, its gradients by row and in the mean, a curvature, a row's own
-        # w
+        # the loss of one row and of all, its gradients by row and in the mean, a curvature, a row's
+        # own w
     ):
         mean = lambda w: jax.vmap(loss, (None, 0))(w, rows).mean()  # noqa: E731
         return (
-            loss(w, rows[0]), mean(w), jax.grad(mean)(w), jax.vmap(jax.grad(loss), (None, 0))(w, rows),
-            jax.jvp(jax.grad(mean), (w,), (w,))[1], jax.vmap(loss)(jnp.stack([w] * 5) * rows[:, :1, None], rows),
-        )  # fmt: skip
+            loss(w, rows[0]),
+            mean(w),
+            jax.grad(mean)(w),
+            jax.vmap(jax.grad(loss), (None, 0))(w, rows),
+            jax.jvp(jax.grad(mean), (w,), (w,))[1],
+            jax.vmap(loss)(jnp.stack([w] * 5) * rows[:, :1, None], rows),
+        )
 
     for ours, hessians in zip(seen(by_forward_laplacian), seen(by_hessian), strict=True):
         assert ours == pytest.approx(np.asarray(hessians), rel=1e-9, abs=1e-9)
@@ -564,8 +616,9 @@ def test_units_of_the_data_do_not_matter(scale):
     """A normal in centre and precision is not linear; its loss is in units of 1/x²."""
     p = un.Density(
         lambda x, *, centre, precision: -0.5 * precision * (x - centre) ** 2,
-        {"x": un.Real}, {"centre": (un.Real, 0.0), "precision": (un.Positive, 1.0)},
-    )  # fmt: skip
+        {"x": un.Real},
+        {"centre": (un.Real, 0.0), "precision": (un.Positive, 1.0)},
+    )
     data = scale * np.random.default_rng(0).normal(3.0, 1.0, size=300)
     fit = fitted(p, data)
     assert fit.converged, fit.findings
@@ -579,8 +632,9 @@ def test_where_the_loss_curves_down_nothing_is_said_of_limits():
     runaway."""
     p = un.Density(
         lambda x, *, centre, precision: -0.5 * precision * (x - centre) ** 2,
-        {"x": un.Real}, {"centre": (un.Real, 0.0), "precision": (un.Positive, 1.0)},
-    )  # fmt: skip
+        {"x": un.Real},
+        {"centre": (un.Real, 0.0), "precision": (un.Positive, 1.0)},
+    )
     with jax.enable_x64(True):
         density, events = (
             jax.tree.map(jnp.asarray, p.for_jit()),

@@ -102,7 +102,7 @@ def test_moments_over_twenty_seeds(name, target):
     runs = [estimates(name, target, seed) for seed in range(SEEDS)]
     if runs[0] is None:
         pytest.skip(f"{name} does not serve {target}")
-    found, error, spread, means = (np.stack(part) for part in zip(*runs, strict=True))
+    found, error, spread, means = (np.stack(part) for part in zip(*runs, strict=True))  # noqa: RUF059
     assert_within(found.mean(0), means[0], np.sqrt((error**2).sum(0)) / SEEDS)
     beyond = np.abs(found - means) > 4 * error
     assert beyond.sum() <= max(1, 0.01 * beyond.size)

@@ -114,19 +114,29 @@ def test_the_same_call_goes_on_and_tracked_functions_and_moments_are_kept(tmp_pa
 
 
 REFUSED = {
-    "parameter value": (lambda: gaussian.bind(centre=np.zeros(3)), {}, "parameter or constant "
-        "centre is"),
-    "step size": (lambda: gaussian, {"kernel": un.kernels.MALA(step_size=0.2)}, "kernel step_size is None"),
+    "parameter value": (
+        lambda: gaussian.bind(centre=np.zeros(3)),
+        {},
+        "parameter or constant centre is",
+    ),
+    "step size": (
+        lambda: gaussian,
+        {"kernel": un.kernels.MALA(step_size=0.2)},
+        "kernel step_size is None",
+    ),
     "another kernel": (lambda: gaussian, {"kernel": un.kernels.NUTS()}, "kernel kernel is mala"),
     "another seed": (lambda: gaussian, {"seed": 2}, "options seed is 1"),
     "more draws": (lambda: gaussian, {"draws": 300}, "options draws is 200"),
     "another model": (
-        lambda: un.Density(lambda x, *, centre, precision: -0.4 * (x - centre) @ precision @ (x - centre),
-                           gaussian.variables, {n: (s, gaussian.parameters[n]) for n, s in gaussian.supports.items()}),
+        lambda: un.Density(
+            lambda x, *, centre, precision: -0.4 * (x - centre) @ precision @ (x - centre),
+            gaussian.variables,
+            {n: (s, gaussian.parameters[n]) for n, s in gaussian.supports.items()},
+        ),
         {},
         "density is gaussian",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)

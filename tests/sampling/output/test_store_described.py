@@ -32,20 +32,29 @@ def scaled(x):
 OTHER_RUNS = {
     "variable": ({}, {"p": line.rename(x="y")}, "variable"),
     "support": ({}, {"p": un.truncate(line, x=un.Interval(-9, 9))}, "variable x is Real"),
-    "tracked": ({"track": {"f": lambda x: x}}, {"track": {"f": lambda x: x + 1}}, "tracked function f"),
+    "tracked": (
+        {"track": {"f": lambda x: x}},
+        {"track": {"f": lambda x: x + 1}},
+        "tracked function f",
+    ),
     "closure": (
-        {"track": {"f": (lambda k: lambda x: k * x)(1.0)}}, {"track": {"f": (lambda k: lambda x: k * x)(2.0)}},
+        {"track": {"f": (lambda k: lambda x: k * x)(1.0)}},
+        {"track": {"f": (lambda k: lambda x: k * x)(2.0)}},
         "tracked function f",
     ),
     "family": (
-        {"kernel": proposal(2.0)}, {"kernel": proposal(2.0, dist.Cauchy)}, "kernel proposal is "
-            "Normal(loc=0.0, scale=2",
+        {"kernel": proposal(2.0)},
+        {"kernel": proposal(2.0, dist.Cauchy)},
+        "kernel proposal is Normal(loc=0.0, scale=2",
     ),
-    "scale": ({"kernel": proposal(2.0)}, {"kernel": proposal(3.0)}, "kernel proposal is "
-        "Normal(loc=0.0, scale=2.0"),
+    "scale": (
+        {"kernel": proposal(2.0)},
+        {"kernel": proposal(3.0)},
+        "kernel proposal is Normal(loc=0.0, scale=2.0",
+    ),
     "start": ({"start": {"x": 0.5}}, {"start": {"x": 0.75}}, "start is"),
     "kind of start": ({}, {"start": "pathfinder"}, "start is None"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", OTHER_RUNS)
@@ -68,15 +77,24 @@ OTHER_FITS = {
     "rate": ({"optimizer": optax.adam(1e-3)}, {"optimizer": optax.adam(1e-2)}, "optimizer"),
     "schedule": (
         {"optimizer": optax.adam(optax.cosine_decay_schedule(1e-3, 50))},
-        {"optimizer": optax.adam(optax.cosine_decay_schedule(1e-3, 60))}, "optimizer",
+        {"optimizer": optax.adam(optax.cosine_decay_schedule(1e-3, 60))},
+        "optimizer",
     ),
     "held out": ({"held_out": POINTS}, {"held_out": POINTS + 1}, "held_out"),
-    "prior": ({"prior": {"scale": dist.Gamma(2.0, 1.0)}}, {"prior": {"scale": dist.LogNormal(2.0, 1.0)}}, "prior"),
-    "prior's number": ({"prior": {"scale": dist.Gamma(2.0, 1.0)}}, {"prior": {"scale": dist.Gamma(3.0, 1.0)}}, "prior"),
+    "prior": (
+        {"prior": {"scale": dist.Gamma(2.0, 1.0)}},
+        {"prior": {"scale": dist.LogNormal(2.0, 1.0)}},
+        "prior",
+    ),
+    "prior's number": (
+        {"prior": {"scale": dist.Gamma(2.0, 1.0)}},
+        {"prior": {"scale": dist.Gamma(3.0, 1.0)}},
+        "prior",
+    ),
     "penalty": ({"penalty": {"scale": un.L2(0.1)}}, {"penalty": {"scale": un.L2(0.2)}}, "penalty"),
     "start": ({}, {"start": {"scale": 2.0}}, "parameter or constant scale is 1.0"),
     "objective": ({}, {"objective": "nce"}, "objective"),
-}  # fmt: skip
+}
 
 
 QUICK = ("rate", "prior")  # each optimizer compiles a training of its own
@@ -123,7 +141,7 @@ names = {"a", "b", "c", "d", "e"}
 mixture = d.MixtureSameFamily(d.Categorical(probs=np.ones(2) / 2), d.Normal(0, np.ones(2)))
 things = [optax.adam(optax.cosine_decay_schedule(1e-3, 5)), mixture, lambda x: x in names, un.Interval(0, 1)]
 said = str([describe_value(one) for one in things])
-"""
+"""  # noqa: E501
 
 
 def test_descriptions_are_those_of_every_process():
@@ -131,9 +149,11 @@ def test_descriptions_are_those_of_every_process():
     here = {}
     exec(compile(THINGS, "things", "exec"), here)
     done = subprocess.run(
-        [sys.executable, "-c", f"{THINGS}\nprint(said)"], env=os.environ | {"PYTHONHASHSEED": "12345"},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", f"{THINGS}\nprint(said)"],
+        env=os.environ | {"PYTHONHASHSEED": "12345"},
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.strip() == here["said"] and UNKNOWN not in here["said"], done.stderr
 
 

@@ -270,11 +270,21 @@ def test_a_pipe_in_the_place_of_a_file_does_not_hang(store, finished):
 
 
 OTHER_DENSITIES = {
-    "function": (un.Density(lambda x, *, scale: -((x / scale) ** 2), {"x": un.Real}, {"scale": (un.Positive, 1.0)}),
-                 "another function"),
-    "support": (un.Density(spread.function, {"x": un.Real}, {"scale": (un.Interval(0, 9), 1.0)}), "parameter scale"),
-    "variable": (un.Density(spread.function, {"x": un.Interval(-99, 99)}, {"scale": (un.Positive, 1.0)}), "variable x"),
-}  # fmt: skip
+    "function": (
+        un.Density(
+            lambda x, *, scale: -((x / scale) ** 2), {"x": un.Real}, {"scale": (un.Positive, 1.0)}
+        ),
+        "another function",
+    ),
+    "support": (
+        un.Density(spread.function, {"x": un.Real}, {"scale": (un.Interval(0, 9), 1.0)}),
+        "parameter scale",
+    ),
+    "variable": (
+        un.Density(spread.function, {"x": un.Interval(-99, 99)}, {"scale": (un.Positive, 1.0)}),
+        "variable x",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", OTHER_DENSITIES)

@@ -20,7 +20,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
-from unnorm.fitting.inference.sandwich import NoCovariance, sandwich
+from unnorm.fitting.inference.sandwich import NoCovarianceError, sandwich
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.solvers.minimize import minimize
 
@@ -123,7 +123,7 @@ def fit_exponent(
     try:
         covariance = sandwich(there).total
         error = float(np.sqrt(max(slope @ covariance @ slope, 0.0)))
-    except NoCovariance:
+    except NoCovarianceError:
         return None
     names = _bound_names(density)
     return Power(names[place % len(names)], float(exponents[place]), error)
@@ -225,8 +225,6 @@ def _slopes_at_bounds(density, event: dict, name: str, support) -> jax.Array:
     """Return u ∂f/∂u at every bound of the entries of one variable."""
     value = event[name]
     flat, near = value.reshape(-1), float(jnp.finfo(value.dtype).eps) ** 0.5
-    sides: tuple[Callable, ...]
-    scale: Any
     low, high = support.entry_bounds(())
     sides: tuple[Callable, ...]
     scale: Any

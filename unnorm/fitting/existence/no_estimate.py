@@ -12,7 +12,7 @@ from unnorm.fitting.base import CorrectsScores, DrawsRowNoise, Stochastic
 from unnorm.fitting.existence.finite_estimate import DivergentParameters
 from unnorm.fitting.existence.recession_directions import Cone
 from unnorm.fitting.existence.separation import identification_finding, reasons
-from unnorm.fitting.inference.sandwich import Covariance, NoCovariance, entries, sandwich_of
+from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError, entries, sandwich_of
 from unnorm.fitting.loss import Loss, scores_and_curvature
 
 
@@ -191,6 +191,6 @@ def _limit_covariance(problem: Any, loss: Loss, cone: Cone) -> np.ndarray | None
         inner = sandwich_of(
             psi @ back, back.T @ np.asarray(curvature) @ back, drawn, problem.clusters
         )
-    except NoCovariance:
+    except NoCovarianceError:
         return None
     return back @ inner.total @ back.T

@@ -53,7 +53,10 @@ class Bootstrap(Result):
 
     def __repr__(self) -> str:
         kind = "parametric" if self.parametric else "of rows"
-        return f"Bootstrap {kind}: {len(self.estimates)} replicates, {self.infinite} more without a finite estimate"
+        return (
+            f"Bootstrap {kind}: {len(self.estimates)} replicates, {self.infinite} more without a "
+            "finite estimate"
+        )
 
     def __str__(self) -> str:
         return "\n".join(
@@ -76,9 +79,13 @@ def bootstrap(problem: Problem, loss: Loss, fit, replicates: int, seed: int) -> 
         )
     with jax.enable_x64(problem.is_double):
         given = (
-            problem.objective, loss.density, problem.events, jax.random.key(seed), replicates,
+            problem.objective,
+            loss.density,
+            problem.events,
+            jax.random.key(seed),
+            replicates,
             problem.penalty,
-        )  # fmt: skip
+        )
         if problem.rows == 1:
             vectors, kept = refit_simulations(*given)
             return of_vectors(fit, loss, vectors, kept, parametric=True)
@@ -93,9 +100,12 @@ def of_vectors(
     entries = jax.vmap(lambda vector: free_entries(loss.density, loss.free_at, vector))
     rows = np.asarray(entries(vectors[kept])) if kept.any() else np.zeros((0, len(labels)))
     return Bootstrap(
-        pd.Series(fit._estimates, labels), pd.DataFrame(rows, columns=labels), int((~kept).sum()),
-        parametric, _findings(kept),
-    )  # fmt: skip
+        pd.Series(fit._estimates, labels),
+        pd.DataFrame(rows, columns=labels),
+        int((~kept).sum()),
+        parametric,
+        _findings(kept),
+    )
 
 
 def _findings(kept: np.ndarray) -> list[Finding]:

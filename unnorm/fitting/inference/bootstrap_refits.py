@@ -13,7 +13,7 @@ import numpy as np
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
 from unnorm.fitting.existence.finite_estimate import divergent_parameters
-from unnorm.fitting.inference.sandwich import Covariance, NoCovariance
+from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError
 from unnorm.fitting.inference.simulate_data import data_sets
 from unnorm.fitting.loss import Loss, scores_and_curvature
 from unnorm.fitting.solvers.minimize import minimize
@@ -45,7 +45,7 @@ def refit_simulations(
     key: jax.Array,
     replicates: int = DEFAULTS.replicates,
     penalty: Any = None,
-):
+) -> Any:
     """Fit data sets that are drawn from the density, each as large as the data.
 
     Args:
@@ -67,15 +67,25 @@ def refit_simulations(
 
 
 def refit_resamples(
-    objective, density, events: dict, key: jax.Array, replicates: int = DEFAULTS.replicates, penalty: Any = None,
+    objective,
+    density,
+    events: dict,
+    key: jax.Array,
+    replicates: int = DEFAULTS.replicates,
+    penalty: Any = None,
     cluster: Any = None,
-):  # fmt: skip
+) -> Any:
     """Fit rows that are redrawn with replacement, or whole clusters of rows.
 
     Args:
         cluster: the cluster of every row (n,); None: the rows are drawn one by one. Clusters of
             unequal sizes give data sets of many sizes, each of which compiles.
-        objective, density, events, key, replicates, penalty: as in `refit_simulations`.
+        objective: as in `refit_simulations`.
+        density: the same.
+        events: the same.
+        key: the same.
+        replicates: the same.
+        penalty: the same.
 
     Returns:
         As `refit_simulations`.
@@ -98,6 +108,7 @@ def refit_resamples(
 
 
 def refit_all(objective, density, replicated, key, penalty) -> tuple[np.ndarray, np.ndarray]:
+    """Fit every data set: the estimates, NaN where a fit failed, and which fits converged."""
     fits = [
         _refit(objective, density, data, jax.random.fold_in(key, b), penalty)
         for b, data in enumerate(replicated)
@@ -132,7 +143,7 @@ def parametric_covariance(loss: Loss, key: jax.Array) -> tuple[Covariance, Findi
     objective, density, state, events = loss
     estimates, kept = refit_simulations(objective, density, events, key, penalty=state.penalty)
     if kept.mean() < DEFAULTS.least_finite:
-        raise NoCovariance(
+        raise NoCovarianceError(
             f"{len(kept) - kept.sum()} of {len(kept)} data sets drawn from the fit have no "
             "finite estimate, so there "
             "are no standard errors",
@@ -140,7 +151,10 @@ def parametric_covariance(loss: Loss, key: jax.Array) -> tuple[Covariance, Findi
         )
     total = np.atleast_2d(np.cov(estimates[kept].T))
     rows, curvature = len(next(iter(events.values()))), np.asarray(scores_and_curvature(loss)[1])
-    what = f"the data are one row, so the covariance is that of {kept.sum()} of {len(kept)} data sets drawn from the fit"
+    what = (
+        f"the data are one row, so the covariance is that of {kept.sum()} of {len(kept)} data sets "
+        "drawn from the fit"
+    )
     what += "" if kept.all() else ", the others having no finite estimate"
     told = Finding(
         what,

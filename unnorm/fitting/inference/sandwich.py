@@ -54,7 +54,7 @@ class Covariance(NamedTuple):
     inverse_curvature: np.ndarray
 
 
-class NoCovariance(ValueError):
+class NoCovarianceError(ValueError):
     """Why there is no covariance, as a sentence, and what to do about it."""
 
     def __init__(
@@ -63,7 +63,7 @@ class NoCovariance(ValueError):
         advice: str = "fix or penalise what the data do not identify, or use the bootstrap",
         severity: str = WARNING,
         code: FindingCode = FindingCode.NO_STANDARD_ERRORS,
-    ):
+    ) -> None:
         super().__init__(what)
         self.finding = Finding(what, advice, severity, code)
 
@@ -163,7 +163,7 @@ def _refuse_slope(psi: np.ndarray, added: np.ndarray) -> None:
     if not np.all(np.isfinite(squares)) or np.any(
         (size > 0) & (squares < DEFAULTS.smallest_square)
     ):
-        raise NoCovariance(
+        raise NoCovarianceError(
             f"the scores of the rows reach {size.max():.1e} and {size.min():.1e}, whose squares "
             "leave the range of "
             "floating-point numbers, so that neither the estimate nor its errors can be trusted",
@@ -172,7 +172,7 @@ def _refuse_slope(psi: np.ndarray, added: np.ndarray) -> None:
             FindingCode.OVERFLOW,
         )
     if not np.all(off <= DEFAULTS.off_minimum):
-        raise NoCovariance(
+        raise NoCovarianceError(
             f"the mean score at the estimate is {np.nanmax(off):.1e} of its standard errors away "
             "from zero: rounding "
             "or overflow stopped the optimiser short of a minimum",
@@ -190,7 +190,7 @@ def sandwich_of(
 ) -> Covariance:
     """V from the rows' scores (n, p) and H."""
     if len(psi) < 2:
-        raise NoCovariance(
+        raise NoCovarianceError(
             "one row of data has no spread to estimate a covariance from, so there are no "
             "standard errors",
             "pass more rows",
@@ -200,7 +200,7 @@ def sandwich_of(
         return bread_and_meat(curvature, centred.T @ centred / len(psi), len(psi), drawn)
     count = clusters.max() + 1
     if count < 2:
-        raise NoCovariance(
+        raise NoCovarianceError(
             "one cluster has no spread to estimate a covariance from",
             "pass clusters of several labels",
         )
@@ -215,7 +215,7 @@ def bread_and_meat(
 ) -> Covariance:
     """H⁻¹ J H⁻ᵀ / n by solving; a singular H is refused, never hidden by a pseudo-inverse."""
     if not (np.isfinite(curvature).all() and np.isfinite(meat).all()):
-        raise NoCovariance(
+        raise NoCovarianceError(
             "the scores or their derivatives are not finite at the estimate, so there are no "
             "standard errors",
             "correct the density there, rescale the data, or keep its parameters off that place",
@@ -224,7 +224,7 @@ def bread_and_meat(
         )
     smallest = diagonal_scaling.smallest_singular_value(curvature)
     if not smallest > DEFAULTS.singular:
-        raise NoCovariance(
+        raise NoCovarianceError(
             "the information matrix is singular (smallest scaled singular value "
             f"{smallest:.1e}): some parameters are "
             "not identified by these data, so there are no standard errors",
@@ -242,7 +242,7 @@ def _root(matrix: np.ndarray) -> np.ndarray:
     """R with R R' = M."""
     root = diagonal_scaling.covariance_root(matrix)
     if root is None:
-        raise NoCovariance(
+        raise NoCovarianceError(
             "the estimated covariance of the scores is not positive semi-definite: its Monte "
             "Carlo noise is too large, "
             "so there are no standard errors",
@@ -251,7 +251,7 @@ def _root(matrix: np.ndarray) -> np.ndarray:
     return root
 
 
-def to_unbounded(value, bounds: tuple[float, float]):
+def to_unbounded(value, bounds: tuple[float, float]) -> Any:
     """A number on the scale that has no bounds: its log, its logit, or itself; NumPy or JAX in, the
     same out.
     """

@@ -12,7 +12,7 @@ import numpy as np
 from unnorm.core.progress import bar
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.inference.sandwich import NoCovariance
+from unnorm.fitting.inference.sandwich import NoCovarianceError
 from unnorm.fitting.loss import NewtonOptions, parameters_of
 from unnorm.fitting.objectives.contrastive_divergence.covariance import scores_at
 from unnorm.integration.nodes import count_states, enumerate_states
@@ -48,7 +48,7 @@ def data_sets(
     """
     if density.covariates:
         if rows not in (None, len(next(iter(events.values())))):
-            raise NoCovariance(
+            raise NoCovarianceError(
                 f"{density.name} has the covariate {next(iter(density.covariates))}, and {rows} "
                 "rows were asked for; "
                 "expected as many as the data have, each at its covariates",
@@ -81,7 +81,7 @@ def _row_by_row(density, events: dict, key: jax.Array, replicates: int) -> dict:
     listed.
     """
     if not is_listed(density):
-        raise NoCovariance(
+        raise NoCovarianceError(
             f"{density.name} has the covariate {next(iter(density.covariates))}, and rows are "
             "drawn from densities of "
             f"their own only where these have at most {_LISTED:,} states",
@@ -97,7 +97,7 @@ def _row_by_row(density, events: dict, key: jax.Array, replicates: int) -> dict:
 
 @functools.partial(jax.jit, static_argnums=3)
 def _drawn_rows(density, covariates: dict, key, replicates: int) -> dict:
-    """(rows, replicates, ...)"""
+    """Draw the number of a state for each row and replicate, (rows, replicates)."""
     states = enumerate_states(density)
 
     def of_row(given):
@@ -239,7 +239,7 @@ def _forgot(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _refuse_unmixed(density, run: str) -> NoReturn:
-    raise NoCovariance(
+    raise NoCovarianceError(
         f"chains drawn from {density.name} have not forgotten their starts after {run}, so that "
         "data sets cannot be "
         "drawn from the fit",

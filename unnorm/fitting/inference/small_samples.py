@@ -36,7 +36,7 @@ class SmallSampleOptions:
         effective_clusters: on which a parameter's error must rest for its interval to be trusted.
         hessian_entries: of the rows' Hessians, held at once.
         biased, very_biased: standard errors of bias: 95% intervals cover 0.92, 0.68.
-        very_biased_pairs: of sums over pairs: nearly all quartics of 1,280 rows have more of it, and
+        very_biased_pairs: of sums over pairs: nearly all quartics of 1,280 rows have more, and
             cover 0.87 to 0.91.
         no_curvature: curvature, relative to that of all rows, below which there is none without
             one of them.

@@ -60,8 +60,16 @@ def several(
     """
     _refuse(ps, data, asked)
     for p in ps:
-        check_options(p, steps=None, batch_size=None, seed=seed, restarts=restarts, dtype=dtype, optimizer=None,
-                      callback=None)  # fmt: skip
+        check_options(
+            p,
+            steps=None,
+            batch_size=None,
+            seed=seed,
+            restarts=restarts,
+            dtype=dtype,
+            optimizer=None,
+            callback=None,
+        )
     read = [read_data(p, one) for p, one in zip(ps, data, strict=True)]
     ps = _start(sharing([p for p, _ in read]), start)
     findings: list[Finding] = []
@@ -79,8 +87,16 @@ def several(
         )
         for k, one in events.items():
             probe(density.parts[k], one)
-        problem = Shared(Densities(tuple(ps)), Together(objective), density, events, seed, shown, restarts=restarts,
-                         findings=findings)  # fmt: skip
+        problem = Shared(
+            Densities(tuple(ps)),
+            Together(objective),
+            density,
+            events,
+            seed,
+            shown,
+            restarts=restarts,
+            findings=findings,
+        )
         outcome = fit_by_minimization(problem)
         return _assemble(outcome._replace(refit=functools.partial(_bootstrap, problem)))
 

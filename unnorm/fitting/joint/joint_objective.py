@@ -48,7 +48,7 @@ class Together(LossObjective):
     def target(self) -> str:
         return f"{self.each.target}, over all data sets together"
 
-    def prepare(self, density, events, key):
+    def prepare(self, density, events, key) -> Any:
         keys = jax.random.split(key, len(events))
         parts = [self.each.prepare(density.parts[k], events[k], keys[k]) for k in events]
         fields = list(zip(*parts, strict=True))[:3]
@@ -62,12 +62,12 @@ class Together(LossObjective):
     def _sets(self, density, state: ObjectiveState, events: dict):
         return ((density.parts[k], self.of_set(state, k), events[k]) for k in events)
 
-    def losses(self, density, state, events):
+    def losses(self, density, state, events) -> Any:
         return jnp.concatenate(
             [self.each.losses(*one) for one in self._sets(density, state, events)]
         )
 
-    def refresh(self, density, state, events):
+    def refresh(self, density, state, events) -> Any:
         if not isinstance(self.each, Refreshable):
             return None
         new = [self.each.refresh(*one) for one in self._sets(density, state, events)]
@@ -79,14 +79,14 @@ class Together(LossObjective):
             shared={k: one.shared for k, one in enumerate(fresh)},
         )
 
-    def margins(self, density, state, events):
+    def margins(self, density, state, events) -> Any:
         if not isinstance(self.each, HasMargins):
             return None
         parts = [self.each.margins(*one) for one in self._sets(density, state, events)]
         known = [part for part in parts if part is not None]
         return None if len(known) < len(parts) else jnp.concatenate(known)
 
-    def findings(self, density, state, events):
+    def findings(self, density, state, events) -> Any:
         if not isinstance(self.each, ReportsFindings):
             return []
         sets = self._sets(density, state, events)
@@ -99,13 +99,13 @@ class Together(LossObjective):
         """
         return zip(self._sets(density, state, events), _slopes(density, state), strict=True)
 
-    def row_scores(self, density, state, events, vector):
+    def row_scores(self, density, state, events, vector) -> Any:
         free, nuisance = parameters_of(density, state)[1](vector)
         return jnp.concatenate(
             _scores(self, density.at(free), state._replace(nuisance=nuisance), events)
         )
 
-    def score_correction(self, density, state, events):
+    def score_correction(self, density, state, events) -> Any:
         """What each data set's objective adds, and the centre of its scores."""
         parts = []
         scores = _scores(self, density, state, events)
@@ -119,12 +119,12 @@ class Together(LossObjective):
             parts.append(jnp.zeros_like(psi) - centre if added is None else added @ slope - centre)
         return jnp.concatenate(parts)
 
-    def noise_variance(self, density, state, events):
+    def noise_variance(self, density, state, events) -> Any:
         if not isinstance(self.each, DrawsRowNoise):
             return None
         return self._weighted_sum(self.each.noise_variance, 1, density, state, events)
 
-    def shared_noise(self, density, state, events):
+    def shared_noise(self, density, state, events) -> Any:
         if not isinstance(self.each, DrawsSharedNoise):
             return None
         return self._weighted_sum(self.each.shared_noise, 2, density, state, events)

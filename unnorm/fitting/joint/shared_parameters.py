@@ -13,14 +13,14 @@ from unnorm.declaration.density import Density
 class Densities:
     """Several densities as one thing with parameters, so that what is estimated is one vector."""
 
-    def __init__(self, parts: tuple[Density, ...]):
+    def __init__(self, parts: tuple[Density, ...]) -> None:
         self.parts = parts
 
-    def tree_flatten(self):
+    def tree_flatten(self) -> tuple:
         return (self.parts,), None
 
     @classmethod
-    def tree_unflatten(cls, _, children):
+    def tree_unflatten(cls, _, children) -> Any:
         return cls(*children)
 
     def _union(self, what: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from unnorm.fitting.penalties.terms import Along
 
 
 @verb
-def path(
+def path(  # noqa: PLR0913 - the options of a verb
     p: Density,
     data: Any,
     objective: Any = None,
@@ -41,8 +41,16 @@ def path(
         penalty: ``{"coupling": un.L1()}``: 30 strengths from the smallest at which all entries of
             these parameters are zero down to a hundredth of it; or ``un.L1(strengths)`` with a 1-D
             array. Others may have ``un.L2`` or an ``un.L1`` of one number, which stay as they are.
-        frequency_weights, sampling_weights, weights, cluster, prior, start, seed, progress, dtype,
-            strict: as in `un.fit`.
+        frequency_weights: as in `un.fit`.
+        sampling_weights: as in `un.fit`.
+        weights: as in `un.fit`.
+        cluster: as in `un.fit`.
+        prior: as in `un.fit`.
+        start: as in `un.fit`.
+        seed: as in `un.fit`.
+        progress: as in `un.fit`.
+        dtype: as in `un.fit`.
+        strict: as in `un.fit`.
 
     Returns:
         `Path`: `coefficients` (strength by labelled entries), `extended_bic`, `best` (the `Fit` at
@@ -55,7 +63,8 @@ def path(
     Example:
         >>> import numpy as np
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, m: m @ x - 0.5 * x @ x, {"x": un.Real[2]}, {"m": (un.Real[2], 0.0)})
+        >>> p = un.Density(lambda x, *, m: m @ x - 0.5 * x @ x, {"x": un.Real[2]},
+        ...     {"m": (un.Real[2], 0.0)})
         >>> data = np.array([2.0, 0.1]) + np.random.default_rng(0).normal(size=(200, 2))
         >>> found = un.path(p, data, "score_matching", penalty={"m": un.L1()}, progress=False)
         >>> found.coefficients.shape, bool((found.coefficients.iloc[0] == 0).all())
@@ -67,7 +76,18 @@ def path(
         doi:10.1214/16-EJS1126 (score matching).
     """
     return fit(
-        p, data, objective, penalty=Along(penalty), frequency_weights=frequency_weights,
-        sampling_weights=sampling_weights, weights=weights, cluster=cluster, prior=prior, start=start, seed=seed,
-        progress=progress, dtype=dtype, strict=strict,
-    )  # fmt: skip
+        p,
+        data,
+        objective,
+        penalty=Along(penalty),
+        frequency_weights=frequency_weights,
+        sampling_weights=sampling_weights,
+        weights=weights,
+        cluster=cluster,
+        prior=prior,
+        start=start,
+        seed=seed,
+        progress=progress,
+        dtype=dtype,
+        strict=strict,
+    )

@@ -13,7 +13,7 @@ from unnorm.core.method import registry_name
 from unnorm.fitting.base import DrawsSharedNoise, Stochastic
 from unnorm.fitting.inference.sandwich import (
     Covariance,
-    NoCovariance,
+    NoCovarianceError,
     bread_and_meat,
 )
 from unnorm.fitting.loss import Loss, scores_and_curvature
@@ -70,10 +70,16 @@ def penalty_finding(loss: Loss) -> Finding:
             what += f"; the largest slope that is left at its minimum is {gap:.1e}"
         return Finding(what, severity=NOTE)
     if not penalties.priors:
-        what = "the standard errors are those of the ridge's own estimand, and do not count its bias towards zero"
+        what = (
+            "the standard errors are those of the ridge's own estimand, and do not count its bias "
+            "towards zero"
+        )
         return Finding(what, "lower the strength, and see how far the estimates move", NOTE)
     if loss.objective.traits.is_likelihood:
-        what = "the standard errors are the posterior's by Laplace's approximation at its mode, (n H)⁻¹"
+        what = (
+            "the standard errors are the posterior's by Laplace's approximation at its mode, (n "
+            "H)⁻¹"
+        )
     else:
         what = (
             "the standard errors are the sandwich's with the prior in its Hessian: those of the "
@@ -86,7 +92,7 @@ def penalty_finding(loss: Loss) -> Finding:
 def refuse_lasso_errors(penalties: Penalties | None) -> None:
     """Raise the sentence why a lasso has no standard errors."""
     if penalties is not None and penalties.lasso:
-        raise NoCovariance(
+        raise NoCovarianceError(
             "the lasso's estimates are biased, and some are zero with a probability of their "
             "own, so that no normal "
             "approximation holds and there are no standard errors",

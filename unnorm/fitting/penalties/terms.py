@@ -36,10 +36,12 @@ class L1:
     Example:
         >>> import numpy as np
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, m: m @ x - 0.5 * x @ x, {"x": un.Real[2]}, {"m": (un.Real[2], 0.0)})
+        >>> p = un.Density(lambda x, *, m: m @ x - 0.5 * x @ x, {"x": un.Real[2]},
+        ...     {"m": (un.Real[2], 0.0)})
         >>> data = np.array([[2.0, 0.3], [1.0, -0.1], [3.0, -0.5]])
         >>> fit = un.fit(p, data, "score_matching", penalty={"m": un.L1(0.5)}, progress=False)
-        >>> fit.density.parameters["m"].round(4).tolist()  # the means 2 and -0.1, moved towards 0 by 0.5
+        >>> # the means 2 and -0.1, moved towards 0 by 0.5
+        >>> fit.density.parameters["m"].round(4).tolist()
         [1.5, 0.0]
 
     References:
@@ -63,8 +65,10 @@ class L2:
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, m: m * x - 0.5 * x**2, {"x": un.Real}, {"m": (un.Real, 0.0)})
-        >>> fit = un.fit(p, [1.0, 2.0, 3.0], "score_matching", penalty={"m": un.L2(1.0)}, progress=False)
+        >>> p = un.Density(lambda x, *, m: m * x - 0.5 * x**2, {"x": un.Real},
+        ...     {"m": (un.Real, 0.0)})
+        >>> fit = un.fit(p, [1.0, 2.0, 3.0], "score_matching", penalty={"m": un.L2(1.0)},
+        ...     progress=False)
         >>> round(float(fit.density.parameters["m"]), 4)  # the mean 2, over 1 + strength
         1.0
 

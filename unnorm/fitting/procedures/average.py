@@ -15,7 +15,7 @@ from unnorm.core.progress import Bar
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.existence.finite_estimate import divergent_by_margins
 from unnorm.fitting.inference.bootstrap import Bootstrap, of_vectors
-from unnorm.fitting.inference.sandwich import NoCovariance
+from unnorm.fitting.inference.sandwich import NoCovarianceError
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.penalties.penalized_fit import penalty_finding
 from unnorm.fitting.problem import Outcome, Problem
@@ -59,7 +59,7 @@ def fit_by_averaging(problem: Problem) -> Outcome:
 class _Errors:
     """Standard errors of a sampling-based objective, at any vector."""
 
-    def __init__(self, problem: Problem, key: jax.Array):
+    def __init__(self, problem: Problem, key: jax.Array) -> None:
         self.problem, self.key = problem, key
         empty = Loss(problem.objective, problem.density, ObjectiveState(), problem.events)
         self.start, self.has_few_parameters = empty, empty.has_few_parameters()
@@ -75,7 +75,7 @@ class _Errors:
         """By the theory; else maximum likelihood's, as the scale; None for many parameters."""
         try:
             return np.sqrt(np.diagonal(self.covariance(vector, state).total))
-        except NoCovariance:
+        except NoCovarianceError:
             if not self.has_few_parameters:
                 return None
         objective, *given = self.loss(vector, state)

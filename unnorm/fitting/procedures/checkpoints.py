@@ -37,13 +37,13 @@ class NoStore:
 class Saved:
     """Parts in a store, written while the next one is trained."""
 
-    def __init__(self, store: Store, behind: Behind):
+    def __init__(self, store: Store, behind: Behind) -> None:
         self.store, self.behind = store, behind
         self.has, self.carry, self.save = store.has, store.carry, behind.save
 
 
 @contextlib.contextmanager
-def checkpoints(problem: Problem, steps: int):
+def checkpoints(problem: Problem, steps: int) -> Any:
     """The parts of a training that the user's store holds already, and where new ones go."""
     if problem.store is None:
         yield NoStore()

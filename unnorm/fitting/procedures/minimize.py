@@ -11,7 +11,7 @@ from unnorm.fitting.base import ReportsFindings, start_values
 from unnorm.fitting.existence.finite_estimate import DivergentParameters, divergent_parameters
 from unnorm.fitting.inference.bootstrap import bootstrap
 from unnorm.fitting.inference.bootstrap_refits import parametric_covariance
-from unnorm.fitting.inference.sandwich import Covariance, NoCovariance, sandwich
+from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError, sandwich
 from unnorm.fitting.inference.small_samples import is_small, jackknife
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.penalties.penalized_fit import penalty_finding, posterior_covariance
@@ -137,7 +137,7 @@ def _refuse_infinite_estimate(objective, density) -> None:
 class _StandardErrors:
     """The covariance at a minimum, and the degrees of freedom of its intervals."""
 
-    def __init__(self, problem: Problem, loss: Loss, runs_away: bool, at_minimum: bool):
+    def __init__(self, problem: Problem, loss: Loss, runs_away: bool, at_minimum: bool) -> None:
         self.problem, self.loss = problem, loss
         self.runs_away, self.at_minimum = runs_away, at_minimum
         self.degrees = np.inf
@@ -166,7 +166,7 @@ class _StandardErrors:
         density, state = self.loss.density, self.loss.state
         try:
             return self._sandwich(self.loss)
-        except NoCovariance as singular:
+        except NoCovarianceError as singular:
             unbounded = without_bounds(density)
             if singular.finding.code != FindingCode.NOT_IDENTIFIED or unbounded is None:
                 raise

@@ -6,6 +6,8 @@ loss is flat or overflows on the way. Where log p̃ is linear in the parameters,
 one linear solve from anywhere.
 """
 
+from typing import Any
+
 import jax
 
 from unnorm.fitting.base import ObjectiveState
@@ -14,7 +16,7 @@ from unnorm.fitting.objectives.registry import ScoreMatching
 from unnorm.fitting.row_normalizers import latent_variables
 
 
-def score_matching_start(density, events: dict):
+def score_matching_start(density, events: dict) -> Any:
     """The density at its score matching estimate; None where that is no linear solve.
 
     Args:

@@ -23,7 +23,7 @@ class _Monitor:
     and how far each chunk went.
     """
 
-    def __init__(self, problem: Problem, state: Any, key: jax.Array, start: jax.Array):
+    def __init__(self, problem: Problem, state: Any, key: jax.Array, start: jax.Array) -> None:
         self.problem, self.vector = problem, start
         self.lengths: list[float] = []
         self.losses: list[np.ndarray] = []
@@ -172,10 +172,16 @@ def _split(problem: Problem) -> tuple[Problem, Rows]:
     train, keep = parts
     weights = at(train, problem.weights)
     training = dataclasses.replace(
-        problem, events=events(train), weights=None if weights is None else weights / weights.mean(),
-        clusters=at(train, problem.clusters), given=problem.events,
-    )  # fmt: skip
-    what = f"{len(keep):,} of {problem.rows:,} rows were kept out of training, to be compared with draws of the fit"
+        problem,
+        events=events(train),
+        weights=None if weights is None else weights / weights.mean(),
+        clusters=at(train, problem.clusters),
+        given=problem.events,
+    )
+    what = (
+        f"{len(keep):,} of {problem.rows:,} rows were kept out of training, to be compared with "
+        "draws of the fit"
+    )
     problem.findings.append(Finding(what, "pass held_out= to train on all rows", NOTE))
     return training, Rows(events(keep), at(keep, problem.weights))
 
@@ -192,9 +198,16 @@ def _chunk(problem: Problem, walk, key, first: int, optimizer, steps: int):
     """One chunk of steps: compiled as a whole, or batch by batch where the user brings them."""
     if problem.batches is None:
         return sgd.run(
-            problem.objective, problem.density, problem.events, walk, key, first,
-            optimizer=optimizer, batch_size=min(problem.batch_size or sgd.DEFAULTS.batch_size, problem.rows), steps=steps,
-        )  # fmt: skip
+            problem.objective,
+            problem.density,
+            problem.events,
+            walk,
+            key,
+            first,
+            optimizer=optimizer,
+            batch_size=min(problem.batch_size or sgd.DEFAULTS.batch_size, problem.rows),
+            steps=steps,
+        )
     walk = walk._replace(
         gradient_sum=jnp.zeros_like(walk.gradient_sum),
         gradient_squares=jnp.zeros_like(walk.gradient_squares),
@@ -240,7 +253,10 @@ def _is_converged(problem: Problem, done: int, ended: str, monitor: _Monitor) ->
         return False
     if ended == "held_out":
         loss, step, _ = monitor.best
-        what = f"training stopped after {done} steps: the held-out loss was best at step {step}, {loss:.6g}"
+        what = (
+            f"training stopped after {done} steps: the held-out loss was best at step {step}, "
+            f"{loss:.6g}"
+        )
         problem.findings.append(Finding(what, severity=NOTE))
         return True
     ratio = monitor.drift.ratio

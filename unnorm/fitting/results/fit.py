@@ -26,7 +26,8 @@ class FitLogZ(NamedTuple):
 
     Example:
         >>> import unnorm as un
-        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive},
+        ...     {"rate": (un.Positive, 1.0)})
         >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], "maximum_likelihood", seed=0, progress=False)
         >>> fit.summary().round(3)["estimate"].to_dict(), fit.converged
         ({'rate': 0.5}, True)
@@ -104,7 +105,7 @@ class Fit(Result):
     objective: str
     target: str
     converged: bool
-    log_z: FitLogZ | None | list[FitLogZ | None]
+    log_z: FitLogZ | list[FitLogZ | None] | None
     history: np.ndarray
     seed: int
     rows: int
@@ -206,7 +207,8 @@ class Fit(Result):
 
         Example:
             >>> import unnorm as un
-            >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+            >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive},
+            ...     {"rate": (un.Positive, 1.0)})
             >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], "maximum_likelihood", seed=0, progress=False)
             >>> round(fit.log_likelihood([1.0, 2.0]).value, 4)  # 2 log(1/2) - 3/2
             -2.8863
@@ -249,7 +251,8 @@ class Fit(Result):
 
         Example:
             >>> import unnorm as un
-            >>> p = un.Density(lambda x, *, mean: -0.5 * (x - mean) ** 2, {"x": un.Real}, {"mean": (un.Real, 0.0)})
+            >>> p = un.Density(lambda x, *, mean: -0.5 * (x - mean) ** 2, {"x": un.Real},
+            ...     {"mean": (un.Real, 0.0)})
             >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], "maximum_likelihood", seed=0, progress=False)
             >>> fit.profile().round(2).loc["mean"].to_dict()  # 2 ± 1.96 / √4
             {'estimate': 2.0, 'lower': 1.02, 'upper': 2.98}

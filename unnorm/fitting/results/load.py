@@ -27,7 +27,7 @@ from unnorm.sampling.output.datatree import provenance
 
 
 @verb
-def load(path: str | Path, p: Density):
+def load(path: str | Path, p: Density) -> Any:
     """Read a fit that `Fit.save` wrote.
 
     Args:
@@ -43,7 +43,8 @@ def load(path: str | Path, p: Density):
 
     Example:
         >>> import tempfile, unnorm as un
-        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive}, {"rate": (un.Positive, 1.0)})
+        >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive},
+        ...     {"rate": (un.Positive, 1.0)})
         >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], "maximum_likelihood", seed=0, progress=False)
         >>> path = tempfile.mkdtemp() + "/fit.npz"
         >>> fit.save(path)
@@ -76,8 +77,10 @@ def _rebuilt(path: Path, told: dict[str, Any], arrays: dict[str, np.ndarray], p:
     _refuse_other_function(path, told, density)
     location = None
     if told["located"]:
-        sides = [{n.split(" ", 1)[1]: v for n, v in groups["location"].items() if n.startswith(side)}
-                 for side in ("centre", "scale")]  # fmt: skip
+        sides = [
+            {n.split(" ", 1)[1]: v for n, v in groups["location"].items() if n.startswith(side)}
+            for side in ("centre", "scale")
+        ]
         location = tuple(side or None for side in sides)
     stored: dict[str, Any] = {name: told[name] for name in PLAIN_FIELDS}
     stored |= {name: arrays.get(name) for name in ARRAY_FIELDS}
@@ -187,8 +190,13 @@ def _at(p: Density, leaves: dict[str, np.ndarray]) -> Density:
     """The density with these floating leaves in the place of its parameters' own."""
     values = {}
     for name in p.supports:
-        own = [leaves[key] for key in sorted((k for k in leaves if k.rpartition(" ")[0] == name),
-                                             key=lambda k: int(k.rpartition(" ")[2]))]  # fmt: skip
+        own = [
+            leaves[key]
+            for key in sorted(
+                (k for k in leaves if k.rpartition(" ")[0] == name),
+                key=lambda k: int(k.rpartition(" ")[2]),
+            )
+        ]
         values[name] = p.with_leaves(name, own)
     return p.bind(**values)
 

@@ -134,7 +134,10 @@ def _of_some_rows(density, events, findings: list[Finding], plan: Plan | None) -
                 f"and {found.value:.8g} "
                 "on nodes of its own"
             )
-            advice = "pass a start= nearer to the data, or another objective: a row's density is narrow beside all data"
+            advice = (
+                "pass a start= nearer to the data, or another objective: a row's density is narrow "
+                "beside all data"
+            )
             findings.append(Finding(what, advice, code=FindingCode.MASS_NOT_SEEN))
     return where
 
@@ -198,7 +201,10 @@ def _apart(density, value: float, other: LogZ | None) -> list[Finding]:
         f"{other.value:.8g} on "
         "nodes found anew: one of them misses a part of the mass"
     )
-    advice = "declare log_z=, or use an objective without log Z, such as un.objectives.ScoreMatching or NCE"
+    advice = (
+        "declare log_z=, or use an objective without log Z, such as un.objectives.ScoreMatching or "
+        "NCE"
+    )
     return [Finding(what, advice, code=FindingCode.MASS_NOT_SEEN)]
 
 

@@ -103,6 +103,7 @@ def _compiled(p: Density) -> Iterator[tuple[Density, np.dtype]]:
 
 
 def program_text(p: Density) -> str:
+    """Return the traced program of the log-density as text, to compare functions by."""
     with _compiled(p) as (bare, dtype):
         event = _example(bare, jax.random.key(0), dtype)
         return program_of(lambda q, at: q.log_density(at), bare, event, source=functions_of(p))

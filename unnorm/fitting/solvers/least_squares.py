@@ -50,6 +50,8 @@ DEFAULTS = LeastSquaresOptions()
 
 
 class Rows(NamedTuple):
+    """Rows of data and their weights."""
+
     events: dict
     weights: jax.Array  # of mean 1
 

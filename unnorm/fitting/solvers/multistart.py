@@ -1,6 +1,7 @@
 """Several optima: a minimum is looked for from other starts too, and what they find is said."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +14,9 @@ _AROUND = 2.0
 _SAME_LOSS, _SAME_PLACE = 1e-8, 1e-4  # relative
 
 
-def best_of(minimise: Callable, density, restarts: int, key: jax.Array, findings: list[Finding]):
+def best_of(
+    minimise: Callable, density, restarts: int, key: jax.Array, findings: list[Finding]
+) -> Any:
     """The lowest of the minima from `density` and from random starts around it; `minimise(density)`
     returns one.
 

@@ -79,6 +79,7 @@ def default_optimizer(steps: int) -> optax.GradientTransformation:
 
 
 def begin(optimizer, density, state: ObjectiveState) -> Walk:
+    """Return the state of the training before its first step."""
     vector = parameters_of(density, state)[0]
     # A copy each: two arguments of a compiled step must not share memory that one of them gives
     # away.
@@ -95,7 +96,7 @@ def begin(optimizer, density, state: ObjectiveState) -> Walk:
 @functools.partial(jax.jit, static_argnames=("optimizer", "batch_size", "steps"))
 def run(
     objective, density, events, walk: Walk, key, first, *, optimizer, batch_size: int, steps: int
-):
+) -> Any:
     """Some steps, each on a batch of its own; returns the walk, and each step's loss (NaN where
     there is none).
     """
@@ -118,7 +119,7 @@ def run(
 
 
 @functools.partial(jax.jit, static_argnames="optimizer")
-def one_batch(objective, density, batch, walk: Walk, key, step, *, optimizer):
+def one_batch(objective, density, batch, walk: Walk, key, step, *, optimizer) -> Any:
     """One step on a batch that the user brought."""
     return _step(
         objective, density, batch, walk.state, walk, jax.random.fold_in(key, step), step, optimizer
@@ -171,7 +172,7 @@ def has_died_out(lengths: list[float]) -> bool:
 class Drift:
     """The gradients of the last third of training: their mean against their noise."""
 
-    def __init__(self, steps: int):
+    def __init__(self, steps: int) -> None:
         self.first = steps - max(steps // 3, 2)
         self.steps, self.squares = 0, 0.0
         self.sum: Any = 0.0

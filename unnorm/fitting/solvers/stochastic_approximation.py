@@ -11,7 +11,7 @@ References: Polyak and Juditsky (1992), doi:10.1137/0330046.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +81,7 @@ class Average(NamedTuple):
 
 @jax.jit
 def begin(density, state) -> Walk:
+    """Return the state of the approximation before its first step."""
     vector = ravel_pytree(density.free())[0]
     metric = (
         jnp.zeros((vector.size,) * 2)
@@ -93,7 +94,7 @@ def begin(density, state) -> Walk:
 @functools.partial(jax.jit, static_argnames=("steps", "batch_size"))
 def run(
     objective, density, events, walk: Walk, key, gain, first, *, steps: int, batch_size: int | None
-):
+) -> Any:
     """Some steps at one gain; returns the walk, all its vectors, gradients and lengths, and the
     acceptance rates.
     """
@@ -184,7 +185,7 @@ def _metric_step(
 class _Run:
     """The walk, chunk by chunk, and its lengths."""
 
-    def __init__(self, loss: Loss, key: jax.Array, shown, batch_size: int | None):
+    def __init__(self, loss: Loss, key: jax.Array, shown, batch_size: int | None) -> None:
         self.loss, self.key, self.shown, self.batch_size = loss, key, shown, batch_size
         self.walk, self.done = begin(loss.density, loss.state), 0
         self.lengths: list[np.ndarray] = []

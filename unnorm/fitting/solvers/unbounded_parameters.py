@@ -5,6 +5,7 @@ quadratic in θ is solved for θ at once, and the solution counts where it keeps
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ def _linear_space(support):
     return support
 
 
-def without_bounds(density):
+def without_bounds(density) -> Any:
     """The density without bounds on its parameters; None where none has any."""
     structure, parameters = density._structure, density.supports
     slots = tuple(
@@ -39,7 +40,7 @@ def without_bounds(density):
     return new._set(dataclasses.replace(structure, slots=slots), dict(density._held))
 
 
-def within_bounds(density, values: dict):
+def within_bounds(density, values: dict) -> Any:
     """The density at values found without bounds; None where a value is not strictly within
     them.
     """
@@ -50,7 +51,7 @@ def within_bounds(density, values: dict):
     return density.at(free) if bool(jnp.all(jnp.isfinite(ravel_pytree(free)[0]))) else None
 
 
-def covariance_with_bounds(covariance, density, unbounded, state):
+def covariance_with_bounds(covariance, density, unbounded, state) -> Any:
     """A covariance of the parameters without bounds as one of the unconstrained coordinates, by the
     delta method.
     """

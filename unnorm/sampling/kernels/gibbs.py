@@ -18,11 +18,15 @@ from unnorm.sampling.base import Options, SamplingAlgorithm, tree_where
 
 
 class GibbsState(NamedTuple):
+    """The state of a chain."""
+
     position: dict
     logdensity: jax.Array
 
 
 class ColourState(NamedTuple):
+    """The state of a chain that updates sites of one colour together."""
+
     position: dict
     logdensity: jax.Array
     by_state: dict  # what each site's every state would add to the log-density
@@ -83,8 +87,8 @@ class Gibbs(_Gibbs):
 
     P(x_i = s | rest) ∝ exp f(x with site i in state s). `un.sample` probes which sites interact;
     those that do not are resampled together, by one gradient where the log-density is linear in
-    each site (a lattice then takes two of them a sweep). A density without such structure is visited
-    site by site.
+    each site (a lattice then takes two of them a sweep). A density without such structure is
+    visited site by site.
 
     Args:
         scan: "systematic" (every site once, in order) or "random" (as many visits, each to a random
@@ -106,13 +110,13 @@ class Gibbs(_Gibbs):
     scan: str = static(default="systematic", choices=("systematic", "random"))
     colouring: Colouring | None = static(default=None)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.scan not in ("systematic", "random"):
             raise ValueError(
                 f"scan is {self.scan!r}; expected 'systematic' or 'random'; pass one of them."
             )
 
-    def prepare(self, target):
+    def prepare(self, target) -> Any:
         return dataclasses.replace(self, colouring=find_colouring(target))
 
 
@@ -145,7 +149,7 @@ class BlockGibbs(_Gibbs):
     scan: str = static(default="systematic", choices=("systematic", "random"))
     colouring: Colouring | None = static(default=None)
 
-    def prepare(self, target):
+    def prepare(self, target) -> Any:
         found = find_colouring(target, "variables")
         if found is None:
             raise ValueError(

@@ -11,6 +11,8 @@ from unnorm.sampling.base import Options, ProposalInfo, SamplingAlgorithm, metro
 
 
 class GradientState(NamedTuple):
+    """The state of a chain with the gradient by state."""
+
     position: dict
     logdensity: jax.Array
     by_state: dict  # what each site's every state would add to the log-density, to first order
@@ -68,7 +70,7 @@ class GibbsWithGradients(_GradientProposal):
 
     changes: int = static(default=1, at_least=1)
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         init = self._init(target)
 
         def logits(state):
@@ -149,20 +151,20 @@ class DiscreteLangevin(_GradientProposal):
     )
 
     @property
-    def exact(self):  # type: ignore[override]
+    def exact(self) -> bool:  # type: ignore[override]
         return self.adjusted
 
     @property
-    def adapts(self):
+    def adapts(self) -> Any:
         return "step_size" if self.adjusted else None
 
-    def initial_tuning(self, size):
+    def initial_tuning(self, size) -> dict[str, Any]:
         return {"step_size": 0.5 if self.step_size is None else self.step_size}
 
-    def target_acceptance(self, size):
+    def target_acceptance(self, size) -> Any:
         return 0.574
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         init = self._init(target)
 
         def log_proposal(state):

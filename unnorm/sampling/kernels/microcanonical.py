@@ -56,14 +56,14 @@ class MCLMC(Options):
     )
 
     @property
-    def exact(self):  # type: ignore[override]
+    def exact(self) -> bool:  # type: ignore[override]
         return self.adjusted
 
     @property
-    def adapts(self):
+    def adapts(self) -> Any:
         return "window" if self.adjusted else "microcanonical"
 
-    def prepare(self, target):
+    def prepare(self, target) -> Any:
         size = sum(
             leaf.size
             for leaf in jax.tree.leaves(target.random_position(jax.random.key(0), jnp.float32))
@@ -76,7 +76,7 @@ class MCLMC(Options):
             )
         return self
 
-    def initial_tuning(self, size):
+    def initial_tuning(self, size) -> dict[str, Any]:
         given = self.inverse_mass_matrix
         return {
             "step_size": 0.25 * size**0.5 if self.step_size is None else self.step_size,
@@ -84,10 +84,10 @@ class MCLMC(Options):
             "inverse_mass_matrix": jnp.ones(size) if given is None else given,
         }
 
-    def target_acceptance(self, size):
+    def target_acceptance(self, size) -> Any:
         return self.target_acceptance_rate
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         mass, step_size = tuning["inverse_mass_matrix"], tuning["step_size"]
         if self.adjusted:
             kernel = adjusted_mclmc.build_kernel()
@@ -111,7 +111,7 @@ class MCLMC(Options):
 
         return SamplingAlgorithm(init, step)
 
-    def warm_up(self, target, states, key, steps, tuning):
+    def warm_up(self, target, states, key, steps, tuning) -> Any:
         """BlackJAX's own tuning on every chain by itself, pooled by medians; (states, tuning)."""
         chains = jax.tree.leaves(states)[0].shape[0]
         # Its three phases take a third of the steps that they are given.
@@ -133,7 +133,7 @@ class MCLMC(Options):
             name: value for name, value in pooled.items() if getattr(self, name) is None
         }
 
-    def stats(self, info):
+    def stats(self, info) -> dict[str, Any]:
         if self.adjusted:
             return {
                 "acceptance_rate": info.acceptance_rate,

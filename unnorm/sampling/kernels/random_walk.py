@@ -12,6 +12,8 @@ from unnorm.sampling.diagonal_metric import diagonal_window, with_diagonal
 
 
 class RandomWalkState(NamedTuple):
+    """The state of a chain."""
+
     position: dict
     logdensity: jax.Array
 
@@ -49,25 +51,25 @@ class RandomWalkMH(WalkNoise, Options):  # type: ignore[misc]
     metric = "covariance"
 
     @property
-    def dense(self):  # type: ignore[override]
+    def dense(self) -> Any:  # type: ignore[override]
         return self.learn_covariance
 
     @property
-    def adapts(self):
+    def adapts(self) -> Any:
         return "window" if self.learn_covariance else diagonal_window(self)
 
-    def serves(self, support):
+    def serves(self, support) -> bool:
         return not support.discrete or support.states is None
 
-    def initial_tuning(self, size):
+    def initial_tuning(self, size) -> dict[str, Any]:
         tuning = with_diagonal(self, size, 2.38 / size**0.5)
         learns = self.learn_covariance and self.covariance is None
         return tuning | {"covariance": jnp.eye(size)} if learns else tuning
 
-    def target_acceptance(self, size):
+    def target_acceptance(self, size) -> Any:
         return {1: 0.44, 2: 0.35}.get(size, 0.234)
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         geodesic = self.covariance is None and not self.learn_covariance
         displace = _displacement(tuning, target.supports if geodesic else {})
 

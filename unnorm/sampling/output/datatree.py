@@ -21,7 +21,7 @@ def to_datatree(
     attributes: dict[str, Any],
     tracked: dict[str, np.ndarray],
     moments: Any = (),
-):
+) -> Any:
     """Return posterior and sample_stats, (chain, draw, ...), labelled by the density's dimensions;
     and any moments.
     """
@@ -55,7 +55,7 @@ def predictive_tree(
     drawn: dict[str, np.ndarray],
     observed: dict[str, np.ndarray],
     attributes: dict[str, Any],
-):
+) -> Any:
     """Data sets {name: (replicates, rows, ...)} and data {name: (rows, ...)} in the groups of
     ArviZ's schema.
     """

@@ -15,7 +15,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
-from unnorm.fitting.inference.sandwich import Covariance, NoCovariance, bread_and_meat, scores_at
+from unnorm.fitting.inference.sandwich import (
+    Covariance,
+    NoCovarianceError,
+    bread_and_meat,
+    scores_at,
+)
 from unnorm.fitting.loss import NewtonOptions, lasso_strengths
 from unnorm.fitting.objectives.contrastive_divergence.score_moments import (
     DEFAULT,
@@ -43,11 +48,11 @@ class FixedPointCriteria:
 def covariance(
     objective, density, state, events, key, options: MomentOptions = DEFAULT
 ) -> Covariance:
-    """Return the covariance that theory gives contrastive divergence, or raise `NoCovariance`."""
+    """Return the covariance of contrastive divergence in theory, or raise `NoCovarianceError`."""
     size = ravel_pytree(density.free())[0].size
     if size > NewtonOptions.parameters:
         what = f"{size} parameters are too many for a covariance, so there are no standard errors"
-        raise NoCovariance(what, "use the bootstrap for errors")
+        raise NoCovarianceError(what, "use the bootstrap for errors")
     kernel, n = state.shared.kernel, len(next(iter(events.values())))
     refuse_lasso_errors(state.penalty)
     _refuse_without_theory(objective, density, events)
@@ -60,7 +65,7 @@ def covariance(
             run.information + _penalty_curvature(density, state), _score_covariance(data, run), n
         )
     if not kernel.exact:
-        raise NoCovariance(
+        raise NoCovarianceError(
             f"{type(kernel).__name__} does not leave the density invariant, and the theory gives "
             "no covariance for contrastive divergence with such a kernel, so there are no "
             "standard errors",
@@ -116,7 +121,7 @@ def _refuse_without_theory(objective, density, events: dict) -> None:
             "use un.objectives.MaximumLikelihood where they can be summed out, or the bootstrap",
         )
     if reason is not None:
-        raise NoCovariance(f"{reason[0]}, so there are no standard errors", reason[1])
+        raise NoCovarianceError(f"{reason[0]}, so there are no standard errors", reason[1])
 
 
 def fixed_point_findings(
@@ -136,7 +141,7 @@ def fixed_point_findings(
     information = run.information + curvature
     try:
         total = bread_and_meat(information, _score_covariance(data, run), n).total
-    except NoCovariance:
+    except NoCovarianceError:
         return []
     errors = np.sqrt(np.diagonal(total))
     uphill, strengths = data.mean(0) - slope - run.batches, lasso_strengths(density, state)

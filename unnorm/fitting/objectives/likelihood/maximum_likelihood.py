@@ -12,7 +12,7 @@ from unnorm.core.method import method, static
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.chain_kernels import kernel_by_name, refuse_support, select_kernel
 from unnorm.fitting.existence.margins import likelihood_margins
-from unnorm.fitting.inference.sandwich import NoCovariance, bread_and_meat
+from unnorm.fitting.inference.sandwich import NoCovarianceError, bread_and_meat
 from unnorm.fitting.loss import Loss, NewtonOptions, parameters_of, scores_and_curvature
 from unnorm.fitting.objectives.likelihood import monte_carlo
 from unnorm.fitting.row_normalizers import (
@@ -229,7 +229,7 @@ class MaximumLikelihood(LossObjective):
         assert noise is not None
         try:
             variance = np.diagonal(bread_and_meat(curvature, noise, 1).total)
-        except NoCovariance:  # a flat direction, which other draws would not change
+        except NoCovarianceError:  # a flat direction, which other draws would not change
             return True
         return bool(np.all(np.abs(moved) <= self.criteria.errors * np.sqrt(variance)))
 

@@ -12,6 +12,8 @@ from unnorm.sampling.base import KERNELS, Options, SamplingAlgorithm
 
 
 class BlockwiseState(NamedTuple):
+    """The state of a chain."""
+
     position: dict
     logdensity: jax.Array
 
@@ -71,7 +73,7 @@ class Blockwise(Options):
     adapts = _EachBlock()
     composed = True
 
-    def __init__(self, groups: Mapping[Any, Any] | None = None, **kernels: Any):
+    def __init__(self, groups: Mapping[Any, Any] | None = None, **kernels: Any) -> None:
         blocks = {
             (name,) if isinstance(name, str) else tuple(name): k
             for name, k in (groups or {}).items()
@@ -91,31 +93,31 @@ class Blockwise(Options):
             for block, kernel in blocks.items()
         }
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         kernels = ", ".join(f"{label}={kernel!r}" for label, kernel in self.kernels.items())
         return f"Blockwise({kernels})"
 
-    def parts_of(self, position: dict):
+    def parts_of(self, position: dict) -> Any:
         """Each block's label, kernel and part of a position."""
         for block, (label, kernel) in zip(self.blocks, self.kernels.items(), strict=True):
             yield label, kernel, {name: position[name] for name in block}
 
     @property
-    def needs_gradient(self):  # type: ignore[override]
+    def needs_gradient(self) -> bool:  # type: ignore[override]
         return any(kernel.needs_gradient for kernel in self.kernels.values())
 
     @property
-    def exact(self):  # type: ignore[override]
+    def exact(self) -> bool:  # type: ignore[override]
         return all(kernel.exact for kernel in self.kernels.values())
 
     @property
-    def bias(self):
+    def bias(self) -> str:
         return "; ".join(kernel.bias for kernel in self.kernels.values() if not kernel.exact)
 
-    def serves(self, support):
+    def serves(self, support) -> bool:
         return True  # each block's own kernel is asked in `prepare`, where the variables are known
 
-    def prepare(self, target):
+    def prepare(self, target) -> Any:
         covered = {name for block in self.blocks for name in block}
         wrong = sorted(covered ^ set(target.supports))
         if wrong:
@@ -149,16 +151,16 @@ class Blockwise(Options):
             new.kernels[label] = kernel if coloured else kernel.prepare(target.holding(others))
         return new
 
-    def initial_tuning(self, size):
+    def initial_tuning(self, size) -> dict[str, Any]:
         raise NotImplementedError  # `initial_tunings` is asked
 
-    def initial_tunings(self, position):
+    def initial_tunings(self, position) -> Any:
         return {
             label: kernel.initial_tuning(sum(leaf.size for leaf in part.values()))
             for label, kernel, part in self.parts_of(position)
         }
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         def init(position, key=None):
             return BlockwiseState(position, target.log_density(position))
 
@@ -175,7 +177,7 @@ class Blockwise(Options):
 
         return SamplingAlgorithm(init, step)
 
-    def stats(self, info):
+    def stats(self, info) -> dict[str, Any]:
         """Each block's, its label behind the name; flags also for all together."""
         all_stats = {label: kernel.stats(info[label]) for label, kernel in self.kernels.items()}
         out = {

@@ -14,6 +14,8 @@ from unnorm.sampling.base import KERNELS, Options, SamplingAlgorithm
 
 
 class ReplicaState(NamedTuple):
+    """The state of the replicas of a chain."""
+
     position: dict  # of the coldest replica, which follows the density
     logdensity: jax.Array
     replicas: dict  # (temperatures, ...) by variable
@@ -21,12 +23,16 @@ class ReplicaState(NamedTuple):
 
 
 class ReplicaInfo(NamedTuple):
+    """What a step reports."""
+
     inner: Any  # the infos of the inner kernels, by temperature
     swap_chances: jax.Array  # of each pair of neighbours, whether it was its turn or not
     swap_rate: jax.Array
 
 
 class LadderState(NamedTuple):
+    """The state of the adaptation of the temperatures."""
+
     inner: Any
     log_powers: jax.Array
     rejections: jax.Array  # summed over the round, of each pair
@@ -85,7 +91,7 @@ class _Ladder(NoAdaptation):
         return {"log_powers": state.log_powers, "inner": last}
 
     @staticmethod
-    def _each(kernel, function):
+    def _each(kernel, function) -> Any:
         """Over the temperatures, whose number no argument may tell."""
         return jax.vmap(function, axis_size=kernel.temperatures)
 
@@ -136,7 +142,7 @@ class ReplicaExchange(Options):
     adapts = _Ladder()
     composed = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "inner", look_up(self.inner, KERNELS, "kernel", "build"))
         if (
             isinstance(self.temperatures, bool)
@@ -150,22 +156,22 @@ class ReplicaExchange(Options):
             raise ValueError(f"hottest is {self.hottest!r}; it must be at least 0 and below 1.")
 
     @property
-    def needs_gradient(self):  # type: ignore[override]
+    def needs_gradient(self) -> bool:  # type: ignore[override]
         return self.inner.needs_gradient
 
     @property
-    def exact(self):  # type: ignore[override]
+    def exact(self) -> bool:  # type: ignore[override]
         return self.inner.exact
 
     @property
-    def bias(self):
+    def bias(self) -> str:
         return self.inner.bias
 
-    def serves(self, support):
+    def serves(self, support) -> bool:
         # Asked of the class by the list of alternatives, where there is no inner kernel yet.
         return not isinstance(self, type) and self.inner.serves(support)
 
-    def prepare(self, target):
+    def prepare(self, target) -> Any:
         open_ended = [name for name, support in target.supports.items() if support.states is None]
         if self.base is None and not self.hottest > 0 and open_ended:
             raise ValueError(
@@ -188,7 +194,7 @@ class ReplicaExchange(Options):
         base = None if self.base is None else self.base.resolved(target.density.shapes()).for_jit()
         return dataclasses.replace(self, inner=self.inner.prepare(target), base=base)
 
-    def initial_tuning(self, size):
+    def initial_tuning(self, size) -> dict[str, Any]:
         count = self.temperatures
         powers = np.geomspace(1.0, max(float(np.asarray(self.hottest)), 1e-3), count)
         powers[-1] = np.asarray(self.hottest)
@@ -204,7 +210,7 @@ class ReplicaExchange(Options):
             ),
         }
 
-    def build(self, target, tuning):
+    def build(self, target, tuning) -> SamplingAlgorithm:
         powers, count = jnp.exp(tuning["log_powers"]), self.temperatures
 
         def height(position):
@@ -248,7 +254,7 @@ class ReplicaExchange(Options):
 
         return SamplingAlgorithm(init, step)
 
-    def stats(self, info):
+    def stats(self, info) -> dict[str, Any]:
         """The coldest replica's, and how often neighbours swapped."""
         own = self.inner.stats(jax.tree.map(lambda leaf: leaf[0], info.inner[0]))
         return own | {"swap_rate": info.swap_rate}
