@@ -88,7 +88,7 @@ def test_use_devices_after_jax_has_started_is_refused():
 
 @pytest.mark.parametrize("wrong", ["0", "2.5", "True"])
 def test_bad_numbers_of_devices_are_refused(wrong):
-    assert "expected an integer" in python(
+    assert "must be a positive integer" in python(
         f"import unnorm as un\ntry:\n un.use_devices({wrong})\nexcept ValueError as e:\n print(e)"
     )
 

@@ -272,7 +272,7 @@ def test_an_energy_that_is_nan_is_a_sentence():
     )
     with pytest.raises(
         ValueError,
-        match=r"The log-density of <lambda> is NaN at points that ULA came to .* correct the",
+        match=r"The log-density of <lambda> is NaN at points that ULA reached .* correct the",
     ):
         fitted(ContrastiveDivergence(k=20, kernel=un.kernels.ULA(step_size=1.0)), p, steps=400)
 
