@@ -137,7 +137,7 @@ REFUSED = {
     "fractions": (
         {"frequency_weights": SHARES},
         r"^frequency_weights holds .* at row 0; "
-        r"expected whole",
+        r"expected integers",
     ),
     "negative": ({"sampling_weights": SHARES - 2}, "sampling_weights holds -.* at row"),
     "NaN": (
