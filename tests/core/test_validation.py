@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import unnorm as un
 from unnorm.core.trace_errors import is_ours
-from unnorm.core.validation import _field_types
+from unnorm.core.validation import _field_types, verb
 from unnorm.fitting.data import read_data
 
 QUICK = settings(
@@ -237,3 +237,13 @@ def test_arguments_of_verbs(data):
         return
     found = verdict(lambda: function(*positional, **options | {argument: value}))
     assert found == "sentence", (name, argument, value, found)
+
+
+def test_a_type_that_checkers_alone_import_leaves_the_others_checked():
+    @verb
+    def count(number: int, other: "Unknown" = None) -> "AlsoUnknown":
+        return number
+
+    assert count(3, other="anything") == 3
+    with pytest.raises(ValueError, match="number is 'a'"):
+        count("a")

@@ -61,6 +61,12 @@ def spins(x: un.Spin["d"], *, coupling: un.Symmetric["d"] = 0.0, field: un.Real[
     return field @ x + 0.5 * x @ coupling @ x
 
 
+# Case B: how many of 915 doctoral students published how many articles (Long, 1990).
+PUBLICATION_COUNTS = dict(
+    zip(range(13), (275, 246, 178, 84, 67, 27, 17, 12, 1, 2, 1, 1, 2), strict=True)
+) | {16: 1, 19: 1}
+PUBLICATIONS = np.repeat(list(PUBLICATION_COUNTS), list(PUBLICATION_COUNTS.values()))
+
 # Case C of the known answers: maximum likelihood of the Gaussian truncated to x >= 0, on Ozone and
 # Wind.
 CASE_C = pd.DataFrame(

@@ -187,10 +187,17 @@ def _field_types(cls: type) -> dict[str, tuple[tuple, Range | None, Any]]:
 
 
 def _hints(owner: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(owner)
-    except (NameError, TypeError):  # a type that is imported for checkers alone
-        return {}
+    """The types of fields or arguments; a name that is imported for checkers alone is any type."""
+    unknown: dict[str, Any] = {}
+    while True:
+        try:
+            return typing.get_type_hints(owner, localns=unknown or None)
+        except NameError as error:
+            if error.name is None or error.name in unknown:
+                raise
+            unknown[error.name] = Any
+        except TypeError:  # no annotations that Python can evaluate
+            return {}
 
 
 def _kinds(annotation: Any) -> tuple:

@@ -1,4 +1,4 @@
-"""What a density is declared to be: its slots, the values that these hold, and all that can be told
+"""What a density is declared to be: its slots, the values that these hold, and all that is known
 without a draw.
 """
 

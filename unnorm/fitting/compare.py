@@ -47,7 +47,7 @@ class Comparison(Result):
     findings: list[Finding] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        told = [
+        notes = [
             f"Comparison of {pluralize(len(self.table), 'fit')} on {pluralize(self.rows, 'row')}"
         ]
         for column, words, sign in (
@@ -55,8 +55,8 @@ class Comparison(Result):
             (H_SCORE, "H-score", -1),
         ):
             if column in self.table and self.table[column].notna().any():
-                told.append(f"the {words} is best for {(sign * self.table[column]).idxmax()}")
-        return ": ".join([told[0], ", ".join(told[1:])]) if told[1:] else told[0]
+                notes.append(f"the {words} is best for {(sign * self.table[column]).idxmax()}")
+        return ": ".join([notes[0], ", ".join(notes[1:])]) if notes[1:] else notes[0]
 
     def __str__(self) -> str:
         table = table_text(self.table.dropna(axis=1, how="all").T)
@@ -181,10 +181,10 @@ def _variables(p) -> str:
 
 def _known(fits: Mapping[str, Fit], read: dict) -> list[Finding]:
     """What is known of the fits before they are held against each other."""
-    told = []
+    notes = []
     failed = [repr(name) for name, fit in fits.items() if not fit.passed]
     if failed:
-        told.append(
+        notes.append(
             Finding(
                 f"{join_names(failed)} did not pass as a fit",
                 "print the fit, and read its findings",
@@ -200,7 +200,7 @@ def _known(fits: Mapping[str, Fit], read: dict) -> list[Finding]:
             f"the held-out rows are those that {join_names(seen)} "
             f"{'were' if len(seen) > 1 else 'was'} fitted to"
         )
-        told.append(
+        notes.append(
             Finding(
                 what,
                 "read the differences as flattery of the fit with more parameters",
@@ -208,7 +208,7 @@ def _known(fits: Mapping[str, Fit], read: dict) -> list[Finding]:
                 code=FindingCode.ROWS_SEEN_IN_FIT,
             )
         )
-    return told
+    return notes
 
 
 def _are_rows_of(fit: Fit, events: dict) -> bool:
@@ -321,7 +321,7 @@ def _blind_spots(table: pd.DataFrame, h_scores: dict[str, np.ndarray]) -> list[F
     """
     if table["log_likelihood"].isna().all():
         return []
-    first, told = table["log_likelihood"].idxmax(), []
+    first, notes = table["log_likelihood"].idxmax(), []
     for name, row in table.iterrows():
         gap, error = -row["log_likelihood_difference"], row["log_likelihood_difference_error"]
         if name == first or not gap > CLEAR * error:
@@ -341,8 +341,8 @@ def _blind_spots(table: pd.DataFrame, h_scores: dict[str, np.ndarray]) -> list[F
             "believe the log-likelihood, and compare the modes' shares in un.simulate with those "
             "in the data"
         )
-        told.append(Finding(what, advice, WARNING, code=FindingCode.CRITERIA_DISAGREE))
-    return told
+        notes.append(Finding(what, advice, WARNING, code=FindingCode.CRITERIA_DISAGREE))
+    return notes
 
 
 def _on_other_scales(column: str, fits: dict[str, Fit]) -> list[Finding]:

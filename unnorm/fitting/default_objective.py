@@ -50,7 +50,7 @@ def chosen(fitted: Fitted, objective: Any, weighted: bool, findings: list[Findin
         if refusal:
             raise ValueError(f"{refusal}.")
     smoothed = isinstance(objective, SmoothsData) and bool(objective.smoothing)
-    findings += [told for p, events in fitted for told in without_spread(p, events, smoothed)]
+    findings += [one for p, events in fitted for one in without_spread(p, events, smoothed)]
     if weighted and not objective.traits.supports_weights:
         raise ValueError(
             f"{type(objective).__name__} takes no sampling weights or clusters; expected an "

@@ -89,7 +89,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
             added, and the fit is the maximum a posteriori estimate (MAP).
         start: ``{parameter: value}`` to start from.
         restarts: how many more starts to minimise from, at random within 2 of the first in
-            unconstrained coordinates; the lowest loss is kept, and other optima are told.
+            unconstrained coordinates; the lowest loss is kept, and other optima are reported.
         optimizer: an Optax optimizer for training; None: Adam on a cosine schedule.
         steps: iterations of contrastive divergence or of training at most; None: until the Monte
             Carlo error is small, or 5,000.

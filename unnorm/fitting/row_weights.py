@@ -16,7 +16,7 @@ MOST_ROWS = 2**31  # after frequency weights are expanded; more would not fit in
 
 
 class Rows(NamedTuple):
-    """What a fit was told about its rows, as it was given."""
+    """The weights and clusters of the rows, as the user gave them."""
 
     frequency_weights: Any = None
     sampling_weights: Any = None

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.scipy.special import gammaln
-from targets import enumerated, ising, spins
+from targets import PUBLICATIONS, enumerated, ising, spins
 
 import unnorm as un
 from unnorm.fitting.objectives.registry import MaximumLikelihood, PseudoLikelihood
@@ -38,24 +38,6 @@ def symmetric(size, scale, seed=0):
 
 
 # -- counts: case B --------------------------------------------------------------------------------
-TABLE = {
-    0: 275,
-    1: 246,
-    2: 178,
-    3: 84,
-    4: 67,
-    5: 27,
-    6: 17,
-    7: 12,
-    8: 1,
-    9: 2,
-    10: 1,
-    11: 1,
-    12: 2,
-    16: 1,
-    19: 1,
-}
-PUBLICATIONS = np.repeat(list(TABLE), list(TABLE.values()))
 
 
 @un.density

@@ -156,10 +156,10 @@ def parametric_covariance(loss: Loss, key: jax.Array) -> tuple[Covariance, Findi
         "drawn from the fit"
     )
     what += "" if kept.all() else ", the others having no finite estimate"
-    told = Finding(
+    note = Finding(
         what,
         "read it as a parametric bootstrap: it holds if the model is true",
         NOTE if kept.mean() >= DEFAULTS.mostly_finite else WARNING,
         code=FindingCode.NO_FINITE_ESTIMATE,
     )
-    return Covariance(total, np.zeros_like(total), pseudo_inverse(curvature) / rows), told
+    return Covariance(total, np.zeros_like(total), pseudo_inverse(curvature) / rows), note

@@ -190,7 +190,7 @@ def _unknown_bias() -> Finding:
 def _of_rows(rows: int, size: int) -> list[Finding]:
     if not is_small(rows, size, None):
         return []
-    told = Finding(
+    note = Finding(
         f"{rows} rows are few for {size} parameters: the standard errors are the jackknife's and "
         "the intervals "
         f"Student's with {rows - size} degrees of freedom",
@@ -198,7 +198,7 @@ def _of_rows(rows: int, size: int) -> list[Finding]:
         WARNING if rows < DEFAULTS.very_few_rows * size else NOTE,
         FindingCode.SMALL_SAMPLE,
     )
-    return [told]
+    return [note]
 
 
 def _of_clusters(count: int, shares: np.ndarray) -> Finding:

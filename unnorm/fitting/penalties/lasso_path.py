@@ -72,13 +72,12 @@ class Path(Result):
     def __repr__(self) -> str:
         strengths = self.coefficients.index
         ends = f"{len(strengths)} strengths from {strengths[0]:.4g} to {strengths[-1]:.4g}"
-        told = f"Path of {self.name} by {self.objective}: {ends}"
+        heading = f"Path of {self.name} by {self.objective}: {ends}"
         if self.best is None:
-            return told
+            return heading
         at = self.extended_bic.idxmin()
-        return (
-            f"{told}, best at {at:.4g} with {self._nonzero()[at]} of {len(self.penalised)} entries"
-        )
+        size = f"{self._nonzero()[at]} of {len(self.penalised)} entries"
+        return f"{heading}, best at {at:.4g} with {size}"
 
     def __str__(self) -> str:
         columns = {
@@ -88,8 +87,10 @@ class Path(Result):
         }
         table = pd.DataFrame(columns)
         table = table.set_axis([f"{at:.4g}" for at in self.coefficients.index])
-        told = [self._findings_text()] if self.findings else []
-        return "\n".join([repr(self), table_text(table.rename_axis("strength"), "strength"), *told])
+        notes = [self._findings_text()] if self.findings else []
+        return "\n".join(
+            [repr(self), table_text(table.rename_axis("strength"), "strength"), *notes]
+        )
 
 
 def lasso_path(problem: Problem, options: PathOptions = PathOptions()) -> Path:

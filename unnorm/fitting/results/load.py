@@ -27,7 +27,7 @@ from unnorm.sampling.output.datatree import provenance
 
 
 @verb
-def load(path: str | Path, p: Density) -> Any:
+def load(path: str | Path, p: Density) -> Fit:
     """Read a fit that `Fit.save` wrote.
 
     Args:
@@ -55,9 +55,9 @@ def load(path: str | Path, p: Density) -> Any:
         NumPy documentation, the NPY format (what the file holds).
     """
     path = Path(path)
-    told, arrays = _read(path)
+    header, arrays = _read(path)
     try:
-        fit = _rebuilt(path, told, arrays, p)
+        fit = _rebuilt(path, header, arrays, p)
     except StoreError:
         raise
     except Exception as error:  # a file that was made by hand may hold anything
@@ -65,34 +65,34 @@ def load(path: str | Path, p: Density) -> Any:
     return fit
 
 
-def _rebuilt(path: Path, told: dict[str, Any], arrays: dict[str, np.ndarray], p: Density):
+def _rebuilt(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray], p: Density) -> Fit:
     groups: dict[str, dict[str, np.ndarray]] = {"parameter": {}, "covariance": {}, "location": {}}
     for name, value in arrays.items():
         kind, _, rest = name.partition(" ")
         if kind in groups:
             groups[kind][rest] = value
-    _refuse_other(path, told, p)
-    _refuse_sizes(path, told["dimensions"], groups["parameter"], p)
-    density = _at(p.with_dimensions(**told["dimensions"]), groups["parameter"])
-    _refuse_other_function(path, told, density)
+    _refuse_other(path, header, p)
+    _refuse_sizes(path, header["dimensions"], groups["parameter"], p)
+    density = _at(p.with_dimensions(**header["dimensions"]), groups["parameter"])
+    _refuse_other_function(path, header, density)
     location = None
-    if told["located"]:
+    if header["located"]:
         sides = [
             {n.split(" ", 1)[1]: v for n, v in groups["location"].items() if n.startswith(side)}
             for side in ("centre", "scale")
         ]
         location = tuple(side or None for side in sides)
-    stored: dict[str, Any] = {name: told[name] for name in PLAIN_FIELDS}
+    stored: dict[str, Any] = {name: header[name] for name in PLAIN_FIELDS}
     stored |= {name: arrays.get(name) for name in ARRAY_FIELDS}
     return Fit(
         density=density,
-        log_z=None if told["log_z"] is None else FitLogZ(*told["log_z"]),
+        log_z=None if header["log_z"] is None else FitLogZ(*header["log_z"]),
         findings=[
             Finding(*parts, FindingCode(code))  # type: ignore[call-arg]
-            for *parts, code in told["findings"]
+            for *parts, code in header["findings"]
         ],
         _covariance=Covariance(**groups["covariance"]) if groups["covariance"] else None,
-        _degrees=told.get("degrees", np.inf),  # files of earlier versions have none
+        _degrees=header.get("degrees", np.inf),  # files of earlier versions have none
         _location=location,
         **stored,
     )
@@ -104,18 +104,18 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         if not archive.is_whole(content) and content[:2] == b"PK":
             raise DamageError("a damaged one, or one of an older format")
         arrays = archive.unpack(content)
-        told = parse_json(arrays.pop("told").tobytes())
+        header = parse_json(arrays.pop("told").tobytes())
     except (OSError, DamageError, KeyError) as error:
         raise _no_fit(
             path, error if isinstance(error, DamageError) else type(error).__name__
         ) from None
-    if told.get("format") != FORMAT:
+    if header.get("format") != FORMAT:
         raise StoreError(
-            f"path {path} is of format {told.get('format')}, and this version of unnorm reads "
+            f"path {path} is of format {header.get('format')}, and this version of unnorm reads "
             f"format {FORMAT}; "
             "expected the same; fit again, or load it with the version that wrote it."
         )
-    return told, arrays
+    return header, arrays
 
 
 def _no_fit(path: Path, why: Any) -> StoreError:
@@ -124,9 +124,9 @@ def _no_fit(path: Path, why: Any) -> StoreError:
     )
 
 
-def _refuse_other(path: Path, told: dict[str, Any], p: Density) -> None:
+def _refuse_other(path: Path, header: dict[str, Any], p: Density) -> None:
     """Refuse a density that declares something else."""
-    found = f"{told['density']}({', '.join(sorted(told['parameters']))})"
+    found = f"{header['density']}({', '.join(sorted(header['parameters']))})"
     given = f"{p.name}({', '.join(sorted(p.supports))})"
     if found != given:
         raise StoreError(
@@ -135,11 +135,11 @@ def _refuse_other(path: Path, told: dict[str, Any], p: Density) -> None:
             "fitted."
         )
     for kind, own in declarations(p).items():
-        for name in sorted(set(own) | set(told[kind])):
-            if own.get(name) != told[kind].get(name):
+        for name in sorted(set(own) | set(header[kind])):
+            if own.get(name) != header[kind].get(name):
                 raise StoreError(
                     f"path {path} holds a fit whose {kind[:-1]} {name} is "
-                    f"{told[kind].get(name)}, and {own.get(name)} "
+                    f"{header[kind].get(name)}, and {own.get(name)} "
                     "was given; expected the same; pass the density that was fitted."
                 )
 
@@ -164,15 +164,15 @@ def _refuse_sizes(
             )
 
 
-def _refuse_other_function(path: Path, told: dict[str, Any], density: Density) -> None:
+def _refuse_other_function(path: Path, header: dict[str, Any], density: Density) -> None:
     """Refuse a density whose function is another: by its program, or under other versions by its
     values.
     """
-    if told["versions"] == provenance():
-        same = told["program"] == program_text(density)
+    if header["versions"] == provenance():
+        same = header["program"] == program_text(density)
     else:
         same = np.allclose(
-            told["probe"],
+            header["probe"],
             probe_values(density),
             rtol=SAME_FUNCTION,
             atol=SAME_FUNCTION,

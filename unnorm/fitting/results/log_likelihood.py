@@ -85,7 +85,7 @@ def exact_log_z(
     infinite (a finding).
 
     A declared closed form needs no nodes. With covariates there is no one log Z, and only where the
-    nodes lie is told; `plan` are the nodes of the fit, which are checked.
+    nodes lie is reported; `plan` are the nodes of the fit, which are checked.
     """
     if density.covariates:
         return _of_some_rows(density, events, findings, plan), None, None

@@ -41,7 +41,7 @@ def save(fit: Any, path: Path) -> None:
         arrays |= {f"covariance {name}": part for name, part in fit._covariance._asdict().items()}
     for side, part in zip(("centre", "scale"), fit._location or (), strict=bool(fit._location)):
         arrays |= {f"location {side} {name}": value for name, value in (part or {}).items()}
-    told = {name: getattr(fit, name) for name in PLAIN_FIELDS} | {
+    header = {name: getattr(fit, name) for name in PLAIN_FIELDS} | {
         "format": FORMAT,
         "density": fit.density.name,
         **declarations(fit.density),
@@ -57,7 +57,7 @@ def save(fit: Any, path: Path) -> None:
         "located": fit._location is not None,
         "versions": provenance(),
     }
-    content = archive.pack({"told": np.frombuffer(json.dumps(told).encode(), np.uint8), **arrays})
+    content = archive.pack({"told": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
     with disk_errors(f"path {path}"):
         write(path, content)
 

@@ -43,10 +43,10 @@ def _told(best, found: list, starts: int) -> list[Finding]:
     )
     twins = ~higher & apart.any(1)
     lowest = f"{len(found) - higher.sum()} of {starts} starts came to the lowest loss"
-    told = [Finding(lowest, "", NOTE)]
+    notes = [Finding(lowest, "", NOTE)]
     if higher.any():
         what = f"there are several optima: {higher.sum()} of {starts} starts ended at a higher loss"
-        told.append(
+        notes.append(
             Finding(
                 what,
                 "raise restarts until the lowest loss is found often",
@@ -60,7 +60,7 @@ def _told(best, found: list, starts: int) -> list[Finding]:
             "that may be switched, "
             "or parameters that the density does not tell apart"
         )
-        told.append(
+        notes.append(
             Finding(
                 what,
                 "fix an order of the parameters, and read the errors as those of one optimum",
@@ -68,4 +68,4 @@ def _told(best, found: list, starts: int) -> list[Finding]:
                 code=FindingCode.SEVERAL_OPTIMA,
             )
         )
-    return told
+    return notes
