@@ -39,7 +39,10 @@ def uses(package: Package) -> dict[str, set[str]]:
 
 
 def levels(edges: dict[str, set[str]]) -> list[list[str]]:
-    """Rooms by the longest way down: a room stands above all that it imports."""
+    """Rooms from the ground up: each above all that it imports, and right below its lowest user.
+
+    Lines between neighbouring levels are short, so that none runs behind a box.
+    """
     depth: dict[str, int] = {}
 
     def down(room: str) -> int:
@@ -47,8 +50,9 @@ def levels(edges: dict[str, set[str]]) -> list[list[str]]:
             depth[room] = 1 + max(map(down, sorted(edges[room])), default=-1)
         return depth[room]
 
-    for room in sorted(edges):
-        down(room)
+    for room in sorted(edges, key=down, reverse=True):
+        users = [depth[other] for other in edges if room in edges[other]]
+        depth[room] = min(users) - 1 if users else depth[room]
     return [[r for r in sorted(edges) if depth[r] == n] for n in range(max(depth.values()) + 1)]
 
 

@@ -16,4 +16,5 @@ def test_the_page_is_not_stale(name, write):
 def test_levels_and_direct_imports_of_a_small_graph():
     edges = {"ground": set(), "middle": {"ground"}, "top": {"ground", "middle"}}
     assert levels(edges) == [["ground"], ["middle"], ["top"]]
+    assert levels(edges | {"tool": set(), "top": {"middle", "tool"}})[1] == ["middle", "tool"]
     assert direct(edges) == [("middle", "ground"), ("top", "middle")]

@@ -7,8 +7,8 @@ exact (enumeration, quadrature) are switched off. A pair of target and estimator
 seeds where a warm run takes less than `--quick` seconds, else `--slow-seeds`, and no further one
 after `--limit` seconds. Run from the folder tests:
 
-    python -m benchmarks.log_z_scoreboard runs.jsonl --slice 0/2 python -m
-    benchmarks.log_z_scoreboard runs.jsonl --targets gaussian shells --estimators auto smc --seeds 2
+    python -m benchmarks.log_z_scoreboard runs.jsonl --slice 0/2
+    python -m benchmarks.log_z_scoreboard runs.jsonl --targets gaussian --estimators auto --seeds 2
     python -m benchmarks.log_z_scoreboard runs.jsonl --table
 """
 
