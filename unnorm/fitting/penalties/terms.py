@@ -114,7 +114,7 @@ class Penalties:
 
     def strengths(self, density: Density, nuisance: Any) -> jax.Array:
         """The lasso's strengths along the vector of all that is estimated
-        (`optimise.parameters_of`).
+        (`loss.parameters_of`).
         """
         free = {
             name: jax.tree.map(jnp.zeros_like, value)
