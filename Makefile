@@ -3,6 +3,7 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 BIN := .venv/bin
 # Touched after a complete install, so that a second run starts at once and a broken install is done again.
 STAMP := .venv/.installed
+DOCS_STAMP := .venv/.docs
 
 # Two cores compile faster than one: most of a test's time is XLA's, and each shares what it has compiled.
 COMPILED = JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.pytest_cache/compiled JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1
@@ -13,7 +14,7 @@ FAST = --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 QUICK = if XLA_FLAGS="$(FAST)" $(BIN)/python -c 'import jax; jax.devices()' 2>/dev/null; then export XLA_FLAGS="$$XLA_FLAGS $(FAST)"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench cases architecture lint clean
+.PHONY: help demo test test-all bench docs architecture lint clean
 
 help:  ## show these targets
 	@$(PYTHON) -c 'import re; [print(f"  make {t:10}{h}") for t, h in re.findall(r"^([a-z-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -27,13 +28,14 @@ test: $(STAMP)  ## run the quick tests
 test-all: $(STAMP)  ## run every test, the slow ones too
 	@$(PYTEST)
 
-bench: $(STAMP)  ## run the benchmarks, hours; their tables are kept in docs/benchmarks.md and docs/log_z.md
+bench: $(STAMP)  ## run the benchmarks, hours; their tables are kept in docs/appendix
 	@cd tests && for part in chain_steps many_chains torch_peers effective_draws start_up hessian_trace training whole_fits; do \
 	  ../$(BIN)/python -m benchmarks.$$part; done
 	@mkdir -p build && cd tests && ../$(BIN)/python -m benchmarks.log_z_scoreboard ../build/log_z_runs.jsonl
 
-cases: $(STAMP)  ## run the case studies again and write their pages, docs/cases
-	@$(BIN)/python docs/cases/make.py
+docs: $(DOCS_STAMP)  ## run every block of the pages and build them in build/docs
+	@$(COMPILED) $(BIN)/python -m sphinx -W --keep-going -b html -d build/docs_cache/doctrees docs build/docs
+	@echo "Open build/docs/index.html"
 
 architecture: $(STAMP)  ## write docs/architecture.md and its picture from the code
 	@$(BIN)/python tests/architecture/page.py
@@ -43,7 +45,7 @@ lint: $(STAMP)  ## check the code with ruff and its types with mypy
 	@$(BIN)/mypy
 
 clean:  ## remove what builds, tests and demos leave behind (.venv stays)
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache report.html
+	@rm -rf build docs/generated dist *.egg-info .pytest_cache .ruff_cache report.html
 	@find unnorm tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml
@@ -52,4 +54,9 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	@echo "Installing unnorm and what it needs into .venv (once, some minutes) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	@echo "Installing what the pages need into .venv (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@

@@ -1,12 +1,15 @@
-# # Handwritten digits by a restricted Boltzmann machine
-#
-# 1,797 digits of 8 × 8 pixels, black or white. A restricted Boltzmann machine with 16 hidden units,
-# which are summed out,
-# has 1,104 parameters; it is trained by persistent contrastive divergence on batches, and its Z is
-# exact all the same: a
-# sum over the 2^16 states of the hidden units.
+"""
+Handwritten digits by a restricted Boltzmann machine
+====================================================
+
+1,797 digits of 8 × 8 pixels, black or white. A restricted Boltzmann machine with 16 hidden units,
+which are summed out, has 1,104 parameters; it is trained by persistent contrastive divergence on
+batches, and its Z is exact all the same: a sum over the 2^16 states of the hidden units.
+"""
+
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
@@ -17,7 +20,11 @@ HIDDEN = 16
 
 @un.density
 def machine(
-    v: un.Binary["pixel"], *, weights: un.Real["unit", "pixel"], visible: un.Real["pixel"], hidden: un.Real["unit"]
+    v: un.Binary["pixel"],
+    *,
+    weights: un.Real["unit", "pixel"],
+    visible: un.Real["pixel"],
+    hidden: un.Real["unit"],
 ):
     return visible @ v + jnp.sum(jax.nn.softplus(hidden + weights @ v))
 
@@ -41,17 +48,19 @@ fit = un.fit(
     seed=0,
 )
 print(repr(fit))
+
+
+# %%
 # How good is it, on the 297 images that it has not seen? With the hidden units as the states, Z is
-# exact; independent
-# pixels are what it must beat.
-
-
+# exact; independent pixels are what it must beat.
 def log_z(weights, visible, hidden):
     """log Σ_h exp(h'hidden) Π_i (1 + exp(visible_i + h'w_i))."""
     parts = []
     for states in np.array_split(np.arange(2**HIDDEN), 32):
         on = (states[:, None] >> np.arange(HIDDEN)) & 1
-        parts.append(np.logaddexp.reduce(on @ hidden + np.logaddexp(0, visible + on @ weights).sum(1)))
+        parts.append(
+            np.logaddexp.reduce(on @ hidden + np.logaddexp(0, visible + on @ weights).sum(1))
+        )
     return np.logaddexp.reduce(parts)
 
 
@@ -59,20 +68,28 @@ z = log_z(**fit.density.parameters)
 log_p = np.asarray(fit.density(test), float) - z
 alone = test @ np.log(share) + (1 - test) @ np.log(1 - share)
 print(f"log Z {z:.3f}")
-print(f"log-likelihood of a held-out image: {log_p.mean():.2f}, of independent pixels {alone.mean():.2f}")
+print(f"log-likelihood of a held-out image: {log_p.mean():.2f}")
+print(f"of independent pixels: {alone.mean():.2f}")
+
+# %%
 # Does a route to log Z that knows nothing of hidden units find the same number?
 print(un.log_z(fit.density, un.estimators.AIS(), seed=0))
+
+# %%
 # Images that the machine draws, beside some that it has learned from; and what its sixteen units
 # look for.
 tree = un.simulate(fit, rows=30, replicates=1, seed=0, progress=False)
 simulated = tree["posterior_predictive"]["v"].to_numpy()[0, 0]
 from matplotlib import colormaps
-from matplotlib.figure import Figure
 
-figure = Figure(figsize=(9, 3.2), layout="constrained")
+figure = plt.figure(figsize=(9, 3.2), layout="constrained")
 figure.get_layout_engine().set(wspace=0.06)
 weights = fit.density.parameters["weights"]
-panels = ("data", train[:30], 5, 6, "gray_r"), ("drawn", simulated, 5, 6, "gray_r"), ("units", weights, 4, 4, "RdBu_r")
+panels = (
+    ("data", train[:30], 5, 6, "gray_r"),
+    ("drawn", simulated, 5, 6, "gray_r"),
+    ("units", weights, 4, 4, "RdBu_r"),
+)
 for ax, (name, images, tall, wide, colors) in zip(
     figure.subplots(1, 3, width_ratios=[55, 55, 46]), panels, strict=True
 ):
@@ -82,10 +99,16 @@ for ax, (name, images, tall, wide, colors) in zip(
         board[row : row + 8, column : column + 8] = image.reshape(8, 8)
     limit = np.nanmax(np.abs(board))
     shades = colormaps[colors].with_extremes(bad="#cccccc")
-    ax.imshow(board, cmap=shades, vmin=-limit if name == "units" else 0, vmax=limit, interpolation="nearest")
+    ax.imshow(
+        board,
+        cmap=shades,
+        vmin=-limit if name == "units" else 0,
+        vmax=limit,
+        interpolation="nearest",
+    )
     ax.set_title(name, fontsize=10)
     ax.set_axis_off()
-picture(figure, "Digits of the data, digits drawn by the machine, and the weights of its hidden units")
+
+# %%
 # The data: Alpaydin and Kaynak (1998), doi:10.24432/C50P49; the model: Hinton (2002),
-# doi:10.1162/089976602760128018;
-# persistent chains: Tieleman (2008).
+# doi:10.1162/089976602760128018; persistent chains: Tieleman (2008).

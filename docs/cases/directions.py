@@ -1,11 +1,14 @@
-# # Poles and longitudes: directions have no beginning
-#
-# Fifty positions of the Earth's magnetic pole, reconstructed from rocks: points on a sphere, whose
-# mean as numbers of
-# degrees has no meaning. The von Mises-Fisher law is the Gaussian of the sphere: log p̃(x) = η·x,
-# with the mean direction
-# η / |η| and the concentration κ = |η|.
+"""
+Poles and longitudes: directions have no beginning
+==================================================
+
+Fifty positions of the Earth's magnetic pole, reconstructed from rocks: points on a sphere, whose
+mean as numbers of degrees has no meaning. The von Mises-Fisher law is the Gaussian of the sphere:
+log p̃(x) = η·x, with the mean direction η / \|η\| and the concentration κ = \|η\|.
+"""
+
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 
 import unnorm as un
@@ -17,7 +20,10 @@ def fisher(x: un.Sphere["axis"], *, eta: un.Real["axis"] = 0.0):
 
 
 latitude, longitude = np.radians(un.models.load("polar").to_numpy()).T
-x = np.stack([np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], 1)
+x = np.stack(
+    [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)],
+    1,
+)
 fit = un.fit(fisher.with_dimensions(axis=["x", "y", "z"]), x, "maximum_likelihood", seed=0)
 scored = un.fit(fisher, x, "score_matching", seed=0)
 print(fit)
@@ -25,49 +31,54 @@ for name, one in (("maximum likelihood", fit), ("score matching", scored)):
     eta = one.density.parameters["eta"]
     pole = eta / np.linalg.norm(eta)
     lat, long = np.degrees([np.arcsin(pole[2]), np.arctan2(pole[1], pole[0])])
-    print(f"{name}: kappa {np.linalg.norm(eta):.3f}, mean pole at latitude {lat:.1f}, longitude {long % 360:.1f}")
+    kappa = np.linalg.norm(eta)
+    print(f"{name}: kappa {kappa:.3f}, mean pole at {lat:.1f} N, {long % 360:.1f} E")
 
 
+# %%
 # The longitudes alone are angles on a circle, and the von Mises law is the same one dimension
-# lower. Its κ by maximum
-# likelihood with a profile likelihood interval for the two coordinates of η:
+# lower. Its κ by maximum likelihood with a profile likelihood interval for the two coordinates of
+# η:
 @un.density
 def mises(angle: un.Circle, *, eta: un.Real["axis"] = 0.0):
     return eta[0] * jnp.cos(angle) + eta[1] * jnp.sin(angle)
 
 
 angles = np.angle(np.exp(1j * longitude))
-circular = un.fit(mises.with_dimensions(axis=["cosine", "sine"]), angles, "maximum_likelihood", seed=0)
+circular = un.fit(
+    mises.with_dimensions(axis=["cosine", "sine"]), angles, "maximum_likelihood", seed=0
+)
 print(circular.profile().round(3))
 cosine, sine = circular.density.parameters["eta"]
-print(f"kappa {np.hypot(cosine, sine):.3f}, mean longitude {np.degrees(np.arctan2(sine, cosine)) % 360:.1f}")
+mean_longitude = np.degrees(np.arctan2(sine, cosine)) % 360
+print(f"kappa {np.hypot(cosine, sine):.3f}, mean longitude {mean_longitude:.1f}")
 
 
+# %%
 # Does one mean and one concentration describe the poles? Of 200 data sets drawn from the fit, how
-# the fifty angles from
-# their own mean direction are spread, beside the data's:
+# the fifty angles from their own mean direction are spread, beside the data's:
 def angles_from_mean(points):
     mean = points.mean(-2, keepdims=True)
     return np.degrees(np.arccos(np.sum(points * mean, -1) / np.linalg.norm(mean, axis=-1)))
 
 
-simulated = un.simulate(fit, replicates=200, seed=0, progress=False)["posterior_predictive"]["x"].to_numpy()[0]
+simulated = un.simulate(fit, replicates=200, seed=0, progress=False)["posterior_predictive"][
+    "x"
+].to_numpy()[0]
 print("quantile  observed  simulated (90% of data sets)")
 for share in (0.1, 0.5, 0.9):
     each = np.quantile(angles_from_mean(simulated), share, axis=1)
     low, high = np.quantile(each, [0.05, 0.95])
-    print(f"{share:8.0%}  {np.quantile(angles_from_mean(x), share):8.1f}  {low:.1f} to {high:.1f} degrees")
+    observed = np.quantile(angles_from_mean(x), share)
+    print(f"{share:8.0%}  {observed:8.1f}  {low:.1f} to {high:.1f} degrees")
+
+# %%
 # It does not: the inner tenth of the poles is nearer to the mean, and the outer tenth further from
-# it, than in nine of ten
-# such data sets. The poles have a core and a halo, which one concentration averages; the two
-# estimates of κ, which would
-# agree were the model true, weigh them differently.
+# it, than in nine of ten such data sets. The poles have a core and a halo, which one concentration
+# averages; the two estimates of κ, which would agree were the model true, weigh them differently.
 #
 # The sphere seen from its south pole outwards, equal areas on the sphere being equal on paper; the
-# regions that hold 50,
-# 80 and 95 per cent of the fitted law, the mean pole, and the fifty poles.
-from matplotlib.figure import Figure
-
+# regions that hold 50, 80 and 95 per cent of the fitted law, the mean pole, and the fifty poles.
 pole = fit.density.parameters["eta"] / np.linalg.norm(fit.density.parameters["eta"])
 kappa = np.linalg.norm(fit.density.parameters["eta"])
 
@@ -77,23 +88,34 @@ def on_paper(points):  # Lambert's projection about the south pole
     return points[..., 0] * scale, points[..., 1] * scale
 
 
-figure = Figure(figsize=(5.4, 5.2), layout="constrained")
+figure = plt.figure(figsize=(5.4, 5.2), layout="constrained")
 ax = figure.add_subplot()
 side = np.cross(pole, [1.0, 0.0, 0.0])
 side /= np.linalg.norm(side)
 turn = np.linspace(0, 2 * np.pi, 400)[:, None]
 for mass in (0.5, 0.8, 0.95):  # cos r at which a cap about the mean holds the mass
     cosine = 1 + np.log1p(-mass * (1 - np.exp(-2 * kappa))) / kappa
-    ring = cosine * pole + np.sqrt(1 - cosine**2) * (np.cos(turn) * side + np.sin(turn) * np.cross(pole, side))
+    ring = cosine * pole + np.sqrt(1 - cosine**2) * (
+        np.cos(turn) * side + np.sin(turn) * np.cross(pole, side)
+    )
     ax.plot(*on_paper(ring), color="#0072B2", linewidth=1.2)
 for lat in (-60, -30, 0):
     radius = np.sqrt(2 * (1 + np.sin(np.radians(lat))))
     ax.plot(radius * np.cos(turn), radius * np.sin(turn), color="#d0d0d0", linewidth=0.7, zorder=0)
-    ax.text(0, radius, f"{-lat}° S" if lat else "equator", fontsize=8, color="#8a8a8a", ha="center", va="bottom")
+    ax.text(
+        0,
+        radius,
+        f"{-lat}° S" if lat else "equator",
+        fontsize=8,
+        color="#8a8a8a",
+        ha="center",
+        va="bottom",
+    )
 ax.plot(*on_paper(x), "o", color="#222222", markersize=4, mec="white", mew=0.5)
 ax.plot(*on_paper(pole[None]), "*", color="#D55E00", markersize=13)
 ax.set_aspect("equal")
 ax.set_axis_off()
-picture(figure, "Poles, the fitted law's regions of 50, 80 and 95 per cent, and the mean direction")
+
+# %%
 # The data: Fisher, Lewis and Embleton (1987), Statistical Analysis of Spherical Data,
 # doi:10.1017/CBO9780511623059.

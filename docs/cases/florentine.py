@@ -1,10 +1,14 @@
-# # The Florentine marriages: is a friend of a friend a friend?
-#
-# Sixteen families of Renaissance Florence, and the twenty marriages between them. One graph is one
-# observation. An
-# exponential random graph weighs its ties and its triangles; Z sums over 2^120 graphs, and is out
-# of reach.
+"""
+The Florentine marriages: is a friend of a friend a friend?
+===========================================================
+
+Sixteen families of Renaissance Florence, and the twenty marriages between them. One graph is one
+observation. An exponential random graph weighs its ties and its triangles; Z sums over 2^120
+graphs, and is out of reach.
+"""
+
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 
 import unnorm as un
@@ -20,18 +24,22 @@ ties = graph.to_numpy()[None]
 fit = un.fit(marriages, ties, un.objectives.MaximumLikelihood(draws=20_000), seed=0)
 local = un.fit(marriages, ties, "pseudo_likelihood", seed=0)
 print(fit)
-# By Markov chains, maximum likelihood; its Monte Carlo error is told apart. Pseudo-likelihood needs
-# no chains for the
-# estimate; its errors come from 200 graphs drawn from the fit, for one graph has no rows whose
-# spread could tell them.
+
+# %%
+# By Markov chains, maximum likelihood; its Monte Carlo error is told apart. Pseudo-likelihood
+# needs no chains for the estimate; its errors come from 200 graphs drawn from the fit, for one
+# graph has no rows whose spread could tell them.
 print(fit.monte_carlo_error.round(4).to_dict())
 print(local.summary().round(3).to_string())
-# The odds of a marriage that closes no triangle are e^edges, one to five, and each triangle that it
-# closes multiplies them
-# by e^triangles. The interval of triangles holds 0: twenty marriages do not show that friends of
-# friends marry. What do
-# such graphs look like? 500 of them, by chains that forgot their starts:
-simulated = un.simulate(fit, replicates=500, seed=0, progress=False)["posterior_predictive"]["y"].to_numpy()[0, :, 0]
+
+# %%
+# The odds of a marriage that closes no triangle are e^edges, one to five, and each triangle that
+# it closes multiplies them by e^triangles. The interval of triangles holds 0: twenty marriages do
+# not show that friends of friends marry. What do such graphs look like? 500 of them, by chains
+# that forgot their starts:
+simulated = un.simulate(fit, replicates=500, seed=0, progress=False)["posterior_predictive"][
+    "y"
+].to_numpy()[0, :, 0]
 
 
 def statistics(y):
@@ -49,11 +57,11 @@ print("                observed  simulated (90% of graphs)")
 for name in observed:
     low, high = np.quantile(expected[name], [0.05, 0.95])
     print(f"{name:14s}  {observed[name]:8.0f}  {low:.0f} to {high:.0f}")
+
+# %%
 # Ties, triangles, families without a tie: the graph that was observed is an ordinary one under its
-# model. So is the largest
-# degree, that of the Medici: six ties are what the best connected of sixteen families often has by
-# chance.
-from matplotlib.figure import Figure
+# model. So is the largest degree, that of the Medici: six ties are what the best connected of
+# sixteen families often has by chance.
 from scipy.optimize import minimize
 from scipy.sparse.csgraph import shortest_path
 
@@ -73,7 +81,7 @@ best = min((minimize(stress, start) for start in starts), key=lambda found: foun
 place = np.full((16, 2), np.nan)
 place[tied] = best.x.reshape(-1, 2)
 place[~tied] = np.nanmin(place, 0)
-figure = Figure(figsize=(8.4, 4.6), layout="constrained")
+figure = plt.figure(figsize=(8.4, 4.6), layout="constrained")
 ax, side = figure.subplots(1, 2, width_ratios=[2.4, 1])
 for a, b in zip(*np.nonzero(np.triu(ties[0])), strict=True):
     ax.plot(*place[[a, b]].T, color="#b0b8bf", linewidth=1.2, zorder=1)
@@ -87,6 +95,7 @@ side.bar(values, counts / 500, color="#c9d6df")
 side.axvline(observed["largest degree"], color="#D55E00")
 side.set(xlabel="largest degree", ylabel="share of simulated graphs")
 side.spines[["top", "right"]].set_visible(False)
-picture(figure, "The marriages, and the largest degree of graphs drawn from the fit beside the observed one")
+
+# %%
 # The data: Padgett and Ansell (1993), doi:10.1086/230190; the model: Frank and Strauss (1986),
 # doi:10.1080/01621459.1986.10478342.

@@ -1,17 +1,24 @@
-# # Ozone and wind: a Gaussian that must stay positive
-#
-# Ozone and wind speed on 116 days of 1973 in New York cannot be negative, and many days lie near
-# the axes. A Gaussian
-# restricted to the positive quadrant says so; its Z is an integral without a closed form. Both
-# columns are divided by
-# their standard deviations.
+"""
+Ozone and wind: a Gaussian that must stay positive
+==================================================
+
+Ozone and wind speed on 116 days of 1973 in New York cannot be negative, and many days lie near
+the axes. A Gaussian restricted to the positive quadrant says so; its Z is an integral without a
+closed form. Both columns are divided by their standard deviations.
+"""
+
 import numpy as np
 
 import unnorm as un
 
 
 @un.density
-def restricted(x: un.Positive["d"], *, eta: un.Real["d"] = 0.0, precision: un.Symmetric(diagonal=True)["d"] = 1.0):
+def restricted(
+    x: un.Positive["d"],
+    *,
+    eta: un.Real["d"] = 0.0,
+    precision: un.Symmetric(diagonal=True)["d"] = 1.0,
+):
     return eta @ x - 0.5 * x @ precision @ x
 
 
@@ -24,26 +31,35 @@ raw = un.models.load("ozone_wind")
 data = raw / raw.std(ddof=0)
 fit = un.fit(restricted, data, "maximum_likelihood", seed=0)
 print(fit)
+
+# %%
 # The off-diagonal entry is what the question is about: windy days have less ozone. Its profile
-# likelihood interval, and
-# two estimates that need no Z: score matching, weighted so that it vanishes at the axes, and noise
-# contrastive estimation,
-# which learns log Z beside the parameters.
+# likelihood interval, and two estimates that need no Z: score matching, weighted so that it
+# vanishes at the axes, and noise contrastive estimation, which learns log Z beside the parameters.
 print(fit.profile().round(3).to_string())
 scored = un.fit(restricted, data, "score_matching", seed=0)
 contrasted = un.fit(restricted, data, un.objectives.NCE(noise_ratio=500), seed=0)
 for name, one in (("score matching", scored), ("NCE", contrasted)):
     row = one.summary().loc["precision[Ozone,Wind]"]
-    print(f"{name:15s} {row['estimate']:.3f} (standard error {row['standard_error']:.3f}), {one.log_z}")
+    print(f"{name:15s} {row['estimate']:.3f} ± {row['standard_error']:.3f}, {one.log_z}")
+
+# %%
 # The density, as contours that hold 50, 80 and 95 per cent of it, and the 116 days.
 from unnorm.diagnostics.plots import scatter_with_contours
 
 x, y = np.linspace(0, 5.5, 221), np.linspace(0, 6.5, 261)
-log_p = np.asarray(fit.density(np.stack(np.meshgrid(x, y, indexing="ij"), -1)), float) - float(fit.log_z)
-picture(scatter_with_contours(data, log_density_grid=(x, y, log_p), title="Ozone and wind, each divided by its "
-        "standard deviation"), "The days and the fitted density")  # fmt: skip
-# Is the dependence worth its parameter, on days that no fit has seen? Eighty days to fit,
-# thirty-six to judge.
+log_p = np.asarray(fit.density(np.stack(np.meshgrid(x, y, indexing="ij"), -1)), float) - float(
+    fit.log_z
+)
+figure = scatter_with_contours(
+    data,
+    log_density_grid=(x, y, log_p),
+    title="Ozone and wind, each divided by its standard deviation",
+)
+
+# %%
+# Is the dependence worth its parameter, on days that no fit has seen? Eighty days to fit, thirty-
+# six to judge.
 order = np.random.default_rng(0).permutation(len(data))
 train, held_out = data.iloc[order[:80]], data.iloc[order[80:]]
 fits = {
@@ -52,8 +68,9 @@ fits = {
     "independent": un.fit(independent, train, "maximum_likelihood", seed=0),
 }
 print(un.compare(fits, held_out))
+
+# %%
 # Both criteria prefer the dependence, and thirty-six days do not make it sure: the likelihoods are
-# hardly more than one
-# standard error apart, while the interval above, from all days, leaves no doubt. The data:
-# Chambers, Cleveland, Kleiner and Tukey (1983), Graphical Methods for Data
+# hardly more than one standard error apart, while the interval above, from all days, leaves no
+# doubt. The data: Chambers, Cleveland, Kleiner and Tukey (1983), Graphical Methods for Data
 # Analysis; the model: Hyvärinen (2007), doi:10.1016/j.csda.2006.09.003.

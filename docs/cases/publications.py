@@ -1,12 +1,15 @@
-# # Doctoral publications: counts with too many zeros and a long tail
-#
-# 915 doctoral students of biochemistry published between 0 and 19 articles in the last three years
-# of their studies. A
-# Poisson law has a variance equal to its mean; here it is more than twice that. The
-# Conway-Maxwell-Poisson law, p(y)
-# proportional to λ^y / (y!)^ν, lets the tail be as heavy as it is: ν = 1 is Poisson, ν = 0
-# geometric. Z is an infinite
-# sum, carried on until what is left does not count.
+"""
+Doctoral publications: counts with too many zeros and a long tail
+=================================================================
+
+915 doctoral students of biochemistry published between 0 and 19 articles in the last three years
+of their studies. A Poisson law has a variance equal to its mean; here it is more than twice that.
+The Conway-Maxwell-Poisson law, p(y) proportional to λ^y / (y!)^ν, lets the tail be as heavy as it
+is: ν = 1 is Poisson, ν = 0 geometric. Z is an infinite sum, carried on until what is left does
+not count.
+"""
+
+import matplotlib.pyplot as plt
 import numpy as np
 from jax.scipy.special import gammaln
 
@@ -19,7 +22,9 @@ def counts(y: un.Count, *, log_rate: un.Real = 0.0, nu: un.Positive = 1.0):
 
 
 articles = un.models.load("phd_pubs")["articles"].to_numpy()
-print(f"mean {articles.mean():.2f}, variance {articles.var():.2f}, zeros {np.mean(articles == 0):.0%}")
+print(
+    f"mean {articles.mean():.2f}, variance {articles.var():.2f}, zeros {np.mean(articles == 0):.0%}"
+)
 order = np.random.default_rng(0).permutation(len(articles))
 train, held_out = articles[order[:600]], articles[order[600:]]
 fits = {
@@ -28,30 +33,36 @@ fits = {
     "Poisson": un.fit(counts.fix(nu=1.0), train, seed=0),
 }
 print(fits["Conway-Maxwell-Poisson"].profile().round(3))
+
+# %%
 # ν lies far below 1: the counts are overdispersed, and the interval leaves no doubt. On the 315
-# students that no fit has
-# seen, the likelihoods:
+# students that no fit has seen, the likelihoods:
 print(un.compare(fits, held_out).table.round(2).T.to_string())
+
+# %%
 # The two parameters by ordinal score matching differ from maximum likelihood's: were the model
-# true, they would agree
-# within their errors. They do not aim at the same thing where it is not.
+# true, they would agree within their errors. They do not aim at the same thing where it is not.
 for name, fit in fits.items():
     print(f"{name:28s}", fit.summary()[["estimate", "standard_error"]].round(3).to_dict("index"))
-# What the model says of the data as a whole: data sets of 915 students drawn from the fit to all of
-# them.
+
+# %%
+# What the model says of the data as a whole: data sets of 915 students drawn from the fit to all
+# of them.
 whole = un.fit(counts, articles, seed=0)
-simulated = un.simulate(whole, replicates=200, seed=0, progress=False)["posterior_predictive"]["y"].to_numpy()[0]
+simulated = un.simulate(whole, replicates=200, seed=0, progress=False)["posterior_predictive"][
+    "y"
+].to_numpy()[0]
 shares = np.array([np.mean(simulated == y, axis=1) for y in range(13)])
 print("articles  observed  simulated (90% of data sets)")
 for y in (0, 1, 2, 5, 10):
     low, high = np.quantile(shares[y], [0.05, 0.95])
     print(f"{y:8d}  {np.mean(articles == y):8.3f}  {low:.3f} to {high:.3f}")
-# Two parameters get the whole shape but for its shoulder: two articles were published more often
-# than in nine of ten data
-# sets. Poisson has no chance at all: it expects .18 of the students to have none.
-from matplotlib.figure import Figure
 
-figure = Figure(figsize=(6, 3.8), layout="constrained")
+# %%
+# Two parameters get the whole shape but for its shoulder: two articles were published more often
+# than in nine of ten data sets. Poisson has no chance at all: it expects .18 of the students to
+# have none.
+figure = plt.figure(figsize=(6, 3.8), layout="constrained")
 ax = figure.add_subplot()
 ax.bar(range(13), [np.mean(articles == y) for y in range(13)], color="#c9d6df", label="observed")
 ax.vlines(range(13), *np.quantile(shares, [0.05, 0.95], axis=1), color="#0072B2", linewidth=3,
@@ -62,6 +73,7 @@ ax.plot(range(13), law, "o-", color="#D55E00", linewidth=1, markersize=4, label=
 ax.set(xlabel="articles", ylabel="share of students", xticks=range(13))
 ax.spines[["top", "right"]].set_visible(False)
 ax.legend(frameon=False)
-picture(figure, "Articles, and what two laws make of them")
+
+# %%
 # The data: Long (1990), doi:10.1093/sf/68.4.1297; the law: Shmueli et al. (2005),
 # doi:10.1111/j.1467-9876.2005.00474.x.

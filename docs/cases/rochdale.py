@@ -1,21 +1,24 @@
-# # Rochdale: which circumstances go together
-#
-# 665 households were asked eight yes/no questions: is the wife economically active, is she over 38,
-# is the husband
-# employed, is there a small child, is she educated, is he, is the family Asian, does another member
-# of it work.
-# The question is which answers go together *given all the others*: a pairwise graphical model,
-# whose 28 couplings are
-# the log odds ratios of two answers at fixed values of the other six. Its Z is a sum over 256
-# states, so that the
-# likelihood is exact.
+"""
+Rochdale: which circumstances go together
+=========================================
+
+665 households were asked eight yes/no questions: is the wife economically active, is she over 38,
+is the husband employed, is there a small child, is she educated, is he, is the family Asian, does
+another member of it work. The question is which answers go together *given all the others*: a
+pairwise graphical model, whose 28 couplings are the log odds ratios of two answers at fixed
+values of the other six. Its Z is a sum over 256 states, so that the likelihood is exact.
+"""
+
+import matplotlib.pyplot as plt
 import numpy as np
 
 import unnorm as un
 
 
 @un.density
-def pairwise(x: un.Binary["item"], *, coupling: un.Symmetric["item"] = 0.0, field: un.Real["item"] = 0.0):
+def pairwise(
+    x: un.Binary["item"], *, coupling: un.Symmetric["item"] = 0.0, field: un.Real["item"] = 0.0
+):
     return field @ x + 0.5 * x @ coupling @ x
 
 
@@ -23,38 +26,47 @@ answers = un.models.load("rochdale")
 fit = un.fit(pairwise, answers, seed=0)
 print(repr(fit))
 print(f"log-likelihood {fit.log_likelihood(answers).value:.2f}, {fit.log_z}")
+
+# %%
 # The edges whose 95% profile likelihood interval leaves out 0. No normal approximation is made
-# here: the interval of the
-# coupling of Econ and Asian reaches further down than up, for few Asian wives are active, as the
-# last line counts.
+# here: the interval of the coupling of Econ and Asian reaches further down than up, for few Asian
+# wives are active, as the last line counts.
 table = fit.profile()
-edges = table[table.index.str.startswith("coupling") & ((table["lower"] > 0) | (table["upper"] < 0))]
+edges = table[
+    table.index.str.startswith("coupling") & ((table["lower"] > 0) | (table["upper"] < 0))
+]
 order = edges["estimate"].abs().sort_values(ascending=False).index
 print(edges.loc[order].round(2).to_string())
-print(f"{answers['Econ'][answers['Asian'] == 1].sum()} of {answers['Asian'].sum()} Asian wives are economically active")
-# The graph of these edges: green answers go together, orange ones exclude each other, and the wider
-# a line the stronger.
-from matplotlib.figure import Figure
+asian = answers["Asian"] == 1
+print(f"{answers['Econ'][asian].sum()} of {asian.sum()} Asian wives are economically active")
 
+# %%
+# The graph of these edges: green answers go together, orange ones exclude each other, and the
+# wider a line the stronger.
 items = list(answers.columns)
 angle = {item: 2 * np.pi * place / len(items) + np.pi / 8 for place, item in enumerate(items)}
-figure = Figure(figsize=(6, 5), layout="constrained")
+figure = plt.figure(figsize=(6, 5), layout="constrained")
 ax = figure.add_subplot()
 for label, row in edges.iterrows():
     ends = [angle[item] for item in label.removeprefix("coupling[").rstrip("]").split(",")]
     color = "#009E73" if row["estimate"] > 0 else "#D55E00"
-    ax.plot(np.cos(ends), np.sin(ends), color=color, linewidth=1.8 * abs(row["estimate"]), solid_capstyle="round")
+    ax.plot(
+        np.cos(ends),
+        np.sin(ends),
+        color=color,
+        linewidth=1.8 * abs(row["estimate"]),
+        solid_capstyle="round",
+    )
 for item, a in angle.items():
     ax.text(np.cos(a), np.sin(a), item, ha="center", va="center", fontsize=11,
             bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "#8a8a8a"})  # fmt: skip
 ax.set(xlim=(-1.3, 1.3), ylim=(-1.2, 1.2), aspect="equal")
 ax.set_axis_off()
-picture(figure, "The graph of Rochdale's couplings")
+
+# %%
 # Does the model reproduce what it was not told? The pairs are matched by construction; the number
-# of yes answers of a
-# household is a sum over all orders of interaction. Data sets are drawn from the fit, as large as
-# the data, exactly from
-# the list of all states.
+# of yes answers of a household is a sum over all orders of interaction. Data sets are drawn from
+# the fit, as large as the data, exactly from the list of all states.
 simulated = un.simulate(fit, replicates=200, seed=0)
 totals = simulated["posterior_predictive"]["x"].sum("item").to_numpy()[0]
 observed = answers.to_numpy().sum(1)
@@ -62,5 +74,7 @@ print("yes answers  observed  simulated (90% of data sets)")
 for count in range(9):
     low, high = np.quantile((totals == count).sum(1), [0.05, 0.95])
     print(f"{count:11d}  {(observed == count).sum():8d}  {low:.0f} to {high:.0f}")
+
+# %%
 # Whittaker (1990), Graphical Models in Applied Multivariate Statistics, has the data and this
 # question.

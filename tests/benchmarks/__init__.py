@@ -1,5 +1,5 @@
 """Benchmarks: ratios in one process, alternating, medians; `make bench` prints the tables of
-docs/benchmarks.md."""
+docs/appendix/benchmarks.md."""
 
 import sys
 from pathlib import Path

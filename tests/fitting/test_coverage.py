@@ -1,7 +1,8 @@
 """95% intervals over 1,000 simulated data sets, of a true and of a wrong model, whose target is the
 objective's own.
 
-`python tests/shared/coverage_table.py` prints what the last runs found; docs/coverage.md keeps it.
+`python tests/shared/coverage_table.py` prints what the last runs found;
+docs/appendix/coverage.md keeps it.
 """
 
 import numpy as np

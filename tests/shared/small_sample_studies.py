@@ -2,7 +2,7 @@
 warning.
 
 `python tests/shared/small_sample_studies.py NAME [SETS]` in `tests` prints one row of the table in
-docs/coverage.md.
+docs/appendix/coverage.md.
 """
 
 import functools

@@ -56,12 +56,32 @@ class Annotation:
 
 
 class ConstantAnnotation(Annotation):
-    """A value that is neither sampled nor learned, with its axes: ``un.Constant["school"]``."""
+    """A value that is neither sampled nor learned, with its axes: ``un.Constant["school"]``.
+
+    New values compile nothing, which arrays that a function closes over do.
+
+    Example:
+        >>> import unnorm as un
+        >>> @un.density
+        ... def shifted(x: un.Real, *, by: un.Constant = 2.0):
+        ...     return -0.5 * (x - by) ** 2
+        >>> float(shifted(1.0))
+        -0.5
+    """
 
 
 class CovariateAnnotation(Annotation):
-    """A value per event that the density is conditional on: ``un.Covariate["k"]``; Z is then a
-    row's own.
+    """A value per row that the density is conditional on: ``un.Covariate["k"]``.
+
+    Each row then has its own Z.
+
+    Example:
+        >>> import unnorm as un
+        >>> @un.density
+        ... def line(y: un.Real, *, t: un.Covariate, slope: un.Real = 1.0):
+        ...     return -0.5 * (y - slope * t) ** 2
+        >>> float(line.given(t=2.0)(1.0))
+        -0.5
     """
 
 
@@ -230,8 +250,18 @@ class Support(Annotation):
 
 
 class PyTreeSupport(Support):
-    """Any pytree, such as an Equinox network: its inexact arrays are trained, the rest is static.
-    Parameters only.
+    """Any pytree, such as an Equinox network: x = its inexact arrays, which are trained.
+
+    The rest is static. For parameters.
+
+    Example:
+        >>> import numpy as np
+        >>> import unnorm as un
+        >>> @un.density
+        ... def energy(x: un.Real[2], *, net: un.PyTree = {"w": np.diag([1.0, 2.0])}):
+        ...     return -0.5 * x @ net["w"] @ x
+        >>> float(energy([1.0, 1.0]))
+        -1.5
     """
 
     samplable = False

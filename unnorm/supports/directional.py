@@ -18,8 +18,15 @@ def wrap_angle(angle) -> jax.Array:
 
 
 class CircleSupport(Support):
-    """Angles in radians; chains move on the line that is wrapped around the circle, so that nothing
-    is cut.
+    """Angles in radians, −π ≤ x < π, with arc length.
+
+    Chains move on the line that is wrapped around the circle, so that it has no cut.
+
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x: 0.0 * x, {"x": un.Circle})
+        >>> round(un.log_z(p, progress=False).value, 4)  # log(2π)
+        1.8379
     """
 
     score_matching = "circle"
@@ -58,11 +65,17 @@ class CircleSupport(Support):
 
 
 class SphereSupport(Support):
-    """Unit vectors along the last axis, x = u / |u|.
+    """Unit vectors along the last axis, x = u / |u|, with the surface's measure.
 
     The length of u is an auxiliary variable: u is given the density p(u / |u|) · N(u; 0, I) · (the
     sphere's area), whose integral over R^n is that of p over the surface. A random walk moves along
     geodesics instead and keeps |u|.
+
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x: 0.0 * x.sum(), {"x": un.Sphere[3]})
+        >>> round(un.log_z(p, progress=False).value, 4)  # log(4π)
+        2.531
     """
 
     needs_axis = True

@@ -41,8 +41,18 @@ class Matrix(Support):
 
 @dataclass(frozen=True, repr=False)
 class SymmetricSupport(Matrix):
-    """A symmetric matrix, with a zero diagonal unless ``Symmetric(diagonal=True)``; coordinates:
-    its free entries.
+    """A symmetric matrix, x_ij = x_ji, with a zero diagonal unless ``Symmetric(diagonal=True)``.
+
+    Its coordinates are the free entries, which a table lists once. For parameters.
+
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(
+        ...     lambda x, *, j: 0.5 * x @ j @ x, {"x": un.Spin["d"]}, {"j": un.Symmetric["d"]}
+        ... )
+        >>> q = p.bind(j=[[0.0, 1.0], [1.0, 0.0]])
+        >>> float(q([1, -1]))
+        -1.0
     """
 
     diagonal: bool = False
@@ -90,7 +100,17 @@ class SymmetricSupport(Matrix):
 
 
 class PositiveDefiniteSupport(Matrix):
-    """A symmetric positive definite matrix, by its Cholesky factor."""
+    """A symmetric positive definite matrix, x = L L' with a Cholesky factor L. For parameters.
+
+    Example:
+        >>> import unnorm as un
+        >>> @un.density
+        ... def normal(x: un.Real["d"], *, k: un.PositiveDefinite["d"]):
+        ...     return -0.5 * x @ k @ x
+        >>> z = un.log_z(normal.bind(k=[[1.0, 0.0], [0.0, 4.0]]), progress=False)
+        >>> round(z.value, 4)  # log(2π / 2)
+        1.1447
+    """
 
     expected = "a symmetric positive definite matrix"
     measure = "Lebesgue on the free entries"
