@@ -147,7 +147,9 @@ def estimates_table(fits: dict[str, Any]) -> pd.DataFrame:
         error = "none" if np.isnan(row.standard_error) else f"{row.standard_error:.4f}"
         return f"{row.estimate:.4f} ({error})"
 
-    return pd.DataFrame({name: fit.summary().apply(cell, axis=1) for name, fit in fits.items()}).T
+    tables = {name: fit.summary() for name, fit in fits.items()}
+    rows = {name: table.apply(cell, axis=1).to_numpy() for name, table in tables.items()}
+    return pd.DataFrame(rows, index=next(iter(tables.values())).index.flat).T
 
 
 def log_z_table(fits: dict[str, Any], constants: dict[str, Any]) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def test_a_mean_is_shared_by_two_data_sets():
     fit = fitted([wide, narrow], [FIRST, SECOND], o.MaximumLikelihood())
     mean, precisions = weighted_mean()
     table = fit.summary()
-    assert list(table.index) == ["mean", "wide_precision", "narrow_precision"]
+    assert list(table.index.flat) == ["mean", "wide_precision", "narrow_precision"]
     np.testing.assert_allclose(table.estimate, [mean, *precisions], atol=1e-7)
     information = sum(a * len(x) for a, x in zip(precisions, (FIRST, SECOND), strict=True))
     apart = [

@@ -108,7 +108,7 @@ def test_nce_reproduces_its_exact_noise_fixed_point_on_rochdale(rochdale):
     truth = exact_noise_fixed_point(data.to_numpy(float), 100, start)
     fit = fitted(ising, data, un.objectives.NCE(noise_ratio=100))
     summary = fit.summary()
-    by_name = dict(zip(summary.index, truth[:-1], strict=True))
+    by_name = dict(zip(summary.index.flat, truth[:-1], strict=True))
     assert truth[-1] == pytest.approx(5.464677, abs=1e-6)
     assert [by_name[edge] for edge in EDGES] == pytest.approx(
         [1.3280, -1.4845, -2.1874, -3.0027, 1.0292], abs=1e-4

@@ -81,7 +81,7 @@ def test_a_column_by_its_name():
 def test_the_column_of_weights_is_no_variable():
     table = pd.DataFrame({"a": X, "b": -X, "w": SHARES})
     fit = fitted(table, plane, sampling_weights="w")
-    assert list(fit.summary().index) == ["m[a]", "m[b]"]
+    assert list(fit.summary().index.flat) == ["m[a]", "m[b]"]
     assert estimate(fit)[0] == pytest.approx(weighted()[0], rel=1e-8)
     array = xr.DataArray(
         table[["a", "b"]].to_numpy(), dims=("row", "d"), coords={"w": ("row", SHARES)}

@@ -229,7 +229,7 @@ def test_a_gamma_distribution_of_ozone_is_scipys(ozone):
     shape, _, scale = stats.gamma.fit(x, floc=0)
     gamma = models.exponential_family({"log": jnp.log, "linear": lambda x: -x}, un.Positive)
     fit = fitted(gamma, x, start={"theta": [1.0, 1.0]})
-    assert list(fit.summary().index) == ["theta[log]", "theta[linear]"]
+    assert list(fit.summary().index.flat) == ["theta[log]", "theta[linear]"]
     assert fit.summary().estimate.to_numpy() == pytest.approx([shape - 1, 1 / scale], rel=1e-3)
     mean_log = special.digamma(fit.density.parameters["theta"][0] + 1) - np.log(
         fit.density.parameters["theta"][1]

@@ -210,7 +210,7 @@ def coverage(
         hits.append([*table["lower"].le(aim[0]) & table["upper"].ge(aim[0]), far <= _LEVEL])
         errors = np.sqrt(np.diagonal(fit._covariance.inverse_curvature))
         wrong_hits.append(np.abs(table["estimate"] - aim[0]) <= _LEVEL * errors)
-    labels = [*table.index, "log Z"]
+    labels = [*table.index.flat, "log Z"]
     return Coverage(
         pd.Series(np.mean(hits, 0), labels),
         pd.Series(np.mean(wrong_hits, 0), labels[:-1]),

@@ -74,13 +74,16 @@ CASE_C = pd.DataFrame(
         "estimate": [3.2578, 5.4608, 0.8835, 0.9625, 1.5315],
         "standard_error": [0.7188, 0.7592, 0.2066, 0.1718, 0.2083],
     },
-    index=[
-        "eta[Ozone]",
-        "eta[Wind]",
-        "precision[Ozone,Ozone]",
-        "precision[Ozone,Wind]",
-        "precision[Wind,Wind]",
-    ],
+    index=pd.MultiIndex.from_tuples(
+        [
+            ("eta", "Ozone", ""),
+            ("eta", "Wind", ""),
+            ("precision", "Ozone", "Ozone"),
+            ("precision", "Ozone", "Wind"),
+            ("precision", "Wind", "Wind"),
+        ],
+        names=["parameter", "i", "j"],
+    ),
 )
 
 

@@ -4,7 +4,9 @@ passed.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
+from unnorm.core.display import Card, html_of, rich_of
 from unnorm.core.messages import join_names as join_names
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -117,3 +119,15 @@ class Result:
     def _findings_text(self) -> str:
         """The findings, one per line, for `str`."""
         return "\n".join(str(finding) for finding in self.findings)
+
+    def _card(self) -> Card:
+        """What a notebook and a terminal show."""
+        return Card(repr(self), "passed" if self.passed else "not passed")
+
+    def _repr_html_(self) -> str:
+        """The result for a notebook."""
+        return html_of(self, self._card())
+
+    def __rich__(self) -> Any:
+        """The result for rich's console: ``rich.print(result)``."""
+        return rich_of(self, self._card())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unnorm.core.containers import transpose_to_axes
+from unnorm.core.display import Card
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, Result, join_names
 from unnorm.core.messages import format_table
 from unnorm.core.validation import verb
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ["mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"]
+WORDS = {
+    "mcse_mean": "MCSE of mean",
+    "mcse_sd": "MCSE of sd",
+    "ess_bulk": "bulk ESS",
+    "ess_tail": "tail ESS",
+    "r_hat": "R-hat",
+}
 UNDEFINED_FOR_CONSTANTS = ["mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"]
 
 
@@ -47,6 +55,12 @@ class Diagnosis(Result):
         r_hat, ess = self.table["r_hat"].max(), self.table[["ess_bulk", "ess_tail"]].min(axis=None)
         numbers = f"{len(self.table)} entries, largest R-hat {r_hat:.3f}, smallest ESS {ess:,.0f}"
         return f"Diagnosis({verdict}{also}: {numbers})"
+
+    def _card(self) -> Card:
+        table = format_table(self.table).rename(columns=WORDS)
+        title = f"Diagnosis of {len(self.table):,} entries"
+        verdict = "passed" if self.passed else "not passed"
+        return Card(title, verdict, {}, (("", table),))
 
     def __str__(self) -> str:
         table = format_table(self.table).to_string(max_rows=60)

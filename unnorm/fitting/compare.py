@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from unnorm.core.display import Card
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result, join_names
-from unnorm.core.messages import pluralize, table_text
+from unnorm.core.messages import pluralize, significant, table_text
 from unnorm.core.method import registry_name
 from unnorm.core.progress import bar
 from unnorm.core.validation import verb
@@ -24,6 +25,7 @@ from unnorm.fitting.inference.information_criteria import (
     information_criterion,
     same_scale,
 )
+from unnorm.fitting.inference.likelihood_ratio import likelihood_ratios
 from unnorm.fitting.objectives.registry import ScoreMatching
 from unnorm.fitting.results.fit import Fit
 from unnorm.fitting.row_normalizers import latent_variables
@@ -40,11 +42,14 @@ class Comparison(Result):
     Attributes:
         table: the DataFrame that `un.compare` describes.
         rows: how many held-out rows there were.
+        likelihood_ratio: of nested fits, on the rows that they were fitted to: a row for each pair
+            (small, large) with the columns likelihood_ratio, degrees_of_freedom and p.
     """
 
     table: pd.DataFrame
     rows: int
     findings: list[Finding] = field(default_factory=list)
+    likelihood_ratio: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __repr__(self) -> str:
         notes = [
@@ -60,7 +65,24 @@ class Comparison(Result):
 
     def __str__(self) -> str:
         table = table_text(self.table.dropna(axis=1, how="all").T)
-        return "\n".join([repr(self), table, *([self._findings_text()] if self.findings else [])])
+        parts = [repr(self), table, *self._ratio_sentences()]
+        return "\n".join([*parts, *([self._findings_text()] if self.findings else [])])
+
+    def _ratio_sentences(self) -> list[str]:
+        """The likelihood ratios, a sentence each."""
+        return [
+            f"likelihood ratio of {small} in {large}: {row.likelihood_ratio:.2f} on "
+            f"{row.degrees_of_freedom:.0f} degrees of freedom, p = {significant(float(row.p))}"
+            for (small, large), row in self.likelihood_ratio.iterrows()
+        ]
+
+    def _card(self) -> Card:
+        table = self.table.dropna(axis=1, how="all").T.map(significant)
+        facts = {
+            sentence.partition(":")[0]: sentence.partition(": ")[2]
+            for sentence in self._ratio_sentences()
+        }
+        return Card(repr(self), "passed" if self.passed else "not passed", facts, (("", table),))
 
 
 @verb
@@ -88,7 +110,9 @@ def compare(fits: Mapping[str, Fit], held_out: Any, *, progress: bool = True) ->
         matching and by NCE, on the rows that they were fitted to, n · mean loss + tr(J H⁻¹), J the
         covariance of the rows' scores and H the curvature: "smic (lower is better)" and "ncic
         (lower is better)" (twice that is on AIC's scale). A fit without a log Z to believe has NaN
-        and a finding.
+        and a finding. `likelihood_ratio` tests fits by maximum likelihood of which one is the other
+        with parameters fixed (`p.fix(...)`), Λ = 2 (ℓ̂_large − ℓ̂_small) against χ²; p is NaN, and
+        a finding says why, where a parameter is fixed at its bound or a variable is latent.
 
     Raises:
         ValueError: fewer than two fits, fits of different variables or supports, data that do not
@@ -110,7 +134,8 @@ def compare(fits: Mapping[str, Fit], held_out: Any, *, progress: bool = True) ->
         Matsuda, Uehara and Hyvärinen (2021), JMLR 22(158), arXiv:1905.05976 (information criteria);
         Dawid, Musio and Ventura (2016), doi:10.1111/sjos.12168 (the H-score); Wenliang and Kanagawa
         (2020), arXiv:2008.10087 (its blindness); Vehtari, Gelman and Gabry (2017),
-        doi:10.1007/s11222-016-9696-4 (paired differences).
+        doi:10.1007/s11222-016-9696-4 (paired differences); Wilks (1938),
+        doi:10.1214/aoms/1177732360 (the likelihood ratio).
     """
     read = _read(fits, held_out)
     findings = _known(fits, read)
@@ -140,7 +165,7 @@ def compare(fits: Mapping[str, Fit], held_out: Any, *, progress: bool = True) ->
             findings += _on_other_scales(
                 column, {n: fit for n, fit in given.items() if table[column].notna()[n]}
             )
-    return Comparison(table, rows, findings)
+    return Comparison(table, rows, findings, likelihood_ratios(fits, findings))
 
 
 # -- at the door -----------------------------------------------------------------------------------

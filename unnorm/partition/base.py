@@ -7,6 +7,7 @@ from typing import Protocol
 import jax
 from scipy import stats
 
+from unnorm.core.display import Card
 from unnorm.core.findings import Finding, Result
 from unnorm.declaration.density import Density
 
@@ -94,9 +95,9 @@ class LogZ(Result):
             f"{'passed' if self.passed else 'FAILED'}: {self.verdict})"
         )
 
-    def __str__(self) -> str:
+    def _facts(self) -> dict[str, str]:
         lower, upper = self.interval()
-        rows = {
+        return {
             "log Z": f"{self.value:.10g}",
             "standard error": f"{self.standard_error:.3g}",
             "95% interval": f"{lower:.10g} to {upper:.10g}",
@@ -106,6 +107,12 @@ class LogZ(Result):
             "evaluations": ", ".join(f"{n:,} {kind}" for kind, n in self.evaluations.items()),
             "seed": f"{self.seed}",
         }
+
+    def _card(self) -> Card:
+        return Card(f"log Z = {self.value:.6g}", self.verdict, self._facts())
+
+    def __str__(self) -> str:
+        rows = self._facts()
         table = "\n".join(f"{name:<15} {text}" for name, text in rows.items())
         return f"{table}\n{self._findings_text()}" if self.findings else table
 

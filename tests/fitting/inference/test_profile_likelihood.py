@@ -51,7 +51,8 @@ def test_a_normal_mean_and_variance_in_closed_form():
     variance = ends_of(
         lambda v: n * (np.log(v / spread) + spread / v - 1), spread, spread / 9, 9 * spread
     )
-    assert list(table.columns) == ["estimate", "lower", "upper"] and table.index.name == "parameter"
+    assert list(table.columns) == ["estimate", "lower", "upper"]
+    assert table.index.names == ["parameter", "i", "j"]
     np.testing.assert_allclose(table.loc["mean"], [middle, middle - half, middle + half], atol=1e-7)
     np.testing.assert_allclose(table.loc["variance"], [spread, *variance], atol=1e-7)
     known = fitted(normal.fix(variance=2.0), ROWS).profile(0.99).loc["mean"]

@@ -110,7 +110,7 @@ def exact_fixed_point(data, start):
 def test_cd_1_with_one_site_is_pseudo_likelihood(rochdale):
     data, likelihood = un.models.load("rochdale"), rochdale.summary()
     truth, error = exact_fixed_point(data.to_numpy(float), likelihood.estimate)
-    by_name = dict(zip(likelihood.index, truth, strict=True))
+    by_name = dict(zip(likelihood.index.flat, truth, strict=True))
     published = {
         "Econ,HusbEmp": 1.3266,
         "Econ,Child": -1.4894,

@@ -137,7 +137,7 @@ def test_denoising_finds_the_smoothed_covariance():
     smoothed = np.linalg.inv(np.cov(normal_data().T, ddof=0) + 0.25 * np.eye(3))
     rows, columns = np.triu_indices(3)
     names = [f"precision[{i},{j}]" for i, j in zip(rows, columns, strict=True)]
-    assert set(names) <= set(fit.summary().index)
+    assert set(names) <= set(fit.summary().index.flat)
     assert_within(
         fit.summary().estimate[names], smoothed[rows, columns], fit.monte_carlo_error[names]
     )

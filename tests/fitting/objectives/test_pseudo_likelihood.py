@@ -302,7 +302,7 @@ def test_an_empty_cell_is_found_and_said(seed, runs_away, objective):
     fit = fitted(ising, data, objective)
     summary = fit.summary()
     infinite = summary.estimate[~np.isfinite(summary.estimate)]
-    assert infinite.to_dict() == runs_away
+    assert dict(zip(infinite.index.flat, infinite, strict=True)) == runs_away
     assert not fit.converged and not fit.passed
     assert told(
         fit, "[error] there is no finite estimate", *(f"{name} diverges to" for name in runs_away)

@@ -44,12 +44,12 @@ class Bootstrap(Result):
         """Estimates, bootstrap standard errors, and percentile intervals."""
         tail = (1 - level) / 2
         columns = {
-            "estimate": self.fitted,
-            "standard_error": self.estimates.std(),
-            "lower": self.estimates.quantile(tail),
-            "upper": self.estimates.quantile(1 - tail),
+            "estimate": self.fitted.to_numpy(),
+            "standard_error": self.estimates.std().to_numpy(),
+            "lower": self.estimates.quantile(tail).to_numpy(),
+            "upper": self.estimates.quantile(1 - tail).to_numpy(),
         }
-        return pd.DataFrame(columns).rename_axis("parameter")
+        return pd.DataFrame(columns, index=self.fitted.index)
 
     def __repr__(self) -> str:
         kind = "parametric" if self.parametric else "of rows"
@@ -100,7 +100,7 @@ def of_vectors(
     entries = jax.vmap(lambda vector: free_entries(loss.density, loss.free_at, vector))
     rows = np.asarray(entries(vectors[kept])) if kept.any() else np.zeros((0, len(labels)))
     return Bootstrap(
-        pd.Series(fit._estimates, labels),
+        pd.Series(fit._estimates, fit._index()),
         pd.DataFrame(rows, columns=labels),
         int((~kept).sum()),
         parametric,

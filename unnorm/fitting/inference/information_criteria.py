@@ -10,8 +10,9 @@ References: Matsuda, Uehara and Hyvärinen (2021), JMLR 22(158), arXiv:1905.0597
 
 import jax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.loss import scores_and_curvature
+from unnorm.fitting.loss import Loss, scores_and_curvature
 from unnorm.numerics.diagonal_scaling import solve
 
 CRITERIA = {
@@ -40,6 +41,51 @@ def information_criterion(fit) -> float:
         value = float(loss.mean(loss.vector))
     meat = np.atleast_2d(np.cov(np.asarray(psi).T, ddof=0))
     return float(problem.rows * value + np.trace(solve(np.asarray(curvature), meat)))
+
+
+def log_likelihood_of(outcome) -> float | None:
+    """The log-likelihood of the data at the estimate, log p(x_1) + ... + log p(x_n); None where the
+    objective is none, where Z is not exact, under sampling weights or penalties, and where the data
+    came in batches.
+    """
+    problem, loss = outcome.problem, outcome.loss
+    traits = problem.objective.traits
+    options = (problem.weights, problem.penalty, problem.batches)
+    none = not (traits.is_likelihood and traits.is_deviance)
+    none |= outcome.divergent is not None and bool(outcome.divergent.any())
+    if none or not outcome.converged or any(option is not None for option in options):
+        return None
+    with jax.enable_x64(problem.is_double):
+        value = -problem.rows * float(_mean(loss))
+    return value if np.isfinite(value) else None
+
+
+@jax.jit
+def _mean(loss: Loss) -> jax.Array:
+    return loss.mean(loss.vector)
+
+
+def likelihood_criteria(fit) -> dict[str, float]:
+    """The maximized log-likelihood with AIC = 2 k − 2 ℓ and BIC = k log n − 2 ℓ, k the free
+    parameters; nothing where there is no likelihood.
+
+    Rows in clusters are not independent, and one row (a graph) is no sample, so that these have
+    the log-likelihood alone.
+    """
+    value = fit._log_likelihood
+    if value is None or isinstance(fit.density, list):
+        return {}
+    clustered = fit._origin is not None and fit._origin.problem.clusters is not None
+    found = {"log-likelihood": value}
+    if clustered or fit.rows < 2:
+        return found
+    k = free_parameters(fit.density)
+    return found | {"AIC": 2 * k - 2 * value, "BIC": k * float(np.log(fit.rows)) - 2 * value}
+
+
+def free_parameters(density) -> int:
+    """How many numbers are estimated."""
+    return len(ravel_pytree(density.free())[0])
 
 
 def same_scale(one, other) -> bool:

@@ -73,7 +73,7 @@ def profile(fit, level: float, progress: bool) -> pd.DataFrame:
                 shown.step(1, fit._labels()[place])
     lower, upper = np.reshape(ends, (-1, 2)).T
     columns = {"estimate": fit._estimates, "lower": lower, "upper": upper}
-    return pd.DataFrame(columns, index=pd.Index(fit._labels(), name="parameter"))
+    return pd.DataFrame(columns, index=fit._index())
 
 
 def _check(fit, level: float) -> None:

@@ -22,7 +22,8 @@ from unnorm.fitting.penalties.terms import Penalties
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.procedures.minimize import fit_by_minimization
 from unnorm.fitting.results.assemble import assemble
-from unnorm.fitting.results.fit import Fit, entry_labels
+from unnorm.fitting.results.entries import entry_labels
+from unnorm.fitting.results.fit import Fit
 from unnorm.fitting.solvers.minimize import minimize
 
 

@@ -10,11 +10,13 @@ from jax.flatten_util import ravel_pytree
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.fitting.base import EstimatesLogZ, HasLogZPlan, LearnsLogZ
 from unnorm.fitting.existence.no_estimate import Table, with_limits
+from unnorm.fitting.inference.information_criteria import log_likelihood_of
 from unnorm.fitting.inference.sandwich import Covariance, entries
 from unnorm.fitting.inference.small_samples import parameters_beside_rows
 from unnorm.fitting.penalties.penalized_fit import penalized_estimand
 from unnorm.fitting.problem import Origin, Outcome
-from unnorm.fitting.results.fit import Fit, FitLogZ, entry_bounds, entry_labels
+from unnorm.fitting.results.entries import entry_bounds, entry_labels
+from unnorm.fitting.results.fit import Fit, FitLogZ
 from unnorm.fitting.results.log_likelihood import exact_log_z
 from unnorm.supports import PyTreeSupport
 
@@ -48,6 +50,8 @@ def assemble(outcome: Outcome) -> Fit:
         rows=problem.rows,
         findings=table.findings,
         likelihood=is_likelihood and problem.objective.traits.is_likelihood,
+        _log_likelihood=log_likelihood_of(outcome) if normalizable else None,
+        _penalized=problem.penalty is not None,
         _estimates=table.estimates,
         _covariance=table.covariance,
         _free_covariance=None if errors is None else errors.total[:free, :free],

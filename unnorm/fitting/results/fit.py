@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from unnorm.core.findings import Finding, Result
-from unnorm.core.messages import pluralize, table_text
+from unnorm.core.findings import Finding
+from unnorm.core.messages import pluralize
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
 from unnorm.fitting.inference.profile_likelihood import profile
 from unnorm.fitting.inference.sandwich import Covariance, interval
+from unnorm.fitting.results.entries import EntryIndex, entry_bounds, entry_index, entry_labels
 from unnorm.fitting.results.log_likelihood import LogLikelihood, log_likelihood
+from unnorm.fitting.results.readable import ReadableFit
 from unnorm.fitting.results.serialization import save
 
 
@@ -29,8 +31,8 @@ class FitLogZ(NamedTuple):
         >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive},
         ...     {"rate": (un.Positive, 1.0)})
         >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], "maximum_likelihood", seed=0, progress=False)
-        >>> fit.summary().round(3)["estimate"].to_dict(), fit.converged
-        ({'rate': 0.5}, True)
+        >>> fit.log_z  # log Z = -log rate
+        log Z = 0.69315 (Monte Carlo error 0, sampling error 0.4)
     """
 
     value: float
@@ -51,40 +53,8 @@ class FitLogZ(NamedTuple):
         )
 
 
-def _parameters(density: Any) -> list[tuple[str, Any, tuple[int, ...], dict[str, tuple]]]:
-    """Every parameter once: its name, support, shape, and the labels of its dimensions."""
-    found: dict = {}
-    for p in density if isinstance(density, list) else [density]:
-        for name, support in p.supports.items():
-            shape = np.shape(p.parameters[name]) if support.shape_axes else ()
-            found.setdefault(name, (name, support, shape, p.labels))
-    return list(found.values())
-
-
-def entry_labels(density: Any) -> list[str]:
-    """The labels of the free entries of all parameters of a density, or of a list of them."""
-    names = []
-    for name, support, shape, labels in _parameters(density):
-        axes = [labels.get(axis) for axis in support.shape_axes]
-        for place in support.entries(shape):
-            inside = ",".join(
-                str(i if label is None else label[i]) for i, label in zip(place, axes, strict=False)
-            )
-            names.append(f"{name}[{inside}]" if inside else name)
-    return names
-
-
-def entry_bounds(density: Any) -> list[tuple[float, float]]:
-    """The bounds of the free entries, in the order of their labels."""
-    return [
-        s.entry_bounds(place)
-        for _, s, shape, _ in _parameters(density)
-        for place in s.entries(shape)
-    ]
-
-
 @dataclass(frozen=True, repr=False, eq=False)
-class Fit(Result):
+class Fit(ReadableFit):
     """A fitted density.
 
     Attributes:
@@ -118,6 +88,8 @@ class Fit(Result):
     _location: Any = None  # where the data lay, if log Z is at hand exactly
     _refit: Any = None  # (fit, replicates, seed) to a bootstrap
     _parts: Any = None  # of several data sets: a fit of each
+    _log_likelihood: float | None = None  # of the data at the estimate, where it is exact
+    _penalized: bool = False  # by a penalty or a prior
     _origin: Any = None  # `problem.Origin`; None for a fit that was loaded
 
     @property
@@ -127,6 +99,9 @@ class Fit(Result):
     def _labels(self) -> list[str]:
         return entry_labels(self.density)
 
+    def _index(self) -> EntryIndex:
+        return entry_index(self.density)
+
     def _bounds(self) -> list[tuple[float, float]]:
         return entry_bounds(self.density)
 
@@ -134,6 +109,10 @@ class Fit(Result):
     def summary(self, level: float = 0.95) -> pd.DataFrame:
         """Estimates, standard errors and intervals, each free entry once; intervals respect the
         parameters' bounds.
+
+        The index has the levels parameter, i and j (k, l where a parameter has more axes), with the
+        labels of named dimensions; those of a scalar are empty. A lookup also takes an entry's
+        flat label: ``summary().loc["coupling[a,b]"]``, and ``summary().loc["rate"]`` of a scalar.
 
         From fewer than 100 rows, fewer than 10 a parameter, or fewer than 50 clusters, the standard
         errors are the jackknife's and the intervals Student's; a finding says so.
@@ -148,7 +127,7 @@ class Fit(Result):
             "lower": lower,
             "upper": upper,
         }
-        return pd.DataFrame(columns, index=pd.Index(self._labels(), name="parameter"))
+        return pd.DataFrame(columns, index=self._index())
 
     def _errors(self, covariance: np.ndarray | None) -> np.ndarray:
         if covariance is None:
@@ -181,7 +160,7 @@ class Fit(Result):
         run.
         """
         simulation = None if self._covariance is None else self._covariance.simulation
-        return pd.Series(self._errors(simulation), index=self._labels(), name="monte_carlo_error")
+        return pd.Series(self._errors(simulation), index=self._index(), name="monte_carlo_error")
 
     @verb
     def log_likelihood(self, data: Any, log_z: Any = None) -> LogLikelihood:
@@ -315,9 +294,3 @@ class Fit(Result):
             p.name for p in (self.density if isinstance(self.density, list) else [self.density])
         ]
         return f"Fit of {' and '.join(names)} by {self.objective}: {state}, {size}"
-
-    def __str__(self) -> str:
-        parts = [repr(self), f"Aims at {self.target}.", table_text(self.summary())]
-        known = self.log_z if isinstance(self.log_z, list) else [self.log_z]
-        parts += [repr(log_z) for log_z in known if log_z is not None]
-        return "\n".join(parts + ([self._findings_text()] if self.findings else []))

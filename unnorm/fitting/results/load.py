@@ -93,6 +93,8 @@ def _rebuilt(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray], 
         ],
         _covariance=Covariance(**groups["covariance"]) if groups["covariance"] else None,
         _degrees=header.get("degrees", np.inf),  # files of earlier versions have none
+        _log_likelihood=header.get("log_likelihood"),
+        _penalized=header.get("penalized", False),
         _location=location,
         **stored,
     )

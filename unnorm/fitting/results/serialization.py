@@ -52,6 +52,8 @@ def save(fit: Any, path: Path) -> None:
             for name, size in fit.density.dimensions.items()
         },
         "degrees": fit._degrees,
+        "log_likelihood": fit._log_likelihood,
+        "penalized": fit._penalized,
         "log_z": None if fit.log_z is None else list(fit.log_z),
         "findings": [astuple(finding) for finding in fit.findings],
         "located": fit._location is not None,
