@@ -29,7 +29,7 @@ print(fit)
 # By Markov chains, maximum likelihood; its Monte Carlo error is told apart. Pseudo-likelihood
 # needs no chains for the estimate; its errors come from 200 graphs drawn from the fit, for one
 # graph has no rows whose spread could tell them.
-print(fit.monte_carlo_error.round(4).to_dict())
+print(fit.monte_carlo_error.round(4).droplevel(["i", "j"]).to_dict())
 print(local.summary().round(3).to_string())
 
 # %%

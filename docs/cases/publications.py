@@ -43,7 +43,8 @@ print(un.compare(fits, held_out).table.round(2).T.to_string())
 # The two parameters by ordinal score matching differ from maximum likelihood's: were the model
 # true, they would agree within their errors. They do not aim at the same thing where it is not.
 for name, fit in fits.items():
-    print(f"{name:28s}", fit.summary()[["estimate", "standard_error"]].round(3).to_dict("index"))
+    table = fit.summary()[["estimate", "standard_error"]].round(3)
+    print(f"{name:28s}", table.droplevel(["i", "j"]).to_dict("index"))
 
 # %%
 # What the model says of the data as a whole: data sets of 915 students drawn from the fit to all

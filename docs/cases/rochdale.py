@@ -31,10 +31,8 @@ print(f"log-likelihood {fit.log_likelihood(answers).value:.2f}, {fit.log_z}")
 # The edges whose 95% profile likelihood interval leaves out 0. No normal approximation is made
 # here: the interval of the coupling of Econ and Asian reaches further down than up, for few Asian
 # wives are active, as the last line counts.
-table = fit.profile()
-edges = table[
-    table.index.str.startswith("coupling") & ((table["lower"] > 0) | (table["upper"] < 0))
-]
+table = fit.profile().loc["coupling"]
+edges = table[(table["lower"] > 0) | (table["upper"] < 0)]
 order = edges["estimate"].abs().sort_values(ascending=False).index
 print(edges.loc[order].round(2).to_string())
 asian = answers["Asian"] == 1
@@ -47,8 +45,8 @@ items = list(answers.columns)
 angle = {item: 2 * np.pi * place / len(items) + np.pi / 8 for place, item in enumerate(items)}
 figure = plt.figure(figsize=(6, 5), layout="constrained")
 ax = figure.add_subplot()
-for label, row in edges.iterrows():
-    ends = [angle[item] for item in label.removeprefix("coupling[").rstrip("]").split(",")]
+for pair, row in edges.iterrows():
+    ends = [angle[item] for item in pair]
     color = "#009E73" if row["estimate"] > 0 else "#D55E00"
     ax.plot(
         np.cos(ends),
