@@ -29,8 +29,8 @@ MAY_IMPORT = {
     "models": GROUND,
     "numpyro_bridge": GROUND,
 }
-# `sample(strict=True)` asks the public `diagnose` for its verdict, `Density.normalized()` the public
-# `log_z` for its value, and `fit.plot()` is a door to the public `plot_forest`.
+# `sample(strict=True)` asks the public `diagnose` for its verdict, `Density.normalized()` the
+# public `log_z` for its value, and `fit.plot()` is a door to the public `plot_forest`.
 EXCEPTIONS = {
     ("sampling.driver", "unnorm"),
     ("partition.normalized", "unnorm"),
