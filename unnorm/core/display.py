@@ -35,6 +35,22 @@ class Card:
     tables: "tuple[tuple[str, pd.DataFrame], ...]" = ()
 
 
+@dataclass(frozen=True)
+class MostRows:
+    """Rows of a table that are shown; more are counted.
+
+    Attributes:
+        text: of plain text, and of a notebook, which stay readable without scrolling.
+        terminal: which scrolls.
+    """
+
+    text: int = 30
+    terminal: int = 60
+
+
+MOST = MostRows()
+
+
 def escape(value: object) -> str:
     """Any value as text inside HTML, in which nothing of it is markup."""
     return html.escape(printable(value))
@@ -72,7 +88,7 @@ def html_table(table: "pd.DataFrame", most: int) -> str:
     )
 
 
-def html_of(result: Any, card: Card, most: int = 30) -> str:
+def html_of(result: Any, card: Card, most: int = MOST.text) -> str:
     """A result for a notebook; colours are legible on light and dark pages."""
     color = VERDICT_COLORS[bool(result.passed)][0]
     badge = (
@@ -100,7 +116,7 @@ def html_of(result: Any, card: Card, most: int = 30) -> str:
 
 
 # -- the terminal ----------------------------------------------------------------------------------
-def rich_of(result: Any, card: Card, most: int = 60) -> Any:
+def rich_of(result: Any, card: Card, most: int = MOST.terminal) -> Any:
     """A result for rich's console; names of the user's are text and never markup."""
     from rich.console import Group
     from rich.text import Text

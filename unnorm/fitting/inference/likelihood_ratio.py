@@ -8,6 +8,7 @@ doi:10.1080/01621459.1987.10478472).
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,18 @@ from unnorm.fitting.inference.information_criteria import free_parameters, same_
 from unnorm.fitting.row_normalizers import latent_variables
 
 COLUMNS = ["likelihood_ratio", "degrees_of_freedom", "p"]
-ROUNDING = 1e-6  # of a log-likelihood, relative
+
+
+@dataclass(frozen=True)
+class RatioOptions:
+    """Attributes:
+    rounding: of a log-likelihood, relative; a ratio further below zero shows a maximum missed.
+    """
+
+    rounding: float = 1e-6
+
+
+DEFAULTS = RatioOptions()
 
 
 def likelihood_ratios(fits: Mapping[str, Any], findings: list[Finding]) -> pd.DataFrame:
@@ -62,7 +74,7 @@ def _ratio(a: str, b: str, small: Any, large: Any, findings: list[Finding]) -> d
     value = 2 * (large._log_likelihood - small._log_likelihood)
     degrees = free_parameters(large.density) - free_parameters(small.density)
     why = _irregular(small, large)
-    if value < -ROUNDING * (1 + abs(large._log_likelihood)):
+    if value < -DEFAULTS.rounding * (1 + abs(large._log_likelihood)):
         findings.append(
             Finding(
                 f"the likelihood of {b!r} is lower than that of {a!r}, which is nested in it",

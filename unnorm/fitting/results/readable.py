@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from unnorm.core.display import Card, more_rows, row_label
+from unnorm.core.display import MOST, Card, more_rows, row_label
 from unnorm.core.findings import Result
 from unnorm.core.messages import choose_from
 from unnorm.core.validation import verb
@@ -19,8 +19,6 @@ from unnorm.supports.matrices import Matrix
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-MOST_ROWS = 30  # of the plain text
 
 
 class ReadableFit(Result):
@@ -231,10 +229,10 @@ class ReadableFit(Result):
         parts = [repr(self), f"Aims at {self.target}."]
         criteria = [f"{name} {value:,.2f}" for name, value in likelihood_criteria(self).items()]
         parts += [", ".join(criteria)] if criteria else []
-        table = tables.readable(self.summary().head(MOST_ROWS))
+        table = tables.readable(self.summary().head(MOST.text))
         if len(table):
             parts.append(table.set_axis(map(row_label, table.index)).to_string())
-        left = more_rows(len(self._estimates), MOST_ROWS)
+        left = more_rows(len(self._estimates), MOST.text)
         parts += [f"... {left}"] if left else []
         known = self.log_z if isinstance(self.log_z, list) else [self.log_z]
         parts += [repr(log_z) for log_z in known if log_z is not None]
