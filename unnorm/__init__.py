@@ -53,7 +53,7 @@ _LAZY = {
     "StoreError": "unnorm.sampling.output.atomic_files:StoreError",
     "load": "unnorm.fitting.results.load:load",
     "log_z": "unnorm.partition.driver:log_z",
-    "from_numpyro": "unnorm.numpyro_bridge:from_numpyro",
+    "from_numpyro": "unnorm.bridges.numpyro.from_model:from_numpyro",
 }
 
 __all__ = [

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "fitting": TOOLS | {"interactions", "integration", "sampling", "partition"},
     "diagnostics": GROUND | {"statistics"},
     "models": GROUND,
-    "numpyro_bridge": GROUND,
+    "bridges": GROUND,
 }
 # `sample(strict=True)` asks the public `diagnose` for its verdict, `Density.normalized()` the
 # public `log_z` for its value, and `fit.plot()` is a door to the public `plot_forest`.
@@ -47,7 +47,7 @@ OUTSIDE = {
     "arviz_stats": {"sampling.output", "diagnostics", "statistics"},
     "arviz_plots": {"sampling.output", "diagnostics"},
     "numpyro.distributions": {""},
-    "numpyro": {"numpyro_bridge"},
+    "numpyro": {"bridges.numpyro"},
 }
 
 
@@ -153,8 +153,8 @@ BROKEN = {
     "import blackjax.mcmc": ("fitting.driver", "belongs to ['partition', 'sampling']"),
     "from optax import adam": ("sampling.driver", "belongs to ['fitting']"),
     "import arviz_base": ("sampling.driver", "belongs to"),
-    "import numpyro.infer": ("sampling.driver", "belongs to ['numpyro_bridge']"),
-    "from numpyro import infer": ("supports", "belongs to ['numpyro_bridge']"),
+    "import numpyro.infer": ("sampling.driver", "belongs to ['bridges.numpyro']"),
+    "from numpyro import infer": ("supports", "belongs to ['bridges.numpyro']"),
 }
 KEPT = {
     "from unnorm.declaration.slots import Slot\nfrom unnorm.declaration import signature": (

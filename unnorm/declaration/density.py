@@ -303,8 +303,16 @@ class Density(Declaration):
         """The function's value at ONE event inside the support, given by name; traceable,
         unchecked.
         """
+        positional, named = self.arguments_at(event)
+        function: Any = self._structure.function  # a product overrides this method
+        value = evaluate(function, self.name, positional, named)
+        return _scalar(self.name, value)
+
+    def arguments_at(self, event: Mapping[str, Any]) -> tuple[list, dict[str, Any]]:
+        """What the function is called with at ONE event: by place and by name."""
         values = self._values | dict(event)
-        positional, named = [], {}
+        positional: list = []
+        named: dict[str, Any] = {}
         for slot in self._structure.slots:
             if slot.name not in values:
                 raise ValueError(
@@ -318,9 +326,7 @@ class Density(Declaration):
                 positional.append(value)
             else:
                 named[slot.argument] = value
-        function: Any = self._structure.function  # a product overrides this method
-        value = evaluate(function, self.name, positional, named)
-        return _scalar(self.name, value)
+        return positional, named
 
     def _log_z(self) -> jax.Array | None:
         """log Z by the declared closed form at the present values; traceable; None where none was

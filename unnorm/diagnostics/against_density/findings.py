@@ -4,6 +4,7 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, join_names
 from unnorm.declaration.density import Density
+from unnorm.declaration.derived import derived_axes
 from unnorm.diagnostics.against_density.discrete_identities import discrete_check
 from unnorm.diagnostics.against_density.missed_modes import mode_findings
 from unnorm.diagnostics.against_density.stein import SteinCheck, stein_check
@@ -43,7 +44,8 @@ def density_findings(draws: Draws, p: Density | None) -> list[Finding]:
 
 
 def _unknown(draws: Draws, p: Density):
-    extra = [name for name in draws.values if name not in p.variables]
+    known = {**p.variables, **derived_axes(p)}
+    extra = [name for name in draws.values if name not in known]
     if extra:
         yield Finding(
             f"{p.name} has no variable {join_names(extra)}, which the draws hold",

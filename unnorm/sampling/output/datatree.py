@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from unnorm.declaration.density import Density
+from unnorm.declaration.derived import derived_axes
 from unnorm.statistics.mcmc import potential_scale_reduction
 
 
@@ -107,8 +108,11 @@ def _dataset(
 
 
 def labels_of(p: Density) -> tuple[dict[str, list[str]], dict[str, list]]:
-    """The names of each variable's axes, and the labels of those that have some."""
-    dims = {name: axis_names(name, s.shape_axes) for name, s in p.variables.items() if s.shape_axes}
+    """The names of the axes of variables and derived quantities, and the labels of those that have
+    some.
+    """
+    axes_of = {name: support.shape_axes for name, support in p.variables.items()} | derived_axes(p)
+    dims = {name: axis_names(name, axes) for name, axes in axes_of.items() if axes}
     coords = {}
     for axes in dims.values():
         for axis in axes:

@@ -188,27 +188,59 @@ def observed():
     numpyro.sample("x", dist.Normal(), obs=0.0)
 
 
+def random_key():
+    numpyro.sample("x", dist.Normal())
+    numpyro.prng_key()
+
+
+def scoped():
+    with numpyro.handlers.scope(prefix="a"):
+        numpyro.sample("x", dist.Normal())
+
+
+def meeting():
+    b = numpyro.sample("b", dist.Normal())
+    with numpyro.plate("n", 3):
+        z = numpyro.sample("z", dist.Bernoulli(0.5))
+    numpyro.factor("f", b * (z[1:] * z[:-1]).sum())
+
+
+def neighbours():
+    b = numpyro.sample("b", dist.Normal())
+    with numpyro.plate("n", 3):
+        z = numpyro.sample("z", dist.Bernoulli(0.5))
+        numpyro.factor("f", b * z * jnp.roll(z, 1))
+
+
+def many_states():
+    numpyro.sample("x", dist.Normal())
+    for i in range(11):
+        numpyro.sample(f"z{i}", dist.Bernoulli(0.5))
+
+
 REFUSED = {
-    "discrete": (
-        one_site("z", dist.Bernoulli(0.5)),
-        "^Site z is discrete and latent; .* sum it out",
+    "discrete alone": (one_site("z", dist.Bernoulli(0.5)), "no continuous latent sites"),
+    "count": (one_site("z", dist.Poisson(2.0)), "^Site z is Poisson, .* without a finite list"),
+    "dependent bounds": (dependent, "^Site x has bounds that depend on other sites"),
+    "point mass": (one_site("z", dist.Delta(1.0)), "^Site z is Delta, a point mass"),
+    "no log-density": (
+        one_site("v", dist.ProjectedNormal(jnp.ones(4))),
+        "^Site v is ProjectedNormal, whose log_prob NumPyro does not have",
     ),
-    "count": (one_site("z", dist.Poisson(2.0)), "^Site z is discrete"),
-    "matrix": (
-        one_site("z", dist.LKJCholesky(3)),
-        "^Site z has the support CorrCholesky.*; expected real numbers",
+    "no bijection": (
+        one_site("z", dist.ImproperUniform(dist.constraints.complex, (), ())),
+        "^Site z has the support Complex.*no bijection",
     ),
-    "shifted": (one_site("z", dist.Pareto(2.0, 1.0)), "^Site z has the support .*reparametrize"),
-    "bounds": (
-        one_site("z", dist.Uniform(0.0, jnp.array([1.0, 2.0]))),
-        "^Site z has bounds that differ",
-    ),
-    "dependent bounds": (dependent, "^Site x has bounds that differ .*or depend on other sites"),
+    "random": (random_key, r"calls numpyro.prng_key\(\), so that its density is random"),
+    "scope": (scoped, "^Site a/x has '/' in its name"),
+    "elements in one factor": (meeting, "elements of the discrete site z meet in one factor"),
+    "elements side by side": (neighbours, "site.* z cannot be summed out element by element"),
+    "many states": (many_states, "have 2,048 combinations of states; expected at most 1,024"),
     "chain": (one_site("chain", dist.Normal()), "^The name 'chain' is kept"),
     "draw": (one_site("draw", dist.Normal()), "^The name 'draw' is kept"),
     "param": (param, "^Site loc is a numpyro.param"),
     "subsample": (subsampled, "^Plate row draws a subsample of 2 out of 10"),
-    "observed": (observed, "no latent sites"),
+    "observed": (observed, "no continuous latent sites"),
 }
 
 

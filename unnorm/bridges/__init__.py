@@ -1,0 +1,1 @@
+"""Densities from other programs' models, and back: NumPyro, any JAX function, Stan, PyMC."""

@@ -1,0 +1,1 @@
+"""NumPyro's models as densities, and densities as NumPyro's models."""
