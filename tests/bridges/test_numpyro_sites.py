@@ -143,7 +143,7 @@ def test_discrete_sites_are_summed_out(x64):
     with pytest.warns(UserWarning, match="own_mean depends on z, which is summed out"):
         p = un.from_numpyro(mixture, y)
     assert p.variables == {"weights": un.Simplex[2], "mean": un.Real["component"]}
-    assert p.function.derived_axes == {"gap": ()}
+    assert p.deterministic_axes() == {"gap": ()}
     event = {"weights": jnp.array([0.3, 0.7]), "mean": jnp.array([-1.0, 2.0])}
     expected = by_enumeration(mixture, (y,), event, {"z": ([0, 1], (3,))})
     assert float(p(event)) == pytest.approx(expected, rel=1e-12)

@@ -89,13 +89,13 @@ class _Substitution:
         return {name: new for name, new in copies.items() if new is not values[name]}
 
 
-def with_changed_arrays(function: Callable, change: Callable[[np.ndarray], Any]) -> Callable:
+def replace_arrays(function: Callable, change: Callable[[np.ndarray], Any]) -> Callable:
     """A copy of a user's function that reads `change(array)` in place of each of its NumPy arrays.
 
     Example:
         >>> import numpy as np
         >>> field = np.array([1.0, 2.0])
-        >>> with_changed_arrays(lambda x: x + field, lambda array: 2 * array)(1.0)
+        >>> replace_arrays(lambda x: x + field, lambda array: 2 * array)(1.0)
         array([3., 5.])
     """
     return _Change(change).of(function)

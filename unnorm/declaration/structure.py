@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from unnorm.core.program_cache import program_key
+from unnorm.declaration.deterministic import deterministics_of
 from unnorm.declaration.slots import (
     CONSTANT,
     COVARIATE,
@@ -216,6 +217,16 @@ class Declaration:
         declared starts.
         """
         return self._structure.bound
+
+    def deterministics(self) -> dict[str, Callable]:
+        """What the function computes besides its value, such as NumPyro's deterministic sites: each
+        as a function of an event, by name.
+        """
+        return {name: function for name, (function, _) in deterministics_of(self).items()}
+
+    def deterministic_axes(self) -> dict[str, tuple[int | str, ...]]:
+        """The axes of each of these quantities, by name."""
+        return {name: axes for name, (_, axes) in deterministics_of(self).items()}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The event shape of every variable; an open dimension is asked for in a sentence."""

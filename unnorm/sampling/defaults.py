@@ -15,7 +15,6 @@ from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
 from unnorm.core.method import look_up
 from unnorm.core.validation import check_argument
 from unnorm.declaration.density import Density
-from unnorm.declaration.derived import derived_quantities
 from unnorm.declaration.purity import refuse_impure
 from unnorm.sampling.engine.multihost import Hosts
 from unnorm.sampling.kernels.registry import (
@@ -57,8 +56,8 @@ def check_request(
         raise ValueError(f"keep is {keep!r}; expected one of {', '.join(map(repr, kinds))}.")
     findings: list[Finding] = []
     track = check_track(p, track)
-    if keep == "all":  # with less, what the function derives is kept for those who ask for it
-        track = {**derived_quantities(p), **track}
+    if keep == "all":  # with less, deterministic quantities are kept for those who ask for it
+        track = {**p.deterministics(), **track}
     kernel = select_kernel(p, kernel, findings)
     note_starts(p, findings)
     refuse_impure(p)

@@ -16,7 +16,7 @@ from unnorm.supports.base import (
     PyTreeSupport,
     Support,
 )
-from unnorm.supports.constrained import Constrained
+from unnorm.supports.constraint import ConstraintSupport
 from unnorm.supports.continuous import Interval, Ordered, Positive, Real, RealSupport, Simplex
 from unnorm.supports.directional import Circle, Sphere
 from unnorm.supports.discrete import Binary, Categorical, Count, Graph, Spin
@@ -24,7 +24,7 @@ from unnorm.supports.matrices import PositiveDefinite, Symmetric
 
 __all__ = [
     "Annotation", "Axis", "Binary", "Categorical", "Circle", "Constant", "ConstantAnnotation",
-    "Constrained", "Count", "Covariate", "CovariateAnnotation", "Graph", "Interval", "Ordered",
+    "ConstraintSupport", "Count", "Covariate", "CovariateAnnotation", "Graph", "Interval", "Ordered",
     "Positive", "PositiveDefinite", "PyTree", "PyTreeSupport", "Real", "RealSupport", "Simplex",
     "Sphere", "Spin", "Support", "Symmetric",
 ]  # fmt: skip

@@ -101,7 +101,7 @@ class Support(Annotation):
         None  # its form (objectives/score_matching/forms), or None where there is none
     )
     bijective: ClassVar[bool] = True  # whether a value tells its coordinates
-    # The values of one entry as a tuple, or None where they cannot be enumerated.
+    # The values of one entry as a tuple, or None where they cannot be states_of.
     states: ClassVar[Any] = None
 
     # -- the bijection to R^n ----------------------------------------------------------------------

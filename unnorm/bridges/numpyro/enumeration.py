@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from unnorm.bridges.numpyro.sites import Call, enumerated, site_shape
+from unnorm.bridges.numpyro.sites import Call, site_shape, states_of
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ def discrete_sites(
 
 
 def _discrete(site: dict) -> DiscreteSite:
-    shape, states = site_shape(site), enumerated(site)
+    shape, states = site_shape(site), states_of(site)
     batch = shape[: len(shape) - site["fn"].event_dim]
     axes = tuple(place - len(batch) for place, size in enumerate(batch) if size > 1)
-    return DiscreteSite(site["name"], shape, axes, _nested(states))
+    return DiscreteSite(site["name"], shape, axes, _to_tuples(states))
 
 
-def _nested(array: np.ndarray) -> Any:
-    return tuple(map(_nested, array)) if array.ndim else array.item()
+def _to_tuples(array: np.ndarray) -> Any:
+    return tuple(map(_to_tuples, array)) if array.ndim else array.item()
 
 
 # -- the sum ---------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def _eliminate(factors: list[Factor], sites: tuple[DiscreteSite, ...]) -> jax.Ar
         factors = [factor for factor in factors if number not in factor.sites]
         joint, others = jnp.zeros(()), frozenset()
         for factor in touched:
-            _refuse_coupled(sites, number, factor)
+            _refuse_coupling(sites, number, factor)
             extra = tuple(factor.batch - own)  # elements of a plate in the same state: a product
             joint = joint + jnp.sum(factor.values, axis=extra, keepdims=True)
             others |= factor.sites - {number}
@@ -143,7 +143,7 @@ def _eliminate(factors: list[Factor], sites: tuple[DiscreteSite, ...]) -> jax.Ar
     return sum((jnp.sum(factor.values) for factor in factors), start=jnp.zeros(()))
 
 
-def _refuse_coupled(sites: tuple[DiscreteSite, ...], number: int, factor: Factor) -> None:
+def _refuse_coupling(sites: tuple[DiscreteSite, ...], number: int, factor: Factor) -> None:
     """Refuse a factor in which elements of a site meet: their states would multiply."""
     own = frozenset(sites[number].batch)
     for other in factor.sites:
@@ -209,10 +209,10 @@ def _entries(factor: Factor, states: list[np.ndarray]) -> np.ndarray:
     index: list[Any] = []
     for number, state in enumerate(states):
         state = state if number in factor.sites else np.zeros((), int)
-        index.append(np.broadcast_to(_aligned(state, len(batch)), batch))
+        index.append(np.broadcast_to(_align(state, len(batch)), batch))
     places = np.indices(batch) if batch else []
     return values[(*index, *places)]
 
 
-def _aligned(state: np.ndarray, rank: int) -> np.ndarray:
+def _align(state: np.ndarray, rank: int) -> np.ndarray:
     return state.reshape(state.shape[max(state.ndim - rank, 0) :])

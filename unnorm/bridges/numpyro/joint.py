@@ -50,11 +50,11 @@ class Joint:
         return Call(self.model, bound.args, bound.kwargs), sites
 
     @property
-    def derived_axes(self) -> dict[str, tuple[Axis, ...]]:
+    def deterministic_axes(self) -> dict[str, tuple[Axis, ...]]:
         """The axes of the deterministic sites."""
         return dict(self.axes)
 
-    def derived(self, *values: jax.Array, **constants: Any) -> dict[str, jax.Array]:
+    def deterministics(self, *values: jax.Array, **constants: Any) -> dict[str, jax.Array]:
         """The deterministic sites."""
         call, sites = self._call(values, constants)
         first = {site.name: site.value(jnp.asarray(0)) for site in self.discrete}

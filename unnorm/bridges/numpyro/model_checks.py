@@ -11,14 +11,14 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from unnorm.bridges.numpyro.sites import Call, inner_value, probe, signature_of
-from unnorm.core.closed_over_arrays import with_changed_arrays
+from unnorm.core.closed_over_arrays import replace_arrays
 from unnorm.core.messages import join_names
 
 
 def warn_of_missing_data(call: Call, arguments: Mapping[str, Any], latent: Mapping) -> None:
     """Warn of sites that are observed once an argument that is None holds a value of theirs."""
     for argument in [name for name, value in arguments.items() if value is None]:
-        found = [name for name, site in latent.items() if _observed_by(call, argument, name, site)]
+        found = [name for name, site in latent.items() if _is_data_of(call, argument, name, site)]
         if found:
             what = (
                 f"{argument} is None, so that {join_names(found)} is a variable of the density, "
@@ -27,7 +27,7 @@ def warn_of_missing_data(call: Call, arguments: Mapping[str, Any], latent: Mappi
             warnings.warn(what, stacklevel=3)
 
 
-def _observed_by(call: Call, argument: str, name: str, site: dict) -> bool:
+def _is_data_of(call: Call, argument: str, name: str, site: dict) -> bool:
     bound = signature_of(call.model).bind(*call.args, **call.kwargs)
     bound.apply_defaults()
     bound.arguments[argument] = inner_value(site, 0.0)
@@ -69,17 +69,17 @@ def warn_of_factors(
         return {name: jnp.sum(log_probs[name]) for name in factors}
 
     # Data are what the model is called with, and the arrays that it reads from elsewhere.
-    other_model = with_changed_arrays(call.model, _perturbed)
+    other_model = replace_arrays(call.model, _perturb)
     closed, changed = (
         jax.make_jaxpr(functools.partial(values_of, model))(data, moving)
         for model in (call.model, other_model)
     )
-    changed = ClosedJaxpr(changed.jaxpr, [_perturbed(const) for const in changed.consts])
+    changed = ClosedJaxpr(changed.jaxpr, [_perturb(const) for const in changed.consts])
 
     def difference(name: str) -> list[np.ndarray]:
         """What another value of this latent site changes in the factors, with both data."""
         free = (moving, {**moving, name: second[name]})
-        both = ((closed, data), (changed, jax.tree.map(_perturbed, data)))
+        both = ((closed, data), (changed, jax.tree.map(_perturb, data)))
         return [
             np.subtract(*(jaxpr_as_fun(jaxpr)(*jax.tree.leaves((given, one))) for one in free))
             for jaxpr, given in both
@@ -111,7 +111,7 @@ def _is_data(leaf: Any) -> bool:
     return isinstance(leaf, float) if dtype is None else jnp.issubdtype(dtype, jnp.floating)
 
 
-def _perturbed(leaf: Any) -> Any:
+def _perturb(leaf: Any) -> Any:
     """Floating numbers changed by a tenth of their size and a bit more; others as they are."""
     if not _is_data(leaf):
         return leaf

@@ -9,7 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.supports import Circle, Constrained, Interval, Ordered, Positive, Real, Simplex, Sphere
+from unnorm.supports import (
+    Circle,
+    ConstraintSupport,
+    Interval,
+    Ordered,
+    Positive,
+    Real,
+    Simplex,
+    Sphere,
+)
 from unnorm.supports.base import Axis, Support
 
 DRAW_AXES = ("chain", "draw")
@@ -74,7 +83,7 @@ def inner_value(site: dict, at: float) -> jax.Array:
     """A value inside the support of a latent site; of a discrete one, one of its states."""
     shape, constraint = site_shape(site), site["fn"].support
     if constraint.is_discrete:
-        states = enumerated(site)
+        states = states_of(site)
         return jnp.broadcast_to(states[int(at > 0.5) % len(states)], shape)
     support = base_support(site["name"], constraint)
     free = support.free_shape(shape)
@@ -139,7 +148,7 @@ def base_support(name: str, constraint: Any) -> Support:
             "from real numbers; expected one of NumPyro's other constraints; reparametrize the "
             "site."
         ) from None
-    return Constrained(constraint)
+    return ConstraintSupport(constraint)
 
 
 def _one_number(bound: Any) -> float | None:
@@ -201,7 +210,7 @@ def signature_of(model: Callable) -> inspect.Signature:
 
 
 # -- discrete sites --------------------------------------------------------------------------------
-def enumerated(site: dict) -> np.ndarray:
+def states_of(site: dict) -> np.ndarray:
     """The states of one element of a discrete latent site: (states, *event shape)."""
     name, fn = site["name"], site["fn"]
     try:
@@ -216,6 +225,14 @@ def enumerated(site: dict) -> np.ndarray:
 
 
 __all__ = [
-    "DRAW_AXES", "Call", "axes_of", "base_support", "enumerated", "inner_value", "probe",
-    "signature_of", "site_shape", "support_of",
+    "DRAW_AXES",
+    "Call",
+    "axes_of",
+    "base_support",
+    "inner_value",
+    "probe",
+    "signature_of",
+    "site_shape",
+    "states_of",
+    "support_of",
 ]  # fmt: skip

@@ -4,7 +4,6 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, join_names
 from unnorm.declaration.density import Density
-from unnorm.declaration.derived import derived_axes
 from unnorm.diagnostics.against_density.discrete_identities import discrete_check
 from unnorm.diagnostics.against_density.missed_modes import mode_findings
 from unnorm.diagnostics.against_density.stein import SteinCheck, stein_check
@@ -44,7 +43,7 @@ def density_findings(draws: Draws, p: Density | None) -> list[Finding]:
 
 
 def _unknown(draws: Draws, p: Density):
-    known = {**p.variables, **derived_axes(p)}
+    known = {**p.variables, **p.deterministic_axes()}
     extra = [name for name in draws.values if name not in known]
     if extra:
         yield Finding(

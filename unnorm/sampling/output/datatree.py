@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from unnorm.declaration.density import Density
-from unnorm.declaration.derived import derived_axes
 from unnorm.statistics.mcmc import potential_scale_reduction
 
 
@@ -108,10 +107,12 @@ def _dataset(
 
 
 def labels_of(p: Density) -> tuple[dict[str, list[str]], dict[str, list]]:
-    """The names of the axes of variables and derived quantities, and the labels of those that have
+    """The names of the axes of variables and deterministic quantities, and the labels of those that have
     some.
     """
-    axes_of = {name: support.shape_axes for name, support in p.variables.items()} | derived_axes(p)
+    axes_of = {
+        name: support.shape_axes for name, support in p.variables.items()
+    } | p.deterministic_axes()
     dims = {name: axis_names(name, axes) for name, axes in axes_of.items() if axes}
     coords = {}
     for axes in dims.values():

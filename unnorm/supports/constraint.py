@@ -12,11 +12,11 @@ from unnorm.supports.base import Axis, Support
 
 
 @dataclass(frozen=True, repr=False)
-class Constrained(Support):
+class ConstraintSupport(Support):
     """The values that satisfy a NumPyro constraint, with the bijection that `biject_to` gives it.
 
     Bounds may be arrays, one per entry. All axes of a value are written out:
-    ``Constrained(constraints.corr_matrix)[3, 3]``.
+    ``ConstraintSupport(constraints.corr_matrix)[3, 3]``.
 
     Args:
         constraint: of `numpyro.distributions.constraints`, with a bijection from R^n.
@@ -25,7 +25,7 @@ class Constrained(Support):
 
     Example:
         >>> from numpyro.distributions import constraints
-        >>> support = Constrained(constraints.greater_than(1.0))["d"]
+        >>> support = ConstraintSupport(constraints.greater_than(1.0))["d"]
         >>> support
         GreaterThan(lower_bound=1.0)['d']
         >>> float(support.constrain(0.0)), float(support.log_det(0.0))
@@ -117,4 +117,4 @@ def _one_line(constraint: Any) -> str:
     return " ".join(repr(constraint).split())
 
 
-__all__ = ["Constrained"]
+__all__ = ["ConstraintSupport"]
