@@ -107,9 +107,7 @@ def _dataset(
 
 
 def labels_of(p: Density) -> tuple[dict[str, list[str]], dict[str, list]]:
-    """The names of the axes of variables and deterministic quantities, and the labels of those that have
-    some.
-    """
+    """The names of each quantity's axes, and the labels of those that have some."""
     axes_of = {
         name: support.shape_axes for name, support in p.variables.items()
     } | p.deterministic_axes()
