@@ -25,6 +25,6 @@ from unnorm.supports.matrices import PositiveDefinite, Symmetric
 __all__ = [
     "Annotation", "Axis", "Binary", "Categorical", "Circle", "Constant", "ConstantAnnotation",
     "ConstraintSupport", "Count", "Covariate", "CovariateAnnotation", "Graph", "Interval",
-    "Ordered", "Positive", "PositiveDefinite", "PyTree", "PyTreeSupport", "Real", "RealSupport", "Simplex",
-    "Sphere", "Spin", "Support", "Symmetric",
+    "Ordered", "Positive", "PositiveDefinite", "PyTree", "PyTreeSupport", "Real", "RealSupport",
+    "Simplex", "Sphere", "Spin", "Support", "Symmetric",
 ]  # fmt: skip
