@@ -33,6 +33,7 @@ KERNELS = {
     "mala": un.kernels.MALA(),
     "nuts": un.kernels.NUTS(),
     "mclmc": un.kernels.MCLMC(),
+    "mclmc adjusted": un.kernels.MCLMC(adjusted=True),
     "replica exchange": un.kernels.ReplicaExchange("mala", temperatures=3),
     "elliptical": un.kernels.EllipticalSlice(),
 }

@@ -5,10 +5,12 @@ from typing import Any
 import blackjax
 import jax
 import jax.numpy as jnp
-from blackjax.mcmc import adjusted_mclmc, mclmc
+from blackjax.mcmc import adjusted_mclmc, adjusted_mclmc_dynamic, mclmc
+from jax.flatten_util import ravel_pytree
 
 from unnorm.core.method import method, option, static
 from unnorm.sampling.base import Options, SamplingAlgorithm
+from unnorm.sampling.strategies.trajectory_length import Trajectory, steps_of_turn
 
 
 @method
@@ -17,17 +19,20 @@ class MCLMC(Options):
     noise.
 
     Without adjustment nothing is rejected, the step size is tuned to a small energy error, and the
-    draws carry a small bias; with it, whole trajectories are accepted or rejected. At least two
+    draws carry a small bias; with it, whole trajectories are accepted or rejected, and step size,
+    metric and length of the trajectory are learned from all chains together. At least two
     dimensions.
 
     Args:
         step_size: None: adapted.
-        length: the distance after which the direction is forgotten (L), unadjusted only; None:
-            adapted.
+        length: the distance after which the direction is forgotten (L), adjusted: the mean length
+            of a trajectory; None: adapted.
         inverse_mass_matrix: a vector over the unconstrained coordinates; None: adapted.
-        adjusted: accept or reject trajectories of `leapfrogs` steps on average.
-        leapfrogs: mean steps of an adjusted trajectory.
-        target_acceptance_rate: of the adjusted kernel.
+        adjusted: accept or reject whole trajectories.
+        leapfrogs: mean steps of an adjusted trajectory, of two gradients each; None: `length` over
+            step size.
+        target_acceptance_rate: of the adjusted kernel; None: .9 where the length is adapted, the
+            authors' choice (acceptance falls steeply with the step size), .8 with `leapfrogs`.
 
     Example:
         >>> import unnorm as un
@@ -46,8 +51,8 @@ class MCLMC(Options):
     length: float | None = option(default=None, above=0)
     inverse_mass_matrix: Any = option(default=None, array=True)
     adjusted: bool = static(default=False)
-    leapfrogs: int = static(default=4, at_least=1)
-    target_acceptance_rate: float = static(default=0.8, above=0, below=1)
+    leapfrogs: int | None = static(default=None, at_least=1)
+    target_acceptance_rate: float | None = static(default=None, above=0, below=1)
     needs_gradient = True
     bias = (
         "MCLMC without adjustment does not reject, so that its draws are off by the energy error "
@@ -55,13 +60,22 @@ class MCLMC(Options):
         "MCLMC(adjusted=True) is exact"
     )
 
+    def __post_init__(self) -> None:
+        if self.adjusted and self.leapfrogs is not None and self.length is not None:
+            raise ValueError(
+                f"MCLMC was given length and leapfrogs={self.leapfrogs}; expected one of the two; "
+                "pass the length, or the number of steps."
+            )
+
     @property
     def exact(self) -> bool:  # type: ignore[override]
         return self.adjusted
 
     @property
     def adapts(self) -> Any:
-        return "window" if self.adjusted else "microcanonical"
+        if not self.adjusted:
+            return "microcanonical"
+        return Trajectory() if self.leapfrogs is None else "window"
 
     def prepare(self, target) -> Any:
         size = sum(
@@ -85,31 +99,21 @@ class MCLMC(Options):
         }
 
     def target_acceptance(self, size) -> Any:
-        return self.target_acceptance_rate
+        if self.target_acceptance_rate is not None:
+            return self.target_acceptance_rate
+        return 0.9 if self.leapfrogs is None else 0.8
 
     def build(self, target, tuning) -> SamplingAlgorithm:
-        mass, step_size = tuning["inverse_mass_matrix"], tuning["step_size"]
-        if self.adjusted:
-            kernel = adjusted_mclmc.build_kernel()
+        if not self.adjusted:
+            return _unadjusted(target, tuning)
+        if self.leapfrogs is None:
+            return _of_length(target, tuning)
+        return _of_leapfrogs(target, tuning, self.leapfrogs)
 
-            def init(position, key=None):
-                return adjusted_mclmc.init(position, target.within_range)
-
-            def step(key, state):
-                key, draw = jax.random.split(key)
-                leapfrogs = jax.random.randint(draw, (), 1, 2 * self.leapfrogs)
-                return kernel(key, state, target.within_range, step_size, (leapfrogs,), mass)
-
-            return SamplingAlgorithm(init, step)
-        kernel = mclmc.build_kernel()
-
-        def init(position, key):  # type: ignore[no-redef]
-            return mclmc.init(position, target.within_range, key)
-
-        def step(key, state):  # type: ignore[no-redef]
-            return kernel(key, state, target.within_range, mass, tuning["length"], step_size)
-
-        return SamplingAlgorithm(init, step)
+    def end_of_trajectory(self, info, metric) -> tuple[Any, jax.Array, jax.Array]:
+        """Where a trajectory ended, its velocity in the coordinates of the metric, its steps."""
+        velocity = ravel_pytree(info.proposal.momentum)[0]
+        return info.proposal.position, velocity, info.num_integration_steps
 
     def warm_up(self, target, states, key, steps, tuning) -> Any:
         """BlackJAX's own tuning on every chain by itself, pooled by medians; (states, tuning)."""
@@ -147,3 +151,57 @@ class MCLMC(Options):
             "diverging": ~info.nonans,
             "inf_proposal": jnp.isposinf(info.logdensity),
         }
+
+
+def _unadjusted(target, tuning) -> SamplingAlgorithm:
+    kernel = mclmc.build_kernel()
+    mass, step_size = tuning["inverse_mass_matrix"], tuning["step_size"]
+
+    def init(position, key):
+        return mclmc.init(position, target.within_range, key)
+
+    def step(key, state):
+        return kernel(key, state, target.within_range, mass, tuning["length"], step_size)
+
+    return SamplingAlgorithm(init, step)
+
+
+def _of_length(target, tuning) -> SamplingAlgorithm:
+    """Trajectories of the tuned length on average; all chains take the same number of steps."""
+    mass, step_size = tuning["inverse_mass_matrix"], tuning["step_size"]
+    kernel = adjusted_mclmc_dynamic.build_kernel(
+        integration_steps_fn=steps_of_turn, next_random_arg_fn=lambda turn: turn + 1
+    )
+
+    def init(position, key=None):
+        first = jnp.zeros((), jnp.int32)
+        return adjusted_mclmc_dynamic.init(position, target.within_range, first)
+
+    def step(key, state):
+        mean = tuning["length"] / step_size
+        return kernel(
+            key,
+            state,
+            target.within_range,
+            step_size,
+            inverse_mass_matrix=mass,
+            integration_steps_params=(mean,),
+        )
+
+    return SamplingAlgorithm(init, step)
+
+
+def _of_leapfrogs(target, tuning, leapfrogs: int) -> SamplingAlgorithm:
+    """Trajectories of this number of steps on average."""
+    mass, step_size = tuning["inverse_mass_matrix"], tuning["step_size"]
+    kernel = adjusted_mclmc.build_kernel()
+
+    def init(position, key=None):
+        return adjusted_mclmc.init(position, target.within_range)
+
+    def step(key, state):
+        key, draw = jax.random.split(key)
+        steps = jax.random.randint(draw, (), 1, 2 * leapfrogs)
+        return kernel(key, state, target.within_range, step_size, (steps,), mass)
+
+    return SamplingAlgorithm(init, step)

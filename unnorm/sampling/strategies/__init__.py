@@ -1,0 +1,1 @@
+"""Strategies of warm-up beyond Stan's windows."""
