@@ -31,7 +31,11 @@ def is_xarray(value: Any) -> bool:
 
 
 def to_numbers(
-    value: Any, name: str, categories: int | None = None, allow_complex: bool = False
+    value: Any,
+    name: str,
+    categories: int | None = None,
+    allow_complex: bool = False,
+    missing: bool = False,
 ) -> np.ndarray:
     """Return the value as one array of booleans, whole or floating numbers.
 
@@ -41,19 +45,20 @@ def to_numbers(
         categories: how many categories a column of names may have, whose codes are then its
             numbers; None: names are refused.
         allow_complex: whether complex numbers are numbers here.
+        missing: whether masked and missing values become NaN; they are refused otherwise.
 
     Raises:
         ValueError: masked or missing values, no numbers, rows of different lengths, integers
             that no float64 is.
     """
     if is_frame(value):
-        array = _of_frame(value, name, categories)
+        array = _of_frame(value, name, categories, missing)
     elif is_series(value):
-        array = _of_series(value, name, "", categories)
+        array = _of_series(value, name, "", categories, missing)
     else:
-        array = _of_array(value, name)
+        array = _of_array(value, name, missing)
     if array.dtype.kind == "O":
-        array = _of_objects(array, name)
+        array = _of_objects(array, name, missing)
     if array.dtype.kind == "V" and np.can_cast(array.dtype, np.float32):  # bfloat16 and its like
         array = array.astype(np.float32)
     if array.dtype.kind == "c" and not allow_complex:
@@ -163,7 +168,7 @@ def _memory() -> int:
 
 
 # -- kinds of containers ---------------------------------------------------------------------------
-def _of_frame(frame: Any, name: str, categories: int | None) -> np.ndarray:
+def _of_frame(frame: Any, name: str, categories: int | None, missing: bool) -> np.ndarray:
     columns = [str(column) for column in frame.columns]
     twice = next((column for column in columns if columns.count(column) > 1), None)
     if twice is not None:
@@ -173,7 +178,8 @@ def _of_frame(frame: Any, name: str, categories: int | None) -> np.ndarray:
     if not columns:
         return np.zeros(frame.shape)
     found = [
-        _of_series(frame.iloc[:, j], name, column, categories) for j, column in enumerate(columns)
+        _of_series(frame.iloc[:, j], name, column, categories, missing)
+        for j, column in enumerate(columns)
     ]
     for column, values in zip(columns, found, strict=True):
         if values.dtype.kind not in "fiubc":
@@ -186,18 +192,32 @@ def _of_frame(frame: Any, name: str, categories: int | None) -> np.ndarray:
     return np.stack(found, 1)
 
 
-def _of_series(series: Any, name: str, column: str, categories: int | None) -> np.ndarray:
+def _of_series(
+    series: Any, name: str, column: str, categories: int | None, allow_missing: bool
+) -> np.ndarray:
     """The values of a pandas Series, by its own rules of what is missing."""
+    missing = np.asarray(series.isna())
+    if not missing.any():
+        return _of_full_series(series, name, column, categories)
+    if allow_missing:
+        known = _of_full_series(series[~missing], name, column, categories)
+        if known.dtype.kind not in "fiub":
+            return known if len(known) else np.full(len(series), np.nan)
+        _refuse_inexact(known, column or name)
+        values = np.full(len(series), np.nan)
+        values[~missing] = known
+        return values
+    row = int(np.argmax(missing))
+    where = f" in column {column!r}" if column else ""
+    label = "" if series.index[row] == row else f" (index {series.index[row]!r})"
+    raise ValueError(
+        f"{name} has a missing value{where} at row {row}{label}; drop such rows or impute them."
+    )
+
+
+def _of_full_series(series: Any, name: str, column: str, categories: int | None) -> np.ndarray:
     import pandas as pd
 
-    missing = np.asarray(series.isna())
-    if missing.any():
-        row = int(np.argmax(missing))
-        where = f" in column {column!r}" if column else ""
-        label = "" if series.index[row] == row else f" (index {series.index[row]!r})"
-        raise ValueError(
-            f"{name} has a missing value{where} at row {row}{label}; drop such rows or impute them."
-        )
     kind = series.dtype
     if isinstance(kind, pd.CategoricalDtype):
         values = kind.categories.to_numpy()
@@ -217,7 +237,7 @@ def _of_series(series: Any, name: str, column: str, categories: int | None) -> n
     return _of_objects(array, column or name) if array.dtype.kind == "O" else array
 
 
-def _of_array(value: Any, name: str) -> np.ndarray:
+def _of_array(value: Any, name: str, missing: bool = False) -> np.ndarray:
     units = (
         getattr(value, "units", None)
         if hasattr(value, "magnitude")
@@ -241,6 +261,9 @@ def _of_array(value: Any, name: str) -> np.ndarray:
             "numbers; convert it."
         ) from None
     if mask is not None and mask.any():
+        if missing and array.dtype.kind in "fiub":
+            _refuse_inexact(array[~mask], name)
+            return np.where(mask, np.nan, array.astype(float))
         where = tuple(int(i) for i in np.argwhere(mask)[0])
         raise ValueError(
             f"{name} is masked{_at(where)}, which is a missing value; expected numbers; drop "
@@ -249,14 +272,17 @@ def _of_array(value: Any, name: str) -> np.ndarray:
     return array
 
 
-def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
+def _of_objects(array: np.ndarray, name: str, missing: bool = False) -> np.ndarray:
     """An array of Python objects as numbers, where all of them are."""
+    numbers_found = np.full(array.shape, np.nan)
     for place, one in np.ndenumerate(array):
         if (
             one is None
             or type(one).__name__ in ("NAType", "NaTType")
             or (isinstance(one, float) and math.isnan(one))
         ):
+            if missing:
+                continue
             raise ValueError(
                 f"{name} has a missing value{_at(place)}; drop such rows or impute them."
             )
@@ -268,7 +294,8 @@ def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
             )
         if isinstance(one, int) and int(float(one)) != one:
             raise ValueError(_inexact(name, one, place))
-    return array.astype(float)
+        numbers_found[place] = float(one)
+    return numbers_found
 
 
 def _refuse_inexact(array: np.ndarray, name: str, exact: int = 2**53) -> None:

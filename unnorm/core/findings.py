@@ -45,6 +45,7 @@ class FindingCode(StrEnum):
     SMALL_SAMPLE = "small_sample"
     FEW_CLUSTERS = "few_clusters"
     OBJECTIVE_CONDITIONS = "objective_conditions"
+    MISSING_VALUES = "missing_values"
     KIND_OF_WEIGHTS = "kind_of_weights"
     DRAWS_UNLIKE_DATA = "draws_unlike_data"
     FAR_FROM_MAXIMUM_LIKELIHOOD = "far_from_maximum_likelihood"

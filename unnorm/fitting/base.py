@@ -14,6 +14,7 @@ import numpy as np
 
 from unnorm.core.findings import Finding
 from unnorm.declaration.density import Density
+from unnorm.fitting.missing.partly_observed import places_of_missing
 
 Events = dict[str, Any]  # data (n, ...) by variable and covariate
 
@@ -96,13 +97,20 @@ class LossObjective:
 
 
 def no_latent_variables(objective: Any, density: Density, events: Events) -> str:
-    """Return the refusal of an objective that needs every variable in the data."""
-    name = next(name for name in density.variables if name not in events)
+    """Return the refusal of an objective that needs every variable in the data, in every row."""
+    kind = type(objective).__name__
+    serving = "un.objectives.MaximumLikelihood or ContrastiveDivergence"
+    name = next((name for name in density.variables if name not in events), None)
+    if name is None:
+        return (
+            f"{kind} does not serve missing values, and {places_of_missing(density, events)[0]} is "
+            f"missing; expected complete rows; use {serving}, or drop the row"
+        )
     return (
-        f"{type(objective).__name__} does not serve latent variables, and data has no values for "
+        f"{kind} does not serve latent variables, and data has no values for "
         f"{name}; found {', '.join(events)}; expected "
         f"{', '.join(density.variables | density.covariates)} (look for a mistyped name); use "
-        "un.objectives.MaximumLikelihood or ContrastiveDivergence"
+        f"{serving}"
     )
 
 

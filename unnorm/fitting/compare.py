@@ -239,7 +239,10 @@ def _known(fits: Mapping[str, Fit], read: dict) -> list[Finding]:
 def _are_rows_of(fit: Fit, events: dict) -> bool:
     problem = fit._origin.problem
     rows = problem.events if problem.given is None else problem.given
-    return all(np.array_equal(rows[variable], values) for variable, values in events.items())
+    return all(
+        np.array_equal(rows[variable], values, equal_nan=True)
+        for variable, values in events.items()
+    )
 
 
 # -- the two criteria ------------------------------------------------------------------------------
@@ -284,7 +287,7 @@ def _h_scores(
     if any(support.discrete for support in p.variables.values()):
         refusal = f"{_variables(p)} is discrete"
     elif latent_variables(p, events):
-        refusal = f"{latent_variables(p, events)[0]} is latent"
+        refusal = f"{latent_variables(p, events)[0]} is latent, or missing in some rows"
     if refusal is None and len(next(iter(events.values()))) < 2:
         refusal = "one row tells no spread"
     if refusal is not None:

@@ -11,6 +11,12 @@ from unnorm.core.containers import is_frame, is_series, is_xarray, to_numbers, t
 from unnorm.core.findings import join_names
 from unnorm.declaration.density import Density
 from unnorm.declaration.slots import refuse_unknown
+from unnorm.fitting.missing.partly_observed import (
+    filled,
+    missing_masks,
+    places_of_missing,
+    refuse_unusable,
+)
 
 
 def event_size(density: Density) -> int:
@@ -24,8 +30,8 @@ def read_data(
     """Return the density with its dimensions (and labels) taken from the data, and the data as
     ``{name: (n, ...)}``.
 
-    Variables that the data do not bring are latent; covariates must be there. The columns `apart`
-    are no variables.
+    Variables that the data do not bring are latent, and so are entries that are NaN; covariates
+    must be there. The columns `apart` are no variables.
     """
     declared = p.variables | p.covariates
     data = _without(data, [name for name in apart if name not in declared])
@@ -33,7 +39,9 @@ def read_data(
     _refuse_absent(p, columns, [str(name) for name in getattr(data, "columns", columns)])
     _refuse_other_rows({name: (declared[name], column) for name, column in columns.items()})
     events = {
-        name: _column(name, declared[name], columns[name]) for name in declared if name in columns
+        name: _column(name, declared[name], columns[name], name in p.variables)
+        for name in declared
+        if name in columns
     }
     sizes = {name: len(event) for name, event in events.items()}
     if len(set(sizes.values())) > 1:
@@ -49,16 +57,26 @@ def read_data(
                 "density; put the columns into that order, or rename them."
             )
     p = p.with_dimensions(**{axis: names for axis, names in labels.items() if axis not in p.labels})
+    _check_values(p, events)
+    return p, events
+
+
+def _check_values(p: Density, events: dict[str, np.ndarray]) -> None:
+    """Refuse values outside the supports; NaN is a missing entry of a variable, and of nothing
+    else.
+    """
+    refuse_unusable(p, events)
+    complete = filled(p.variables, p.shapes() if missing_masks(p, events) else {}, events)
     for name, event in events.items():
         if name in p.variables:
-            p.variables[name].check(event, name)
+            p.variables[name].check(complete[name], name)
         elif not np.isfinite(event).all():
+            row, *entry = (int(i) for i in np.argwhere(~np.isfinite(event))[0])
+            place = f"row {row}" + (f", entry {', '.join(map(str, entry))}" if entry else "")
             raise ValueError(
-                f"Covariate {name} holds a value that is not finite; expected finite numbers; "
-                "drop such rows, or fill "
-                "them in."
+                f"Covariate {name} is {event[(row, *entry)]} at {place}; it must be finite, "
+                "because covariates are not modelled; drop such rows, or impute them."
             )
-    return p, events
 
 
 def _refuse_absent(p: Density, columns: Mapping[str, Any], found: list[str]) -> None:
@@ -81,13 +99,23 @@ def _refuse_absent(p: Density, columns: Mapping[str, Any], found: list[str]) -> 
 
 
 def refuse_latent(p: Density, events: Mapping[str, Any], verb: str) -> None:
-    """Refuse data that leave a variable out, where that is not served."""
+    """Refuse data that leave a variable or an entry out, where that is not served."""
     for name in p.variables:
         if name not in events:
             raise ValueError(
                 f"data has no values for {name}, and {verb} takes no latent variables; expected "
                 f"{', '.join(p.variables)}; pass it, or sum it out in the function."
             )
+    refuse_missing_entries(p, events, verb)
+
+
+def refuse_missing_entries(p: Density, events: Mapping[str, Any], verb: str) -> None:
+    """Refuse missing entries, where they are not served."""
+    for place in places_of_missing(p, dict(events)):
+        raise ValueError(
+            f"{place} is missing, and {verb} takes no missing values; expected a number; drop "
+            "the row, or impute it."
+        )
 
 
 def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np.ndarray]] | None]:
@@ -106,6 +134,7 @@ def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np
             "data is an iterable without a batch; expected at least one; pass an array, or batches."
         )
     p, events = read_data(p, first)
+    refuse_missing_entries(p, events, "a fit on batches")
     shapes = {name: event.shape for name, event in events.items()}
 
     def checked() -> Iterator[dict[str, np.ndarray]]:
@@ -114,6 +143,7 @@ def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np
         while True:
             for batch in data:
                 batch = read_data(p, batch)[1]
+                refuse_missing_entries(p, batch, "a fit on batches")
                 found = {name: event.shape for name, event in batch.items()}
                 if found != shapes:
                     raise ValueError(
@@ -228,9 +258,9 @@ def _by_name(
     return dict(data), labels
 
 
-def _column(name: str, support: Any, value: Any) -> np.ndarray:
+def _column(name: str, support: Any, value: Any, missing: bool) -> np.ndarray:
     value = transpose_to_axes(value, name, support.shape_axes)
-    value = to_numbers(value, name, getattr(support, "categories", None))
+    value = to_numbers(value, name, getattr(support, "categories", None), missing=missing)
     value = value.astype(value.dtype if value.dtype.kind == "f" else float)
     rank = len(support.shape_axes)
     if value.ndim == rank:

@@ -5,10 +5,12 @@ serves.
 from typing import Any
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
+from unnorm.core.messages import pluralize
 from unnorm.core.method import look_up
 from unnorm.declaration.density import Density
 from unnorm.fitting.base import SmoothsData
 from unnorm.fitting.checks.data_spread import without_spread
+from unnorm.fitting.missing.partly_observed import missing_masks
 from unnorm.fitting.objectives.registry import (
     NCE,
     OBJECTIVES,
@@ -18,7 +20,11 @@ from unnorm.fitting.objectives.registry import (
     RankingNCE,
     ScoreMatching,
 )
-from unnorm.fitting.row_normalizers import latent_variables, too_many_rows
+from unnorm.fitting.row_normalizers import (
+    absent_variables,
+    latent_variables,
+    too_many_rows,
+)
 
 Fitted = list[tuple[Density, dict[str, Any]]]  # densities, each with its data
 
@@ -27,13 +33,14 @@ def chosen(fitted: Fitted, objective: Any, weighted: bool, findings: list[Findin
     """The objective as an object that serves all densities and data, and what is to be said of the
     choice.
     """
-    for name in dict.fromkeys(name for p, events in fitted for name in latent_variables(p, events)):
+    for name in dict.fromkeys(name for p, events in fitted for name in absent_variables(p, events)):
         what = f"variable {name} is absent from the data and is taken as latent"
         findings.append(
             Finding(
                 what, "pass it by name if it was observed", NOTE, code=FindingCode.CHOSEN_METHOD
             )
         )
+    findings += [one for p, events in fitted for one in _missing_values(p, events)]
     if objective is None:
         objective, why = _by_default(fitted)
         findings.append(
@@ -58,6 +65,19 @@ def chosen(fitted: Fitted, objective: Any, weighted: bool, findings: list[Findin
             "un.objectives.MaximumLikelihood, ScoreMatching or PseudoLikelihood."
         )
     return objective
+
+
+def _missing_values(p: Density, events: dict) -> list[Finding]:
+    """What is assumed of missing entries."""
+    found = []
+    for name, mask in missing_masks(p, events).items():
+        rows = int(mask.reshape(len(mask), -1).any(1).sum())
+        what = (
+            f"{pluralize(int(mask.sum()), 'value')} of {name} missing in "
+            f"{pluralize(rows, 'row')} of {len(mask)} count as latent, missing at random"
+        )
+        found.append(Finding(what, "", NOTE, code=FindingCode.MISSING_VALUES))
+    return found
 
 
 def _by_default(fitted: Fitted) -> tuple[Any, str]:

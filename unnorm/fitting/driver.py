@@ -13,7 +13,7 @@ from unnorm.core.progress import bar
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
 from unnorm.fitting.base import Stochastic
-from unnorm.fitting.data import first_of, read_data
+from unnorm.fitting.data import first_of, read_data, refuse_missing_entries
 from unnorm.fitting.default_objective import chosen
 from unnorm.fitting.joint.driver import several
 from unnorm.fitting.penalties.lasso_path import lasso_path
@@ -71,7 +71,10 @@ def fit(  # noqa: PLR0913 - the options of a verb
             over the rows of all of them.
         data: an array (n, ...), DataFrame, xarray object, or a dict by variable and covariate;
             exactly one leading axis; or an iterable of such batches of one size, gone through again
-            and again. Variables that are absent are latent.
+            and again. Variables that are absent are latent, and so is an entry that is NaN, masked
+            or pd.NA, for maximum likelihood and contrastive divergence. Such entries must be
+            missing at random (Rubin 1976): whether an entry is missing may depend on what was
+            observed, and not on its own value.
         objective: an object of `un.objectives`, its registry name, or None: maximum likelihood
             where Z is at hand exactly, else score matching where the supports have a form of it,
             else noise contrastive estimation.
@@ -111,9 +114,9 @@ def fit(  # noqa: PLR0913 - the options of a verb
             `findings`.
 
     Raises:
-        ValueError: data outside the support, with NaN or of the wrong shape; an objective that does
-            not serve the density; a log-density, a gradient or a loss that is not finite at the
-            start.
+        ValueError: data outside the support or of the wrong shape; missing covariates; an
+            objective that does not serve the density; a log-density, a gradient or a loss that is
+            not finite at the start.
 
     Example:
         >>> import numpy as np
@@ -127,7 +130,8 @@ def fit(  # noqa: PLR0913 - the options of a verb
         0.9524
 
     References:
-        van der Vaart (1998), Asymptotic Statistics, ch. 5, doi:10.1017/CBO9780511802256.
+        van der Vaart (1998), Asymptotic Statistics, ch. 5, doi:10.1017/CBO9780511802256; Rubin
+        (1976), doi:10.1093/biomet/63.3.581 (missing values).
     """
     if isinstance(p, list | tuple):
         asked = {
@@ -169,6 +173,8 @@ def fit(  # noqa: PLR0913 - the options of a verb
             "expected the same; pass "
             "the same variables in both."
         )
+    if held_out is not None:
+        refuse_missing_entries(p, held_out, "held_out")
     objective = chosen(
         [(p, events)], objective, weights is not None or clusters is not None, findings
     )

@@ -14,6 +14,7 @@ from unnorm.core.messages import shown
 from unnorm.declaration.density import Density
 from unnorm.declaration.purity import refuse_impure
 from unnorm.declaration.slots import refuse_unknown
+from unnorm.fitting.missing.partly_observed import filled, missing_masks
 from unnorm.supports import PyTreeSupport
 
 
@@ -96,9 +97,13 @@ def values_and_gradient(density: Density, events: dict) -> Any:
 def probe(density: Density, events: dict) -> None:
     """Turn a density that JAX cannot follow, or that is not finite at the start, into a sentence.
 
-    Of latent variables only some value is tried, at which the density may be zero: the loss tells
-    more.
+    Of latent variables and entries only some value is tried, at which the density may be zero: the
+    loss tells more.
     """
+    some_missing = bool(missing_masks(density, events))
+    if some_missing:
+        complete = filled(density.variables, density.shapes(), events)
+        events = {name: jnp.asarray(value) for name, value in complete.items()}
     refuse_impure(density, {name: event[0] for name, event in events.items()})
     latent = {name: support for name, support in density.variables.items() if name not in events}
     if latent:
@@ -121,6 +126,8 @@ def probe(density: Density, events: dict) -> None:
         )
         return
     values, gradient = _traced(density, events)
+    if some_missing:
+        return
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))
         place = ", ".join(f"{name} = {_short(event[row])}" for name, event in events.items())

@@ -14,6 +14,13 @@ import numpy as np
 
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.fitting.missing.partly_observed import latent_part, missing_masks
+from unnorm.fitting.missing.plans import (
+    MissingPlan,
+    log_evidence_of_missing,
+    plan_for_missing,
+    refuse_missing,
+)
 from unnorm.integration.conditional import (
     count_of,
     location_of_rows,
@@ -36,14 +43,19 @@ class RowOptions:
 ROWS = RowOptions()
 
 
-def latent_variables(density: Density, events: dict) -> list[str]:
+def absent_variables(density: Density, events: dict) -> list[str]:
     """The variables that the data do not bring."""
     return [name for name in density.variables if name not in events]
 
 
+def latent_variables(density: Density, events: dict) -> list[str]:
+    """The variables that the data do not bring, or not in every row."""
+    return absent_variables(density, events) + list(missing_masks(density, events))
+
+
 def latent_density(density: Density, events: dict) -> Density:
-    """The density of the latent variables given the others, as covariates."""
-    return density._observing(tuple(name for name in density.variables if name in events))
+    """The density of the absent variables given the others, as covariates."""
+    return latent_part(density, tuple(name for name in density.variables if name in events), ())
 
 
 def declares_log_z(density: Density) -> bool:
@@ -52,7 +64,13 @@ def declares_log_z(density: Density) -> bool:
 
 
 def refuse_marginalization(density: Density, events: dict) -> str | None:
-    """Why the latent variables cannot be summed or integrated over, as a sentence, or None."""
+    """Why what is latent cannot be summed or integrated over, as a sentence, or None."""
+    if missing_masks(density, events):
+        reason = refuse_missing(density, events)
+        return reason and (
+            f"MaximumLikelihood sums over missing entries, and {reason}; use "
+            "un.objectives.ContrastiveDivergence"
+        )
     latent = latent_density(density, events)
     states = count_states(latent)
     if has_plan(latent) and (states is None or states <= ROWS.max_latent_states):
@@ -83,12 +101,14 @@ def data_location(density: Density, events: dict) -> tuple[dict | None, dict | N
     """
     if all(support.states is not None for support in density.variables.values()):
         return None, None
-    charted, latent = density.on_chart(), latent_variables(density, events)
+    charted, absent = density.on_chart(), absent_variables(density, events)
     free = Unconstrained(charted).positions_of(events)
-    centre = {name: jnp.mean(value, 0) for name, value in free.items()}
+    centre = {name: jnp.nanmean(value, 0) for name, value in free.items()}
     scale = {name: _spread(value) for name, value in free.items()}
-    if any(not density.variables[name].discrete for name in latent):
-        found = location_of_rows(latent_density(density, events), events)
+    if any(not density.variables[name].discrete for name in absent):
+        means = {name: _with_means(value) for name, value in free.items()}
+        complete = events | Unconstrained(charted).events_at(means)
+        found = location_of_rows(latent_density(density, events), complete)
         centre, scale = centre | found[0], scale | found[1]
     return centre, scale
 
@@ -97,9 +117,14 @@ def _spread(values: jax.Array) -> jax.Array:
     """The standard deviation of every column, without absolute floor; of one that is constant its
     size, or 1.
     """
-    spread, size = jnp.std(values, 0), jnp.max(jnp.abs(values), 0)
+    spread, size = jnp.nanstd(values, 0), jnp.nanmax(jnp.abs(values), 0)
     resolved = spread > 1e-13 * size
     return jnp.where(resolved, spread, jnp.where(size > 0, size, 1.0))
+
+
+def _with_means(values: jax.Array) -> jax.Array:
+    """The values with the mean of its column in the place of a missing one."""
+    return jnp.where(jnp.isnan(values), jnp.nanmean(values, 0), values)
 
 
 def plan_for_log_z(density: Density, events: dict, where: tuple | None = None) -> Plan | None:
@@ -114,13 +139,20 @@ def plan_for_log_z(density: Density, events: dict, where: tuple | None = None) -
     return plan_for_rows(density, covariates_of(density, events), *where)
 
 
-def plan_for_latent(density: Density, events: dict) -> Plan | None:
-    """The nodes of log Σ_h; None where nothing is latent."""
-    return (
-        plan_for_rows(latent_density(density, events), events)
-        if latent_variables(density, events)
-        else None
-    )
+def plan_for_latent(density: Density, events: dict) -> Plan | MissingPlan | None:
+    """The nodes of log Σ_h, h the latent variables and missing entries; None where all is
+    observed.
+    """
+    if missing_masks(density, events):
+        return plan_for_missing(density, events)
+    if absent_variables(density, events):
+        return plan_for_rows(latent_density(density, events), events)
+    return None
+
+
+def count_nodes(plan: Plan | MissingPlan) -> int:
+    """The number of nodes of one row."""
+    return plan.log_weights.shape[-1]
 
 
 def covariates_of(density: Density, events: dict) -> dict[str, Any]:
@@ -157,14 +189,18 @@ def log_z_of_events(density: Density, plan: Plan | None, events: dict) -> jax.Ar
     return log_z_of_rows(density, plan, covariates_of(density, events))
 
 
-def log_evidence(density: Density, events: dict, plan: Plan | None) -> jax.Array:
+def log_evidence(density: Density, events: dict, plan: Plan | MissingPlan | None) -> jax.Array:
     """log Σ_h p̃(x_i, h) of every row (n,); log p̃(x_i) where nothing is latent."""
     if plan is None:
         return jax.vmap(density.log_density)(events)
+    if isinstance(plan, MissingPlan):
+        return log_evidence_of_missing(density, plan, events)
     return log_z_of_rows(latent_density(density, events), plan, events)
 
 
 __all__ = [
+    "absent_variables",
+    "count_nodes",
     "count_of",
     "covariates_of",
     "data_location",

@@ -59,6 +59,7 @@ def spread_rows(rows: dict[str, jax.Array], most: int = PLAN.representative_rows
     flat = np.concatenate(
         [np.asarray(value, float).reshape(len(value), -1) for value in rows.values()], 1
     )
+    flat = flat[:, ~np.isnan(flat).any(0)]  # missing entries have no extremes
     ends = [end for column in flat.T for end in (column.argmin(), column.argmax())]
     evenly = np.linspace(0, len(flat) - 1, min(most, len(flat))).astype(int)
     half = most // 2 if len(ends) > most // 2 else len(ends)

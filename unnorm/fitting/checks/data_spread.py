@@ -38,6 +38,11 @@ def without_spread(p: Density, events: dict, smoothed: bool) -> list[Finding]:
     """
     names, columns = _columns(p, events, p.variables)
     given = _columns(p, events, p.covariates)[1]
+    complete = ~np.isnan(columns).any(1)
+    if not complete.all():
+        if complete.sum() <= SPREAD.rows_per_column * len(names):
+            return []  # so few rows may be equal in a column by chance
+        columns, given = columns[complete], given[complete]
     rows = len(columns)
     if rows < 2 or not names:
         return []

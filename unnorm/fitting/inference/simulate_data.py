@@ -15,6 +15,7 @@ from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.inference.sandwich import NoCovarianceError
 from unnorm.fitting.loss import NewtonOptions, parameters_of
 from unnorm.fitting.objectives.contrastive_divergence.covariance import scores_at
+from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.integration.nodes import count_states, enumerate_states
 from unnorm.sampling.driver import sample
 from unnorm.sampling.kernels.registry import Gibbs
@@ -115,7 +116,7 @@ def _draws(density, events, key, count: int, chains: int, progress: bool) -> dic
         return _listed_draws(density, key, count)
     chains = max(chains, _FEWEST)
     each = -(-count // chains)
-    latent = any(name not in events for name in density.variables)
+    latent = bool(latent_variables(density, events))
     if all(support.states is not None for support in density.variables.values()) and not latent:
         drawn = _gibbs_draws(density, events, key, chains, each, progress)
     else:

@@ -7,7 +7,15 @@ import jax.numpy as jnp
 
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel
-from unnorm.fitting.row_normalizers import latent_density
+from unnorm.fitting.missing.partly_observed import (
+    completed,
+    counts_in,
+    latent_part,
+    missing_masks,
+    missing_name,
+    most_missing,
+    places,
+)
 from unnorm.integration.conditional import count_of
 from unnorm.sampling.short_runs import adapt_step_size, run_chains
 
@@ -20,18 +28,25 @@ class RowStarts(NamedTuple):
 
 
 class LatentChains(NamedTuple):
-    """A chain of the latent variables for every row."""
+    """A chain of the latent variables and the missing entries for every row."""
 
     kernel: Any
     tuning: Any
     positions: dict[str, jax.Array]
 
+    def density(self, density, events: dict) -> Any:
+        """The density that these chains follow, the events being its covariates."""
+        names = tuple(name for name in density.variables if name in events)
+        return latent_part(density, names, counts_in(self.positions), proper=True)
+
     def move(
         self, density, events: dict, number: jax.Array, key: jax.Array, steps: int, gain: Any
-    ) -> tuple["LatentChains", dict]:
-        """Move the chains of these rows with the rows fixed; return their events too."""
+    ) -> tuple["LatentChains", dict, dict]:
+        """Move the chains of these rows with the rows fixed; return their positions and values
+        too.
+        """
         starts = take_rows(self.positions, number)
-        target = Unconstrained(latent_density(density, events))
+        target = Unconstrained(self.density(density, events))
         positions, acceptance, _ = run_chains(
             self.kernel, target, starts, key, steps, self.tuning, events
         )
@@ -39,7 +54,7 @@ class LatentChains(NamedTuple):
             tuning=adapt_step_size(self.kernel, self.tuning, acceptance, gain, starts),
             positions=put_rows(self.positions, number, positions),
         )
-        return chains, target.events_at(positions)
+        return chains, positions, target.events_at(positions)
 
 
 class ChainState(NamedTuple):
@@ -55,13 +70,52 @@ class ChainState(NamedTuple):
 
 
 def latent_chains(kernel: Any, density, events: dict, key: jax.Array) -> LatentChains:
-    """Return one chain of the latent variables for every row, at random positions."""
-    latent = latent_density(density, events)
-    kernel = prepare_kernel(kernel, latent, events)
+    """Return one chain for every row: latent variables start at random, missing entries at values
+    of other rows.
+    """
+    masks = missing_masks(density, events)
+    names = tuple(name for name in density.variables if name in events)
+    latent = latent_part(density, names, most_missing(masks), proper=True)
+    if not masks:  # else other rows have other entries, and another structure
+        kernel = prepare_kernel(kernel, latent, events)
     target, dtype = Unconstrained(latent), jnp.result_type(*events.values())
     keys = jax.random.split(jax.random.fold_in(key, 1), count_of(events))
     positions = jax.vmap(lambda one: target.random_position(one, dtype))(keys)
+    known = Unconstrained(density).positions_of({name: events[name] for name in masks})
+    for k, name in enumerate(masks):
+        drawn = _of_other_rows(known[name], jax.random.fold_in(key, 2 + k))
+        own, missing = known[name], positions[missing_name(name)]
+        positions[missing_name(name)] = jax.vmap(_missing_entries)(own, drawn, missing)
     return LatentChains(kernel, initial_tuning(kernel, positions), positions)
+
+
+def _of_other_rows(values: jax.Array, key: jax.Array) -> jax.Array:
+    """For every row and entry an observed value of this entry, from a random row."""
+    flat = values.reshape(len(values), -1)
+    drawn = []
+    for column, one in zip(flat.T, jax.random.split(key, flat.shape[1]), strict=True):
+        observed = column[~jnp.isnan(column)]
+        drawn.append(jax.random.choice(one, observed, (len(column),)))
+    return jnp.stack(drawn, 1).reshape(values.shape)
+
+
+def _missing_entries(value: jax.Array, drawn: jax.Array, start: jax.Array) -> jax.Array:
+    """The drawn values at the missing entries of one row, and `start` beyond these."""
+    where = places(value, len(start))
+    chosen = jnp.take(drawn.ravel(), where, mode="clip")
+    return jnp.where(where < value.size, chosen, start)
+
+
+def with_latent(rows: dict, latent: dict) -> dict:
+    """Return rows with their latent variables, and with their missing entries filled in: positions
+    or values, both of them.
+    """
+    counts = dict(counts_in(latent))
+    complete = {
+        name: jax.vmap(completed)(rows[name], latent[missing_name(name)]) for name in counts
+    }
+    absent = {name: v for name, v in latent.items() if name not in map(missing_name, counts)}
+    return rows | complete | absent
 
 
 def add_noise(positions: dict, deviation: jax.Array, key: jax.Array) -> dict:

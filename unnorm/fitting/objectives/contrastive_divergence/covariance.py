@@ -116,8 +116,8 @@ def _refuse_without_theory(objective, density, events: dict) -> None:
         )
     elif latent_variables(density, events):
         reason = (
-            "the theory of contrastive divergence's errors here is for densities without latent "
-            "variables",
+            "the theory of contrastive divergence's errors here is for data without latent "
+            "variables and missing values",
             "use un.objectives.MaximumLikelihood where they can be summed out, or the bootstrap",
         )
     if reason is not None:

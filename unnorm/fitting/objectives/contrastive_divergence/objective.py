@@ -21,6 +21,7 @@ from unnorm.fitting.chain_kernels import (
 )
 from unnorm.fitting.existence.margins import likelihood_margins
 from unnorm.fitting.inference.sandwich import Covariance
+from unnorm.fitting.missing.partly_observed import latent_part, missing_masks, most_missing
 from unnorm.fitting.objectives.contrastive_divergence.chain_checks import chain_findings
 from unnorm.fitting.objectives.contrastive_divergence.chain_state import (
     ChainState,
@@ -30,6 +31,7 @@ from unnorm.fitting.objectives.contrastive_divergence.chain_state import (
     put_rows,
     restart_chains,
     take_rows,
+    with_latent,
 )
 from unnorm.fitting.objectives.contrastive_divergence.covariance import (
     covariance,
@@ -57,7 +59,8 @@ class ContrastiveDivergence:
     With covariates each chain belongs to a row, at the row's covariates; there is one persistent
     chain for each row. Where variables h are latent, ∇ log p̃(x_i, h_i) replaces the first gradient:
     h_i comes from a chain of its row with x_i fixed, moved by k steps an iteration. Chains that are
-    not persistent start at (x_i, h_i).
+    not persistent start at (x_i, h_i). Entries that are NaN in the data are latent likewise,
+    missing at random; their chains have the default kernels of their supports.
 
     Args:
         k: kernel steps between data (or the last negatives) and the negatives.
@@ -142,13 +145,20 @@ class ContrastiveDivergence:
         )
 
     def refuse_latent(self, density, events) -> str | None:
+        if missing_masks(density, events):
+            return None
         latent = latent_density(density, events)
-        return refuse_support(self._latent_kernel(latent), latent)
+        return refuse_support(self._latent_kernel(density, events), latent)
 
-    def _latent_kernel(self, latent) -> Any:
-        """The kernel of the latent variables: the given one, unless it is composed for all."""
+    def _latent_kernel(self, density, events) -> Any:
+        """The kernel of what is latent: the given one, unless it is composed for all variables or
+        needs their structure, which missing entries do not share.
+        """
+        names = tuple(name for name in density.variables if name in events)
+        masks = missing_masks(density, events)
         composed = self.kernel is not None and getattr(self.kernel, "composed", False)
-        return select_kernel(None if composed else self.kernel, latent)
+        latent = latent_part(density, names, most_missing(masks))
+        return select_kernel(None if composed or masks else self.kernel, latent)
 
     def _refuse_noise(self, density) -> str | None:
         if self.noise is None:
@@ -175,9 +185,9 @@ class ContrastiveDivergence:
             )
         own, latent = covariates_of(density, events), None
         if latent_variables(density, events):
-            kernel = self._latent_kernel(latent_density(density, events))
+            kernel = self._latent_kernel(density, events)
             latent = latent_chains(kernel, density, events, key)
-        everything = positions | (latent.positions if latent else {})
+        everything = with_latent(positions, latent.positions) if latent else positions
         rows = RowStarts(positions, jnp.arange(count) if latent or own else None)
         starts = everything
         if self.persistent and not own:
@@ -209,10 +219,10 @@ class ContrastiveDivergence:
             rows = add_noise(rows, self._deviation(chains.iteration / chains.run_length), blur)
             events = events | target.events_at(rows)
         if latent is not None:
-            latent, found = latent.move(
+            latent, found, values = latent.move(
                 density, events, number, jax.random.fold_in(key, 1), self.k, gain
             )
-            rows, events = rows | found, events | target.events_at(found)
+            rows, events = with_latent(rows, found), with_latent(events, values)
         starts = rows
         if self.persistent:
             positions = take_rows(chains.positions, number) if own else chains.positions
@@ -240,7 +250,9 @@ class ContrastiveDivergence:
         return first * (last / first) ** jnp.minimum(share, 1.0)
 
     def margins(self, density, state, events) -> jax.Array | None:
-        return likelihood_margins(density, events)
+        # Compiled code does not see which entries are missing; their chains say it.
+        has_chains = isinstance(state.shared, ChainState) and state.shared.latent is not None
+        return None if has_chains else likelihood_margins(density, events)
 
     def refuse_nan(self, density, state) -> None:
         """Raise where negatives had a NaN energy at finite parameters: the density is at fault."""

@@ -13,7 +13,8 @@ from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel, select_kernel
 from unnorm.fitting.inference.sandwich import score_function
 from unnorm.fitting.loss import hessian
-from unnorm.fitting.row_normalizers import covariates_of, latent_density
+from unnorm.fitting.objectives.contrastive_divergence.chain_state import with_latent
+from unnorm.fitting.row_normalizers import covariates_of
 from unnorm.integration.conditional import count_of
 from unnorm.sampling.short_runs import adapt_step_size, run_chains
 
@@ -177,13 +178,13 @@ def long_run(density, events, key, options: MomentOptions = DEFAULT) -> LongRun:
 @functools.partial(jax.jit, static_argnames="rounds")
 def _latent_scores(density, latent, events: dict, key, rounds: int) -> jax.Array:
     """E[∇ log p̃(x_i, h) | x_i] over each row's latent chain, by two halves of rounds (2, n, p)."""
-    score, target = score_function(density), Unconstrained(latent_density(density, events))
+    score, target = score_function(density), Unconstrained(latent.density(density, events))
 
     def one(carry, given):
         positions, sums = carry
         key, half = given
         positions, *_ = run_chains(latent.kernel, target, positions, key, 1, latent.tuning, events)
-        scores = jax.vmap(score)(events | target.events_at(positions))
+        scores = jax.vmap(score)(with_latent(events, target.events_at(positions)))
         sums = sums + jax.nn.one_hot(half, 2, dtype=scores.dtype)[:, None, None] * scores
         return (positions, sums), None
 

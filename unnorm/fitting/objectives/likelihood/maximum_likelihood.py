@@ -14,8 +14,10 @@ from unnorm.fitting.chain_kernels import kernel_by_name, refuse_support, select_
 from unnorm.fitting.existence.margins import likelihood_margins
 from unnorm.fitting.inference.sandwich import NoCovarianceError, bread_and_meat
 from unnorm.fitting.loss import Loss, NewtonOptions, parameters_of, scores_and_curvature
+from unnorm.fitting.missing.plans import MissingPlan
 from unnorm.fitting.objectives.likelihood import monte_carlo
 from unnorm.fitting.row_normalizers import (
+    count_nodes,
     covariates_of,
     declares_log_z,
     group_equal_rows,
@@ -47,7 +49,7 @@ class Plans(NamedTuple):
     """
 
     plan: Plan | None
-    latent: Plan | None
+    latent: Plan | MissingPlan | None
     reference: dict[str, jax.Array] | None = None
     distinct: dict[str, jax.Array] | None = None
 
@@ -65,7 +67,8 @@ class MaximumLikelihood(LossObjective):
 
     With covariates every row has a Z of its own, −log p̃(x_i; c_i, θ) + log Z(c_i; θ), all of them
     on the same nodes. Variables that the data do not bring are latent: log p̃(x_i) is then log Σ_h
-    p̃(x_i, h), summed over at most 2^16 states or integrated over at most three dimensions.
+    p̃(x_i, h), summed over at most 2^16 states or integrated over at most three dimensions. Entries
+    that are NaN in the data are latent entries of their rows likewise, missing at random.
 
     One row, such as a graph, has no spread to estimate J from; its covariance is the inverse
     information I⁻¹.
@@ -151,8 +154,8 @@ class MaximumLikelihood(LossObjective):
             name = latent_variables(density, events)[0]
             return (
                 f"MaximumLikelihood with draws does not serve the latent variable {name}, which "
-                "is not in the data; expected it there; use un.objectives.MaximumLikelihood() "
-                "without draws, or ContrastiveDivergence"
+                "is not in the data, or not in every row; expected it there; use "
+                "un.objectives.MaximumLikelihood() without draws, or ContrastiveDivergence"
             )
         return refuse_marginalization(density, events)
 
@@ -256,7 +259,7 @@ class MaximumLikelihood(LossObjective):
             return super().row_batch_size(density, state)
         # Without covariates log Z is one number for all rows.
         plans = (state.shared.plan if density.covariates else None, state.shared.latent)
-        nodes = max((len(plan.log_weights) for plan in plans if plan is not None), default=1)
+        nodes = max((count_nodes(plan) for plan in plans if plan is not None), default=1)
         return max(1, min(512, 16 * PLAN.batch // nodes))
 
     def shared_noise(self, density, state, events) -> np.ndarray | None:
@@ -276,7 +279,9 @@ class MaximumLikelihood(LossObjective):
         )
 
     def margins(self, density, state, events) -> jax.Array | None:
-        return likelihood_margins(density, events)
+        # Compiled code does not see which entries are missing; their nodes say it.
+        has_nodes = self.draws is None and state.shared.latent is not None
+        return None if has_nodes else likelihood_margins(density, events)
 
     def findings(self, density, state, events) -> list[Finding]:
         found = []

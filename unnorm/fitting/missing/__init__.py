@@ -1,0 +1,1 @@
+"""Missing entries of variables: latent entries of their rows."""
