@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.optimize import minimize
 
 import unnorm as un
+from unnorm.core.containers import to_numbers
 from unnorm.core.findings import FindingCode
 from unnorm.declaration.density import cast
 from unnorm.fitting.data import read_data
@@ -121,9 +122,8 @@ def test_masked_arrays_and_none_are_missing_too():
     masked = np.ma.masked_array(np.nan_to_num(base, nan=7), np.isnan(base))
     for data in (masked, np.where(np.isnan(base), None, base), pd.DataFrame(base, dtype="Int8")):
         np.testing.assert_array_equal(read_data(ising, {"x": data})[1]["x"], base)
-    labels = pd.DataFrame({"y": pd.Categorical(["b", None, "a"])})
-    p = un.Density(lambda y, *, a: a @ y, {"y": un.Categorical(2)}, {"a": (un.Real[2], 0.0)})
-    np.testing.assert_array_equal(read_data(p, labels)[1]["y"], [1, np.nan, 0])
+    labels = pd.Series(pd.Categorical(["b", None, "a"]))
+    np.testing.assert_array_equal(to_numbers(labels, "y", 2, missing=True), [1, np.nan, 0])
 
 
 def test_categories_and_counts_with_covariates_are_summed():
