@@ -14,7 +14,7 @@ import numpy as np
 
 from unnorm.core.findings import Finding
 from unnorm.declaration.density import Density
-from unnorm.fitting.missing.partly_observed import places_of_missing
+from unnorm.declaration.partly_observed import places_of_missing
 
 Events = dict[str, Any]  # data (n, ...) by variable and covariate
 
@@ -102,9 +102,10 @@ def no_latent_variables(objective: Any, density: Density, events: Events) -> str
     serving = "un.objectives.MaximumLikelihood or ContrastiveDivergence"
     name = next((name for name in density.variables if name not in events), None)
     if name is None:
+        place = places_of_missing(density.variables, events)[0]
         return (
-            f"{kind} does not serve missing values, and {places_of_missing(density, events)[0]} is "
-            f"missing; expected complete rows; use {serving}, or drop the row"
+            f"{kind} does not serve missing values, and {place} is missing; expected complete "
+            f"rows; use {serving}, or drop the row"
         )
     return (
         f"{kind} does not serve latent variables, and data has no values for "

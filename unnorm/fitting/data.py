@@ -2,7 +2,7 @@
 declaration.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,12 @@ import numpy as np
 from unnorm.core.containers import is_frame, is_series, is_xarray, to_numbers, transpose_to_axes
 from unnorm.core.findings import join_names
 from unnorm.declaration.density import Density
-from unnorm.declaration.slots import refuse_unknown
-from unnorm.fitting.missing.partly_observed import (
+from unnorm.declaration.partly_observed import (
     filled,
-    missing_masks,
     places_of_missing,
     refuse_unusable,
 )
+from unnorm.declaration.slots import refuse_unknown
 
 
 def event_size(density: Density) -> int:
@@ -65,8 +64,8 @@ def _check_values(p: Density, events: dict[str, np.ndarray]) -> None:
     """Refuse values outside the supports; NaN is a missing entry of a variable, and of nothing
     else.
     """
-    refuse_unusable(p, events)
-    complete = filled(p.variables, p.shapes() if missing_masks(p, events) else {}, events)
+    refuse_unusable(p.variables, events)
+    complete = filled(p.variables, events)
     for name, event in events.items():
         if name in p.variables:
             p.variables[name].check(complete[name], name)
@@ -106,12 +105,12 @@ def refuse_latent(p: Density, events: Mapping[str, Any], verb: str) -> None:
                 f"data has no values for {name}, and {verb} takes no latent variables; expected "
                 f"{', '.join(p.variables)}; pass it, or sum it out in the function."
             )
-    refuse_missing_entries(p, events, verb)
+    refuse_missing_entries(p.variables, events, verb)
 
 
-def refuse_missing_entries(p: Density, events: Mapping[str, Any], verb: str) -> None:
+def refuse_missing_entries(variables: Iterable[str], events: Mapping[str, Any], verb: str) -> None:
     """Refuse missing entries, where they are not served."""
-    for place in places_of_missing(p, dict(events)):
+    for place in places_of_missing(variables, events):
         raise ValueError(
             f"{place} is missing, and {verb} takes no missing values; expected a number; drop "
             "the row, or impute it."
@@ -134,7 +133,7 @@ def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np
             "data is an iterable without a batch; expected at least one; pass an array, or batches."
         )
     p, events = read_data(p, first)
-    refuse_missing_entries(p, events, "a fit on batches")
+    refuse_missing_entries(p.variables, events, "a fit on batches")
     shapes = {name: event.shape for name, event in events.items()}
 
     def checked() -> Iterator[dict[str, np.ndarray]]:
@@ -143,7 +142,7 @@ def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np
         while True:
             for batch in data:
                 batch = read_data(p, batch)[1]
-                refuse_missing_entries(p, batch, "a fit on batches")
+                refuse_missing_entries(p.variables, batch, "a fit on batches")
                 found = {name: event.shape for name, event in batch.items()}
                 if found != shapes:
                     raise ValueError(

@@ -5,12 +5,10 @@ serves.
 from typing import Any
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
-from unnorm.core.messages import pluralize
 from unnorm.core.method import look_up
 from unnorm.declaration.density import Density
 from unnorm.fitting.base import SmoothsData
 from unnorm.fitting.checks.data_spread import without_spread
-from unnorm.fitting.missing.partly_observed import missing_masks
 from unnorm.fitting.objectives.registry import (
     NCE,
     OBJECTIVES,
@@ -23,6 +21,7 @@ from unnorm.fitting.objectives.registry import (
 from unnorm.fitting.row_normalizers import (
     absent_variables,
     latent_variables,
+    missing_masks,
     too_many_rows,
 )
 
@@ -70,11 +69,11 @@ def chosen(fitted: Fitted, objective: Any, weighted: bool, findings: list[Findin
 def _missing_values(p: Density, events: dict) -> list[Finding]:
     """What is assumed of missing entries."""
     found = []
-    for name, mask in missing_masks(p, events).items():
+    for name, mask in missing_masks(p.variables, events).items():
         rows = int(mask.reshape(len(mask), -1).any(1).sum())
         what = (
-            f"{pluralize(int(mask.sum()), 'value')} of {name} missing in "
-            f"{pluralize(rows, 'row')} of {len(mask)} count as latent, missing at random"
+            f"the missing entries of {name} ({mask.sum()} in {rows} of {len(mask)} rows) count as "
+            "latent, missing at random"
         )
         found.append(Finding(what, "", NOTE, code=FindingCode.MISSING_VALUES))
     return found

@@ -174,7 +174,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
             "the same variables in both."
         )
     if held_out is not None:
-        refuse_missing_entries(p, held_out, "held_out")
+        refuse_missing_entries(p.variables, held_out, "held_out")
     objective = chosen(
         [(p, events)], objective, weights is not None or clusters is not None, findings
     )

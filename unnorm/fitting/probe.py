@@ -12,9 +12,9 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.messages import shown
 from unnorm.declaration.density import Density
+from unnorm.declaration.partly_observed import filled, missing_masks
 from unnorm.declaration.purity import refuse_impure
 from unnorm.declaration.slots import refuse_unknown
-from unnorm.fitting.missing.partly_observed import filled, missing_masks
 from unnorm.supports import PyTreeSupport
 
 
@@ -100,9 +100,9 @@ def probe(density: Density, events: dict) -> None:
     Of latent variables and entries only some value is tried, at which the density may be zero: the
     loss tells more.
     """
-    some_missing = bool(missing_masks(density, events))
+    some_missing = bool(missing_masks(density.variables, events))
     if some_missing:
-        complete = filled(density.variables, density.shapes(), events)
+        complete = filled(density.variables, events)
         events = {name: jnp.asarray(value) for name, value in complete.items()}
     refuse_impure(density, {name: event[0] for name, event in events.items()})
     latent = {name: support for name, support in density.variables.items() if name not in events}

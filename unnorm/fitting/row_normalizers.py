@@ -13,19 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.declaration.density import Density
+from unnorm.declaration.partly_observed import latent_part, missing_masks
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.fitting.missing.partly_observed import latent_part, missing_masks
-from unnorm.fitting.missing.plans import (
-    MissingPlan,
-    log_evidence_of_missing,
-    plan_for_missing,
-    refuse_missing,
-)
 from unnorm.integration.conditional import (
     count_of,
     location_of_rows,
     log_z_of_rows,
     plan_for_rows,
+)
+from unnorm.integration.missing import (
+    MissingPlan,
+    log_evidence_of_missing,
+    plan_for_missing,
+    refuse_missing,
 )
 from unnorm.integration.nodes import Plan, count_states, log_integral
 from unnorm.integration.options import PLAN
@@ -41,6 +41,7 @@ class RowOptions:
 
 
 ROWS = RowOptions()
+LatentPlan = Plan | MissingPlan  # the nodes of what is latent
 
 
 def absent_variables(density: Density, events: dict) -> list[str]:
@@ -50,7 +51,7 @@ def absent_variables(density: Density, events: dict) -> list[str]:
 
 def latent_variables(density: Density, events: dict) -> list[str]:
     """The variables that the data do not bring, or not in every row."""
-    return absent_variables(density, events) + list(missing_masks(density, events))
+    return absent_variables(density, events) + list(missing_masks(density.variables, events))
 
 
 def latent_density(density: Density, events: dict) -> Density:
@@ -65,7 +66,7 @@ def declares_log_z(density: Density) -> bool:
 
 def refuse_marginalization(density: Density, events: dict) -> str | None:
     """Why what is latent cannot be summed or integrated over, as a sentence, or None."""
-    if missing_masks(density, events):
+    if missing_masks(density.variables, events):
         reason = refuse_missing(density, events)
         return reason and (
             f"MaximumLikelihood sums over missing entries, and {reason}; use "
@@ -139,18 +140,18 @@ def plan_for_log_z(density: Density, events: dict, where: tuple | None = None) -
     return plan_for_rows(density, covariates_of(density, events), *where)
 
 
-def plan_for_latent(density: Density, events: dict) -> Plan | MissingPlan | None:
+def plan_for_latent(density: Density, events: dict) -> LatentPlan | None:
     """The nodes of log Σ_h, h the latent variables and missing entries; None where all is
     observed.
     """
-    if missing_masks(density, events):
+    if missing_masks(density.variables, events):
         return plan_for_missing(density, events)
     if absent_variables(density, events):
         return plan_for_rows(latent_density(density, events), events)
     return None
 
 
-def count_nodes(plan: Plan | MissingPlan) -> int:
+def count_nodes(plan: LatentPlan) -> int:
     """The number of nodes of one row."""
     return plan.log_weights.shape[-1]
 
@@ -189,7 +190,7 @@ def log_z_of_events(density: Density, plan: Plan | None, events: dict) -> jax.Ar
     return log_z_of_rows(density, plan, covariates_of(density, events))
 
 
-def log_evidence(density: Density, events: dict, plan: Plan | MissingPlan | None) -> jax.Array:
+def log_evidence(density: Density, events: dict, plan: LatentPlan | None) -> jax.Array:
     """log Σ_h p̃(x_i, h) of every row (n,); log p̃(x_i) where nothing is latent."""
     if plan is None:
         return jax.vmap(density.log_density)(events)
@@ -199,6 +200,7 @@ def log_evidence(density: Density, events: dict, plan: Plan | MissingPlan | None
 
 
 __all__ = [
+    "LatentPlan",
     "absent_variables",
     "count_nodes",
     "count_of",
@@ -211,6 +213,7 @@ __all__ = [
     "log_evidence",
     "log_z_of_events",
     "log_z_on_plan",
+    "missing_masks",
     "plan_for_latent",
     "plan_for_log_z",
     "refuse_marginalization",

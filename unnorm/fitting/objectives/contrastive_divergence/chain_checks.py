@@ -8,7 +8,6 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.fitting.objectives.contrastive_divergence.chain_state import with_latent
 from unnorm.fitting.objectives.likelihood.monte_carlo import nan_finding
 from unnorm.fitting.row_normalizers import covariates_of
 from unnorm.sampling.short_runs import run_rounds
@@ -45,10 +44,9 @@ def chain_findings(
     criteria, target = criteria or ChainCriteria(), Unconstrained(density)
     rows = state.per_row.starts
     if chains.latent is not None:
-        latent = Unconstrained(chains.latent.density(density, events))
-        hidden = chains.latent.positions
-        rows = with_latent(rows, hidden)
-        events = with_latent(events, latent.events_at(hidden))
+        latent, hidden = chains.latent, chains.latent.positions
+        values = Unconstrained(latent.density(density, events)).events_at(hidden)
+        rows, events = latent.complete(rows, hidden), latent.complete(events, values)
     starts = chains.positions if objective.persistent else rows
     starts, own = (jax.tree.map(criteria.thin, part) for part in (starts, own))
     rounds = max(criteria.min_rounds, min(criteria.max_rounds, criteria.max_steps // objective.k))

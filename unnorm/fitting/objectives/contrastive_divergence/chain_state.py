@@ -5,9 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel
-from unnorm.fitting.missing.partly_observed import (
+from unnorm.declaration.partly_observed import (
     completed,
     counts_in,
     latent_part,
@@ -16,6 +14,8 @@ from unnorm.fitting.missing.partly_observed import (
     most_missing,
     places,
 )
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel
 from unnorm.integration.conditional import count_of
 from unnorm.sampling.short_runs import adapt_step_size, run_chains
 
@@ -56,6 +56,17 @@ class LatentChains(NamedTuple):
         )
         return chains, positions, target.events_at(positions)
 
+    def complete(self, rows: dict, latent: dict) -> dict:
+        """Rows with their latent variables, and with their missing entries filled in: positions or
+        values, both of them.
+        """
+        counts = dict(counts_in(latent))
+        whole = {
+            name: jax.vmap(completed)(rows[name], latent[missing_name(name)]) for name in counts
+        }
+        absent = {name: v for name, v in latent.items() if name not in map(missing_name, counts)}
+        return rows | whole | absent
+
 
 class ChainState(NamedTuple):
     """The negative chains, and where the run stands."""
@@ -69,13 +80,19 @@ class ChainState(NamedTuple):
     run_length: jax.Array  # iterations over which noise is annealed
 
 
+def latent_target(density, events: dict) -> Any:
+    """The density of the latent variables and the missing entries of these rows."""
+    names = tuple(name for name in density.variables if name in events)
+    masks = missing_masks(density.variables, events)
+    return latent_part(density, names, most_missing(masks), proper=True)
+
+
 def latent_chains(kernel: Any, density, events: dict, key: jax.Array) -> LatentChains:
     """Return one chain for every row: latent variables start at random, missing entries at values
     of other rows.
     """
-    masks = missing_masks(density, events)
-    names = tuple(name for name in density.variables if name in events)
-    latent = latent_part(density, names, most_missing(masks), proper=True)
+    masks = missing_masks(density.variables, events)
+    latent = latent_target(density, events)
     if not masks:  # else other rows have other entries, and another structure
         kernel = prepare_kernel(kernel, latent, events)
     target, dtype = Unconstrained(latent), jnp.result_type(*events.values())
@@ -104,18 +121,6 @@ def _missing_entries(value: jax.Array, drawn: jax.Array, start: jax.Array) -> ja
     where = places(value, len(start))
     chosen = jnp.take(drawn.ravel(), where, mode="clip")
     return jnp.where(where < value.size, chosen, start)
-
-
-def with_latent(rows: dict, latent: dict) -> dict:
-    """Return rows with their latent variables, and with their missing entries filled in: positions
-    or values, both of them.
-    """
-    counts = dict(counts_in(latent))
-    complete = {
-        name: jax.vmap(completed)(rows[name], latent[missing_name(name)]) for name in counts
-    }
-    absent = {name: v for name, v in latent.items() if name not in map(missing_name, counts)}
-    return rows | complete | absent
 
 
 def add_noise(positions: dict, deviation: jax.Array, key: jax.Array) -> dict:

@@ -21,17 +21,16 @@ from unnorm.fitting.chain_kernels import (
 )
 from unnorm.fitting.existence.margins import likelihood_margins
 from unnorm.fitting.inference.sandwich import Covariance
-from unnorm.fitting.missing.partly_observed import latent_part, missing_masks, most_missing
 from unnorm.fitting.objectives.contrastive_divergence.chain_checks import chain_findings
 from unnorm.fitting.objectives.contrastive_divergence.chain_state import (
     ChainState,
     RowStarts,
     add_noise,
     latent_chains,
+    latent_target,
     put_rows,
     restart_chains,
     take_rows,
-    with_latent,
 )
 from unnorm.fitting.objectives.contrastive_divergence.covariance import (
     covariance,
@@ -42,7 +41,7 @@ from unnorm.fitting.objectives.contrastive_divergence.score_moments import (
     latent_information,
     long_run,
 )
-from unnorm.fitting.row_normalizers import covariates_of, latent_density, latent_variables
+from unnorm.fitting.row_normalizers import covariates_of, latent_variables, missing_masks
 from unnorm.integration.conditional import count_of
 from unnorm.sampling.short_runs import adapt_step_size, run_chains
 
@@ -145,19 +144,18 @@ class ContrastiveDivergence:
         )
 
     def refuse_latent(self, density, events) -> str | None:
-        if missing_masks(density, events):
+        if missing_masks(density.variables, events):
             return None
-        latent = latent_density(density, events)
+        latent = latent_target(density, events)
         return refuse_support(self._latent_kernel(density, events), latent)
 
     def _latent_kernel(self, density, events) -> Any:
         """The kernel of what is latent: the given one, unless it is composed for all variables or
         needs their structure, which missing entries do not share.
         """
-        names = tuple(name for name in density.variables if name in events)
-        masks = missing_masks(density, events)
+        masks = missing_masks(density.variables, events)
         composed = self.kernel is not None and getattr(self.kernel, "composed", False)
-        latent = latent_part(density, names, most_missing(masks))
+        latent = latent_target(density, events)
         return select_kernel(None if composed or masks else self.kernel, latent)
 
     def _refuse_noise(self, density) -> str | None:
@@ -187,7 +185,7 @@ class ContrastiveDivergence:
         if latent_variables(density, events):
             kernel = self._latent_kernel(density, events)
             latent = latent_chains(kernel, density, events, key)
-        everything = with_latent(positions, latent.positions) if latent else positions
+        everything = latent.complete(positions, latent.positions) if latent else positions
         rows = RowStarts(positions, jnp.arange(count) if latent or own else None)
         starts = everything
         if self.persistent and not own:
@@ -222,7 +220,7 @@ class ContrastiveDivergence:
             latent, found, values = latent.move(
                 density, events, number, jax.random.fold_in(key, 1), self.k, gain
             )
-            rows, events = with_latent(rows, found), with_latent(events, values)
+            rows, events = latent.complete(rows, found), latent.complete(events, values)
         starts = rows
         if self.persistent:
             positions = take_rows(chains.positions, number) if own else chains.positions

@@ -14,9 +14,9 @@ from unnorm.fitting.chain_kernels import kernel_by_name, refuse_support, select_
 from unnorm.fitting.existence.margins import likelihood_margins
 from unnorm.fitting.inference.sandwich import NoCovarianceError, bread_and_meat
 from unnorm.fitting.loss import Loss, NewtonOptions, parameters_of, scores_and_curvature
-from unnorm.fitting.missing.plans import MissingPlan
 from unnorm.fitting.objectives.likelihood import monte_carlo
 from unnorm.fitting.row_normalizers import (
+    LatentPlan,
     count_nodes,
     covariates_of,
     declares_log_z,
@@ -49,7 +49,7 @@ class Plans(NamedTuple):
     """
 
     plan: Plan | None
-    latent: Plan | MissingPlan | None
+    latent: LatentPlan | None
     reference: dict[str, jax.Array] | None = None
     distinct: dict[str, jax.Array] | None = None
 

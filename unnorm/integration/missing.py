@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.declaration.density import Density
-from unnorm.fitting.missing.partly_observed import (
+from unnorm.declaration.partly_observed import (
     counts_in,
     latent_part,
     missing_masks,
@@ -79,7 +79,7 @@ def _patterns(density: Density, events: dict) -> list[_Pattern]:
     for q, key in enumerate(distinct):
         rows = np.flatnonzero(number.reshape(-1) == q)
         own = {name: value[rows] for name, value in known.items()}
-        counts = most_missing(missing_masks(density, own))
+        counts = most_missing(missing_masks(names, own))
         complete = not counts and len(names) == len(density.variables)
         part = None if complete else latent_part(density, names, counts)
         found.append(_Pattern(key, part, own, int(first[q])))
@@ -107,7 +107,8 @@ def refuse_missing(density: Density, events: dict) -> str | None:
     if len(continuous) > OPTIONS.max_patterns:
         return (
             f"the rows have {len(continuous)} patterns of missing continuous entries of "
-            f"{', '.join(missing_masks(density, events))}; expected at most {OPTIONS.max_patterns}"
+            f"{', '.join(missing_masks(density.variables, events))}; expected at most "
+            f"{OPTIONS.max_patterns}"
         )
     if most * count_of(events) > PLAN.max_row_evaluations:
         worst = max(patterns, key=lambda one: (one.density and count_states(one.density)) or 0)
@@ -119,7 +120,7 @@ def refuse_missing(density: Density, events: dict) -> str | None:
 
 
 def _entries(density: Density, rows: dict) -> str:
-    masks = missing_masks(density, rows)
+    masks = missing_masks(rows, rows)
     parts = [f"{count} entries of {name}" for name, count in most_missing(masks)]
     absent = [name for name in density.variables if name not in rows]
     return " and ".join(parts + [f"all of {name}" for name in absent])

@@ -5,7 +5,7 @@ are the variable "missing x" of a `PartlyObserved` density, and x itself is its 
 sums, quadrature and chains take it as they take any density with covariates.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,42 +27,42 @@ def missing_name(variable: str) -> str:
     return _PREFIX + variable
 
 
-def missing_masks(density: Density, events: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def missing_masks(variables: Iterable[str], events: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Which entries are missing, (n, ...) by variable, for the variables that have some.
 
     Inside compiled code no entry counts as missing: what was prepared outside says which are.
     """
     masks = {
         name: np.isnan(events[name])
-        for name in density.variables
+        for name in variables
         if name in events and not isinstance(events[name], jax.core.Tracer)
     }
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def places_of_missing(density: Density, events: Mapping[str, Any]) -> list[str]:
+def places_of_missing(variables: Iterable[str], events: Mapping[str, Any]) -> list[str]:
     """The first missing entry of each variable that has some, as "x[2] at row 7"."""
     found = []
-    for name, mask in missing_masks(density, events).items():
+    for name, mask in missing_masks(variables, events).items():
         row, *entry = (int(i) for i in np.argwhere(mask)[0])
         found.append(f"{name}{entry or ''} at row {row}")
     return found
 
 
-def refuse_unusable(density: Density, events: Mapping[str, Any]) -> None:
+def refuse_unusable(supports: Mapping[str, Support], events: Mapping[str, Any]) -> None:
     """Refuse missing entries that cannot be latent entries of their rows.
 
     Raises:
         ValueError: entries of a value as a whole, such as a point of a simplex; an entry that no
             row has; a row that has none.
     """
-    masks = missing_masks(density, events)
+    masks = missing_masks(supports, events)
     for name, mask in masks.items():
         row, *entry = (int(i) for i in np.argwhere(mask)[0])
-        if density.variables[name].needs_axis:
+        if supports[name].needs_axis:
             raise ValueError(
                 f"{name}{entry} is missing at row {row}, and {name} is "
-                f"{density.variables[name]!r}, whose entries are no variables of their own; it "
+                f"{supports[name]!r}, whose entries are no variables of their own; it "
                 "must be complete; drop the row, or impute it."
             )
         if mask.all(0).any():
@@ -71,7 +71,7 @@ def refuse_unusable(density: Density, events: Mapping[str, Any]) -> None:
                 f"{name}{entry or ''} is missing in every row; it must be observed in some; drop "
                 "it from the density, or leave all of the variable out of the data if it is latent."
             )
-    in_data = [name for name in density.variables if name in events]
+    in_data = [name for name in supports if name in events]
     if masks and all(name in masks for name in in_data):
         nothing = np.all([mask.reshape(len(mask), -1).all(1) for mask in masks.values()], 0)
         if nothing.any():
@@ -237,14 +237,14 @@ def latent_part(density: Density, names: tuple[str, ...], counts, proper: bool =
     return PartlyObserved(inner, tuple(counts), proper) if counts else inner
 
 
-def filled(supports: Mapping[str, Support], shapes: Mapping, events: dict) -> dict:
+def filled(supports: Mapping[str, Support], events: Mapping[str, Any]) -> dict:
     """The events with some value inside the support in place of missing entries."""
     found = dict(events)
     for name, support in supports.items():
         if name in events and np.isnan(events[name]).any():
             if support.states is not None:
-                inside = np.full(shapes[name], support.states[0])
+                inside = support.states[0]
             else:
-                inside = np.asarray(support.constrain(jnp.zeros(shapes[name])))
+                inside = np.asarray(support.constrain(jnp.zeros(events[name].shape[1:])))
             found[name] = np.where(np.isnan(events[name]), inside, events[name])
     return found

@@ -1,1 +1,0 @@
-"""Missing entries of variables: latent entries of their rows."""
