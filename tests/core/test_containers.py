@@ -105,18 +105,22 @@ def test_categories_with_names_are_the_codes_of_a_categorical():
 HOLE = np.arange(40) == 7
 HOLES = np.where(HOLE[:, None] & [False, True, False], True, False)
 MISSING = {
-    "a mask": (normal, np.ma.masked_array(X, HOLES), "x is masked at row 7, column 1"),
+    "a mask": (normal, np.ma.masked_array(X, HOLES), r"x\[1\] at row 7 is missing"),
     "masks in a list": (
         normal,
         [np.ma.masked_array(a, b) for a, b in zip(X, HOLES, strict=True)],
-        "row 7, column 1",
+        r"x\[1\] at row 7 is missing",
     ),
     "a masked covariate": (
         regression,
         {"y": Y, "z": np.ma.masked_array(Z, HOLE)},
         r"z is masked at index \(7,\)",
     ),
-    "a masked variable": (regression, {"y": np.ma.masked_array(Y, HOLE), "z": Z}, "y is masked"),
+    "a masked variable": (
+        regression,
+        {"y": np.ma.masked_array(Y, HOLE), "z": Z},
+        "y is missing throughout row 7",
+    ),
     "Int64": (
         regression,
         FRAME.assign(z=FRAME.z.astype("Int64").mask(HOLE)),
@@ -125,7 +129,7 @@ MISSING = {
     "boolean": (
         normal,
         pd.DataFrame(X > 0, columns=list("abc")).astype("boolean").mask(HOLES),
-        "x has a missing value in column 'b' at row 7",
+        r"x\[1\] at row 7 is missing",
     ),
     "category": (
         regression,
@@ -135,7 +139,7 @@ MISSING = {
     "a frame": (
         normal,
         pd.DataFrame(X, [f"r{i}" for i in range(40)], list("abc")).mask(HOLES),
-        r"x has a missing value in column 'b' at row 7 \(index 'r7'\)",
+        r"x\[1\] at row 7 is missing",
     ),
     "None": (
         regression,
@@ -145,12 +149,12 @@ MISSING = {
     "NaN in xarray": (
         normal,
         xr.DataArray(np.where(HOLES, np.nan, X), dims=("row", "d")),
-        r"x holds nan at index \(7, 1",
+        r"x\[1\] at row 7 is missing",
     ),
     "a covariate with NaN": (
         regression,
         {"y": Y, "z": np.where(HOLE, np.nan, Z)},
-        "z holds a value that is not",
+        "z is nan at row 7",
     ),
 }
 

@@ -94,7 +94,7 @@ BAD = {
         changed(np.nan),
         ScoreMatching(),
         {},
-        ["x holds nan at index (3,)", "drop or impute"],
+        ["x is missing throughout row 3", "drop the row"],
     ),
     "infinite": (exponential, changed(np.inf), ScoreMatching(), {}, ["x holds inf at index (3,)"]),
     "one scalar event": (
