@@ -56,7 +56,8 @@ def issubclass_of_error(thing) -> bool:
 
 
 def body(text: str, app: Sphinx, kind: str, thing) -> list[str]:
-    return GoogleDocstring(escape(text), app.config, app, kind, "", thing).lines()
+    lines = GoogleDocstring(escape(text), app.config, app, kind, "", thing).lines()
+    return "\n".join(lines).splitlines()  # one of them may hold several
 
 
 def indented(lines: list[str]) -> list[str]:

@@ -2,9 +2,9 @@
 Ozone and wind: a Gaussian that must stay positive
 ==================================================
 
-Ozone and wind speed on 116 days of 1973 in New York cannot be negative, and many days lie near
-the axes. A Gaussian restricted to the positive quadrant says so; its Z is an integral without a
-closed form. Both columns are divided by their standard deviations.
+Ozone and wind speed on 116 days of 1973 in New York cannot be negative, and many days lie near the
+axes. A Gaussian restricted to the positive quadrant says so; its Z is an integral without a closed
+form. Both columns are divided by their standard deviations.
 """
 
 import numpy as np

@@ -5,8 +5,8 @@ Doctoral publications: counts with too many zeros and a long tail
 915 doctoral students of biochemistry published between 0 and 19 articles in the last three years
 of their studies. A Poisson law has a variance equal to its mean; here it is more than twice that.
 The Conway-Maxwell-Poisson law, p(y) proportional to λ^y / (y!)^ν, lets the tail be as heavy as it
-is: ν = 1 is Poisson, ν = 0 geometric. Z is an infinite sum, carried on until what is left does
-not count.
+is: ν = 1 is Poisson, ν = 0 geometric. Z is an infinite sum, carried on until what is left does not
+count.
 """
 
 import matplotlib.pyplot as plt

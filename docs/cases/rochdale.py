@@ -5,8 +5,8 @@ Rochdale: which circumstances go together
 665 households were asked eight yes/no questions: is the wife economically active, is she over 38,
 is the husband employed, is there a small child, is she educated, is he, is the family Asian, does
 another member of it work. The question is which answers go together *given all the others*: a
-pairwise graphical model, whose 28 couplings are the log odds ratios of two answers at fixed
-values of the other six. Its Z is a sum over 256 states, so that the likelihood is exact.
+pairwise graphical model, whose 28 couplings are the log odds ratios of two answers at fixed values
+of the other six. Its Z is a sum over 256 states, so that the likelihood is exact.
 """
 
 import matplotlib.pyplot as plt

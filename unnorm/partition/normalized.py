@@ -42,7 +42,7 @@ def normalized(p: Density, z: Any = None) -> Density:
 
     Raises:
         ValueError: log Z is not finite, or its verdict is neither "exact" nor "ok"; or p has
-                covariates.
+            covariates.
 
     Example:
         >>> import unnorm as un

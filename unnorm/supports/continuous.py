@@ -100,8 +100,8 @@ class Interval(Support):
 
     Args:
         axes: the dimensions, written in brackets: ``un.Interval(0, 1)["d"]``.
-        lower: the lower bound; −inf is allowed.
-        upper: the upper bound; inf is allowed.
+        lower: the lower bound, finite.
+        upper: the upper bound, finite.
 
     Example:
         >>> import unnorm as un

@@ -1,0 +1,81 @@
+"""
+A questionnaire as a network
+============================
+
+Eight yes/no answers of 665 households: which go together, given all the others? A pairwise model,
+its network by the lasso, and the same numbers by SciPy.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.optimize import minimize
+
+import unnorm as un
+
+answers = un.models.load("rochdale")
+fit = un.fit(un.models.ising, answers, seed=0)
+print(fit)
+
+# %%
+# Beside SciPy: the likelihood by hand, Z as a sum over the 256 states.
+states = (np.arange(256)[:, None] >> np.arange(8)) & 1
+upper = np.triu_indices(8, 1)
+
+
+def features(x):
+    return np.concatenate([x, x[:, upper[0]] * x[:, upper[1]]], axis=1)
+
+
+rows, table = features(answers.to_numpy()).mean(0), features(states)
+
+
+def loss(theta):
+    scores = table @ theta
+    log_z = np.logaddexp.reduce(scores)
+    return log_z - rows @ theta, np.exp(scores - log_z) @ table - rows
+
+
+by_hand = minimize(loss, np.zeros(36), jac=True, tol=1e-12)
+print(f"log-likelihood by SciPy  {-665 * by_hand.fun:.4f}")
+print(f"log-likelihood by un.fit {fit.log_likelihood(answers).value:.4f}")
+coupling = fit.density.parameters["coupling"][upper]
+print(f"largest difference of a coupling {np.abs(coupling - by_hand.x[8:]).max():.1e}")
+
+# %%
+# A sparse network: the lasso on the couplings, by pseudo-likelihood, its strength chosen by the
+# extended BIC.
+path = un.path(un.models.ising, answers, "pseudo_likelihood", penalty={"coupling": un.L1()}, seed=0)
+sparse = np.asarray(path.best.density.parameters["coupling"])
+print(f"{np.count_nonzero(sparse[upper])} of 28 couplings are kept")
+
+# %%
+# The lasso's own conditions, in NumPy: at every kept coupling the slope of the mean loss is minus
+# the strength times its sign; at every other it is no larger than the strength.
+x, field = answers.to_numpy(), np.asarray(path.best.density.parameters["field"])
+residual = x - 1 / (1 + np.exp(-(field + x @ sparse)))
+slope = -((residual.T @ x + x.T @ residual) / len(x))[upper]
+kept = sparse[upper] != 0
+strength = np.abs(slope[kept]).mean()
+print(f"strength {strength:.5f}, spread over the kept {np.ptp(np.abs(slope[kept])):.1e}")
+print("signs opposed:", bool((np.sign(slope[kept]) == -np.sign(sparse[upper][kept])).all()))
+print(f"largest slope elsewhere {np.abs(slope[~kept]).max():.5f}")
+
+# %%
+# The network: solid lines are positive couplings, dashed lines negative ones, and the wider a line
+# the stronger.
+turn = 2 * np.pi * np.arange(8) / 8 + np.pi / 8
+place = np.stack([np.cos(turn), np.sin(turn)], 1)
+figure, ax = plt.subplots(figsize=(5.5, 5), layout="constrained")
+for i, j in zip(*upper, strict=True):
+    if sparse[i, j]:
+        positive = sparse[i, j] > 0
+        ax.plot(
+            *place[[i, j]].T,
+            color="#0072B2" if positive else "#D55E00",
+            linestyle="-" if positive else "--",
+            linewidth=2 * abs(sparse[i, j]),
+        )
+for name, (a, b) in zip(answers.columns, place, strict=True):
+    ax.text(a, b, name, ha="center", va="center", bbox={"boxstyle": "round", "fc": "white"})
+ax.set(xlim=(-1.35, 1.35), ylim=(-1.2, 1.2), aspect="equal")
+ax.set_axis_off()
