@@ -34,7 +34,7 @@ bench: $(STAMP)  ## run the benchmarks, hours; their tables are kept in docs/app
 	@mkdir -p build && cd tests && ../$(BIN)/python -m benchmarks.log_z_scoreboard ../build/log_z_runs.jsonl
 
 docs: $(DOCS_STAMP)  ## run every block of the pages and build them in build/docs
-	@$(COMPILED) $(BIN)/python -m sphinx -W --keep-going -b html -d build/docs_cache/doctrees docs build/docs
+	@$(QUICK); $(COMPILED) $(BIN)/python -m sphinx -W --keep-going -b html -d build/docs_cache/doctrees docs build/docs
 	@echo "Open build/docs/index.html"
 
 architecture: $(STAMP)  ## write docs/architecture.md and its picture from the code

@@ -59,6 +59,7 @@ autosummary_generate = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 
 sphinx_gallery_conf = {
     "examples_dirs": ["gallery", "cases"],
@@ -72,6 +73,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "min_reported_time": 10_000,
     "show_memory": False,
+    "write_computation_times": False,
     "abort_on_example_error": True,
     "remove_config_comments": True,
     "plot_gallery": "True",

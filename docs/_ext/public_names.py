@@ -41,7 +41,7 @@ def escaped(match: re.Match) -> str:
 def signature(public: Public) -> str:
     """The call as users write it: names and defaults, without types, which the text describes."""
     thing = public.thing
-    if isinstance(thing, Annotation) or not callable(thing) or issubclass_of_error(thing):
+    if isinstance(thing, Annotation) or not callable(thing) or not made_by_users(public):
         return ""
     function = thing.function if isinstance(thing, Density) else inspect.unwrap(thing)
     keep = inspect.signature(function).parameters.values()
@@ -51,8 +51,9 @@ def signature(public: Public) -> str:
     return re.sub(r"<(?:function|class) '?([\w.]+)'?[^>]*>", r"\1", text).replace("'", '"')
 
 
-def issubclass_of_error(thing) -> bool:
-    return inspect.isclass(thing) and issubclass(thing, Exception)
+def made_by_users(public: Public) -> bool:
+    error = inspect.isclass(public.thing) and issubclass(public.thing, Exception)
+    return not error and public.group != "results"
 
 
 def body(text: str, app: Sphinx, kind: str, thing) -> list[str]:

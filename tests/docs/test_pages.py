@@ -69,3 +69,30 @@ def test_every_page_is_in_a_toctree():
             assert exists, f"{path.name} names {entry} in a toctree"
     missing = {name.removesuffix(".md") for name in BY_NAME} - named
     assert not missing, f"in no toctree: {sorted(missing)}"
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_python_on_a_page_is_executed(name):
+    """A block of Python is a `{code-cell}`, whose output the build computes."""
+    text = BY_NAME[name].read_text(encoding="utf-8")
+    kinds = [kind for kind, _ in fences(text)]
+    assert "python" not in kinds and "pycon" not in kinds, "write {code-cell} python"
+    if any(kind.startswith("{code-cell}") for kind in kinds):
+        assert text.startswith("---\nfile_format: mystnb"), "without this head nothing is executed"
+
+
+def test_the_gallery_has_its_eight_analyses():
+    scripts = sorted((DOCS / "gallery").glob("*.py"))
+    assert len(scripts) >= 8
+    for script in scripts:
+        assert script.read_text(encoding="utf-8").startswith('"""\n'), f"{script.name}: a title"
+
+
+@pytest.mark.slow
+def test_the_code_of_the_readme_runs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = [block for kind, block in fences(readme) if kind == "python"]
+    assert blocks
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)

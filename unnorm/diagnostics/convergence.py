@@ -42,6 +42,14 @@ class Diagnosis(Result):
         table: one row per scalar entry, labelled ``x[Ozone]``: mean, sd, mcse_mean, mcse_sd,
             ess_bulk, ess_tail, r_hat.
         findings: observations with advice and severity; the draws passed when none is an error.
+
+    Example:
+        >>> import numpy as np
+        >>> import unnorm as un
+        >>> apart = {"x": np.random.default_rng(0).normal(size=(4, 500)) + np.arange(4)[:, None]}
+        >>> check = un.diagnose(apart)
+        >>> check.passed, str(check.findings[0].code)
+        (False, 'not_mixed')
     """
 
     table: "pd.DataFrame"

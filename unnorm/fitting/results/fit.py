@@ -55,7 +55,7 @@ class FitLogZ(NamedTuple):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Fit(ReadableFit):
-    """A fitted density.
+    """A fitted density: estimates with their errors, log Z, findings and a verdict.
 
     Attributes:
         density: the density at the estimate, ready to be sampled and normalized; of several data
@@ -69,6 +69,14 @@ class Fit(ReadableFit):
             has no loss).
         monte_carlo_error: the part of each standard error that another seed would change, as a
             labelled Series.
+
+    Example:
+        >>> import unnorm as un
+        >>> p = un.Density(lambda x, *, m: m * x - 0.5 * x**2, {"x": un.Real},
+        ...     {"m": (un.Real, 0.0)})
+        >>> fit = un.fit(p, [1.0, 2.0, 3.0], "score_matching", progress=False)
+        >>> fit.passed, round(float(fit.density.parameters["m"]), 4)
+        (True, 2.0)
     """
 
     density: Density | list[Density]
