@@ -2,9 +2,9 @@
 Handwritten digits by a restricted Boltzmann machine
 ====================================================
 
-1,797 digits of 8 × 8 pixels, black or white. A restricted Boltzmann machine with 16 hidden units,
-which are summed out, has 1,104 parameters; it is trained by persistent contrastive divergence on
-batches, and its Z is exact all the same: a sum over the 2^16 states of the hidden units.
+1,797 digits of 8 × 8 binary pixels. A restricted Boltzmann machine with 16 hidden units, summed
+out, has 1,104 parameters. It is trained by persistent contrastive divergence on mini-batches. Z
+can still be computed exactly, as a sum over the 2^16 states of the hidden units.
 """
 
 import jax
@@ -51,8 +51,7 @@ print(repr(fit))
 
 
 # %%
-# How good is it, on the 297 images that it has not seen? With the hidden units as the states, Z is
-# exact; independent pixels are what it must beat.
+# Held-out images: the log-likelihood with the exact Z, beside that of independent pixels.
 def log_z(weights, visible, hidden):
     """log Σ_h exp(h'hidden) Π_i (1 + exp(visible_i + h'w_i))."""
     parts = []
@@ -72,12 +71,13 @@ print(f"log-likelihood of a held-out image: {log_p.mean():.2f}")
 print(f"of independent pixels: {alone.mean():.2f}")
 
 # %%
-# Does a route to log Z that knows nothing of hidden units find the same number?
+# Annealed importance sampling, which does not use the hidden units, gives the same log Z within
+# its error.
 print(un.log_z(fit.density, un.estimators.AIS(), seed=0))
 
 # %%
-# Images that the machine draws, beside some that it has learned from; and what its sixteen units
-# look for.
+# Images of the training data, images drawn from the machine, and the weights of its sixteen hidden
+# units.
 tree = un.simulate(fit, rows=30, replicates=1, seed=0, progress=False)
 simulated = tree["posterior_predictive"]["v"].to_numpy()[0, 0]
 from matplotlib import colormaps
@@ -110,5 +110,5 @@ for ax, (name, images, tall, wide, colors) in zip(
     ax.set_axis_off()
 
 # %%
-# The data: Alpaydin and Kaynak (1998), doi:10.24432/C50P49; the model: Hinton (2002),
-# doi:10.1162/089976602760128018; persistent chains: Tieleman (2008).
+# Data: Alpaydin and Kaynak (1998), doi:10.24432/C50P49. Model: Hinton (2002),
+# doi:10.1162/089976602760128018. Persistent chains: Tieleman (2008), doi:10.1145/1390156.1390290.

@@ -2,9 +2,10 @@
 Poles and longitudes: directions have no beginning
 ==================================================
 
-Fifty positions of the Earth's magnetic pole, reconstructed from rocks: points on a sphere, whose
-mean as numbers of degrees has no meaning. The von Mises-Fisher law is the Gaussian of the sphere:
-log p̃(x) = η·x, with the mean direction η / \|η\| and the concentration κ = \|η\|.
+Fifty positions of the Earth's magnetic pole, reconstructed from rocks, are points on a sphere.
+Averages of their degrees mean nothing. The von Mises-Fisher distribution is the normal
+distribution of the sphere: log p̃(x) = η·x, with mean direction η / \|η\| and concentration κ =
+\|η\|.
 """
 
 import jax.numpy as jnp
@@ -36,9 +37,8 @@ for name, one in (("maximum likelihood", fit), ("score matching", scored)):
 
 
 # %%
-# The longitudes alone are angles on a circle, and the von Mises law is the same one dimension
-# lower. Its κ by maximum likelihood with a profile likelihood interval for the two coordinates of
-# η:
+# The longitudes alone are angles on a circle, where the von Mises distribution plays the same
+# part. Profile likelihood intervals of the two coordinates of η, and κ:
 @un.density
 def mises(angle: un.Circle, *, eta: un.Real["axis"] = 0.0):
     return eta[0] * jnp.cos(angle) + eta[1] * jnp.sin(angle)
@@ -55,8 +55,8 @@ print(f"kappa {np.hypot(cosine, sine):.3f}, mean longitude {mean_longitude:.1f}"
 
 
 # %%
-# Does one mean and one concentration describe the poles? Of 200 data sets drawn from the fit, how
-# the fifty angles from their own mean direction are spread, beside the data's:
+# Do one mean and one concentration describe the poles? The angles from the mean direction, for the
+# data and for 200 data sets drawn from the fit:
 def angles_from_mean(points):
     mean = points.mean(-2, keepdims=True)
     return np.degrees(np.arccos(np.sum(points * mean, -1) / np.linalg.norm(mean, axis=-1)))
@@ -73,12 +73,13 @@ for share in (0.1, 0.5, 0.9):
     print(f"{share:8.0%}  {observed:8.1f}  {low:.1f} to {high:.1f} degrees")
 
 # %%
-# It does not: the inner tenth of the poles is nearer to the mean, and the outer tenth further from
-# it, than in nine of ten such data sets. The poles have a core and a halo, which one concentration
-# averages; the two estimates of κ, which would agree were the model true, weigh them differently.
+# They do not. The inner tenth of the poles is closer to the mean, and the outer tenth farther from
+# it, than in nine of ten simulated data sets. The poles have a core and a halo, which a single
+# concentration averages. The two estimates of κ, which would agree if the model were true, weight
+# core and halo differently.
 #
-# The sphere seen from its south pole outwards, equal areas on the sphere being equal on paper; the
-# regions that hold 50, 80 and 95 per cent of the fitted law, the mean pole, and the fifty poles.
+# The sphere seen from the south pole in an equal-area projection: regions that hold 50, 80 and 95
+# per cent of the fitted distribution, the mean pole, and the fifty poles.
 pole = fit.density.parameters["eta"] / np.linalg.norm(fit.density.parameters["eta"])
 kappa = np.linalg.norm(fit.density.parameters["eta"])
 
@@ -117,5 +118,5 @@ ax.set_aspect("equal")
 ax.set_axis_off()
 
 # %%
-# The data: Fisher, Lewis and Embleton (1987), Statistical Analysis of Spherical Data,
+# Data: Fisher, Lewis and Embleton (1987), Statistical Analysis of Spherical Data,
 # doi:10.1017/CBO9780511623059.

@@ -2,9 +2,9 @@
 The Florentine marriages: is a friend of a friend a friend?
 ===========================================================
 
-Sixteen families of Renaissance Florence, and the twenty marriages between them. One graph is one
-observation. An exponential random graph weighs its ties and its triangles; Z sums over 2^120
-graphs, and is out of reach.
+Sixteen families of Renaissance Florence and the twenty marriages between them. One graph is one
+observation. An exponential random graph weights ties and triangles. Z is a sum over 2^120 graphs
+and out of reach.
 """
 
 import jax.numpy as jnp
@@ -26,17 +26,17 @@ local = un.fit(marriages, ties, "pseudo_likelihood", seed=0)
 print(fit)
 
 # %%
-# By Markov chains, maximum likelihood; its Monte Carlo error is told apart. Pseudo-likelihood
-# needs no chains for the estimate; its errors come from 200 graphs drawn from the fit, for one
-# graph has no rows whose spread could tell them.
+# Maximum likelihood by Markov chains, with its Monte Carlo error. Pseudo-likelihood needs no
+# chains for the estimate; its standard errors come from 200 graphs drawn from the fit, because one
+# graph has no rows whose spread could be measured.
 print(fit.monte_carlo_error.round(4).droplevel(["i", "j"]).to_dict())
 print(local.summary().round(3).to_string())
 
 # %%
-# The odds of a marriage that closes no triangle are e^edges, one to five, and each triangle that
-# it closes multiplies them by e^triangles. The interval of triangles holds 0: twenty marriages do
-# not show that friends of friends marry. What do such graphs look like? 500 of them, by chains
-# that forgot their starts:
+# The odds of a marriage that closes no triangle are e^edges, one to five. Each triangle that a
+# marriage closes multiplies them by e^triangles. The interval of triangles contains 0: twenty
+# marriages do not show that friends of friends marry. What do such graphs look like? 500 graphs,
+# from chains that have forgotten their starts:
 simulated = un.simulate(fit, replicates=500, seed=0, progress=False)["posterior_predictive"][
     "y"
 ].to_numpy()[0, :, 0]
@@ -59,9 +59,9 @@ for name in observed:
     print(f"{name:14s}  {observed[name]:8.0f}  {low:.0f} to {high:.0f}")
 
 # %%
-# Ties, triangles, families without a tie: the graph that was observed is an ordinary one under its
-# model. So is the largest degree, that of the Medici: six ties are what the best connected of
-# sixteen families often has by chance.
+# In ties, triangles and families without a tie, the observed graph is an ordinary one under the
+# model. So is its largest degree, that of the Medici: the best connected of sixteen families often
+# has six ties by chance.
 from scipy.optimize import minimize
 from scipy.sparse.csgraph import shortest_path
 
@@ -97,5 +97,5 @@ side.set(xlabel="largest degree", ylabel="share of simulated graphs")
 side.spines[["top", "right"]].set_visible(False)
 
 # %%
-# The data: Padgett and Ansell (1993), doi:10.1086/230190; the model: Frank and Strauss (1986),
+# Data: Padgett and Ansell (1993), doi:10.1086/230190. Model: Frank and Strauss (1986),
 # doi:10.1080/01621459.1986.10478342.

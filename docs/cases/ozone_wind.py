@@ -2,9 +2,9 @@
 Ozone and wind: a Gaussian that must stay positive
 ==================================================
 
-Ozone and wind speed on 116 days of 1973 in New York cannot be negative, and many days lie near the
-axes. A Gaussian restricted to the positive quadrant says so; its Z is an integral without a closed
-form. Both columns are divided by their standard deviations.
+Ozone and wind speed on 116 days of 1973 in New York cannot be negative, and many days lie near
+the axes. The model is a Gaussian restricted to the positive quadrant. Its Z is an integral
+without a closed form. Both columns are divided by their standard deviations.
 """
 
 import numpy as np
@@ -33,9 +33,9 @@ fit = un.fit(restricted, data, "maximum_likelihood", seed=0)
 print(fit)
 
 # %%
-# The off-diagonal entry is what the question is about: windy days have less ozone. Its profile
-# likelihood interval, and two estimates that need no Z: score matching, weighted so that it
-# vanishes at the axes, and noise contrastive estimation, which learns log Z beside the parameters.
+# The off-diagonal entry answers the question whether windy days have less ozone. Its profile
+# likelihood interval, and two estimates that need no Z: score matching with a weight that vanishes
+# at the axes, and noise contrastive estimation, which learns log Z with the parameters.
 print(fit.profile().round(3).to_string())
 scored = un.fit(restricted, data, "score_matching", seed=0)
 contrasted = un.fit(restricted, data, un.objectives.NCE(noise_ratio=500), seed=0)
@@ -44,7 +44,7 @@ for name, one in (("score matching", scored), ("NCE", contrasted)):
     print(f"{name:15s} {row['estimate']:.3f} ± {row['standard_error']:.3f}, {one.log_z}")
 
 # %%
-# The density, as contours that hold 50, 80 and 95 per cent of it, and the 116 days.
+# The 116 days, and contours that hold 50, 80 and 95 per cent of the fitted density.
 from unnorm.diagnostics.plots import scatter_with_contours
 
 x, y = np.linspace(0, 5.5, 221), np.linspace(0, 6.5, 261)
@@ -58,8 +58,7 @@ figure = scatter_with_contours(
 )
 
 # %%
-# Is the dependence worth its parameter, on days that no fit has seen? Eighty days to fit, thirty-
-# six to judge.
+# Does the dependence improve predictions? Eighty days to fit, thirty-six held out.
 order = np.random.default_rng(0).permutation(len(data))
 train, held_out = data.iloc[order[:80]], data.iloc[order[80:]]
 fits = {
@@ -70,7 +69,7 @@ fits = {
 print(un.compare(fits, held_out))
 
 # %%
-# Both criteria prefer the dependence, and thirty-six days do not make it sure: the likelihoods are
-# hardly more than one standard error apart, while the interval above, from all days, leaves no
-# doubt. The data: Chambers, Cleveland, Kleiner and Tukey (1983), Graphical Methods for Data
-# Analysis; the model: Hyvärinen (2007), doi:10.1016/j.csda.2006.09.003.
+# Both criteria prefer the dependence, but thirty-six days do not settle it: the log-likelihoods
+# differ by little more than one standard error. The interval from all days leaves no doubt. Data:
+# Chambers, Cleveland, Kleiner and Tukey (1983), Graphical Methods for Data Analysis. Model:
+# Hyvärinen (2007), doi:10.1016/j.csda.2006.09.003.

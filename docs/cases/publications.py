@@ -3,10 +3,10 @@ Doctoral publications: counts with too many zeros and a long tail
 =================================================================
 
 915 doctoral students of biochemistry published between 0 and 19 articles in the last three years
-of their studies. A Poisson law has a variance equal to its mean; here it is more than twice that.
-The Conway-Maxwell-Poisson law, p(y) proportional to λ^y / (y!)^ν, lets the tail be as heavy as it
-is: ν = 1 is Poisson, ν = 0 geometric. Z is an infinite sum, carried on until what is left does not
-count.
+of their studies. A Poisson distribution has a variance equal to its mean; here the variance is
+more than twice the mean. The Conway-Maxwell-Poisson distribution, p(y) ∝ λ^y / (y!)^ν, has a tail
+parameter: ν = 1 is Poisson, ν = 0 geometric. Z is an infinite series, summed until the rest is
+negligible.
 """
 
 import matplotlib.pyplot as plt
@@ -35,20 +35,19 @@ fits = {
 print(fits["Conway-Maxwell-Poisson"].profile().round(3))
 
 # %%
-# ν lies far below 1: the counts are overdispersed, and the interval leaves no doubt. On the 315
-# students that no fit has seen, the likelihoods:
+# ν is far below 1, and its interval excludes 1: the counts are overdispersed. Log-likelihoods of
+# 315 held-out students:
 print(un.compare(fits, held_out).table.round(2).T.to_string())
 
 # %%
-# The two parameters by ordinal score matching differ from maximum likelihood's: were the model
-# true, they would agree within their errors. They do not aim at the same thing where it is not.
+# The estimates by ordinal score matching differ from those by maximum likelihood. They would agree
+# within their errors if the model were true; where it is not, the two aim at different parameters.
 for name, fit in fits.items():
     table = fit.summary()[["estimate", "standard_error"]].round(3)
     print(f"{name:28s}", table.droplevel(["i", "j"]).to_dict("index"))
 
 # %%
-# What the model says of the data as a whole: data sets of 915 students drawn from the fit to all
-# of them.
+# Simulated data sets of 915 students, drawn from the fit to all of them:
 whole = un.fit(counts, articles, seed=0)
 simulated = un.simulate(whole, replicates=200, seed=0, progress=False)["posterior_predictive"][
     "y"
@@ -60,9 +59,9 @@ for y in (0, 1, 2, 5, 10):
     print(f"{y:8d}  {np.mean(articles == y):8.3f}  {low:.3f} to {high:.3f}")
 
 # %%
-# Two parameters get the whole shape but for its shoulder: two articles were published more often
-# than in nine of ten data sets. Poisson has no chance at all: it expects .18 of the students to
-# have none.
+# Two parameters describe the whole shape except for its shoulder: two articles are more frequent
+# than in nine of ten simulated data sets. A Poisson distribution with the same mean would leave
+# .18 of the students without an article.
 figure = plt.figure(figsize=(6, 3.8), layout="constrained")
 ax = figure.add_subplot()
 ax.bar(range(13), [np.mean(articles == y) for y in range(13)], color="#c9d6df", label="observed")
@@ -76,5 +75,5 @@ ax.spines[["top", "right"]].set_visible(False)
 ax.legend(frameon=False)
 
 # %%
-# The data: Long (1990), doi:10.1093/sf/68.4.1297; the law: Shmueli et al. (2005),
+# Data: Long (1990), doi:10.1093/sf/68.4.1297. Model: Shmueli et al. (2005),
 # doi:10.1111/j.1467-9876.2005.00474.x.

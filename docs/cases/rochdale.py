@@ -2,11 +2,11 @@
 Rochdale: which circumstances go together
 =========================================
 
-665 households were asked eight yes/no questions: is the wife economically active, is she over 38,
+665 households answered eight yes/no questions: is the wife economically active, is she over 38,
 is the husband employed, is there a small child, is she educated, is he, is the family Asian, does
-another member of it work. The question is which answers go together *given all the others*: a
-pairwise graphical model, whose 28 couplings are the log odds ratios of two answers at fixed values
-of the other six. Its Z is a sum over 256 states, so that the likelihood is exact.
+another member of the household work. Which answers go together *given all the others*? The model
+is a pairwise graphical model. Its 28 couplings are log odds ratios of two answers at fixed values
+of the other six. Z is a sum over 256 states, so the likelihood is exact.
 """
 
 import matplotlib.pyplot as plt
@@ -28,9 +28,9 @@ print(repr(fit))
 print(f"log-likelihood {fit.log_likelihood(answers).value:.2f}, {fit.log_z}")
 
 # %%
-# The edges whose 95% profile likelihood interval leaves out 0. No normal approximation is made
-# here: the interval of the coupling of Econ and Asian reaches further down than up, for few Asian
-# wives are active, as the last line counts.
+# Edges whose 95% profile likelihood interval excludes 0. These intervals need no normal
+# approximation: that of Econ and Asian reaches farther down than up, because few Asian wives are
+# economically active.
 table = fit.profile().loc["coupling"]
 edges = table[(table["lower"] > 0) | (table["upper"] < 0)]
 order = edges["estimate"].abs().sort_values(ascending=False).index
@@ -39,7 +39,7 @@ asian = answers["Asian"] == 1
 print(f"{answers['Econ'][asian].sum()} of {asian.sum()} Asian wives are economically active")
 
 # %%
-# The graph of these edges: green answers go together, orange ones exclude each other, and the
+# The graph of these edges: solid lines are positive couplings, dashed lines negative ones, and the
 # wider a line the stronger.
 items = list(answers.columns)
 angle = {item: 2 * np.pi * place / len(items) + np.pi / 8 for place, item in enumerate(items)}
@@ -47,13 +47,13 @@ figure = plt.figure(figsize=(6, 5), layout="constrained")
 ax = figure.add_subplot()
 for pair, row in edges.iterrows():
     ends = [angle[item] for item in pair]
-    color = "#009E73" if row["estimate"] > 0 else "#D55E00"
+    positive = row["estimate"] > 0
     ax.plot(
         np.cos(ends),
         np.sin(ends),
-        color=color,
+        color="#0072B2" if positive else "#D55E00",
+        linestyle="-" if positive else "--",
         linewidth=1.8 * abs(row["estimate"]),
-        solid_capstyle="round",
     )
 for item, a in angle.items():
     ax.text(np.cos(a), np.sin(a), item, ha="center", va="center", fontsize=11,
@@ -62,9 +62,9 @@ ax.set(xlim=(-1.3, 1.3), ylim=(-1.2, 1.2), aspect="equal")
 ax.set_axis_off()
 
 # %%
-# Does the model reproduce what it was not told? The pairs are matched by construction; the number
-# of yes answers of a household is a sum over all orders of interaction. Data sets are drawn from
-# the fit, as large as the data, exactly from the list of all states.
+# Does the model reproduce what it was not fitted to? Pairs match by construction. The number of
+# yes answers of a household depends on interactions of all orders. Data sets of the same size are
+# drawn from the fit, exactly.
 simulated = un.simulate(fit, replicates=200, seed=0)
 totals = simulated["posterior_predictive"]["x"].sum("item").to_numpy()[0]
 observed = answers.to_numpy().sum(1)
@@ -74,5 +74,4 @@ for count in range(9):
     print(f"{count:11d}  {(observed == count).sum():8d}  {low:.0f} to {high:.0f}")
 
 # %%
-# Whittaker (1990), Graphical Models in Applied Multivariate Statistics, has the data and this
-# question.
+# Data and question: Whittaker (1990), Graphical Models in Applied Multivariate Statistics.
