@@ -54,6 +54,16 @@ _LAZY = {
     "load": "unnorm.fitting.results.load:load",
     "log_z": "unnorm.partition.driver:log_z",
     "from_numpyro": "unnorm.bridges.numpyro.from_model:from_numpyro",
+    "plot_forest": "unnorm.plots.forest:plot_forest",
+    "plot_network": "unnorm.plots.network:plot_network",
+    "plot_path": "unnorm.plots.path:plot_path",
+    "plot_profile": "unnorm.plots.profile:plot_profile",
+    "plot_predictive": "unnorm.plots.predictive:plot_predictive",
+    "plot_density": "unnorm.plots.density:plot_density",
+    "plot_grid": "unnorm.plots.grid:plot_grid",
+    "plot_training": "unnorm.plots.training:plot_training",
+    "plot_log_z": "unnorm.plots.log_z:plot_log_z",
+    "report": "unnorm.reports.driver:report",
 }
 
 __all__ = [

@@ -19,6 +19,7 @@ from rich.table import Table
 import unnorm as un
 from unnorm.diagnostics.plots import plot_rank, plot_trace, scatter_with_contours
 from unnorm.diagnostics.report import Section, write_report
+from unnorm.fitting.results.tables import latex
 
 SUBTITLE = "Ozone and Wind: a Gaussian truncated to the positive quadrant"
 
@@ -230,6 +231,7 @@ def report(output: Path, data, fits, draws, checks, estimates, normalizing) -> P
             "those of the theory "
             "of contrastive divergence for CD.",
             table=estimates,
+            copies={"CSV": estimates.to_csv(), "LaTeX": latex(estimates)},
             findings=[finding for fit in fits.values() for finding in fit.findings],
         ),
         Section(
@@ -240,11 +242,18 @@ def report(output: Path, data, fits, draws, checks, estimates, normalizing) -> P
         ),
     ]
     for name, tree in draws.items():
-        verdict = "passed" if checks[name].passed else "not passed"
-        sections += [
-            Section(f"{name}: {verdict}", table=checks[name].table, findings=checks[name].findings),
-            Section(f"{name}: traces", figure=plot_trace(tree)),
-            Section(f"{name}: ranks", figure=plot_rank(tree)),
-        ]
+        passed = checks[name].passed
+        sections.append(
+            Section(
+                name,
+                table=checks[name].table,
+                findings=checks[name].findings,
+                verdict=("passed" if passed else "not passed", passed),
+                folded=[
+                    Section("Traces", figure=plot_trace(tree)),
+                    Section("Ranks", figure=plot_rank(tree)),
+                ],
+            )
+        )
     write_report(output, f"unnorm · {SUBTITLE}", sections)
     return output

@@ -26,6 +26,8 @@ MAY_IMPORT = {
     "partition": TOOLS | {"interactions", "integration", "sampling"},
     "fitting": TOOLS | {"interactions", "integration", "sampling", "partition"},
     "diagnostics": GROUND | {"statistics"},
+    "plots": GROUND | {"statistics", "sampling", "partition", "fitting", "diagnostics"},
+    "reports": GROUND | {"statistics", "sampling", "partition", "fitting", "diagnostics", "plots"},
     "models": GROUND,
     "bridges": GROUND,
 }

@@ -2,22 +2,17 @@
 state.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unnorm.core.messages import printable
+from unnorm.core.figures import COLORS, INK, PALE, new_figure, set_text, tidy
 from unnorm.diagnostics.draws import read_draws
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Okabe and Ito's colours, which the colour-blind can tell apart, without the yellow that is lost on
-# white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-INK, PALE = "#222222", "#8a8a8a"
 
 
 def plot_trace(draws: Any, names: Sequence[str] | None = None) -> "Figure":
@@ -45,7 +40,7 @@ def plot_trace(draws: Any, names: Sequence[str] | None = None) -> "Figure":
     figure, axes = _grid(len(columns), {"width_ratios": [5, 1]}, 2)
     for (trace, side), (label, value) in zip(axes, columns.items(), strict=True):
         two_valued = len(np.unique(value)) == 2
-        _name(trace.set_ylabel, f"{label}\n(running mean)" if two_valued else label)
+        set_text(trace.set_ylabel, f"{label}\n(running mean)" if two_valued else label)
         trace.tick_params(labelbottom=trace is axes[-1, 0])
         if two_valued:  # its trace would be a block of ink
             _trace(trace, np.cumsum(value, 1) / np.arange(1, value.shape[1] + 1), 1.2)
@@ -98,7 +93,7 @@ def plot_rank(draws: Any, names: Sequence[str] | None = None) -> "Figure":
             )
         ax.set_xlim(0, 1)
         ax.set_ylim(0, max(2.0, ax.get_ylim()[1]))
-        _name(ax.set_ylabel, label)
+        set_text(ax.set_ylabel, label)
         ax.tick_params(labelbottom=ax is axes[-1, 0])
     axes[-1, 0].set_xlabel(
         _more("rank among all draws (1: the largest); dashed: chains that agree", left)
@@ -134,11 +129,9 @@ def scatter_with_contours(
     Raises:
         ValueError: a wrong shape, or a log-density that is not normalized.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.0, 5.0), layout="constrained")
+    figure = new_figure(6.0, 5.0)
     ax = figure.add_subplot()
-    _tidy(ax)
+    tidy(ax)
     names = names or (list(map(str, data.columns)) if hasattr(data, "columns") else ("x", "y"))
     data = _pairs(data, "data")
     if log_density_grid is not None:
@@ -165,9 +158,9 @@ def scatter_with_contours(
         label="data",
         zorder=3,
     )
-    _name(ax.set_xlabel, names[0])
-    _name(ax.set_ylabel, names[1])
-    ax.set_title(title, loc="left", color=INK)
+    set_text(ax.set_xlabel, names[0])
+    set_text(ax.set_ylabel, names[1])
+    set_text(ax.set_title, title, loc="left", color=INK)
     ax.legend(frameon=False, loc="best", markerscale=1.5)
     return figure
 
@@ -227,31 +220,16 @@ def _select(
     return {label: columns[label] for label in wanted}, 0
 
 
-def _name(set_label: Callable, text: str) -> None:
-    """Label an axis with a name of the user's, in which a dollar sign is no formula."""
-    set_label(printable(text), parse_math=False)
-
-
 def _more(label: str, left: int) -> str:
     return f"{label}    ({left} more entries are not shown)" if left else label
 
 
 def _grid(rows: int, ratios: dict, columns: int) -> tuple["Figure", np.ndarray]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.0, 0.9 + 1.35 * rows), layout="constrained")
+    figure = new_figure(8.0, 0.9 + 1.35 * rows)
     axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=ratios)
     for ax in axes.flat:
-        _tidy(ax)
+        tidy(ax)
     return figure, axes
-
-
-def _tidy(ax: "Axes") -> None:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(PALE)
-    ax.tick_params(color=PALE, labelcolor=INK, labelsize=8)
-    ax.xaxis.label.set_color(INK)
-    ax.yaxis.label.set_color(INK)
 
 
 def _colors(chains: int) -> list:

@@ -4,46 +4,21 @@ import base64
 import html
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from unnorm.core.display import more_rows, row_label
 from unnorm.core.findings import Finding
 from unnorm.core.messages import format_table, printable
+from unnorm.diagnostics.page_style import POLICY, SCRIPT, STYLE
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-STYLE = """
-:root { color-scheme: light; }
-body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 60rem; background: #fff;
-  color: #1d2126;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial,
-    sans-serif; }
-h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 1.5rem; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 .6rem; padding-top: 1rem; border-top: 1px solid #d9dde2; }
-p { margin: .6rem 0; }
-pre { overflow-x: auto; padding: .9rem 1.1rem; border-radius: 6px; background: #f5f6f8;
-  font: 13.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
-.wide { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid #eceef1; }
-th { white-space: normal; overflow-wrap: anywhere; }
-th { font-weight: 600; } thead th { border-bottom: 1.5px solid #1d2126; }
-tbody th { text-align: left; }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
-ul.findings { list-style: none; margin: 1rem 0; padding: 0; }
-ul.findings li { margin: .5rem 0; padding: .5rem .9rem; border-left: 4px solid;
-  border-radius: 0 4px 4px 0; }
-li.error { border-color: #b3261e; background: #fcefee; } li.error b { color: #8c1d18; }
-li.warning { border-color: #c77700; background: #fff6e8; } li.warning b { color: #8a5200; }
-li.note { border-color: #0072b2; background: #eef5fa; } li.note b { color: #005a8d; }
-li span { display: block; color: #4a5058; }
-@media print { body { max-width: none; padding: 0; } h2, figure, li { break-inside: avoid; } }
-"""
 
 
 @dataclass(frozen=True)
@@ -54,9 +29,15 @@ class Section:
         heading: its heading.
         text: paragraphs, parted by blank lines.
         code: a declaration or another listing.
-        table: a DataFrame; numbers are rounded for reading.
+        table: a DataFrame; numbers are rounded for reading, strings stand as they are.
         figure: a Matplotlib Figure.
-        findings: findings of a result.
+        findings: findings of a result; of a header they come first.
+        verdict: a word, and whether it is a good one, beside the heading.
+        facts: names and values of a header.
+        copies: texts that buttons copy, by the name of their format.
+        beside: whether the figure and the table stand side by side where there is room.
+        folded: parts that are shown when asked for.
+        most: rows of the table that are shown.
     """
 
     heading: str
@@ -65,6 +46,12 @@ class Section:
     table: "pd.DataFrame | None" = None
     figure: "Figure | None" = None
     findings: Sequence[Finding] = ()
+    verdict: tuple[str, bool] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    copies: Mapping[str, str] = field(default_factory=dict)
+    beside: bool = False
+    folded: "Sequence[Section]" = ()
+    most: int = 60
 
 
 def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section]) -> Path:
@@ -97,16 +84,36 @@ def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section
         raise FileNotFoundError(
             f"path is {path}, and there is no folder {path.parent}; create it first."
         )
-    body = "\n".join(_section(section) for section in sections)
+    body = "\n".join(_section(section, f"part-{at}") for at, section in enumerate(sections))
+    script = f"<script>{SCRIPT}</script>\n" if "<button" in body else ""
+    contents = _contents(sections) if len(sections) > 3 else ""
     _write_whole(
         path,
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta '
-        f'charset="utf-8">\n<title>{_text(title)}</title>\n'
-        '<meta name="viewport" content="width=device-width, '
-        f'initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'
-        f"<body>\n<h1>{_text(title)}</h1>\n{body}\n</body>\n</html>\n",
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(POLICY)}">\n'
+        f"<title>{_text(title)}</title>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{STYLE}</style>\n</head>\n"
+        f'<body>\n<div class="page{" with-contents" if contents else ""}">\n{contents}<main>\n'
+        f"<h1>{_text(title)}</h1>\n{body}\n</main>\n</div>\n{script}</body>\n</html>\n",
     )
     return path
+
+
+def _contents(sections: Sequence[Section]) -> str:
+    """Links to the sections; those whose verdict is bad are marked."""
+    links = "\n".join(
+        f'<li><a href="#part-{at}">{_text(section.heading)}</a>{_mark(section)}</li>'
+        for at, section in enumerate(sections)
+        if isinstance(section, Section)
+    )
+    return f'<nav aria-label="Contents">\n<ul>\n{links}\n</ul>\n</nav>\n'
+
+
+def _mark(section: Section) -> str:
+    if section.verdict is None or section.verdict[1]:
+        return ""
+    return f' <span class="mark">{_text(section.verdict[0])}</span>'
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -125,13 +132,24 @@ def _text(value: object) -> str:
     return html.escape(printable(value))
 
 
-def _section(section: Section) -> str:
+def _section(section: Section, anchor: str) -> str:
     if not isinstance(section, Section):
         raise TypeError(
             f"sections hold a {type(section).__name__}; expected Section; wrap it: "
             "Section(heading, ...)."
         )
-    parts = [f"<section>\n<h2>{_text(section.heading)}</h2>"]
+    badge = ""
+    if section.verdict is not None:
+        kind = "good" if section.verdict[1] else "bad"
+        badge = f' <span class="badge {kind}">{_text(section.verdict[0])}</span>'
+    head = f'<section id="{anchor}">\n<h2>{_text(section.heading)}{badge}</h2>'
+    return "\n".join([head, *_parts(section), "</section>"])
+
+
+def _parts(section: Section) -> list[str]:
+    """What stands below the heading."""
+    parts = [_findings(section.findings)] if section.findings and section.facts else []
+    parts += [_facts(section.facts)] if section.facts else []
     parts += [
         f"<p>{_text(part.strip())}</p>"
         for part in (section.text or "").split("\n\n")
@@ -139,33 +157,73 @@ def _section(section: Section) -> str:
     ]
     if section.code is not None:
         parts.append(f"<pre><code>{_text(section.code.strip(chr(10)))}</code></pre>")
-    if section.table is not None:
-        parts.append(_table(section.table, section.heading))
-    if section.figure is not None:
-        parts.append(_figure(section.figure, section.heading))
-    if section.findings:
-        parts.append(_findings(section.findings))
-    return "\n".join([*parts, "</section>"])
+    table = [] if section.table is None else [_table(section)]
+    figure = [] if section.figure is None else [_figure(section.figure, section.heading)]
+    if section.beside and table and figure:
+        parts += ['<div class="beside">', *figure, f"<div>{table[0]}</div>", "</div>"]
+    else:
+        parts += [*table, *figure]
+    parts += [_findings(section.findings)] if section.findings and not section.facts else []
+    parts += [
+        "\n".join(
+            [f"<details>\n<summary>{_text(one.heading)}</summary>", *_parts(one), "</details>"]
+        )
+        for one in section.folded
+    ]
+    return parts
 
 
-def _table(table: "pd.DataFrame", heading: str) -> str:
+def _facts(facts: Mapping[str, str]) -> str:
+    rows = "\n".join(
+        f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items()
+    )
+    return f"<dl>\n{rows}\n</dl>"
+
+
+def _copies(copies: Mapping[str, str]) -> str:
+    """A button for each format, with the text in a field that is out of sight."""
+    buttons = "".join(
+        f'<button type="button">Copy as {_text(name)}</button>'
+        f'<textarea readonly tabindex="-1" aria-hidden="true">\n{_text(text)}</textarea>'
+        for name, text in copies.items()
+    )
+    return f"<div>{buttons}</div>\n" if copies else ""
+
+
+def _table(section: Section) -> str:
+    table: Any = section.table
+    heading = section.heading
     if not hasattr(table, "columns"):
         raise TypeError(
             f"table of {heading!r} is a {type(table).__name__}; expected a DataFrame; wrap it: "
             "pd.DataFrame(...)."
         )
-    shown = format_table(table)
+    shown = format_table(table.head(section.most))
     head = "".join(f'<th scope="col">{_text(name)}</th>' for name in shown.columns)
     rows = "\n".join(
-        f'<tr><th scope="row">{_text(label)}</th>'
-        + "".join(f"<td>{_text(cell)}</td>" for cell in row)
+        f'<tr><th scope="row">{_label(label)}</th>'
+        + "".join(f"<td>{_text(_minus(cell))}</td>" for cell in row)
         + "</tr>"
         for label, row in zip(shown.index, shown.to_numpy(), strict=True)
     )
+    left = more_rows(len(table), section.most)
+    note = f"\n<p>{left}; the copies hold all.</p>" if left and section.copies else ""
+    note = note or (f"\n<p>{left}.</p>" if left else "")
     return (
-        f'<div class="wide"><table>\n<thead><tr><th></th>{head}</tr></thead>\n'
-        f"<tbody>\n{rows}\n</tbody></table></div>"
+        f'{_copies(section.copies)}<div class="wide"><table>\n'
+        f"<thead><tr><th></th>{head}</tr></thead>\n"
+        f"<tbody>\n{rows}\n</tbody></table></div>{note}"
     )
+
+
+def _minus(cell: object) -> str:
+    """A cell with typographic minus signs before its numbers."""
+    return re.sub(r"(?<!\S)-(?=[\d.]|inf\b)", "−", str(cell))
+
+
+def _label(label: object) -> str:
+    """The label of a row, which may break after a comma and nowhere inside a word."""
+    return _text(row_label(label)).replace(",", ",<wbr>")
 
 
 def _figure(figure: "Figure", heading: str) -> str:
@@ -175,10 +233,13 @@ def _figure(figure: "Figure", heading: str) -> str:
             "pass one."
         )
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150, facecolor="white")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a glyph that no font here has is drawn as a box
+        figure.savefig(picture, format="png", dpi=150, facecolor="white")
     inline = base64.b64encode(picture.getvalue()).decode()
     width = round(figure.get_figwidth() * 96)
-    image = f'width="{width}" alt="{_text(heading)}" src="data:image/png;base64,{inline}"'
+    kind = ' class="large"' if width > 560 else ""  # of which a phone shows a part, legibly
+    image = f'width="{width}"{kind} alt="{_text(heading)}" src="data:image/png;base64,{inline}"'
     return f"<figure><img {image}></figure>"
 
 

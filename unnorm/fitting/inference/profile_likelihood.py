@@ -76,6 +76,32 @@ def profile(fit, level: float, progress: bool) -> pd.DataFrame:
     return pd.DataFrame(columns, index=fit._index())
 
 
+def profile_curve(fit, label: str, values: np.ndarray) -> np.ndarray:
+    """The deviance 2 (ℓ̂ − ℓ(θ_j)) of one listed entry at these values, sorted; NaN where no
+    maximum was found.
+
+    Raises:
+        ValueError: what `Fit.profile` raises.
+    """
+    _check(fit, 0.95)
+    problem, loss = fit._origin
+    place = fit._labels().index(label)
+    with jax.enable_x64(problem.is_double):
+        vector = np.asarray(loss.vector)
+        held = _Held(loss, problem.rows, vector, place, fit._bounds()[place])
+        origin = from_unbounded(held.entry(vector)[0], held.bounds)
+        found = np.full(len(values), np.nan)
+        middle = int(np.searchsorted(values, origin))
+        for places in (range(middle, len(values)), range(middle - 1, -1, -1)):
+            near: np.ndarray | None = vector
+            for at in places:  # outward, each from the last
+                near = _maximum(held, float(to_unbounded(values[at], held.bounds)), near)
+                if near is None:
+                    break
+                found[at] = held.deviance(near)
+    return found
+
+
 def _check(fit, level: float) -> None:
     if not (isinstance(level, float) and 0 < level < 1):
         raise ValueError(f"level is {level!r}; it must be between 0 and 1; pass such as 0.95.")

@@ -5,6 +5,7 @@ mean_i ψ(x_i; θ) = 0 gives V = H⁻¹ J H⁻ᵀ / n with H = mean ∂ψ/∂θ'
 1982, doi:10.2307/1912526).
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -275,6 +276,12 @@ def error_in_unbounded(estimate: float, error: float, bounds: tuple[float, float
     return error * (sum(sides) if sides else 1.0)
 
 
+@functools.cache
+def _quantile(level: float, degrees: float) -> float:
+    """Student's quantile of an interval, computed once for all entries of a table."""
+    return float(student.ppf(0.5 + level / 2, degrees))
+
+
 def interval(
     estimate: float,
     error: float,
@@ -290,7 +297,7 @@ def interval(
     with np.errstate(all="ignore"):  # an estimate on its bound has no interval: NaN
         estimate = np.float64(estimate)
         away = (
-            student.ppf(0.5 + level / 2, degrees)
+            _quantile(level, degrees)
             * error_in_unbounded(estimate, error, bounds)
             * np.array([-1.0, 1.0])
         )

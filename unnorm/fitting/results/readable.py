@@ -14,7 +14,7 @@ from unnorm.core.validation import verb
 from unnorm.fitting.inference.information_criteria import likelihood_criteria
 from unnorm.fitting.inference.wald import wald
 from unnorm.fitting.results import tables
-from unnorm.fitting.results.entries import free_places
+from unnorm.fitting.results.entries import entry_keys, free_places
 from unnorm.supports.matrices import Matrix
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class ReadableFit(Result):
     def _density_with(self, parameter: str) -> Any:
         """The density that has this parameter, at its listed entries."""
         densities = self.density if isinstance(self.density, list) else [self.density]
-        known = set(self.summary().index.get_level_values(0))
+        known = {key[0] for key in entry_keys(self.density)}
         if parameter not in known:
             raise ValueError(
                 f"matrix was asked for {parameter!r}; it must be a parameter with listed entries; "

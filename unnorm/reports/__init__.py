@@ -1,0 +1,1 @@
+"""`un.report`: one page of results for the user's own model."""
