@@ -27,6 +27,7 @@ GROUPS = {
     "declaration": ("Declaration", "Densities, and what a keyword argument may be."),
     "supports": ("Supports", "What a variable or a parameter may be."),
     "verbs": ("Verbs", "Sample, diagnose, fit, normalize, and what follows a fit."),
+    "figures": ("Figures", "Pictures of results, and one page of them all."),
     "results": ("Results", "What the verbs return."),
 } | {group: (title, what) for group, (_, title, what) in NAMESPACES.items()}
 DECLARATION = {"density", "Density", "Constant", "Covariate", "truncate"}
@@ -71,6 +72,8 @@ def group_of(name: str, thing: Any) -> str:
         return "declaration"
     if isinstance(thing, Support) or (isinstance(thing, type) and issubclass(thing, Support)):
         return "supports"
+    if name.startswith("plot_") or name == "report":
+        return "figures"
     if name in ("Fit", "LogZ", "Diagnosis"):
         return "results"
     return "verbs"

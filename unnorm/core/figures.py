@@ -62,7 +62,7 @@ def add_legend(owner: Any, handles: Any = None, **options: Any) -> Any:
     return legend
 
 
-def mark_failed(figure: "Figure", result: Any) -> None:
+def mark_failure(figure: "Figure", result: Any) -> None:
     """Say above a figure that its result did not pass, and the first reason."""
     if result.passed:
         return

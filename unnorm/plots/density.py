@@ -1,6 +1,7 @@
 """Densities in one and two dimensions, with data and draws."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDENINGS = (1.0, 1.6, 2.5, 4.0)  # of the window, until it holds the mass of the contours
+
+@dataclass(frozen=True)
+class WindowOptions:
+    """How a window in two dimensions is found.
+
+    Attributes:
+        widenings: factors that are tried until the window holds the mass of the outer contour.
+        least, most: of the mass on the grid; more shows a grid too coarse for the density.
+    """
+
+    widenings: tuple[float, ...] = (1.0, 1.6, 2.5, 4.0)
+    least: float = 0.96
+    most: float = 1.05
+
+
+DEFAULTS = WindowOptions()
 
 
 @verb
@@ -184,7 +200,7 @@ def _inside(p: Density, ends: np.ndarray) -> np.ndarray:
 def _surface(p: Density, join: Any, ends: np.ndarray, z: Any, points: int) -> tuple:
     """A grid with log p on it, wide enough for the contours."""
     middle, half = ends.mean(1), (ends[:, 1] - ends[:, 0]) / 2
-    for factor in WIDENINGS:
+    for factor in DEFAULTS.widenings:
         wide = _inside(p, np.column_stack([middle - factor * half, middle + factor * half]))
         step = (wide[:, 1] - wide[:, 0]) / points
         x, y = (
@@ -193,7 +209,7 @@ def _surface(p: Density, join: Any, ends: np.ndarray, z: Any, points: int) -> tu
         mesh = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
         values = np.asarray(p(join(mesh)), float).reshape(points, points)
         log_mass = _log_sum(values) + np.log(step).sum()
-        if z.passed and 0.96 < np.exp(log_mass - float(z)) < 1.05:
+        if z.passed and DEFAULTS.least < np.exp(log_mass - float(z)) < DEFAULTS.most:
             return x, y, values - float(z)
     return x, y, values - log_mass
 

@@ -9,7 +9,7 @@ from unnorm.core.figures import (
     COLORS,
     INK,
     PALE,
-    mark_failed,
+    mark_failure,
     new_figure,
     plain,
     set_row_labels,
@@ -72,7 +72,7 @@ def plot_forest(fit: Fit, *, level: float = 0.95, most: int = 60) -> "Figure":
     left = more_rows(len(table), most)
     note = f"estimate and {100 * level:g}% interval" + (f"   ({left})" if left else "")
     set_text(axes[-1].set_xlabel, note, 90, fontsize=8)
-    mark_failed(figure, fit)
+    mark_failure(figure, fit)
     return figure
 
 

@@ -49,7 +49,7 @@ def plot_log_z(z: LogZ | Sequence[LogZ] | Mapping[str, LogZ], *, level: float = 
     References:
         Gelman and Meng (1998), doi:10.1214/ss/1028905934.
     """
-    named = _named(z)
+    named = _by_name(z)
     figure = new_figure(6.4, 1.2 + 0.34 * len(named))
     ax = figure.add_subplot()
     tidy(ax)
@@ -68,7 +68,7 @@ def plot_log_z(z: LogZ | Sequence[LogZ] | Mapping[str, LogZ], *, level: float = 
     return figure
 
 
-def _named(z: Any) -> dict[str, LogZ]:
+def _by_name(z: Any) -> dict[str, LogZ]:
     """The estimates by name; equal names are numbered."""
     if isinstance(z, LogZ):
         z = [z]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unnorm.core.figures import COLORS, INK, PALE, add_legend, mark_failed, new_figure, plain
+from unnorm.core.figures import COLORS, INK, PALE, add_legend, mark_failure, new_figure, plain
 from unnorm.core.messages import pluralize
 from unnorm.core.validation import verb
 from unnorm.fitting.results.fit import Fit
@@ -71,7 +71,7 @@ def plot_network(
     _nodes(ax, list(matrix.index), places)
     _legend(ax, drawn, len(edges), left_out, level, listed)
     ax.set_title(**_title(parameter), loc="left", fontsize=10, fontweight="bold", color=INK)
-    mark_failed(figure, fit)
+    mark_failure(figure, fit)
     return figure
 
 

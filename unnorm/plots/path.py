@@ -10,7 +10,7 @@ from unnorm.core.figures import (
     LINES,
     PALE,
     add_legend,
-    mark_failed,
+    mark_failure,
     new_figure,
     plain,
     set_text,
@@ -91,5 +91,5 @@ def plot_path(path: Path, *, named: int = 10) -> "Figure":
     best_note = "; dashed: the best" if judged else ""
     set_text(axes[-1].set_xlabel, f"strength of the penalty{best_note}{note}", 90)
     set_text(top.set_title, repr(path).partition(":")[0], 90, loc="left", fontsize=9)
-    mark_failed(figure, path)
+    mark_failure(figure, path)
     return figure

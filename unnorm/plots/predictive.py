@@ -10,7 +10,7 @@ from unnorm.core.figures import (
     INK,
     PALE,
     add_legend,
-    mark_failed,
+    mark_failure,
     new_figure,
     set_row_labels,
     set_text,
@@ -85,7 +85,7 @@ def plot_predictive(
         draw(ax, *what)
     left = more_rows(len(panels), most).replace("rows", "entries")
     _legend(figure, replicates, left)
-    mark_failed(figure, fit)
+    mark_failure(figure, fit)
     return figure
 
 

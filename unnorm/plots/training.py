@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unnorm.core.figures import COLORS, PALE, add_legend, mark_failed, new_figure, set_text, tidy
+from unnorm.core.figures import COLORS, PALE, add_legend, mark_failure, new_figure, set_text, tidy
 from unnorm.core.validation import verb
 from unnorm.fitting.results.fit import Fit
 
@@ -71,7 +71,7 @@ def plot_training(fit: Fit) -> "Figure":
     divergence = fit.objective.startswith("contrastive_divergence")
     set_text(ax.set_ylabel, "length of the step" if divergence else "loss")
     set_text(ax.set_title, repr(fit), 90, loc="left", fontsize=9)
-    mark_failed(figure, fit)
+    mark_failure(figure, fit)
     return figure
 
 

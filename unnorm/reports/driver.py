@@ -50,7 +50,7 @@ def report(results: Any, path: str | os.PathLike, *, title: str | None = None) -
     References:
         Xie (2015), Dynamic Documents with R and knitr, doi:10.1201/b15166 (reports beside code).
     """
-    named = _named(results)
+    named = _by_name(results)
     fits = [one for one in named.values() if isinstance(one, Fit)]
     sections: list[Section] = []
     estimates = {name: one for name, one in named.items() if isinstance(one, LogZ)}
@@ -70,7 +70,7 @@ def report(results: Any, path: str | os.PathLike, *, title: str | None = None) -
     return write_report(path, title or f"unnorm · {', '.join(named)}", _with_overview(sections))
 
 
-def _named(results: Any) -> dict[str, Any]:
+def _by_name(results: Any) -> dict[str, Any]:
     """The results by name; equal names are numbered."""
     if isinstance(results, Mapping) and _holds_results(results):
         given = [(str(name), one) for name, one in results.items()]

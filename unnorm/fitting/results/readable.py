@@ -163,7 +163,7 @@ class ReadableFit(Result):
             Fear (2020), Publication quality tables in LaTeX (the package booktabs).
         """
         table = tables.in_words(self.summary(level), level)
-        return tables.latex(tables.renamed(table, names))
+        return tables.latex(tables.with_names(table, names))
 
     @verb
     def to_csv(
@@ -197,7 +197,7 @@ class ReadableFit(Result):
         References:
             Shafranovich (2005), RFC 4180.
         """
-        table = tables.renamed(self.summary(level), names)
+        table = tables.with_names(self.summary(level), names)
         return tables.write_text(tables.csv(table, level), path)
 
     def plot(self, **options: Any) -> "Figure":

@@ -102,7 +102,7 @@ def interval_name(level: float) -> str:
     return f"{100 * level:g}% interval"
 
 
-def renamed(table: pd.DataFrame, names: Mapping[str, str] | None) -> pd.DataFrame:
+def with_names(table: pd.DataFrame, names: Mapping[str, str] | None) -> pd.DataFrame:
     """The table with these names of the parameters."""
     if not names:
         return table
