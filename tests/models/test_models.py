@@ -472,6 +472,10 @@ BAD = {
         lambda: models.convolutional_energy(3, 3, confinement=0),
         "confinement is 0; .* Z is infinite",
     ),
+    "scale": (
+        lambda: models.noise_conditional_energy(3, scale=-1.0),
+        "scale is -1.0; .* Z is infinite",
+    ),
 }
 
 

@@ -191,6 +191,7 @@ def test_given_options_of_kernels_of_one_step_stay(name):
 
 
 def test_the_schedule_looks_for_stuck_chains_before_the_metric_learns():
-    stages, events = schedule(un.kernels.NUTS(), 1000)
+    stages, events, over = schedule(un.kernels.NUTS(), 1000)
+    assert over[0] == pytest.approx(1e-3) and over[-1] == 1
     assert events[74] == 1 and stages[74] == 0 and stages[75] == 1
     assert np.flatnonzero(events == 2)[0] == 99 and events.max() == 2 and not events[-50:].any()

@@ -94,6 +94,7 @@ BAD_BY_TYPE = {
     str: ("nonsense", "", 1, [], np.nan),
 }
 REQUIRED = {
+    "AnnealedLangevin": {"sigma": (0.1, 1.0, 3)},
     "DenoisingScoreMatching": {"sigma": 1.0},
     "IndependentMH": {"proposal": dist.Normal(0.0, 1.0)},
     "ReplicaExchange": {"inner": "nuts"},

@@ -202,6 +202,7 @@ TARGETS = {
 K = un.kernels
 # What stands for each entry of KERNELS; an entry that is missing is made without options.
 VARIANTS = {
+    "annealed_langevin": {},  # biased: test_annealed_langevin
     "random_walk_mh": {"": K.RandomWalkMH(), "covariance": K.RandomWalkMH(learn_covariance=True)},
     "hmc": {"": K.HMC(), "dense": K.HMC(dense_mass=True)},
     "mclmc": {"adjusted": K.MCLMC(adjusted=True)},

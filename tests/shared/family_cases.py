@@ -355,7 +355,12 @@ CASES = {
     ),
 }
 # These have no parameter to fit by its formula, or no formula.
-WITHOUT = {"checkerboard", "fully_connected_energy", "convolutional_energy"}
+WITHOUT = {
+    "checkerboard",
+    "fully_connected_energy",
+    "convolutional_energy",
+    "noise_conditional_energy",
+}
 
 
 @functools.cache

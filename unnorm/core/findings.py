@@ -56,6 +56,7 @@ class FindingCode(StrEnum):
     FIT_DID_NOT_PASS = "fit_did_not_pass"
     ROWS_SEEN_IN_FIT = "rows_seen_in_fit"
     CRITERIA_DISAGREE = "criteria_disagree"
+    FLOW_PRIOR = "flow_prior"
 
     # draws
     DIVERGENCES = "divergences"

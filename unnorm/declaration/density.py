@@ -164,6 +164,13 @@ class Density(Declaration):
         held = self._held | {name: hold(jnp.asarray(value)) for name, value in own.items()}
         return object.__new__(type(self))._set(self._with_role(own, CONSTANT), held)
 
+    def _at_constants(self, values: Mapping[str, Any]) -> "Density":
+        """The density with these values of its constants, for compiled code: traceable,
+        unchecked.
+        """
+        held = self._held | {name: hold(jnp.asarray(value)) for name, value in values.items()}
+        return object.__new__(type(self))._set(self._structure, held)
+
     def _observing(self, names: tuple[str, ...]) -> "Density":
         """The density of the other variables, these being covariates: log p̃(h | x) = log p̃(x, h)
         for each row x.

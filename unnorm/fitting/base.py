@@ -243,6 +243,20 @@ class SmoothsData(Protocol):
         """The noise's standard deviations; none: it is not added with these options."""
 
 
+@runtime_checkable
+class ConditionsOnNoise(Protocol):
+    """A density for every noise level is estimated; the objective brings the covariate `sigma`."""
+
+    @property
+    def noise_levels(self) -> np.ndarray | None:
+        """The levels from the highest to the lowest; None: not with these options."""
+
+
+def levels_of(objective: Any) -> np.ndarray | None:
+    """Return the noise levels of an objective that brings them, from the highest to the lowest."""
+    return objective.noise_levels if isinstance(objective, ConditionsOnNoise) else None
+
+
 # -- log Z -----------------------------------------------------------------------------------------
 class LogZEstimate(NamedTuple):
     """log Z with the standard errors that another seed, and other data, would show."""
@@ -325,6 +339,7 @@ class Stochastic(Protocol):
 
 
 __all__ = [
+    "ConditionsOnNoise",
     "CorrectsScores",
     "DrawsRowNoise",
     "DrawsSharedNoise",
@@ -347,6 +362,7 @@ __all__ = [
     "Stochastic",
     "StochasticGradient",
     "Traits",
+    "levels_of",
     "no_latent_variables",
     "start_values",
 ]

@@ -24,18 +24,19 @@ def event_size(density: Density) -> int:
 
 
 def read_data(
-    p: Density, data: Any, apart: Sequence[str] = ()
+    p: Density, data: Any, apart: Sequence[str] = (), supplied: Sequence[str] = ()
 ) -> tuple[Density, dict[str, np.ndarray]]:
     """Return the density with its dimensions (and labels) taken from the data, and the data as
     ``{name: (n, ...)}``.
 
     Variables that the data do not bring are latent, and so are entries that are NaN; covariates
-    must be there. The columns `apart` are no variables.
+    must be there, but for those `supplied` by the objective. The columns `apart` are no variables.
     """
-    declared = p.variables | p.covariates
+    declared = {n: s for n, s in (p.variables | p.covariates).items() if n not in supplied}
     data = _without(data, [name for name in apart if name not in declared])
     columns, labels = _by_name(p, data, declared)
-    _refuse_absent(p, columns, [str(name) for name in getattr(data, "columns", columns)])
+    found = [str(name) for name in getattr(data, "columns", columns)]
+    _refuse_absent(p, declared, columns, found)
     _refuse_other_rows({name: (declared[name], column) for name, column in columns.items()})
     events = {
         name: _column(name, declared[name], columns[name], name in p.variables)
@@ -78,11 +79,14 @@ def _check_values(p: Density, events: dict[str, np.ndarray]) -> None:
             )
 
 
-def _refuse_absent(p: Density, columns: Mapping[str, Any], found: list[str]) -> None:
+def _refuse_absent(
+    p: Density, declared: Mapping[str, Any], columns: Mapping[str, Any], found: list[str]
+) -> None:
     """Refuse data without a covariate, without any variable, or with other columns in the place of
     a variable.
     """
-    absent = [name for name in (*p.covariates, *p.variables) if name not in columns]
+    covariates = [name for name in p.covariates if name in declared]
+    absent = [name for name in (*covariates, *p.variables) if name not in columns]
     strange = [name for name in found if name not in p.variables and name not in p.covariates]
     no_variable = not any(name in columns for name in p.variables)
     if absent and (absent[0] in p.covariates or no_variable or strange):
@@ -93,7 +97,7 @@ def _refuse_absent(p: Density, columns: Mapping[str, Any], found: list[str]) -> 
             advice = "pass it by that name"
         raise ValueError(
             f"data has no values for {absent[0]}; found {join_names(found) or 'none'}; expected "
-            f"{', '.join(p.variables | p.covariates)}; {advice}."
+            f"{', '.join(declared)}; {advice}."
         )
 
 
@@ -117,7 +121,9 @@ def refuse_missing_entries(variables: Iterable[str], events: Mapping[str, Any], 
         )
 
 
-def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np.ndarray]] | None]:
+def first_of(
+    p: Density, data: Any, supplied: Sequence[str] = ()
+) -> tuple[Density, Any, Iterator[dict[str, np.ndarray]] | None]:
     """Return the density as the data make it, the data or the first of their batches, and all
     batches where they are.
 
@@ -132,7 +138,7 @@ def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np
         raise ValueError(
             "data is an iterable without a batch; expected at least one; pass an array, or batches."
         )
-    p, events = read_data(p, first)
+    p, events = read_data(p, first, supplied=supplied)
     refuse_missing_entries(p.variables, events, "a fit on batches")
     shapes = {name: event.shape for name, event in events.items()}
 
@@ -141,7 +147,7 @@ def first_of(p: Density, data: Any) -> tuple[Density, Any, Iterator[dict[str, np
             yield events
         while True:
             for batch in data:
-                batch = read_data(p, batch)[1]
+                batch = read_data(p, batch, supplied=supplied)[1]
                 refuse_missing_entries(p.variables, batch, "a fit on batches")
                 found = {name: event.shape for name, event in batch.items()}
                 if found != shapes:

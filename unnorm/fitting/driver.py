@@ -12,7 +12,8 @@ from unnorm.core.findings import Finding
 from unnorm.core.progress import bar
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
-from unnorm.fitting.base import Stochastic
+from unnorm.declaration.noise_levels import LEVEL
+from unnorm.fitting.base import Stochastic, levels_of
 from unnorm.fitting.data import first_of, read_data, refuse_missing_entries
 from unnorm.fitting.default_objective import chosen
 from unnorm.fitting.joint.driver import several
@@ -133,7 +134,13 @@ def fit(  # noqa: PLR0913 - the options of a verb
         van der Vaart (1998), Asymptotic Statistics, ch. 5, doi:10.1017/CBO9780511802256; Rubin
         (1976), doi:10.1093/biomet/63.3.581 (missing values).
     """
+    levels = levels_of(objective)
     if isinstance(p, list | tuple):
+        if levels is not None:
+            raise ValueError(
+                f"{type(objective).__name__}(sigma=(low, high, levels)) fits one data set, and p "
+                f"is a list of {len(p)} densities; expected one; fit them one by one."
+            )
         asked = {
             "frequency_weights": frequency_weights,
             "sampling_weights": sampling_weights,
@@ -162,11 +169,13 @@ def fit(  # noqa: PLR0913 - the options of a verb
     )
     findings: list[Finding] = []
     rows = Rows(frequency_weights, sampling_weights, weights, cluster)
-    p, data, batches = first_of(bind_start(p, start), data)
+    supplied = () if levels is None else (LEVEL,)
+    p, data, batches = first_of(bind_start(p, start), data, supplied)
     _refuse_weighted_batches(rows, batches)
-    p, events = read_data(p, data, rows.columns)
+    p, events = read_data(p, data, rows.columns, supplied)
     events, weights, clusters = read_rows(rows, data, events, findings)
-    held_out = None if held_out is None else read_data(p, held_out, rows.columns)[1]
+    if held_out is not None:
+        held_out = read_data(p, held_out, rows.columns, supplied)[1]
     if held_out is not None and set(held_out) != set(events):
         raise ValueError(
             f"held_out has values for {', '.join(held_out)} and data for {', '.join(events)}; "
@@ -187,12 +196,13 @@ def fit(  # noqa: PLR0913 - the options of a verb
             f"Density {p.name} has no parameters to fit; declare some as keyword-only arguments "
             "with a support."
         )
+    standing = p if levels is None else p.given(**{LEVEL: float(levels[-1])})
     with (
         jax.enable_x64(dtype == np.float64),
         bar(f"{type(objective).__name__}", 1.0, progress) as shown,
     ):
         objective, density, events, weights, held_out = cast(
-            (objective, p.for_jit(), events, weights, held_out), dtype
+            (objective, standing.for_jit(), events, weights, held_out), dtype
         )
         probe(density, events)
         penalties = cast(read_penalties(p, penalty, prior, len(next(iter(events.values())))), dtype)

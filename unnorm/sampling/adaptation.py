@@ -187,7 +187,7 @@ class Window(StepSize):
         return state.steps.restarts
 
     def advance(self, kernel, state, positions, info, stage) -> Any:
-        slow, event = stage
+        slow, event, _ = stage
         steps = super().advance(kernel, state.steps, positions, info, stage)
         flat = jax.vmap(lambda one: ravel_pytree(one)[0])(positions)
         seen = update_moments(state.moments, flat, moves(steps, self.options))
@@ -322,11 +322,14 @@ def strategy(kernel: Any) -> NoAdaptation:
     return STRATEGIES[named] if named is None or isinstance(named, str) else named
 
 
-def schedule(kernel: Any, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each warm-up step its stage (1: the metric learns) and what ends with it."""
+def schedule(kernel: Any, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each warm-up step its stage (1: the metric learns), what ends with it, and the share of
+    the warm-up that is then over.
+    """
+    over = np.arange(1, steps + 1, dtype=np.float32) / max(steps, 1)
     if not strategy(kernel).windows:
-        return np.zeros(steps, np.int32), np.zeros(steps, np.int32)
-    return _windows(steps)
+        return np.zeros(steps, np.int32), np.zeros(steps, np.int32), over
+    return *_windows(steps), over
 
 
 @functools.cache

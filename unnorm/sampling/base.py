@@ -65,6 +65,7 @@ class Options:
     dense: ClassVar[bool] = False  # whether the metric that is learned is a full matrix
     metric: ClassVar[str] = "inverse_mass_matrix"  # the option that holds it
     noise: ClassVar[Callable | None] = None
+    without_warmup: ClassVar[str] = ""  # what a run without warm-up lacks, where it must have one
 
     def prepare(self, target: Unconstrained) -> Any:
         return self

@@ -316,9 +316,11 @@ def _run_findings(request: _Request, result: _Result) -> list[Finding]:
         findings.append(
             Finding(what, "resume it, or run it again", WARNING, FindingCode.INTERRUPTED)
         )
-    if not plan.warmup and kernel.adapts and getattr(kernel, "step_size", None) is None:
-        what = "there was no warm-up, so that the step size is a guess"
-        findings.append(Finding(what, "pass warmup=1000", WARNING, FindingCode.NO_WARMUP))
+    lacks = getattr(kernel, "without_warmup", "")
+    if not lacks and kernel.adapts and getattr(kernel, "step_size", None) is None:
+        lacks = "there was no warm-up, so that the step size is a guess"
+    if not plan.warmup and lacks:
+        findings.append(Finding(lacks, "pass warmup=1000", WARNING, FindingCode.NO_WARMUP))
     return findings
 
 

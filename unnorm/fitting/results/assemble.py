@@ -8,7 +8,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
-from unnorm.fitting.base import EstimatesLogZ, HasLogZPlan, LearnsLogZ
+from unnorm.fitting.base import EstimatesLogZ, HasLogZPlan, LearnsLogZ, levels_of
 from unnorm.fitting.existence.no_estimate import Table, with_limits
 from unnorm.fitting.inference.information_criteria import log_likelihood_of
 from unnorm.fitting.inference.sandwich import Covariance, entries
@@ -17,6 +17,7 @@ from unnorm.fitting.penalties.penalized_fit import penalized_estimand
 from unnorm.fitting.problem import Origin, Outcome
 from unnorm.fitting.results.entries import entry_bounds, entry_labels
 from unnorm.fitting.results.fit import Fit, FitLogZ
+from unnorm.fitting.results.flow_likelihood import noise_path
 from unnorm.fitting.results.log_likelihood import exact_log_z
 from unnorm.supports import PyTreeSupport
 
@@ -58,6 +59,7 @@ def assemble(outcome: Outcome) -> Fit:
         _degrees=outcome.degrees,
         _location=where,
         _refit=outcome.refit,
+        _path=noise_path(levels_of(problem.objective), density, problem.events, problem.weights),
         _origin=Origin(problem, loss),
     )
 

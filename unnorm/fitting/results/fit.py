@@ -14,6 +14,7 @@ from unnorm.declaration.density import Density
 from unnorm.fitting.inference.profile_likelihood import profile
 from unnorm.fitting.inference.sandwich import Covariance, interval
 from unnorm.fitting.results.entries import EntryIndex, entry_bounds, entry_index, entry_labels
+from unnorm.fitting.results.flow_likelihood import NoisePath
 from unnorm.fitting.results.log_likelihood import LogLikelihood, log_likelihood
 from unnorm.fitting.results.readable import ReadableFit
 from unnorm.fitting.results.serialization import save
@@ -98,6 +99,7 @@ class Fit(ReadableFit):
     _parts: Any = None  # of several data sets: a fit of each
     _log_likelihood: float | None = None  # of the data at the estimate, where it is exact
     _penalized: bool = False  # by a penalty or a prior
+    _path: NoisePath | None = None  # of a noise-conditional density
     _origin: Any = None  # `problem.Origin`; None for a fit that was loaded
 
     @property
@@ -177,6 +179,12 @@ class Fit(ReadableFit):
         Var = n var(log p(x_i)) + n² d'Vd + n² se(log Z)², d = mean ∇ log p̃ − E ∇ log p̃, V the
         parameters' covariance; where log Z is not at hand exactly, the expectation is over draws of
         `un.sample`.
+
+        After a fit by noise levels it is that of the probability flow from the lowest level,
+        log p(x) = log N(x_high) − ∫ σ Δ log p_σ(x_σ) dσ, with the solver's and the trace's error in
+        `monte_carlo_error`; `findings` give the bias by the normal distribution at the highest
+        level. A network's errors are those at its fitted parameters. With `log_z` it is that of the
+        density at the lowest level instead.
 
         Args:
             data: as `un.fit` takes them (a list where the fit is of several data sets; then a list

@@ -12,6 +12,7 @@ from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
 from unnorm.fitting.inference.sandwich import Covariance
 from unnorm.fitting.results.fit import Fit, FitLogZ
+from unnorm.fitting.results.flow_likelihood import NoisePath
 from unnorm.fitting.results.serialization import (
     ARRAY_FIELDS,
     FORMAT,
@@ -66,7 +67,12 @@ def load(path: str | Path, p: Density) -> Fit:
 
 
 def _rebuilt(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray], p: Density) -> Fit:
-    groups: dict[str, dict[str, np.ndarray]] = {"parameter": {}, "covariance": {}, "location": {}}
+    groups: dict[str, dict[str, np.ndarray]] = {
+        "parameter": {},
+        "covariance": {},
+        "location": {},
+        "path": {},
+    }
     for name, value in arrays.items():
         kind, _, rest = name.partition(" ")
         if kind in groups:
@@ -96,6 +102,7 @@ def _rebuilt(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray], 
         _log_likelihood=header.get("log_likelihood"),
         _penalized=header.get("penalized", False),
         _location=location,
+        _path=NoisePath(**groups["path"]) if groups["path"] else None,
         **stored,
     )
 

@@ -1,5 +1,6 @@
 """log Z at a fit, where it is at hand exactly, and the log-likelihood of held-out data."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,9 @@ from jax.flatten_util import ravel_pytree
 from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.core.messages import pluralize, significant
 from unnorm.declaration.density import cast
+from unnorm.declaration.noise_levels import LEVEL
 from unnorm.fitting.data import read_data, refuse_latent
+from unnorm.fitting.results.flow_likelihood import flow_log_densities, mean_log_density
 from unnorm.fitting.row_normalizers import (
     covariates_of,
     data_location,
@@ -52,7 +55,7 @@ class LogLikelihood(NamedTuple):
 
     `monte_carlo_error` is that of n log Z at this estimate, `sampling_error` that of the rows and
     of the parameters; `standard_error` is both together. `entries` is the number of entries of one
-    event.
+    event. `findings` say how the value may be off beyond its error.
     """
 
     value: float
@@ -61,6 +64,7 @@ class LogLikelihood(NamedTuple):
     monte_carlo_error: float = 0.0
     sampling_error: float = np.nan
     entries: int = 1
+    findings: tuple[Finding, ...] = ()
 
     def __repr__(self) -> str:
         """One line, however many rows there are."""
@@ -209,7 +213,11 @@ def _apart(density, value: float, other: LogZ | None) -> list[Finding]:
 
 
 def log_likelihood(fit, data: Any, log_z: Any = None) -> LogLikelihood:
-    """The log-likelihood of data at a fit: with log Z exactly, or as estimated, or as given."""
+    """The log-likelihood of data at a fit: with log Z exactly, or as estimated, or as given; of a
+    noise-conditional density by its probability flow.
+    """
+    if fit._path is not None:
+        return _by_flow(fit, data) if log_z is None else _at_lowest_level(fit, data, log_z)
     fitted = fit.density
     _, events = read_data(fitted, data)
     exact = log_z is None and (declares_log_z(fitted) or fit._location is not None)
@@ -217,7 +225,6 @@ def log_likelihood(fit, data: Any, log_z: Any = None) -> LogLikelihood:
         refuse_latent(fitted, events, "log_likelihood without an exact log Z")
     z, error = (0.0, 0.0) if exact else _value_and_error(_believed(fit) if log_z is None else log_z)
     drawn = None if exact or fit._free_covariance is None else _drawn(fit)
-    shapes = fitted.resolved({name: event.shape[1:] for name, event in events.items()}).shapes()
     with jax.enable_x64(True):
         density, rows = cast((fitted.for_jit(), events), jnp.float64)
         if exact:
@@ -232,17 +239,56 @@ def log_likelihood(fit, data: Any, log_z: Any = None) -> LogLikelihood:
     n = len(values)
     spread = np.nan if d is None else n**2 * d @ fit._free_covariance @ d
     sampling, simulation = float(np.sqrt(n * values.var() + spread)), n * error
-    entries = sum(
-        len(s.entries(shapes[name])) for name, s in fitted.variables.items() if name in events
-    )
     return LogLikelihood(
         float(values.sum()),
         float(np.hypot(sampling, simulation)),
         values,
         simulation,
         sampling,
-        entries,
+        _entries(fitted, events),
     )
+
+
+def _entries(fitted, events) -> int:
+    """The number of entries of one event."""
+    shapes = fitted.resolved({name: event.shape[1:] for name, event in events.items()}).shapes()
+    return sum(
+        len(s.entries(shapes[name])) for name, s in fitted.variables.items() if name in events
+    )
+
+
+# -- noise-conditional densities -------------------------------------------------------
+def _by_flow(fit, data: Any) -> LogLikelihood:
+    """The log-likelihood by the probability-flow ODE from the lowest to the highest level."""
+    fitted, path = fit.density.given(**{LEVEL: fit._path.low}), fit._path
+    _, events = read_data(fitted, data)
+    refuse_latent(fitted, events, "log_likelihood by the probability flow")
+    with jax.enable_x64(True):
+        density, rows = cast((fitted.for_jit(), events), jnp.float64)
+        values, solver, trace, findings = flow_log_densities(density, rows, path, fit.seed)
+        spread = 0.0
+        if fit._free_covariance is not None:
+            vector, unravel = ravel_pytree(density.free())
+            slope = jax.grad(lambda v: mean_log_density(density.at(unravel(v)), rows, path))(vector)
+            slope = np.asarray(slope)
+            spread = len(values) ** 2 * slope @ fit._free_covariance @ slope
+    sampling = float(np.sqrt(len(values) * values.var() + spread))
+    simulation = float(np.hypot(solver.sum(), np.sqrt((trace**2).sum())))
+    return LogLikelihood(
+        float(values.sum()),
+        float(np.hypot(sampling, simulation)),
+        values,
+        simulation,
+        sampling,
+        _entries(fitted, events),
+        tuple(findings),
+    )
+
+
+def _at_lowest_level(fit, data: Any, log_z: Any) -> LogLikelihood:
+    """The log-likelihood of the density at the lowest level, by its log Z."""
+    fitted = fit.density.given(**{LEVEL: fit._path.low})
+    return log_likelihood(dataclasses.replace(fit, density=fitted, _path=None), data, log_z)
 
 
 def _normalized(density, rows, where, slope: bool) -> tuple[np.ndarray, np.ndarray | None]:

@@ -39,6 +39,8 @@ def save(fit: Any, path: Path) -> None:
             arrays |= {f"parameter {name} {i}": leaf for i, leaf in enumerate(held.leaves)}
     if fit._covariance is not None:
         arrays |= {f"covariance {name}": part for name, part in fit._covariance._asdict().items()}
+    if fit._path is not None:
+        arrays |= {f"path {name}": part for name, part in fit._path._asdict().items()}
     for side, part in zip(("centre", "scale"), fit._location or (), strict=bool(fit._location)):
         arrays |= {f"location {side} {name}": value for name, value in (part or {}).items()}
     header = {name: getattr(fit, name) for name in PLAIN_FIELDS} | {

@@ -2,6 +2,7 @@
 
 from unnorm.core.method import registry_name
 from unnorm.sampling.base import KERNELS
+from unnorm.sampling.kernels.annealed_langevin import AnnealedLangevin
 from unnorm.sampling.kernels.barker import Barker
 from unnorm.sampling.kernels.composite.blockwise import Blockwise
 from unnorm.sampling.kernels.composite.from_blackjax import FromBlackJAX
@@ -23,6 +24,7 @@ KERNELS |= {
         IndependentMH,
         ULA,
         MALA,
+        AnnealedLangevin,
         Barker,
         HMC,
         NUTS,

@@ -1,6 +1,6 @@
-"""Denoising score matching: the score of the data with normal noise added."""
+"""Denoising score matching: the score of the data with normal noise added, at one level or many."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import numpy as np
 
 from unnorm.core.findings import Finding
 from unnorm.core.method import method, option, static
+from unnorm.declaration.noise_levels import LEVEL, NoiseLevels, read_levels
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
 from unnorm.fitting.data import event_size
@@ -19,6 +20,14 @@ from unnorm.fitting.objectives.auxiliary_noise import (
     refuse_one_row,
     shift_draws,
 )
+from unnorm.supports import PyTreeSupport
+
+
+class Corruptions(NamedTuple):
+    """Noise for every row, and the standard deviation that it is multiplied by."""
+
+    sigma: jax.Array  # (n, m)
+    noise: jax.Array  # (n, m, d), standard normal
 
 
 @method
@@ -27,14 +36,17 @@ class DenoisingScoreMatching(LossObjective):
     derivatives in x.
 
     It aims at the data's density SMOOTHED by N(0, σ²I): on Gaussian data with covariance Σ it finds
-    Σ + σ²I. With many levels the losses are averaged, and one density is fitted to all of the
-    smoothed ones.
+    Σ + σ²I. With ``sigma=(low, high, levels)`` the density is a noise-conditional one, with the
+    covariate `sigma`, and a density is fitted at every level: the mean over levels is minimised, in
+    which σ² weighs the squared error of each score (Song and Ermon, 2019).
+    `fit.density.given(sigma=low)` is the density at the lowest level; `fit.log_z` is its log Z.
 
     Args:
-        sigma: standard deviation of the noise, in the units of the data; a number, or a list of
-            levels.
-        corruptions: noise points for every row and level, drawn once; the standard errors count
-            them.
+        sigma: standard deviation of the noise, in the units of the data: a number; the tuple
+            ``(low, high, levels)``, for that many geometric levels of a noise-conditional density;
+            or a list of levels, for one density that compromises between them.
+        corruptions: noise points for every row (and level), drawn once; the standard errors count
+            them. In training they are drawn for every batch, each at a random level.
 
     Example:
         >>> import numpy as np
@@ -49,19 +61,52 @@ class DenoisingScoreMatching(LossObjective):
         >>> round(float(fit.density.parameters["rate"]), 1)  # 1 / (1 + σ²)
         0.5
 
+        >>> by_level = un.Density(
+        ...     lambda x, *, sigma, variance: -0.5 * x**2 / (variance + sigma**2),
+        ...     {"x": un.Real},
+        ...     {"variance": (un.Positive, 3.0)},
+        ...     covariates={"sigma": un.Covariate},
+        ... )
+        >>> levels = un.objectives.DenoisingScoreMatching(sigma=(0.1, 2.0, 5))
+        >>> fit = un.fit(by_level, data, levels, seed=0, progress=False)
+        >>> round(float(fit.density.parameters["variance"]), 1)
+        1.0
+
     References:
-        Vincent (2011), doi:10.1162/NECO_a_00142; Song and Ermon (2019), arXiv:1907.05600 (many
-        levels).
+        Vincent (2011), doi:10.1162/NECO_a_00142; Song and Ermon (2019), arXiv:1907.05600, and
+        (2020), arXiv:2006.09011 (many levels).
     """
 
     sigma: Any = option(above=0, array=True)
     corruptions: int = static(default=10, at_least=1)
     traits = Traits(in_data_units=True)
 
+    def __post_init__(self) -> None:
+        if isinstance(self.sigma, tuple):
+            object.__setattr__(self, "sigma", read_levels(self.sigma, type(self).__name__))
+
+    @property
+    def _by_level(self) -> bool:
+        """Whether a density is fitted at every level."""
+        return isinstance(self.sigma, NoiseLevels)
+
+    @property
+    def noise_levels(self) -> np.ndarray | None:
+        """The levels at which a noise-conditional density is fitted, from the highest to the
+        lowest.
+        """
+        return np.asarray(self.sigma.values, float) if self._by_level else None
+
     @property
     def target(self) -> str:
-        levels = ", ".join(f"{level:.4g}" for level in np.atleast_1d(np.asarray(self.sigma, float)))
-        if np.size(self.sigma) == 1:
+        found = self.smoothing if self.noise_levels is None else self.noise_levels
+        levels = ", ".join(f"{level:.4g}" for level in found)
+        if self._by_level:
+            return (
+                "the data's density smoothed by normal noise, at each of the standard deviations "
+                f"{levels}"
+            )
+        if len(found) == 1:
             return (
                 "the data's density smoothed by normal noise of standard deviation "
                 f"{levels}, not the density itself"
@@ -72,43 +117,57 @@ class DenoisingScoreMatching(LossObjective):
         )
 
     def refuse(self, density) -> str | None:
-        if np.ndim(self.sigma) > 1:
+        if not self._by_level and np.ndim(self.sigma) > 1:
             return f"sigma is {self.sigma!r}; expected a positive number, or a list of such"
+        if self._by_level and (why := _no_level(density)):
+            return why
         return refuse_bounds("DenoisingScoreMatching", "adds noise that leaves any bounds", density)
 
     @property
     def smoothing(self) -> tuple[float, ...]:
         """Return the standard deviations of the noise in the data that the fit aims at."""
-        return tuple(
-            float(level)
-            for level in np.ravel([np.asarray(leaf) for leaf in jax.tree.leaves(self.sigma)])
-        )
+        levels = np.ravel([np.asarray(leaf) for leaf in jax.tree.leaves(self.sigma)])
+        return tuple(float(level) for level in (levels[-1:] if self._by_level else levels))
 
     def _levels(self) -> jax.Array:
-        return jnp.stack(jax.tree.leaves(self.sigma)).reshape(-1)
+        return jnp.stack([jnp.asarray(leaf) for leaf in jax.tree.leaves(self.sigma)]).reshape(-1)
 
     def prepare(self, density, events, key) -> ObjectiveState:
         refuse_one_row(self, events)
-        values = [jnp.asarray(events[name]) for name in density.variables]
-        shape = (len(values[0]), np.size(self.sigma), int(self.corruptions), event_size(density))
-        return ObjectiveState(per_row=jax.random.normal(key, shape, jnp.result_type(*values)))
+        if self._by_level and _has_network(density):  # trained, and its noise drawn at every step
+            return ObjectiveState(per_row=self._at_random_levels(density, events, key))
+        return ObjectiveState(per_row=self._at_every_level(density, events, key))
 
     def resample_noise(self, density, state, events, key) -> Any:
-        shape = (len(next(iter(events.values()))), *state.per_row.shape[1:])
-        return jax.random.normal(key, shape, state.per_row.dtype)
+        if self._by_level:
+            return self._at_random_levels(density, events, key)
+        return self._at_every_level(density, events, key)
+
+    def _at_every_level(self, density, events, key) -> Corruptions:
+        """All levels for every row, each with its corruptions."""
+        rows, levels, each = _count(events), self._levels(), int(self.corruptions)
+        dtype = jnp.result_type(*(events[name] for name in density.variables))
+        shape = (rows, len(levels), each, event_size(density))
+        noise = jax.random.normal(key, shape, dtype).reshape(rows, -1, shape[-1])
+        return Corruptions(jnp.tile(jnp.repeat(levels, each), (rows, 1)), noise)
+
+    def _at_random_levels(self, density, events, key) -> Corruptions:
+        """One random level for each corruption; those of a row are spread over the levels."""
+        rows, levels, each = _count(events), self._levels(), int(self.corruptions)
+        level_key, noise_key = jax.random.split(key)
+        place = jax.random.uniform(level_key, (rows, 1), levels.dtype) + jnp.arange(each) / each
+        chosen = jnp.minimum((place % 1 * len(levels)).astype(int), len(levels) - 1)
+        shape = (rows, each, event_size(density))
+        return Corruptions(levels[chosen], jax.random.normal(noise_key, shape, levels.dtype))
 
     def losses(self, density, state, events) -> jax.Array:
-        noise, levels = state.per_row, self._levels()
-        rows, _, corruptions, size = noise.shape
-
         def one(event, draw):
-            (sigma, noise), (point, log_density) = draw, point_of(density, event)
-            return 0.5 * jnp.sum(
-                (sigma * jax.grad(log_density)(point + sigma * noise) + noise) ** 2
-            )
+            at_level = event | {LEVEL: draw.sigma} if self._by_level else event
+            point, log_density = point_of(density, at_level)
+            score = jax.grad(log_density)(point + draw.sigma * draw.noise)
+            return 0.5 * jnp.sum((draw.sigma * score + draw.noise) ** 2)
 
-        sigma = jnp.tile(jnp.repeat(levels, corruptions), (rows, 1))
-        return at_draws(one, events, (sigma, noise.reshape(rows, -1, size))).mean(1)
+        return at_draws(one, events, state.per_row).mean(1)
 
     def noise_variance(self, density, state, events) -> jax.Array | None:
         return draw_variance(
@@ -117,3 +176,26 @@ class DenoisingScoreMatching(LossObjective):
 
     def findings(self, density, state, events) -> list[Finding]:
         return smoothness_findings(density, events, type(self).__name__, kinks="moving")
+
+
+def _has_network(density) -> bool:
+    return any(isinstance(support, PyTreeSupport) for support in density.supports.values())
+
+
+def _count(events: dict) -> int:
+    return len(next(iter(events.values())))
+
+
+def _no_level(density) -> str | None:
+    """Return why a density is not noise-conditional, as a sentence, or None."""
+    declared = density.covariates.get(LEVEL)
+    if declared is None or declared.shape_axes or hasattr(density, "factors"):
+        found = (
+            "is a product" if hasattr(density, "factors") else f"has no scalar covariate {LEVEL}"
+        )
+        return (
+            f"DenoisingScoreMatching(sigma=(low, high, levels)) fits a density at every noise "
+            f"level, and {density.name} {found}; expected a noise-conditional density; declare "
+            f"{LEVEL}: un.Covariate, or use un.models.noise_conditional_energy"
+        )
+    return None
