@@ -134,9 +134,9 @@ def noise_conditional_energy(
 
     log p̃(x; σ) = (scale/σ) c x'network(c x, log σ) − ½ c² |x|² with c = 1/√(scale² + σ²) and silu
     between the layers. Its score is one gradient, of size 1/σ, as the noise is (Song and Ermon,
-    2020). The second term is the log-density of centred data of this scale, smoothed. Networks that
-    return the scalar itself learn the toys more slowly. `p.given(sigma=0.1)` is the density at one
-    level.
+    2020). The second term is the log-density of centred data of this scale, smoothed; far out the
+    network is given c x at a bounded distance, so that Z is finite. Networks that return the scalar
+    itself learn the toys more slowly. `p.given(sigma=0.1)` is the density at one level.
 
     Args:
         size: the entries of x.
@@ -225,7 +225,8 @@ def _noise_conditional(x, *, sigma, network, scale):
     """A fully connected network that is given the noise level."""
     shrinkage = jax.lax.rsqrt(scale**2 + sigma**2)
     scaled = shrinkage * x
-    found = network(jnp.append(scaled, 0.5 * jnp.log(sigma)))
+    bounded = scaled * jax.lax.rsqrt(1 + jnp.mean(scaled**2) / 16)
+    found = network(jnp.append(bounded, 0.5 * jnp.log(sigma / scale)))
     return scale / sigma * (scaled @ found) - 0.5 * jnp.sum(scaled**2)
 
 
