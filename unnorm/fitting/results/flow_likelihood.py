@@ -69,7 +69,7 @@ class NoisePath(NamedTuple):
         return float(self.levels[0])
 
 
-class Solved(NamedTuple):
+class FlowEnd(NamedTuple):
     """Rows at the highest level, and the divergence integrated on their way, by direction."""
 
     flat: jax.Array  # (n, d)
@@ -134,13 +134,13 @@ def mean_log_density(density: Any, rows: dict, path: NoisePath, options=OPTIONS)
 
 
 # -- the ODE ---------------------------------------------------------------------------------------
-def _solve_rows(density, rows, directions, path, random, options, tolerance) -> Solved:
+def _solve_rows(density, rows, directions, path, random, options, tolerance) -> FlowEnd:
     ends = jnp.log(jnp.asarray([path.low, path.high], directions.dtype))
     return _solve_all(density, rows, directions, ends, tolerance, random=random, options=options)
 
 
 @functools.partial(jax.jit, static_argnames=("random", "options"))
-def _solve_all(density, rows, directions, ends, tolerance, *, random, options) -> Solved:
+def _solve_all(density, rows, directions, ends, tolerance, *, random, options) -> FlowEnd:
     def one(given):
         event, probes = given
         return _solve(density, event, probes, ends, tolerance, random, options)
@@ -148,7 +148,7 @@ def _solve_all(density, rows, directions, ends, tolerance, *, random, options) -
     return jax.lax.map(one, (rows, directions), batch_size=options.rows_at_once)
 
 
-def _solve(density, event, directions, ends, tolerance, random: bool, options) -> Solved:
+def _solve(density, event, directions, ends, tolerance, random: bool, options) -> FlowEnd:
     """One row from the lowest to the highest level, over t = log σ."""
     import diffrax
 
@@ -177,7 +177,7 @@ def _solve(density, event, directions, ends, tolerance, random: bool, options) -
     )
     flat, divergence = jax.tree.map(lambda leaf: leaf[-1], found.ys)
     good = (found.result == diffrax.RESULTS.successful) & jnp.isfinite(divergence).all()
-    return Solved(flat, divergence, good)
+    return FlowEnd(flat, divergence, good)
 
 
 def _derivatives(log_density, x, directions, random: bool) -> tuple[jax.Array, jax.Array]:
@@ -189,7 +189,7 @@ def _derivatives(log_density, x, directions, random: bool) -> tuple[jax.Array, j
     return slopes, curvature[None]
 
 
-def _log_p(path: NoisePath, found: Solved, random: bool) -> jax.Array:
+def _log_p(path: NoisePath, found: FlowEnd, random: bool) -> jax.Array:
     total = found.divergence.mean(1) if random else found.divergence[:, 0]
     return _log_prior(path, found.flat) + total
 

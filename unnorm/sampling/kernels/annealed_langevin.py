@@ -14,7 +14,7 @@ from unnorm.sampling.adaptation import NoAdaptation
 from unnorm.sampling.base import Options, ProposalInfo, SamplingAlgorithm, normals_like
 
 
-class AnnealedState(NamedTuple):
+class DescentState(NamedTuple):
     """What a chain shows, and where its dynamics stand: apart only where draws are denoised."""
 
     position: dict
@@ -143,7 +143,7 @@ class AnnealedLangevin(Options):
             if self.denoise:
                 score = jax.grad(at_level.log_density)(position)
                 shown = jax.tree.map(lambda x, s: x + variance * s, position, score)
-            return AnnealedState(shown, at_level.log_density(shown), position)
+            return DescentState(shown, at_level.log_density(shown), position)
 
         def step(noise, state):
             score = jax.grad(at_level.log_density)(state.noisy)
