@@ -9,13 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.declaration.density import Density
+from unnorm.models.layers import evaluate, softplus
 from unnorm.supports import Covariate, PyTree, Real
+
+_DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 __all__ = ["convolutional_energy", "fully_connected_energy", "noise_conditional_energy"]
 
 
 def fully_connected_energy(
-    size: int, *, width: int = 64, depth: int = 3, confinement: float = 0.1, seed: int = 0
+    size: int,
+    *,
+    width: int = 64,
+    depth: int = 3,
+    confinement: float = 0.1,
+    spectral_norm: bool = False,
+    network_dtype: str | None = None,
+    seed: int = 0,
 ) -> Density:
     """A density of vectors without a known shape: a fully connected network as its log.
 
@@ -28,6 +38,10 @@ def fully_connected_energy(
         depth: the number of hidden layers.
         confinement: how fast the density falls far out, a number above 0; smaller for data of a
             larger scale.
+        spectral_norm: divide the weights of every layer but the last by their largest singular
+            value where that is above 1: the gradient in x stays bounded while training.
+        network_dtype: the precision inside the network, such as "bfloat16"; log p̃ and the
+            parameters keep the precision of the fit. None: the same.
         seed: of the network's random start.
 
     Returns:
@@ -42,20 +56,21 @@ def fully_connected_energy(
         Density fully_connected_energy(x: Real[2])
 
     References:
-        LeCun et al. (2006), A tutorial on energy-based learning.
+        LeCun et al. (2006), A tutorial on energy-based learning; Miyato et al. (2018),
+        arXiv:1802.05957 (spectral normalization).
     """
     import equinox as eqx
 
     _check(confinement, size=size, width=width, depth=depth)
     network = _initialize(
-        lambda key: eqx.nn.MLP(size, "scalar", width, depth, activation=jax.nn.softplus, key=key),
+        lambda key: eqx.nn.MLP(size, "scalar", width, depth, activation=softplus, key=key),
         seed,
     )
     return Density(
         _fully_connected,
         {"x": Real[size]},
         {"network": (PyTree, network)},
-        {"confinement": confinement},
+        _constants(confinement, spectral_norm, network_dtype),
     )
 
 
@@ -67,6 +82,8 @@ def convolutional_energy(
     channels: int = 16,
     depth: int = 2,
     confinement: float = 0.1,
+    spectral_norm: bool = False,
+    network_dtype: str | None = None,
     seed: int = 0,
 ) -> Density:
     """A density of images: a convolutional network as its log.
@@ -81,6 +98,8 @@ def convolutional_energy(
         channels: after the first convolution.
         depth: the number of convolutions.
         confinement: as for `fully_connected_energy`; any number above 0 where pixels are bounded.
+        spectral_norm: as for `fully_connected_energy`.
+        network_dtype: as for `fully_connected_energy`.
         seed: of the network's random start.
 
     Returns:
@@ -101,6 +120,8 @@ def convolutional_energy(
     """
     import equinox as eqx
 
+    from unnorm.models.strided_convolution import StridedConvolution
+
     _check(confinement, height=height, width=width, channels=channels, depth=depth)
 
     def layers(key):
@@ -108,10 +129,7 @@ def convolutional_energy(
         sizes, before = [height, width], 1
         for level in range(depth):
             after = channels * 2**level
-            made += [
-                eqx.nn.Conv2d(before, after, 3, stride=2, padding=1, key=key),
-                eqx.nn.Lambda(jax.nn.softplus),
-            ]
+            made += [StridedConvolution(before, after), eqx.nn.Lambda(softplus)]
             sizes, before = [-(-size // 2) for size in sizes], after
         return [
             *made,
@@ -122,7 +140,10 @@ def convolutional_energy(
     network = _initialize(lambda key: eqx.nn.Sequential(layers(key)), seed)
     support = {"x": support[height, width]}
     return Density(
-        _convolutional, support, {"network": (PyTree, network)}, {"confinement": confinement}
+        _convolutional,
+        support,
+        {"network": (PyTree, network)},
+        _constants(confinement, spectral_norm, network_dtype),
     )
 
 
@@ -200,7 +221,7 @@ def _initialize(make: Callable, seed: int) -> Any:
 def _check(confinement: float, name: str = "confinement", /, **sizes: int) -> None:
     for axis, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{axis} is {size!r}; expected a positive integer; pass such a one.")
+            raise ValueError(f"{axis} is {size!r}; must be a positive integer; give one.")
     if not confinement > 0:
         raise ValueError(
             f"{name} is {confinement!r}; expected a number above 0; pass one, or Z is infinite."
@@ -208,17 +229,48 @@ def _check(confinement: float, name: str = "confinement", /, **sizes: int) -> No
 
 
 def _with_a_channel(x):
-    return x[None]
+    return x[..., None]
 
 
-def _fully_connected(x, *, network, confinement):
+def _constants(confinement: float, spectral_norm: bool, network_dtype: str | None) -> dict:
+    if not isinstance(spectral_norm, bool):
+        raise ValueError(f"spectral_norm is {spectral_norm!r}; must be True or False.")
+    if network_dtype not in (None, *_DTYPES):
+        raise ValueError(
+            f"network_dtype is {network_dtype!r}; must be None or one of {', '.join(_DTYPES)}."
+        )
+    return {
+        "confinement": confinement,
+        "spectral_norm": spectral_norm,
+        "network_dtype": network_dtype or "",
+    }
+
+
+def _energy(x, *, network, confinement, spectral_norm, network_dtype):
+    value = evaluate(network, x, normalize=spectral_norm, network_dtype=network_dtype)
+    return value - confinement * jnp.sum(x**2)
+
+
+def _fully_connected(x, *, network, confinement, spectral_norm, network_dtype):
     """A fully connected network, confined."""
-    return network(x) - confinement * jnp.sum(x**2)
+    return _energy(
+        x,
+        network=network,
+        confinement=confinement,
+        spectral_norm=spectral_norm,
+        network_dtype=network_dtype,
+    )
 
 
-def _convolutional(x, *, network, confinement):
+def _convolutional(x, *, network, confinement, spectral_norm, network_dtype):
     """A convolutional network, confined."""
-    return network(x) - confinement * jnp.sum(x**2)
+    return _energy(
+        x,
+        network=network,
+        confinement=confinement,
+        spectral_norm=spectral_norm,
+        network_dtype=network_dtype,
+    )
 
 
 def _noise_conditional(x, *, sigma, network, scale):
