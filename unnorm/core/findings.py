@@ -52,6 +52,8 @@ class FindingCode(StrEnum):
     SEVERAL_OPTIMA = "several_optima"
     UNSUITABLE_NOISE = "unsuitable_noise"
     NO_LOG_Z = "no_log_z"
+    BIASED_OBJECTIVE = "biased_objective"
+    TRAINING_DIVERGED = "training_diverged"
     GRID_END = "grid_end"
     FIT_DID_NOT_PASS = "fit_did_not_pass"
     ROWS_SEEN_IN_FIT = "rows_seen_in_fit"

@@ -182,7 +182,9 @@ class Unconstrained:
         positions = {}
         for name, support in self.supports.items():
             if name in events:
-                values = jnp.asarray(support.inward(np.asarray(events[name])))
+                value = events[name]
+                value = value if isinstance(value, jax.core.Tracer) else np.asarray(value)
+                values = jnp.asarray(support.inward(value))
                 keys = jax.random.split(jax.random.key(seed), len(values))
                 positions[name] = jax.vmap(support.lift)(values, keys)
         return positions

@@ -163,6 +163,14 @@ class ResamplesNoise(Protocol):
         """Return `per_row` for these rows."""
 
 
+@runtime_checkable
+class PreparesRows(Protocol):
+    """`per_row` follows from the rows alone, so that a batch which comes later has its own."""
+
+    def rows_of(self, density: Density, state: ObjectiveState, events: Events) -> Any:
+        """Return `per_row` for these rows; traceable."""
+
+
 # -- standard errors -------------------------------------------------------------------------------
 @runtime_checkable
 class HasRowScores(Protocol):
@@ -338,12 +346,29 @@ class Stochastic(Protocol):
         """Return maximum likelihood's information of one row, where there is no covariance."""
 
 
+@runtime_checkable
+class SamplesPower(Protocol):
+    """The negatives may follow a power of the density."""
+
+    def sampled(self, density: Density) -> Density:
+        """Return the density that the negatives follow, which the data are compared with."""
+
+
+@runtime_checkable
+class HasChains(Protocol):
+    """Chains of the model that go on from step to step may be looked at."""
+
+    def chain_events(self, density: Density, state: ObjectiveState) -> Events | None:
+        """Return the events where the persistent chains stand, or None without such."""
+
+
 __all__ = [
     "ConditionsOnNoise",
     "CorrectsScores",
     "DrawsRowNoise",
     "DrawsSharedNoise",
     "EstimatesLogZ",
+    "HasChains",
     "HasClosedForm",
     "HasLogZPlan",
     "HasMargins",
@@ -354,10 +379,12 @@ __all__ = [
     "LossObjective",
     "Objective",
     "ObjectiveState",
+    "PreparesRows",
     "ProvidesStart",
     "Refreshable",
     "ReportsFindings",
     "ResamplesNoise",
+    "SamplesPower",
     "SmoothsData",
     "Stochastic",
     "StochasticGradient",

@@ -51,7 +51,8 @@ def fit(  # noqa: PLR0913 - the options of a verb
     steps: int | None = None,
     batch_size: int | None = None,
     held_out: Any = None,
-    callback: Callable[[dict[str, float]], Any] | None = None,
+    average: str | None = None,
+    callback: Callable[[dict[str, Any]], Any] | None = None,
     store: str | Path | None = None,
     seed: int | None = None,
     progress: bool = True,
@@ -63,8 +64,8 @@ def fit(  # noqa: PLR0913 - the options of a verb
     Objectives without a sampler are minimised to convergence (Newton; L-BFGS for many parameters),
     and contrastive divergence is averaged until its Monte Carlo error is small. Densities with
     PyTree parameters (networks), and fits that are given `optimizer`, `held_out`, `callback`,
-    `store` or batches, are trained by first-order steps on mini-batches; those have no standard
-    errors.
+    `average`, `store` or batches, are trained by first-order steps on mini-batches; those have no
+    standard errors.
 
     Args:
         p: the density; parameters start at their bound or declared values. A list of densities that
@@ -101,8 +102,13 @@ def fit(  # noqa: PLR0913 - the options of a verb
         held_out: data like `data`, on whose loss training stops early. Draws of a network are
             compared with them too; without them a twentieth of the rows, at most 400, is kept out
             of training for that.
-        callback: called now and then in training with ``{"step": ..., "loss": ..., "held_out":
-            ...}``; True stops it.
+        average: which iterate of a training is the fit: "last"; "polynomial", an average that
+            weighs late steps most; "ema", an exponential moving average of decay .999; None: the
+            last where the steps die out, else the polynomial average. With `held_out`, the best
+            is taken, of the last iterate and the average.
+        callback: called about fifty times in training with a dict of `step`, `loss`, `losses` (of
+            the steps since the last call), `held_out`, `density` and `parameters` as they stand,
+            and `chains`, the events of persistent chains; True stops the training.
         store: a folder for checkpoints of training: the same call goes on from there, to the same
             bits.
         seed: an integer; None draws one and records it.
@@ -153,6 +159,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
             "batch_size": batch_size,
             "held_out": held_out,
             "callback": callback,
+            "average": average,
             "store": store,
         }
         found = several(list(p), data, objective, asked, start, restarts, seed, progress, dtype)
@@ -166,6 +173,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
         dtype=dtype,
         optimizer=optimizer,
         callback=callback,
+        average=average,
     )
     findings: list[Finding] = []
     rows = Rows(frequency_weights, sampling_weights, weights, cluster)
@@ -224,6 +232,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
             callback,
             store,
             restarts,
+            average,
             penalties,
             findings,
         )
@@ -250,6 +259,7 @@ def _solve(problem: Problem, has_tree: bool) -> Any:
         problem.batches,
         problem.callback,
         problem.store,
+        problem.average,
     )
     size = sum(leaf.size for leaf in jax.tree.leaves(problem.density.free()))
     if stochastic:

@@ -15,6 +15,7 @@ from unnorm.declaration.density import Density
 from unnorm.declaration.partly_observed import filled, missing_masks
 from unnorm.declaration.purity import refuse_impure
 from unnorm.declaration.slots import refuse_unknown
+from unnorm.fitting.solvers.sgd import AVERAGES
 from unnorm.supports import PyTreeSupport
 
 
@@ -28,6 +29,7 @@ def check_options(
     dtype: Any,
     optimizer: Any,
     callback: Any,
+    average: Any = None,
 ) -> None:
     """Refuse what is no density, and options that are not integers."""
     if not isinstance(p, Density):
@@ -59,6 +61,10 @@ def check_options(
     if callback is not None and not callable(callback):
         raise ValueError(
             f"callback is {callback!r}; expected a function of a dict; pass such a one."
+        )
+    if average not in (None, *AVERAGES):
+        raise ValueError(
+            f"average is {average!r}; must be None or one of {', '.join(AVERAGES)}; choose one."
         )
     if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
         raise ValueError(f"dtype is {dtype!r}; expected float32 or float64; pass one of the two.")

@@ -35,9 +35,10 @@ class Problem:
     batches: Iterator[dict[str, Any]] | None = (
         None  # where the user brings the batches, `events` is the first
     )
-    callback: Callable[[dict[str, float]], Any] | None = None
+    callback: Callable[[dict[str, Any]], Any] | None = None
     store: str | Path | None = None
     restarts: int = 0
+    average: str | None = None  # of a training's iterates
     penalty: Any = None  # `penalties.Penalties`, or what a path asks for
     findings: list[Finding] = field(default_factory=list)
     given: dict[str, Any] | None = (

@@ -211,7 +211,9 @@ class Support(Annotation):
         return np.full(shape, scalar)
 
     def inward(self, value: np.ndarray) -> np.ndarray:
-        """Move a value on the boundary just inside, where the bijection is finite."""
+        """Move a value on the boundary just inside, where the bijection is finite; the value is an
+        array of NumPy, or one that JAX traces.
+        """
         return value
 
     def random_free(self, key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:

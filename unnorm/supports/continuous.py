@@ -71,7 +71,8 @@ class PositiveSupport(Support):
         return np.full(shape, scalar)
 
     def inward(self, value) -> np.ndarray:
-        return np.where(value < np.finfo(np.float32).tiny, 1e-6, value)
+        where = value.__array_namespace__().where
+        return where(value < np.finfo(np.float32).tiny, 1e-6, value)
 
     def boundary_distance(self, value) -> jax.Array:
         return value
@@ -150,8 +151,9 @@ class Interval(Support):
             4 * float(np.finfo(np.float32).eps) * abs(bound) for bound in (self.lower, self.upper)
         )
         margin = 1e-6 * (self.upper - self.lower)
-        value = np.where(value <= self.lower + low, self.lower + max(margin, 2 * low), value)
-        return np.where(value >= self.upper - high, self.upper - max(margin, 2 * high), value)
+        where = value.__array_namespace__().where
+        value = where(value <= self.lower + low, self.lower + max(margin, 2 * low), value)
+        return where(value >= self.upper - high, self.upper - max(margin, 2 * high), value)
 
     def boundary_distance(self, value) -> jax.Array:
         return jnp.minimum(value - self.lower, self.upper - value)
@@ -235,9 +237,10 @@ class SimplexSupport(Support):
         return np.full(shape, 1.0 / shape[-1])
 
     def inward(self, value) -> np.ndarray:
-        raised = np.maximum(value, 1e-6)
+        numbers = value.__array_namespace__()
+        raised = numbers.maximum(value, 1e-6)
         inside = (value > 0).all(-1, keepdims=True)
-        return np.where(inside, value, raised / raised.sum(-1, keepdims=True))
+        return numbers.where(inside, value, raised / raised.sum(-1, keepdims=True))
 
     def jitter(self, value, displacement) -> jax.Array:
         return value + displacement - displacement.mean(-1, keepdims=True)  # the sum stays 1

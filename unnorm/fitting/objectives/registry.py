@@ -15,6 +15,7 @@ from unnorm.fitting.objectives.score_matching.exact import ScoreMatching
 from unnorm.fitting.objectives.score_matching.finite_difference import FiniteDifferenceScoreMatching
 from unnorm.fitting.objectives.score_matching.sliced import SlicedScoreMatching
 from unnorm.fitting.objectives.stein_discrepancy import SteinDiscrepancy
+from unnorm.fitting.training_loss import loss
 
 _CLASSES = (
     MaximumLikelihood,
@@ -32,6 +33,8 @@ _CLASSES = (
     ProbabilityFlow,
     SteinDiscrepancy,
 )
+for _cls in _CLASSES:
+    _cls.loss = loss  # type: ignore[attr-defined]
 OBJECTIVES = {registry_name(cls): cls for cls in _CLASSES}
 
 __all__ = ["OBJECTIVES", *(cls.__name__ for cls in _CLASSES)]

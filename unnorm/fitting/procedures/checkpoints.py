@@ -71,7 +71,12 @@ def fit_meta(problem: Problem, steps: int) -> dict[str, Any]:
         | {"objective": registry_name(type(problem.objective))},
         "optimizer": _optimizer(problem),
         "penalty or prior": _penalty(problem),
-        "options": {"steps": steps, "batch_size": problem.batch_size, "seed": problem.seed},
+        "options": {
+            "steps": steps,
+            "batch_size": problem.batch_size,
+            "average": problem.average,
+            "seed": problem.seed,
+        },
         "version of": provenance(),
         "setting": settings(),
         "rebuild": None,

@@ -1,94 +1,21 @@
 """Fits by first-order training: many parameters, mini-batches, an optimizer of the user's."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
-from unnorm.fitting.base import ReportsFindings, ResamplesNoise, Stochastic
+from unnorm.fitting.base import ReportsFindings, SamplesPower, Stochastic
 from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, has_network, split_rows
 from unnorm.fitting.checks.kinks import kink_findings
 from unnorm.fitting.existence.finite_estimate import divergent_by_margins
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.problem import Outcome, Problem
 from unnorm.fitting.procedures.checkpoints import checkpoints
+from unnorm.fitting.procedures.monitor import Monitor
 from unnorm.fitting.solvers import sgd
-
-
-class _Monitor:
-    """What is recorded between chunks of training: losses, the held-out loss and its best vector,
-    and how far each chunk went.
-    """
-
-    def __init__(self, problem: Problem, state: Any, key: jax.Array, start: jax.Array) -> None:
-        self.problem, self.vector = problem, start
-        self.lengths: list[float] = []
-        self.losses: list[np.ndarray] = []
-        self.drift = sgd.Drift(problem.steps or sgd.DEFAULTS.steps)
-        self.best: tuple[float, int, jax.Array | None] = (np.inf, 0, None)
-        if problem.held_out is not None:
-            objective, given = problem.objective, (problem.density, problem.held_out)
-            self.held_rows = (
-                objective.resample_noise(given[0], state, given[1], key)
-                if isinstance(objective, ResamplesNoise)
-                else objective.prepare(*given, key).per_row
-            )
-
-    def take(self, step: int, walk: sgd.Walk, losses: Any) -> bool:
-        """Record the walk after a chunk; return whether to stop."""
-        problem, losses = self.problem, np.asarray(losses)
-        if isinstance(problem.objective, Stochastic):
-            problem.objective.refuse_nan(problem.density, walk.state)
-        if not np.isfinite(np.asarray(walk.vector)).all():
-            raise ValueError(
-                f"The parameters of {problem.p.name} became NaN or infinite under "
-                f"{type(problem.objective).__name__} "
-                f"before step {step}; expected finite numbers; give a smaller learning rate by "
-                "optimizer=, or start= "
-                "nearer to the data."
-            )
-        self.losses.append(losses)
-        self.drift.add(walk, step, len(losses))
-        self.lengths.append(float(jnp.linalg.norm(walk.vector - self.vector)))
-        self.vector = walk.vector
-        seen = {"step": step, "loss": float(losses.mean())}
-        if problem.held_out is not None:
-            seen["held_out"], vector = self._held_out(walk)
-            if seen["held_out"] < self.best[0]:
-                self.best = seen["held_out"], step, vector
-        words = "" if np.isnan(seen["loss"]) else f", loss {seen['loss']:.4g}"
-        problem.shown.step(1 / sgd.DEFAULTS.chunks, f"step {step}{words}")
-        stop = problem.callback is not None and problem.callback(seen) is True
-        return stop or (
-            step - self.best[1] > sgd.DEFAULTS.patience * max(1, len(losses))
-            and self.best[2] is not None
-        )
-
-    def _held_out(self, walk: sgd.Walk) -> tuple[float, jax.Array]:
-        """The lower held-out loss of the last iterate and of the average, and which vector it
-        is.
-        """
-        problem, state = self.problem, walk.state._replace(per_row=self.held_rows)
-        losses = [
-            float(
-                sgd.held_out_loss(
-                    problem.objective, problem.density, state, problem.held_out, vector
-                )
-            )
-            for vector in (walk.vector, walk.average)
-        ]
-        return (losses[0], walk.vector) if losses[0] < losses[1] else (losses[1], walk.average)
-
-    def estimate(self, walk: sgd.Walk) -> jax.Array:
-        """Where training ended: the best by held-out loss, the last iterate if the steps died out,
-        else the average.
-        """
-        if self.best[2] is not None:
-            return self.best[2]
-        return walk.vector if sgd.has_died_out(self.lengths) else walk.average
 
 
 def fit_by_training(problem: Problem) -> Outcome:
@@ -113,7 +40,9 @@ def fit_by_training(problem: Problem) -> Outcome:
     elif isinstance(objective, ReportsFindings):
         findings += objective.findings(*given)
     if has_network(problem.p) and ended in ("", "held_out"):
-        found = _network_findings(problem, loss.density, compared, look_key)
+        density = loss.density
+        density = objective.sampled(density) if isinstance(objective, SamplesPower) else density
+        found = _network_findings(problem, density, compared, look_key)
         findings += found
         converged = converged and not any(finding.severity == ERROR for finding in found)
     gone = divergent_by_margins(loss) if problem.batches is None else None
@@ -124,12 +53,12 @@ def fit_by_training(problem: Problem) -> Outcome:
 
 def _run(
     whole: Problem, problem: Problem, loss: Loss, run_key, look_key, steps: int
-) -> tuple[_Monitor, sgd.Walk, int, str]:
+) -> tuple[Monitor, sgd.Walk, int, str]:
     """Train to the end: the monitor, the last walk, the number of steps, and why it ended early."""
     optimizer = problem.optimizer or sgd.default_optimizer(steps)
     chunk = -(-steps // sgd.DEFAULTS.chunks)
     walk, done, ended = sgd.begin(optimizer, loss.density, loss.state), 0, ""
-    monitor = _Monitor(problem, loss.state, look_key, walk.vector)
+    monitor = Monitor(problem, walk, look_key)
     with checkpoints(whole, steps) as saved:
         try:
             for part in range(-(-steps // chunk)):
@@ -140,8 +69,8 @@ def _run(
                     walk, losses = _chunk(problem, walk, run_key, done, optimizer, chunk)
                     saved.save(part, (walk, losses), ())
                 done += len(losses)
-                if monitor.take(done, walk, losses):
-                    ended = "held_out" if monitor.best[2] is not None else "callback"
+                walk, ended = monitor.take(done, walk, losses)
+                if ended:
                     break
         except KeyboardInterrupt:
             ended = "interrupt"
@@ -205,6 +134,7 @@ def _chunk(problem: Problem, walk, key, first: int, optimizer, steps: int):
             key,
             first,
             optimizer=optimizer,
+            average=problem.average,
             batch_size=min(problem.batch_size or sgd.DEFAULTS.batch_size, problem.rows),
             steps=steps,
         )
@@ -223,6 +153,7 @@ def _chunk(problem: Problem, walk, key, first: int, optimizer, steps: int):
             key,
             jnp.asarray(step),
             optimizer=optimizer,
+            average=problem.average,
         )
         losses.append(loss)
     return walk, jnp.stack(losses)
@@ -235,7 +166,23 @@ def _skip_batches(problem: Problem, steps: int) -> None:
             next(problem.batches)
 
 
-def _is_converged(problem: Problem, done: int, ended: str, monitor: _Monitor) -> bool:
+def _blow_up_finding(monitor: Monitor, done: int, ended: str) -> Finding:
+    """Why training went back to an earlier chunk, and whether it could go on from there."""
+    seen, last = "; ".join(monitor.blow_ups), monitor.last_healthy
+    advice = (
+        "give a smaller learning rate by optimizer=; for a network, spectral_norm=True, and for "
+        "contrastive divergence more steps k or noise="
+    )
+    if ended == "diverged":
+        what = f"training diverged {monitor.recoveries} times ({seen}) and stopped at step {done}"
+        what += f"; the parameters are those of step {last}, the last healthy chunk"
+        return Finding(what, advice, ERROR, FindingCode.TRAINING_DIVERGED)
+    what = f"training diverged ({seen}) and went on from the last healthy chunk"
+    what += f" with steps {2**monitor.recoveries} times shorter"
+    return Finding(what, advice, WARNING, FindingCode.TRAINING_DIVERGED)
+
+
+def _is_converged(problem: Problem, done: int, ended: str, monitor: Monitor) -> bool:
     """What is to be said of the end of training; returns whether it had come to rest."""
     what = "training on batches gives no standard errors"
     advice = "leave out optimizer, batch_size and steps where parameters are few"
@@ -250,6 +197,10 @@ def _is_converged(problem: Problem, done: int, ended: str, monitor: _Monitor) ->
         problem.findings.append(
             Finding(what, "run it again, or on", WARNING, FindingCode.NOT_CONVERGED)
         )
+        return False
+    if monitor.recoveries:
+        problem.findings.append(_blow_up_finding(monitor, done, ended))
+    if ended == "diverged":
         return False
     if ended == "held_out":
         loss, step, _ = monitor.best

@@ -26,7 +26,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.base import ObjectiveState, ResamplesNoise, Stochastic
+from unnorm.fitting.base import ObjectiveState, PreparesRows, ResamplesNoise, Stochastic
 from unnorm.fitting.loss import Loss, parameters_of
 
 
@@ -41,8 +41,15 @@ class TrainingOptions:
         stationary: of the ratio above, whose expectation is 1 for noise alone.
         died_out: of the median chunk's length: a last chunk shorter than this ends a schedule that
             falls to zero.
-        recent: the average weighs the last 1 / (recent + 1) of the steps most.
+        recent: the polynomial average weighs the last 1 / (recent + 1) of the steps most.
+        ema_decay: of the exponential moving average; (1 + t) / (10 + t) before step 9,990, so that
+            the start is forgotten.
         patience: chunks without a better held-out loss before training stops.
+        blow_up: a chunk whose root mean squared gradient is this many times the median of the
+            chunks before it is not healthy. A gradient that grows while a network learns stays
+            below ten times.
+        recoveries: returns to the last healthy chunk, each with steps half as long, before
+            training stops.
     """
 
     steps: int = 5_000
@@ -52,10 +59,14 @@ class TrainingOptions:
     stationary: float = 5.0
     died_out: float = 0.1
     recent: float = 8.0
+    ema_decay: float = 0.999
     patience: int = 10
+    blow_up: float = 100.0
+    recoveries: int = 3
 
 
 DEFAULTS = TrainingOptions()
+AVERAGES = ("last", "polynomial", "ema")
 
 
 class Walk(NamedTuple):
@@ -67,6 +78,7 @@ class Walk(NamedTuple):
     state: ObjectiveState
     gradient_sum: jax.Array  # over the steps of the current chunk
     gradient_squares: jax.Array
+    shortening: jax.Array  # factor of the optimizer's updates, halved after a blow-up
 
 
 @functools.cache  # one object for equal steps: it is part of what is compiled
@@ -90,12 +102,23 @@ def begin(optimizer, density, state: ObjectiveState) -> Walk:
         state,
         jnp.zeros_like(vector),
         jnp.zeros(()),
+        jnp.ones((), vector.dtype),
     )
 
 
-@functools.partial(jax.jit, static_argnames=("optimizer", "batch_size", "steps"))
-def run(
-    objective, density, events, walk: Walk, key, first, *, optimizer, batch_size: int, steps: int
+@functools.partial(jax.jit, static_argnames=("optimizer", "average", "batch_size", "steps"))
+def run(  # noqa: PLR0913 - the arguments of a compiled program
+    objective,
+    density,
+    events,
+    walk: Walk,
+    key,
+    first,
+    *,
+    optimizer,
+    average: str | None,
+    batch_size: int,
+    steps: int,
 ) -> Any:
     """Some steps, each on a batch of its own; returns the walk, and each step's loss (NaN where
     there is none).
@@ -109,7 +132,9 @@ def run(
         given = walk.state._replace(
             per_row=take(walk.state.per_row), weights=take(walk.state.weights)
         )
-        return _step(objective, density, take(events), given, walk, step_key, step, optimizer)
+        batch = take(events)
+        walk, value, gradient = _gradient(objective, density, batch, given, walk, step_key, step)
+        return _move(walk, gradient, step, optimizer, average), value
 
     walk = walk._replace(
         gradient_sum=jnp.zeros_like(walk.gradient_sum),
@@ -118,19 +143,23 @@ def run(
     return jax.lax.scan(move, walk, first + jnp.arange(steps))
 
 
-@functools.partial(jax.jit, static_argnames="optimizer")
-def one_batch(objective, density, batch, walk: Walk, key, step, *, optimizer) -> Any:
+@functools.partial(jax.jit, static_argnames=("optimizer", "average"))
+def one_batch(
+    objective, density, batch, walk: Walk, key, step, *, optimizer, average: str | None
+) -> Any:
     """One step on a batch that the user brought."""
-    return _step(
-        objective, density, batch, walk.state, walk, jax.random.fold_in(key, step), step, optimizer
-    )
+    given, key = walk.state, jax.random.fold_in(key, step)
+    if isinstance(objective, PreparesRows):
+        given = given._replace(per_row=objective.rows_of(density, given, batch))
+    walk, value, gradient = _gradient(objective, density, batch, given, walk, key, step)
+    return _move(walk, gradient, step, optimizer, average), value
 
 
-def _step(
-    objective, density, batch, given: ObjectiveState, walk: Walk, key, step, optimizer
-) -> tuple[Walk, jax.Array]:
-    """The walk after one step on a batch, `given` what was prepared for its rows; and the batch's
-    loss.
+def _gradient(
+    objective, density, batch, given: ObjectiveState, walk: Walk, key, step
+) -> tuple[Walk, jax.Array, jax.Array]:
+    """The walk with the sampler moved on, the loss of a batch (NaN where there is none) and its
+    gradient; `given` is what was prepared for the batch's rows.
     """
     state = walk.state
     if isinstance(objective, Stochastic):
@@ -140,19 +169,30 @@ def _step(
         tree, state = found.gradient, state._replace(shared=found.state.shared)
         if given.penalty is not None:
             tree = jax.tree.map(jnp.add, tree, jax.grad(given.penalty.of_free, 1)(density, free))
-        gradient, value = ravel_pytree(tree)[0], jnp.asarray(jnp.nan, walk.vector.dtype)
-    else:
-        if isinstance(objective, ResamplesNoise):
-            given = given._replace(per_row=objective.resample_noise(density, state, batch, key))
-        value, gradient = jax.value_and_grad(Loss(objective, density, given, batch).mean)(
-            walk.vector
-        )
+        gradient = ravel_pytree(tree)[0]
+        return walk._replace(state=state), jnp.asarray(jnp.nan, walk.vector.dtype), gradient
+    if isinstance(objective, ResamplesNoise):
+        given = given._replace(per_row=objective.resample_noise(density, state, batch, key))
+    value, gradient = jax.value_and_grad(Loss(objective, density, given, batch).mean)(walk.vector)
+    return walk, value, gradient
+
+
+def _move(walk: Walk, gradient: jax.Array, step, optimizer, average: str | None) -> Walk:
+    """The walk after one update of the optimizer, and its average moved on."""
     update, moments = optimizer.update(gradient, walk.moments, walk.vector)
-    vector = optax.apply_updates(walk.vector, update)
-    share = ((DEFAULTS.recent + 1) / (step + DEFAULTS.recent + 1)).astype(vector.dtype)
-    average = (1 - share) * walk.average + share * vector
-    sums = walk.gradient_sum + gradient, walk.gradient_squares + gradient @ gradient
-    return Walk(vector, average, moments, state, *sums), value
+    vector = optax.apply_updates(walk.vector, walk.shortening * update)
+    if average == "ema":
+        share = 1 - jnp.minimum(DEFAULTS.ema_decay, (1.0 + step) / (10.0 + step))
+    else:
+        share = (DEFAULTS.recent + 1) / (step + DEFAULTS.recent + 1)
+    share = share.astype(vector.dtype)
+    return walk._replace(
+        vector=vector,
+        average=(1 - share) * walk.average + share * vector,
+        moments=moments,
+        gradient_sum=walk.gradient_sum + gradient,
+        gradient_squares=walk.gradient_squares + gradient @ gradient,
+    )
 
 
 @jax.jit

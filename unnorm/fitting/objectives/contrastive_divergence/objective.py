@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.findings import Finding
+from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.method import method, option, static
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState, StochasticGradient, Traits
@@ -20,7 +20,7 @@ from unnorm.fitting.chain_kernels import (
     select_kernel,
 )
 from unnorm.fitting.existence.margins import likelihood_margins
-from unnorm.fitting.inference.sandwich import Covariance
+from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError
 from unnorm.fitting.objectives.contrastive_divergence.chain_checks import chain_findings
 from unnorm.fitting.objectives.contrastive_divergence.chain_state import (
     ChainState,
@@ -74,6 +74,11 @@ class ContrastiveDivergence:
         noise: standard deviation of the normal noise that is added to the data, and to the chains
             that start there, in unconstrained coordinates; a number, or (start, end), annealed
             geometrically over the run. For neural energies: the density is that of smoothed data.
+        temperature: T of the negatives, which follow p^(1/T), as Langevin chains of image models
+            with less noise than their steps ask for do. It biases: the density whose power 1/T
+            has the fixed point is reported, and the factor with it.
+        energy_penalty: α of α mean (log p̃)² over the data and the negatives, added to the loss to
+            keep the energies of a network near 0 (Du and Mordatch). It biases.
 
     Example:
         >>> import unnorm as un
@@ -97,6 +102,8 @@ class ContrastiveDivergence:
     chains: int | None = static(default=None, at_least=2)
     reinitialise: float = option(default=0.0, at_least=0, below=1)
     noise: Any = None
+    temperature: float = static(default=1.0, above=0)
+    energy_penalty: float = static(default=0.0, at_least=0)
     traits = Traits(supports_weights=False)
     default_run_length: ClassVar[float] = 5_000.0  # of annealing, where no steps are given
 
@@ -119,6 +126,10 @@ class ContrastiveDivergence:
         if self.noise is not None:
             last = float(np.asarray(jax.tree.leaves(self.noise)[-1]))
             point += f", for the data smoothed by normal noise of standard deviation {last:.4g}"
+        if self.temperature != 1:
+            point = f"a density whose power 1/{self.temperature:.4g} is {point}"
+        if self.energy_penalty > 0:
+            point += f", biased by the energy penalty {self.energy_penalty:.4g}"
         return point
 
     @property
@@ -144,6 +155,11 @@ class ContrastiveDivergence:
         )
 
     def refuse_latent(self, density, events) -> str | None:
+        if self.temperature != 1:
+            return (
+                f"temperature is {self.temperature!r} and data has no values for some entries; "
+                "must be 1 where entries are latent; leave temperature out"
+            )
         if missing_masks(density.variables, events):
             return None
         latent = latent_target(density, events)
@@ -203,6 +219,16 @@ class ContrastiveDivergence:
         )
         return ObjectiveState(per_row=rows, shared=chains)
 
+    def rows_of(self, density, state, events) -> RowStarts:
+        return RowStarts(Unconstrained(density).positions_of(events), None)
+
+    def sampled(self, density) -> Any:
+        return density if self.temperature == 1 else density ** (1 / self.temperature)
+
+    def chain_events(self, density, state) -> dict[str, jax.Array] | None:
+        chains = state.shared.positions
+        return None if chains is None else Unconstrained(density).events_at(chains)
+
     def with_run_length(self, state, steps) -> ObjectiveState:
         length = jnp.asarray(float(steps))
         return state._replace(shared=state.shared._replace(run_length=length))
@@ -226,11 +252,11 @@ class ContrastiveDivergence:
             positions = take_rows(chains.positions, number) if own else chains.positions
             starts = restart_chains(positions, rows, self.reinitialise, restart, bool(own))
         positions, acceptance, _ = run_chains(
-            chains.kernel, target, starts, key, self.k, chains.tuning, own
+            chains.kernel, self._sampled_target(target), starts, key, self.k, chains.tuning, own
         )
         negatives = target.events_at(positions) | own
         gradient, energies = jax.grad(contrast, has_aux=True)(
-            density.free(), density, events, negatives
+            density.free(), density, events, negatives, self.energy_penalty
         )
         if self.persistent and own:
             positions = put_rows(chains.positions, number, positions)
@@ -242,6 +268,9 @@ class ContrastiveDivergence:
             iteration=chains.iteration + 1,
         )
         return StochasticGradient(gradient, state._replace(shared=new), negatives, acceptance)
+
+    def _sampled_target(self, target: Unconstrained) -> Unconstrained:
+        return target if self.temperature == 1 else target.temper(1 / self.temperature)
 
     def _deviation(self, share: jax.Array) -> jax.Array:
         first, last = (jax.tree.leaves(self.noise) * 2)[:2]
@@ -263,12 +292,37 @@ class ContrastiveDivergence:
             )
 
     def chain_findings(self, density, state, events, key) -> list[Finding]:
-        return chain_findings(self, density, state, events, key)
+        found = chain_findings(self, self.sampled(density), state, events, key)
+        return found + self._bias_findings()
+
+    def _bias_findings(self) -> list[Finding]:
+        found = []
+        if self.temperature != 1:
+            what = (
+                f"the negatives follow the density's power 1/{self.temperature:.4g}, so that the "
+                "fit is not an estimate of the density of the data; its power "
+                f"{1 / self.temperature:.4g} is"
+            )
+            advice = f"use fit.density ** {1 / self.temperature:.4g}, or temperature=1"
+            found.append(Finding(what, advice, WARNING, FindingCode.BIASED_OBJECTIVE))
+        if self.energy_penalty > 0:
+            what = f"the energy penalty {self.energy_penalty:.4g} biases the fit"
+            advice = "compare with energy_penalty=0"
+            found.append(Finding(what, advice, WARNING, FindingCode.BIASED_OBJECTIVE))
+        return found
 
     def fixed_point_findings(self, density, state, events, key) -> list[Finding]:
+        if self.temperature != 1 or self.energy_penalty > 0:
+            return []  # the bias is reported as such
         return fixed_point_findings(self, density, state, events, key)
 
     def covariance(self, density, state, events, key) -> Covariance:
+        if self.temperature != 1 or self.energy_penalty > 0:
+            raise NoCovarianceError(
+                "contrastive divergence with a temperature or an energy penalty has no theory of "
+                "its covariance, so there are no standard errors",
+                "leave temperature and energy_penalty out, or use the bootstrap",
+            )
         return covariance(self, density, state, events, key)
 
     def fisher_information(self, density, state, events, key) -> np.ndarray:

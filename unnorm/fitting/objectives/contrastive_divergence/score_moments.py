@@ -50,9 +50,11 @@ class LongRun(NamedTuple):
     expected: np.ndarray | None = None
 
 
-def contrast(free: dict, density, events: dict, negatives: dict) -> tuple[jax.Array, jax.Array]:
+def contrast(
+    free: dict, density, events: dict, negatives: dict, energy_penalty: float = 0.0
+) -> tuple[jax.Array, jax.Array]:
     """Return mean log p̃(negatives) − mean log p̃(data), of which only the gradient has a meaning,
-    and log p̃ at the negatives.
+    plus the penalty of the energies; and log p̃ at the negatives.
     """
     # One pass over both, which a network takes faster than two.
     both = jax.tree.map(
@@ -61,7 +63,10 @@ def contrast(free: dict, density, events: dict, negatives: dict) -> tuple[jax.Ar
     energies, on_data = jnp.split(
         jax.vmap(density.at(free).log_density)(both), [count_of(negatives)]
     )
-    return energies.mean() - on_data.mean(), energies
+    value = energies.mean() - on_data.mean()
+    if energy_penalty > 0:
+        value += energy_penalty * ((energies**2).mean() + (on_data**2).mean())
+    return value, energies
 
 
 @functools.partial(jax.jit, static_argnames="replicates")
