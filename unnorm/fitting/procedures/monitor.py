@@ -43,7 +43,6 @@ class Monitor:
             return self._recover(step, reason)
         self.healthy, self.last_healthy = walk, step
         self.drift.add(walk, step, len(losses))
-        self.lengths.append(float(jnp.linalg.norm(walk.vector - self.vector)))
         self.vector = walk.vector
         seen: dict[str, Any] = {"step": step, "loss": float(losses.mean())}
         if problem.held_out is not None:
@@ -64,10 +63,16 @@ class Monitor:
         gradient = float(np.sqrt(np.asarray(walk.gradient_squares) / max(steps, 1)))
         if not np.isfinite(gradient):
             return "the gradient became NaN or infinite"
-        usual = float(np.median(self.gradients)) if self.gradients else np.inf
-        if gradient > sgd.DEFAULTS.blow_up * usual:
-            return f"the gradient rose to {gradient / usual:.3g} times its median"
+        length = float(jnp.linalg.norm(walk.vector - self.vector))
+        for name, value, before in (
+            ("gradient", gradient, self.gradients),
+            ("length of the steps", length, self.lengths),
+        ):
+            usual = float(np.median(before)) if before else np.inf
+            if value > sgd.DEFAULTS.blow_up * usual:
+                return f"the {name} rose to {value / usual:.3g} times its median"
         self.gradients.append(gradient)
+        self.lengths.append(length)
         return ""
 
     def _recover(self, step: int, reason: str) -> tuple[sgd.Walk, str]:

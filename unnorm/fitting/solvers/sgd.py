@@ -45,9 +45,9 @@ class TrainingOptions:
         ema_decay: of the exponential moving average; (1 + t) / (10 + t) before step 9,990, so that
             the start is forgotten.
         patience: chunks without a better held-out loss before training stops.
-        blow_up: a chunk whose root mean squared gradient is this many times the median of the
-            chunks before it is not healthy. A gradient that grows while a network learns stays
-            below ten times.
+        blow_up: a chunk whose root mean squared gradient, or whose way, is this many times the
+            median of the chunks before it is not healthy. A gradient that grows while a network
+            learns stays below ten times.
         recoveries: returns to the last healthy chunk, each with steps half as long, before
             training stops.
     """
