@@ -10,7 +10,7 @@ LIMITS = {
     "own imports per file, mean": 4.75,
     "numbers at the level of a module": 24,
     "journey of log_z, rooms entered": 26,
-    "journey of fit, rooms entered": 45,
+    "journey of fit, rooms entered": 47,
     "journey of sample, rooms entered": 8,
     "names with an -ed word, %": 3.4,
     "lines over 100 characters, %": 0.15,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import unnorm as un
-from unnorm.models.layers import softplus, spectral_norm, spectrally_normalized
+from unnorm.models.layers import normalize_spectra, softplus, spectral_norm
 from unnorm.models.strided_convolution import StridedConvolution
 
 RNG = np.random.default_rng(0)
@@ -53,7 +53,7 @@ def test_a_normalized_network_has_bounded_slopes():
     plain = un.models.fully_connected_energy(2, width=16, confinement=1e-6)
     steep = np.linalg.norm(plain.bind(network=network).score(RNG.normal(size=(200, 2))), axis=1)
     assert steep.max() > 10 * last
-    assert spectrally_normalized(network) is not network
+    assert normalize_spectra(network) is not network
 
 
 @pytest.mark.parametrize("make", [un.models.fully_connected_energy, un.models.convolutional_energy])

@@ -350,7 +350,7 @@ class Stochastic(Protocol):
 class SamplesPower(Protocol):
     """The negatives may follow a power of the density."""
 
-    def sampled(self, density: Density) -> Density:
+    def sampling_target(self, density: Density) -> Density:
         """Return the density that the negatives follow, which the data are compared with."""
 
 

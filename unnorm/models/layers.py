@@ -36,7 +36,7 @@ def spectral_norm(weight: jax.Array, iterations: int = 20) -> jax.Array:
     return u / jnp.maximum(jnp.linalg.norm(u), jnp.finfo(u.dtype).tiny) @ weight @ v
 
 
-def spectrally_normalized(network: Any) -> Any:
+def normalize_spectra(network: Any) -> Any:
     """The network with the weights of every layer but the last divided by their spectral norm
     where that is above 1.
     """
@@ -51,7 +51,7 @@ def spectrally_normalized(network: Any) -> Any:
 
 def evaluate(network: Any, x: jax.Array, *, normalize: bool, network_dtype: str) -> Any:
     """network(x), with the weights normalized, and inside the network in another precision."""
-    network = spectrally_normalized(network) if normalize else network
+    network = normalize_spectra(network) if normalize else network
     if not network_dtype:
         return network(x)
     inner = jnp.dtype(network_dtype)

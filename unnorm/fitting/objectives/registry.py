@@ -15,7 +15,7 @@ from unnorm.fitting.objectives.score_matching.exact import ScoreMatching
 from unnorm.fitting.objectives.score_matching.finite_difference import FiniteDifferenceScoreMatching
 from unnorm.fitting.objectives.score_matching.sliced import SlicedScoreMatching
 from unnorm.fitting.objectives.stein_discrepancy import SteinDiscrepancy
-from unnorm.fitting.training_loss import loss
+from unnorm.fitting.procedures.training_loss import loss
 
 _CLASSES = (
     MaximumLikelihood,

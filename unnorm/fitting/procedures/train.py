@@ -41,7 +41,9 @@ def fit_by_training(problem: Problem) -> Outcome:
         findings += objective.findings(*given)
     if has_network(problem.p) and ended in ("", "held_out"):
         density = loss.density
-        density = objective.sampled(density) if isinstance(objective, SamplesPower) else density
+        density = (
+            objective.sampling_target(density) if isinstance(objective, SamplesPower) else density
+        )
         found = _network_findings(problem, density, compared, look_key)
         findings += found
         converged = converged and not any(finding.severity == ERROR for finding in found)

@@ -222,7 +222,7 @@ class ContrastiveDivergence:
     def rows_of(self, density, state, events) -> RowStarts:
         return RowStarts(Unconstrained(density).positions_of(events), None)
 
-    def sampled(self, density) -> Any:
+    def sampling_target(self, density) -> Any:
         return density if self.temperature == 1 else density ** (1 / self.temperature)
 
     def chain_events(self, density, state) -> dict[str, jax.Array] | None:
@@ -252,7 +252,7 @@ class ContrastiveDivergence:
             positions = take_rows(chains.positions, number) if own else chains.positions
             starts = restart_chains(positions, rows, self.reinitialise, restart, bool(own))
         positions, acceptance, _ = run_chains(
-            chains.kernel, self._sampled_target(target), starts, key, self.k, chains.tuning, own
+            chains.kernel, self._negative_target(target), starts, key, self.k, chains.tuning, own
         )
         negatives = target.events_at(positions) | own
         gradient, energies = jax.grad(contrast, has_aux=True)(
@@ -269,7 +269,7 @@ class ContrastiveDivergence:
         )
         return StochasticGradient(gradient, state._replace(shared=new), negatives, acceptance)
 
-    def _sampled_target(self, target: Unconstrained) -> Unconstrained:
+    def _negative_target(self, target: Unconstrained) -> Unconstrained:
         return target if self.temperature == 1 else target.temper(1 / self.temperature)
 
     def _deviation(self, share: jax.Array) -> jax.Array:
@@ -292,7 +292,7 @@ class ContrastiveDivergence:
             )
 
     def chain_findings(self, density, state, events, key) -> list[Finding]:
-        found = chain_findings(self, self.sampled(density), state, events, key)
+        found = chain_findings(self, self.sampling_target(density), state, events, key)
         return found + self._bias_findings()
 
     def _bias_findings(self) -> list[Finding]:
