@@ -69,7 +69,7 @@ def test_draws_and_several_log_z(tmp_path):
     z = dataclasses.replace(log_z(2.0), verdict="unreliable", findings=[Finding("bad weights")])
     page = page_of([draws, log_z(1.0), z], tmp_path)
     assert "4 chains of 500 draws" in page and "<summary>Traces</summary>" in page
-    assert "log Z by smc (2)" in page and "Bad weights." in page
+    assert "log Z by smc (2)" in page and "Log Z by smc (2): bad weights." in page
     assert page.count("<h2>log Z <") == 1
 
 

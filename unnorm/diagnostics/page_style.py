@@ -37,7 +37,8 @@ figure { margin: .8rem 0; overflow-x: auto; } img { max-width: 100%; height: aut
   font-size: .85rem; font-weight: 600; vertical-align: .12em; white-space: nowrap; }
 .badge.good { background: #0b6e4f; } .badge.bad { background: #b3261e; }
 ul.findings { list-style: none; margin: 1rem 0; padding: 0; }
-ul.findings li { margin: .5rem 0; padding: .5rem .9rem; border-left: 4px solid;
+ul.findings li { margin: .5rem 0; padding: .5rem .9rem;
+  border-left-style: solid; border-left-width: 4px;
   border-radius: 0 4px 4px 0; overflow-wrap: anywhere; }
 li.error { border-color: #b3261e; background: #fcefee; } li.error b { color: #8c1d18; }
 li.warning { border-color: #c77700; background: #fff6e8; } li.warning b { color: #8a5200; }

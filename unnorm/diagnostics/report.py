@@ -175,7 +175,7 @@ def _parts(section: Section) -> list[str]:
 
 def _facts(facts: Mapping[str, str]) -> str:
     rows = "\n".join(
-        f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items()
+        f"<dt>{_text(name)}</dt><dd>{_text(_minus(value))}</dd>" for name, value in facts.items()
     )
     return f"<dl>\n{rows}\n</dl>"
 

@@ -69,7 +69,7 @@ def plot_network(
         width = 0.6 + 5.0 * abs(row["estimate"]) / largest
         ax.plot(*ends, color=color, linestyle=line, linewidth=width, zorder=1, alpha=0.85)
     _nodes(ax, list(matrix.index), places)
-    _legend(ax, drawn, len(edges), left_out, level, listed)
+    _legend(figure, drawn, len(edges), left_out, level, listed)
     ax.set_title(**_title(parameter), loc="left", fontsize=10, fontweight="bold", color=INK)
     mark_failure(figure, fit)
     return figure
@@ -131,7 +131,7 @@ def _nodes(ax: "Axes", labels: list[Any], places: np.ndarray) -> None:
 
 
 def _legend(
-    ax: "Axes", drawn: "pd.DataFrame", found: int, left_out: int, level: float, listed: int
+    figure: "Figure", drawn: "pd.DataFrame", found: int, left_out: int, level: float, listed: int
 ) -> None:
     """The largest edges with their intervals, what the lines mean, and what is not drawn."""
     from matplotlib.lines import Line2D
@@ -151,6 +151,4 @@ def _legend(
     unclear = f"{pluralize(left_out, 'edge')} not drawn: {100 * level:g}% interval holds 0"
     notes += [unclear if left_out else ""]
     handles += [Line2D([], [], color=PALE, linewidth=0, label=note) for note in notes if note]
-    add_legend(
-        ax, handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5, handlelength=3
-    )
+    add_legend(figure, handles, loc="outside right center", fontsize=7.5, handlelength=3)

@@ -75,7 +75,7 @@ def plot_path(path: Path, *, named: int = 10) -> "Figure":
     top.axhline(0, color=INK, linewidth=0.6)
     set_text(top.set_ylabel, "coefficient")
     handles = top.get_legend_handles_labels()[0][::-1]
-    add_legend(top, handles, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=3)
+    add_legend(figure, handles, loc="outside right upper", handlelength=3)
     if judged:
         axes[1].plot(strengths, path.extended_bic, "o-", color=INK, markersize=3, linewidth=1)
         set_text(axes[1].set_ylabel, "extended BIC")

@@ -87,7 +87,7 @@ def _predictive(name: str, fit: Fit) -> Section:
     if not fit.converged:
         return Section(heading, "Not drawn, because the fit did not converge.")
     try:
-        figure: Figure = plot_predictive(fit, seed=fit.seed, progress=False)
+        figure: Figure = plot_predictive(fit, replicates=50, seed=fit.seed, progress=False)
     except ValueError as reason:
         return Section(heading, f"Not drawn. {reason}")
     words = (

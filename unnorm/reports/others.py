@@ -1,6 +1,7 @@
 """The parts of a report on log Z, a diagnosis, and any other result."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -18,7 +19,11 @@ def log_z_sections(estimates: Mapping[str, LogZ]) -> list[Section]:
     one's numbers folded.
     """
     good = all(z.passed for z in estimates.values())
-    findings = [finding for z in estimates.values() for finding in z.findings]
+    findings = [
+        replace(finding, what=f"{name}: {finding.what}")
+        for name, z in estimates.items()
+        for finding in z.findings
+    ]
     folded = [Section(name, facts=z._facts()) for name, z in estimates.items()]
     if len(estimates) == 1:
         name, z = next(iter(estimates.items()))
