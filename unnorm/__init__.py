@@ -2,6 +2,7 @@
 
 import importlib
 
+from unnorm.bridges.numpyro import to_model as _to_numpyro  # noqa: F401  (attaches p.to_numpyro())
 from unnorm.core.jax_compat import avoid_wrong_fusions as _avoid_wrong_fusions
 from unnorm.declaration import product as _algebra  # noqa: F401  (attaches p * q and p ** beta)
 from unnorm.declaration.density import Density, density
@@ -53,6 +54,9 @@ _LAZY = {
     "StoreError": "unnorm.sampling.output.atomic_files:StoreError",
     "load": "unnorm.fitting.results.load:load",
     "log_z": "unnorm.partition.driver:log_z",
+    "from_callable": "unnorm.bridges.callable:from_callable",
+    "from_stan": "unnorm.bridges.stan:from_stan",
+    "from_pymc": "unnorm.bridges.pymc:from_pymc",
     "from_numpyro": "unnorm.bridges.numpyro.from_model:from_numpyro",
     "plot_forest": "unnorm.plots.forest:plot_forest",
     "plot_network": "unnorm.plots.network:plot_network",

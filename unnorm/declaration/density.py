@@ -86,13 +86,15 @@ class Density(Declaration):
         closed = signature.closed_form(signature.function_name(function), log_z, slots)
         self._build(Structure(function, slots, log_z=closed), values)
 
-    if TYPE_CHECKING:  # attached by declaration/product.py and partition/normalized.py
+    if TYPE_CHECKING:  # attached by declaration/product.py, partition/normalized.py and bridges/
 
         def __mul__(self, other: Any) -> "Density": ...
 
         def __pow__(self, beta: Any) -> "Density": ...
 
         def normalized(self, z: Any = None) -> "Density": ...
+
+        def to_numpyro(self) -> Callable[[], None]: ...
 
     # -- values ------------------------------------------------------------------------------------
     def bind(self, **values: Any) -> "Density":

@@ -19,7 +19,7 @@ from unnorm.partition.base import LogZ, NotNormalizableError
 from unnorm.partition.default_estimator import Auto
 from unnorm.partition.estimators.exact import has_exact
 from unnorm.partition.estimators.quadrature import Quadrature
-from unnorm.partition.estimators.registry import ESTIMATORS, Exact
+from unnorm.partition.estimators.registry import ESTIMATORS, Bridge, Exact
 from unnorm.partition.options import BUDGET, BudgetOptions
 from unnorm.partition.parameter_sweep import log_z_over, read_over
 from unnorm.partition.rounding_at_bounds import add_mass_at_bounds
@@ -27,11 +27,12 @@ from unnorm.supports import PyTreeSupport
 
 
 @verb
-def log_z(
+def log_z(  # noqa: PLR0913 - the options of a verb
     p: Density,
     estimator: Any = None,
     *,
     over: Mapping[str, Any] | None = None,
+    draws: Any = None,
     target_error: float = 0.05,
     max_evaluations: float | None = None,
     seed: int | None = None,
@@ -49,6 +50,9 @@ def log_z(
         over: ``{parameter: values}``, a scalar parameter or constant: log Z at each value, from one
             annealed run that goes on from value to value (`SMC`, whose options are the
             estimator's), or exactly.
+        draws: saved draws of the density, for bridge sampling: the result of `un.sample`, ArviZ's
+            InferenceData or DataTree, a dict of arrays (chain, draw, ...), NumPyro's MCMC, or
+            CmdStanMCMC.
         target_error: the standard error that "auto" aims at, in nats.
         max_evaluations: of the log-density and its gradient that "auto" may spend; None: 3 million,
             above 200 numbers in an event fewer in proportion, down to 500,000, for each then takes
@@ -109,6 +113,8 @@ def log_z(
         if estimator == "auto"
         else estimator and look_up(estimator, ESTIMATORS, "estimator", "__call__")
     )
+    if draws is not None:
+        estimator = _with_draws(estimator, draws)
     if name is not None and values is not None:
         with jax.enable_x64(dtype == np.float64), bar(f"log Z over {name}", 1.0, progress):
             sweep = log_z_over(cast(bare, dtype), name, values, estimator, jax.random.key(seed))
@@ -132,6 +138,16 @@ def log_z(
     if strict:
         result.raise_unless_passed()
     return result
+
+
+def _with_draws(estimator: Any, draws: Any) -> Bridge:
+    """Bridge sampling from saved draws."""
+    if estimator is not None and not isinstance(estimator, Bridge):
+        raise ValueError(
+            f"log_z was given draws for the estimator {type(estimator).__name__}, which makes its "
+            "own; expected 'bridge', which uses saved draws; leave draws out, or pass 'bridge'."
+        )
+    return dataclasses.replace(estimator or Bridge(), draws=draws)
 
 
 def choose_estimator(

@@ -116,6 +116,11 @@ class Support(Annotation):
 
         return constraints.real
 
+    def numpyro_constraint(self) -> Any:
+        """NumPyro's constraint for this support; None where it has none."""
+        own = type(self)._constraint is not Support._constraint
+        return self._constraint() if own or type(self).constrain is Support.constrain else None
+
     def constrain(self, free: jax.Array) -> jax.Array:
         """Map unconstrained coordinates to a value in the support."""
         return self._transform()(free)

@@ -5,6 +5,7 @@ them.
 import functools
 import math
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,14 @@ from jax.scipy.stats import norm
 from scipy.special import logsumexp
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
+from unnorm.core.messages import shown
 from unnorm.core.method import method, static
+from unnorm.core.validation import Range, problem
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.partition.annealing.particles import nonfinite_findings
-from unnorm.partition.annealing.target_chains import run_chains
+from unnorm.partition.annealing.saved_draws import chains_of_draws
+from unnorm.partition.annealing.target_chains import Chains, run_chains
 from unnorm.partition.annealing.tempered import log_target
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.combine import agree
@@ -31,7 +35,8 @@ from unnorm.statistics.mcmc import effective_sample_size
 
 @method
 class Bridge:
-    """log Z by bridge sampling between p̃ and a normal distribution fitted to draws.
+    """log Z by bridge sampling between p̃ and a normal distribution fitted to draws of its own
+    chains, or to saved draws.
 
     Ẑ solves Z = E_g[p̃ h] / E_p[g h], h = 1/(s₁ p̃ + s₂ Z g), the optimal bridge of Meng and Wong.
     The normal distribution g has the mean and covariance of half of the draws; the other half
@@ -43,7 +48,9 @@ class Bridge:
 
     Args:
         chains: from dispersed starts.
-        draws: of each chain, after the warm-up.
+        draws: of each chain, after the warm-up; or saved draws of the density, whose chains are
+            known: the result of `un.sample`, ArviZ's InferenceData or DataTree, a dict of arrays
+            (chain, draw, ...), NumPyro's MCMC, or CmdStanMCMC.
         proposal: "warp3" or "normal".
 
     Example:
@@ -53,6 +60,11 @@ class Bridge:
         >>> z = un.log_z(p, un.estimators.Bridge(), seed=0, progress=False)
         >>> abs(z.value - 2.7568) < 4 * z.standard_error
         True
+        >>> normal = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
+        >>> draws = un.sample(normal, draws=500, warmup=200, seed=0, progress=False)
+        >>> z = un.log_z(normal, "bridge", draws=draws, seed=0, progress=False)
+        >>> abs(z.value - 0.9189) < 4 * z.standard_error  # log sqrt(2 pi)
+        True
 
     References:
         Meng and Wong (1996), Statistica Sinica 6, 831-860; Meng and Schilling (2002),
@@ -61,16 +73,40 @@ class Bridge:
     """
 
     chains: int = static(default=8, at_least=2)
-    draws: int = static(default=1000, at_least=100)
+    draws: Any = static(default=1000)
     proposal: str = static(default="warp3", choices=("warp3", "normal"))
+
+    def __post_init__(self) -> None:
+        if isinstance(self.draws, int | float | bool | np.number) or self.draws is None:
+            expected = problem(self.draws, (int,), Range(at_least=100))
+            if expected is not None:
+                raise ValueError(
+                    f"draws is {shown(self.draws)} in Bridge; expected {expected}, or saved draws; "
+                    "pass one such as draws=1000."
+                )
 
     def __call__(self, density: Density, key: jax.Array, control_draws: int = 4096) -> LogZ:
         refuse_discrete("Bridge", density)
+        saved = None if isinstance(self.draws, int | np.integer) else self._read(density)
         pilot_key, control_key, key = jax.random.split(key, 3)
         proposal, spent = make_proposal(density, pilot_key)
         spent = total_evaluations(spent, {"values": control_draws, "gradients": 0})
         control = assess_draws(density, log_weights(proposal, control_key, control_draws), spent)
+        if saved is not None:
+            return compare_with_draws(control, bridge_of_chains(self, proposal, saved, key, spent))
         return compare_with_draws(control, bridge_estimate(self, proposal, key, spent))
+
+    def _read(self, density: Density) -> Chains:
+        view = Unconstrained(density)
+        chains = chains_of_draws(view, self.draws)
+        count, least = chains.log_target.size, 4 * (view.dimension + 1)
+        if count < least or chains.log_target.shape[1] < 4:
+            raise ValueError(
+                f"draws hold {count:,} draws of {view.dimension} coordinates in "
+                f"{len(chains.draws)} chains; expected at least {least:,}, and 4 of each chain; "
+                "draw more."
+            )
+        return chains
 
 
 def compare_with_draws(control: LogZ, found: LogZ) -> LogZ:
@@ -89,11 +125,18 @@ def bridge_estimate(
     options: Bridge, proposal: Proposal, key: jax.Array, spent: dict[str, int]
 ) -> LogZ:
     """The bridge from chains of the density, after the evaluations `spent`."""
-    view, density = proposal.view, proposal.view.density
     walk_key, draw_key = jax.random.split(key)
     chains = run_chains(proposal, walk_key, options.chains, options.draws)
+    return bridge_of_chains(options, proposal, chains, draw_key, spent)
+
+
+def bridge_of_chains(
+    options: Bridge, proposal: Proposal, chains: Chains, draw_key: jax.Array, spent: dict[str, int]
+) -> LogZ:
+    """The bridge from the draws of chains: one half fits the normal distribution."""
+    view, density = proposal.view, proposal.view.density
     spent = total_evaluations(spent, chains.evaluations)
-    half = options.draws // 2
+    half = chains.draws.shape[1] // 2
     fitting, bridging = chains.draws[:, :half], chains.draws[:, half:]
     centre = fitting.reshape(-1, fitting.shape[-1]).mean(0)
     factor = _cholesky(np.atleast_2d(np.cov(fitting.reshape(-1, fitting.shape[-1]).T)))
