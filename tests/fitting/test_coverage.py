@@ -34,6 +34,7 @@ OBJECTIVES = {
     "NCE, exact": {"ising": o.NCE(exact=True)},
     "ranking NCE": {"ising": o.RankingNCE()},
     "conditional NCE": {"wells": o.ConditionalNCE()},
+    "energy discrepancy": {"wells": o.EnergyDiscrepancy()},
     "self-normalised": {"wells": o.SelfNormalized(noise_ratio=20)},
     "Stein discrepancy": {"wells": o.SteinDiscrepancy()},
 }

@@ -23,6 +23,7 @@ SUPPORTS = {  # the objectives that serve some supports only
     "denoising_score_matching": {un.Real, un.Circle},
     "finite_difference_score_matching": {un.Real, un.Circle},
     "stein_discrepancy": {un.Real},
+    "energy_discrepancy": {un.Real, un.Circle, un.Positive, un.Interval},
     "ratio_matching": {un.Binary, un.Spin, un.Graph},
     "probability_flow": {un.Binary, un.Spin, un.Graph, un.Categorical},
     "pseudo_likelihood": {un.Binary, un.Spin, un.Graph, un.Categorical, un.Count},

@@ -23,6 +23,7 @@ RUNS = {
     "nce": (NCE(noise_ratio=5), {}),
     "ranking_nce": (un.objectives.RankingNCE(noise_ratio=5), {}),
     "conditional_nce": (un.objectives.ConditionalNCE(noise_ratio=5), {}),
+    "energy_discrepancy": (un.objectives.EnergyDiscrepancy(noise_ratio=5), {}),
     "self_normalized": (un.objectives.SelfNormalized(noise_ratio=20), {}),
     "contrastive_divergence": (ContrastiveDivergence(), {"steps": 400}),
     "persistent": (ContrastiveDivergence(persistent=True, chains=100), {"steps": 400}),

@@ -3,11 +3,14 @@ compiled.
 """
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def over_events(function: Callable, density: Any, events: Mapping[str, jax.Array]) -> Any:
@@ -31,3 +34,18 @@ def _vmap_flat(function: Callable, density: Any, events: dict, axes: tuple[tuple
         flat[name] = value.reshape((-1,) + value.shape[len(leading) :])
     out = jax.vmap(lambda event: function(density, event))(flat)
     return jax.tree.map(lambda leaf: leaf.reshape(leading + leaf.shape[1:]), out)
+
+
+def joint_states(variables: Mapping[str, tuple[Any, tuple[int, ...]]]) -> dict[str, jax.Array]:
+    """All joint states of variables, given as (support, shape), of few states: (S, *shape) each."""
+    sizes = {name: math.prod(shape) for name, (_, shape) in variables.items()}
+    entries = [
+        support.states for name, (support, _) in variables.items() for _ in range(sizes[name])
+    ]
+    table = np.array(list(itertools.product(*entries)), float)
+    ends = np.cumsum(list(sizes.values()))
+    parts = np.split(table, ends[:-1], axis=1)
+    return {
+        name: jnp.asarray(part.reshape(-1, *shape))
+        for (name, (_, shape)), part in zip(variables.items(), parts, strict=True)
+    }

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import logsumexp
 
 from unnorm.core.closed_over_arrays import call_by_precision
 from unnorm.core.containers import to_numbers, transpose_to_axes
 from unnorm.core.messages import shown
 from unnorm.core.trace_errors import evaluate, explain_derivative_errors
 from unnorm.declaration import signature
-from unnorm.declaration.batching import over_events
+from unnorm.declaration.batching import joint_states, over_events
 from unnorm.declaration.slots import (
     CONSTANT,
     COVARIATE,
     PARAMETER,
+    SUMMED,
     VARIABLE,
     ClosedForm,
     Slot,
@@ -181,6 +183,10 @@ class Density(Declaration):
             replace(self._with_role(names, COVARIATE), log_z=None), self._held
         )
 
+    def _summing(self, names: tuple[str, ...]) -> "Density":
+        """The density of the other variables, log Σ_h p̃(x, h), these having few states."""
+        return object.__new__(type(self))._set(self._with_role(names, SUMMED), self._held)
+
     def _with_role(self, names, role: str) -> Structure:
         slots = tuple(
             replace(s, role=role) if s.name in names else s for s in self._structure.slots
@@ -312,6 +318,11 @@ class Density(Declaration):
         """The function's value at ONE event inside the support, given by name; traceable,
         unchecked.
         """
+        summed = [slot for name, slot in self._slots(SUMMED).items() if name not in event]
+        if summed:
+            states = joint_states({s.name: (s.support, self._shape(s)) for s in summed})
+            given = dict(event)
+            return logsumexp(jax.vmap(lambda state: self.log_density(given | state))(states))
         positional, named = self.arguments_at(event)
         function: Any = self._structure.function  # a product overrides this method
         value = evaluate(function, self.name, positional, named)

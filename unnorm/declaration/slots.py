@@ -10,6 +10,7 @@ from unnorm.core.messages import choose_from, printable, shown
 from unnorm.supports.base import PyTreeSupport
 
 VARIABLE, PARAMETER, CONSTANT, COVARIATE = "variable", "parameter", "constant", "covariate"
+SUMMED = "summed"  # a variable that compiled code sums out: no user declares it
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ def unify(
 
 
 __all__ = [
-    "CONSTANT", "COVARIATE", "PARAMETER", "VARIABLE", "ClosedForm", "Slot", "dimension_labels",
-    "dimension_size", "event_shape", "refuse_clashes", "refuse_unknown", "unify",
+    "CONSTANT", "COVARIATE", "PARAMETER", "SUMMED", "VARIABLE", "ClosedForm", "Slot",
+    "dimension_labels", "dimension_size", "event_shape", "refuse_clashes", "refuse_unknown",
+    "unify",
 ]  # fmt: skip

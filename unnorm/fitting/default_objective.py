@@ -2,6 +2,8 @@
 serves.
 """
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
@@ -25,7 +27,45 @@ from unnorm.fitting.row_normalizers import (
     too_many_rows,
 )
 
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Which variables may be summed out where the objective takes none that are absent."""
+
+    max_states: int = 1024  # joint states: each is one evaluation of the density
+
+
+LABELS = LabelOptions()
 Fitted = list[tuple[Density, dict[str, Any]]]  # densities, each with its data
+
+
+def sum_out_labels(p: Density, events: dict, objective: Any, findings: list[Finding]) -> Density:
+    """The density of the variables in the data: labels that are absent are summed out, for an
+    objective that takes no latent variables.
+    """
+    names = latent_variables(p, events)
+    if objective is None or not names:
+        return p
+    objective = look_up(objective, OBJECTIVES, "objective", "losses|gradient")
+    if objective.refuse_latent(p, events) is None or not _are_few_states(p, names, events):
+        return p
+    what = f"variable {', '.join(names)} is absent from the data and is summed out"
+    advice = "pass it by name if it was observed"
+    findings.append(Finding(what, advice, NOTE, code=FindingCode.CHOSEN_METHOD))
+    return p._summing(tuple(names))
+
+
+def _are_few_states(p: Density, names: list[str], events: dict) -> bool:
+    """Whether the joint states of these variables can be summed over, others being observed."""
+    if hasattr(p, "factors") or len(names) == len(p.variables):
+        return False
+    states, shapes = 1, p.shapes()
+    for name in names:
+        support = p.variables[name]
+        if support.states is None or support.free_shape(shapes[name]) != shapes[name]:
+            return False
+        states *= len(support.states) ** math.prod(shapes[name])
+    return states <= LABELS.max_states
 
 
 def chosen(fitted: Fitted, objective: Any, weighted: bool, findings: list[Finding]) -> Any:
@@ -107,4 +147,4 @@ def _refusal(objective: Any, p: Density, events: dict) -> str | None:
     return objective.refuse(p) or objective.refuse_latent(p, events)
 
 
-__all__ = ["chosen"]
+__all__ = ["chosen", "sum_out_labels"]

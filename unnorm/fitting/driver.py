@@ -15,7 +15,7 @@ from unnorm.declaration.density import Density, cast
 from unnorm.declaration.noise_levels import LEVEL
 from unnorm.fitting.base import Stochastic, levels_of
 from unnorm.fitting.data import first_of, read_data, refuse_missing_entries
-from unnorm.fitting.default_objective import chosen
+from unnorm.fitting.default_objective import chosen, sum_out_labels
 from unnorm.fitting.joint.driver import several
 from unnorm.fitting.penalties.lasso_path import lasso_path
 from unnorm.fitting.penalties.parse import read_penalties
@@ -192,8 +192,9 @@ def fit(  # noqa: PLR0913 - the options of a verb
         )
     if held_out is not None:
         refuse_missing_entries(p.variables, held_out, "held_out")
+    summed = sum_out_labels(p, events, objective, findings)
     objective = chosen(
-        [(p, events)], objective, weights is not None or clusters is not None, findings
+        [(summed, events)], objective, weights is not None or clusters is not None, findings
     )
     entropy: Any = np.random.SeedSequence().entropy
     seed = int(entropy % 2**31) if seed is None else seed
@@ -204,7 +205,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
             f"Density {p.name} has no parameters to fit; declare some as keyword-only arguments "
             "with a support."
         )
-    standing = p if levels is None else p.given(**{LEVEL: float(levels[-1])})
+    standing = summed if levels is None else summed.given(**{LEVEL: float(levels[-1])})
     with (
         jax.enable_x64(dtype == np.float64),
         bar(f"{type(objective).__name__}", 1.0, progress) as shown,

@@ -16,8 +16,13 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.fitting.base import SmoothsData
-from unnorm.fitting.checks.model_draws import add_noise, annealed_draws, draws_from_data
+from unnorm.fitting.base import SmoothsData, levels_of
+from unnorm.fitting.checks.model_draws import (
+    add_noise,
+    annealed_draws,
+    draws_from_data,
+    level_draws,
+)
 from unnorm.fitting.inference.simulate_data import is_listed
 from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.statistics.two_sample import TwoSample, two_sample
@@ -121,9 +126,26 @@ def draws_findings(
     everywhere = None if far is None else _compare(density, targets, far, rng)
     dimension = Unconstrained(density).dimension
     reliable = is_listed(density) or dimension <= criteria.reliable_dimension
+    found = _level_findings(objective, density, starts, targets, keys[2], rng, reliable, criteria)
     against = f"against {_count(rows):,} {'held-out' if held_out else 'training'} rows"
     refusal = _refusal(against, local, everywhere, reliable, criteria)
-    return [refusal or _summary(_count(rows), against, local, everywhere, criteria)]
+    return [refusal or _summary(_count(rows), against, local, everywhere, criteria), *found]
+
+
+def _level_findings(
+    objective, density, rows, targets, key, rng, reliable: bool, criteria: DrawCriteria
+) -> list[Finding]:
+    """Compare draws by annealed Langevin, where a wide proposal alone is not reliable."""
+    levels = levels_of(objective)
+    discrete = any(support.discrete for support in density.variables.values())
+    if levels is None or reliable or discrete or density.covariates:
+        return []
+    found = _compare(density, targets, level_draws(density, rows, levels, key), rng)
+    words = found.describe("by annealed Langevin through the noise levels,")
+    if found.is_far(criteria):
+        advice = "raise steps, or give another learning rate by optimizer= or a larger network"
+        return [_unlike(f"draws differ from the data: {words}", advice, ERROR)]
+    return [Finding(f"draws were compared with the data: {words}", "", NOTE)]
 
 
 class Comparison(NamedTuple):

@@ -5,8 +5,11 @@ annealed from a wide proposal.
 from dataclasses import dataclass, replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from unnorm.declaration.density import cast
+from unnorm.declaration.noise_levels import LEVEL
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel, select_kernel
 from unnorm.fitting.inference.simulate_data import data_sets, is_listed
@@ -18,6 +21,7 @@ from unnorm.partition.options import PilotOptions
 from unnorm.partition.proposals.base import Proposal
 from unnorm.partition.proposals.mixture import student_mixture
 from unnorm.partition.proposals.user_given import proposal_of_draws
+from unnorm.sampling.kernels.annealed_langevin import AnnealedLangevin
 from unnorm.sampling.short_runs import run_rounds
 
 
@@ -31,6 +35,7 @@ class DrawOptions:
     min_rounds: int = 4
     particles: int = 1_600  # of the annealed population
     moves: int = 4  # of every particle at each temperature
+    level_steps: int = 100  # of annealed Langevin at each noise level, as in Song and Ermon (2019)
     # Components of the proposal: standard deviations relative to the data's, and their weights.
     scales: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0)
     shares: tuple[float, ...] = (0.4, 0.2, 0.2, 0.2)
@@ -81,6 +86,29 @@ def annealed_draws(
     return proposal.view.events_at(positions)
 
 
+def level_draws(
+    density, rows: dict, levels: np.ndarray, key: jax.Array, options: DrawOptions = DEFAULT
+) -> dict[str, jax.Array]:
+    """Return as many draws as rows of a noise-conditional density, by annealed Langevin from a
+    normal distribution with the moments of the rows at the highest level.
+    """
+    target, sigma = Unconstrained(density), (levels[-1], levels[0], len(levels))
+    kernel = AnnealedLangevin(sigma=sigma)
+    start_key, key = jax.random.split(key)
+    flat = jax.vmap(target.flatten)(target.positions_of(rows))
+    spread = jnp.sqrt(jnp.var(flat, 0) + levels[0] ** 2)
+    flat = flat.mean(0) + spread * jax.random.normal(start_key, flat.shape, flat.dtype)
+    positions = jax.vmap(target.split)(flat)
+    for level, one in zip(levels, jax.random.split(key, len(levels)), strict=True):
+        tuning = {"step_size": kernel.step_size, LEVEL: float(level)}
+        tuning = cast(tuning, flat.dtype)
+        run = run_rounds(
+            kernel, target, tuning, positions, one, 0.0, rounds=1, steps=options.level_steps
+        )
+        positions = run.positions
+    return target.events_at(positions)
+
+
 def _wide_proposal(target: Unconstrained, rows: dict, options: DrawOptions) -> Proposal:
     """Return Student's t at several scales; discrete variables by their observed frequencies."""
     draws = {name: np.asarray(value) for name, value in rows.items()}
@@ -103,8 +131,9 @@ def add_noise(density, events: dict, level: float, key: jax.Array) -> dict[str, 
     noisy = {
         name: value + level * jax.random.normal(one, value.shape, value.dtype)
         for one, (name, value) in zip(keys, positions.items(), strict=True)
+        if not density.variables[name].discrete
     }
     return events | target.events_at(noisy)
 
 
-__all__ = ["add_noise", "annealed_draws", "draws_from_data"]
+__all__ = ["add_noise", "annealed_draws", "draws_from_data", "level_draws"]

@@ -5,6 +5,7 @@ Projections, corruptions and noise points are drawn once, row by row, and enter 
 sandwich's J counts them.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,11 +22,12 @@ def refuse_bounds(objective: str, why: str, density) -> str | None:
     """
     for name, support in density.variables.items():
         if support.score_matching not in ("plain", "circle"):
+            alone = all(one.states for one in density.variables.values())
             other = (
                 "PseudoLikelihood"
-                if support.states
+                if support.states and alone
                 else "ScoreMatching"
-                if support.score_matching
+                if support.score_matching and not support.states
                 else "NCE"
             )
             return (
@@ -33,6 +35,17 @@ def refuse_bounds(objective: str, why: str, density) -> str | None:
                 f"un.objectives.{other}"
             )
     return None
+
+
+def label_names(density, max_states: int = 1024) -> tuple[str, ...]:
+    """Return the variables of few joint states beside continuous ones; none where all are alike."""
+    labels = {name: s for name, s in density.variables.items() if s.states is not None}
+    if len(labels) == len(density.variables) or hasattr(density, "factors"):
+        return ()
+    shapes = density.shapes()
+    count = math.prod(len(s.states) ** math.prod(shapes[name]) for name, s in labels.items())
+    plain = all(s.free_shape(shapes[name]) == shapes[name] for name, s in labels.items())
+    return tuple(labels) if plain and count <= max_states else ()
 
 
 def refuse_one_row(objective, events: dict) -> None:

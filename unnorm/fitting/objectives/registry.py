@@ -5,6 +5,7 @@ from unnorm.fitting.objectives.conditional.probability_flow import ProbabilityFl
 from unnorm.fitting.objectives.conditional.pseudo_likelihood import PseudoLikelihood
 from unnorm.fitting.objectives.conditional.ratio_matching import RatioMatching
 from unnorm.fitting.objectives.contrastive_divergence.objective import ContrastiveDivergence
+from unnorm.fitting.objectives.energy_discrepancy import EnergyDiscrepancy
 from unnorm.fitting.objectives.likelihood.maximum_likelihood import MaximumLikelihood
 from unnorm.fitting.objectives.noise_contrastive.conditional_nce import ConditionalNCE
 from unnorm.fitting.objectives.noise_contrastive.nce import NCE
@@ -27,6 +28,7 @@ _CLASSES = (
     NCE,
     RankingNCE,
     ConditionalNCE,
+    EnergyDiscrepancy,
     SelfNormalized,
     PseudoLikelihood,
     RatioMatching,

@@ -119,3 +119,40 @@ def test_the_ring_that_2000_steps_leave_on_eight_gaussians_is_not_converged():
     fit = un.fit(p, data, DSM(sigma=(0.1, 4.0, 12), corruptions=1), steps=100, **QUIET)
     assert not fit.converged
     assert FindingCode.DRAWS_UNLIKE_DATA in {finding.code for finding in fit.findings}
+
+
+def wide(variance):
+    """Four entries, a normal at every level."""
+    return un.Density(
+        lambda x, *, sigma, variance: -0.5 * jnp.sum(x**2) / (variance + sigma**2),
+        {"x": un.Real[4]},
+        constants={"variance": variance},
+        covariates={"sigma": un.Covariate},
+    )
+
+
+def test_draws_through_the_levels_follow_a_normal():
+    from unnorm.fitting.checks.model_draws import DEFAULT, level_draws
+
+    rows = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(1000, 4)))}
+    expected = float(jnp.mean(jnp.var(rows["x"], 0))) + LEVELS[0] ** 2
+    for sigma in LEVELS:
+        for _ in range(DEFAULT.level_steps):
+            step = 0.1 * sigma**2
+            expected = (1 - step / (1 + sigma**2)) ** 2 * expected + 2 * step
+    density = wide(1.0).given(sigma=0.3).for_jit()
+    drawn = np.asarray(level_draws(density, rows, LEVELS, jax.random.key(0))["x"])
+    assert drawn.shape == (1000, 4)
+    assert abs(drawn.var() - expected) < 4 * expected * np.sqrt(2 / drawn.size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("variance", "severity"), [(1.0, "note"), (4.0, "error")])
+def test_draws_through_the_levels_are_compared_with_data_of_many_dimensions(variance, severity):
+    from unnorm.fitting.checks.held_out_draws import Rows, draws_findings
+
+    data = np.random.default_rng(0).normal(size=(2, 400, 4))
+    train, held_out = (Rows({"x": jnp.asarray(part)}, None) for part in data)
+    density = wide(variance).given(sigma=0.3).for_jit()
+    *_, found = draws_findings(DSM(sigma=SIGMA), density, train, held_out, True, 0)
+    assert "annealed Langevin" in found.what and found.severity == severity

@@ -15,6 +15,7 @@ from unnorm.fitting.data import event_size
 from unnorm.fitting.objectives.auxiliary_noise import (
     at_draws,
     draw_variance,
+    label_names,
     point_of,
     refuse_bounds,
     refuse_one_row,
@@ -40,6 +41,10 @@ class DenoisingScoreMatching(LossObjective):
     covariate `sigma`, and a density is fitted at every level: the mean over levels is minimised, in
     which σ² weighs the squared error of each score (Song and Ermon, 2019).
     `fit.density.given(sigma=low)` is the density at the lowest level; `fit.log_z` is its log Z.
+
+    A label y beside x (a variable of few states) keeps its value while noise is added to x: the
+    score is that of x given y, and −log p(y | x + σε) is added to the loss, by which p(y) is found.
+    A label that is absent from the data is summed out.
 
     Args:
         sigma: standard deviation of the noise, in the units of the data: a number; the tuple
@@ -121,7 +126,8 @@ class DenoisingScoreMatching(LossObjective):
             return f"sigma is {self.sigma!r}; expected a positive number, or a list of such"
         if self._by_level and (why := _no_level(density)):
             return why
-        return refuse_bounds("DenoisingScoreMatching", "adds noise that leaves any bounds", density)
+        rest = _without_labels(density)
+        return refuse_bounds("DenoisingScoreMatching", "adds noise that leaves any bounds", rest)
 
     @property
     def smoothing(self) -> tuple[float, ...]:
@@ -147,7 +153,7 @@ class DenoisingScoreMatching(LossObjective):
         """All levels for every row, each with its corruptions."""
         rows, levels, each = _count(events), self._levels(), int(self.corruptions)
         dtype = jnp.result_type(*(events[name] for name in density.variables))
-        shape = (rows, len(levels), each, event_size(density))
+        shape = (rows, len(levels), each, event_size(_without_labels(density)))
         noise = jax.random.normal(key, shape, dtype).reshape(rows, -1, shape[-1])
         return Corruptions(jnp.tile(jnp.repeat(levels, each), (rows, 1)), noise)
 
@@ -157,15 +163,22 @@ class DenoisingScoreMatching(LossObjective):
         level_key, noise_key = jax.random.split(key)
         place = jax.random.uniform(level_key, (rows, 1), levels.dtype) + jnp.arange(each) / each
         chosen = jnp.minimum((place % 1 * len(levels)).astype(int), len(levels) - 1)
-        shape = (rows, each, event_size(density))
+        shape = (rows, each, event_size(_without_labels(density)))
         return Corruptions(levels[chosen], jax.random.normal(noise_key, shape, levels.dtype))
 
     def losses(self, density, state, events) -> jax.Array:
+        labels, rest = label_names(density), _without_labels(density)
+
         def one(event, draw):
             at_level = event | {LEVEL: draw.sigma} if self._by_level else event
-            point, log_density = point_of(density, at_level)
-            score = jax.grad(log_density)(point + draw.sigma * draw.noise)
-            return 0.5 * jnp.sum((draw.sigma * score + draw.noise) ** 2)
+            point, log_density = point_of(rest, at_level)
+            moved = point + draw.sigma * draw.noise
+            value, score = jax.value_and_grad(log_density)(moved)
+            loss = 0.5 * jnp.sum((draw.sigma * score + draw.noise) ** 2)
+            if not labels:
+                return loss
+            unlabelled = {name: at for name, at in at_level.items() if name not in labels}
+            return loss + point_of(density._summing(labels), unlabelled)[1](moved) - value
 
         return at_draws(one, events, state.per_row).mean(1)
 
@@ -175,7 +188,8 @@ class DenoisingScoreMatching(LossObjective):
         )
 
     def findings(self, density, state, events) -> list[Finding]:
-        return smoothness_findings(density, events, type(self).__name__, kinks="moving")
+        rest = _without_labels(density)
+        return smoothness_findings(rest, events, type(self).__name__, kinks="moving")
 
 
 def _has_network(density) -> bool:
@@ -184,6 +198,12 @@ def _has_network(density) -> bool:
 
 def _count(events: dict) -> int:
     return len(next(iter(events.values())))
+
+
+def _without_labels(density) -> Any:
+    """The density of the variables that noise is added to, given the labels."""
+    labels = label_names(density)
+    return density._observing(labels) if labels else density
 
 
 def _no_level(density) -> str | None:
