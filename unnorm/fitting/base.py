@@ -14,6 +14,7 @@ import numpy as np
 
 from unnorm.core.findings import Finding
 from unnorm.declaration.density import Density
+from unnorm.declaration.noise_levels import LEVEL
 from unnorm.declaration.partly_observed import places_of_missing
 
 Events = dict[str, Any]  # data (n, ...) by variable and covariate
@@ -265,6 +266,19 @@ def levels_of(objective: Any) -> np.ndarray | None:
     return objective.noise_levels if isinstance(objective, ConditionsOnNoise) else None
 
 
+def supplied_covariates(objective: Any) -> tuple[str, ...]:
+    """Return the covariates that the objective brings, and the data do not."""
+    return () if levels_of(objective) is None else (LEVEL,)
+
+
+def at_lowest_level(p: Density, objective: Any) -> Density:
+    """Return a noise-conditional density at the lowest level of the objective; others as they
+    are.
+    """
+    levels = levels_of(objective)
+    return p if levels is None else p.given(**{LEVEL: float(levels[-1])})
+
+
 # -- log Z -----------------------------------------------------------------------------------------
 class LogZEstimate(NamedTuple):
     """log Z with the standard errors that another seed, and other data, would show."""
@@ -389,7 +403,9 @@ __all__ = [
     "Stochastic",
     "StochasticGradient",
     "Traits",
+    "at_lowest_level",
     "levels_of",
     "no_latent_variables",
     "start_values",
+    "supplied_covariates",
 ]

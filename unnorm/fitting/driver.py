@@ -12,8 +12,7 @@ from unnorm.core.findings import Finding
 from unnorm.core.progress import bar
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
-from unnorm.declaration.noise_levels import LEVEL
-from unnorm.fitting.base import Stochastic, levels_of
+from unnorm.fitting.base import Stochastic, at_lowest_level, levels_of, supplied_covariates
 from unnorm.fitting.data import first_of, read_data, refuse_missing_entries
 from unnorm.fitting.default_objective import chosen, sum_out_labels
 from unnorm.fitting.joint.driver import several
@@ -177,7 +176,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
     )
     findings: list[Finding] = []
     rows = Rows(frequency_weights, sampling_weights, weights, cluster)
-    supplied = () if levels is None else (LEVEL,)
+    supplied = supplied_covariates(objective)
     p, data, batches = first_of(bind_start(p, start), data, supplied)
     _refuse_weighted_batches(rows, batches)
     p, events = read_data(p, data, rows.columns, supplied)
@@ -205,7 +204,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
             f"Density {p.name} has no parameters to fit; declare some as keyword-only arguments "
             "with a support."
         )
-    standing = summed if levels is None else summed.given(**{LEVEL: float(levels[-1])})
+    standing = at_lowest_level(summed, objective)
     with (
         jax.enable_x64(dtype == np.float64),
         bar(f"{type(objective).__name__}", 1.0, progress) as shown,

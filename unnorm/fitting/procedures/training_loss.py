@@ -14,6 +14,8 @@ from unnorm.fitting.base import (
     PreparesRows,
     ResamplesNoise,
     Stochastic,
+    at_lowest_level,
+    supplied_covariates,
 )
 from unnorm.fitting.data import read_data
 from unnorm.fitting.probe import probe
@@ -74,7 +76,7 @@ class TrainingLoss:
                 these.
             key: of `jax.random`, for chains and noise.
         """
-        p, events = read_data(self.p, data)
+        p, events = read_data(self.p, data, supplied=supplied_covariates(self.objective))
         reason = self.objective.refuse(p)
         if reason is not None:
             raise ValueError(f"{reason}.")
@@ -86,7 +88,9 @@ class TrainingLoss:
             )
         self.p = p
         dtype = np.dtype(jnp.result_type(float))
-        objective, density, events = cast((self.objective, p.for_jit(), events), dtype)
+        objective, density, events = cast(
+            (self.objective, at_lowest_level(p, self.objective).for_jit(), events), dtype
+        )
         probe(density, events)
         state = objective.prepare(density, events, key)
         params = {"parameters": density.free(), "nuisance": state.nuisance}
