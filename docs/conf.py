@@ -74,7 +74,7 @@ sphinx_gallery_conf = {
     "min_reported_time": 10_000,
     "show_memory": False,
     "write_computation_times": False,
-    "abort_on_example_error": True,
+    "abort_on_example_error": False,
     "remove_config_comments": True,
     "plot_gallery": "True",
 }

@@ -14,7 +14,8 @@ import unnorm as un
 
 answers = un.models.load("rochdale")
 fit = un.fit(un.models.ising, answers, seed=0)
-print(fit)
+print(repr(fit))
+print(fit.matrix("coupling").round(2).to_string())
 
 # %%
 # Beside SciPy: the likelihood by hand, Z as a sum over the 256 states.

@@ -29,7 +29,7 @@ print(f"un.fit {float(ties.density.parameters['edges']):.5f}, log(20 / 100) {np.
 
 # %%
 # With triangles Z is a sum over 2¹²⁰ graphs. Maximum likelihood by Markov chains:
-fit = un.fit(graph, y, un.objectives.MaximumLikelihood(draws=20_000), seed=0)
+fit = un.fit(graph, y, un.objectives.MaximumLikelihood(draws=5_000), seed=0)
 print(fit)
 print("Monte Carlo error", fit.monte_carlo_error.round(4).droplevel(["i", "j"]).to_dict())
 
