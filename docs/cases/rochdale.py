@@ -9,7 +9,6 @@ is a pairwise graphical model. Its 28 couplings are log odds ratios of two answe
 of the other six. Z is a sum over 256 states, so the likelihood is exact.
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 import unnorm as un
@@ -39,27 +38,9 @@ asian = answers["Asian"] == 1
 print(f"{answers['Econ'][asian].sum()} of {asian.sum()} Asian wives are economically active")
 
 # %%
-# The graph of these edges: solid lines are positive couplings, dashed lines negative ones, and the
-# wider a line the stronger.
-items = list(answers.columns)
-angle = {item: 2 * np.pi * place / len(items) + np.pi / 8 for place, item in enumerate(items)}
-figure = plt.figure(figsize=(6, 5), layout="constrained")
-ax = figure.add_subplot()
-for pair, row in edges.iterrows():
-    ends = [angle[item] for item in pair]
-    positive = row["estimate"] > 0
-    ax.plot(
-        np.cos(ends),
-        np.sin(ends),
-        color="#0072B2" if positive else "#D55E00",
-        linestyle="-" if positive else "--",
-        linewidth=1.8 * abs(row["estimate"]),
-    )
-for item, a in angle.items():
-    ax.text(np.cos(a), np.sin(a), item, ha="center", va="center", fontsize=11,
-            bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "#8a8a8a"})  # fmt: skip
-ax.set(xlim=(-1.3, 1.3), ylim=(-1.2, 1.2), aspect="equal")
-ax.set_axis_off()
+# The graph of the couplings whose interval excludes 0: solid lines are positive, dashed lines
+# negative, and the wider a line the stronger.
+figure = un.plot_network(fit, "coupling")
 
 # %%
 # Does the model reproduce what it was not fitted to? Pairs match by construction. The number of

@@ -6,7 +6,6 @@ Eight yes/no answers of 665 households: which go together, given all the others?
 its network by the lasso, and the same numbers by SciPy.
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 from scipy.optimize import minimize
 
@@ -62,21 +61,9 @@ print("signs opposed:", bool((np.sign(slope[kept]) == -np.sign(sparse[upper][kep
 print(f"largest slope elsewhere {np.abs(slope[~kept]).max():.5f}")
 
 # %%
-# The network: solid lines are positive couplings, dashed lines negative ones, and the wider a line
-# the stronger.
-turn = 2 * np.pi * np.arange(8) / 8 + np.pi / 8
-place = np.stack([np.cos(turn), np.sin(turn)], 1)
-figure, ax = plt.subplots(figsize=(5.5, 5), layout="constrained")
-for i, j in zip(*upper, strict=True):
-    if sparse[i, j]:
-        positive = sparse[i, j] > 0
-        ax.plot(
-            *place[[i, j]].T,
-            color="#0072B2" if positive else "#D55E00",
-            linestyle="-" if positive else "--",
-            linewidth=2 * abs(sparse[i, j]),
-        )
-for name, (a, b) in zip(answers.columns, place, strict=True):
-    ax.text(a, b, name, ha="center", va="center", bbox={"boxstyle": "round", "fc": "white"})
-ax.set(xlim=(-1.35, 1.35), ylim=(-1.2, 1.2), aspect="equal")
-ax.set_axis_off()
+# The path, and the network that the criterion chooses: solid lines are positive couplings, dashed
+# lines negative ones, and the wider a line the stronger.
+path_figure = un.plot_path(path)
+
+# %%
+network = un.plot_network(path.best, "coupling")

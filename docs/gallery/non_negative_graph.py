@@ -7,7 +7,6 @@ whose Z has no closed form. Score matching needs no Z, and here it is one linear
 in NumPy.
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 from scipy.integrate import dblquad
 
@@ -45,10 +44,5 @@ integral, _ = dblquad(
 print(f"un.log_z {z.value:.6f}, SciPy {z.value + np.log(integral):.6f}")
 
 # %%
-# The days, and contours of the fitted density.
-grid = np.stack(np.meshgrid(np.linspace(0, 5.5, 120), np.linspace(0, 6.5, 120)), -1)
-p = np.exp(np.asarray(fit.density(grid), float) - z.value)
-figure, ax = plt.subplots(figsize=(5.4, 4), layout="constrained")
-ax.contour(grid[..., 0], grid[..., 1], p, levels=[0.01, 0.03, 0.06, 0.1, 0.15], cmap="Blues")
-ax.plot(X[:, 0], X[:, 1], "o", color="#222222", markersize=3)
-ax.set(xlabel="ozone / sd", ylabel="wind / sd")
+# The days, and the regions of highest density that hold 50, 80 and 95% of the fitted density.
+figure = un.plot_density(fit.density, x)
