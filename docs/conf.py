@@ -32,7 +32,14 @@ extensions = [
     "mathml",
     "public_names",
 ]
-exclude_patterns = ["_ext", "cases/*.rst", "gallery/*.rst", "generated/**/*.ipynb"]
+exclude_patterns = [
+    "_ext",
+    "cases/*.rst",
+    "gallery/*.rst",
+    "generated/**/*.ipynb",
+    "**/sg_execution_times.rst",
+    "sg_execution_times.rst",
+]
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}
 default_role = "code"
 nitpicky = False
@@ -51,6 +58,7 @@ nb_execution_cache_path = str(
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress
 nb_ipywidgets_js = {}
 
 autodoc_typehints = "none"
@@ -88,7 +96,8 @@ html_show_sourcelink = False
 html_copy_source = False
 # A page opened from disk may not read its neighbours, which the summaries of a search need.
 html_show_search_summary = False
-html_sidebars = {"index": [], "install": [], "limits": []}
+html_context = {"default_mode": "auto"}
+html_sidebars = {page: [] for page in ("index", "install", "tutorial", "which_method", "limits")}
 html_theme_options = {
     "logo": {"text": "unnorm"},
     "show_prev_next": False,
@@ -97,5 +106,8 @@ html_theme_options = {
     "footer_end": [],
     "navigation_with_keys": False,
     "show_toc_level": 2,
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 8,
+    "navbar_align": "left",
+    "navbar_persistent": [],
+    "navbar_end": ["search-button", "theme-switcher"],
 }

@@ -1,18 +1,18 @@
 """Formulas as MathML, which browsers draw by themselves: no script, and nothing to download."""
 
 from docutils import nodes
-from docutils.utils.math.latex2mathml import tex2mathml
+from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
 
 def inline(writer, node) -> None:
-    writer.body.append(tex2mathml(node.astext()))
+    writer.body.append(convert(node.astext()))
     raise nodes.SkipNode
 
 
 def block(writer, node) -> None:
     writer.body.append(writer.starttag(node, "div", CLASS="math"))
-    writer.body.append(tex2mathml(node.astext(), as_block=True) + "</div>\n")
+    writer.body.append(convert(node.astext(), display="block") + "</div>\n")
     raise nodes.SkipNode
 
 

@@ -40,22 +40,12 @@ print(fit.profile().round(3).to_string())
 scored = un.fit(restricted, data, "score_matching", seed=0)
 contrasted = un.fit(restricted, data, un.objectives.NCE(noise_ratio=500), seed=0)
 for name, one in (("score matching", scored), ("NCE", contrasted)):
-    row = one.summary().loc["precision[Ozone,Wind]"]
+    row = one.summary().loc[("precision", "Ozone", "Wind")]
     print(f"{name:15s} {row['estimate']:.3f} ± {row['standard_error']:.3f}, {one.log_z}")
 
 # %%
 # The 116 days, and contours that hold 50, 80 and 95 per cent of the fitted density.
-from unnorm.diagnostics.plots import scatter_with_contours
-
-x, y = np.linspace(0, 5.5, 221), np.linspace(0, 6.5, 261)
-log_p = np.asarray(fit.density(np.stack(np.meshgrid(x, y, indexing="ij"), -1)), float) - float(
-    fit.log_z
-)
-figure = scatter_with_contours(
-    data,
-    log_density_grid=(x, y, log_p),
-    title="Ozone and wind, each divided by its standard deviation",
-)
+figure = un.plot_density(fit.density, data)
 
 # %%
 # Does the dependence improve predictions? Eighty days to fit, thirty-six held out.
