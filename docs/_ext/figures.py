@@ -18,7 +18,8 @@ class FigureScraper:
     def __call__(self, block, block_vars, gallery_conf) -> str:
         paths = []
         for value in list(block_vars["example_globals"].values()):
-            if isinstance(value, Figure) and not any(value is old for old in self.seen):
+            drawn = isinstance(value, Figure) and value.canvas.manager is None  # not by pyplot
+            if drawn and not any(value is old for old in self.seen):
                 self.seen.append(value)
                 path = next(block_vars["image_path_iterator"])
                 value.savefig(path, dpi=120)
