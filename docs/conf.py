@@ -108,6 +108,6 @@ html_theme_options = {
     "show_toc_level": 2,
     "header_links_before_dropdown": 8,
     "navbar_align": "left",
-    "navbar_persistent": [],
-    "navbar_end": ["search-button", "theme-switcher"],
+    "navbar_persistent": ["search-button"],
+    "navbar_end": ["theme-switcher"],
 }
