@@ -1,38 +1,43 @@
 """unnorm: declare, sample, diagnose, fit and normalize densities known up to a constant."""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
-from unnorm.bridges.numpyro import to_model as _to_numpyro  # noqa: F401  (attaches p.to_numpyro())
-from unnorm.core.jax_compat import avoid_wrong_fusions as _avoid_wrong_fusions
-from unnorm.declaration import product as _algebra  # noqa: F401  (attaches p * q and p ** beta)
-from unnorm.declaration.density import Density, density
-from unnorm.declaration.product import truncate
-from unnorm.partition import normalized as _normalize  # noqa: F401  (attaches p.normalized())
-from unnorm.supports import (
-    Binary,
-    Categorical,
-    Circle,
-    Constant,
-    Count,
-    Covariate,
-    Graph,
-    Interval,
-    Ordered,
-    Positive,
-    PositiveDefinite,
-    PyTree,
-    Real,
-    Simplex,
-    Sphere,
-    Spin,
-    Symmetric,
-)
+if TYPE_CHECKING:
+    from unnorm.declaration.density import Density, density
+    from unnorm.declaration.product import truncate
+    from unnorm.supports import (
+        Binary,
+        Categorical,
+        Circle,
+        Constant,
+        Count,
+        Covariate,
+        Graph,
+        Interval,
+        Ordered,
+        Positive,
+        PositiveDefinite,
+        PyTree,
+        Real,
+        Simplex,
+        Sphere,
+        Spin,
+        Symmetric,
+    )
 
 __version__ = "0.1.0"
 
-_avoid_wrong_fusions()
-
+_SUPPORTS = (
+    "Binary", "Categorical", "Circle", "Constant", "Count", "Covariate", "Graph", "Interval",
+    "Ordered", "Positive", "PositiveDefinite", "PyTree", "Real", "Simplex", "Sphere", "Spin",
+    "Symmetric",
+)  # fmt: skip
 _LAZY = {
+    "Density": "unnorm.declaration.density:Density",
+    "density": "unnorm.declaration.density:density",
+    "truncate": "unnorm.declaration.product:truncate",
+    **{name: f"unnorm.supports:{name}" for name in _SUPPORTS},
     "kernels": "unnorm.sampling.kernels.registry",
     "objectives": "unnorm.fitting.objectives.registry",
     "estimators": "unnorm.partition.estimators.registry",
@@ -70,23 +75,28 @@ _LAZY = {
     "report": "unnorm.reports.driver:report",
 }
 
-__all__ = [
-    "Binary", "Categorical", "Circle", "Constant", "Count", "Covariate", "Density", "Graph",
-    "Interval", "Ordered", "Positive", "PositiveDefinite", "PyTree", "Real", "Simplex", "Sphere",
-    "Spin", "Symmetric", "density", "truncate", *_LAZY,
-]  # fmt: skip
+# Attach p * q and p ** beta, p.normalized() and p.to_numpyro() to `Density`.
+_ATTACH = (
+    "unnorm.declaration.product",
+    "unnorm.partition.normalized",
+    "unnorm.bridges.numpyro.to_model",
+)
+
+__all__ = [*_LAZY]
 
 
-def __getattr__(name: str):
-    """Import the verbs and their folders when first used: a declaration alone starts quickly."""
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: `unnorm --help` needs none, a declaration alone few."""
     if name not in _LAZY:
         raise AttributeError(f"module 'unnorm' has no attribute {name!r}")
     module, _, attribute = _LAZY[name].partition(":")
+    for attaching in _ATTACH:
+        importlib.import_module(attaching)
     found = importlib.import_module(module)
     found = getattr(found, attribute) if attribute else found
     globals()[name] = found
     return found
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

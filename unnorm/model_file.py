@@ -8,14 +8,20 @@ from types import ModuleType
 from typing import Any
 
 
-def density_of(model: str) -> Any:
-    """The density that "FILE.py:NAME" names.
+def density_of(model: str, fit: Path | None = None) -> Any:
+    """The density that "FILE.py:NAME" names, at the parameters of a saved fit if one is given.
 
     Raises:
         ValueError: no such file or name, a file that is no Python or raises while it is imported,
             no density.
+        StoreError: the file of the fit is absent, damaged or of another density.
     """
+    if fit is not None:
+        from unnorm import load
+
+        return load(fit, density_of(model)).density
     from unnorm import Density
+    from unnorm.core.messages import choose_from
 
     file, _, name = model.rpartition(":")
     if not file or not name or not Path(file).is_file():
@@ -27,9 +33,7 @@ def density_of(model: str) -> Any:
     if not hasattr(module, name):
         known = sorted(n for n, value in vars(module).items() if isinstance(value, Density))
         raise ValueError(
-            f"{name} in {file} is absent; expected one of its densities "
-            f"({', '.join(known) or 'it has none'}); give "
-            "such a name."
+            f"{name} in {file} is absent; must be one of its densities; {choose_from(name, known)}."
         )
     found = getattr(module, name)
     if not isinstance(found, Density):

@@ -38,7 +38,7 @@ EXCEPTIONS = {
     ("partition.normalized", "unnorm"),
     ("fitting.results.readable", "unnorm"),
 }
-ON_TOP = {"__init__", "cli", "demo", "model_file"}
+ON_TOP = {"__init__", "cli", "command_line", "demo", "model_file"}
 
 # Where a library may be imported at all; longer names go before shorter ones.
 OUTSIDE = {
