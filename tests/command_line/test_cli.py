@@ -143,8 +143,8 @@ def test_a_broken_model_file_is_one_sentence(case, tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--output", "draws.csv", "ends with '.csv'"),
-        ("--output", "draws", "ends with ''"),
+        ("--output", "draws.xlsx", "ends with '.xlsx'"),
+        ("--output", "draws.txt", "must end with .nc or .csv or no ending, for a folder"),
         ("--output", "no/such/folder/draws.nc", "existing folder"),
         ("--draws", "many", "Error"),
         ("--process-id", "3", "process 3 of 1 cannot run"),

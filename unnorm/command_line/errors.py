@@ -3,12 +3,18 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import typer
 
-VERDICT_FAILED, BAD_INPUT = 1, 2
+
+class ExitCode(IntEnum):
+    """How a command ended; 0 where the result passed."""
+
+    VERDICT_FAILED = 1
+    BAD_INPUT = 2
 
 
 @contextlib.contextmanager
@@ -21,16 +27,16 @@ def sentences() -> Iterator[None]:
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except OSError as error:
-        end(str(error), VERDICT_FAILED)
+        end(str(error), ExitCode.VERDICT_FAILED)
     except (ValueError, TypeError) as error:
-        end(str(error), BAD_INPUT)
+        end(str(error), ExitCode.BAD_INPUT)
     except RuntimeError as error:
-        end(str(error), VERDICT_FAILED)
+        end(str(error), ExitCode.VERDICT_FAILED)
     except Exception as error:  # a density's own function may raise anything
-        end(f"{type(error).__name__}: {error}", VERDICT_FAILED)
+        end(f"{type(error).__name__}: {error}", ExitCode.VERDICT_FAILED)
 
 
-def end(sentence: str, code: int) -> None:
+def end(sentence: str, code: ExitCode) -> None:
     """Print the sentence to standard error and exit."""
     typer.echo(f"Error: {' '.join(sentence.split())}", err=True)
     raise typer.Exit(code) from None
@@ -42,7 +48,7 @@ def end_by_verdict(result: Any, strict: bool = False) -> None:
     if strict:
         failed = failed or any(finding.severity == "warning" for finding in result.findings)
     if failed:
-        raise typer.Exit(VERDICT_FAILED)
+        raise typer.Exit(ExitCode.VERDICT_FAILED)
 
 
 def check_output(output: Path | None, suffixes: tuple[str, ...]) -> None:

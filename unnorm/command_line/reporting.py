@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unnorm.command_line.errors import check_output, end, sentences
+from unnorm.command_line.errors import ExitCode, check_output, end, sentences
 from unnorm.command_line.options import Columns, Fitted, Model, Objective, Seed
 
 
@@ -48,7 +48,10 @@ def report(
         typer.echo(f"Wrote {written}.", err=True)
         failed = [name for name, one in results.items() if getattr(one, "passed", True) is False]
         if failed:
-            end(f"the verdict of {', '.join(failed)} failed; read the report.", 1)
+            end(
+                f"the verdict of {', '.join(failed)} failed; read the report.",
+                ExitCode.VERDICT_FAILED,
+            )
 
 
 COMMANDS = (report,)
