@@ -44,7 +44,7 @@ def report(
             raise ValueError(
                 "report was given nothing to show; must have --data, --fit, --draws or --logz."
             )
-        written = un.report(results, output)
+        written = un.report(results, output, title=p.name)
         typer.echo(f"Wrote {written}.", err=True)
         failed = [name for name, one in results.items() if getattr(one, "passed", True) is False]
         if failed:
