@@ -73,7 +73,10 @@ def test_every_page_is_in_a_toctree():
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_python_on_a_page_is_executed(name):
-    """A block of Python is a `{code-cell}`, whose output the build computes."""
+    """A block of Python is a `{code-cell}`, whose output the build computes.
+
+    One that takes too long, or a package that is not at hand, is a `{code-block}`.
+    """
     text = BY_NAME[name].read_text(encoding="utf-8")
     kinds = [kind for kind, _ in fences(text)]
     assert "python" not in kinds and "pycon" not in kinds, "write {code-cell} python"
