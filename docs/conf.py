@@ -73,6 +73,7 @@ sphinx_gallery_conf = {
     "examples_dirs": ["gallery", "cases"],
     "gallery_dirs": ["generated/gallery", "generated/cases"],
     "filename_pattern": r"\.py$",
+    "within_subsection_order": "FileNameSortKey",
     "image_scrapers": ("matplotlib", figures.FigureScraper()),
     "doc_module": ("unnorm",),
     "backreferences_dir": "generated/backreferences",
