@@ -204,7 +204,8 @@ K = un.kernels
 VARIANTS = {
     "annealed_langevin": {},  # biased: test_annealed_langevin
     "random_walk_mh": {"": K.RandomWalkMH(), "covariance": K.RandomWalkMH(learn_covariance=True)},
-    "hmc": {"": K.HMC(), "dense": K.HMC(dense_mass=True)},
+    "hmc": {"": K.HMC(), "dense": K.HMC(dense_mass=True), "auto": K.HMC(metric="auto")},
+    "nuts": {"": K.NUTS(), "auto": K.NUTS(metric="auto"), "low rank": K.NUTS(metric="low_rank")},
     "mclmc": {"adjusted": K.MCLMC(adjusted=True)},
     "gibbs": {"": K.Gibbs(), "random": K.Gibbs(scan="random")},
     "replica_exchange": {

@@ -156,7 +156,7 @@ class WindowState(NamedTuple):
 
     steps: Steps
     moments: Moments
-    metric: jax.Array
+    metric: Any
 
 
 class Window(StepSize):
@@ -169,14 +169,14 @@ class Window(StepSize):
         return WindowState(
             super().begin(kernel, tuning, positions),
             moments,
-            jnp.asarray(tuning[kernel.metric], float),
+            jnp.asarray(tuning[kernel.metric_option], float),
         )
 
     def current(self, kernel, state, tuning, chain) -> dict:
         return unless_given(
             kernel,
             super().current(kernel, state.steps, tuning, chain),
-            {kernel.metric: state.metric},
+            {kernel.metric_option: state.metric},
         )
 
     def restart(self, state, states, stage) -> tuple[Any, Any]:
@@ -189,18 +189,21 @@ class Window(StepSize):
     def advance(self, kernel, state, positions, info, stage) -> Any:
         slow, event, _ = stage
         steps = super().advance(kernel, state.steps, positions, info, stage)
-        flat = jax.vmap(lambda one: ravel_pytree(one)[0])(positions)
-        seen = update_moments(state.moments, flat, moves(steps, self.options))
+        seen = update_moments(state.moments, flat_positions(positions), moves(steps, self.options))
         moments = jax.tree.map(lambda new, old: jnp.where(slow == 1, new, old), seen, state.moments)
         ends = event == Event.WINDOW_ENDS
-        metric = jnp.where(ends, metric_of(moments, state.metric), state.metric)
+        metric = self.learn_metric(kernel, moments, state.metric, ends)
         moments = jax.tree.map(lambda leaf: jnp.where(ends, 0, leaf), moments)
         return WindowState(_one_step_for_all(steps, ends, self.options), moments, metric)
+
+    def learn_metric(self, kernel, moments: Moments, old: Any, ends: jax.Array) -> Any:
+        """The metric in use: a new one where a window ends."""
+        return jnp.where(ends, metric_of(moments, old), old)
 
     def finish(self, kernel, state, tuning) -> dict:
         adapted = {
             "step_size": common_step(state.steps, self.options),
-            kernel.metric: state.metric,
+            kernel.metric_option: state.metric,
         }
         return unless_given(kernel, tuning, adapted)
 
@@ -352,6 +355,11 @@ def unless_given(kernel: Any, tuning: dict, adapted: dict) -> dict:
 def first(positions: dict) -> dict:
     """The position of the first chain."""
     return jax.tree.map(lambda leaf: leaf[0], positions)
+
+
+def flat_positions(positions: dict) -> jax.Array:
+    """The positions of all chains as (chains, size)."""
+    return jax.vmap(lambda one: ravel_pytree(one)[0])(positions)
 
 
 def size_of(position: dict) -> int:

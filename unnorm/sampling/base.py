@@ -63,7 +63,7 @@ class Options:
     adapts: ClassVar[Any] = None
     composed: ClassVar[bool] = False  # of other kernels or distributions: suggested last
     dense: ClassVar[bool] = False  # whether the metric that is learned is a full matrix
-    metric: ClassVar[str] = "inverse_mass_matrix"  # the option that holds it
+    metric_option: ClassVar[str] = "inverse_mass_matrix"  # the option that holds it
     noise: ClassVar[Callable | None] = None
     without_warmup: ClassVar[str] = ""  # what a run without warm-up lacks, where it must have one
 

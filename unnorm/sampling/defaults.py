@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from unnorm.declaration.purity import refuse_impure
 from unnorm.sampling.engine.multihost import Hosts
 from unnorm.sampling.kernels.registry import (
     KERNELS,
+    MCLMC,
     NUTS,
     Blockwise,
     Gibbs,
@@ -28,6 +30,19 @@ from unnorm.sampling.kernels.registry import (
 from unnorm.sampling.output.run_identity import read_meta
 
 _KEPT_NAMES = ("chain", "draw", ".", "..")  # of the draws' own axes and nodes
+
+
+@dataclass(frozen=True)
+class DefaultOptions:
+    """What decides the kernel where none is named.
+
+    Args:
+        many_dimensions: from which trajectories without a tree are taken: at acceptance .9 their
+            number of gradients grows as a fourth root of the dimension, and a metric of all
+            correlations would be a matrix of a million numbers.
+    """
+
+    many_dimensions: int = 1000
 
 
 def seed_of(seed: int | None, store: Any, hosts: Hosts) -> int:
@@ -163,12 +178,22 @@ def _default_kernel(p: Density) -> tuple[Any, str]:
         blocks = {tuple(names): kind() for kind, names in groups.items()}
         return Blockwise(blocks), "its variables are of different kinds"
     kind = next(iter(groups))
+    if kind is NUTS:
+        return _continuous_kernel(p)
     why = {
-        NUTS: "it needs no tuning by hand on continuous variables",
         Gibbs: "every variable has a list of states",
         RandomWalkMH: "counts have no list of states",
     }
     return kind(), why[kind]
+
+
+def _continuous_kernel(p: Density, options: DefaultOptions = DefaultOptions()) -> tuple[Any, str]:
+    """NUTS, or adjusted microcanonical trajectories in many dimensions."""
+    size = sum(math.prod(shape) for shape in p.shapes().values())
+    if size >= options.many_dimensions:
+        why = f"{size:,} dimensions are many: its step shrinks least with them"
+        return MCLMC(adjusted=True), why
+    return NUTS(metric="auto"), "it needs no tuning by hand on continuous variables"
 
 
 def note_starts(p: Density, findings: list[Finding]) -> None:

@@ -16,16 +16,18 @@ def diagonal_window(kernel: Any) -> str | None:
     """
     if kernel.step_size is not None:
         return None
-    return "window" if getattr(kernel, kernel.metric) is None else "step_size"
+    return "window" if getattr(kernel, kernel.metric_option) is None else "step_size"
 
 
 def with_diagonal(kernel: Any, size: int, step_size: float) -> dict[str, Any]:
     """The first tuning: a step size, and a metric where one was given or is learned."""
-    given = getattr(kernel, kernel.metric)
+    given = getattr(kernel, kernel.metric_option)
     tuning = {"step_size": step_size if kernel.step_size is None else kernel.step_size}
     if given is not None:
-        return tuning | {kernel.metric: given}
-    return tuning if kernel.step_size is not None else tuning | {kernel.metric: jnp.ones(size)}
+        return tuning | {kernel.metric_option: given}
+    return (
+        tuning if kernel.step_size is not None else tuning | {kernel.metric_option: jnp.ones(size)}
+    )
 
 
 def steps_of(tuning: dict, position: dict, power: float = 1.0) -> dict:
@@ -39,10 +41,10 @@ def steps_of(tuning: dict, position: dict, power: float = 1.0) -> dict:
 
 def refuse_matrix(kernel: Any) -> None:
     """A sentence where the metric is no vector."""
-    given = getattr(kernel, kernel.metric)
+    given = getattr(kernel, kernel.metric_option)
     if given is not None and np.ndim(given) > 1:
         raise ValueError(
-            f"{kernel.metric} of {type(kernel).__name__} has the shape {np.shape(given)}; "
+            f"{kernel.metric_option} of {type(kernel).__name__} has the shape {np.shape(given)}; "
             "expected a vector, one "
             "variance for each unconstrained coordinate; pass the diagonal, or use "
             "un.kernels.NUTS for a matrix."

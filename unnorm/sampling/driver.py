@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import unnorm
-from unnorm.core.findings import WARNING, Finding, FindingCode, join_names
+from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode, join_names
 from unnorm.core.method import registry_name
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
@@ -300,6 +300,11 @@ def _last_events(target: Unconstrained, positions: dict) -> dict:
 def _run_findings(request: _Request, result: _Result) -> list[Finding]:
     """Warnings about the run: chains that warm-up moved, an interrupt, no warm-up."""
     findings, plan, kernel = [], request.plan, request.kernel
+    said = getattr(kernel, "said_of", lambda _: None)(result.carry.tuning)
+    if said and plan.warmup:
+        what = f"{type(kernel).__name__} uses {said}"
+        advice = "name a metric to change it"
+        findings.append(Finding(what, advice, NOTE, FindingCode.CHOSEN_METHOD))
     restarted = [f"chain {i}" for i in np.flatnonzero(np.asarray(result.carry.adapting))]
     if restarted:
         what = (

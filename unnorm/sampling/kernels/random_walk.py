@@ -48,7 +48,7 @@ class RandomWalkMH(WalkNoise, Options):  # type: ignore[misc]
     step_size: float | None = option(default=None, above=0)
     covariance: Any = option(default=None, array=True)
     learn_covariance: bool = static(default=False)
-    metric = "covariance"
+    metric_option = "covariance"
 
     @property
     def dense(self) -> Any:  # type: ignore[override]

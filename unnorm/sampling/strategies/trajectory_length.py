@@ -18,9 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from blackjax.mcmc.adjusted_mclmc import rescale
 from blackjax.mcmc.dynamic_hmc import halton_sequence
-from jax.flatten_util import ravel_pytree
 
-from unnorm.sampling.adaptation import Steps, Window, WindowState, moves, unless_given
+from unnorm.sampling.adaptation import (
+    Steps,
+    Window,
+    WindowState,
+    flat_positions,
+    moves,
+    unless_given,
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Trajectory(Window):
     lengths = TrajectoryOptions()
 
     def begin(self, kernel, tuning, positions) -> Any:
-        flat = flatten(positions)
+        flat = flat_positions(positions)
         zero = jnp.zeros((), flat.dtype)
         log_first = zero + np.log(self.lengths.first)
         return TrajectoryState(
@@ -96,7 +102,7 @@ class Trajectory(Window):
     def advance(self, kernel, state, positions, info, stage) -> Any:
         window = super().advance(kernel, state.window, positions, info, stage)
         window = window._replace(steps=_without_overshoot(window.steps))
-        flat, moving = flatten(positions), moves(window.steps, self.options)
+        flat, moving = flat_positions(positions), moves(window.steps, self.options)
         weights = jnp.where(moving.any(), moving, True).astype(flat.dtype)
         weights = weights / weights.sum()
         share = jnp.maximum(self.lengths.forgetting, 1.0 / (2 + state.updates))
@@ -131,7 +137,7 @@ class Trajectory(Window):
         end, velocity, count = jax.vmap(lambda one: kernel.end_of_trajectory(one, metric))(info)
         given = kernel.step_size
         time = count * (jnp.exp(steps.averaging.log_step_size) if given is None else given)
-        end = flatten(end)
+        end = flat_positions(end)
         before, after = ((x - state.centre) * scale for x in (state.positions, end))
         change = 0.5 * ((after**2).sum(1) - (before**2).sum(1))
         rates = jax.vmap(kernel.stats)(info)["acceptance_rate"]
@@ -156,11 +162,6 @@ def _without_overshoot(steps: Steps) -> Steps:
     fresh = averaging.step == 1
     mu = jnp.where(fresh, averaging.log_step_size, averaging.mu)
     return steps._replace(averaging=averaging._replace(mu=mu))
-
-
-def flatten(positions: dict) -> jax.Array:
-    """Positions or velocities of all chains as (chains, size)."""
-    return jax.vmap(lambda one: ravel_pytree(one)[0])(positions)
 
 
 def steps_of_turn(turn: jax.Array, mean: jax.Array, options: Any = Trajectory.lengths) -> jax.Array:
