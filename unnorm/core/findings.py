@@ -75,6 +75,7 @@ class FindingCode(StrEnum):
     OUTSIDE_SUPPORT = "outside_support"
     BIASED_KERNEL = "biased_kernel"
     NO_WARMUP = "no_warmup"
+    TOO_FEW_CHAINS = "too_few_chains"
 
 
 @dataclass(frozen=True)

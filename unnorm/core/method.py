@@ -71,8 +71,14 @@ def method(cls: type[T]) -> type[T]:
 
 
 def registry_name(cls: type) -> str:
-    """The class name in snake case: RandomWalkMH is random_walk_mh, ULA is ula."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+    """The class name in snake case: RandomWalkMH is random_walk_mh, ULA is ula; or what the class
+    is `known_as`, where capitals mark no words.
+    """
+    known_as = getattr(cls, "known_as", None)
+    return (
+        known_as
+        or re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+    )
 
 
 def look_up(given: Any, registry: Mapping[str, type], kind: str, contract: str) -> Any:

@@ -62,6 +62,7 @@ class Options:
     exact: ClassVar[bool] = True
     adapts: ClassVar[Any] = None
     composed: ClassVar[bool] = False  # of other kernels or distributions: suggested last
+    ensemble: ClassVar[bool] = False  # tuned by where many chains are at one step
     dense: ClassVar[bool] = False  # whether the metric that is learned is a full matrix
     metric_option: ClassVar[str] = "inverse_mass_matrix"  # the option that holds it
     noise: ClassVar[Callable | None] = None

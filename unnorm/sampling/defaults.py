@@ -23,6 +23,7 @@ from unnorm.sampling.kernels.registry import (
     MCLMC,
     NUTS,
     Blockwise,
+    ChEES,
     Gibbs,
     RandomWalkMH,
     kernels_for,
@@ -40,9 +41,12 @@ class DefaultOptions:
         many_dimensions: from which trajectories without a tree are taken: at acceptance .9 their
             number of gradients grows as a fourth root of the dimension, and a metric of all
             correlations would be a matrix of a million numbers.
+        many_chains: from which an ensemble method is taken: under NUTS all chains wait for the
+            longest trajectory of any.
     """
 
     many_dimensions: int = 1000
+    many_chains: int = 64
 
 
 def seed_of(seed: int | None, store: Any, hosts: Hosts) -> int:
@@ -73,7 +77,7 @@ def check_request(
     track = check_track(p, track)
     if keep == "all":  # with less, deterministic quantities are kept for those who ask for it
         track = {**p.deterministics(), **track}
-    kernel = select_kernel(p, kernel, findings)
+    kernel = select_kernel(p, kernel, findings, chains)
     note_starts(p, findings)
     refuse_impure(p)
     check_memory(p, draws, warmup, chains, thin, keep, stored)
@@ -139,7 +143,7 @@ def machine_memory() -> float:
     return min(found)
 
 
-def select_kernel(p: Density, kernel: Any, findings: list[Finding]) -> Any:
+def select_kernel(p: Density, kernel: Any, findings: list[Finding], chains: int = 4) -> Any:
     """The kernel as an object, checked against the variables' supports."""
     if p.covariates:
         raise ValueError(
@@ -148,7 +152,7 @@ def select_kernel(p: Density, kernel: Any, findings: list[Finding]) -> Any:
             f"own; give it one value by p.given({next(iter(p.covariates))}=...)."
         )
     if kernel is None:
-        kernel, why = _default_kernel(p)
+        kernel, why = _default_kernel(p, chains)
         findings.append(
             Finding(
                 f"{type(kernel).__name__} was chosen, because {why}",
@@ -168,7 +172,7 @@ def select_kernel(p: Density, kernel: Any, findings: list[Finding]) -> Any:
     return kernel
 
 
-def _default_kernel(p: Density) -> tuple[Any, str]:
+def _default_kernel(p: Density, chains: int) -> tuple[Any, str]:
     """NUTS for continuous variables, Gibbs where states can be listed, a random walk for counts."""
     groups: dict[Any, list[str]] = {}
     for name, support in p.variables.items():
@@ -179,7 +183,7 @@ def _default_kernel(p: Density) -> tuple[Any, str]:
         return Blockwise(blocks), "its variables are of different kinds"
     kind = next(iter(groups))
     if kind is NUTS:
-        return _continuous_kernel(p)
+        return _continuous_kernel(p, chains)
     why = {
         Gibbs: "every variable has a list of states",
         RandomWalkMH: "counts have no list of states",
@@ -187,12 +191,17 @@ def _default_kernel(p: Density) -> tuple[Any, str]:
     return kind(), why[kind]
 
 
-def _continuous_kernel(p: Density, options: DefaultOptions = DefaultOptions()) -> tuple[Any, str]:
+def _continuous_kernel(
+    p: Density, chains: int, options: DefaultOptions = DefaultOptions()
+) -> tuple[Any, str]:
     """NUTS, or adjusted microcanonical trajectories in many dimensions."""
     size = sum(math.prod(shape) for shape in p.shapes().values())
     if size >= options.many_dimensions:
         why = f"{size:,} dimensions are many: its step shrinks least with them"
         return MCLMC(adjusted=True), why
+    if chains >= options.many_chains:
+        why = f"{chains} chains are many: they take steps of one number, and tune it together"
+        return ChEES(), why
     return NUTS(metric="auto"), "it needs no tuning by hand on continuous variables"
 
 

@@ -25,6 +25,7 @@ from unnorm.sampling.engine.devices import devices_for
 from unnorm.sampling.engine.multihost import Hosts, over_hosts
 from unnorm.sampling.engine.part_writers import Memory, run_parts
 from unnorm.sampling.initialization import probe_positions
+from unnorm.sampling.kernels.ensemble.many_chains import findings_of_chains
 from unnorm.sampling.output.atomic_files import StoreError
 from unnorm.sampling.output.checkpoint import Store
 from unnorm.sampling.output.datatree import as_json, provenance, to_datatree
@@ -305,6 +306,8 @@ def _run_findings(request: _Request, result: _Result) -> list[Finding]:
         what = f"{type(kernel).__name__} uses {said}"
         advice = "name a metric to change it"
         findings.append(Finding(what, advice, NOTE, FindingCode.CHOSEN_METHOD))
+    if getattr(kernel, "ensemble", False):
+        findings += findings_of_chains(kernel, plan.chains)
     restarted = [f"chain {i}" for i in np.flatnonzero(np.asarray(result.carry.adapting))]
     if restarted:
         what = (

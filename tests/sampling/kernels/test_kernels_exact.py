@@ -64,6 +64,8 @@ def estimates(name, target, seed, draws=2000):
             "seed": seed,
             "progress": False,
         }
+        if kernel.ensemble:
+            run |= {"chains": 64, "draws": draws // 8}
         tree = un.sample(exact.density, kernel, **run)
     except ValueError as refusal:
         assert "expected" in str(refusal) and "use un.kernels" in str(refusal)
@@ -80,7 +82,17 @@ def estimates(name, target, seed, draws=2000):
 
 # Variants, kernels made of kernels, and those that other files try, are left to `make test-all`:
 # ten seconds each.
-ELSEWHERE = ("blockwise", "gibbs", "block_gibbs", "mclmc", "elliptical_slice", "nuts", "slice")
+ELSEWHERE = (
+    "blockwise",
+    "gibbs",
+    "block_gibbs",
+    "mclmc",
+    "elliptical_slice",
+    "nuts",
+    "slice",
+    "chees",
+    "meads",
+)
 PLAIN = [name for name in KERNELS if " " not in name and name not in ELSEWHERE]
 
 

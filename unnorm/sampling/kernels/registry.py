@@ -7,6 +7,8 @@ from unnorm.sampling.kernels.barker import Barker
 from unnorm.sampling.kernels.composite.blockwise import Blockwise
 from unnorm.sampling.kernels.composite.from_blackjax import FromBlackJAX
 from unnorm.sampling.kernels.composite.replica_exchange import ReplicaExchange
+from unnorm.sampling.kernels.ensemble.chees import ChEES
+from unnorm.sampling.kernels.ensemble.meads import MEADS
 from unnorm.sampling.kernels.gibbs import BlockGibbs, Gibbs
 from unnorm.sampling.kernels.hamiltonian import HMC, NUTS
 from unnorm.sampling.kernels.independent import IndependentMH
@@ -29,6 +31,8 @@ KERNELS |= {
         HMC,
         NUTS,
         MCLMC,
+        ChEES,
+        MEADS,
         Slice,
         EllipticalSlice,
         Gibbs,

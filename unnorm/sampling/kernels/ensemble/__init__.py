@@ -1,0 +1,1 @@
+"""Kernels that are tuned by many chains together."""
