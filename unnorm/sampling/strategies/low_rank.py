@@ -110,7 +110,7 @@ def words_of(metric: LowRankInverseMassMatrix) -> str:
     """Which kind of metric it is, for people."""
     kept = int((np.asarray(metric.lam) != 1).sum())
     if not kept:
-        return "a diagonal metric: its correlations are weak"
+        return "a diagonal metric: no correlations stood out in warm-up"
     spread = np.append(np.asarray(metric.lam, float), 1.0)
     kind = "a dense metric" if kept == len(metric.sigma) else f"a metric of rank {kept}"
     return f"{kind}: the condition number of its correlations is {spread.max() / spread.min():,.0f}"
