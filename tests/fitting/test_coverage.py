@@ -8,7 +8,7 @@ docs/appendix/coverage.md keeps it.
 import numpy as np
 import pandas as pd
 import pytest
-from coverage_studies import SETS, aims_at, aims_in_blocks, coverage
+from coverage_studies import SETS, aims_at, aims_in_blocks, coverage, small_flow
 
 import unnorm as un
 
@@ -36,10 +36,21 @@ OBJECTIVES = {
     "conditional NCE": {"wells": o.ConditionalNCE()},
     "energy discrepancy": {"wells": o.EnergyDiscrepancy()},
     "self-normalised": {"wells": o.SelfNormalized(noise_ratio=20)},
+    "flow contrastive": dict.fromkeys(
+        ("gaussian", "ozone and wind"), o.FlowContrastive(small_flow())
+    ),
     "Stein discrepancy": {"wells": o.SteinDiscrepancy()},
 }
 # Whose optimum on very many rows is maximum likelihood's.
-LIMITS = ("MCMC maximum likelihood", "persistent contrastive divergence", "self-normalised")
+LIMITS = (
+    "MCMC maximum likelihood",
+    "persistent contrastive divergence",
+    "self-normalised",
+    "flow contrastive",
+)
+WITHOUT_ERRORS = {o.Adversarial}
+# Standard errors take the flow as given, which has a part in them where the model is wrong.
+TRUE_MODELS = ("flow contrastive",)
 # H⁻¹/n is the covariance of a likelihood alone: here it must be seen to miss.
 NO_LIKELIHOOD = (
     "score matching",
@@ -53,12 +64,12 @@ NO_LIKELIHOOD = (
 
 def test_every_objective_is_in_the_table():
     studied = {type(objective) for studies in OBJECTIVES.values() for objective in studies.values()}
-    assert studied == set(o.OBJECTIVES.values())
+    assert studied | WITHOUT_ERRORS == set(o.OBJECTIVES.values())
 
 
 def aim_of(what, name, true, objective):
     """The objective's own target: its optimum on very many rows."""
-    if objective.in_pairs:
+    if objective.traits.couples_rows:
         return aims_in_blocks(name, true, objective)
     many = {"many": 150} if what == "contrastive divergence" else {}
     return aims_at(name, true, objective, o.MaximumLikelihood() if what in LIMITS else None, **many)
@@ -69,7 +80,7 @@ def aim_of(what, name, true, objective):
 def test_intervals_cover(what, request):
     cells, by_inverse_curvature = [], []
     for name, objective in OBJECTIVES[what].items():
-        for true in (True, False):
+        for true in (True,) if what in TRUE_MODELS else (True, False):
             found = coverage(name, true, objective, aim_of(what, name, true, objective))
             case = {
                 "covered": found.covered.to_dict(),

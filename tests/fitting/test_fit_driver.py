@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+from flowjax.bijections import Affine
 from helpers import counting
 from targets import enumerated, ising, pair_features
 
@@ -25,6 +26,8 @@ RUNS = {
     "conditional_nce": (un.objectives.ConditionalNCE(noise_ratio=5), {}),
     "energy_discrepancy": (un.objectives.EnergyDiscrepancy(noise_ratio=5), {}),
     "self_normalized": (un.objectives.SelfNormalized(noise_ratio=20), {}),
+    "flow_contrastive": (un.objectives.FlowContrastive(Affine(jnp.zeros(1))), {}),
+    "adversarial": (un.objectives.Adversarial(Affine(jnp.zeros(1))), {"steps": 2000}),
     "contrastive_divergence": (ContrastiveDivergence(), {"steps": 400}),
     "persistent": (ContrastiveDivergence(persistent=True, chains=100), {"steps": 400}),
     "pseudo_likelihood": (un.objectives.PseudoLikelihood(), {}),

@@ -13,6 +13,7 @@ from scipy.special import gammaln
 from targets import ising
 
 import unnorm as un
+from unnorm.demo import truncated_gaussian
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.loss import Loss, parameters_of
 
@@ -100,6 +101,33 @@ def two_arcs(rng, rows):
     return np.angle(np.exp(1j * rng.normal(centre, 0.6)))
 
 
+@un.density
+def gaussian(
+    x: un.Real[2],
+    *,
+    mean: un.Real[2] = (0.5, -1.0),
+    precision: un.PositiveDefinite[2] = ((1.0, 0.4), (0.4, 2.0)),
+):
+    return -0.5 * (x - mean) @ precision @ (x - mean)
+
+
+def ozone_and_wind() -> un.Density:
+    """The truncated Gaussian of the demo at its estimate."""
+    raw = un.models.load("ozone_wind")
+    fit = un.fit(truncated_gaussian, raw / raw.std(ddof=0), "maximum_likelihood", progress=False)
+    return fit.density
+
+
+def small_flow():
+    """Two masked autoregressive layers of affine maps, quick to compile and to draw from."""
+    from flowjax.distributions import StandardNormal
+    from flowjax.flows import masked_autoregressive_flow
+
+    return masked_autoregressive_flow(
+        jax.random.key(0), base_dist=StandardNormal((2,)), flow_layers=2, nn_width=16
+    )
+
+
 COUPLING = np.array(
     [[0, 0.8, -0.6, 0.4], [0.8, 0, 0.5, -0.9], [-0.6, 0.5, 0, 0.7], [0.4, -0.9, 0.7, 0]]
 )
@@ -135,6 +163,14 @@ def study(name: str) -> Study:
         counts = np.arange(60.0)
         assert np.allclose(conway(counts), 0.9 * counts - 1.2 * gammaln(counts + 1), atol=1e-4)
         return Study(conway, 500, from_cells(conway, counts, jitter=False), some_zeros)
+    if name == "gaussian":
+        return Study(
+            gaussian, 500, from_cells(gaussian, cells(-5, 6, 1100), cells(-5, 3, 800)), two_normals
+        )
+    if name == "ozone and wind":
+        density = ozone_and_wind()
+        draw = from_cells(density, cells(0, 8, 800), cells(0, 9, 900))
+        return Study(density, 116, draw, two_normals)
     if name == "mises":
         return Study(mises, 300, from_cells(mises, cells(-np.pi, np.pi, 100_000)), two_arcs)
     return Study(ising.bind(coupling=COUPLING, field=FIELD), 600, bits(0.0), bits(1.0))

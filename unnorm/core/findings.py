@@ -49,6 +49,7 @@ class FindingCode(StrEnum):
     KIND_OF_WEIGHTS = "kind_of_weights"
     DRAWS_UNLIKE_DATA = "draws_unlike_data"
     FAR_FROM_MAXIMUM_LIKELIHOOD = "far_from_maximum_likelihood"
+    LIKELIHOOD_BOUND = "likelihood_bound"
     SEVERAL_OPTIMA = "several_optima"
     UNSUITABLE_NOISE = "unsuitable_noise"
     NO_LOG_Z = "no_log_z"

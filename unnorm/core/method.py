@@ -13,13 +13,14 @@ from unnorm.core.validation import Range, check_fields
 T = TypeVar("T")
 
 
-def static(default: Any = dataclasses.MISSING, **range_: Any) -> Any:
+def static(default: Any = dataclasses.MISSING, kw_only: bool = False, **range_: Any) -> Any:
     """Mark an option of a method as structure: changing it compiles anew, and it is never traced.
 
     The rest are the arguments of `validation.Range`, such as ``at_least=1``: where its values may
-    lie.
+    lie. With `kw_only` it is no positional argument, so that an inherited option may follow others.
     """
-    return dataclasses.field(default=default, metadata={"static": True, **_range(range_)})
+    metadata = {"static": True, **_range(range_)}
+    return dataclasses.field(default=default, kw_only=kw_only, metadata=metadata)
 
 
 def option(default: Any = dataclasses.MISSING, **range_: Any) -> Any:

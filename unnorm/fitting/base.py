@@ -45,6 +45,7 @@ class Traits:
     in_data_units: bool = False  # other units of the data rescale the loss, not only shift it
     uses_second_derivatives: bool = False  # of log p̃ in x, which do not see kinks
     bootstraps_single_row: bool = False  # one row (a graph, a lattice): parametric bootstrap
+    is_game: bool = False  # no minimum is an estimate: always trained, against its adversary
     rounding: float = 1.0  # factor by which the loss amplifies the rounding of log p̃
 
 
@@ -152,6 +153,23 @@ def start_values(objective: Any, density: Density, state: ObjectiveState) -> dic
     """Return the free parameters to start from: the objective's, else those of the density."""
     found = objective.start_values(state) if isinstance(objective, ProvidesStart) else None
     return density.free() if found is None else found
+
+
+@runtime_checkable
+class HasAdversary(Protocol):
+    """A second player, such as a trained noise or a generator, moves against the parameters.
+
+    Its own parameters are part of `state.shared`. In training it takes one step after each step of
+    the parameters, whose loss is evaluated with it held fixed.
+    """
+
+    def with_run_length(self, state: ObjectiveState, steps: int) -> ObjectiveState:
+        """Return the state for a training of so many steps, which the game may take a share of."""
+
+    def adversary_step(
+        self, density: Density, state: ObjectiveState, events: Events, key: jax.Array
+    ) -> ObjectiveState:
+        """Return the state after the adversary's step on a batch, inside compiled code."""
 
 
 @runtime_checkable
@@ -382,6 +400,7 @@ __all__ = [
     "DrawsRowNoise",
     "DrawsSharedNoise",
     "EstimatesLogZ",
+    "HasAdversary",
     "HasChains",
     "HasClosedForm",
     "HasLogZPlan",

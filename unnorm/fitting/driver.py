@@ -12,7 +12,13 @@ from unnorm.core.findings import Finding
 from unnorm.core.progress import bar
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
-from unnorm.fitting.base import Stochastic, at_lowest_level, levels_of, supplied_covariates
+from unnorm.fitting.base import (
+    HasAdversary,
+    Stochastic,
+    at_lowest_level,
+    levels_of,
+    supplied_covariates,
+)
 from unnorm.fitting.data import first_of, read_data, refuse_missing_entries
 from unnorm.fitting.default_objective import chosen, sum_out_labels
 from unnorm.fitting.joint.driver import several
@@ -267,6 +273,7 @@ def _solve(problem: Problem, has_tree: bool) -> Any:
     else:
         in_steps = problem.steps is not None or problem.batch_size is not None
     trains = has_tree or in_steps or any(option is not None for option in options)
+    trains = trains or objective.traits.is_game
     refuse_lasso(problem, trains)
     if problem.penalty is not None and problem.penalty.grid is not None:
         return lasso_path(problem)
@@ -282,11 +289,12 @@ def _solve(problem: Problem, has_tree: bool) -> Any:
         return assemble(fit_by_averaging(problem))
     if problem.batches is not None and stochastic:
         _refuse_own_chains(problem)
-    if problem.held_out is not None and stochastic:
+    if problem.held_out is not None and (stochastic or isinstance(objective, HasAdversary)):
+        why = "has no meaning" if stochastic else "moves with its adversary"
         raise ValueError(
-            f"held_out was given to {type(objective).__name__}, whose loss has no meaning; "
-            "expected an objective with a loss; leave it out, or use un.objectives.NCE, "
-            "ScoreMatching or DenoisingScoreMatching."
+            f"held_out was given to {type(objective).__name__}, whose loss {why}; "
+            "expected an objective with a loss of its own; leave it out, or use "
+            "un.objectives.NCE, ScoreMatching or DenoisingScoreMatching."
         )
     return assemble(fit_by_training(problem))
 

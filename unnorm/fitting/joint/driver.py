@@ -137,7 +137,8 @@ def _refuse(ps: list, data: Any, asked: dict) -> None:
 
 def _refuse_objective(ps: list[Density], objective: Any) -> None:
     name = type(objective).__name__
-    if isinstance(objective, Stochastic) or objective.traits.couples_rows:
+    traits = objective.traits
+    if isinstance(objective, Stochastic) or traits.couples_rows or traits.is_game:
         raise ValueError(
             f"{name} has no loss of single rows, and several data sets are fitted by the sum of "
             "those; expected such "

@@ -1,6 +1,7 @@
 """The objectives, a file per family. To add one: its file, and its line in OBJECTIVES."""
 
 from unnorm.core.method import registry_name
+from unnorm.fitting.objectives.adversarial.objective import Adversarial
 from unnorm.fitting.objectives.conditional.probability_flow import ProbabilityFlow
 from unnorm.fitting.objectives.conditional.pseudo_likelihood import PseudoLikelihood
 from unnorm.fitting.objectives.conditional.ratio_matching import RatioMatching
@@ -8,6 +9,7 @@ from unnorm.fitting.objectives.contrastive_divergence.objective import Contrasti
 from unnorm.fitting.objectives.energy_discrepancy import EnergyDiscrepancy
 from unnorm.fitting.objectives.likelihood.maximum_likelihood import MaximumLikelihood
 from unnorm.fitting.objectives.noise_contrastive.conditional_nce import ConditionalNCE
+from unnorm.fitting.objectives.noise_contrastive.flow_contrastive import FlowContrastive
 from unnorm.fitting.objectives.noise_contrastive.nce import NCE
 from unnorm.fitting.objectives.noise_contrastive.ranking_nce import RankingNCE
 from unnorm.fitting.objectives.noise_contrastive.self_normalized import SelfNormalized
@@ -30,6 +32,8 @@ _CLASSES = (
     ConditionalNCE,
     EnergyDiscrepancy,
     SelfNormalized,
+    FlowContrastive,
+    Adversarial,
     PseudoLikelihood,
     RatioMatching,
     ProbabilityFlow,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
-from unnorm.fitting.base import ReportsFindings, SamplesPower, Stochastic
+from unnorm.fitting.base import HasAdversary, ReportsFindings, SamplesPower, Stochastic
 from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, has_network, split_rows
 from unnorm.fitting.checks.kinks import kink_findings
 from unnorm.fitting.existence.finite_estimate import divergent_by_margins
@@ -27,7 +27,7 @@ def fit_by_training(problem: Problem) -> Outcome:
     key, run_key, look_key = jax.random.split(jax.random.key(problem.seed), 3)
     loss = problem.loss(key)
     steps = problem.steps or sgd.DEFAULTS.steps
-    if isinstance(objective, Stochastic):
+    if isinstance(objective, Stochastic | HasAdversary):
         loss = loss._replace(state=objective.with_run_length(loss.state, steps))
     monitor, walk, done, ended = _run(whole, problem, loss, run_key, look_key, steps)
     end, weights = loss.at(monitor.estimate(walk)), loss.state.weights
@@ -38,7 +38,10 @@ def fit_by_training(problem: Problem) -> Outcome:
     if isinstance(objective, Stochastic):
         findings += objective.chain_findings(*given, look_key)
     elif isinstance(objective, ReportsFindings):
-        findings += objective.findings(*given)
+        found = objective.findings(*given)
+        findings += found
+        far = FindingCode.FAR_FROM_MAXIMUM_LIKELIHOOD
+        converged = converged and not any((f.code, f.severity) == (far, ERROR) for f in found)
     if has_network(problem.p) and ended in ("", "held_out"):
         density = loss.density
         density = (
@@ -188,6 +191,9 @@ def _is_converged(problem: Problem, done: int, ended: str, monitor: Monitor) -> 
     """What is to be said of the end of training; returns whether it had come to rest."""
     what = "training on batches gives no standard errors"
     advice = "leave out optimizer, batch_size and steps where parameters are few"
+    if problem.objective.traits.is_game:
+        what = "training against a generator gives no standard errors"
+        advice = "use un.objectives.FlowContrastive or MaximumLikelihood where parameters are few"
     problem.findings.append(Finding(what, advice, NOTE, FindingCode.NO_STANDARD_ERRORS))
     if ended in ("interrupt", "batches", "callback"):
         why = {

@@ -10,6 +10,7 @@ from unnorm.core.messages import shown
 from unnorm.declaration.density import Density, cast
 from unnorm.fitting.base import (
     Events,
+    HasAdversary,
     ObjectiveState,
     PreparesRows,
     ResamplesNoise,
@@ -109,7 +110,12 @@ class TrainingLoss:
         elif isinstance(objective, ResamplesNoise):
             inner = inner._replace(per_row=objective.resample_noise(density, inner, batch, key))
         if not isinstance(objective, Stochastic):
-            return objective.losses(density, inner, batch).mean(), state
+            value = objective.losses(density, inner, batch).mean()
+            if not isinstance(objective, HasAdversary):
+                return value, state
+            held = jax.lax.stop_gradient((density, inner))
+            moved = objective.adversary_step(*held, batch, jax.random.fold_in(key, 1))
+            return value, state._replace(objective=moved)
         held = jax.lax.stop_gradient(density)
         found = objective.gradient(held, inner, batch, key, jnp.ones((), dtype))
         products = jax.tree.map(

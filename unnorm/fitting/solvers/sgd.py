@@ -26,7 +26,13 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.base import ObjectiveState, PreparesRows, ResamplesNoise, Stochastic
+from unnorm.fitting.base import (
+    HasAdversary,
+    ObjectiveState,
+    PreparesRows,
+    ResamplesNoise,
+    Stochastic,
+)
 from unnorm.fitting.loss import Loss, parameters_of
 
 
@@ -134,7 +140,8 @@ def run(  # noqa: PLR0913 - the arguments of a compiled program
         )
         batch = take(events)
         walk, value, gradient = _gradient(objective, density, batch, given, walk, step_key, step)
-        return _move(walk, gradient, step, optimizer, average), value
+        walk = _move(walk, gradient, step, optimizer, average)
+        return _move_adversary(objective, density, batch, walk, step_key), value
 
     walk = walk._replace(
         gradient_sum=jnp.zeros_like(walk.gradient_sum),
@@ -152,7 +159,8 @@ def one_batch(
     if isinstance(objective, PreparesRows):
         given = given._replace(per_row=objective.rows_of(density, given, batch))
     walk, value, gradient = _gradient(objective, density, batch, given, walk, key, step)
-    return _move(walk, gradient, step, optimizer, average), value
+    walk = _move(walk, gradient, step, optimizer, average)
+    return _move_adversary(objective, density, batch, walk, key), value
 
 
 def _gradient(
@@ -193,6 +201,16 @@ def _move(walk: Walk, gradient: jax.Array, step, optimizer, average: str | None)
         gradient_sum=walk.gradient_sum + gradient,
         gradient_squares=walk.gradient_squares + gradient @ gradient,
     )
+
+
+def _move_adversary(objective, density, batch, walk: Walk, key) -> Walk:
+    """The walk after a step of the objective's adversary, if it has one, at its new parameters."""
+    if not isinstance(objective, HasAdversary):
+        return walk
+    free, nuisance = parameters_of(density, walk.state)[1](walk.vector)
+    state, key = walk.state._replace(nuisance=nuisance), jax.random.fold_in(key, 1)
+    moved = objective.adversary_step(density.at(free), state, batch, key)
+    return walk._replace(state=walk.state._replace(shared=moved.shared))
 
 
 @jax.jit

@@ -106,6 +106,16 @@ def fit_flow(points: jax.Array, layers: int, key: jax.Array) -> Flow:
     """A flow fitted to one half of the points (N, D), its training ended by the other half."""
     shuffle, key = jax.random.split(key)
     points = points[jax.random.permutation(shuffle, len(points))]
+    own, held, centre, factor = split_and_whiten(points)
+    start = initial_flow(points.shape[1], layers, str(points.dtype))
+    distribution = train_flow(start, own, held, key)
+    return Flow(eqx.filter(distribution, eqx.is_array), centre, factor, layers)
+
+
+def split_and_whiten(points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The two halves of the points (N, D) in coordinates whitened by the first, and the centre and
+    factor of these.
+    """
     own, held = jnp.split(points, [len(points) // 2])
     centre, covariance = own.mean(0), jnp.atleast_2d(jnp.cov(own, rowvar=False))
     factor = jnp.linalg.cholesky(covariance + jnp.diag(1e-6 * jnp.diag(covariance) + 1e-30))
@@ -113,11 +123,11 @@ def fit_flow(points: jax.Array, layers: int, key: jax.Array) -> Flow:
         jax.scipy.linalg.solve_triangular(factor, (part - centre).T, lower=True).T
         for part in (own, held)
     )
-    distribution = _train(initial_flow(points.shape[1], layers, str(points.dtype)), own, held, key)
-    return Flow(eqx.filter(distribution, eqx.is_array), centre, factor, layers)
+    return own, held, centre, factor
 
 
-def _split(distribution: Any) -> tuple[Any, Any]:
+def trainable_part(distribution: Any) -> tuple[Any, Any]:
+    """The arrays of a flowjax distribution that training moves, and the rest."""
     return eqx.partition(
         distribution,
         eqx.is_inexact_array,
@@ -126,11 +136,11 @@ def _split(distribution: Any) -> tuple[Any, Any]:
 
 
 @eqx.filter_jit
-def _train(distribution: Any, own: jax.Array, held: jax.Array, key: jax.Array) -> Any:
+def train_flow(distribution: Any, own: jax.Array, held: jax.Array, key: jax.Array) -> Any:
     """Maximum likelihood by Adam; the parameters of the epoch that was best on the rows held
     out.
     """
-    parameters, rest = _split(distribution)
+    parameters, rest = trainable_part(distribution)
     rows = min(FLOW.batch, len(own))
     batches = len(own) // rows
 
@@ -212,4 +222,7 @@ class FlowMixture:
         return replace(self, mixture=self.mixture.without_tails())
 
 
-__all__ = ["Flow", "FlowMixture", "fit_flow"]
+__all__ = [
+    "FLOW", "Flow", "FlowMixture", "fit_flow", "initial_flow", "split_and_whiten", "train_flow",
+    "trainable_part",
+]  # fmt: skip

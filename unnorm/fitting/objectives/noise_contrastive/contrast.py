@@ -4,6 +4,7 @@ loss_i = a(r(x_i)) + Σ_k b(r(y_ik)), r = log p̃ − log Z − log p_n. In plac
 there may be the noise's exact expectation, over weighted states.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +65,16 @@ class Contrast(WithNoise):
 
     def information(self, density, state, events) -> Any:
         return _information(self, density, state, events)
+
+
+class LogisticContrast(Contrast):
+    """Base of the objectives that tell data from noise by logistic regression."""
+
+    def data_term(self, log_ratio) -> jax.Array:
+        return jax.nn.softplus(math.log(self.noise_ratio) - log_ratio)
+
+    def noise_term(self, log_ratio) -> jax.Array:
+        return jax.nn.softplus(log_ratio - math.log(self.noise_ratio))
 
 
 def sum_over_noise(

@@ -1,6 +1,5 @@
 """Noise contrastive estimation: log Z is learned as a parameter."""
 
-import math
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import numpy as np
 from unnorm.core.method import method, static
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.objectives.noise_contrastive.contrast import Contrast
+from unnorm.fitting.objectives.noise_contrastive.contrast import LogisticContrast
 from unnorm.fitting.objectives.noise_contrastive.noise import FittedNoise, NoiseRows, NoiseStates
 from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
     refuse_covariates,
@@ -26,7 +25,7 @@ from unnorm.integration.options import ENUMERATION
 
 
 @method
-class NCE(Contrast):
+class NCE(LogisticContrast):
     """Tell the data from noise by logistic regression, with log Z as one more parameter.
 
     Minimise mean_i softplus(−G(x_i)) + Σ_k softplus(G(y_ik)), G = log p̃ − log Z − log p_n − log ν,
@@ -35,8 +34,9 @@ class NCE(Contrast):
     y, and no noise is drawn.
 
     Args:
-        noise: a NumPyro distribution over one event (or ``{variable: distribution}``); None: chosen
-            by the support and fitted to the data, which the standard errors account for.
+        noise: a NumPyro or flowjax distribution over one event (or ``{variable: distribution}``);
+            None: chosen by the support and fitted to the data, which the standard errors account
+            for.
         noise_ratio: ν, noise points per data point.
         exact: take the noise's expectation over all states, of discrete densities with at most 2^20
             of them.
@@ -100,12 +100,6 @@ class NCE(Contrast):
         log_z, states = state.nuisance["log_z"], state.shared.states
         on_data = log_densities(density, events) - log_z - state.per_row.on_data
         return on_data, log_densities(density, states.events) - log_z - states.log_noise
-
-    def data_term(self, log_ratio) -> jax.Array:
-        return jax.nn.softplus(math.log(self.noise_ratio) - log_ratio)
-
-    def noise_term(self, log_ratio) -> jax.Array:
-        return jax.nn.softplus(log_ratio - math.log(self.noise_ratio))
 
 
 def _refuse_many_states(density) -> str | None:

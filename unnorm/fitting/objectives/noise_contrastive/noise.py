@@ -20,6 +20,7 @@ from unnorm.core.method import static
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.loss import parameters_of
 from unnorm.fitting.objectives.auxiliary_noise import at_draws, refuse_one_row
+from unnorm.fitting.objectives.flow_distribution import read_flow
 from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
     check_noise,
     overlap_findings,
@@ -77,8 +78,10 @@ class WithNoise(LossObjective):
     traits = Traits(supports_weights=False)  # the fitted noise's part in the errors is unweighted
 
     def __post_init__(self) -> None:
-        if isinstance(self.noise, Mapping):
-            object.__setattr__(self, "noise", ByVariable(self.noise))
+        noise: Any = read_flow(self.noise)
+        if isinstance(noise, Mapping):
+            noise = ByVariable({name: read_flow(one) for name, one in noise.items()})
+        object.__setattr__(self, "noise", noise)
 
     # -- the noise ---------------------------------------------------------------------------------
     def distributions(self, density, statistics: dict) -> dict[str, Any]:
@@ -97,7 +100,7 @@ class WithNoise(LossObjective):
         """Return log p̃ as evaluated at noise, which may leave the support if the user gave it."""
         return density.log_density if self.noise is None else density.log_density_on_support
 
-    def log_noise(self, density, statistics: dict, event: dict) -> jax.Array:
+    def log_noise(self, density, statistics: Any, event: dict) -> jax.Array:
         """Return log p_n at one event."""
         distributions = self.distributions(density, statistics)
         logs = (jnp.sum(d.log_prob(event[name])) for name, d in distributions.items())
@@ -138,16 +141,26 @@ class WithNoise(LossObjective):
     def resample_noise(self, density, state, events, key) -> Any:
         return self.draw_rows(density, state.shared.statistics, events, key)
 
-    def draw_rows(self, density, statistics: dict, events: dict, key: jax.Array) -> NoiseRows:
-        """Draw ν noise points for every row, and evaluate log p_n at them and at the row."""
-        values, shapes = [events[name] for name in density.variables], density.shapes()
-        size, dtype = (len(values[0]), int(self.noise_ratio)), jnp.result_type(*values)
-        distributions = self.distributions(density, statistics)
+    def sample_noise(
+        self, density, statistics: Any, size: tuple[int, ...], dtype: Any, key: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Draw noise points, (*size, ...) by variable."""
+        distributions, shapes = self.distributions(density, statistics), density.shapes()
         keys = jax.random.split(key, len(distributions))
-        noise = {
+        return {
             name: jnp.asarray(d.sample(k, size), dtype).reshape(size + shapes[name])
             for k, (name, d) in zip(keys, distributions.items(), strict=True)
         }
+
+    def draw_rows(
+        self, density, statistics: Any, events: dict, key: jax.Array, ratio: int | None = None
+    ) -> NoiseRows:
+        """Draw ν noise points, or `ratio`, for every row, and evaluate log p_n at them and at the
+        row.
+        """
+        values = [events[name] for name in density.variables]
+        size, dtype = (len(values[0]), int(ratio or self.noise_ratio)), jnp.result_type(*values)
+        noise = self.sample_noise(density, statistics, size, dtype, key)
         log_noise = jax.vmap(lambda event: self.log_noise(density, statistics, event))
         return NoiseRows(log_noise(events), noise, jax.vmap(log_noise)(noise))
 

@@ -1,5 +1,6 @@
 """Conditions on the noise: its shape, positive density at the data, and overlap with them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.core.validation import refuse_other_measure
+from unnorm.fitting.objectives.flow_distribution import GivenFlow
 from unnorm.supports import Support
 
 
@@ -32,10 +34,13 @@ def check_noise(
             "with a distribution for each."
         )
     for name, distribution in given.items():
+        if isinstance(distribution, GivenFlow):
+            _check_flow(name, variables[name], shapes[name], distribution)
+            continue
         if not isinstance(distribution, Distribution):
             raise ValueError(
                 f"noise for {name} is {distribution!r}; expected an object of "
-                "numpyro.distributions over one event."
+                "numpyro.distributions or flowjax.distributions over one event."
             )
         refuse_other_measure("noise for", name, variables[name], distribution)
         found = tuple(distribution.batch_shape) + tuple(distribution.event_shape)
@@ -44,6 +49,20 @@ def check_noise(
                 f"noise for {name} has the shape {found}; expected {shapes[name]}; use "
                 ".expand(...) or .to_event(...)."
             )
+
+
+def _check_flow(name: str, support: Support, shape: tuple[int, ...], flow: GivenFlow) -> None:
+    """Raise unless a flow is a density of the variable, with as many entries."""
+    if support.discrete:
+        raise ValueError(
+            f"The noise for {name} is {flow!r}, which is continuous, and {name} is {support!r}; "
+            "expected a discrete distribution; pass one of numpyro.distributions."
+        )
+    if math.prod(flow.shape) != math.prod(shape):
+        raise ValueError(
+            f"noise for {name} is {flow!r}; expected a draw of as many entries as {shape} has; "
+            "pass a flow of that dimension."
+        )
 
 
 def refuse_uncovered(on_data: np.ndarray, on_noise: np.ndarray) -> None:

@@ -30,8 +30,9 @@ class RankingNCE(WithNoise):
     importance sampling with the noise points.
 
     Args:
-        noise: a NumPyro distribution over one event (or ``{variable: distribution}``); None: chosen
-            by the support and fitted to the data, which the standard errors account for.
+        noise: a NumPyro or flowjax distribution over one event (or ``{variable: distribution}``);
+            None: chosen by the support and fitted to the data, which the standard errors account
+            for.
         noise_ratio: ν, noise points per data point.
 
     Example:

@@ -20,8 +20,8 @@ class SelfNormalized(Contrast):
     out the data's mean log q, which no parameter moves.
 
     Args:
-        noise: q, a NumPyro distribution over one event (or ``{variable: distribution}``); None:
-            chosen by the support and fitted to the data.
+        noise: q, a NumPyro or flowjax distribution over one event (or ``{variable:
+            distribution}``); None: chosen by the support and fitted to the data.
         noise_ratio: ν, noise points per data point.
 
     Example:

@@ -1,0 +1,1 @@
+"""Maximum likelihood against a generator that learns the density."""

@@ -1,0 +1,295 @@
+"""Adversarial maximum likelihood: a generator stands in for draws of the density."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
+from unnorm.core.method import method, static
+from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
+from unnorm.fitting.loss import parameters_of
+from unnorm.fitting.objectives.adversarial.generators import (
+    GivenModule,
+    prepare_generator,
+    refuse_generator,
+)
+from unnorm.fitting.objectives.auxiliary_noise import at_draws, refuse_one_row
+from unnorm.fitting.objectives.flow_distribution import events_of, read_flow
+from unnorm.numerics.newton import NewtonOptions
+
+
+@dataclass(frozen=True)
+class AdversaryOptions:
+    """How the generator is trained, and what is held against the fit.
+
+    Attributes:
+        learning_rate: of the generator's Adam, that of a flow at maximum likelihood: faster than
+            the energy, which would run away from it otherwise; it does not fall, so that the
+            generator follows to the end.
+        clip: norm of its gradients.
+        draws: of a flow at the end, for the bound and the comparison with maximum likelihood.
+        implicit_draws: of an implicit generator, each of which takes many for its density.
+        far: standard errors between an estimate and maximum likelihood that are reported; an error
+            beyond `very_far`.
+        errors: Monte Carlo errors by which the distance must exceed these.
+        max_error: Monte Carlo error of the distance, in standard errors, above which it says
+            nothing.
+    """
+
+    learning_rate: float = 3e-3
+    clip: float = 10.0
+    draws: int = 20_000
+    implicit_draws: int = 1_000
+    far: float = 0.3
+    very_far: float = 1.0
+    errors: float = 3.0
+    max_error: float = 0.5
+
+
+ADVERSARY = AdversaryOptions()
+
+
+class Generated(NamedTuple):
+    """Draws of the generator for every row, (n, m, ...) by variable, and log q at them, 0 where it
+    is not at hand.
+    """
+
+    events: dict[str, jax.Array]
+    log_prob: jax.Array
+
+
+class Adversary(NamedTuple):
+    """The generator, and the state of its optimizer."""
+
+    generator: Any
+    moments: Any
+
+
+@method
+class Adversarial(LossObjective):
+    """Maximise over the parameters what a generator q minimises: a bound of the log-likelihood.
+
+    max over θ and min over φ of L = mean_i f(x_i) − E_q[f] − H(q), f = log p̃. Since log Z ≥ E_q[f]
+    + H(q), L is an upper bound of the mean log-likelihood for every q, and touches it at q = p: the
+    generator's own aim is the divergence KL(q, p), and at its minimum the gradient in θ is that of
+    maximum likelihood. L is reported as a bound; it is no estimate of the log-likelihood, and the
+    fit's log Z is not its by-product.
+
+    Parameters and generator take a step each in turn (always by training: `steps`, `optimizer`,
+    `batch_size`). There are no standard errors: how far the estimate is from maximum likelihood
+    depends on the generator. With few parameters that distance is estimated, by the generator's
+    draws with importance weights, and reported where it is more than .3 standard errors and its own
+    Monte Carlo error.
+
+    Args:
+        generator: a flowjax distribution, or a bijection around a standard normal, over the
+            unconstrained coordinates, whose entropy is exact; an Equinox module from noise
+            (noise_dimension,) to these coordinates (D,), standardised by the data, for an implicit
+            generator; None: the default flow of `FlowContrastive`. A flow starts at maximum
+            likelihood.
+        noise_dimension: of an implicit generator's standard normal noise. Normal noise of a learned
+            scale is added to its output; the gradient of its entropy is estimated by 50 draws of
+            the noise behind each output (VERA), with a bias that their number leaves.
+        draws: of the generator for every row of a batch.
+
+    Raises:
+        ValueError: a discrete variable, a circle or a sphere, or a covariate; a generator of
+            another shape; fewer than ten rows.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> import optax
+        >>> import unnorm as un
+        >>> from flowjax.bijections import Affine
+        >>> p = un.Density(
+        ...     lambda x, *, rate: -0.5 * rate * x**2, {"x": un.Real}, {"rate": (un.Positive, 1.0)}
+        ... )
+        >>> data = np.random.default_rng(0).normal(0, 0.8, size=500)
+        >>> objective = un.objectives.Adversarial(Affine(jnp.zeros(1)))
+        >>> adam = optax.adam(optax.cosine_decay_schedule(1e-2, 1000))
+        >>> fit = un.fit(p, data, objective, optimizer=adam, steps=1000, seed=0, progress=False)
+        >>> abs(float(fit.density.parameters["rate"]) * np.mean(data**2) - 1) < 0.1
+        True
+
+    References:
+        Song and Kingma (2021), arXiv:2101.03288; Grathwohl et al. (2021), arXiv:2010.04230 (VERA);
+        Kim and Bengio (2016), arXiv:1606.03439.
+    """
+
+    generator: Any = static(default=None)
+    noise_dimension: int | None = static(default=None, at_least=1)
+    draws: int = static(default=1, at_least=1)
+    traits = Traits(supports_weights=False, is_game=True)
+    target = "the maximum likelihood estimate, as far as the generator follows the density"
+
+    def __post_init__(self) -> None:
+        given = read_flow(self.generator)
+        if given is self.generator and given is not None and self.noise_dimension is not None:
+            given = GivenModule(given) if not isinstance(given, GivenModule) else given
+        object.__setattr__(self, "generator", given)
+
+    def refuse(self, density) -> str | None:
+        return refuse_generator(density, self.generator, self.noise_dimension)
+
+    # -- the energy's side -------------------------------------------------------------------------
+    def prepare(self, density, events, key) -> ObjectiveState:
+        refuse_one_row(self, events)
+        events = {name: jnp.asarray(value) for name, value in events.items()}
+        generator_key, key = jax.random.split(key)
+        generator = prepare_generator(
+            density, events, self.generator, self.noise_dimension, generator_key
+        )
+        adversary = Adversary(generator, generator_optimizer().init(generator.parameters))
+        state = ObjectiveState(shared=adversary)
+        return state._replace(per_row=self.resample_noise(density, state, events, key))
+
+    def resample_noise(self, density, state, events, key) -> Generated:
+        rows = len(next(iter(events.values())))
+        points, log_prob = state.shared.generator.draw(key, rows * self.draws)
+        drawn, log_det = events_of(density, points)
+        log_prob = jnp.zeros_like(log_det) if log_prob is None else log_prob - log_det
+        dtype = jnp.result_type(*(events[name] for name in density.variables))
+        return jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, dtype).reshape(rows, self.draws, *leaf.shape[1:]),
+            Generated(drawn, log_prob),
+        )
+
+    def losses(self, density, state, events) -> jax.Array:
+        on_data = jax.vmap(density.log_density)(events)
+        drawn = state.per_row
+        on_draws = at_draws(lambda event, y: density.log_density(event | y), events, drawn.events)
+        return (on_draws - drawn.log_prob).mean(1) - on_data
+
+    # -- the generator's side ----------------------------------------------------------------------
+    def with_run_length(self, state, steps: int) -> ObjectiveState:
+        return state
+
+    def adversary_step(self, density, state, events, key) -> ObjectiveState:
+        adversary, rows = state.shared, len(next(iter(events.values())))
+        generator = adversary.generator
+
+        def loss(parameters):
+            moved = generator.with_parameters(parameters)
+            points, negative_entropy = moved.points_and_entropy_term(key, rows * self.draws)
+            drawn, log_det = events_of(density, points)
+            return negative_entropy - (jax.vmap(density.log_density)(drawn) + log_det).mean()
+
+        slope = jax.grad(loss)(generator.parameters)
+        update, moments = generator_optimizer().update(slope, adversary.moments)
+        moved = optax.apply_updates(generator.parameters, update)
+        finite = jnp.isfinite(ravel_pytree(slope)[0]).all()  # a draw may have no gradient
+        parameters, moments = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            (moved, moments), (generator.parameters, adversary.moments),
+        )  # fmt: skip
+        return state._replace(shared=Adversary(generator.with_parameters(parameters), moments))
+
+    # -- findings ----------------------------------------------------------------------------------
+    def findings(self, density, state, events) -> list[Finding]:
+        bound = _bound(self, density, state, events)
+        found = [bound.finding()]
+        if len(parameters_of(density, state)[0]) <= NewtonOptions.parameters:
+            found += _distance_findings(density, events, bound)
+        return found
+
+
+class Bound(NamedTuple):
+    """The bound of the mean log-likelihood with its Monte Carlo error, and the draws behind it."""
+
+    value: float
+    error: float
+    drawn: dict[str, jax.Array]
+    log_weights: np.ndarray
+    exact: bool  # whether log q is at hand
+
+    def finding(self) -> Finding:
+        """What it is, and what it is not."""
+        what = (
+            f"the mean log-likelihood of the data is at most {self.value:.4f} (Monte Carlo error "
+            f"{self.error:.2g}), by the generator; that is a bound and no estimate"
+        )
+        advice = "run un.log_z(fit.density), where the fit has no log Z, for an estimate"
+        return Finding(what, advice, NOTE, FindingCode.LIKELIHOOD_BOUND)
+
+
+def _bound(objective: Adversarial, density, state: ObjectiveState, events: dict) -> Bound:
+    """The bound, by fresh draws of the generator."""
+    drawn, log_weights, on_data = _weighted_draws(density, state, events)
+    weights = np.asarray(log_weights, float)
+    value, error = float(on_data) - weights.mean(), weights.std() / np.sqrt(len(weights))
+    return Bound(
+        value, float(error), drawn, weights, state.shared.generator.noise_dimension is None
+    )
+
+
+@jax.jit
+def _weighted_draws(
+    density, state: ObjectiveState, events: dict
+) -> tuple[dict, jax.Array, jax.Array]:
+    """Draws of the generator, f − log q at them, and the mean of f at the rows."""
+    generator = state.shared.generator
+    count = ADVERSARY.draws if generator.noise_dimension is None else ADVERSARY.implicit_draws
+    points, log_prob = generator.draw_with_upper_log_prob(jax.random.key(1), count)
+    drawn, log_det = events_of(density, points)
+    values = jax.vmap(density.log_density)
+    return drawn, values(drawn) - log_prob + log_det, values(events).mean()
+
+
+def _distance_findings(density, events: dict, bound: Bound) -> list[Finding]:
+    """Findings where the estimate is far from maximum likelihood, or that could not be seen.
+
+    One Newton step to the maximum, I⁻¹ r, with r the mean score minus its expectation and I the
+    covariance of the score, both by weighted draws; its Monte Carlo error in each coordinate is √(n
+    / ESS) standard errors.
+    """
+    weights = np.exp(bound.log_weights - bound.log_weights.max())
+    weights = weights / weights.sum()
+    at_data, at_draws_ = (np.asarray(_scores(density, one)) for one in (events, bound.drawn))
+    ess = 1 / np.sum(weights**2)
+    error = float(np.sqrt(len(at_data) / ess))
+    if not bound.exact or not error <= ADVERSARY.max_error:
+        why = f"draws of the generator have ESS = {ess:,.0f} for {len(at_data):,} rows"
+        why = why if bound.exact else "the density of an implicit generator is not at hand"
+        what = f"the distance from maximum likelihood could not be estimated: {why}"
+        advice = "compare the fit with un.objectives.FlowContrastive"
+        return [Finding(what, advice, WARNING, FindingCode.FAR_FROM_MAXIMUM_LIKELIHOOD)]
+    centred = at_draws_ - weights @ at_draws_
+    information = centred.T @ (weights[:, None] * centred)
+    inverse = np.linalg.pinv(information)
+    step = inverse @ (at_data.mean(0) - weights @ at_draws_)
+    errors = np.sqrt(np.maximum(np.diagonal(inverse), 1e-300) / len(at_data))
+    distance, error = float(np.max(np.abs(step) / errors)), ADVERSARY.errors * error
+    if distance <= ADVERSARY.far + error:
+        return []
+    severity = ERROR if not distance <= ADVERSARY.very_far + error else WARNING
+    what = f"the estimate is about {distance:.2g} standard errors from maximum likelihood"
+    advice = "raise steps, or give a larger flow as the generator"
+    return [Finding(what, advice, severity, FindingCode.FAR_FROM_MAXIMUM_LIKELIHOOD)]
+
+
+@jax.jit
+def _scores(density, events: dict) -> jax.Array:
+    """∇ log p̃ in the free parameters at every event, (n, p)."""
+    free, unravel = ravel_pytree(density.free())
+
+    def score(event):
+        return jax.grad(lambda v: density.at(unravel(v)).log_density(event))(free)
+
+    return jax.vmap(score)(events)
+
+
+@functools.cache
+def generator_optimizer() -> optax.GradientTransformation:
+    """Adam on clipped gradients."""
+    clip = optax.clip_by_global_norm(ADVERSARY.clip)
+    return optax.chain(clip, optax.adam(ADVERSARY.learning_rate))
+
+
+__all__ = ["Adversarial"]

@@ -1,0 +1,155 @@
+"""The game of flow contrastive estimation: how a flow moves against an energy."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.objectives.flow_distribution import FlowDistribution, log_prob_of_event
+from unnorm.fitting.objectives.noise_contrastive.contrast import LogisticContrast
+
+
+@dataclass(frozen=True)
+class GameOptions:
+    """How the flow moves against the energy.
+
+    Attributes:
+        learning_rate: of the flow's Adam.
+        clip: norm of its gradients.
+        draws: noise points for every row in a step of the flow; the energy's step takes ν.
+        default_share: of the noise that is the support's default, whose tails are heavy: where the
+            flow is too thin, near a bound, data could not be told from noise otherwise.
+        start, end: shares of a training between which the flow moves. Before, the energy learns
+            what the flow of maximum likelihood lacks; afterwards the flow is frozen.
+        rounds, steps, batch: of a game that is not trained: rounds at most, steps of the flow in
+            each, and rows of a step.
+        rise: a round must raise the energy's loss by more than so many of its standard errors.
+    """
+
+    learning_rate: float = 1e-3
+    clip: float = 1.0
+    draws: int = 1
+    default_share: float = 0.1
+    start: float = 1 / 3
+    end: float = 2 / 3
+    rounds: int = 4
+    steps: int = 100
+    batch: int = 256
+    rise: float = 2.0
+
+
+GAME = GameOptions()
+
+
+class FlowStatistics(NamedTuple):
+    """What the noise is made of: the statistics of the support's default, and the flow."""
+
+    default: dict[str, Any]
+    flow: FlowDistribution
+
+
+class Game(NamedTuple):
+    """Where the game stands."""
+
+    statistics: FlowStatistics
+    moments: Any  # of the flow's optimizer
+    key: jax.Array  # of rounds
+    step: jax.Array  # of the training
+    steps: jax.Array  # of the training in all
+    rounds: jax.Array  # played
+    loss: jax.Array  # the energy's at its best, before the last round
+    frozen: jax.Array  # whether the flow has stopped for good
+    states: None = None  # nothing is summed exactly
+
+
+@functools.cache
+def flow_optimizer() -> optax.GradientTransformation:
+    """Adam on clipped gradients."""
+    return optax.chain(optax.clip_by_global_norm(GAME.clip), optax.adam(GAME.learning_rate))
+
+
+def flow_step(
+    objective: LogisticContrast, density, state: ObjectiveState, events: dict, key: jax.Array
+) -> Game:
+    """The game after one step of the flow up the energy's loss; none where that is above chance."""
+    game = state.shared
+    flow = game.statistics.flow
+
+    def loss(parameters):
+        moved = FlowStatistics(game.statistics.default, flow.with_parameters(parameters))
+        rows = objective.draw_rows(density, moved, events, key, GAME.draws)
+        on_data, on_noise = objective.log_ratios(density, state._replace(per_row=rows), events)
+        return _mean_loss(objective, on_data, on_noise)
+
+    value, slope = jax.value_and_grad(loss)(flow.parameters)
+    update, moments = flow_optimizer().update(jax.tree.map(jnp.negative, slope), game.moments)
+    moved = optax.apply_updates(flow.parameters, update)
+    chance = _mean_loss(objective, jnp.zeros(1), jnp.zeros(1))
+    goes = (value < chance) & jnp.isfinite(value)
+    parameters, moments = jax.tree.map(
+        lambda new, old: jnp.where(goes, new, old),
+        (moved, moments), (flow.parameters, game.moments),
+    )  # fmt: skip
+    statistics = FlowStatistics(game.statistics.default, flow.with_parameters(parameters))
+    return game._replace(statistics=statistics, moments=moments)
+
+
+def _mean_loss(objective: LogisticContrast, on_data: jax.Array, on_noise: jax.Array) -> jax.Array:
+    """The loss, with the mean over noise points times ν in the place of a sum over ν of them."""
+    noise = objective.noise_ratio * objective.noise_term(on_noise).mean()
+    return objective.data_term(on_data).mean() + noise
+
+
+@jax.jit
+def play_round(
+    objective: LogisticContrast, density, state: ObjectiveState, events: dict, key: jax.Array
+) -> Game:
+    """The game after some steps of the flow against a fixed energy, each on rows drawn anew."""
+    rows = len(jax.tree.leaves(events)[0])
+
+    def step(game, key):
+        row_key, key = jax.random.split(key)
+        chosen = jax.random.randint(row_key, (min(GAME.batch, rows),), 0, rows)
+        batch = jax.tree.map(lambda leaf: leaf[chosen], events)
+        return flow_step(objective, density, state._replace(shared=game), batch, key), None
+
+    return jax.lax.scan(step, state.shared, jax.random.split(key, GAME.steps))[0]
+
+
+@jax.jit
+def with_fresh_noise(
+    objective: LogisticContrast, density, state: ObjectiveState, events: dict, key: jax.Array
+) -> ObjectiveState:
+    """The state with noise drawn from its flow."""
+    return state._replace(
+        per_row=objective.draw_rows(density, state.shared.statistics, events, key)
+    )
+
+
+@jax.jit
+def loss_and_error(
+    objective: LogisticContrast, density, state: ObjectiveState, events: dict
+) -> tuple[jax.Array, jax.Array]:
+    """The mean loss, and its standard error."""
+    values = objective.losses(density, state, events)
+    return values.mean(), jnp.std(values) / jnp.sqrt(len(values))
+
+
+@jax.jit
+def mean_log_likelihoods(
+    objective: LogisticContrast, density, state: ObjectiveState, events: dict
+) -> tuple[jax.Array, jax.Array]:
+    """Mean log p and mean log q at the rows."""
+    flow = state.shared.statistics.flow
+    energy = jax.vmap(density.log_density)(events).mean() - state.nuisance["log_z"]
+    return energy, jax.vmap(lambda event: log_prob_of_event(density, flow, event))(events).mean()
+
+
+__all__ = [
+    "GAME", "FlowStatistics", "Game", "flow_optimizer", "flow_step", "loss_and_error",
+    "mean_log_likelihoods", "play_round", "with_fresh_noise",
+]  # fmt: skip
