@@ -159,7 +159,7 @@ def start_values(objective: Any, density: Density, state: ObjectiveState) -> dic
 class HasAdversary(Protocol):
     """A second player, such as a trained noise or a generator, moves against the parameters.
 
-    Its own parameters are part of `state.shared`. In training it takes one step after each step of
+    Its own parameters are part of `state.shared`. In training it takes one step before each step of
     the parameters, whose loss is evaluated with it held fixed.
     """
 

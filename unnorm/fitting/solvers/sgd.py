@@ -140,8 +140,7 @@ def run(  # noqa: PLR0913 - the arguments of a compiled program
         )
         batch = take(events)
         walk, value, gradient = _gradient(objective, density, batch, given, walk, step_key, step)
-        walk = _move(walk, gradient, step, optimizer, average)
-        return _move_adversary(objective, density, batch, walk, step_key), value
+        return _move(walk, gradient, step, optimizer, average), value
 
     walk = walk._replace(
         gradient_sum=jnp.zeros_like(walk.gradient_sum),
@@ -159,20 +158,24 @@ def one_batch(
     if isinstance(objective, PreparesRows):
         given = given._replace(per_row=objective.rows_of(density, given, batch))
     walk, value, gradient = _gradient(objective, density, batch, given, walk, key, step)
-    walk = _move(walk, gradient, step, optimizer, average)
-    return _move_adversary(objective, density, batch, walk, key), value
+    return _move(walk, gradient, step, optimizer, average), value
 
 
 def _gradient(
     objective, density, batch, given: ObjectiveState, walk: Walk, key, step
 ) -> tuple[Walk, jax.Array, jax.Array]:
-    """The walk with the sampler moved on, the loss of a batch (NaN where there is none) and its
-    gradient; `given` is what was prepared for the batch's rows.
+    """The walk with the sampler or the adversary moved on, the loss of a batch (NaN where there is
+    none) and its gradient; `given` is what was prepared for the batch's rows.
     """
     state = walk.state
+    free, nuisance = parameters_of(density, state)[1](walk.vector)
+    if isinstance(objective, HasAdversary):  # it moves first, and the parameters against its move
+        at, other_key = state._replace(nuisance=nuisance), jax.random.fold_in(key, 1)
+        moved = objective.adversary_step(density.at(free), at, batch, other_key)
+        state, given = (one._replace(shared=moved.shared) for one in (state, given))
+        walk = walk._replace(state=state)
     if isinstance(objective, Stochastic):
         gain = (1.0 + step).astype(walk.vector.dtype) ** -0.5
-        free = parameters_of(density, state)[1](walk.vector)[0]
         found = objective.gradient(density.at(free), given, batch, key, gain)
         tree, state = found.gradient, state._replace(shared=found.state.shared)
         if given.penalty is not None:
@@ -201,16 +204,6 @@ def _move(walk: Walk, gradient: jax.Array, step, optimizer, average: str | None)
         gradient_sum=walk.gradient_sum + gradient,
         gradient_squares=walk.gradient_squares + gradient @ gradient,
     )
-
-
-def _move_adversary(objective, density, batch, walk: Walk, key) -> Walk:
-    """The walk after a step of the objective's adversary, if it has one, at its new parameters."""
-    if not isinstance(objective, HasAdversary):
-        return walk
-    free, nuisance = parameters_of(density, walk.state)[1](walk.vector)
-    state, key = walk.state._replace(nuisance=nuisance), jax.random.fold_in(key, 1)
-    moved = objective.adversary_step(density.at(free), state, batch, key)
-    return walk._replace(state=walk.state._replace(shared=moved.shared))
 
 
 @jax.jit

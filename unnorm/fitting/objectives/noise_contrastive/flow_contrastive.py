@@ -45,8 +45,8 @@ class FlowContrastive(LogisticContrast):
     divergence from the data, so that the noise stays hard to tell from them, and log Z = c is
     learned well where a fixed noise would have no overlap.
 
-    The flow starts at maximum likelihood. Nine tenths of the noise are draws of the flow, one tenth
-    of the support's default noise, for its tails.
+    The flow starts at maximum likelihood. Half of the noise are draws of the flow, half of the
+    support's default noise, for its tails.
 
     - Few parameters: the energy is minimised to convergence, then the flow takes 100 steps (draws
       by reparametrisation) against it, in turns. The game ends when a round no longer raises the
@@ -54,7 +54,7 @@ class FlowContrastive(LogisticContrast):
       noise is drawn and the energy is fitted to that: standard errors are those of `NCE` with a
       given noise.
     - Networks, and fits by steps: in the first third of the steps the flow is held, in the second
-      it takes a step after each of the energy's, unless the energy's loss on the batch is above
+      it takes a step before each of the energy's, unless the energy's loss on the batch is above
       that of chance; in the last third it is frozen, and the energy learns on fresh draws of it.
 
     The standard errors take the flow as given. To first order that is exact where the model is
