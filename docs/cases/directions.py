@@ -33,7 +33,8 @@ for name, one in (("maximum likelihood", fit), ("score matching", scored)):
     pole = eta / np.linalg.norm(eta)
     lat, long = np.degrees([np.arcsin(pole[2]), np.arctan2(pole[1], pole[0])])
     kappa = np.linalg.norm(eta)
-    print(f"{name}: kappa {kappa:.3f}, mean pole at {lat:.1f} N, {long % 360:.1f} E")
+    place = f"latitude {lat:.1f}, longitude {long % 360:.1f}"
+    print(f"{name}: kappa {kappa:.3f}, mean pole at {place}")
 
 
 # %%
