@@ -61,6 +61,28 @@ def read_data(
     return p, events
 
 
+def read_covariates(p: Density, data: Any) -> dict[str, np.ndarray]:
+    """The covariates in the data, ``{name: (n, ...)}``; variables may be absent."""
+    if isinstance(data, Mapping):
+        refuse_unknown("data", "variable or covariate", data, p.variables | p.covariates)
+        data = {name: value for name, value in data.items() if name in p.covariates}
+    columns, _ = _by_name(p, data, p.covariates)
+    absent = [name for name in p.covariates if name not in columns]
+    if absent:
+        raise ValueError(
+            f"data has no values for {absent[0]}; it must bring {', '.join(p.covariates)}; pass "
+            "them by name."
+        )
+    _refuse_other_rows({name: (p.covariates[name], column) for name, column in columns.items()})
+    events = {n: _column(n, p.covariates[n], value, False) for n, value in columns.items()}
+    sizes = {name: len(event) for name, event in events.items()}
+    if len(set(sizes.values())) > 1 or not next(iter(sizes.values())):
+        raise ValueError(f"data has {sizes} rows; it must have as many for each, at least one.")
+    p.resolved({name: event.shape[1:] for name, event in events.items()})
+    _check_values(p, events)
+    return events
+
+
 def _check_values(p: Density, events: dict[str, np.ndarray]) -> None:
     """Refuse values outside the supports; NaN is a missing entry of a variable, and of nothing
     else.

@@ -26,8 +26,10 @@ def simulate(
     """Draw data sets from a fitted density: what the data would look like, were the model true.
 
     x*_bi ~ p(x; θ̂) for b = 1..replicates and i = 1..rows, independent of each other: exactly where
-    there are at most 2^14 states, else by up to 1,000 chains that forgot their starts, shuffled
-    over the data sets. θ̂ is held, so that the spread of the data sets is that of sampling alone.
+    there are at most 2^14 states; at covariates, by the inverse of the distribution function of
+    each row's response, a count or continuous; else by up to 1,000 chains that forgot their starts,
+    shuffled over the data sets. θ̂ is held, so that the spread of the data sets is that of sampling
+    alone.
 
     Args:
         fit: what `un.fit` returned in this process. Sampling weights of its rows are left out of
@@ -45,8 +47,8 @@ def simulate(
 
     Raises:
         ValueError: a fit that was loaded or trained on batches of the user's, for its data are not
-            here; one that cannot be normalized; covariates where the states cannot be listed, or
-            with another number of rows; chains that do not forget their starts.
+            here; one that cannot be normalized; covariates with several responses that cannot be
+            listed, or with another number of rows; chains that do not forget their starts.
 
     Example:
         >>> import unnorm as un
@@ -81,7 +83,7 @@ def simulate(
     attributes = {
         "density": fitted.name,
         "objective": fit.objective,
-        "draws": "exact, from the list of all states" if is_listed(density) else "by Markov chains",
+        "draws": _how_drawn(density),
         "seed": seed,
         "versions": json.dumps(provenance()),
     }
@@ -89,6 +91,14 @@ def simulate(
         name: drawn[name] for name in fitted.variables if name in drawn
     }  # no covariates, nothing latent
     return predictive_tree(fitted, drawn, observed, attributes)
+
+
+def _how_drawn(density: Any) -> str:
+    if is_listed(density):
+        return "exact, from the list of all states"
+    if density.covariates:
+        return "by the inverse of each row's distribution function"
+    return "by Markov chains"
 
 
 def _check(fit: Any, rows: Any, replicates: Any, seed: Any) -> None:

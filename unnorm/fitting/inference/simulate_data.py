@@ -12,6 +12,7 @@ import numpy as np
 from unnorm.core.progress import bar
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.inference.predictive import draw_rows
 from unnorm.fitting.inference.sandwich import NoCovarianceError
 from unnorm.fitting.loss import NewtonOptions, parameters_of
 from unnorm.fitting.objectives.contrastive_divergence.covariance import scores_at
@@ -78,22 +79,25 @@ def is_listed(density) -> bool:
 
 
 def _row_by_row(density, events: dict, key: jax.Array, replicates: int) -> dict:
-    """Every row from its own density, and its covariates with it, where the states can be
-    listed.
+    """Every row from its own density, and its covariates with it: from the list of its states, or
+    from the table of its one response.
     """
-    if not is_listed(density):
-        raise NoCovarianceError(
-            f"{density.name} has the covariate {next(iter(density.covariates))}, and rows are "
-            "drawn from densities of "
-            f"their own only where these have at most {_LISTED:,} states",
-            "give the covariates one value by p.given(...), or pass more rows",
-        )
     covariates = {name: jnp.asarray(events[name]) for name in density.covariates}
-    drawn = _drawn_rows(density, covariates, key, replicates)
     repeated = {
         n: jnp.broadcast_to(value, (replicates, *value.shape)) for n, value in covariates.items()
     }
-    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), drawn) | repeated
+    if is_listed(density):
+        drawn = _drawn_rows(density, covariates, key, replicates)
+        drawn = {name: jnp.swapaxes(leaf, 0, 1) for name, leaf in drawn.items() if name in events}
+        return drawn | repeated
+    try:
+        return draw_rows(density, events, covariates, key, replicates) | repeated
+    except ValueError as reason:
+        raise NoCovarianceError(
+            f"{density.name} has the covariate {next(iter(density.covariates))}, and its rows "
+            f"cannot be drawn one by one: {str(reason).rstrip('.')}",
+            "give the covariates one value by p.given(...), and use un.sample",
+        ) from None
 
 
 @functools.partial(jax.jit, static_argnums=3)

@@ -16,6 +16,7 @@ from unnorm.fitting.inference.sandwich import Covariance, interval
 from unnorm.fitting.results.entries import EntryIndex, entry_bounds, entry_index, entry_labels
 from unnorm.fitting.results.flow_likelihood import NoisePath
 from unnorm.fitting.results.log_likelihood import LogLikelihood, log_likelihood
+from unnorm.fitting.results.predictions import predict, residuals
 from unnorm.fitting.results.readable import ReadableFit
 from unnorm.fitting.results.serialization import save
 
@@ -288,6 +289,74 @@ class Fit(ReadableFit):
                 "and optimizer."
             )
         return self._refit(self, n, seed)
+
+    @verb
+    def predict(self, data: Any, level: float = 0.95) -> pd.DataFrame:
+        """Predict the response at the covariates of every row.
+
+        E[y | c_i] with its standard error by the delta method, (∂E/∂θ)' V (∂E/∂θ), and the
+        quantiles of p(y | c_i; θ̂); what is latent is summed or integrated out.
+
+        Args:
+            data: as `un.fit` takes it; the covariates alone suffice.
+            level: of the intervals, such as 0.95.
+
+        Returns:
+            A DataFrame, one row for each of `data`, with the columns mean, standard_error, lower
+            and upper (an interval for the mean), predictive_lower and predictive_upper (quantiles
+            of the response at the estimate). For a category the probabilities of its values.
+
+        Raises:
+            ValueError: a density without covariates, several responses or one that is no scalar;
+                sums and integrals that are too large.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> import unnorm as un
+            >>> @un.density(log_z=lambda z, b: jnp.logaddexp(0.0, b * z))
+            ... def logistic(y: un.Binary, *, z: un.Covariate, b: un.Real = 0.0):
+            ...     return b * z * y
+            >>> data = {"y": [0, 1, 1, 0, 1, 1.0], "z": [-1.0, -1.0, 1, 1, 1, 1]}
+            >>> fit = un.fit(logistic, data, "maximum_likelihood", seed=0, progress=False)
+            >>> fit.predict({"z": [1.0]})["mean"].round(4).tolist()  # 4 of 6 successes
+            [0.6667]
+
+        References:
+            Casella and Berger (2002), Statistical Inference, section 5.5.4 (the delta method).
+        """
+        self._refuse_several("predict")
+        return predict(self, data, level)
+
+    @verb
+    def residuals(self, data: Any, *, seed: int = 0) -> pd.Series:
+        """Return randomised quantile residuals, standard normal if the model is true.
+
+        r_i = Φ⁻¹(u_i), u_i uniform on (F(y_i−), F(y_i)), F the distribution function of the
+        response at the covariates of row i; for a continuous response u_i = F(y_i).
+
+        Args:
+            data: as `un.fit` takes it.
+            seed: of the uniform numbers.
+
+        Returns:
+            A Series with the index of the rows.
+
+        Raises:
+            ValueError: several responses, one that is no scalar or is missing.
+
+        Example:
+            >>> import unnorm as un
+            >>> p = un.Density(lambda x, *, rate: -rate * x, {"x": un.Positive},
+            ...     {"rate": (un.Positive, 1.0)})
+            >>> fit = un.fit(p, [0.5, 1.0, 3.5, 3.0], "maximum_likelihood", seed=0, progress=False)
+            >>> fit.residuals([2 * 0.6931472]).round(3).abs().tolist()  # the median
+            [0.0]
+
+        References:
+            Dunn and Smyth (1996), doi:10.1080/10618600.1996.10474708.
+        """
+        self._refuse_several("residuals")
+        return residuals(self, data, seed)
 
     def save(self, path: str | Path) -> None:
         """Write the fit into one file, whole or not at all; `un.load(path, p)` reads it."""

@@ -1,0 +1,82 @@
+"""What a fit predicts of rows: means, intervals, and residuals."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from unnorm.fitting.data import read_covariates, read_data, refuse_missing_entries, row_index
+from unnorm.fitting.inference.predictive import table_of_fit
+from unnorm.fitting.inference.sandwich import interval
+
+
+def predict(fit: Any, data: Any, level: float) -> pd.DataFrame:
+    """Means and quantiles of the response at covariates; probabilities where it is a category."""
+    p = fit.density
+    if not p.covariates:
+        raise ValueError(
+            f"predict was asked of {p.name}, which has no covariates; it must have some; use "
+            "un.simulate for draws, and fit.density for the density."
+        )
+    name, index = _response(fit), row_index(data)
+    support = p.variables[name]
+    table = table_of_fit(fit, read_covariates(p, data), name, slope=True)
+    if getattr(support, "categories", None):
+        values = [f"{name}={code:g}" for code in table.values[0]]
+        return pd.DataFrame(table.mass, index, values)
+    covariance = fit._free_covariance
+    if covariance is None:
+        errors = np.full(len(table.mean), np.nan)
+    else:
+        assert table.slope is not None
+        errors = np.sqrt(np.einsum("ip,pq,iq->i", table.slope, covariance, table.slope))
+    bounds = support.entry_bounds(())
+    if support.states is not None:
+        bounds = (min(support.states), max(support.states))
+    listed = zip(table.mean, errors, strict=True)
+    ends = np.array([interval(mean, se, bounds, level, fit._degrees) for mean, se in listed])
+    tail = (1 - level) / 2
+    columns = {
+        "mean": table.mean,
+        "standard_error": errors,
+        "lower": ends[:, 0],
+        "upper": ends[:, 1],
+        "predictive_lower": table.quantile(tail),
+        "predictive_upper": table.quantile(1 - tail),
+    }
+    return pd.DataFrame(columns, index)
+
+
+def residuals(fit: Any, data: Any, seed: int) -> pd.Series:
+    """Φ⁻¹ of the distribution function at the response, randomised at jumps."""
+    from scipy.special import ndtri
+
+    p, events = read_data(fit.density, data)
+    name = _response(fit)
+    if name not in events:
+        raise ValueError(f"data has no values for {name}; residuals need them; pass them by name.")
+    refuse_missing_entries(p.variables, events, "residuals")
+    given = {other: events[other] for other in p.covariates}
+    below, upto = table_of_fit(fit, given or {" row": np.zeros(len(events[name]))}, name).between(
+        events[name]
+    )
+    uniform = np.random.default_rng(seed).random(len(below))
+    values = ndtri(below + uniform * (upto - below))
+    return pd.Series(values, row_index(data), name="randomised quantile residual")
+
+
+def _response(fit: Any) -> str:
+    """The only variable that the fit's data brought."""
+    p = fit.density
+    names = list(p.variables)
+    if fit._origin is not None:
+        names = [name for name in names if name in fit._origin.problem.events]
+    if len(names) != 1:
+        raise ValueError(
+            f"{p.name} has the responses {', '.join(names)}; predictions are of one; use "
+            "un.simulate for draws of several."
+        )
+    return names[0]
+
+
+__all__ = ["predict", "residuals"]
