@@ -51,7 +51,7 @@ _LAZY = {
     "LogZ": "unnorm.partition.base:LogZ",
     "Diagnosis": "unnorm.diagnostics.convergence:Diagnosis",
     "path": "unnorm.fitting.penalties.path:path",
-    "design": "unnorm.design:design",
+    "design": "unnorm.bridges.design:design",
     "compare": "unnorm.fitting.compare:compare",
     "posterior": "unnorm.fitting.posterior:posterior",
     "simulate": "unnorm.fitting.simulate:simulate",

@@ -496,3 +496,33 @@ def test_a_lasso_on_pseudo_likelihood_of_one_lattice_has_no_errors():
     chain = np.sign(np.random.default_rng(0).normal(size=(1, 30)) + 0.3)
     fit = fitted(p, chain, PseudoLikelihood(), penalty={"a": un.L1(100.0)})
     assert fit.summary().estimate["a"] == 0.0 and fit.covariance is None and fit.passed
+
+
+# -- after the path --------------------------------------------------------------------------------
+def test_a_refit_is_the_fit_of_the_kept_entries_without_shrinkage():
+    strengths = [1.5, 0.5, 0.1]
+    found = un.path(
+        normal, ROWS, "score_matching", penalty={"m": un.L1(strengths)}, seed=0, progress=False
+    )
+    table = found.refit(0.5).summary()
+    kept = np.abs(ROWS.mean(0)) > 0.5
+    assert table.estimate.to_numpy() == pytest.approx(np.where(kept, ROWS.mean(0), 0), abs=1e-9)
+    errors = np.where(kept, ROWS.std(0) / np.sqrt(len(ROWS)), 0)
+    assert table.standard_error.to_numpy() == pytest.approx(errors, abs=1e-9)
+    refitted = found.refit()
+    assert refitted.converged and any("held at the zeros" in f.what for f in refitted.findings)
+    with pytest.raises(
+        ValueError, match=r"strength is 0\.3, which is not on the path; the nearest"
+    ):
+        found.refit(0.3)
+
+
+def test_gamma_is_that_of_the_extended_bic():
+    options = {"penalty": {"m": un.L1([1.5, 0.5, 0.1])}, "seed": 0, "progress": False}
+    paths = [un.path(normal, ROWS, "score_matching", gamma=g, **options) for g in (0, 1.0)]
+    df = np.array([1, 2, 3])
+    assert (paths[0].coefficients != 0).sum(axis=1).tolist() == df.tolist()
+    difference = paths[1].extended_bic - paths[0].extended_bic
+    assert difference.to_numpy() == pytest.approx(4 * df * np.log(4))
+    with pytest.raises(ValueError, match="gamma is 2; it must be a number from 0 to 1"):
+        un.path(normal, ROWS, "score_matching", gamma=2, **options)

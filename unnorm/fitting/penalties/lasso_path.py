@@ -18,6 +18,7 @@ from unnorm.fitting.base import HasClosedForm, Stochastic, start_values
 from unnorm.fitting.data import event_size
 from unnorm.fitting.inference.sandwich import entries
 from unnorm.fitting.loss import Loss
+from unnorm.fitting.penalties.refit import refit_kept
 from unnorm.fitting.penalties.terms import Penalties
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.procedures.minimize import fit_by_minimization
@@ -34,13 +35,11 @@ class PathOptions:
     Attributes:
         strengths: of the default grid.
         smallest: its last strength, relative to the first.
-        gamma: of the extended BIC.
         ample: times the largest slope at the start: a strength at which every entry is zero.
     """
 
     strengths: int = 30
     smallest: float = 0.01
-    gamma: float = 0.5
     ample: float = 1e10
 
 
@@ -51,7 +50,7 @@ class Path(Result):
     Attributes:
         coefficients: a DataFrame, one row for each strength (largest first), one column for each
             listed entry.
-        extended_bic: 2 n loss + df log n + 4 γ df log p by strength, γ = 1/2; NaN where the loss is
+        extended_bic: 2 n loss + df log n + 4 γ df log p by strength; NaN where the loss is
             no likelihood.
         losses: the mean loss by strength, without penalties.
         best: the `Fit` at the smallest extended BIC, or None where there is none.
@@ -66,6 +65,44 @@ class Path(Result):
     name: str
     objective: str
     findings: list[Finding] = field(default_factory=list)
+    _ends: Any = None  # (problem, losses at the end of each strength)
+
+    def refit(self, strength: float | None = None) -> Fit:
+        """Fit the entries that the lasso kept again, without its shrinkage.
+
+        θ̂ minimizes the mean loss with the lasso's zeros held; its standard errors do not count
+        that the same data chose them, which a finding says.
+
+        Args:
+            strength: one of the path's; None: that of `best`.
+
+        Returns:
+            A `Fit`; the entries held at zero have the standard error 0.
+
+        Raises:
+            ValueError: a strength that is not on the path; None where there is no `best`.
+
+        References:
+            Belloni and Chernozhukov (2013), doi:10.3150/11-BEJ410.
+        """
+        grid = self.coefficients.index.to_numpy()
+        if strength is None and self.best is None:
+            raise ValueError(
+                "refit was asked for without a strength, and there is no best fit; pass one of "
+                "path.coefficients.index."
+            )
+        chosen = self.extended_bic.idxmin() if strength is None else strength
+        at = int(np.argmin(np.abs(grid - chosen)))
+        if not np.isclose(grid[at], chosen, rtol=1e-6):
+            raise ValueError(
+                f"strength is {strength!r}, which is not on the path; the nearest is "
+                f"{grid[at]:.6g}; pass it."
+            )
+        problem, losses = self._ends
+        with jax.enable_x64(problem.is_double):
+            fit = assemble(refit_kept(problem, losses[at], float(grid[at])))
+        target = f"{problem.objective.target}, the zeros of the lasso held"
+        return dataclasses.replace(fit, target=target)
 
     def _nonzero(self) -> pd.Series:
         return (self.coefficients[self.penalised] != 0).sum(axis=1)
@@ -180,7 +217,7 @@ def _path(problem: Problem, grid: np.ndarray, ends: list, options: PathOptions) 
     coefficients = pd.DataFrame(np.array(rows), index=index, columns=labels)
     losses = pd.Series([float(end.loss) for end in ends], index, name="loss")
     df, n = (coefficients[penalized] != 0).sum(axis=1), problem.rows
-    per_entry = 4 * options.gamma * df * np.log(event_size(problem.density))
+    per_entry = 4 * problem.penalty.gamma * df * np.log(event_size(problem.density))
     bic = 2 * n * losses + df * np.log(n) + per_entry
     findings += _convergence_findings(grid, ends)
     best = None
@@ -203,7 +240,8 @@ def _path(problem: Problem, grid: np.ndarray, ends: list, options: PathOptions) 
         )
     bic = bic.rename("extended_bic")
     name = registry_name(type(objective))
-    return Path(coefficients, bic, losses, best, penalized, problem.p.name, name, findings)
+    kept = problem, [end.at for end in ends]
+    return Path(coefficients, bic, losses, best, penalized, problem.p.name, name, findings, kept)
 
 
 def _convergence_findings(grid: np.ndarray, ends: list) -> list[Finding]:

@@ -25,6 +25,7 @@ def read_penalties(p: Density, penalty: Any, prior: Any, rows: int) -> Penalties
         for name, term in _by_parameter(p, given, "penalty", "un.L1(0.1)").items()
     }
     grid, moving = _grid(terms) if isinstance(penalty, Along) else (None, ())
+    gamma = penalty.gamma if isinstance(penalty, Along) else 0.5
     lasso: dict
     ridge: dict
     lasso, ridge = {}, {}
@@ -36,7 +37,7 @@ def read_penalties(p: Density, penalty: Any, prior: Any, rows: int) -> Penalties
     priors = dict(_by_parameter(p, prior, "prior", "numpyro.distributions.Normal(0, 1)"))
     for name, one in priors.items():
         check_prior(name, p.supports[name], p.parameters[name], one)
-    return Penalties(lasso, ridge, priors, float(rows), grid, moving)
+    return Penalties(lasso, ridge, priors, float(rows), grid, moving, gamma)
 
 
 def _term(name: str, term: Any) -> Any:

@@ -16,6 +16,7 @@ def path(  # noqa: PLR0913 - the options of a verb
     objective: Any = None,
     *,
     penalty: Any,
+    gamma: float = 0.5,
     frequency_weights: Any = None,
     sampling_weights: Any = None,
     weights: Any = None,
@@ -29,7 +30,7 @@ def path(  # noqa: PLR0913 - the options of a verb
 ) -> Path:
     """Fit a density along a path of lasso strengths, each fit from where the last one ended.
 
-    The extended BIC, 2 n loss + df log n + 4 γ df log p with γ = 1/2, df the penalised entries that
+    The extended BIC, 2 n loss + df log n + 4 γ df log p, df the penalised entries that
     are not zero and p the entries of an event, chooses among them where the loss is minus a mean
     log-likelihood, log-pseudo-likelihood, or the score matching loss; the loss is that of the
     penalised estimates, without the penalty.
@@ -41,6 +42,8 @@ def path(  # noqa: PLR0913 - the options of a verb
         penalty: ``{"coupling": un.L1()}``: 30 strengths from the smallest at which all entries of
             these parameters are zero down to a hundredth of it; or ``un.L1(strengths)`` with a 1-D
             array. Others may have ``un.L2`` or an ``un.L1`` of one number, which stay as they are.
+        gamma: γ of the extended BIC, from 0 (the BIC) to 1: the larger, the fewer entries. Foygel
+            and Drton recommend 1/2; IsingFit's default is 1/4.
         frequency_weights: as in `un.fit`.
         sampling_weights: as in `un.fit`.
         weights: as in `un.fit`.
@@ -75,11 +78,13 @@ def path(  # noqa: PLR0913 - the options of a verb
         doi:10.1214/15-EJS1012 (pseudo-likelihood); Lin, Drton and Shojaie (2016),
         doi:10.1214/16-EJS1126 (score matching).
     """
+    if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 <= gamma <= 1:
+        raise ValueError(f"gamma is {gamma!r}; it must be a number from 0 to 1; pass one.")
     return fit(
         p,
         data,
         objective,
-        penalty=Along(penalty),
+        penalty=Along(penalty, float(gamma)),
         frequency_weights=frequency_weights,
         sampling_weights=sampling_weights,
         weights=weights,

@@ -86,7 +86,8 @@ class Penalties:
     `lasso` holds the strengths of the free coordinates, by parameter and in their shape; `ridge`
     those of the listed entries (one number for a network); `priors` NumPyro distributions over the
     constrained values; `rows` is n. Along a path the strengths of the parameters in `moving` are 1,
-    to be multiplied by those of the `grid` (None: no path; empty: one is chosen).
+    to be multiplied by those of the `grid` (None: no path; empty: one is chosen), and `gamma` is
+    that of the extended BIC.
     """
 
     lasso: dict[str, Any]
@@ -95,6 +96,7 @@ class Penalties:
     rows: Any
     grid: Any = None
     moving: tuple[str, ...] = static(default=())
+    gamma: float = static(default=0.5)
 
     def at(self, strength: Any) -> "Penalties":
         """The penalties at one strength of the path."""
@@ -133,6 +135,7 @@ class Along(NamedTuple):
     """The `penalty` of a path, as the user gave it: strengths of L1 are a grid, or to be chosen."""
 
     penalty: Any
+    gamma: float = 0.5  # of the extended BIC
 
 
 @jax.jit
