@@ -14,7 +14,7 @@ FAST = --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 QUICK = if XLA_FLAGS="$(FAST)" $(BIN)/python -c 'import jax; jax.devices()' 2>/dev/null; then export XLA_FLAGS="$$XLA_FLAGS $(FAST)"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench docs architecture lint clean
+.PHONY: help demo test test-all bench docs gallery-lecture architecture lint clean
 
 help:  ## show these targets
 	@$(PYTHON) -c 'import re; [print(f"  make {t:10}{h}") for t, h in re.findall(r"^([a-z-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -36,6 +36,9 @@ bench: $(STAMP)  ## run the benchmarks, hours; their tables are kept in docs/app
 docs: $(DOCS_STAMP)  ## run every block of the pages and build them in build/docs
 	@$(QUICK); $(COMPILED) $(BIN)/python -m sphinx -W --keep-going -b html -d build/docs_cache/doctrees docs build/docs
 	@echo "Open build/docs/index.html"
+
+gallery-lecture: $(STAMP)  ## fit every objective to every toy, an hour; build/lecture/index.html. ONLY="nce,two_moons"
+	@$(BIN)/python docs/lecture/make.py "$(ONLY)"
 
 architecture: $(STAMP)  ## write docs/architecture.md and its picture from the code
 	@$(BIN)/python tests/architecture/page.py
