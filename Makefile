@@ -14,7 +14,7 @@ FAST = --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 QUICK = if XLA_FLAGS="$(FAST)" $(BIN)/python -c 'import jax; jax.devices()' 2>/dev/null; then export XLA_FLAGS="$$XLA_FLAGS $(FAST)"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench docs gallery-lecture architecture lint clean
+.PHONY: help demo test test-all bench bench-cold docs gallery-lecture architecture lint clean
 
 help:  ## show these targets
 	@$(PYTHON) -c 'import re; [print(f"  make {t:10}{h}") for t, h in re.findall(r"^([a-z-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -32,6 +32,9 @@ bench: $(STAMP)  ## run the benchmarks, hours; their tables are kept in docs/app
 	@cd tests && for part in chain_steps many_chains torch_peers effective_draws start_up hessian_trace training whole_fits; do \
 	  ../$(BIN)/python -m benchmarks.$$part; done
 	@mkdir -p build && cd tests && ../$(BIN)/python -m benchmarks.log_z_scoreboard ../build/log_z_runs.jsonl
+
+bench-cold: $(STAMP)  ## CPU seconds of first calls in fresh processes; OLD=commit alternates with it
+	@cd tests && ../$(BIN)/python -m benchmarks.cold $(if $(OLD),--old $(OLD))
 
 docs: $(DOCS_STAMP)  ## run every block of the pages and build them in build/docs
 	@$(QUICK); $(COMPILED) $(BIN)/python -m sphinx -W --keep-going -b html -d build/docs_cache/doctrees docs build/docs

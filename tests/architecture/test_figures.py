@@ -7,7 +7,8 @@ LIMITS = {
     "largest folder, files": 13,
     "longest chain of imports": 26,
     "circles of imports": 0,
-    "own imports per file, mean": 4.75,
+    # two of core stand in the place of jax.jit and jax.random, .5 of these imports
+    "own imports per file, mean": 5.15,
     "numbers at the level of a module": 24,
     "journey of log_z, rooms entered": 26,
     "journey of fit, rooms entered": 47,

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from unnorm.core.function_identity import in_library, names, unwrap, writes
+from unnorm.core.compilation.function_identity import in_library, names, unwrap, writes
 
 # Views by function and precision, each with its array. JAX keeps its constant while a view lives.
 _VIEWS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()

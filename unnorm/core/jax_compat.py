@@ -12,12 +12,14 @@ References:
 """
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from functools import wraps
 from typing import Any
 
 import jax
 import jaxlib
+from jax._src import core as _core
 
 AFFECTED = {"0.10.2"}  # others may not know the option, and an unknown one is an error
 FUSIONS_OFF = {"xla_cpu_experimental_ynn_fusion_type": ""}
@@ -46,6 +48,16 @@ def avoid_wrong_fusions() -> None:
     compiler.get_compile_options = get_compile_options
 
 
+def without_wrong_fusions() -> dict[str, str]:
+    """The option of `jax.jit` on CPU that leaves these fusions out, where jaxlib needs it."""
+    return FUSIONS_OFF if jaxlib.__version__ in AFFECTED else {}
+
+
+def is_tracing() -> bool:
+    """Whether a transformation of JAX is running, so that a call is a part of its program."""
+    return not _core.trace_state_clean()
+
+
 def backends_are_initialized() -> bool:
     """Whether JAX has started its devices, after which their number is fixed."""
     from jax._src import xla_bridge
@@ -58,6 +70,35 @@ def distributed_state() -> Any:
     from jax._src import distributed
 
     return distributed.global_state
+
+
+_REPLACED: list[Any] = []  # of one process: what runs in it counts together
+_REPLACED_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def compilation_cache_replaced(store: Any, least_seconds: float) -> Iterator[None]:
+    """JAX's persistent cache is this object, in place of none, until the last of nested and
+    parallel blocks ends.
+
+    Args:
+        store: with ``get(key)`` and ``put(key, value)``.
+        least_seconds: what compiles faster is not put.
+    """
+    from jax._src import compilation_cache, config
+
+    with _REPLACED_LOCK:
+        _REPLACED.append(store)
+        if compilation_cache._cache is None:
+            compilation_cache._cache = store
+    try:
+        with config.persistent_cache_min_compile_time_secs(least_seconds):
+            yield
+    finally:
+        with _REPLACED_LOCK:
+            _REPLACED.remove(store)
+            if not _REPLACED and compilation_cache._cache is store:
+                compilation_cache._cache = None
 
 
 @contextlib.contextmanager
@@ -80,4 +121,7 @@ def plain_jax() -> Iterator[None]:
         yield
 
 
-__all__ = ["avoid_wrong_fusions", "backends_are_initialized", "distributed_state", "plain_jax"]
+__all__ = [
+    "avoid_wrong_fusions", "backends_are_initialized", "compilation_cache_replaced",
+    "distributed_state", "is_tracing", "plain_jax", "without_wrong_fusions",
+]  # fmt: skip

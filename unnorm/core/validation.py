@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from unnorm.core.compilation.program_store import kept_programs
 from unnorm.core.containers import to_numbers
 from unnorm.core.jax_compat import plain_jax
 from unnorm.core.messages import choose_from, shown
@@ -234,7 +235,8 @@ def verb(function: Callable) -> Callable:
         for given in kinds.keys() & arguments.keys():
             value = arguments[given]
             check_argument(given, value, kinds[given], signature.parameters[given].default)
-        with plain_jax(), explain_derivative_errors(getattr(arguments.get("p"), "name", "")):
+        name_of_density = getattr(arguments.get("p"), "name", "")
+        with plain_jax(), kept_programs(), explain_derivative_errors(name_of_density):
             return function(*args, **kwargs)
 
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -2,7 +2,6 @@
 compiled.
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping
@@ -11,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from unnorm.core.compilation.policy import compiled
 
 
 def over_events(function: Callable, density: Any, events: Mapping[str, jax.Array]) -> Any:
@@ -24,7 +25,7 @@ def over_events(function: Callable, density: Any, events: Mapping[str, jax.Array
     return _vmap_flat(function, density, events, axes)
 
 
-@functools.partial(jax.jit, static_argnames=("function", "axes"))
+@compiled(static_argnames=("function", "axes"))
 def _vmap_flat(function: Callable, density: Any, events: dict, axes: tuple[tuple[str, int], ...]):
     leading = jnp.broadcast_shapes(*(events[name].shape[:rank] for name, rank in axes))
     flat = {}

@@ -16,6 +16,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 from unnorm.core.closed_over_arrays import call_by_precision
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.containers import to_numbers, transpose_to_axes
 from unnorm.core.messages import shown
 from unnorm.core.trace_errors import evaluate, explain_derivative_errors
@@ -39,6 +40,18 @@ from unnorm.declaration.slots import (
 from unnorm.declaration.structure import Declaration, Structure
 from unnorm.declaration.values import Held, check_value, hold, join
 from unnorm.supports.base import Annotation, PyTreeSupport, Support
+
+
+@compiled(static_argnames="supports")
+def unconstrain_all(supports: tuple[tuple[str, Support], ...], values: dict) -> dict:
+    """The unconstrained coordinates of values by name, in one program."""
+    return {name: support.unconstrain(values[name]) for name, support in supports}
+
+
+@compiled(static_argnames="supports")
+def constrain_all(supports: tuple[tuple[str, Support], ...], free: dict) -> dict:
+    """The values of unconstrained coordinates by name, in one program."""
+    return {name: support.constrain(free[name]) for name, support in supports}
 
 
 @jax.tree_util.register_pytree_node_class
@@ -277,15 +290,17 @@ class Density(Declaration):
         (JAX arrays).
         """
         self.for_jit()
-        values, free = self.parameters, {}
+        values, free, mapped = self.parameters, {}, {}
         for name, support in self.supports.items():
-            tree = isinstance(support, PyTreeSupport)
-            free[name] = (
-                list(map(jnp.asarray, self._held[name].leaves))
-                if tree
-                else support.unconstrain(values[name])
-            )
-        return free
+            if isinstance(support, PyTreeSupport):
+                free[name] = list(map(jnp.asarray, self._held[name].leaves))
+            else:
+                mapped[name] = values[name]
+        mapped = unconstrain_all(self._kinds(mapped), mapped) if mapped else mapped
+        return {name: mapped[name] if name in mapped else free[name] for name in self.supports}
+
+    def _kinds(self, names: Any) -> tuple[tuple[str, Support], ...]:
+        return tuple((name, support) for name, support in self.supports.items() if name in names)
 
     def with_leaves(self, name: str, leaves: list) -> Any:
         """The value of a parameter with these floating arrays in the place of its own, in their
@@ -305,12 +320,11 @@ class Density(Declaration):
             )
         refuse_unknown("at", "parameter", free, self.supports)
         held, supports = dict(self._held), self.supports
+        mapped = {n: v for n, v in free.items() if not isinstance(supports[n], PyTreeSupport)}
+        mapped = constrain_all(self._kinds(mapped), mapped) if mapped else mapped
         for name, value in free.items():
-            support = supports[name]
-            held[name] = Held(
-                value if isinstance(support, PyTreeSupport) else [support.constrain(value)],
-                held[name].static,
-            )
+            leaves = [mapped[name]] if name in mapped else value
+            held[name] = Held(leaves, held[name].static)
         return object.__new__(type(self))._set(self._structure, held)
 
     # -- evaluation --------------------------------------------------------------------------------

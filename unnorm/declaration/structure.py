@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from unnorm.core.program_cache import program_key
+from unnorm.core.compilation.program_cache import program_key
 from unnorm.declaration.deterministic import deterministics_of
 from unnorm.declaration.slots import (
     CONSTANT,

@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import key_array, make_key
 from unnorm.declaration.density import Density, cast
 from unnorm.supports import Support
 
@@ -185,13 +187,13 @@ class Unconstrained:
                 value = events[name]
                 value = value if isinstance(value, jax.core.Tracer) else np.asarray(value)
                 values = jnp.asarray(support.inward(value))
-                keys = jax.random.split(jax.random.key(seed), len(values))
+                keys = key_array(make_key(seed), len(values))
                 positions[name] = jax.vmap(support.lift)(values, keys)
         return positions
 
     def random_position(self, key: jax.Array, dtype: Any) -> Position:
         """A start for a chain, drawn inside the support."""
-        shapes, keys = self.density.shapes(), jax.random.split(key, len(self.supports))
+        shapes, keys = self.density.shapes(), key_array(key, len(self.supports))
         return {
             name: support.random_free(one, shapes[name], dtype)
             for one, (name, support) in zip(keys, self.supports.items(), strict=True)
@@ -232,7 +234,7 @@ class Unconstrained:
         return self.constrain(position), log_det
 
 
-@jax.jit
+@compiled
 def _log_densities(target: Unconstrained, positions: Position) -> jax.Array:
     return jax.vmap(target.log_density)(positions)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.method import look_up
+from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.integration.conditional import at_rows
@@ -63,7 +64,7 @@ def prepare_kernel(
     structure.
     """
     vector, unravel = ravel_pytree(density.free())
-    normals = jax.random.normal(jax.random.key(0), vector.shape, vector.dtype)
+    normals = jax.random.normal(make_key(0), vector.shape, vector.dtype)
     perturbed = density.at(unravel(vector + perturbation * normals))
     if not density.covariates:
         return cast(kernel.prepare(Unconstrained(perturbed)), vector.dtype)

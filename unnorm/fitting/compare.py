@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.display import Card
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result, join_names
 from unnorm.core.messages import pluralize, significant, table_text
 from unnorm.core.method import registry_name
 from unnorm.core.progress import bar
+from unnorm.core.random_keys import make_key
 from unnorm.core.validation import verb
 from unnorm.declaration.density import cast
 from unnorm.fitting.data import read_data
@@ -297,7 +299,7 @@ def _h_scores(
         return {}
     with jax.enable_x64(True):
         rows = cast(events, jnp.float64)
-        state = objective.prepare(cast(p.for_jit(), jnp.float64), rows, jax.random.key(0))
+        state = objective.prepare(cast(p.for_jit(), jnp.float64), rows, make_key(0))
         found = {
             n: _h_score(objective, cast(p.for_jit(), jnp.float64), state, rows)
             for n, (p, _) in read.items()
@@ -311,7 +313,7 @@ def _by_score_matching(fit: Fit) -> bool:
     )
 
 
-@jax.jit
+@compiled
 def _h_score(objective, density, state, events) -> jax.Array:
     return objective.losses(density, state, events)
 

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.fitting.base import HasRowScores, ObjectiveState
 from unnorm.numerics.newton import NewtonOptions, hessian
 
@@ -23,6 +25,16 @@ def lasso_strengths(density: Any, state: ObjectiveState) -> jax.Array | None:
     if state.penalty is None or not state.penalty.lasso:
         return None
     return state.penalty.strengths(density, state.nuisance)
+
+
+@compiled
+def _vector(density: Any, nuisance: Any) -> jax.Array:
+    return ravel_pytree((density.free(), nuisance))[0]
+
+
+@compiled
+def _unravel(density: Any, nuisance: Any, vector: jax.Array) -> tuple[dict, dict]:
+    return ravel_pytree((density.free(), nuisance))[1](vector)
 
 
 class Loss(NamedTuple):
@@ -40,11 +52,16 @@ class Loss(NamedTuple):
     @property
     def vector(self) -> jax.Array:
         """The vector at which the loss stands."""
-        return parameters_of(self.density, self.state)[0]
+        return _vector(self.density, self.state.nuisance)
 
     def unravel(self, vector: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
         """The free parameters and the nuisance parameters of a vector."""
-        return parameters_of(self.density, self.state)[1](vector)
+        return _unravel(self.density, self.state.nuisance, vector)
+
+    @property
+    def parts(self) -> Partial:
+        """`unravel` as an argument of compiled functions."""
+        return Partial(_unravel, self.density, self.state.nuisance)
 
     def free_at(self, vector: jax.Array) -> dict[str, Any]:
         """The free parameters of a vector."""
@@ -85,7 +102,7 @@ class Loss(NamedTuple):
         return self.vector.size <= limit
 
 
-@jax.jit
+@compiled
 def penalty_slope(density: Any, state: ObjectiveState) -> jax.Array:
     """The gradient of the smooth penalties along the vector of all that is estimated."""
     vector, unravel = parameters_of(density, state)
@@ -111,7 +128,7 @@ def row_scores(loss: Loss, vector: jax.Array) -> jax.Array:
     return jax.lax.map(one, (state.per_row, events), batch_size=together)
 
 
-@jax.jit
+@compiled
 def scores_and_curvature(loss: Loss) -> tuple[jax.Array, jax.Array]:
     """ψ of every row, (n, p), and H, where the loss stands."""
     psi, weights = row_scores(loss, loss.vector), loss.state.weights

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.messages import shown
 from unnorm.declaration.density import Density
 from unnorm.declaration.partly_observed import filled, missing_masks
@@ -87,7 +88,7 @@ def bind_start(p: Density, start: Any) -> Density:
     return p.bind(**start)
 
 
-@jax.jit
+@compiled
 def values_and_gradient(density: Density, events: dict) -> Any:
     """log p̃ of every row, and the gradient of their sum in the free parameters."""
     free, unravel = ravel_pytree(density.free())
@@ -110,7 +111,7 @@ def probe(density: Density, events: dict) -> None:
     if some_missing:
         complete = filled(density.variables, events)
         events = {name: jnp.asarray(value) for name, value in complete.items()}
-    refuse_impure(density, {name: event[0] for name, event in events.items()})
+    refuse_impure(density, {name: np.asarray(event)[0] for name, event in events.items()})
     latent = {name: support for name, support in density.variables.items() if name not in events}
     if latent:
         rows, shapes, dtype = (

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.density import Density
 from unnorm.declaration.partly_observed import latent_part, missing_masks
 from unnorm.declaration.unconstrained import Unconstrained
@@ -104,7 +105,7 @@ def data_location(density: Density, events: dict) -> tuple[dict | None, dict | N
         return None, None
     charted, absent = density.on_chart(), absent_variables(density, events)
     free = Unconstrained(charted).positions_of(events)
-    centre = {name: jnp.nanmean(value, 0) for name, value in free.items()}
+    centre = {name: np.nanmean(np.asarray(value), 0) for name, value in free.items()}
     scale = {name: _spread(value) for name, value in free.items()}
     if any(not density.variables[name].discrete for name in absent):
         means = {name: _with_means(value) for name, value in free.items()}
@@ -114,13 +115,14 @@ def data_location(density: Density, events: dict) -> tuple[dict | None, dict | N
     return centre, scale
 
 
-def _spread(values: jax.Array) -> jax.Array:
+def _spread(values: Any) -> np.ndarray:
     """The standard deviation of every column, without absolute floor; of one that is constant its
     size, or 1.
     """
-    spread, size = jnp.nanstd(values, 0), jnp.nanmax(jnp.abs(values), 0)
+    values = np.asarray(values)
+    spread, size = np.nanstd(values, 0), np.nanmax(np.abs(values), 0)
     resolved = spread > 1e-13 * size
-    return jnp.where(resolved, spread, jnp.where(size > 0, size, 1.0))
+    return np.where(resolved, spread, np.where(size > 0, size, 1.0))
 
 
 def _with_means(values: jax.Array) -> jax.Array:
@@ -171,7 +173,7 @@ def group_equal_rows(rows: dict) -> tuple[dict, np.ndarray] | None:
 
 
 # -- the two sums ----------------------------------------------------------------------
-@jax.jit
+@compiled
 def log_z_on_plan(density: Density, plan: Plan | None) -> jax.Array:
     """log Z on a plan's nodes; where there is no plan, by the closed form that the density
     declares.

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from unnorm.core.findings import FindingCode
+from unnorm.core.random_keys import make_key
 from unnorm.core.validation import verb
 from unnorm.fitting.inference.sandwich import NoCovarianceError
 from unnorm.fitting.inference.simulate_data import data_sets, is_listed
@@ -71,9 +72,7 @@ def simulate(
     problem, density = fit._origin.problem, fit._origin.loss.density
     with jax.enable_x64(problem.is_double):
         try:
-            drawn = data_sets(
-                density, problem.events, jax.random.key(seed), replicates, rows, progress
-            )
+            drawn = data_sets(density, problem.events, make_key(seed), replicates, rows, progress)
         except NoCovarianceError as reason:
             raise ValueError(
                 f"{str(reason)[0].upper()}{str(reason)[1:]}; {reason.finding.advice}."

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.count_series import finer, lone_count, plan_on, plan_windows
@@ -28,7 +29,7 @@ from unnorm.integration.quadrature.centering import locate_mass
 from unnorm.integration.quadrature.integrand import Integrand
 
 
-@jax.jit
+@compiled
 def log_z_of_rows(density: Density, plan: Plan | None, rows: dict[str, jax.Array]) -> jax.Array:
     """log Z at the covariates of every row (m,), on a plan's nodes; without a plan by the declared
     closed form.

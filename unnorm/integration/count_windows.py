@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.density import Density
 from unnorm.integration.options import COUNTS, CountOptions
 
@@ -73,7 +74,7 @@ def as_events(density: Density, counts: np.ndarray) -> dict[str, jax.Array]:
     return {name: jnp.asarray(counts, jnp.result_type(float)).reshape(-1, *density.shapes()[name])}
 
 
-@jax.jit
+@compiled
 def _log_terms(density: Density, events: dict) -> jax.Array:
     return jax.vmap(density.log_density)(events)
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.density import Density
 from unnorm.declaration.partly_observed import (
     counts_in,
@@ -177,7 +178,7 @@ def _pad(value: jax.Array | None, count: int, shape: tuple, dtype) -> jax.Array:
     return jnp.pad(value, ((0, 0), (0, shape[0] - value.shape[1])))
 
 
-@jax.jit
+@compiled
 def log_evidence_of_missing(density: Density, plan: MissingPlan, events: dict) -> jax.Array:
     """log Σ_m p̃(observed, m) of every row (n,); NaN for a row whose pattern is not in the table."""
     names = tuple(name for name in density.variables if name in events)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.options import ENUMERATION, PLAN
@@ -114,7 +115,12 @@ def enumerate_states(density: Density) -> dict[str, jax.Array]:
                 f"Variable {name} is {support!r}, which has no states to enumerate; use "
                 "un.estimators.Quadrature or un.estimators.SMC."
             )
-    return states_at(density, jnp.arange(enumerable_count(density)))
+    return _all_states(density, enumerable_count(density))
+
+
+@compiled(static_argnames="count")
+def _all_states(density: Density, count: int) -> dict[str, jax.Array]:
+    return states_at(density, jnp.arange(count))
 
 
 def enumerable_count(
@@ -214,12 +220,16 @@ def nodes_on(view: Unconstrained, frame: Frame, axes: list[np.ndarray]) -> Plan:
     Unresolved nodes get no weight, and another's place: leaving them out would change the shapes
     with every data set, and each shape would be compiled.
     """
-    points, log_areas = grid_points(frame, axes)
-    dtype = jnp.result_type(float)
-    free = jnp.asarray(points, dtype)
+    return _nodes_at(
+        view, *(np.asarray(a, jnp.result_type(float)) for a in grid_points(frame, axes))
+    )
+
+
+@compiled
+def _nodes_at(view: Unconstrained, free: jax.Array, log_areas: jax.Array) -> Plan:
     events, log_det = jax.vmap(view.event_at)(free)
     kept = jax.vmap(lambda u, event: is_resolved(view, u, event))(free, events)
-    log_weights = jnp.where(kept, jnp.asarray(log_areas, dtype) + log_det, -jnp.inf)
+    log_weights = jnp.where(kept, log_areas + log_det, -jnp.inf)
     place = jnp.where(kept, jnp.arange(len(kept)), jnp.argmax(kept))
     events = jax.tree.map(lambda leaf: leaf[place], events)
     density = view.density

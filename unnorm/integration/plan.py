@@ -81,7 +81,7 @@ def plan_for(
         return count_plan(density, centre, scale, options.reach)
     if not size:
         events = enumerate_states(density)
-        return Plan(events, jnp.zeros(len(next(iter(events.values())))))
+        return Plan(events, np.zeros(len(next(iter(events.values()))), jnp.result_type(float)))
     integrand = Integrand(view, options.max_states(size))
     tolerance = max(tolerance, rounding_tolerance(integrand))
     reach = 1.0

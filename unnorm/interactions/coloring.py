@@ -1,6 +1,5 @@
 """Changes of a log-density by single discrete sites, and colourings of the interaction graph."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import key_array, make_key, split_keys
 from unnorm.core.trace_errors import about_derivatives
 from unnorm.declaration.density import cast
 from unnorm.interactions.options import COLOURING, ColouringOptions
@@ -94,7 +95,7 @@ def find_colouring(
     """
     with jax.enable_x64(True):
         target = cast(target, jnp.float64)
-        keys = [jax.random.key(i) for i in range(options.states)]
+        keys = [make_key(i) for i in range(options.states)]
         positions = [target.random_position(key, jnp.float64) for key in keys]
         if not all(np.isfinite(_value(target, position)) for position in positions):
             return None
@@ -138,7 +139,7 @@ def _rank_colours(
     return tuple((name, tuple(map(int, rank[part]))) for name, part in colours.items())
 
 
-@jax.jit
+@compiled
 def _value(target: Any, position: dict) -> jax.Array:
     return target.log_density(position)
 
@@ -161,7 +162,7 @@ def interaction_matrix(
     owner = np.concatenate(owner)
     found = np.zeros((owner.max() + 1,) * 2, bool)
     for i, position in enumerate(positions):
-        hessian = np.asarray(_hessian(target, position, jax.random.key(i)))
+        hessian = np.asarray(_hessian(target, position, make_key(i)))
         scale = max(1.0, np.nanmax(np.abs(hessian), initial=0))
         rows, columns = np.nonzero(~(np.abs(hessian) <= options.tolerance * scale))
         found[owner[rows], owner[columns]] = True
@@ -173,7 +174,7 @@ def _sites(owners: np.ndarray) -> int:
     return len(np.unique(owners))
 
 
-@jax.jit
+@compiled
 def _hessian(target: Any, position: dict, key: jax.Array) -> jax.Array:
     """The Hessian in the encoded sites at a real point near a state."""
     encoded = {
@@ -196,7 +197,7 @@ def greedy_colours(interacting: np.ndarray) -> np.ndarray:
     return colours
 
 
-@functools.partial(jax.jit, static_argnums=(2, 4))
+@compiled(static_argnums=(2, 4))
 def _is_additive(
     target: Any, position: dict, colours: tuple, key: jax.Array, options: ColouringOptions
 ) -> tuple[jax.Array, jax.Array]:
@@ -213,9 +214,9 @@ def _is_additive(
     def joint_move(key, colour):
         moved: dict = dict(position)
         expected: Any = 0.0
-        for one, (name, sites) in zip(jax.random.split(key, len(colours)), colours, strict=True):
+        for one, (name, sites) in zip(key_array(key, len(colours)), colours, strict=True):
             states = jnp.asarray(target.supports[name].states)
-            pick, choose = jax.random.split(one)
+            pick, choose = split_keys(one)
             code = jax.random.randint(pick, (len(sites),), 0, len(states))
             moving = (jnp.asarray(sites) == colour) & jax.random.bernoulli(
                 choose, 0.5, (len(sites),)
@@ -227,6 +228,6 @@ def _is_additive(
         return jnp.abs(target.log_density(moved) - exact.log_density - expected)
 
     count = 1 + max(max(sites) for _, sites in colours)
-    keys, moves = jax.random.split(key, options.joint_moves), jnp.arange(options.joint_moves)
+    keys, moves = split_keys(key, options.joint_moves), jnp.arange(options.joint_moves)
     errors = jax.lax.map(lambda move: joint_move(*move), (keys, moves % count))
     return jnp.max(errors) <= options.tolerance * scale, linear

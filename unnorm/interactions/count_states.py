@@ -1,11 +1,10 @@
 """Truncation of the sums over a count's states 0, 1, 2, ... with negligible error."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.interactions.conditionals import coordinates_of, variable_of_entries
 from unnorm.interactions.options import COUNT_TABLES, CountTableOptions
 
@@ -37,7 +36,7 @@ def sufficient_states(
     return next((n for n in counts if float(largest_tail(density, events, n)) < options.tail), None)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
+@compiled(static_argnums=(2, 3))
 def largest_tail(
     density, events: dict, count: int, options: CountTableOptions = COUNT_TABLES
 ) -> jax.Array:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.interactions.coloring import discrete_names, interaction_matrix
@@ -149,7 +151,7 @@ class _Probe:
         found, pairs = np.zeros((len(self.counts),) * 2, bool), []
         for seed in range(COLOURING.states):
             before = pairs
-            position = self.target.random_position(jax.random.key(seed), jnp.float64)
+            position = self.target.random_position(make_key(seed), jnp.float64)
             found |= interaction_matrix(self.target, [position])
             # the cost of a Hessian: a derivative of the gradient for every state
             self.gradients += 2 * int(self.counts.sum())
@@ -215,7 +217,7 @@ class _Probe:
         )
 
 
-@jax.jit
+@compiled
 def _at_codes(target: Unconstrained, codes: jax.Array) -> jax.Array:
     """log p̃ of states (S, sites), as indices."""
     shapes = target.density.shapes()

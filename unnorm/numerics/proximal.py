@@ -9,13 +9,13 @@ doi:10.1137/080716542 (FISTA); O'Donoghue and Candès (2015), doi:10.1007/s10208
 (restarts).
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.numerics.diagonal_scaling import scale_by_diagonal
 
 
@@ -116,7 +116,7 @@ def _convexify(curvature: jax.Array) -> jax.Array:
     return jnp.where(values[0] > floor, curvature, convex)
 
 
-@functools.partial(jax.jit, static_argnames=("sweeps", "max_rounds"))
+@compiled(static_argnames=("sweeps", "max_rounds"))
 def minimize_quadratic(
     curvature: jax.Array,
     slope: jax.Array,

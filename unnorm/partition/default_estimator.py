@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 
 from unnorm.core.progress import report
+from unnorm.core.random_keys import fold_in, split_keys
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.pilot_run import Pilot, pilot_from
 from unnorm.partition.base import LogZ, total_evaluations
@@ -102,7 +103,7 @@ def two_estimates(
     Raises:
         NotNormalizableError: the log-density provably does not fall along some direction.
     """
-    proposal_key, draw_key, bridge_key, key = jax.random.split(key, 4)
+    proposal_key, draw_key, bridge_key, key = split_keys(key, 4)
     report(0, "searching for modes")
     proposal, spent = make_proposal(density, proposal_key)
     search = _Search(proposal, Budget(spent, max_evaluations), key, target_error, options)
@@ -143,7 +144,7 @@ class _Search:
             more = {"values": self.options.repeated_draws, "gradients": 0}
             if veto is self.estimates[0] and self.budget.allows(more):
                 repeated = True
-                self._draw(jax.random.fold_in(draw_key, 1), self.options.repeated_draws)
+                self._draw(fold_in(draw_key, 1), self.options.repeated_draws)
                 continue
             if self._is_continuous() and not agreed and self._try_nested_sampling():
                 continue
@@ -180,7 +181,7 @@ class _Search:
         cost = predict_cost(nested, size, 0.5 * math.log(2) * stages**2)
         if not self.budget.allows({"values": cost, "gradients": 0}, self.options.nested_share):
             return False
-        run_key, shrink_key = jax.random.split(jax.random.fold_in(self.key, 7 + len(before)))
+        run_key, shrink_key = split_keys(fold_in(self.key, 7 + len(before)))
         proposal = self._wider() if before else self.proposal
         self._add(nested.from_proposal(proposal, run_key, shrink_key, NOTHING))
         return True
@@ -190,7 +191,7 @@ class _Search:
         """One more annealed estimate, or the worse of two repeated at greater cost; False if
         neither is affordable.
         """
-        key = jax.random.fold_in(self.key, 10 * len(self.annealed))
+        key = fold_in(self.key, 10 * len(self.annealed))
         # two estimates from one proposal may miss the same mass; later rounds repeat both
         first = not self.annealed
         if len(self.annealed) < 2:
@@ -207,7 +208,7 @@ class _Search:
         return True
 
     def _anneal_first(self, proposal: Proposal, key: jax.Array, aim: float) -> bool:
-        pilot_key, run_key = jax.random.split(key)
+        pilot_key, run_key = split_keys(key)
         pilot = pilot_from(proposal, pilot_key, self.options.pilot, NOTHING)
         self.budget.spend(pilot.spent)
         pilot = pilot._replace(spent=NOTHING)
@@ -230,7 +231,7 @@ class _Search:
             if size is not None and size != before.size:
                 # so that no two runs share random numbers
                 at = 100 * size.particles + size.temperatures
-                own = jax.random.fold_in(jax.random.fold_in(key, i), at)
+                own = fold_in(fold_in(key, i), at)
                 again = self._run(before.pilot, own, size, before.trusted)
                 self.annealed = [*self.annealed[:i], again, *self.annealed[i + 1 :]]
                 return True

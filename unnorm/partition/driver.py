@@ -12,6 +12,7 @@ import numpy as np
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
 from unnorm.core.method import look_up, registry_name
 from unnorm.core.progress import bar
+from unnorm.core.random_keys import make_key
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.purity import refuse_impure
@@ -117,7 +118,7 @@ def log_z(  # noqa: PLR0913 - the options of a verb
         estimator = _with_draws(estimator, draws)
     if name is not None and values is not None:
         with jax.enable_x64(dtype == np.float64), bar(f"log Z over {name}", 1.0, progress):
-            sweep = log_z_over(cast(bare, dtype), name, values, estimator, jax.random.key(seed))
+            sweep = log_z_over(cast(bare, dtype), name, values, estimator, make_key(seed))
         return sweep.to_dataset(p, name, values, findings, seed, strict)
     if estimator is None:
         estimator, why = choose_estimator(bare, target_error, most)
@@ -127,7 +128,7 @@ def log_z(  # noqa: PLR0913 - the options of a verb
     with jax.enable_x64(dtype == np.float64), bar(type(estimator).__name__, 1.0, progress):
         density = cast(bare, dtype)
         try:
-            found = estimator(density, jax.random.key(seed))
+            found = estimator(density, make_key(seed))
         except NotNormalizableError as error:
             found = error.result(density, registry_name(type(estimator)))
         if not isinstance(

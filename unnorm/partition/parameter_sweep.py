@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import ERROR, Finding, Unreliable
+from unnorm.core.random_keys import make_key, split_keys
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.nodes import log_integral
@@ -145,7 +146,7 @@ def _exactly(density: Density, name: str, values: np.ndarray) -> Sweep:
     found, slopes = [], []
     for value in values:
         here = at(density, name, jnp.asarray(value, jnp.result_type(float)))
-        found.append(Exact()(here, jax.random.key(0)))
+        found.append(Exact()(here, make_key(0)))
         slopes.append(
             _slope(here, name, value, found[-1].value) if found[-1].verdict in PASSING else math.nan
         )
@@ -187,9 +188,7 @@ def _slope(
             jax.grad(lambda moving: log_integral(at(density, name, moving), *nodes))(start)
         )
     step = relative_step * max(1.0, abs(value))
-    below, above = (
-        Exact()(at(density, name, start + s), jax.random.key(0)).value for s in (-step, step)
-    )
+    below, above = (Exact()(at(density, name, start + s), make_key(0)).value for s in (-step, step))
     return (above - below) / (2 * step)
 
 
@@ -202,7 +201,7 @@ def _anneal_over(
     if abs(values[order[-1]]) < abs(values[order[0]]):
         order = order[::-1]
     ordered = values[order]
-    proposal_key, pilot_key, way_key, run_key, follow_key = jax.random.split(key, 5)
+    proposal_key, pilot_key, way_key, run_key, follow_key = split_keys(key, 5)
     first = at(density, name, jnp.asarray(ordered[0], jnp.result_type(float)))
     transitions = _common_transitions(_probe(density, name, ordered))
     try:

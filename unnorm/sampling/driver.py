@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import unnorm
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode, join_names
 from unnorm.core.method import registry_name
 from unnorm.core.validation import verb
@@ -292,7 +293,7 @@ def _run_in(dtype: np.dtype, request: _Request, view: Unconstrained) -> _Result:
     return _Result(plan, carry, finished, (events, tracked, stats))
 
 
-@jax.jit
+@compiled
 def _last_events(target: Unconstrained, positions: dict) -> dict:
     return target.events_at(positions)
 

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.containers import to_numbers, transpose_to_axes
+from unnorm.core.random_keys import fold_in, key_array, make_key, split_keys
 from unnorm.declaration.slots import refuse_unknown, unify
 from unnorm.declaration.unconstrained import Unconstrained
 
@@ -184,7 +186,7 @@ def _refuse_flat(target: Unconstrained, kernel: Any, positions: dict) -> None:
     if not kernel.needs_gradient or any(support.discrete for support in target.supports.values()):
         return
     beside = jax.tree.map(
-        lambda leaf: leaf + 0.37, positions
+        lambda leaf: np.asarray(leaf) + np.asarray(leaf).dtype.type(0.37), positions
     )  # a start may be a mode, where the gradient is zero
     plain = _gradients_at(target.without_jacobian(), beside)
     flat = [name for name, gradient in plain.items() if not np.any(np.asarray(gradient))]
@@ -208,8 +210,8 @@ def probe_positions(
     """
     with jax.enable_x64(False):
         target = target.in_precision(np.float32)
-        key = jax.random.key(seed, impl="threefry2x32")
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(points))
+        # key i is the key with i folded in: threefry splits so
+        keys = key_array(make_key(seed, always_threefry=True), points)
         positions = random_positions(target, keys, 0, np.dtype(np.float32))
         if start is not None and not isinstance(start, str):
             given = given_starts(target, start, chains, np.dtype(np.float32))
@@ -221,27 +223,25 @@ def probe_positions(
 
 
 # -- compiled --------------------------------------------------------------------------------------
-@partial(jax.jit, static_argnames="dtype")
+@compiled(static_argnames="dtype")
 def random_positions(target: Unconstrained, keys: jax.Array, attempt: int, dtype: Any) -> dict:
     """One random position for every key."""
-    return jax.vmap(lambda key: target.random_position(jax.random.fold_in(key, attempt), dtype))(
-        keys
-    )
+    return jax.vmap(lambda key: target.random_position(fold_in(key, attempt), dtype))(keys)
 
 
-@jax.jit
+@compiled
 def _gradients_at(target: Unconstrained, positions: dict) -> dict:
     return jax.vmap(jax.grad(target.log_density))(positions)
 
 
-@jax.jit
+@compiled
 def _pathfinder(target: Unconstrained, positions: dict, keys: jax.Array) -> dict:
     """A draw of Pathfinder's approximation, from each position (Zhang et al., 2022,
     arXiv:2108.03782).
     """
 
     def one(position, key):
-        approximate, draw = jax.random.split(key)
+        approximate, draw = split_keys(key)
         state, _ = blackjax.vi.pathfinder.approximate(approximate, target.log_density, position)
         samples, _ = blackjax.vi.pathfinder.sample(draw, state, 1)
         return jax.tree.map(lambda leaf, was: leaf[0].astype(was.dtype), samples, position)

@@ -4,12 +4,13 @@
 put it inside its own `jit` and loop.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import key_array, split_keys
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.sampling.base import Kernel, noise_of
 
@@ -63,7 +64,7 @@ def run_chains(
             rate = jnp.nan_to_num(stats.get("acceptance_rate", jnp.ones(())))
             return state, (rate, jnp.asarray(stats.get("nan_proposal", False), rate.dtype))
 
-        key, first = jax.random.split(key)
+        key, first = split_keys(key)
         noise = noise_of(kernel, key, position, steps)
         state, rates = jax.lax.scan(
             step, algorithm.init(position, first), jax.tree.map(lambda leaf: leaf[:-1], noise)
@@ -75,7 +76,7 @@ def run_chains(
         return state.position, *rates
 
     count = len(next(iter(positions.values())))
-    positions, acceptance, nan = jax.vmap(one_chain)(positions, jax.random.split(key, count), rows)
+    positions, acceptance, nan = jax.vmap(one_chain)(positions, key_array(key, count), rows)
     return ChainRun(positions, acceptance.mean(), nan.mean())
 
 
@@ -94,7 +95,7 @@ def adapt_step_size(
     return tuning | {"step_size": tuning["step_size"] * jnp.exp(gain * excess)}
 
 
-@functools.partial(jax.jit, static_argnames=("rounds", "steps"))
+@compiled(work="loop", static_argnames=("rounds", "steps"))
 def run_rounds(
     kernel: Kernel,
     target: Unconstrained,
@@ -120,7 +121,7 @@ def run_rounds(
         return (run.positions, tuning), (events, run.acceptance_rate, run.nan_rate)
 
     (positions, tuning), (events, rates, nan) = jax.lax.scan(
-        one, (positions, tuning), (jax.random.split(key, rounds), jnp.arange(rounds))
+        one, (positions, tuning), (key_array(key, rounds), jnp.arange(rounds))
     )
     return Rounds(positions, tuning, events, rates.mean(), nan.mean())
 

@@ -2,6 +2,8 @@
 log_prob(value).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -99,3 +101,23 @@ class FreeEntries:
 
     def log_prob(self, value) -> jax.Array:
         return self.entries.log_prob(self.support.unconstrain(value))
+
+
+def has_valid_parameters(distribution: Any) -> jax.Array:
+    """Whether NumPyro accepts the parameters of a distribution and of those that it holds;
+    traceable, where NumPyro's own check is not.
+    """
+    from numpyro.distributions import Distribution, constraints
+
+    if not isinstance(distribution, Distribution):
+        held = list(vars(distribution).values()) if hasattr(distribution, "__dict__") else []
+        inner = [one for one in held if hasattr(one, "log_prob")]
+        return jnp.stack([jnp.asarray(True), *map(has_valid_parameters, inner)]).all()
+    own, inner = [jnp.asarray(True)], getattr(distribution, "base_dist", None)
+    for name, value in distribution.get_args().items():
+        constraint = distribution.arg_constraints[name]
+        if not constraints.is_dependent(constraint):
+            own.append(jnp.all(constraint(value)))
+    if inner is not None:
+        own.append(has_valid_parameters(inner))
+    return jnp.stack(own).all()

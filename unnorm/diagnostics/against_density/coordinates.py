@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from unnorm.core.random_keys import key_array, make_key
 from unnorm.declaration.unconstrained import Unconstrained
 
 
@@ -22,7 +23,7 @@ def positions_of(view: Unconstrained, values: Mapping[str, np.ndarray]) -> dict[
 
 def _unconstrain(support: Any, value: np.ndarray) -> np.ndarray:
     """Unconstrained coordinates; a value rounded onto the boundary is first moved inside."""
-    keys = jax.random.split(jax.random.key(0), len(value))
+    keys = key_array(make_key(0), len(value))
     free = np.asarray(jax.vmap(support.lift)(value, keys))
     bad = ~np.isfinite(free).reshape(len(free), -1).all(1)
     if bad.any():

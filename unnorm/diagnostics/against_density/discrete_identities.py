@@ -1,13 +1,13 @@
 """Identities that hold for draws of discrete variables, whatever the constant of the density."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.diagnostics.against_density.coordinates import (
@@ -157,7 +157,7 @@ def _thin(
     return {name: value[:, :: max(1, draws // kept)] for name, value in positions.items()}
 
 
-@functools.partial(jax.jit, static_argnames="name")
+@compiled(static_argnames="name")
 def _log_densities(
     view: Unconstrained, events: dict, sites: jax.Array, candidates: jax.Array, name: str
 ) -> jax.Array:

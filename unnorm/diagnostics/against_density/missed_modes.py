@@ -2,14 +2,15 @@
 Laplace's approximation.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import Finding, FindingCode
+from unnorm.core.random_keys import key_array, make_key
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.diagnostics.against_density.coordinates import flat_vectors, positions_of
@@ -127,20 +128,13 @@ class Surface:
         criteria, size, view = self.criteria, len(self.centre), self.view
         radii = np.geomspace(2.0, criteria.farthest, criteria.far)
         far = self.rng.normal(size=(criteria.far, size)) * radii[:, None]
-        keys = jax.random.split(jax.random.key(0), criteria.random)
-        shapes, dtype = view.density.shapes(), jnp.dtype(float)
-        random = [
-            view.flatten(
-                {n: s.random_free(key, shapes[n], dtype) for n, s in view.supports.items()}
-            )
-            for key in keys
-        ]
+        random = _random_places(view, key_array(make_key(0), criteria.random))
         mirrored = -(self.centre + self.draws[: criteria.mirrored] @ self.factor.T)
         return np.concatenate(
             [
                 self.draws[: criteria.from_draws],
                 far,
-                self.white(np.stack(random)),
+                self.white(np.asarray(random)),
                 self.white(mirrored),
             ]
         )
@@ -207,18 +201,30 @@ def _height(view: Unconstrained, centre: jax.Array, factor: jax.Array):
     return lambda place: view.log_density(view.split(centre + factor @ place))
 
 
-@jax.jit
+@compiled
+def _random_places(view, keys):
+    """Random positions (K, D)."""
+    shapes, dtype = view.density.shapes(), jnp.dtype(float)
+
+    def one(key):
+        free = {n: s.random_free(key, shapes[n], dtype) for n, s in view.supports.items()}
+        return view.flatten(free)
+
+    return jax.vmap(one)(keys)
+
+
+@compiled
 def _heights(view, centre, factor, places):
     return jax.lax.map(_height(view, centre, factor), places, batch_size=64)
 
 
-@jax.jit
+@compiled
 def _derivatives(view, centre, factor, place):
     height = _height(view, centre, factor)
     return height(place), jax.grad(height)(place), jax.hessian(height)(place)
 
 
-@functools.partial(jax.jit, static_argnames="steps")
+@compiled(static_argnames="steps")
 def _gradient_ascents(view, centre, factor, starts, *, steps):
     """Ascents along the gradient, whose step grows while it succeeds and shrinks where it does
     not.

@@ -1,6 +1,5 @@
 """Stein's identity as a check of draws against a density known up to a constant."""
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -9,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.diagnostics.against_density.coordinates import (
@@ -161,7 +161,7 @@ def mcse(sequence: np.ndarray) -> np.ndarray:
         )
 
 
-@functools.partial(jax.jit, static_argnames="batch")
+@compiled(static_argnames="batch")
 def _gradients(view: Unconstrained, events: dict[str, jax.Array], *, batch: int) -> jax.Array:
     """∂ log p in the flat vector (events, D), event by event."""
 

@@ -2,13 +2,13 @@
 identity that allows for them.
 """
 
-import functools
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.diagnostics.against_density.coordinates import as_events, flat_vectors, positions_of
@@ -54,7 +54,7 @@ def _symmetric_moves_balance(
     return make_check(labels, location, spread, criteria).largest_z <= criteria.z_limit
 
 
-@functools.partial(jax.jit, static_argnames="batch")
+@compiled(static_argnames="batch")
 def _rates(view: Unconstrained, events: dict[str, jax.Array], step: jax.Array, *, batch: int):
     """p(v) / (p(u) + p(v)) of the moves by ± one step in each coordinate, (events, coordinates)."""
 
@@ -91,7 +91,7 @@ def _has_jumps(
     return not np.all(np.isfinite(rise) & (gap <= criteria.max_gap * (1 + np.abs(rise))))
 
 
-@functools.partial(jax.jit, static_argnames=("points", "batch"))
+@compiled(static_argnames=("points", "batch"))
 def _along_segments(
     view: Unconstrained,
     starts: dict[str, jax.Array],

@@ -19,7 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
+from unnorm.core.random_keys import make_key
 from unnorm.fitting.inference.sandwich import NoCovarianceError, sandwich
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.solvers.minimize import minimize
@@ -157,7 +159,7 @@ def boundary_findings(objective, density, square, events: dict) -> list[Finding]
     power = Power(*least_exponent(density, events), 0.0)
     if order < 2:
         safe = dataclasses.replace(objective, h="square")
-        power = fit_exponent(safe, density, events, jax.random.key(0)) or power
+        power = fit_exponent(safe, density, events, make_key(0)) or power
     if not power.fails(order) and not power.is_doubtful(order):
         return []
     evidence = (
@@ -206,7 +208,7 @@ def _bound_names(density) -> list[str]:
     return names
 
 
-@jax.jit
+@compiled
 def _exponents(density, sample: dict) -> jax.Array:
     """Return u ∂f/∂u at a small distance u from every bound of every entry, (rows * bounds,)."""
 

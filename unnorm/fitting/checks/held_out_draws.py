@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
+from unnorm.core.random_keys import key_array, make_key
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import SmoothsData, levels_of
 from unnorm.fitting.checks.model_draws import (
@@ -114,7 +116,7 @@ def draws_findings(
     if latent_variables(density, training.events):
         what = "draws of the fit were not compared with the data, because variables are latent"
         return [_unlike(what, "compare un.sample(fit.density) with them", WARNING)]
-    rng, keys = np.random.default_rng(seed), jax.random.split(jax.random.key(seed), 4)
+    rng, keys = np.random.default_rng(seed), key_array(make_key(seed), 4)
     if levels_of(objective) is not None:
         criteria = replace(criteria, level=criteria.level_by_noise)
     levels = objective.smoothing if isinstance(objective, SmoothsData) else ()
@@ -177,7 +179,7 @@ class Comparison(NamedTuple):
         )
 
 
-@jax.jit
+@compiled
 def _log_densities(density, events: dict) -> jax.Array:
     return jax.vmap(density.log_density)(events)
 

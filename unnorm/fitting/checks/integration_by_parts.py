@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import Finding, FindingCode
 
 
@@ -63,7 +63,7 @@ def breaks(density, events: dict) -> list[Break]:
     """Return the walls, jumps and kinks of log p̃, at most one of each kind per variable."""
     rows = len(next(iter(events.values())))
     chosen = np.unique(np.linspace(0, rows - 1, LINES.rows).astype(int))
-    sample = {name: jnp.asarray(value)[chosen] for name, value in events.items()}
+    sample = {name: np.asarray(value)[chosen] for name, value in events.items()}
     found: dict[tuple[str, str], Break] = {}
     for name, support in density.variables.items():
         if support.score_matching not in ("plain", "circle", "generalized"):
@@ -111,7 +111,7 @@ def _breaks_of(
     return found
 
 
-@functools.partial(jax.jit, static_argnames="name")
+@compiled(static_argnames="name")
 def _line(
     density, sample: dict, points: jax.Array, *, name: str, column
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -210,7 +210,7 @@ def smoothness_findings(density, events: dict, objective: str, kinks: str = "all
     """
     found = breaks(density, events)
     if not found and any(
-        bool(jnp.any(jnp.abs(leaf) > LINES.far)) for leaf in jax.tree.leaves(density.free())
+        np.any(np.abs(leaf) > LINES.far) for leaf in jax.tree.leaves(density.free())
     ):
         found = breaks(_without_divergence(density), events)
     if kinks == "none":
@@ -239,15 +239,23 @@ def _words(one: Break, objective: str, kinks: str) -> str:
 
 def _without_divergence(density) -> Any:
     """Return the density with divergent parameters, which make it flat, set to ±1."""
-    free, unravel = ravel_pytree(density.free())
-    return density.at(unravel(jnp.where(jnp.abs(free) > LINES.far, jnp.sign(free), free)))
+
+    def tame(leaf):
+        leaf = np.asarray(leaf)
+        return np.where(np.abs(leaf) > LINES.far, np.sign(leaf), leaf)
+
+    return density.at(jax.tree.map(tame, density.free()))
 
 
 def _nearby(density) -> Any:
     """Return the density at parameters nearby."""
-    free, unravel = ravel_pytree(density.free())
-    steps = np.random.default_rng(0).normal(0.0, LINES.parameter_step, free.size)
-    return density.at(unravel(free + jnp.asarray(steps, free.dtype)))
+    rng = np.random.default_rng(0)
+
+    def near(leaf):
+        steps = rng.normal(0.0, LINES.parameter_step, np.shape(leaf))
+        return np.asarray(leaf) + steps.astype(leaf.dtype)
+
+    return density.at(jax.tree.map(near, density.free()))
 
 
 def _is_near(place: float, other: float | None) -> bool:

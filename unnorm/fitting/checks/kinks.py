@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.row_normalizers import covariates_of
@@ -63,7 +64,7 @@ def kink_findings(objective, density, events: dict, key: jax.Array) -> list[Find
     return [Finding(what, advice, ERROR, FindingCode.OBJECTIVE_CONDITIONS)]
 
 
-@jax.jit
+@compiled
 def _missed(density, first: tuple, last: tuple) -> jax.Array:
     """By segment, the share of the slope's variation that second derivatives miss: with fine and
     with coarse cells.

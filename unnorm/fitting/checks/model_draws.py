@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.random_keys import key_array, split_keys
 from unnorm.declaration.density import cast
 from unnorm.declaration.noise_levels import LEVEL
 from unnorm.declaration.unconstrained import Unconstrained
@@ -57,7 +58,7 @@ def draws_from_data(
     target, own = Unconstrained(density), covariates_of(density, starts)
     positions = target.positions_of(starts)
     kernel = prepare_kernel(select_kernel(None, density), density, own)
-    adapt_key, key = jax.random.split(key)
+    adapt_key, key = split_keys(key)
     rounds, tuning = options.rounds(density), initial_tuning(kernel, positions)
     adapted = run_rounds(
         kernel, target, tuning, positions, adapt_key, 1.0, own, rounds=rounds, steps=1
@@ -77,7 +78,7 @@ def annealed_draws(
     if is_listed(density):
         return {name: value[0] for name, value in data_sets(density, rows, key, 1, count).items()}
     proposal = _wide_proposal(Unconstrained(density), rows, options)
-    pilot_key, key = jax.random.split(key)
+    pilot_key, key = split_keys(key)
     path, transitions = AnnealingPath(proposal.view, proposal), transitions_for(proposal.view)
     pilot = PilotOptions(repeats=options.moves)
     _, population, _ = run_adaptive(path, transitions, pilot_key, options.particles, pilot)
@@ -94,12 +95,12 @@ def level_draws(
     """
     target, sigma = Unconstrained(density), (levels[-1], levels[0], len(levels))
     kernel = AnnealedLangevin(sigma=sigma)
-    start_key, key = jax.random.split(key)
+    start_key, key = split_keys(key)
     flat = jax.vmap(target.flatten)(target.positions_of(rows))
     spread = jnp.sqrt(jnp.var(flat, 0) + levels[0] ** 2)
     flat = flat.mean(0) + spread * jax.random.normal(start_key, flat.shape, flat.dtype)
     positions = jax.vmap(target.split)(flat)
-    for level, one in zip(levels, jax.random.split(key, len(levels)), strict=True):
+    for level, one in zip(levels, key_array(key, len(levels)), strict=True):
         tuning = {"step_size": kernel.step_size, LEVEL: float(level)}
         tuning = cast(tuning, flat.dtype)
         run = run_rounds(
@@ -127,7 +128,7 @@ def _wide_proposal(target: Unconstrained, rows: dict, options: DrawOptions) -> P
 def add_noise(density, events: dict, level: float, key: jax.Array) -> dict[str, jax.Array]:
     """Return the events with normal noise in unconstrained coordinates."""
     target = Unconstrained(density)
-    positions, keys = target.positions_of(events), jax.random.split(key, len(density.variables))
+    positions, keys = target.positions_of(events), key_array(key, len(density.variables))
     noisy = {
         name: value + level * jax.random.normal(one, value.shape, value.dtype)
         for one, (name, value) in zip(keys, positions.items(), strict=True)

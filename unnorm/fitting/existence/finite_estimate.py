@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.fitting.base import HasRecessionDirections, ObjectiveState, Stochastic
 from unnorm.fitting.existence.margin_recession import (
     decreases_along_cone,
@@ -153,7 +154,7 @@ def _in_flat_direction(curvature: np.ndarray) -> np.ndarray | None:
     return np.abs(vectors[:, flat]).max(1, initial=0.0) > CRITERIA.part
 
 
-@jax.jit
+@compiled
 def _flat_on_one_side(loss: Loss, psi: jax.Array, curvature: jax.Array) -> jax.Array:
     """Return 1 or −1 for each coordinate along which the loss does not increase on that side alone.
 

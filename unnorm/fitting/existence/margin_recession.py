@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import make_key
 from unnorm.fitting.base import HasMargins
 from unnorm.fitting.existence.recession_directions import Cone, cone
 from unnorm.fitting.loss import Loss, scores_and_curvature
@@ -82,12 +84,12 @@ def _with_positive_weight(loss: Loss) -> Loss:
     )
 
 
-@jax.jit
+@compiled
 def _margins(loss: Loss) -> jax.Array | None:
     return loss.objective.margins(loss.density, loss.state, loss.events)
 
 
-@jax.jit
+@compiled
 def _slopes(loss: Loss) -> tuple[jax.Array, ...]:
     """Return θ, the margins there, their derivatives (p, m), and whether each is affine.
 
@@ -108,7 +110,7 @@ def _slopes(loss: Loss) -> tuple[jax.Array, ...]:
 
     lengths = jnp.where(jnp.arange(CRITERIA.trials) % 2 == 0, 1.0, 10.0).astype(start.dtype)
     steps = lengths[:, None] * jax.random.normal(
-        jax.random.key(0), (CRITERIA.trials, start.size), start.dtype
+        make_key(0), (CRITERIA.trials, start.size), start.dtype
     )
     values, push = jax.linearize(at, start)
     matrix = jax.lax.map(push, jnp.eye(start.size, dtype=start.dtype), batch_size=8)
@@ -146,7 +148,7 @@ def decreases_along_cone(loss: Loss, found: MarginRecession, point: np.ndarray) 
     return len(values) < 2 or bool(np.all(values[1:] <= values[0] + 1e-7 * (1 + abs(values[0]))))
 
 
-@jax.jit
+@compiled
 def _losses_at(loss: Loss, vectors: jax.Array) -> jax.Array:
     return jax.lax.map(loss.penalized, vectors)
 

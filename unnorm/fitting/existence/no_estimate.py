@@ -55,7 +55,7 @@ def with_limits(
     collinear = divergent.unidentified is not None and divergent.unidentified.any()
     if not divergent.any() and not collinear:
         return table
-    estimates, jacobian = entries(loss.density, loss.free_at, loss.vector)
+    estimates, jacobian = entries(loss, loss.vector)
     found = _entries(divergent, jacobian())
     upwards = found.jacobian @ divergent.signs > 0
     limits = np.array([ends[int(up)] for ends, up in zip(bounds, upwards, strict=True)])

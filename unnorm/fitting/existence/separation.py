@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, Finding, FindingCode, join_names
 from unnorm.fitting.existence.recession_directions import Cone
 from unnorm.fitting.row_normalizers import latent_variables
@@ -126,7 +127,7 @@ def _depends(density, events: dict, count: int = 64) -> tuple[np.ndarray, dict[s
     return jax.tree.map(np.asarray, _changes(density, sample, *states, shuffled))
 
 
-@jax.jit
+@compiled
 def _changes(density, sample: dict, states: jax.Array, others: jax.Array, shuffled: dict) -> tuple:
     """Return whether ∂ log p̃ / ∂θ changes with one entry's state, or with one covariate."""
     vector, unravel = ravel_pytree(density.free())
@@ -176,7 +177,7 @@ def _entries(p, density, events: dict) -> tuple[list[str], np.ndarray, list]:
     return names, np.asarray(_flat(density, events)), states
 
 
-@jax.jit
+@compiled
 def _flat(density, events: dict) -> jax.Array:
     return jax.vmap(lambda event: coordinates_of(density, event)[0])(events)
 

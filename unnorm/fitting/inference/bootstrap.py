@@ -10,6 +10,7 @@ import pandas as pd
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result
 from unnorm.core.messages import table_text
+from unnorm.core.random_keys import make_key
 from unnorm.fitting.inference.bootstrap_refits import DEFAULTS, refit_resamples, refit_simulations
 from unnorm.fitting.inference.sandwich import free_entries
 from unnorm.fitting.loss import Loss
@@ -82,7 +83,7 @@ def bootstrap(problem: Problem, loss: Loss, fit, replicates: int, seed: int) -> 
             problem.objective,
             loss.density,
             problem.events,
-            jax.random.key(seed),
+            make_key(seed),
             replicates,
             problem.penalty,
         )

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
+from unnorm.core.random_keys import fold_in, split_keys
 from unnorm.fitting.existence.finite_estimate import divergent_parameters
 from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError
 from unnorm.fitting.inference.simulate_data import data_sets
@@ -60,7 +61,7 @@ def refit_simulations(
         The estimates (replicates, p) in the vector of all that is estimated (`parameters_of`), and
         which of them are finite and converged.
     """
-    draw_key, key = jax.random.split(key)
+    draw_key, key = split_keys(key)
     drawn = data_sets(density, events, draw_key, replicates)
     replicated = ({name: value[b] for name, value in drawn.items()} for b in range(replicates))
     return refit_all(objective, density, replicated, key, penalty)
@@ -90,7 +91,7 @@ def refit_resamples(
     Returns:
         As `refit_simulations`.
     """
-    draw_key, key = jax.random.split(key)
+    draw_key, key = split_keys(key)
     random = np.random.default_rng(np.asarray(jax.random.bits(draw_key, (4,))))
     rows = len(next(iter(events.values())))
     _, numbers = np.unique(
@@ -110,7 +111,7 @@ def refit_resamples(
 def refit_all(objective, density, replicated, key, penalty) -> tuple[np.ndarray, np.ndarray]:
     """Fit every data set: the estimates, NaN where a fit failed, and which fits converged."""
     fits = [
-        _refit(objective, density, data, jax.random.fold_in(key, b), penalty)
+        _refit(objective, density, data, fold_in(key, b), penalty)
         for b, data in enumerate(replicated)
     ]
     size = max((vector.size for vector, _ in fits), default=0)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.fitting.loss import Loss, scores_and_curvature
 from unnorm.numerics.diagonal_scaling import solve
 
@@ -60,7 +61,7 @@ def log_likelihood_of(outcome) -> float | None:
     return value if np.isfinite(value) else None
 
 
-@jax.jit
+@compiled
 def _mean(loss: Loss) -> jax.Array:
     return loss.mean(loss.vector)
 

@@ -5,7 +5,6 @@ References: Venzon and Moolgavkar (1988), doi:10.2307/2347496; Nocedal and Wrigh
 (equality constraints by the null space).
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +15,7 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.stats import chi2
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.progress import bar
 from unnorm.fitting.base import Refreshable
 from unnorm.fitting.inference.sandwich import (
@@ -175,17 +175,17 @@ class _Held(NamedTuple):
         )
 
 
-@jax.jit
+@compiled
 def _mean(loss: Loss, vector: jax.Array) -> jax.Array:
     return loss.mean(vector)
 
 
-@jax.jit
+@compiled
 def _derivatives(loss: Loss, vector: jax.Array):
     return *jax.value_and_grad(loss.mean)(vector), hessian(loss.mean, vector)
 
 
-@functools.partial(jax.jit, static_argnames="bounds")
+@compiled(static_argnames="bounds")
 def _entry(loss: Loss, vector, place, bounds):
     def value(vector):
         return to_unbounded(free_entries(loss.density, loss.free_at, vector)[place], bounds)

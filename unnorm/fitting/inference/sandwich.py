@@ -16,6 +16,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from scipy.stats import t as student
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.fitting.base import CorrectsScores, DrawsRowNoise, DrawsSharedNoise
 from unnorm.fitting.loss import Loss, hessian, penalty_slope, scores_and_curvature
@@ -75,7 +76,7 @@ def score_function(density) -> Callable[[dict], jax.Array]:
     return lambda event: jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
 
 
-@jax.jit
+@compiled
 def scores_at(density, events) -> jax.Array:
     """Return ∇ log p̃ in the free parameters at every event, (n, p)."""
     return jax.vmap(score_function(density))(events)
@@ -111,7 +112,7 @@ def sandwich(
     if isinstance(objective, DrawsSharedNoise):
         shared_noise = objective.shared_noise(*given)
     curvature, basis = _resolve(loss, np.asarray(psi), np.asarray(curvature))
-    psi = np.asarray(psi if correction is None else psi + correction) @ basis
+    psi = np.asarray(psi if correction is None else np.add(psi, correction)) @ basis
     drawn, shared = (
         None if part is None else basis.T @ np.asarray(part) @ basis
         for part in (row_noise, shared_noise)
@@ -141,7 +142,7 @@ def _resolve(loss: Loss, psi: np.ndarray, curvature: np.ndarray) -> tuple[np.nda
     return np.asarray(_curvature_in(loss, jnp.asarray(basis, psi.dtype))), basis
 
 
-@jax.jit
+@compiled
 def _curvature_in(loss: Loss, basis: jax.Array) -> jax.Array:
     """W'HW, by derivatives along the columns of W."""
     vector = loss.vector
@@ -321,14 +322,17 @@ def free_entries(density, vector_of: Any, vector: jax.Array) -> jax.Array:
     return jnp.concatenate(parts) if parts else jnp.zeros(0)
 
 
-def entries(
-    density, vector_of: Any, vector: jax.Array
-) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
+def entries(loss: Loss, vector: jax.Array) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
     """The listed entries of all parameters, and their Jacobian in the vector when asked: the delta
     method's half.
     """
+    here = loss.density, loss.state.nuisance, vector
+    return np.asarray(_entries(*here)), lambda: np.asarray(_jacobian(*here))
 
-    def listed(vector):
-        return free_entries(density, vector_of, vector)
 
-    return np.asarray(listed(vector)), lambda: np.asarray(jax.jacfwd(listed)(vector))
+def _listed(density: Any, nuisance: Any, vector: jax.Array) -> jax.Array:
+    unravel = ravel_pytree((density.free(), nuisance))[1]
+    return free_entries(density, lambda v: unravel(v)[0], vector)
+
+
+_entries, _jacobian = compiled(_listed), compiled(jax.jacfwd(_listed, argnums=2))

@@ -2,14 +2,15 @@
 forgot their starts.
 """
 
-import functools
 from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.progress import bar
+from unnorm.core.random_keys import fold_in, key_array, split_keys
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.inference.predictive import draw_rows
@@ -100,7 +101,7 @@ def _row_by_row(density, events: dict, key: jax.Array, replicates: int) -> dict:
         ) from None
 
 
-@functools.partial(jax.jit, static_argnums=3)
+@compiled(static_argnums=3)
 def _drawn_rows(density, covariates: dict, key, replicates: int) -> dict:
     """Draw the number of a state for each row and replicate, (rows, replicates)."""
     states = enumerate_states(density)
@@ -110,7 +111,7 @@ def _drawn_rows(density, covariates: dict, key, replicates: int) -> dict:
         values = jax.vmap(lambda event: density.log_density(event | row))(states)
         return jax.random.categorical(key, values, shape=(replicates,))
 
-    keys = jax.random.split(key, len(next(iter(covariates.values()))))
+    keys = key_array(key, len(next(iter(covariates.values()))))
     chosen = jax.lax.map(of_row, (covariates, keys))
     return jax.tree.map(lambda leaf: leaf[chosen], states)
 
@@ -126,11 +127,11 @@ def _draws(density, events, key, count: int, chains: int, progress: bool) -> dic
     else:
         drawn = _sampled_draws(density, key, chains, each, progress)
     # Shuffled, so that neighbours in a chain fall into different data sets.
-    order = jax.random.permutation(jax.random.fold_in(key, 1), chains * each)[:count]
+    order = jax.random.permutation(fold_in(key, 1), chains * each)[:count]
     return jax.tree.map(lambda leaf: leaf[order], drawn)
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@compiled(static_argnums=2)
 def _listed_draws(density, key, count: int) -> dict:
     states = enumerate_states(density)
     chosen = jax.random.categorical(key, jax.vmap(density.log_density)(states), shape=(count,))
@@ -138,7 +139,7 @@ def _listed_draws(density, key, count: int) -> dict:
 
 
 # -- chains ----------------------------------------------------------------------------------------
-_run_chains = jax.jit(run_chains, static_argnames="steps")
+_run_chains = compiled(run_chains, work="loop", static_argnames="steps")
 
 
 def _gibbs_draws(density, events, key, chains: int, each: int, progress: bool) -> dict:
@@ -147,9 +148,9 @@ def _gibbs_draws(density, events, key, chains: int, each: int, progress: bool) -
     """
     target, rows = Unconstrained(density), len(next(iter(events.values())))
     kernel, dtype = Gibbs().prepare(target), jnp.result_type(*events.values())
-    starts_key, chosen_key, key = jax.random.split(key, 3)
+    starts_key, chosen_key, key = split_keys(key, 3)
     anywhere = jax.vmap(lambda one: target.random_position(one, dtype))(
-        jax.random.split(starts_key, chains)
+        key_array(starts_key, chains)
     )
     chosen = jax.random.choice(chosen_key, rows, (chains,))
     at_data = jax.tree.map(lambda leaf: leaf[chosen], target.positions_of(events))
@@ -162,7 +163,7 @@ def _gibbs_draws(density, events, key, chains: int, each: int, progress: bool) -
 
     def sweep(positions, sweeps, stage):  # one compiled stretch, however many are needed
         for stretch in range(sweeps // _SWEEPS):
-            one = jax.random.fold_in(jax.random.fold_in(key, stage), stretch)
+            one = fold_in(fold_in(key, stage), stretch)
             positions, *_ = _run_chains(kernel, target, positions, one, steps=_SWEEPS, tuning={})
         return positions, target.events_at(positions)
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.fitting.base import HasRowScores
 from unnorm.fitting.loss import Loss, hessian
@@ -73,7 +74,7 @@ def is_small(rows: int, parameters: int, clusters: np.ndarray | None) -> bool:
     return 1 < rows < max(DEFAULTS.rows, DEFAULTS.rows_per_parameter * parameters)
 
 
-@jax.jit
+@compiled
 def _hessians(loss: Loss) -> jax.Array:
     """The Hessian of every row's loss, (n, p, p)."""
     objective, density, state, events = loss

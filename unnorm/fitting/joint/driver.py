@@ -12,10 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import Finding, FindingCode
 from unnorm.core.method import registry_name
 from unnorm.core.progress import bar
+from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import Density, cast
 from unnorm.fitting.base import Stochastic
 from unnorm.fitting.data import read_data
@@ -204,12 +207,12 @@ def _part(outcome: Outcome, k: int, p: Density) -> Fit:
         return {name: free[name] for name in names}, nuisance[k]  # type: ignore[index]
 
     part = Loss(each, density, problem.objective.of_set(loss.state, k), events)
-    log_z, where = log_z_and_location(part, vector, own, covariance, findings)
+    log_z, where = log_z_and_location(part, vector, Partial(own), covariance, findings)
     if log_z is None:
         findings.append(no_log_z(density))
     free = None
     if covariance is not None:
-        slope = np.asarray(jax.jacobian(lambda v: ravel_pytree(own(v)[0])[0])(vector))
+        slope = np.asarray(compiled(jax.jacobian(lambda v: ravel_pytree(own(v)[0])[0]))(vector))
         free = slope @ covariance.total @ slope.T
     return Fit(
         bind(p, density),
@@ -245,9 +248,9 @@ def _bootstrap(problem: Shared, fit: Fit, replicates: int, seed: int):
         own = [{n: part.parameters[n] for n in part.supports} for part in fit.density]
         parts = [p.bind(**values).for_jit() for p, values in zip(problem.p.parts, own, strict=True)]
         density = cast(Densities(tuple(parts)), next(iter(problem.events[0].values())).dtype)
-        loss = problem.loss(jax.random.key(problem.seed), density)
+        loss = problem.loss(make_key(problem.seed), density)
         samples = (resample() for _ in range(replicates))
-        found = refit_all(problem.objective, density, samples, jax.random.key(seed), None)
+        found = refit_all(problem.objective, density, samples, make_key(seed), None)
         return of_vectors(fit, loss, *found)
 
 

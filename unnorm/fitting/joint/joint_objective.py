@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.method import method
+from unnorm.core.random_keys import key_array
 from unnorm.fitting.base import (
     CorrectsScores,
     DrawsRowNoise,
@@ -49,7 +51,7 @@ class Together(LossObjective):
         return f"{self.each.target}, over all data sets together"
 
     def prepare(self, density, events, key) -> Any:
-        keys = jax.random.split(key, len(events))
+        keys = key_array(key, len(events))
         parts = [self.each.prepare(density.parts[k], events[k], keys[k]) for k in events]
         fields = list(zip(*parts, strict=True))[:3]
         nuisance, per_row, shared = (dict(enumerate(field)) for field in fields)
@@ -139,7 +141,7 @@ class Together(LossObjective):
         return found
 
 
-@jax.jit
+@compiled
 def _slopes(density: Densities, state: ObjectiveState) -> list[jax.Array]:
     """∂ (all that is estimated from one data set) / ∂ (all that is estimated), for each data
     set.
@@ -155,7 +157,7 @@ def _slopes(density: Densities, state: ObjectiveState) -> list[jax.Array]:
     return [jax.jacobian(functools.partial(own, k=k))(vector) for k in range(len(density.parts))]
 
 
-@jax.jit
+@compiled
 def _scores(
     objective: Together, density: Densities, state: ObjectiveState, events: dict
 ) -> list[jax.Array]:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.fitting.loss import Loss, row_scores
 
 
@@ -86,7 +87,7 @@ def shift_draws(draws: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.roll(leaf, 1, 0), draws)
 
 
-@jax.jit
+@compiled
 def draw_variance(objective, density, state, events, shifted) -> jax.Array:
     """Return E[Var(ψ | x)], the part of Cov(ψ) that other draws would change.
 

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.method import method, option, static
+from unnorm.core.random_keys import make_key, split_keys
 from unnorm.fitting.base import LossObjective, ObjectiveState
 from unnorm.fitting.data import event_size
 from unnorm.fitting.objectives.auxiliary_noise import (
@@ -92,7 +94,7 @@ class EnergyDiscrepancy(LossObjective):
     def resample_noise(self, density, state, events, key) -> Any:
         dtype = jnp.result_type(*(events[name] for name in density.variables))
         rows, size = len(next(iter(events.values()))), event_size(density)
-        there, back = jax.random.split(key)
+        there, back = split_keys(key)
         shape = (rows, int(self.noise_ratio), size)
         common = jax.random.normal(there, (rows, 1, size), dtype)
         return common + jax.random.normal(back, shape, dtype)
@@ -133,9 +135,7 @@ class EnergyDiscrepancy(LossObjective):
 
     def findings(self, density, state, events) -> list[Finding]:
         criteria, points = NoiseCriteria(), int(self.noise_ratio)
-        fresh = state._replace(
-            per_row=self.resample_noise(density, state, events, jax.random.key(0))
-        )
+        fresh = state._replace(per_row=self.resample_noise(density, state, events, make_key(0)))
         found = float(_mean_probability(self, density, fresh, events))
         if criteria.chance / (points + 1) <= found <= criteria.separable:
             return []
@@ -149,7 +149,7 @@ class EnergyDiscrepancy(LossObjective):
         return [Finding(what, advice, WARNING, code=FindingCode.UNSUITABLE_NOISE)]
 
 
-@jax.jit
+@compiled
 def _mean_probability(objective, density, state: ObjectiveState, events: dict) -> jax.Array:
     """The mean probability of the datum among its noise points."""
     return jnp.mean(jnp.exp(-objective.losses(density, state, events)))

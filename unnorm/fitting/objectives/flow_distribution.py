@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import make_key, split_keys
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.partition.proposals.user_given import require_flowjax
 
@@ -194,7 +195,7 @@ def default_flow(size: int, dtype: str) -> Any:
     if size <= DEFAULTS.autoregressive:
         return initial_flow(size, DEFAULTS.layers, dtype)
     return coupling_flow(
-        jax.random.key(0),
+        make_key(0),
         base_dist=Normal(jnp.zeros(size, dtype)),
         flow_layers=DEFAULTS.layers,
         nn_width=FLOW.width,
@@ -218,7 +219,7 @@ def fit_to_data(
             f"data has {len(points)} rows; {who} expected at least {DEFAULTS.min_rows}, for a flow "
             "is fitted to them; pass more rows, or use un.objectives.NCE."
         )
-    shuffle, key = jax.random.split(key)
+    shuffle, key = split_keys(key)
     points = points[jax.random.permutation(shuffle, len(points))]
     size, dtype = points.shape[1], points.dtype
     if given is None:

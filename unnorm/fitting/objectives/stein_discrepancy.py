@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import Finding
 from unnorm.core.method import method
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
@@ -133,13 +134,13 @@ class SteinDiscrepancy(LossObjective):
         return _own_scores(self, density, state, events)
 
 
-@jax.jit
+@compiled
 def _own_scores(objective, density, state: ObjectiveState, events: dict) -> jax.Array:
     loss = Loss(objective, density, state, events)
     return row_scores(loss, loss.vector)
 
 
-@jax.jit
+@compiled
 def _pairs(points: jax.Array) -> PairKernel:
     size = points.shape[1]
 

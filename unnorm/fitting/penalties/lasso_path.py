@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result
 from unnorm.core.messages import table_text
 from unnorm.core.method import registry_name
+from unnorm.core.random_keys import make_key
 from unnorm.fitting.base import HasClosedForm, Stochastic, start_values
 from unnorm.fitting.data import event_size
 from unnorm.fitting.inference.sandwich import entries
@@ -137,7 +139,7 @@ def lasso_path(problem: Problem, options: PathOptions = PathOptions()) -> Path:
     """
     _refuse(problem)
     objective, penalties = problem.objective, problem.penalty
-    loss = dataclasses.replace(problem, penalty=None).loss(jax.random.key(problem.seed))
+    loss = dataclasses.replace(problem, penalty=None).loss(make_key(problem.seed))
     start = loss.density.at(start_values(objective, loss.density, loss.state))
     loss = loss._replace(density=start)
     if isinstance(objective, HasClosedForm):
@@ -196,13 +198,13 @@ def _largest_strength(penalties: Penalties, loss: Loss, options: PathOptions) ->
     return largest * (1 + 1e-10), there  # so that rounding leaves every entry at zero
 
 
-@jax.jit
+@compiled
 def _slopes(loss: Loss) -> jax.Array:
     """The gradient of all but the lasso."""
     return jax.grad(loss.mean)(loss.vector)
 
 
-@jax.jit
+@compiled
 def _unpenalized(loss: Loss) -> jax.Array:
     """The mean loss without penalties."""
     return loss._replace(state=loss.state._replace(penalty=None)).mean(loss.vector)
@@ -211,7 +213,7 @@ def _unpenalized(loss: Loss) -> jax.Array:
 def _path(problem: Problem, grid: np.ndarray, ends: list, options: PathOptions) -> Path:
     """The path in the user's terms, and the fit at its smallest extended BIC."""
     objective, findings = problem.objective, problem.findings
-    rows = [entries(end.at.density, end.at.free_at, end.vector)[0] for end in ends]
+    rows = [entries(end.at, end.vector)[0] for end in ends]
     index = pd.Index(grid, name="strength")
     labels, penalized = _labels(problem)
     coefficients = pd.DataFrame(np.array(rows), index=index, columns=labels)

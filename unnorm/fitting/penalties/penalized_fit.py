@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import NOTE, Finding
 from unnorm.core.method import registry_name
 from unnorm.fitting.base import DrawsSharedNoise, Stochastic
@@ -117,7 +118,7 @@ def posterior_covariance(loss: Loss) -> Covariance:
     return found._replace(total=found.total + noise, simulation=found.simulation + noise)
 
 
-@jax.jit
+@compiled
 def stationarity(loss: Loss) -> jax.Array:
     """The largest least slope max_j |r_j| of the penalized loss: 0 at a minimum."""
     gradient, strengths = jax.grad(loss.mean)(loss.vector), loss.lasso

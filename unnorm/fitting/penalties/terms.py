@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
 from unnorm.supports import PyTreeSupport, Support
@@ -138,7 +139,7 @@ class Along(NamedTuple):
     gamma: float = 0.5  # of the extended BIC
 
 
-@jax.jit
+@compiled
 def slope_and_curvature(
     penalties: Penalties | None, density: Density
 ) -> tuple[jax.Array, jax.Array]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.progress import Bar
+from unnorm.core.random_keys import fold_in, make_key, split_keys
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.existence.finite_estimate import divergent_by_margins
 from unnorm.fitting.inference.bootstrap import Bootstrap, of_vectors
@@ -29,7 +30,7 @@ def fit_by_averaging(problem: Problem) -> Outcome:
     fixed point lies.
     """
     objective, events, findings = problem.objective, problem.events, problem.findings
-    check_key = jax.random.fold_in(jax.random.key(problem.seed), 1)
+    check_key = fold_in(make_key(problem.seed), 1)
     errors = _Errors(problem, check_key)
     average = _average(problem, errors.at)
     loss, few = errors.loss(average.vector, average.state), errors.has_few_parameters
@@ -89,7 +90,7 @@ def _average(problem: Problem, errors_at: Callable) -> Average:
     """
     size = problem.batch_size
     batch_size = None if size is None or size >= problem.rows else size
-    key, chains_key = jax.random.split(jax.random.key(problem.seed))
+    key, chains_key = split_keys(make_key(problem.seed))
     return stochastic_approximation.average_iterates(
         problem.loss(key), chains_key, errors_at, problem.shown, problem.steps, batch_size
     )

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
+from unnorm.core.random_keys import fold_in, make_key
 from unnorm.fitting.base import ReportsFindings, start_values
 from unnorm.fitting.existence.finite_estimate import DivergentParameters, divergent_parameters
 from unnorm.fitting.inference.bootstrap import bootstrap
@@ -97,7 +98,7 @@ def _minimum(problem: Problem) -> _Attempt:
 
 
 def _minimum_from(problem: Problem, density, whiten: bool = False) -> _Attempt:
-    key = jax.random.key(problem.seed)
+    key = make_key(problem.seed)
     loss = problem.loss(key, density)
     start = density.at(start_values(problem.objective, density, loss.state))
 
@@ -108,7 +109,7 @@ def _minimum_from(problem: Problem, density, whiten: bool = False) -> _Attempt:
         return minimize(loss._replace(density=density), report, whiten)
 
     findings: list[Finding] = []
-    found = best_of(minimum, start, problem.restarts, jax.random.fold_in(key, 2), findings)
+    found = best_of(minimum, start, problem.restarts, fold_in(key, 2), findings)
     if not np.isfinite(found.loss) or not found.at.has_few_parameters():
         return _Attempt(found, DivergentParameters(np.zeros(len(found.vector), int)), findings)
     return _Attempt(found, divergent_parameters(found.at), findings)
@@ -152,7 +153,7 @@ class _StandardErrors:
                 return posterior_covariance(self.loss)
         if self.runs_away or not objective.traits.bootstraps_single_row or problem.rows > 1:
             return self._robust()
-        key = jax.random.fold_in(jax.random.key(problem.seed), 1)
+        key = fold_in(make_key(problem.seed), 1)
         covariance, finding = parametric_covariance(self.loss, key)
         problem.findings.append(finding)
         return covariance

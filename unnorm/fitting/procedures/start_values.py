@@ -8,8 +8,7 @@ one linear solve from anywhere.
 
 from typing import Any
 
-import jax
-
+from unnorm.core.random_keys import make_key
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.objectives.registry import ScoreMatching
@@ -32,7 +31,7 @@ def score_matching_start(density, events: dict) -> Any:
     if objective.refuse(density) is not None or not loss.has_few_parameters():
         return None
     try:
-        loss = loss._replace(state=objective.prepare(density, events, jax.random.key(0)))
+        loss = loss._replace(state=objective.prepare(density, events, make_key(0)))
     except ValueError:  # one row, or a column that never changes
         return None
     found = objective.closed_form_minimum(density, loss.state, events)

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
+from unnorm.core.random_keys import make_key, split_keys
 from unnorm.fitting.base import HasAdversary, ReportsFindings, SamplesPower, Stochastic
 from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, has_network, split_rows
 from unnorm.fitting.checks.kinks import kink_findings
@@ -24,7 +24,7 @@ def fit_by_training(problem: Problem) -> Outcome:
     """
     whole, (problem, compared) = problem, _split(problem)
     objective, findings = problem.objective, problem.findings
-    key, run_key, look_key = jax.random.split(jax.random.key(problem.seed), 3)
+    key, run_key, look_key = split_keys(make_key(problem.seed), 3)
     loss = problem.loss(key)
     steps = problem.steps or sgd.DEFAULTS.steps
     if isinstance(objective, Stochastic | HasAdversary):

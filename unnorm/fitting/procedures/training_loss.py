@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.messages import shown
+from unnorm.core.random_keys import fold_in
 from unnorm.declaration.density import Density, cast
 from unnorm.fitting.base import (
     Events,
@@ -47,7 +48,7 @@ class TrainingLoss:
         >>> params, state = loss.init(data, jax.random.key(0))
         >>> optimizer = optax.adam(0.05)
         >>> moments = optimizer.init(params)
-        >>> @jax.jit
+        >>> @compiled
         ... def step(params, state, moments, key):
         ...     (value, state), gradient = jax.value_and_grad(loss, has_aux=True)(
         ...         params, state, data, key
@@ -114,7 +115,7 @@ class TrainingLoss:
             if not isinstance(objective, HasAdversary):
                 return value, state
             held = jax.lax.stop_gradient((density, inner))
-            moved = objective.adversary_step(*held, batch, jax.random.fold_in(key, 1))
+            moved = objective.adversary_step(*held, batch, fold_in(key, 1))
             return value, state._replace(objective=moved)
         held = jax.lax.stop_gradient(density)
         found = objective.gradient(held, inner, batch, key, jnp.ones((), dtype))

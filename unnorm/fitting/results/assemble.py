@@ -3,10 +3,9 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.fitting.base import EstimatesLogZ, HasLogZPlan, LearnsLogZ, levels_of
 from unnorm.fitting.existence.no_estimate import Table, with_limits
@@ -28,9 +27,9 @@ def assemble(outcome: Outcome) -> Fit:
     """
     problem, loss = outcome.problem, outcome.loss
     density, covariance, findings = loss.density, outcome.covariance, problem.findings
-    free = len(ravel_pytree(density.free())[0])
+    free = sum(np.size(leaf) for leaf in jax.tree.leaves(density.free()))
     fitted = bind(problem.p, density)
-    log_z, where = log_z_and_location(loss, loss.vector, loss.unravel, covariance, findings)
+    log_z, where = log_z_and_location(loss, loss.vector, loss.parts, covariance, findings)
     normalizable = all(f.code != FindingCode.NOT_NORMALIZABLE for f in findings)
     if log_z is None and normalizable:
         findings.append(no_log_z(density))
@@ -67,7 +66,7 @@ def assemble(outcome: Outcome) -> Fit:
 def table_of(outcome: Outcome, fitted: Any, problem: Any) -> Table:
     """The listed entries with their covariance; limits in place of what has no finite estimate."""
     loss, covariance = outcome.loss, outcome.covariance
-    estimates, jacobian = entries(loss.density, loss.free_at, loss.vector)
+    estimates, jacobian = entries(loss, loss.vector)
     if covariance is not None:
         slope = jacobian()
         covariance = Covariance(*(slope @ part @ slope.T for part in covariance))
@@ -142,7 +141,12 @@ def no_log_z(density) -> Finding:
 
 def _position_of_log_z(objective, unravel, vector) -> int:
     """Where log Z stands in the vector of all that was estimated."""
-    return int(jnp.argmax(jax.grad(lambda v: objective.learned_log_z(unravel(v)[1]))(vector)))
+    return int(np.argmax(_slope_of_log_z(objective, unravel, vector)))
+
+
+@compiled
+def _slope_of_log_z(objective: Any, unravel: Any, vector: jax.Array) -> jax.Array:
+    return jax.grad(lambda v: objective.learned_log_z(unravel(v)[1]))(vector)
 
 
 def _as_numpy(leaf: Any) -> Any:

@@ -19,7 +19,9 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
 from jax.scipy.stats import multivariate_normal
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
+from unnorm.core.random_keys import make_key
 from unnorm.declaration.noise_levels import LEVEL
 from unnorm.numerics.hessian_trace import Field, by_forward_laplacian
 
@@ -105,7 +107,7 @@ def flow_log_densities(
     directions = jnp.broadcast_to(jnp.eye(d, dtype=flat.dtype), (n, d, d))
     if random:
         shape = (n, options.probes, d)
-        directions = jax.random.rademacher(jax.random.key(seed), shape, flat.dtype)
+        directions = jax.random.rademacher(make_key(seed), shape, flat.dtype)
     solve = functools.partial(_solve_rows, density, rows, directions, path, random, options)
     fine, coarse = solve(options.tolerance), solve(options.tolerance * options.looser)
     if not bool(fine.succeeded.all()):
@@ -139,7 +141,7 @@ def _solve_rows(density, rows, directions, path, random, options, tolerance) -> 
     return _solve_all(density, rows, directions, ends, tolerance, random=random, options=options)
 
 
-@functools.partial(jax.jit, static_argnames=("random", "options"))
+@compiled(static_argnames=("random", "options"))
 def _solve_all(density, rows, directions, ends, tolerance, *, random, options) -> FlowEnd:
     def one(given):
         event, probes = given
@@ -228,7 +230,7 @@ def _excess(density, path: NoisePath, flat: jax.Array, *, sigma: float) -> jax.A
     return _log_densities_at(density, flat, sigma) - _log_prior(path, flat)
 
 
-@jax.jit
+@compiled
 def _log_densities_at(density, flat, sigma) -> jax.Array:
     shapes = density.shapes()
     _, unravel = ravel_pytree({n: jnp.zeros(shapes[n], flat.dtype) for n in density.variables})

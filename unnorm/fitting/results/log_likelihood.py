@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.core.messages import pluralize, significant
+from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import cast
 from unnorm.declaration.noise_levels import LEVEL
 from unnorm.fitting.data import read_data, refuse_latent
@@ -101,9 +104,7 @@ def exact_log_z(
     why = None if other is None else _improper(density, other, where)
     if why is None:
         plan = plan_for(density, *where)
-        value, gradient = jax.value_and_grad(
-            lambda v: log_z_on_plan(density.at(unravel(v)[0]), plan)
-        )(vector)
+        value, gradient = _value_and_slope(density, unravel, vector, plan)
         if np.isfinite(value):
             findings += _apart(density, float(value), other)
             return where, np.asarray(gradient), float(value)
@@ -126,7 +127,7 @@ def _of_some_rows(density, events, findings: list[Finding], plan: Plan | None) -
         return where
     for row in spread_rows(rows, _ROWS_CHECKED):
         one = {name: value[row] for name, value in rows.items()}
-        found = Exact()(density._at_row(one), jax.random.key(0))
+        found = Exact()(density._at_row(one), make_key(0))
         if found.verdict == "disagree" or not np.isfinite(found.value):
             what = next(finding.what for finding in found.findings if finding.severity == ERROR)
             findings.append(_no_z(density, f"at the covariates of row {row}, {what}"))
@@ -155,19 +156,23 @@ def _no_z(density, why: str) -> Finding:
     )
 
 
+@compiled
+def _value_and_slope(density, unravel: Partial, vector, plan: Plan | None):
+    """log Z on the nodes, and its gradient in the vector."""
+    return jax.value_and_grad(lambda v: log_z_on_plan(density.at(unravel(v)[0]), plan))(vector)
+
+
 def _declared(
     density, vector, unravel, findings: list[Finding]
 ) -> tuple[np.ndarray | None, float | None]:
     """d log Z / d vector and log Z by the closed form; None where a sum or an integral contradicts
     it (a finding).
     """
-    found = Exact()(density, jax.random.key(0))
+    found = Exact()(density, make_key(0))
     if found.verdict == "disagree":
         findings.append(found.findings[0])
         return None, None
-    value, gradient = jax.value_and_grad(lambda v: log_z_on_plan(density.at(unravel(v)[0]), None))(
-        vector
-    )
+    value, gradient = _value_and_slope(density, unravel, vector, None)
     if np.isfinite(value):
         return np.asarray(gradient), float(value)
     findings.append(_no_z(density, f"its declared log Z is {float(value)}"))
@@ -178,7 +183,7 @@ def _another_route(density) -> LogZ | None:
     """log Z by nodes that are found anew, without the data; None where every state is summed."""
     if all(support.states is not None for support in density.variables.values()):
         return None
-    return Exact()(density, jax.random.key(0))
+    return Exact()(density, make_key(0))
 
 
 def _improper(density, found: LogZ, where: tuple) -> str | None:
@@ -307,7 +312,7 @@ def _normalized(density, rows, where, slope: bool) -> tuple[np.ndarray, np.ndarr
     ) if slope else None
 
 
-@jax.jit
+@compiled
 def _log_densities(density, rows) -> jax.Array:
     return jax.vmap(density.log_density)(rows)
 
@@ -317,7 +322,7 @@ def _slope(density, rows) -> np.ndarray:
     return np.asarray(_mean_score(density, rows))
 
 
-@jax.jit
+@compiled
 def _mean_score(density, rows) -> jax.Array:
     vector, unravel = ravel_pytree(density.free())
     return jax.grad(lambda v: jnp.mean(jax.vmap(density.at(unravel(v)).log_density)(rows)))(vector)

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from unnorm.core.random_keys import key_array, make_key
 from unnorm.declaration.density import Density, cast
 from unnorm.sampling.output import archive
 from unnorm.sampling.output.atomic_files import disk_errors, write
@@ -82,7 +83,7 @@ def declarations(p: Density) -> dict[str, dict[str, str]]:
 def _example(p: Density, key: jax.Array, dtype: np.dtype) -> dict[str, Any]:
     """An event that is drawn the same way wherever it is drawn."""
     names = p.variables | p.covariates
-    keys = jax.random.split(key, len(names))
+    keys = key_array(key, len(names))
     event = {}
     for one, (name, declared) in zip(keys, names.items(), strict=True):
         shape: Any = tuple(
@@ -109,7 +110,7 @@ def _compiled(p: Density) -> Iterator[tuple[Density, np.dtype]]:
 def program_text(p: Density) -> str:
     """Return the traced program of the log-density as text, to compare functions by."""
     with _compiled(p) as (bare, dtype):
-        event = _example(bare, jax.random.key(0), dtype)
+        event = _example(bare, make_key(0), dtype)
         return program_of(lambda q, at: q.log_density(at), bare, event, source=functions_of(p))
 
 
@@ -118,7 +119,5 @@ def probe_values(p: Density) -> list[float]:
     change.
     """
     with _compiled(p) as (bare, dtype):
-        events = jax.vmap(lambda key: _example(bare, key, dtype))(
-            jax.random.split(jax.random.key(0), _PROBES)
-        )
+        events = jax.vmap(lambda key: _example(bare, key, dtype))(key_array(make_key(0), _PROBES))
         return np.asarray(jax.vmap(bare.log_density)(events), float).tolist()

@@ -15,6 +15,8 @@ import numpy as np
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import make_key
 from unnorm.fitting.data import event_size
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.solvers.unbounded_parameters import within_bounds, without_bounds
@@ -138,7 +140,8 @@ def _minimum_with_lasso(loss: Loss, known: Quadratic | None) -> Minimum | None:
 
 def _rows_of(loss: Loss) -> Rows:
     weights, count = loss.state.weights, len(next(iter(loss.events.values())))
-    return Rows(loss.events, jnp.ones(count) if weights is None else jnp.asarray(weights))
+    weights = np.ones(count, jnp.result_type(float)) if weights is None else weights
+    return Rows(loss.events, weights)
 
 
 def _is_quadratic(loss: Loss) -> bool:
@@ -149,7 +152,7 @@ def _is_quadratic(loss: Loss) -> bool:
     if not plain or trees:
         return False
     chosen = np.unique(np.linspace(0, rows - 1, 5).astype(int))
-    few = {name: value[chosen] for name, value in loss.events.items()}
+    few = {name: np.asarray(value)[chosen] for name, value in loss.events.items()}
     return bool(_is_affine(loss._replace(events=few)))
 
 
@@ -171,10 +174,10 @@ def _points_for(density, rows: Rows) -> Rows | None:
         or (size + 1) * size * parameters > DEFAULTS.point_entries
     ):
         return None
-    return Rows(_equal_in_moments(rows), jnp.ones(size + 1, rows.weights.dtype))
+    return Rows(_equal_in_moments(rows), np.ones(size + 1, rows.weights.dtype))
 
 
-@jax.jit
+@compiled
 def _equal_in_moments(rows: Rows) -> dict:
     unravel = ravel_pytree(jax.tree.map(lambda value: value[0], rows.events))[1]
     flat = jnp.concatenate(
@@ -190,7 +193,7 @@ def _equal_in_moments(rows: Rows) -> dict:
     return jax.vmap(unravel)(mean + corners @ roots.T)
 
 
-@jax.jit
+@compiled
 def _is_affine(loss: Loss) -> jax.Array:
     """Whether t(θ + 2u) + 2 t(θ − u) − 3 t(θ) vanishes for a and every entry of r, at random u of
     two lengths.
@@ -198,7 +201,7 @@ def _is_affine(loss: Loss) -> jax.Array:
     start = loss.vector
     lengths = jnp.where(jnp.arange(DEFAULTS.trials) % 2 == 0, 1.0, 10.0).astype(start.dtype)
     steps = lengths[:, None] * jax.random.normal(
-        jax.random.key(0), (DEFAULTS.trials, start.size), start.dtype
+        make_key(0), (DEFAULTS.trials, start.size), start.dtype
     )
     places, signs = (
         jnp.array([2.0, -1.0, 0.0], start.dtype),
@@ -226,14 +229,22 @@ def _minimum(loss: Loss, points: Rows, rows: Rows) -> Minimum | None:
     # Points that stand for the rows give the solution at once, or the score is not affine and they
     # do not.
     for _ in range(DEFAULTS.refinements if points is rows else 2):
-        value, gradient = _loss_and_gradient(loss, points, rows, vector)
-        correction = jax.scipy.linalg.cho_solve((factor, True), gradient)
-        decrement, vector = gradient @ correction, vector - correction
-        if bool(decrement <= _tolerance(vector) * jnp.abs(value)):
-            return Minimum(vector, value, decrement, jnp.asarray(1), value[None])
-        if not bool(jnp.isfinite(decrement)):  # there is no Cholesky factor
+        value, decrement, vector = _correct(loss, points, rows, vector, factor)
+        if decrement <= _tolerance(vector) * np.abs(value):
+            return Minimum(vector, value, decrement, np.asarray(1), np.asarray(value)[None])
+        if not np.isfinite(decrement):  # there is no Cholesky factor
             return None
     return None
+
+
+@compiled
+def _correct(
+    loss: Loss, points: Rows, rows: Rows, vector: jax.Array, factor: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The loss at a vector, the decrement, and the vector less H⁻¹ times the gradient."""
+    value, gradient = _loss_and_gradient(loss, points, rows, vector)
+    correction = jax.scipy.linalg.cho_solve((factor, True), gradient)
+    return value, gradient @ correction, vector - correction
 
 
 def _tolerance(vector: jax.Array) -> float:
@@ -241,7 +252,7 @@ def _tolerance(vector: jax.Array) -> float:
     return 1e-18 if vector.dtype == jnp.float64 else 1e-9
 
 
-@jax.jit
+@compiled
 def _solution(
     start: jax.Array, gradient: jax.Array, normal: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -261,7 +272,7 @@ def _derivatives(loss: Loss, event: dict) -> tuple[jax.Array, jax.Array]:
     return slope + terms(start)[1] @ jacobian, jacobian
 
 
-@jax.jit
+@compiled
 def _normal_by_rows(loss: Loss, rows: Rows) -> tuple[jax.Array, jax.Array]:
     """The mean gradient and H = mean R'R, a few rows at a time."""
     start, count = loss.vector, len(rows.weights)
@@ -285,19 +296,18 @@ def _normal_by_points(loss: Loss, points: Rows) -> tuple[jax.Array, jax.Array]:
     is multiplied.
     """
     gradient, jacobians, active = _at_points(loss, points)
-    most = int(active.sum(1).max())
-    return gradient, _gram(
-        jacobians, jax.lax.top_k(active.astype(jacobians.dtype), max(most, 1))[1]
-    )
+    active = np.asarray(active)
+    most = max(int(active.sum(1).max()), 1)
+    return gradient, _gram(jacobians, np.argsort(~active, axis=1, kind="stable")[:, :most])
 
 
-@jax.jit
+@compiled
 def _at_points(loss: Loss, points: Rows):
     gradients, jacobians = jax.vmap(lambda event: _derivatives(loss, event))(points.events)
     return gradients.mean(0), jacobians, jnp.any(jacobians != 0, 0)
 
 
-@jax.jit
+@compiled
 def _gram(jacobians: jax.Array, columns: jax.Array) -> jax.Array:
     """mean R'R, from those columns of R that are not 0 everywhere, for every row of R."""
     chosen = jnp.take_along_axis(jacobians, columns[None], 2)
@@ -310,7 +320,7 @@ def _gram(jacobians: jax.Array, columns: jax.Array) -> jax.Array:
     )
 
 
-@jax.jit
+@compiled
 def _loss_and_gradient(loss: Loss, points: Rows, rows: Rows, vector: jax.Array):
     """The mean loss over the rows; a, whose mean over the points is that over the rows, is taken at
     the points.

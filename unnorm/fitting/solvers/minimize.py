@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import make_key
 from unnorm.fitting.base import HasClosedForm, HasRowScores, Refreshable
 from unnorm.fitting.loss import Loss, row_scores
 from unnorm.numerics import proximal
@@ -55,13 +57,13 @@ def _offset(loss: Loss) -> float:
     return 0.0 if loss.objective.traits.in_data_units else 1.0
 
 
-@jax.jit
+@compiled
 def minimize_newton(loss: Loss) -> Minimum:
     """The minimum by damped Newton steps from where the loss stands."""
     return newton(loss.mean, loss.vector, loss.objective.traits.rounding, _offset(loss))
 
 
-@jax.jit
+@compiled
 def _newton_in_basis(loss: Loss, basis: jax.Array) -> Minimum:
     """Newton's method in y, the vector being where the loss stands plus W y."""
     origin = loss.vector
@@ -77,7 +79,7 @@ def _newton_in_basis(loss: Loss, basis: jax.Array) -> Minimum:
     return found._replace(vector=vector_at(found.vector))
 
 
-_row_scores = jax.jit(row_scores)
+_row_scores = compiled(row_scores)
 
 
 def _minimize_whitened(loss: Loss, found: Minimum) -> Minimum:
@@ -104,7 +106,7 @@ class Units(NamedTuple):
     loss: jax.Array
 
 
-@jax.jit
+@compiled
 def units_at(loss: Loss) -> Units:
     """The units in which many parameters are moved: t / rms(ψ_j) and t, with ψ the row scores and t
     = p / (v'Hv).
@@ -131,13 +133,13 @@ def units_at(loss: Loss) -> Units:
     known = jnp.isfinite(size) & (size > 0)
     size = jnp.where(known, size, jnp.exp(jnp.mean(jnp.log(size), where=known)))
     size = jnp.where(jnp.isfinite(size), size, 1.0)
-    direction = jax.random.rademacher(jax.random.key(0), vector.shape, vector.dtype) / size
+    direction = jax.random.rademacher(make_key(0), vector.shape, vector.dtype) / size
     bend = jnp.abs(direction @ jax.jvp(jax.grad(loss.mean), (vector,), (direction,))[1])
     of_loss = jnp.where(jnp.isfinite(bend) & (bend > 0), vector.size / bend, 1.0)
     return Units(of_loss / size, of_loss)
 
 
-@jax.jit
+@compiled
 def _lbfgs(loss: Loss, units: Units) -> Minimum:
     """L-BFGS (Optax) until the gradient, over the rows' scores, is at rounding level."""
 
@@ -169,7 +171,7 @@ def _lbfgs(loss: Loss, units: Units) -> Minimum:
     return Minimum(units.vector * y, value, decrement, step, history)  # type: ignore[arg-type]
 
 
-@jax.jit
+@compiled
 def _proximal_gradient(loss: Loss, units: Units) -> Minimum:
     """The lasso of many parameters, by accelerated proximal gradient steps."""
 
@@ -197,7 +199,7 @@ def _minimize_in_units(minimize: Callable, loss: Loss) -> Minimum:
     return found
 
 
-@jax.jit
+@compiled
 def _proximal_newton(loss: Loss) -> Minimum:
     """The lasso of few parameters."""
     assert loss.lasso is not None

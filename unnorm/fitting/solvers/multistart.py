@@ -23,15 +23,16 @@ def best_of(
     A minimum is anything with a `loss` and a `vector`; a start at which the loss is not finite
     gives none.
     """
-    free, unravel = ravel_pytree(density.free())
     found = [minimise(density)]
+    if not restarts:
+        return found[0]
+    free, unravel = ravel_pytree(density.free())
     for start in jax.random.uniform(key, (restarts, free.size), free.dtype, -_AROUND, _AROUND):
         another = minimise(density.at(unravel(free + start)))
         if np.isfinite(another.loss):
             found.append(another)
     best = min(found, key=lambda one: float(one.loss) if np.isfinite(one.loss) else np.inf)
-    if restarts:
-        findings += _told(best, found, restarts + 1)
+    findings += _told(best, found, restarts + 1)
     return best
 
 

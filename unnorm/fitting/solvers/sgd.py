@@ -26,6 +26,8 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import fold_in, split_keys
 from unnorm.fitting.base import (
     HasAdversary,
     ObjectiveState,
@@ -112,7 +114,7 @@ def begin(optimizer, density, state: ObjectiveState) -> Walk:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("optimizer", "average", "batch_size", "steps"))
+@compiled(work="loop", static_argnames=("optimizer", "average", "batch_size", "steps"))
 def run(  # noqa: PLR0913 - the arguments of a compiled program
     objective,
     density,
@@ -132,7 +134,7 @@ def run(  # noqa: PLR0913 - the arguments of a compiled program
     rows = len(next(iter(events.values())))
 
     def move(walk: Walk, step):
-        batch_key, step_key = jax.random.split(jax.random.fold_in(key, step))
+        batch_key, step_key = split_keys(fold_in(key, step))
         chosen = jax.random.randint(batch_key, (batch_size,), 0, rows)
         take = functools.partial(jax.tree.map, lambda leaf: leaf[chosen])
         given = walk.state._replace(
@@ -149,12 +151,12 @@ def run(  # noqa: PLR0913 - the arguments of a compiled program
     return jax.lax.scan(move, walk, first + jnp.arange(steps))
 
 
-@functools.partial(jax.jit, static_argnames=("optimizer", "average"))
+@compiled(work="loop", static_argnames=("optimizer", "average"))
 def one_batch(
     objective, density, batch, walk: Walk, key, step, *, optimizer, average: str | None
 ) -> Any:
     """One step on a batch that the user brought."""
-    given, key = walk.state, jax.random.fold_in(key, step)
+    given, key = walk.state, fold_in(key, step)
     if isinstance(objective, PreparesRows):
         given = given._replace(per_row=objective.rows_of(density, given, batch))
     walk, value, gradient = _gradient(objective, density, batch, given, walk, key, step)
@@ -170,7 +172,7 @@ def _gradient(
     state = walk.state
     free, nuisance = parameters_of(density, state)[1](walk.vector)
     if isinstance(objective, HasAdversary):  # it moves first, and the parameters against its move
-        at, other_key = state._replace(nuisance=nuisance), jax.random.fold_in(key, 1)
+        at, other_key = state._replace(nuisance=nuisance), fold_in(key, 1)
         moved = objective.adversary_step(density.at(free), at, batch, other_key)
         state, given = (one._replace(shared=moved.shared) for one in (state, given))
         walk = walk._replace(state=state)
@@ -206,7 +208,7 @@ def _move(walk: Walk, gradient: jax.Array, step, optimizer, average: str | None)
     )
 
 
-@jax.jit
+@compiled
 def held_out_loss(objective, density, state: ObjectiveState, events, vector) -> jax.Array:
     """The mean loss of rows that training does not see; `state.per_row` are theirs."""
     state = state._replace(weights=None, penalty=None)

@@ -8,7 +8,6 @@ means.
 References: Polyak and Juditsky (1992), doi:10.1137/0330046.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +18,8 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import fold_in, split_keys
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.loss import Loss, NewtonOptions, lasso_strengths
 from unnorm.fitting.penalties.terms import slope_and_curvature
@@ -79,7 +80,7 @@ class Average(NamedTuple):
     errors: np.ndarray | None  # the standard errors against which `error` was held
 
 
-@jax.jit
+@compiled
 def begin(density, state) -> Walk:
     """Return the state of the approximation before its first step."""
     vector = ravel_pytree(density.free())[0]
@@ -91,7 +92,7 @@ def begin(density, state) -> Walk:
     return Walk(vector, state, metric, optax.scale_by_adam().init(vector))
 
 
-@functools.partial(jax.jit, static_argnames=("steps", "batch_size"))
+@compiled(work="loop", static_argnames=("steps", "batch_size"))
 def run(
     objective, density, events, walk: Walk, key, gain, first, *, steps: int, batch_size: int | None
 ) -> Any:
@@ -116,7 +117,7 @@ def run(
         return slope, jnp.diag(jnp.abs(jnp.diagonal(curvature)))  # a prior's logarithm may curve up
 
     def move(walk: Walk, step):
-        step_key, batch_key = jax.random.split(jax.random.fold_in(key, step))
+        step_key, batch_key = split_keys(fold_in(key, step))
         state, batch = walk.state, events
         if batch_size is not None:
             chosen = jax.random.choice(batch_key, rows, (batch_size,), replace=False)

@@ -8,11 +8,11 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unnorm.fitting.loss import parameters_of
+from unnorm.core.compilation.policy import compiled
+from unnorm.declaration.density import unconstrain_all
 from unnorm.supports import Interval, Ordered, Positive, PositiveDefinite, Real, Symmetric
 
 
@@ -44,18 +44,23 @@ def within_bounds(density, values: dict) -> Any:
     """The density at values found without bounds; None where a value is not strictly within
     them.
     """
-    free = {
-        name: support.unconstrain(jnp.asarray(values[name]))
-        for name, support in density.supports.items()
-    }
-    return density.at(free) if bool(jnp.all(jnp.isfinite(ravel_pytree(free)[0]))) else None
+    values = {name: values[name] for name in density.supports}
+    free = unconstrain_all(tuple(density.supports.items()), values)
+    finite = all(np.isfinite(np.asarray(leaf)).all() for leaf in free.values())
+    return density.at(free) if finite else None
 
 
 def covariance_with_bounds(covariance, density, unbounded, state) -> Any:
     """A covariance of the parameters without bounds as one of the unconstrained coordinates, by the
     delta method.
     """
-    vector, unravel = parameters_of(unbounded, state)
+    slope = np.asarray(_slope_in_bounds(density, unbounded, state.nuisance))
+    return type(covariance)(*(slope @ part @ slope.T for part in covariance))
+
+
+@compiled
+def _slope_in_bounds(density, unbounded, nuisance) -> jax.Array:
+    vector, unravel = ravel_pytree((unbounded.free(), nuisance))
 
     def free(vector):
         values, nuisance = unravel(vector)
@@ -64,5 +69,4 @@ def covariance_with_bounds(covariance, density, unbounded, state) -> Any:
             ({name: s.unconstrain(values[name]) for name, s in density.supports.items()}, nuisance)
         )[0]
 
-    slope = np.asarray(jax.jacobian(free)(vector))
-    return type(covariance)(*(slope @ part @ slope.T for part in covariance))
+    return jax.jacobian(free)(vector)

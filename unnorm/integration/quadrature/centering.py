@@ -2,7 +2,6 @@
 randomness.
 """
 
-import functools
 import itertools
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.nodes import Frame
 from unnorm.integration.quadrature.grid import Grid, heavy_tails, widen_range
@@ -107,7 +107,7 @@ def starting_points(ladder: tuple[float, ...], size: int) -> np.ndarray:
     return np.array(list(itertools.product(signed, repeat=size)))
 
 
-@functools.partial(jax.jit, static_argnames="steps")
+@compiled(static_argnames="steps")
 def _newton_ascents(view: Unconstrained, states: dict, starts: jax.Array, *, steps: int):
     """Damped Newton ascents: the ends (K, D), the values there, and minus the Hessians."""
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.nodes import enumerable_count, is_resolved, states_at
 from unnorm.integration.options import QUADRATURE, QuadratureOptions
@@ -19,7 +20,7 @@ def log_mass_at(view: Unconstrained, states: dict, u: jax.Array) -> tuple[jax.Ar
     return value + log_det, is_resolved(view, u, event)
 
 
-@jax.jit
+@compiled
 def _log_mass(view: Unconstrained, states: dict, free: jax.Array):
     return jax.lax.map(lambda u: log_mass_at(view, states, u), free, batch_size=256)
 

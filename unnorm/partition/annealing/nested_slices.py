@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from blackjax.ns import adaptive, base, nss
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import split_keys
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.partition.annealing.tempered import LOG_ZERO, log_target
 from unnorm.partition.options import NESTED, NestedCriteria
@@ -37,7 +39,7 @@ class NestedRun(NamedTuple):
     moved: jax.Array  # share of the slices that found a new point
 
 
-@functools.partial(jax.jit, static_argnames=("live", "steps", "criteria"))
+@compiled(work="loop", static_argnames=("live", "steps", "criteria"))
 def explore(
     proposal: Proposal, key: jax.Array, live: int, steps: int, criteria: NestedCriteria = NESTED
 ) -> NestedRun:
@@ -62,7 +64,7 @@ def explore(
     kernel = nss.build_kernel(
         made, steps, batch, proposal=_proposal, inner_kernel_params=directions
     )
-    start, key = jax.random.split(key)
+    start, key = split_keys(key)
     first = Place(proposal.sample(start, live), jnp.arange(live))
     state = adaptive.init(first, jax.vmap(made), -jnp.inf, directions, start)
 
@@ -73,7 +75,7 @@ def explore(
 
     def replace(carry):
         state, record, key = carry
-        key, move, even = jax.random.split(key, 3)
+        key, move, even = split_keys(key, 3)
         state, info = kernel(move, state)
         dead, slices, gained, at = info.particles, info.update_info, state.integrator, record.rounds
         record = record._replace(
@@ -119,7 +121,7 @@ def _proposal(made, contour, *, factor):
     return through
 
 
-@jax.jit
+@compiled
 def gradients_at(view: Unconstrained, points: jax.Array) -> jax.Array:
     """∂ log p̃ at points (N, D), with the Jacobian."""
     gradient = jax.grad(lambda flat: view.log_density(view.split(flat)))

@@ -1,6 +1,5 @@
 """Particles that follow a density as one of its parameters moves from value to value."""
 
-import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ import numpy as np
 from blackjax.smc import resampling
 from jax.scipy.special import logsumexp
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import key_array, split_keys
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.partition.annealing.particles import (
@@ -81,7 +82,7 @@ def schedule_over(
         while done < 1:
             done = min(1.0, done + _share(path, name, population, (before, value, done), options))
             there = before + done * (value - before)
-            key, one = jax.random.split(key)
+            key, one = split_keys(key)
             moved = move_path(path, name, there)
             population = _shift(moved, pilot.transitions, population, one, PILOT)
             stops.append(float(there))
@@ -114,7 +115,7 @@ def _share(
     return 1 - done
 
 
-@jax.jit
+@compiled
 def _ess_fraction(path: AnnealingPath, particles: Particle) -> jax.Array:
     """The ESS fraction of the particles' weights at another value."""
     ratios = _log_rises(path, particles)
@@ -131,7 +132,7 @@ def _log_rises(path: AnnealingPath, particles: Particle) -> jax.Array:
     return jax.vmap(rise)(particles)
 
 
-@functools.partial(jax.jit, static_argnames="options")
+@compiled(work="loop", static_argnames="options")
 def _shift(
     path: AnnealingPath,
     transitions: Transitions,
@@ -142,7 +143,7 @@ def _shift(
     """The population resampled at another value and moved there."""
     particles, count = population.particles, len(population.particles.log_target)
     weights = jax.nn.softmax(_log_rises(path, particles))
-    choose, key = jax.random.split(key)
+    choose, key = split_keys(key)
     tuning = tuning_of(path.target, particles.position, weights, population.tuning.log_step)
     chosen = resampling.systematic(choose, weights, count)
     positions = jax.tree.map(lambda leaf: leaf[chosen], particles.position)
@@ -154,7 +155,7 @@ def _shift(
 
 
 # -- the run ---------------------------------------------------------------------------
-@functools.partial(jax.jit, static_argnames="name")
+@compiled(static_argnames="name")
 def lineage_weights(
     density: Density, name: str, value: jax.Array, run: Run
 ) -> tuple[jax.Array, jax.Array]:
@@ -174,7 +175,7 @@ def lineage_weights(
     return logs, zeros.at[run.ancestors].add(weights * slopes) * jnp.exp(top - logs.max())
 
 
-@functools.partial(jax.jit, static_argnames="name")
+@compiled(work="loop", static_argnames="name")
 def follow(
     path: AnnealingPath,
     name: str,
@@ -202,7 +203,7 @@ def follow(
             lambda: lineage_weights(path.target.density, name, value, here),
             lambda: nothing,
         )
-        choose, move = jax.random.split(key)
+        choose, move = split_keys(key)
         particles, log_weights, ancestors = resample(choose, particles, log_weights, run.ancestors)
         particles, rates = step_particles(transitions, there.at(one), tuning, move, particles)
         here = run._replace(
@@ -213,7 +214,7 @@ def follow(
         )
         return here, (*recorded, rates.mean())
 
-    keys = jax.random.split(key, len(schedule.values))
+    keys = key_array(key, len(schedule.values))
     last, (weights, slopes, rates) = jax.lax.scan(step, run, (tuple(schedule), keys))
     acceptance = jnp.concatenate([run.acceptance, rates])
     return ParameterRun(weights, slopes, last._replace(acceptance=acceptance))

@@ -1,6 +1,5 @@
 """Particles along an annealing path: an adaptive run finds the schedule, other runs use it."""
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,8 +10,10 @@ import numpy as np
 from blackjax.smc import resampling
 from jax.scipy.special import logsumexp
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.progress import report
+from unnorm.core.random_keys import key_array, split_keys
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.partition.annealing.stein_checks import stein_level
 from unnorm.partition.annealing.tempered import AnnealingPath, Particle
@@ -108,16 +109,21 @@ def merge(runs: Sequence[Run]) -> Run:
 # -- particles -------------------------------------------------------------------------
 def coordinates(view: Unconstrained, particles: Particle) -> np.ndarray:
     """The continuous coordinates (N, D) of particles."""
-    return np.asarray(jax.vmap(view.flatten)(particles.position), float)
+    return np.asarray(_flat(view, particles.position), float)
 
 
-@functools.partial(jax.jit, static_argnames="count")
+@compiled
+def _flat(view: Unconstrained, positions: Position) -> jax.Array:
+    return jax.vmap(view.flatten)(positions)
+
+
+@compiled(static_argnames="count")
 def sample_particles(path: AnnealingPath, key: jax.Array, count: int) -> Particle:
     """Particles drawn from the proposal."""
     return jax.vmap(path.evaluate)(path.proposal.sample(key, count))
 
 
-@jax.jit
+@compiled
 def particles_at(path: AnnealingPath, positions: Position) -> Particle:
     """Particles at given positions."""
     return jax.vmap(path.evaluate)(positions)
@@ -187,7 +193,7 @@ def nonfinite_findings(
 
 
 # -- the adaptive run ------------------------------------------------------------------
-@functools.partial(jax.jit, static_argnames="options")
+@compiled(work="loop", static_argnames="options")
 def _next_stage(
     path: AnnealingPath,
     population: Population,
@@ -214,7 +220,7 @@ def _next_stage(
     rise = jnp.where(enough(left), left, jnp.maximum(low, 1e-12))
     reached = jnp.where(enough(left), 1.0, population.inverse_temperature + rise)
     weights = jax.nn.softmax(rise * ratios)
-    choose, move = jax.random.split(key)
+    choose, move = split_keys(key)
     positions = population.particles.position
     tuning = tuning_of(path.target, positions, weights, population.tuning.log_step)
     chosen = resampling.systematic(choose, weights, count)
@@ -246,7 +252,7 @@ def adaptive_steps(
         rate = rates.mean()
         return (particles, adapt_step(tuning, rate, options.step_size_gain)), rate
 
-    keys = jax.random.split(key, options.repeats)
+    keys = key_array(key, options.repeats)
     (particles, tuning), rates = jax.lax.scan(move, (particles, tuning), keys)
     return particles, tuning, rates
 
@@ -264,7 +270,7 @@ def run_adaptive(
     A proposal close to the density leaves few stages to learn step sizes in: the last is then
     repeated.
     """
-    start, key = jax.random.split(key)
+    start, key = split_keys(key)
     first = sample_particles(path, start, count)
     dtype, log_step = path.proposal.dtype, path.proposal.log_step
     if log_step is None:
@@ -282,7 +288,7 @@ def run_adaptive(
         arrived = stages and float(population.inverse_temperature) >= 1
         if (arrived or len(stages) >= options.max_stages) and not low_acceptance():
             return stages, population, rounds
-        key, one = jax.random.split(key)
+        key, one = split_keys(key)
         population = _next_stage(path, population, one, transitions, options)
         rounds += 1
         stage = population._replace(particles=None)
@@ -314,7 +320,7 @@ def schedule_along(stages: list[Population], temperatures: int) -> Schedule:
 
 
 # -- runs along the schedule -----------------------------------------------------------
-@functools.partial(jax.jit, static_argnames=("count", "resampled"))
+@compiled(work="loop", static_argnames=("count", "resampled"))
 def anneal(
     path: AnnealingPath,
     schedule: Schedule,
@@ -324,7 +330,7 @@ def anneal(
     resampled: bool = False,
 ) -> Run:
     """Particles from the proposal to the density; with `resampled`, whenever their ESS is low."""
-    start, key = jax.random.split(key)
+    start, key = split_keys(key)
     particles = sample_particles(path, start, count)
 
     def step(carry, given):
@@ -333,7 +339,7 @@ def anneal(
         ratios = particles.log_ratio
         moments = _moments(ratios, log_weights)
         log_weights = log_weights + (inverse_temperature - before) * ratios
-        choose, move = jax.random.split(key)
+        choose, move = split_keys(key)
         if resampled:
             particles, log_weights, ancestors = resample(choose, particles, log_weights, ancestors)
         particles, rates = step_particles(
@@ -347,7 +353,7 @@ def anneal(
     nonfinite = particles.nonfinite.sum()
     first = particles._replace(nonfinite=none)
     carry = first, jnp.zeros(count, dtype), jnp.arange(count), jnp.zeros((), dtype)
-    keys = jax.random.split(key, len(schedule.inverse_temperatures))
+    keys = key_array(key, len(schedule.inverse_temperatures))
     carry, (*moments, rates, more) = jax.lax.scan(step, carry, (tuple(schedule), keys))
     particles, log_weights, ancestors, _ = carry
     last = _moments(particles.log_ratio, log_weights)
@@ -365,7 +371,7 @@ def _moments(ratios: jax.Array, log_weights: jax.Array) -> tuple[jax.Array, jax.
     return mean, weights @ (ratios - mean) ** 2
 
 
-@jax.jit
+@compiled(work="loop")
 def anneal_back(
     path: AnnealingPath,
     schedule: Schedule,
@@ -387,7 +393,7 @@ def anneal_back(
         return (particles, work + rise * particles.log_ratio), None
 
     rises = jnp.diff(schedule.inverse_temperatures, prepend=0.0)
-    given = ((*schedule, rises), jax.random.split(key, len(rises)))
+    given = ((*schedule, rises), key_array(key, len(rises)))
     start = particles, jnp.zeros_like(particles.log_target)
     (_, work), _ = jax.lax.scan(step, start, given, reverse=True)
     return work

@@ -9,6 +9,7 @@ import numpy as np
 
 from unnorm.core.findings import Finding, FindingCode
 from unnorm.core.method import registry_name
+from unnorm.core.random_keys import split_keys
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.particles import (
     Population,
@@ -121,7 +122,7 @@ def run_pilot(
     Raises:
         NotNormalizableError: the log-density provably does not fall along some direction.
     """
-    proposal_key, key = jax.random.split(key)
+    proposal_key, key = split_keys(key)
     proposal, spent = start_proposal(density, proposal_key, given, options)
     return pilot_from(proposal, key, particles, spent, options=options)
 
@@ -152,7 +153,7 @@ def start_proposal(
     """The result of `make_proposal`, or a flow fitted to particles annealed from it."""
     if not isinstance(given, str) or given != FLOW:
         return make_proposal(density, key, given)
-    pilot_key, fit_key = jax.random.split(key)
+    pilot_key, fit_key = split_keys(key)
     pilot = run_pilot(density, pilot_key, options.flow_particles, options=options)
     return fit_flow_proposal(pilot, options.flow_layers, fit_key), pilot.spent
 
@@ -187,7 +188,7 @@ class AnnealingEstimator:
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         self.check(density)
-        pilot_key, *keys = jax.random.split(key, 1 + self.n_keys)
+        pilot_key, *keys = split_keys(key, 1 + self.n_keys)
         return self.estimate_along(self.run_pilot(density, pilot_key), *keys)
 
     def check(self, density: Density) -> None:

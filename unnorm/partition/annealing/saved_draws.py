@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.containers import to_numbers, transpose_to_axes
 from unnorm.core.messages import join_names, shown
 from unnorm.declaration.density import Density
@@ -48,7 +49,7 @@ def chains_of_draws(view: Unconstrained, given: Any) -> Chains:
     )
 
 
-@jax.jit
+@compiled
 def _evaluate(view: Unconstrained, positions: Position) -> tuple[jax.Array, jax.Array]:
     flat = jax.vmap(view.flatten)(positions)
     value_and_gradient = jax.value_and_grad(lambda point: log_target(view, view.split(point)))

@@ -4,7 +4,6 @@ Waste-free: Dau and Chopin (2022), doi:10.1111/rssb.12475; persistent: Karamanis
 arXiv:2407.20722.
 """
 
-import functools
 import math
 
 import jax
@@ -12,12 +11,14 @@ import jax.numpy as jnp
 from blackjax.smc import resampling
 from jax.scipy.special import logsumexp
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import key_array, split_keys
 from unnorm.partition.annealing.particles import Run, Schedule, sample_particles
 from unnorm.partition.annealing.tempered import AnnealingPath, Particle
 from unnorm.partition.annealing.transitions.base import Transitions, step_particles
 
 
-@functools.partial(jax.jit, static_argnames=("count", "populations", "length"))
+@compiled(work="loop", static_argnames=("count", "populations", "length"))
 def waste_free(
     path: AnnealingPath,
     schedule: Schedule,
@@ -36,7 +37,7 @@ def waste_free(
     chains = count // length
 
     def population(key):
-        start, key = jax.random.split(key)
+        start, key = split_keys(key)
         particles = sample_particles(path, start, chains * length)
         none = jnp.zeros_like(particles.nonfinite[:chains])
 
@@ -44,7 +45,7 @@ def waste_free(
             particles, log_z, before = carry
             (inverse_temperature, tuning), key = given
             logs = (inverse_temperature - before) * particles.log_ratio
-            choose, key = jax.random.split(key)
+            choose, key = split_keys(key)
             chosen = resampling.systematic(choose, jax.nn.softmax(logs), chains)
             first = jax.tree.map(lambda leaf: leaf[chosen], particles)._replace(nonfinite=none)
 
@@ -54,7 +55,7 @@ def waste_free(
                 )
                 return particles, (particles, rates.mean())
 
-            last, (rest, rates) = jax.lax.scan(move, first, jax.random.split(key, length - 1))
+            last, (rest, rates) = jax.lax.scan(move, first, key_array(key, length - 1))
             particles = jax.tree.map(lambda a, b: jnp.concatenate([a, *b]), first, rest)
             return (
                 particles,
@@ -66,14 +67,14 @@ def waste_free(
             )
 
         nonfinite, zero = particles.nonfinite.sum(), jnp.zeros((), path.proposal.dtype)
-        given = tuple(schedule), jax.random.split(key, len(schedule.inverse_temperatures))
+        given = tuple(schedule), key_array(key, len(schedule.inverse_temperatures))
         (particles, log_z, _), (rates, more) = jax.lax.scan(step, (particles, zero, zero), given)
         return log_z, particles, rates, nonfinite + more.sum()
 
-    return _merge(*jax.vmap(population)(jax.random.split(key, populations)))
+    return _merge(*jax.vmap(population)(key_array(key, populations)))
 
 
-@functools.partial(jax.jit, static_argnames=("count", "populations"))
+@compiled(work="loop", static_argnames=("count", "populations"))
 def persistent(
     path: AnnealingPath,
     schedule: Schedule,
@@ -91,7 +92,7 @@ def persistent(
     stages = len(schedule.inverse_temperatures)
 
     def population(key):
-        start, key = jax.random.split(key)
+        start, key = split_keys(key)
         first = sample_particles(path, start, count)
         seen = jax.tree.map(
             lambda leaf: jnp.zeros((stages + 1, *leaf.shape), leaf.dtype).at[0].set(leaf), first
@@ -110,7 +111,7 @@ def persistent(
                 drawn, inverse_temperature * ratios - mixture + jnp.log(stage), -jnp.inf
             )
             log_z = logsumexp(logs) - jnp.log(stage * count)
-            choose, move = jax.random.split(key)
+            choose, move = split_keys(key)
             chosen = resampling.systematic(choose, jax.nn.softmax(logs.ravel()), count)
             particles = jax.tree.map(lambda leaf: leaf[chosen // count, chosen % count], seen)
             particles = particles._replace(nonfinite=jnp.zeros_like(particles.nonfinite))
@@ -131,13 +132,13 @@ def persistent(
                 particles.nonfinite.sum(),
             )
 
-        given = tuple(schedule), jax.random.split(key, stages), jnp.arange(1, stages + 1)
+        given = tuple(schedule), key_array(key, stages), jnp.arange(1, stages + 1)
         carry = seen, ratios, jnp.zeros_like(ratios), jnp.zeros(stages + 1, path.proposal.dtype)
         (seen, _, _, log_zs), (rates, nonfinite) = jax.lax.scan(step, carry, given)
         last = jax.tree.map(lambda leaf: leaf[-1], seen)
         return log_zs[-1], last, rates, first.nonfinite.sum() + nonfinite.sum()
 
-    return _merge(*jax.vmap(population)(jax.random.split(key, populations)))
+    return _merge(*jax.vmap(population)(key_array(key, populations)))
 
 
 def _merge(

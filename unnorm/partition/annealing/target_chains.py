@@ -1,13 +1,14 @@
 """Chains of the density itself from dispersed starts, for bridge sampling and NCE."""
 
-import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import Finding, FindingCode
+from unnorm.core.random_keys import key_array, key_stretches, split_keys
 from unnorm.partition.annealing.particles import adapt_step, nonfinite_findings, tuning_of
 from unnorm.partition.annealing.stein_checks import stein_level_of_chains
 from unnorm.partition.annealing.tempered import AnnealingPath, Particle
@@ -58,35 +59,36 @@ class Chains(NamedTuple):
         return findings + nonfinite_findings(name, self.nonfinite, self.log_target.size)
 
 
-@jax.jit
+@compiled
 def _random_starts(path: AnnealingPath, keys: jax.Array) -> Particle:
     positions = positions_at_scales(path.target, keys, path.proposal.dtype)
     return jax.vmap(path.evaluate)(positions)
 
 
-@functools.partial(jax.jit, static_argnames=("steps", "adapt"))
+@compiled(work="loop")
 def _run(
     path: AnnealingPath,
     transitions: Transitions,
     particles: Particle,
-    key: jax.Array,
+    keys: jax.Array,
     tuning: Tuning,
-    steps: int,
     adapt: bool,
 ) -> tuple[Particle, Tuning, Particle]:
+    """As many steps as keys; warm-up and draws share a program."""
+
     def step(carry, key):
         particles, tuning = carry
         one = jnp.ones((), path.proposal.dtype)
         particles, rates = step_particles(transitions, path.at(one), tuning, key, particles)
-        if adapt:
-            tuning = adapt_step(tuning, rates.mean(), 0.2)
+        adapted = adapt_step(tuning, rates.mean(), 0.2)
+        tuning = jax.tree.map(lambda new, old: jnp.where(adapt, new, old), adapted, tuning)
         return (particles, tuning), particles
 
-    keys = jax.random.split(key, steps)
     (particles, tuning), history = jax.lax.scan(step, (particles, tuning), keys)
     return particles, tuning, history
 
 
+@compiled(static_argnames="draws")
 def _first_tuning(path: AnnealingPath, key: jax.Array, draws: int = 1000) -> Tuning:
     """The tuning from the proposal: its first component and the margins of its draws."""
     proposal, dtype = path.proposal, path.proposal.dtype
@@ -99,6 +101,20 @@ def _first_tuning(path: AnnealingPath, key: jax.Array, draws: int = 1000) -> Tun
     counts = proposal.discrete.counts
     scales = {name: jnp.sqrt(mean + mean**2 / size) for name, (mean, size) in counts.items()}
     return Tuning(jnp.asarray(-1.0, dtype), factor, scales, edges)
+
+
+@compiled
+def _tuning_of_half(path: AnnealingPath, positions: Any, log_step: jax.Array) -> Tuning:
+    """The tuning by the last half of a stretch of chains, (steps, chains, ...)."""
+    late = jax.tree.map(lambda leaf: jax.lax.collapse(leaf[len(leaf) // 2 :], 0, 2), positions)
+    count = len(jax.tree.leaves(late)[0])
+    equal = jnp.full(count, 1 / count, path.proposal.dtype)
+    return tuning_of(path.target, late, equal, log_step)
+
+
+@compiled
+def _flat_history(target: Any, positions: Any) -> jax.Array:
+    return jax.vmap(jax.vmap(target.flatten))(positions)
 
 
 def run_chains(
@@ -122,25 +138,27 @@ def run_chains(
     """
     path = AnnealingPath(proposal.view, proposal)
     transitions = transitions_for(path.target, proposal.couplings if clusters else None)
-    start, key = jax.random.split(key)
-    particles = _random_starts(path, jax.random.split(start, chains))
+    start, key = split_keys(key)
+    particles = _random_starts(path, key_array(start, chains))
     tuning = _first_tuning(path, start)
     for steps in warmups:
-        key, one = jax.random.split(key)
-        particles, tuning, history = _run(path, transitions, particles, one, tuning, steps, True)
-        late = jax.tree.map(
-            lambda leaf, steps=steps: jax.lax.collapse(leaf[steps // 2 :], 0, 2), history.position
+        key, one = split_keys(key)
+        particles, tuning, history = _run(
+            path, transitions, particles, key_array(one, steps), tuning, True
         )
-        count = chains * (steps - steps // 2)
-        equal = jnp.full(count, 1 / count, path.proposal.dtype)
-        tuning = tuning_of(path.target, late, equal, tuning.log_step)
-    key, one = jax.random.split(key)
-    particles, tuning, _ = _run(path, transitions, particles, one, tuning, warmups[0], True)
-    particles, _, history = _run(path, transitions, particles, key, tuning, draws, False)
+        tuning = _tuning_of_half(path, history.position, tuning.log_step)
+    key, one = split_keys(key)
+    length = warmups[0]
+    particles, tuning, _ = _run(path, transitions, particles, key_array(one, length), tuning, True)
+    parts = []
+    for keys in key_stretches(key, draws, draws if draws % length else length):
+        particles, _, part = _run(path, transitions, particles, keys, tuning, False)
+        parts.append(jax.tree.map(np.asarray, part))
+    history = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     discrete = path.target.discrete(history.position)
     means = [value.reshape(draws, chains, -1).mean(-1) for value in discrete.values()]
     parts = (
-        jax.vmap(jax.vmap(path.target.flatten))(history.position),
+        _flat_history(path.target, history.position),
         np.stack(means, -1) if means else np.zeros((draws, chains, 0)),
         history.log_target,
         history.log_proposal,

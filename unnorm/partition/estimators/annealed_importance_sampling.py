@@ -9,6 +9,7 @@ import numpy as np
 
 from unnorm.core.findings import NOTE, Finding
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import split_keys
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.particles import particles_at
 from unnorm.partition.annealing.pilot_run import (
@@ -81,7 +82,7 @@ class AIS(AnnealingEstimator):
     def run_pilot(self, density: Density, key: jax.Array) -> Pilot:
         if self.reverse is None:
             return super().run_pilot(density, key)
-        proposal_key, pilot_key = jax.random.split(key)
+        proposal_key, pilot_key = split_keys(key)
         proposal, spent = start_proposal(density, proposal_key, self.base)
         if proposal.continuous is not None:
             proposal = replace(proposal, continuous=proposal.continuous.without_tails())

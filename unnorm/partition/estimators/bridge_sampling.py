@@ -2,7 +2,6 @@
 them.
 """
 
-import functools
 import math
 from dataclasses import replace
 from typing import Any
@@ -13,9 +12,11 @@ import numpy as np
 from jax.scipy.stats import norm
 from scipy.special import logsumexp
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.messages import shown
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import split_keys
 from unnorm.core.validation import Range, problem
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
@@ -88,7 +89,7 @@ class Bridge:
     def __call__(self, density: Density, key: jax.Array, control_draws: int = 4096) -> LogZ:
         refuse_discrete("Bridge", density)
         saved = None if isinstance(self.draws, int | np.integer) else self._read(density)
-        pilot_key, control_key, key = jax.random.split(key, 3)
+        pilot_key, control_key, key = split_keys(key, 3)
         proposal, spent = make_proposal(density, pilot_key)
         spent = total_evaluations(spent, {"values": control_draws, "gradients": 0})
         control = assess_draws(density, log_weights(proposal, control_key, control_draws), spent)
@@ -125,7 +126,7 @@ def bridge_estimate(
     options: Bridge, proposal: Proposal, key: jax.Array, spent: dict[str, int]
 ) -> LogZ:
     """The bridge from chains of the density, after the evaluations `spent`."""
-    walk_key, draw_key = jax.random.split(key)
+    walk_key, draw_key = split_keys(key)
     chains = run_chains(proposal, walk_key, options.chains, options.draws)
     return bridge_of_chains(options, proposal, chains, draw_key, spent)
 
@@ -146,12 +147,12 @@ def bridge_of_chains(
         findings.append(Finding(what, "use un.estimators.SMC", code=FindingCode.STUCK_CHAIN))
         return estimate(density, "bridge", math.nan, math.nan, spent, findings)
     count = bridging.shape[0] * bridging.shape[1]
-    normals = jax.random.normal(draw_key, (count, len(centre)), jnp.result_type(float))
+    normals = _normals(draw_key, (count, len(centre)), jnp.result_type(float))
     whitened = np.linalg.solve(factor, (bridging.reshape(count, -1) - centre).T).T
-    warp = options.proposal == "warp3"
+    warp, dtype = options.proposal == "warp3", jnp.result_type(float)
     at_draws, at_normals = (
         np.asarray(
-            _log_ratios(view, jnp.asarray(points), jnp.asarray(centre), jnp.asarray(factor), warp),
+            _log_ratios(view, *(np.asarray(a, dtype) for a in (points, centre, factor)), warp),
             float,
         )
         for points in (whitened, np.asarray(normals))
@@ -177,7 +178,12 @@ def _cholesky(covariance: np.ndarray) -> np.ndarray | None:
         return None
 
 
-@functools.partial(jax.jit, static_argnames="warp")
+@compiled(static_argnames=("shape", "dtype"))
+def _normals(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
+    return jax.random.normal(key, shape, dtype)
+
+
+@compiled(static_argnames="warp")
 def _log_ratios(
     view: Unconstrained, points: jax.Array, centre: jax.Array, factor: jax.Array, warp: bool
 ) -> jax.Array:

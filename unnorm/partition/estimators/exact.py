@@ -3,7 +3,6 @@ it.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
@@ -196,7 +196,7 @@ def _eliminate(density: Density, found: Pairwise) -> LogZ:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("count", "size"))
+@compiled(static_argnames=("count", "size"))
 def _enumerate(density: Density, count: int, size: int = 4096) -> tuple[jax.Array, jax.Array]:
     """log Σ_x p̃(x) and the number of states with a value that is no log-density."""
 

@@ -1,12 +1,13 @@
 """log Z by importance sampling from one proposal, the heaviest weights Pareto-smoothed."""
 
-import functools
 from typing import Any
 
 import jax
 import numpy as np
 
+from unnorm.core.compilation.policy import CompilationOptions, compiled
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import key_array, split_keys
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.pilot_run import start_proposal
 from unnorm.partition.annealing.tempered import log_target
@@ -52,7 +53,7 @@ class ImportanceSampling:
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         check_proposal("ImportanceSampling", density, self.base)
-        pilot_key, key = jax.random.split(key)
+        pilot_key, key = split_keys(key)
         proposal, spent = start_proposal(density, pilot_key, self.base)
         return importance_estimate(proposal, key, self.draws, spent)
 
@@ -100,14 +101,14 @@ def log_weights(proposal: Proposal, key: jax.Array, draws: int) -> np.ndarray:
     return np.asarray(_log_weights(proposal, key, draws), float)
 
 
-@functools.partial(jax.jit, static_argnames=("draws", "block"))
+@compiled(options=CompilationOptions(quick_elements=0), static_argnames=("draws", "block"))
 def _log_weights(proposal: Proposal, key: jax.Array, draws: int, block: int = 1000) -> jax.Array:
     # in blocks: XLA for CPUs (JAX 0.10.2) has summed wrongly over 10,000 draws fused into one
     def one(key):
         position = proposal.draw(key)
         return log_target(proposal.view, position) - proposal.log_prob(position)
 
-    return jax.lax.map(one, jax.random.split(key, draws), batch_size=block)
+    return jax.lax.map(one, key_array(key, draws), batch_size=block)
 
 
 __all__ = ["ImportanceSampling", "assess_draws", "importance_estimate", "log_weights"]

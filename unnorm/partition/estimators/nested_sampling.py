@@ -13,6 +13,7 @@ from scipy.special import logsumexp, softmax
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import split_keys
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.partition.annealing.nested_slices import NestedRun, explore, gradients_at
@@ -64,7 +65,7 @@ class NestedSampling:
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_discrete("NestedSampling", density)
-        pilot_key, run_key, shrink_key = jax.random.split(key, 3)
+        pilot_key, run_key, shrink_key = split_keys(key, 3)
         proposal, spent = make_proposal(density, pilot_key)
         return self.from_proposal(proposal, run_key, shrink_key, spent)
 

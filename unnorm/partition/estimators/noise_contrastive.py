@@ -8,6 +8,7 @@ from scipy.special import expit
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import split_keys
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.particles import nonfinite_findings
 from unnorm.partition.annealing.target_chains import run_chains
@@ -55,7 +56,7 @@ class NCE:
     noise_ratio: int = static(default=5, at_least=1)
 
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
-        pilot_key, walk_key, noise_key = jax.random.split(key, 3)
+        pilot_key, walk_key, noise_key = split_keys(key, 3)
         proposal, spent = make_proposal(density, pilot_key)
         chains = run_chains(proposal, walk_key, self.chains, self.draws, clusters=True)
         noise = log_weights(proposal, noise_key, self.noise_ratio * self.chains * self.draws)

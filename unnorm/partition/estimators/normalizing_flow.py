@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import split_keys
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.pilot_run import fit_flow_proposal, run_pilot
 from unnorm.partition.base import LogZ
@@ -56,7 +57,7 @@ class FlowImportance:
     def __call__(self, density: Density, key: jax.Array) -> LogZ:
         refuse_discrete("FlowImportance", density)
         require_flowjax("FlowImportance")
-        pilot_key, fit_key, key = jax.random.split(key, 3)
+        pilot_key, fit_key, key = split_keys(key, 3)
         pilot = run_pilot(density, pilot_key, self.training)
         proposal = fit_flow_proposal(pilot, self.layers, fit_key)
         found = importance_estimate(proposal, key, self.draws, pilot.spent)

@@ -8,6 +8,7 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import split_keys
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.pilot_run import AnnealingEstimator, Pilot
 from unnorm.partition.annealing.smc_variants import (
@@ -89,7 +90,7 @@ class SMC(AnnealingEstimator):
         it: a standard run of few particles beside them does.
         """
         density, path = pilot.path.target.density, pilot.path
-        key, control_key = jax.random.split(key)
+        key, control_key = split_keys(key)
         count, schedule = self.particles // self.populations, pilot.schedule(self.temperatures)
         run_of = waste_free if self.variant == "waste_free" else persistent
         logs, run = run_of(path, schedule, key, pilot.transitions, count, self.populations)

@@ -8,6 +8,7 @@ import numpy as np
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import key_array
 from unnorm.partition.annealing.particles import Run, merge
 from unnorm.partition.annealing.pilot_run import AnnealingEstimator, Pilot
 from unnorm.partition.base import LogZ
@@ -62,7 +63,7 @@ class ThermodynamicIntegration(AnnealingEstimator):
     def estimate_along(self, pilot: Pilot, key: jax.Array) -> LogZ:  # type: ignore[override]
         runs = [
             pilot.anneal(one, self.particles, self.temperatures, resampled=True)
-            for one in jax.random.split(key, self.populations)
+            for one in key_array(key, self.populations)
         ]
         spent = pilot.spent_with(self.populations * self.particles, self.temperatures)
         schedule = pilot.schedule(self.temperatures)

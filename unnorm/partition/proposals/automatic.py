@@ -1,12 +1,13 @@
 """The automatic proposal, which covers the mass found by climbs and short chains."""
 
-import functools
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import fold_in, key_array, split_keys
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.quadrature.integrability import not_normalizable
@@ -59,7 +60,7 @@ def make_proposal(
 
 def _search(view: Unconstrained, key: jax.Array, given: Any) -> tuple[Proposal, dict[str, int]]:
     """`make_proposal` without bonds of the density."""
-    climb_key, walk_key, field_key, path_key = jax.random.split(key, 4)
+    climb_key, walk_key, field_key, path_key = split_keys(key, 4)
     discrete, spent = _discrete(view, walk_key, field_key)
     distributions = distributions_in(given)
     if given is not None and given != PATHFINDER and distributions is None:
@@ -107,7 +108,7 @@ def _discrete(
     return IndependentStates(logits, counts), {"values": values, "gradients": gradients}
 
 
-@functools.partial(jax.jit, static_argnames=("linear", "states"))
+@compiled(static_argnames=("linear", "states"))
 def _mean_fields(
     view: Unconstrained, key: jax.Array, linear: bool, states: int
 ) -> dict[str, jax.Array]:
@@ -123,7 +124,7 @@ def _mean_fields(
         by_state = changes(view, view.random_position(key, dtype)).by_state
         return jax.tree.map(lambda rise: jnp.where(jnp.isfinite(rise), rise, jnp.nan), by_state)
 
-    found = jax.lax.map(at, jax.random.split(key, states))  # (states, sites, states) by variable
+    found = jax.lax.map(at, key_array(key, states))  # (states, sites, states) by variable
     fields = {
         name: _shrunk_mean(rise - rise.mean(-1, keepdims=True)) for name, rise in found.items()
     }
@@ -146,7 +147,7 @@ def _shrunk_mean(samples: jax.Array) -> jax.Array:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("chains", "steps", "octaves"))
+@compiled(static_argnames=("chains", "steps", "octaves"))
 def _walk_counts(
     view: Unconstrained, key: jax.Array, chains: int, steps: int, octaves: int = 12
 ) -> dict[str, jax.Array]:
@@ -154,26 +155,26 @@ def _walk_counts(
     dtype, names = jnp.result_type(float), count_names(view.supports)
 
     def chain(key):
-        first, key = jax.random.split(key)
+        first, key = split_keys(key)
         position = view.random_position(first, dtype)
 
         def step(position, key):
-            trial, length, _, accept = jax.random.split(key, 4)
+            trial, length, _, accept = split_keys(key, 4)
             there = dict(position)
             for i, name in enumerate(names):
-                one = jax.random.fold_in(trial, i)
+                one = fold_in(trial, i)
                 moving = jax.random.bernoulli(one, 1 / position[name].size, position[name].shape)
-                sign = jnp.where(jax.random.bernoulli(jax.random.fold_in(one, 1)), 1, -1)
+                sign = jnp.where(jax.random.bernoulli(fold_in(one, 1)), 1, -1)
                 stride = jnp.floor(2.0 ** jax.random.uniform(length, (), dtype, 0.0, octaves))
                 there[name] = position[name] + moving * sign * stride
             gain = view.log_density(there) - view.log_density(position)
             take = -jax.random.exponential(accept, (), dtype) < jnp.nan_to_num(gain, nan=-jnp.inf)
             return jax.tree.map(lambda new, old: jnp.where(take, new, old), there, position), None
 
-        position, _ = jax.lax.scan(step, position, jax.random.split(key, steps))
+        position, _ = jax.lax.scan(step, position, key_array(key, steps))
         return {name: position[name] for name in names}
 
-    return jax.vmap(chain)(jax.random.split(key, chains))
+    return jax.vmap(chain)(key_array(key, chains))
 
 
 __all__ = ["make_proposal"]

@@ -10,6 +10,7 @@ import numpy as np
 from jax.scipy.special import gammaln
 
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import fold_in, key_array, split_keys
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.interactions.ising import Couplings
 from unnorm.supports import Support
@@ -53,7 +54,7 @@ class Proposal:
 
     def draw(self, key: jax.Array) -> Position:
         """One position."""
-        *keys, discrete_key = jax.random.split(key, 4)
+        *keys, discrete_key = split_keys(key, 4)
         discrete = self.discrete.draw(self.view, discrete_key)
         if self.continuous is None:
             return discrete
@@ -61,7 +62,7 @@ class Proposal:
 
     def sample(self, key: jax.Array, n: int) -> Position:
         """Independent positions, arrays (n, ...) by variable."""
-        return jax.vmap(self.draw)(jax.random.split(key, n))
+        return jax.vmap(self.draw)(key_array(key, n))
 
     def log_prob(self, position: Position) -> jax.Array:
         """The normalized log-density at a position, with the Jacobian."""
@@ -98,9 +99,9 @@ class IndependentStates:
         position = {}
         for i, (name, logits) in enumerate(self.logits.items()):
             states = jnp.asarray(view.supports[name].states, logits.dtype)
-            position[name] = states[jax.random.categorical(jax.random.fold_in(key, i), logits)]
+            position[name] = states[jax.random.categorical(fold_in(key, i), logits)]
         for i, (name, (mean, size)) in enumerate(self.counts.items()):
-            rate_key, count_key = jax.random.split(jax.random.fold_in(key, 1000 + i))
+            rate_key, count_key = split_keys(fold_in(key, 1000 + i))
             rates = jax.random.gamma(rate_key, size, dtype=mean.dtype) * mean / size
             position[name] = jax.random.poisson(count_key, rates).astype(mean.dtype)
         return position

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.optimize import minimize
 
+from unnorm.core.compilation.policy import CompilationOptions, compiled
+from unnorm.core.random_keys import key_array, split_keys
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.integration.options import QUADRATURE
 from unnorm.integration.quadrature.integrability import improper_direction
@@ -71,7 +73,7 @@ class Ends(NamedTuple):
     ways: Any  # (K, D), by how much BFGS moved
 
 
-@jax.jit
+@compiled(options=CompilationOptions(quick_elements=0))
 def climb(
     view: Unconstrained, positions: Position, factor: jax.Array
 ) -> tuple[Ends, jax.Array, jax.Array]:
@@ -147,13 +149,13 @@ def positions_at_scales(view: Unconstrained, keys: jax.Array, dtype: Any) -> Pos
     return jax.vmap(one)(keys, scales)
 
 
-@jax.jit
+@compiled
 def _random_starts(view: Unconstrained, key: jax.Array) -> Position:
-    keys = jax.random.split(key, SEARCH.starts)
+    keys = key_array(key, SEARCH.starts)
     return positions_at_scales(view, keys, jnp.result_type(float))
 
 
-@jax.jit
+@compiled
 def _in_box(view: Unconstrained, key: jax.Array, centre: jax.Array, reach: jax.Array) -> Position:
     """Positions in a box, of a density whose variables are all continuous."""
     shape = (SEARCH.starts, centre.size)
@@ -161,10 +163,10 @@ def _in_box(view: Unconstrained, key: jax.Array, centre: jax.Array, reach: jax.A
     return jax.vmap(view.split)(centre + reach * uniform)
 
 
-@jax.jit
+@compiled
 def _heaviest(view: Unconstrained, proposal: Proposal, key: jax.Array) -> Position:
     """Positions drawn from the proposal and resampled by their importance weights."""
-    draw_key, choose = jax.random.split(key)
+    draw_key, choose = split_keys(key)
     positions = proposal.sample(draw_key, SEARCH.draws)
     ratios = jax.vmap(lambda here: view.log_density(here) - proposal.log_prob(here))(positions)
     ratios = jnp.where(jnp.isnan(ratios) | jnp.isposinf(ratios), -jnp.inf, ratios)
@@ -173,7 +175,7 @@ def _heaviest(view: Unconstrained, proposal: Proposal, key: jax.Array) -> Positi
     return jax.tree.map(lambda leaf: leaf[chosen], positions)
 
 
-@jax.jit
+@compiled
 def _with_random_states(view: Unconstrained, key: jax.Array, points: jax.Array) -> Position:
     """Positions with these continuous coordinates (N, D), the discrete variables at random
     states.
@@ -182,10 +184,10 @@ def _with_random_states(view: Unconstrained, key: jax.Array, points: jax.Array) 
     def one(point, key):
         return view.split(point) | view.discrete(view.random_position(key, point.dtype))
 
-    return jax.vmap(one)(points, jax.random.split(key, len(points)))
+    return jax.vmap(one)(points, key_array(key, len(points)))
 
 
-@jax.jit
+@compiled
 def heights_at(view: Unconstrained, key: jax.Array, points: jax.Array) -> jax.Array:
     """log p̃ in unconstrained coordinates at the points (S, D), the discrete variables at one
     random state.
@@ -212,7 +214,7 @@ class ModeSearch:
         self, view: Unconstrained, key: jax.Array, counts: dict[str, jax.Array] | None = None
     ) -> None:
         self.evaluations = {"values": 0, "gradients": 0}
-        start, again, further = jax.random.split(key, 3)
+        start, again, further = split_keys(key, 3)
         self._view, self._key, self._size = view, key, view.dimension
         self._found = self._climb(_random_starts(view, start))
         self.modes = self._distinct()
@@ -298,7 +300,7 @@ class ModeSearch:
         widths = np.max([np.sqrt(np.diag(mode.covariance)) for mode in self.modes], axis=0)
         centre = jnp.asarray(places.mean(0), jnp.result_type(float))
         reach = jnp.asarray(SEARCH.box_scale * (np.ptp(places, 0) / 2 + widths), centre.dtype)
-        for i, one in enumerate(jax.random.split(key, SEARCH.extra_rounds)):
+        for i, one in enumerate(key_array(key, SEARCH.extra_rounds)):
             starts = (
                 _in_box(self._view, one, centre, reach)
                 if i % 2
@@ -340,7 +342,7 @@ class ModeSearch:
         padded = np.resize(
             points, (-(-len(points) // SEARCH.block) * SEARCH.block, points.shape[1])
         )
-        blocks = jnp.asarray(padded, jnp.result_type(float)).reshape(
+        blocks = np.asarray(padded, jnp.result_type(float)).reshape(
             -1, SEARCH.block, points.shape[1]
         )
         found = [np.asarray(heights_at(self._view, self._key, block), float) for block in blocks]

@@ -17,6 +17,7 @@ from flowjax.distributions import Normal
 from flowjax.flows import masked_autoregressive_flow
 
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import make_key, split_keys
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.partition.proposals.mixture import StudentMixture
 
@@ -94,7 +95,7 @@ def initial_flow(size: int, layers: int, dtype: str) -> Any:
     again.
     """
     return masked_autoregressive_flow(
-        jax.random.key(0),
+        make_key(0),
         base_dist=Normal(jnp.zeros(size, dtype)),
         flow_layers=layers,
         nn_width=FLOW.width,
@@ -104,7 +105,7 @@ def initial_flow(size: int, layers: int, dtype: str) -> Any:
 
 def fit_flow(points: jax.Array, layers: int, key: jax.Array) -> Flow:
     """A flow fitted to one half of the points (N, D), its training ended by the other half."""
-    shuffle, key = jax.random.split(key)
+    shuffle, key = split_keys(key)
     points = points[jax.random.permutation(shuffle, len(points))]
     own, held, centre, factor = split_and_whiten(points)
     start = initial_flow(points.shape[1], layers, str(points.dtype))
@@ -166,7 +167,7 @@ def train_flow(distribution: Any, own: jax.Array, held: jax.Array, key: jax.Arra
         return state._replace(parameters=parameters, mean=mean, square=square, steps=steps), None
 
     def epoch(state):
-        key, shuffle = jax.random.split(state.key)
+        key, shuffle = split_keys(state.key)
         shuffled = own[jax.random.permutation(shuffle, len(own))][: batches * rows]
         state, _ = jax.lax.scan(step, state._replace(key=key), shuffled.reshape(batches, rows, -1))
         now = loss(state.parameters, held)
@@ -201,7 +202,7 @@ class FlowMixture:
 
     def draw(self, view: Unconstrained, keys: jax.Array) -> Position:
         flat = self.mixture.draw_flat(keys)
-        flow_key, choose = jax.random.split(keys[0])
+        flow_key, choose = split_keys(keys[0])
         from_flow = jax.random.bernoulli(choose, self.flow_share)
         return view.split(jnp.where(from_flow, self.flow.draw(flow_key), flat))
 

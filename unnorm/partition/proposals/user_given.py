@@ -3,7 +3,6 @@
 Pathfinder: Zhang, Carpenter, Gelman and Vehtari (2022), arXiv:2108.03782.
 """
 
-import functools
 import importlib.util
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +13,11 @@ import numpy as np
 from blackjax.vi import pathfinder
 from numpyro.distributions import Distribution
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.containers import to_numbers, transpose_to_axes
 from unnorm.core.messages import join_names
 from unnorm.core.method import method
+from unnorm.core.random_keys import key_array, make_key, split_keys
 from unnorm.core.validation import refuse_other_measure
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Position, Unconstrained
@@ -40,7 +41,7 @@ class UserDistributions:
     distributions: dict[str, Any]
 
     def draw(self, view: Unconstrained, keys: jax.Array) -> Position:
-        split = jax.random.split(keys[1], len(self.distributions))
+        split = key_array(keys[1], len(self.distributions))
         by_name = dict(zip(self.distributions, split, strict=True))
         values = {name: one.sample(by_name[name]) for name, one in self.distributions.items()}
         return {name: view.supports[name].unconstrain(value) for name, value in values.items()}
@@ -123,7 +124,7 @@ def _check_distributions(
             )
         refuse_other_measure("base of", name, density.variables[name], distribution)
         density.variables[name].check(
-            np.asarray(distribution.sample(jax.random.key(0), (100,)), float), f"base of {name}"
+            np.asarray(distribution.sample(make_key(0), (100,)), float), f"base of {name}"
         )
 
 
@@ -240,7 +241,7 @@ def proposal_of_draws(view: Unconstrained, given: Any, pieces: int = 4) -> Propo
 
 
 # -- Pathfinder ------------------------------------------------------------------------
-@functools.partial(jax.jit, static_argnames=("draws", "steps"))
+@compiled(static_argnames=("draws", "steps"))
 def _paths(
     view: Unconstrained, keys: jax.Array, draws: int, steps: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -249,7 +250,7 @@ def _paths(
     """
 
     def one(key):
-        start, follow, spread = jax.random.split(key, 3)
+        start, follow, spread = split_keys(key, 3)
         position = view.random_position(start, jnp.result_type(float))
         discrete = view.discrete(position)
 
@@ -282,7 +283,7 @@ def pathfinder_modes(
     References:
         Zhang, Carpenter, Gelman and Vehtari (2022), arXiv:2108.03782.
     """
-    found = _paths(view, jax.random.split(key, paths), draws, steps)
+    found = _paths(view, key_array(key, paths), draws, steps)
     means, covariances, bounds = (np.asarray(part, float) for part in found)
     good = np.isfinite(bounds) & np.isfinite(covariances).all((1, 2))
     modes = _distinct(list(zip(means[good], covariances[good], bounds[good], strict=True)))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.program_cache import StaticFunction
+from unnorm.core.compilation.program_cache import StaticFunction
 from unnorm.core.progress import Bar
 from unnorm.declaration.density import cast
 from unnorm.declaration.unconstrained import Unconstrained
@@ -208,7 +208,7 @@ class Run:
         _refuse_infinite(self.target, self.kernel, {"inf_proposal": np.asarray(infinite)})
         return carry._replace(
             states=states, adapting=adapting
-        ), f", acceptance {float(acceptance.mean()):.2f}"
+        ), f", acceptance {float(np.mean(np.asarray(acceptance))):.2f}"
 
     def layout(self, carry: Carry) -> chains.Layout:
         plan = self.plan

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as Split
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.sampling import adaptation
 from unnorm.sampling.base import noise_of
@@ -54,7 +55,7 @@ def block_steps(size: int, thin: int = 1, *, max_noise: int = 2**20) -> int:
     return int(np.clip(max_noise // (size * thin), 1, 20))
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@compiled(static_argnums=1)
 def chain_keys(key: jax.Array, chains: int) -> jax.Array:
     """A key for each chain, whatever the process's default generator: `normals_like` counts on this
     one.
@@ -104,7 +105,7 @@ def _stats(kernel: Any, states: Any, info: Any) -> dict:
     return stats if log_density is None else stats | {"lp": log_density}
 
 
-@jax.jit
+@compiled
 def initialise(
     kernel: Any, target: Unconstrained, tuning: dict, positions: dict, keys: jax.Array
 ) -> Any:
@@ -113,7 +114,7 @@ def initialise(
 
 
 # -- warm-up ---------------------------------------------------------------------------------------
-@jax.jit
+@compiled
 def begin_adaptation(kernel: Any, tuning: dict, positions: dict) -> Any:
     """The state of the kernel's adaptation before warm-up."""
     state = adaptation.strategy(kernel).begin(kernel, tuning, positions)
@@ -131,7 +132,7 @@ def _strong(leaf: Any, tuning: dict) -> Any:
     return jnp.asarray(leaf, dtype)
 
 
-@functools.partial(jax.jit, static_argnames="chains")
+@compiled(static_argnames="chains")
 def restarts(kernel: Any, adapting: Any, *, chains: int) -> jax.Array:
     """How often warm-up restarted each chain; none before it starts."""
     started = bool(jax.tree.leaves(adapting))
@@ -142,13 +143,13 @@ def restarts(kernel: Any, adapting: Any, *, chains: int) -> jax.Array:
     )
 
 
-@jax.jit
+@compiled
 def finish_adaptation(kernel: Any, adapting: Any, tuning: dict) -> dict:
     """The tuning after warm-up."""
     return adaptation.strategy(kernel).finish(kernel, adapting, tuning)
 
 
-@functools.partial(jax.jit, static_argnames="block_size")
+@compiled(work="loop", sized_by="states", static_argnames="block_size")
 def warm_chunk(
     kernel, target, tuning, states, adapting, keys, blocks, stages, *, block_size: int
 ) -> tuple[Any, Any]:
@@ -190,14 +191,14 @@ def warm_chunk(
     return jax.lax.scan(one_block, (states, adapting), (blocks, stages))
 
 
-@functools.partial(jax.jit, static_argnames="steps")
+@compiled(work="loop", sized_by="states", static_argnames="steps")
 def warm_whole(kernel, target, tuning, states, key, *, steps: int) -> tuple[Any, dict]:
     """The warm-up of a kernel that brings its own, in one piece."""
     return kernel.warm_up(target, states, key, steps, tuning)
 
 
 # -- draws -----------------------------------------------------------------------------------------
-@functools.partial(jax.jit, static_argnames="layout")
+@compiled(work="loop", sized_by="states", static_argnames="layout")
 def sample_chunk(
     kernel, target, tuning, states, moments, keys, blocks, *, layout: Layout
 ) -> tuple[Any, Any, Any]:

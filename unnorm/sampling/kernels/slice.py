@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from blackjax.mcmc import slice as blackjax_slice
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.method import method, option, static
 from unnorm.declaration.density import cast
 from unnorm.sampling.base import Options, SamplingAlgorithm
@@ -156,7 +157,7 @@ def _gaussian_factor(target) -> tuple[jax.Array, jax.Array] | None:
         return first + covariance @ slope, covariance
 
 
-@jax.jit
+@compiled
 def _curvature(target, points: list[dict]) -> tuple[jax.Array, jax.Array]:
     """Each factor's Hessians at the points (factors, points, n, n), and its gradient at the first
     (factors, n).

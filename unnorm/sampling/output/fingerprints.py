@@ -16,7 +16,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from unnorm.core.function_identity import UnknownDependencyError, in_library, unwrap, values_in_use
+from unnorm.core.compilation.function_identity import (
+    UnknownDependencyError,
+    in_library,
+    unwrap,
+    values_in_use,
+)
+from unnorm.core.compilation.policy import Compiled
 from unnorm.declaration.density import Density
 from unnorm.supports import Annotation
 
@@ -170,7 +176,7 @@ def _numbers_of(support: Annotation) -> str:
     )
 
 
-_PLAIN_CALLABLE = (types.BuiltinFunctionType, np.ufunc, type(jax.jit(lambda: 0)))
+_PLAIN_CALLABLE = (types.BuiltinFunctionType, np.ufunc, type(jax.jit(lambda: 0)), Compiled)
 # In this order: what an object of these kinds is described by.
 _WAYS: tuple[tuple[Any, Callable[[Any, Callable], str]], ...] = (
     (Enum, lambda value, inner: str(value)),

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from unnorm.core.method import registry_name
+from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.sampling.kernels.registry import KERNELS, Blockwise
@@ -119,7 +120,7 @@ def run_meta(
     devices: int,
 ) -> dict[str, Any]:
     """All that a run's draws depend on, by name; the number of devices changes their rounding."""
-    position = target.random_position(jax.random.key(0), np.dtype(plan.dtype))
+    position = target.random_position(make_key(0), np.dtype(plan.dtype))
     density = target.density
     return {
         "format": FORMAT,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import key_array, split_keys
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class ImplicitGenerator:
 
     def _draw(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
         """z (n, noise dimension), and y (n, D)."""
-        noise_key, key = jax.random.split(key)
+        noise_key, key = split_keys(key)
         dtype = self.centre.dtype
         noise = jax.random.normal(noise_key, (n, self.noise_dimension), dtype)
         blur = jax.random.normal(key, (n, len(self.centre)), dtype)
@@ -103,7 +104,7 @@ class ImplicitGenerator:
         ∇ −H = E[∇_y log q(y) · ∂y]. The score is the mean of (g(z) − y) / s² over z given y, with
         draws around the z that y came from as a proposal, whose scales a lower bound teaches.
         """
-        draw_key, key = jax.random.split(key)
+        draw_key, key = split_keys(key)
         noise, y = self._draw(draw_key, n)
         scales = jnp.exp(self.parameters.log_posterior_scale)
         shape = (options.posterior_draws, *noise.shape)
@@ -125,7 +126,7 @@ class ImplicitGenerator:
         The density averaged over the z that a draw came from and independent ones (Yin and Zhou,
         2018, arXiv:1805.11183).
         """
-        draw_key, key = jax.random.split(key)
+        draw_key, key = split_keys(key)
         noise, y = self._draw(draw_key, n)
         shape = (IMPLICIT.bound_draws, self.noise_dimension)
         own = _log_normal(y - self._means(noise), self._scale)
@@ -136,7 +137,7 @@ class ImplicitGenerator:
             values = jnp.append(_log_normal(point - others, self._scale), own)
             return jax.nn.logsumexp(values) - math.log(len(values))
 
-        given = (y, own, jax.random.split(key, n))
+        given = (y, own, key_array(key, n))
         log_prob = jax.lax.map(one, given, batch_size=IMPLICIT.block)
         log_det = jnp.sum(jnp.log(jnp.diag(self.factor)))
         return self.centre + y @ self.factor.T, log_prob - log_det

@@ -10,8 +10,10 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import make_key, split_keys
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.loss import parameters_of
 from unnorm.fitting.objectives.adversarial.generators import (
@@ -142,7 +144,7 @@ class Adversarial(LossObjective):
     def prepare(self, density, events, key) -> ObjectiveState:
         refuse_one_row(self, events)
         events = {name: jnp.asarray(value) for name, value in events.items()}
-        generator_key, key = jax.random.split(key)
+        generator_key, key = split_keys(key)
         generator = prepare_generator(
             density, events, self.generator, self.noise_dimension, generator_key
         )
@@ -229,14 +231,14 @@ def _bound(objective: Adversarial, density, state: ObjectiveState, events: dict)
     )
 
 
-@jax.jit
+@compiled
 def _weighted_draws(
     density, state: ObjectiveState, events: dict
 ) -> tuple[dict, jax.Array, jax.Array]:
     """Draws of the generator, f − log q at them, and the mean of f at the rows."""
     generator = state.shared.generator
     count = ADVERSARY.draws if generator.noise_dimension is None else ADVERSARY.implicit_draws
-    points, log_prob = generator.draw_with_upper_log_prob(jax.random.key(1), count)
+    points, log_prob = generator.draw_with_upper_log_prob(make_key(1), count)
     drawn, log_det = events_of(density, points)
     values = jax.vmap(density.log_density)
     return drawn, values(drawn) - log_prob + log_det, values(events).mean()
@@ -274,7 +276,7 @@ def _distance_findings(density, events: dict, bound: Bound) -> list[Finding]:
     return [Finding(what, advice, severity, FindingCode.FAR_FROM_MAXIMUM_LIKELIHOOD)]
 
 
-@jax.jit
+@compiled
 def _scores(density, events: dict) -> jax.Array:
     """∇ log p̃ in the free parameters at every event, (n, p)."""
     free, unravel = ravel_pytree(density.free())

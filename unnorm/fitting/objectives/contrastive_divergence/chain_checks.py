@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.objectives.likelihood.monte_carlo import nan_finding
@@ -80,7 +81,7 @@ def chain_findings(
     return found
 
 
-@jax.jit
+@compiled
 def _energies(density, events: dict) -> jax.Array:
     """log p̃, by round and chain."""
     return jax.vmap(jax.vmap(density.log_density))(events)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from unnorm.core.random_keys import fold_in, key_array, split_keys
 from unnorm.declaration.partly_observed import (
     completed,
     counts_in,
@@ -96,11 +97,11 @@ def latent_chains(kernel: Any, density, events: dict, key: jax.Array) -> LatentC
     if not masks:  # else other rows have other entries, and another structure
         kernel = prepare_kernel(kernel, latent, events)
     target, dtype = Unconstrained(latent), jnp.result_type(*events.values())
-    keys = jax.random.split(jax.random.fold_in(key, 1), count_of(events))
+    keys = key_array(fold_in(key, 1), count_of(events))
     positions = jax.vmap(lambda one: target.random_position(one, dtype))(keys)
     known = Unconstrained(density).positions_of({name: events[name] for name in masks})
     for k, name in enumerate(masks):
-        drawn = _of_other_rows(known[name], jax.random.fold_in(key, 2 + k))
+        drawn = _of_other_rows(known[name], fold_in(key, 2 + k))
         own, missing = known[name], positions[missing_name(name)]
         positions[missing_name(name)] = jax.vmap(_missing_entries)(own, drawn, missing)
     return LatentChains(kernel, initial_tuning(kernel, positions), positions)
@@ -110,7 +111,7 @@ def _of_other_rows(values: jax.Array, key: jax.Array) -> jax.Array:
     """For every row and entry an observed value of this entry, from a random row."""
     flat = values.reshape(len(values), -1)
     drawn = []
-    for column, one in zip(flat.T, jax.random.split(key, flat.shape[1]), strict=True):
+    for column, one in zip(flat.T, key_array(key, flat.shape[1]), strict=True):
         observed = column[~jnp.isnan(column)]
         drawn.append(jax.random.choice(one, observed, (len(column),)))
     return jnp.stack(drawn, 1).reshape(values.shape)
@@ -125,7 +126,7 @@ def _missing_entries(value: jax.Array, drawn: jax.Array, start: jax.Array) -> ja
 
 def add_noise(positions: dict, deviation: jax.Array, key: jax.Array) -> dict:
     """Return the positions with normal noise."""
-    keys = jax.random.split(key, len(positions))
+    keys = key_array(key, len(positions))
     return {
         name: value + deviation * jax.random.normal(one, value.shape, value.dtype)
         for one, (name, value) in zip(keys, positions.items(), strict=True)
@@ -144,7 +145,7 @@ def put_rows(chains: dict, number: jax.Array, moved: dict) -> dict:
 
 def restart_chains(chains: dict, rows: dict, share: Any, key: jax.Array, own: bool) -> dict:
     """Return the chains, a share of them restarted at random rows, or each at its own row."""
-    toss, pick = jax.random.split(key)
+    toss, pick = split_keys(key)
     count, size = (len(next(iter(group.values()))) for group in (chains, rows))
     restarted = jax.random.bernoulli(toss, share, (count,))
     chosen = jnp.arange(count) if own else jax.random.randint(pick, (count,), 0, size)

@@ -10,6 +10,7 @@ import numpy as np
 
 from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.method import method, option, static
+from unnorm.core.random_keys import fold_in, split_keys
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState, StochasticGradient, Traits
 from unnorm.fitting.chain_kernels import (
@@ -238,13 +239,13 @@ class ContrastiveDivergence:
         chains, (rows, number) = state.shared, state.per_row
         own, latent = covariates_of(density, events), chains.latent
         target = Unconstrained(density)
-        key, blur, restart = jax.random.split(key, 3)
+        key, blur, restart = split_keys(key, 3)
         if self.noise is not None:
             rows = add_noise(rows, self._deviation(chains.iteration / chains.run_length), blur)
             events = events | target.events_at(rows)
         if latent is not None:
             latent, found, values = latent.move(
-                density, events, number, jax.random.fold_in(key, 1), self.k, gain
+                density, events, number, fold_in(key, 1), self.k, gain
             )
             rows, events = latent.complete(rows, found), latent.complete(events, values)
         starts = rows

@@ -1,6 +1,5 @@
 """Moments of the score under the model, by chains at fixed parameters."""
 
-import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import key_array
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel, select_kernel
 from unnorm.fitting.inference.sandwich import score_function
@@ -69,7 +70,7 @@ def contrast(
     return value, energies
 
 
-@functools.partial(jax.jit, static_argnames="replicates")
+@compiled(static_argnames="replicates")
 def negative_scores(
     objective, density, state, events, key, replicates: int
 ) -> tuple[jax.Array, jax.Array]:
@@ -99,7 +100,7 @@ class _Chains(NamedTuple):
     covariates: dict[str, jax.Array]
 
 
-@functools.partial(jax.jit, static_argnames=("rounds", "options"))
+@compiled(work="loop", static_argnames=("rounds", "options"))
 def _long_run(density, events, chains: _Chains, key, *, rounds: int, options: MomentOptions):
     """Run chains at fixed parameters: the first half adapts and is discarded.
 
@@ -143,7 +144,7 @@ def _long_run(density, events, chains: _Chains, key, *, rounds: int, options: Mo
     counts = np.array([np.sum(is_evaluated & (half == h)) for h in (0, 1)])
     (positions, _, sums), (means, seconds) = jax.lax.scan(
         one, (starts, tuning, jnp.zeros((2, kept, vector.size), vector.dtype)),
-        (jax.random.split(key, rounds), gains, jnp.asarray(is_evaluated), jnp.asarray(half)),
+        (key_array(key, rounds), gains, jnp.asarray(is_evaluated), jnp.asarray(half)),
     )  # fmt: skip
     reached = target.events_at(positions) | own
     curvature = hessian(lambda v: contrast(unravel(v), density, events, reached)[0], vector)
@@ -179,7 +180,7 @@ def long_run(density, events, key, options: MomentOptions = DEFAULT) -> LongRun:
     return LongRun(batches, second - (between + between.T) / 2 + curvature, rows)
 
 
-@functools.partial(jax.jit, static_argnames="rounds")
+@compiled(work="loop", static_argnames="rounds")
 def _latent_scores(density, latent, events: dict, key, rounds: int) -> jax.Array:
     """E[∇ log p̃(x_i, h) | x_i] over each row's latent chain, by two halves of rounds (2, n, p)."""
     score, target = score_function(density), Unconstrained(latent.density(density, events))
@@ -195,7 +196,7 @@ def _latent_scores(density, latent, events: dict, key, rounds: int) -> jax.Array
     size, count = ravel_pytree(density.free())[0].size, count_of(events)
     start = latent.positions, jnp.zeros((2, count, size), jnp.result_type(*events.values()))
     half = jnp.arange(2 * rounds) // rounds
-    (_, sums), _ = jax.lax.scan(one, start, (jax.random.split(key, 2 * rounds), half))
+    (_, sums), _ = jax.lax.scan(one, start, (key_array(key, 2 * rounds), half))
     return sums / rounds
 
 

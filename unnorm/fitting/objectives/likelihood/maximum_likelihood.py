@@ -9,6 +9,7 @@ import numpy as np
 
 from unnorm.core.findings import NOTE, Finding
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import split_keys
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.chain_kernels import kernel_by_name, refuse_support, select_kernel
 from unnorm.fitting.existence.margins import likelihood_margins
@@ -162,7 +163,7 @@ class MaximumLikelihood(LossObjective):
     def prepare(self, density, events, key) -> ObjectiveState:
         if self.draws is None:
             return self._with_plans(density, events)
-        key, approach = jax.random.split(key)
+        key, approach = split_keys(key)
         near = monte_carlo.approach_estimate(
             select_kernel(self.kernel, density),
             density,
@@ -208,13 +209,14 @@ class MaximumLikelihood(LossObjective):
                 return None
             return state._replace(shared=self._resample(density, state.shared))
         plans, new = state.shared, self._with_plans(density, events).shared
-        change = log_z_of_events(density, new.plan, events) - log_z_of_events(
-            density, plans.plan, events
+        after, before = (
+            np.asarray(log_z_of_events(density, one.plan, events)) for one in (new, plans)
         )
+        change = after - before
         if plans.latent is not None:
             latents = (log_evidence(density, events, one.latent) for one in (new, plans))
-            change = jnp.abs(change) + jnp.abs(jnp.subtract(*latents))
-        if jnp.max(jnp.abs(change)) < self.criteria.log_z:
+            change = np.abs(change) + np.abs(np.subtract(*map(np.asarray, latents)))
+        if np.max(np.abs(change)) < self.criteria.log_z:
             return None
         return state._replace(shared=new)
 

@@ -10,7 +10,6 @@ References: Geyer (1994), doi:10.1111/j.2517-6161.1994.tb01976.x; Hummel, Hunter
 (2012), doi:10.1080/10618600.2012.679224 (steps of limited length).
 """
 
-import functools
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,7 +19,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, Finding, FindingCode
+from unnorm.core.random_keys import split_keys
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel
 from unnorm.integration.nodes import Plan
@@ -73,13 +74,13 @@ def approach_estimate(
 ) -> Draws:
     """Return chains and their parameters ψ, near the maximum likelihood estimate."""
     kernel, rows = prepare_kernel(kernel, density), Unconstrained(density).positions_of(events)
-    key, choose = jax.random.split(key)
+    key, choose = split_keys(key)
     chosen = jax.random.choice(choose, len(next(iter(rows.values()))), (options.chains(draws),))
     positions = {name: value[chosen] for name, value in rows.items()}
     tuning, near = initial_tuning(kernel, rows), False
     vector, unravel = ravel_pytree(density.free())
     for _ in range(options.max_steps):
-        key, move = jax.random.split(key)
+        key, move = split_keys(key)
         run = run_rounds(
             kernel, Unconstrained(density), tuning, positions, move, 1.0,
             rounds=options.rounds, steps=options.thinning,
@@ -99,7 +100,7 @@ def approach_estimate(
     return Draws(kernel, tuning, positions, density.free(), jnp.array(near))
 
 
-@functools.partial(jax.jit, static_argnames="options")
+@compiled(static_argnames="options")
 def scoring_step(
     density, events: dict, reached: dict, options: DrawOptions = DEFAULT
 ) -> tuple[jax.Array, jax.Array]:
@@ -130,7 +131,7 @@ def resample(density, draws: Draws, count: int, options: DrawOptions = DEFAULT) 
     """Return draws at the present parameters, after a stretch that forgets the previous ones."""
     assert draws.key is not None
     chains, target = options.chains(count), Unconstrained(density)
-    key, settle, *parts = jax.random.split(draws.key, 2 + -(-count // (options.rounds * chains)))
+    key, settle, *parts = split_keys(draws.key, 2 + -(-count // (options.rounds * chains)))
 
     def advance(tuning, positions, key, gain):
         return run_rounds(
@@ -161,20 +162,20 @@ def _by_chain(*parts: jax.Array) -> jax.Array:
     return whole.reshape(-1, *whole.shape[2:])
 
 
-@jax.jit
+@compiled
 def energies(density, events: dict) -> jax.Array:
     """log p̃ of every event."""
     return jax.vmap(density.log_density)(events)
 
 
-@jax.jit
+@compiled
 def ess_fraction(density, plan: Plan) -> jax.Array:
     """Return (Σ w)² / (m Σ w²) of the draws' weights at these parameters."""
     logs = energies(density, plan.events) + plan.log_weights
     return jnp.exp(2 * logsumexp(logs) - logsumexp(2 * logs)) / len(logs)
 
 
-@functools.partial(jax.jit, static_argnames="batches")
+@compiled(static_argnames="batches")
 def _batch_means(density, plan: Plan, batches: int) -> jax.Array:
     """Means over each stretch of the chains of w (s − m), w normalised to mean 1 and m = mean w s:
     (batches, p).
@@ -204,7 +205,7 @@ def long_run_variance(
     return means.T @ means / (len(means) - 1) / len(means)
 
 
-@jax.jit
+@compiled
 def recession_directions(density, events: dict, plan: Plan) -> jax.Array:
     """±1 for each parameter in whose score the data's mean is beyond all draws, or level with the
     last of them.

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.method import method, option, static
+from unnorm.core.random_keys import key_array, split_keys
 from unnorm.fitting.base import LossObjective, ObjectiveState
 from unnorm.fitting.objectives.auxiliary_noise import (
     at_draws,
@@ -89,13 +91,13 @@ class ConditionalNCE(LossObjective):
     def resample_noise(self, density, state, events, key) -> Any:
         shapes, size = density.shapes(), (len(next(iter(events.values()))), int(self.noise_ratio))
         moving, flipping = _on_a_scale(density), _with_states(density)
-        move_key, place_key, shift_key = jax.random.split(key, 3)
+        move_key, place_key, shift_key = split_keys(key, 3)
         dtype = jnp.result_type(*(events[name] for name in density.variables))
         displacements, shifts, entry = {}, {}, None
-        for k, name in zip(jax.random.split(move_key, len(shapes)), moving, strict=False):
+        for k, name in zip(key_array(move_key, len(shapes)), moving, strict=False):
             displacements[name] = jax.random.normal(k, size + shapes[name], dtype)
         for k, (name, support) in zip(
-            jax.random.split(shift_key, len(shapes)), flipping.items(), strict=False
+            key_array(shift_key, len(shapes)), flipping.items(), strict=False
         ):
             shifts[name] = jax.random.randint(k, size, 1, len(support.states))
         if flipping:
@@ -175,7 +177,7 @@ class ConditionalNCE(LossObjective):
         return [Finding(what, advice, WARNING, code=FindingCode.UNSUITABLE_NOISE)]
 
 
-@jax.jit
+@compiled
 def _mean_overlap(
     objective: ConditionalNCE, density, state: ObjectiveState, events: dict
 ) -> jax.Array:

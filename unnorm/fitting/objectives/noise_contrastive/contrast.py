@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.objectives.noise_contrastive.noise import (
     Point,
@@ -94,7 +95,7 @@ def sum_over_noise(
     )
 
 
-@jax.jit
+@compiled
 def _noise_slope(objective: Contrast, density, state: ObjectiveState, events: dict) -> jax.Array:
     """d E[ψ] / dφ = −mean_x[a''(r) g s'] + Σ_y (b'(r) − b''(r)) g s': b' for the draws, which
     follow φ as well.
@@ -113,7 +114,7 @@ def _noise_slope(objective: Contrast, density, state: ObjectiveState, events: di
     return row_sum(at_data, events) / rows + sum_over_noise(objective, density, state, at_noise)
 
 
-@jax.jit
+@compiled
 def _draw_variance(objective: Contrast, density, state: ObjectiveState) -> jax.Array:
     """ν Cov_y(b'(r) g), all noise points pooled."""
 
@@ -125,7 +126,7 @@ def _draw_variance(objective: Contrast, density, state: ObjectiveState) -> jax.A
     return second - jnp.outer(first, first) / objective.noise_ratio
 
 
-@jax.jit
+@compiled
 def _information(objective: Contrast, density, state: ObjectiveState, events: dict) -> jax.Array:
     """−mean_x a'(r): the weight of ∇ log p̃(x) in the score."""
     return -jax.vmap(jax.grad(objective.data_term))(

@@ -8,6 +8,7 @@ import numpy as np
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import split_keys
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.objectives.flow_distribution import (
     events_of,
@@ -116,7 +117,7 @@ class FlowContrastive(LogisticContrast):
         return jnp.logaddexp(jnp.log(share) + default, jnp.log1p(-share) + flow)
 
     def sample_noise(self, density, statistics: FlowStatistics, size, dtype, key) -> dict:
-        flow_key, default_key, key = jax.random.split(key, 3)
+        flow_key, default_key, key = split_keys(key, 3)
         points = statistics.flow.sample(flow_key, (int(np.prod(size)),))
         from_flow, _ = events_of(density, points)
         default = super().sample_noise(density, statistics.default, size, dtype, default_key)
@@ -135,7 +136,7 @@ class FlowContrastive(LogisticContrast):
     def prepare(self, density, events, key) -> ObjectiveState:
         events = {name: jnp.asarray(value) for name, value in events.items()}
         default, _ = self.fit_noise(density, events)
-        flow_key, key, draw_key = jax.random.split(key, 3)
+        flow_key, key, draw_key = split_keys(key, 3)
         flow = fit_to_data("FlowContrastive", density, events, self.flow, flow_key)
         zero = jnp.zeros((), int)
         game = Game(
@@ -166,7 +167,7 @@ class FlowContrastive(LogisticContrast):
         game = state.shared
         if bool(game.frozen):
             return None
-        round_key, draw_key, key = jax.random.split(game.key, 3)
+        round_key, draw_key, key = split_keys(game.key, 3)
         loss, error = loss_and_error(self, density, state, events)
         rises = int(game.rounds) == 0 or bool(loss - game.loss > GAME.rise * error)
         if rises and int(game.rounds) < GAME.rounds:

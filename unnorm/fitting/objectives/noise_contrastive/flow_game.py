@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.random_keys import key_array, split_keys
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.objectives.flow_distribution import FlowDistribution, log_prob_of_event
 from unnorm.fitting.objectives.noise_contrastive.contrast import LogisticContrast
@@ -105,7 +107,7 @@ def _mean_loss(objective: LogisticContrast, on_data: jax.Array, on_noise: jax.Ar
     return objective.data_term(on_data).mean() + noise
 
 
-@jax.jit
+@compiled
 def play_round(
     objective: LogisticContrast, density, state: ObjectiveState, events: dict, key: jax.Array
 ) -> Game:
@@ -113,15 +115,15 @@ def play_round(
     rows = len(jax.tree.leaves(events)[0])
 
     def step(game, key):
-        row_key, key = jax.random.split(key)
+        row_key, key = split_keys(key)
         chosen = jax.random.randint(row_key, (min(GAME.batch, rows),), 0, rows)
         batch = jax.tree.map(lambda leaf: leaf[chosen], events)
         return flow_step(objective, density, state._replace(shared=game), batch, key), None
 
-    return jax.lax.scan(step, state.shared, jax.random.split(key, GAME.steps))[0]
+    return jax.lax.scan(step, state.shared, key_array(key, GAME.steps))[0]
 
 
-@jax.jit
+@compiled
 def with_fresh_noise(
     objective: LogisticContrast, density, state: ObjectiveState, events: dict, key: jax.Array
 ) -> ObjectiveState:
@@ -131,7 +133,7 @@ def with_fresh_noise(
     )
 
 
-@jax.jit
+@compiled
 def loss_and_error(
     objective: LogisticContrast, density, state: ObjectiveState, events: dict
 ) -> tuple[jax.Array, jax.Array]:
@@ -140,7 +142,7 @@ def loss_and_error(
     return values.mean(), jnp.std(values) / jnp.sqrt(len(values))
 
 
-@jax.jit
+@compiled
 def mean_log_likelihoods(
     objective: LogisticContrast, density, state: ObjectiveState, events: dict
 ) -> tuple[jax.Array, jax.Array]:

@@ -14,9 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from scipy.special import logsumexp
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import Finding
 from unnorm.core.method import static
+from unnorm.core.random_keys import key_array
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.loss import parameters_of
 from unnorm.fitting.objectives.auxiliary_noise import at_draws, refuse_one_row
@@ -27,6 +30,7 @@ from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
     refuse_infinite_log_z,
     refuse_uncovered,
 )
+from unnorm.supports.noise import has_valid_parameters
 
 
 class ByVariable(dict):
@@ -116,10 +120,11 @@ class WithNoise(LossObjective):
     def fit_noise(self, density, events: dict) -> tuple[dict, dict[str, Any]]:
         """Return the statistics and the noise at them, or raise why it cannot be fitted."""
         refuse_one_row(self, events)
-        contributions = jax.vmap(lambda event: self.statistics_i(density, event))(events)
-        statistics = jax.tree.map(lambda leaf: leaf.mean(0), contributions)
+        statistics, valid = _fit_default(self, density, events)
         try:
-            return statistics, self.distributions(density, statistics)
+            # NumPyro checks parameters outside of programs alone, where each operation compiles
+            distributions = {} if valid else self.distributions(density, statistics)
+            return statistics, distributions
         except ValueError as error:
             if "got invalid" not in str(error):
                 raise
@@ -146,7 +151,7 @@ class WithNoise(LossObjective):
     ) -> dict[str, jax.Array]:
         """Draw noise points, (*size, ...) by variable."""
         distributions, shapes = self.distributions(density, statistics), density.shapes()
-        keys = jax.random.split(key, len(distributions))
+        keys = key_array(key, len(distributions))
         return {
             name: jnp.asarray(d.sample(k, size), dtype).reshape(size + shapes[name])
             for k, (name, d) in zip(keys, distributions.items(), strict=True)
@@ -182,12 +187,12 @@ class WithNoise(LossObjective):
         """Return d E[ψ] / dφ, (p, q)."""
         raise NotImplementedError
 
-    def score_correction(self, density, state, events) -> jax.Array | None:
+    def score_correction(self, density, state, events) -> np.ndarray | None:
         """Return each row's influence through the fitted noise; None where noise was given."""
         if self.noise is not None:
             return None
-        values = jax.vmap(lambda event: ravel_pytree(self.statistics_i(density, event))[0])(events)
-        return (values - values.mean(0)) @ self.noise_slope(density, state, events).T
+        values = np.asarray(_row_statistics(self, density, events))
+        return (values - values.mean(0)) @ np.asarray(self.noise_slope(density, state, events)).T
 
     # -- findings ----------------------------------------------------------------------------------
     def information(self, density, state: ObjectiveState, events: dict) -> float:
@@ -206,7 +211,28 @@ class WithNoise(LossObjective):
         return overlap_findings(density, information, log_weights, size)
 
 
-@jax.jit
+@compiled
+def _fit_default(objective: WithNoise, density, events: dict) -> tuple[dict, jax.Array]:
+    """The statistics of the noise, and whether the default noise exists there."""
+    contributions = jax.vmap(lambda event: objective.statistics_i(density, event))(events)
+    statistics = jax.tree.map(lambda leaf: leaf.mean(0), contributions)
+    if objective.noise is not None:
+        return statistics, jnp.asarray(False)
+    noise = objective.distributions(density, statistics)
+    return statistics, jnp.stack([has_valid_parameters(one) for one in noise.values()]).all()
+
+
+@compiled
+def _draw_default(objective: WithNoise, density, statistics, events, key) -> NoiseRows:
+    return objective._draw_rows(density, statistics, events, key)
+
+
+@compiled
+def _row_statistics(objective: WithNoise, density, events: dict) -> jax.Array:
+    return jax.vmap(lambda event: ravel_pytree(objective.statistics_i(density, event))[0])(events)
+
+
+@compiled
 def noise_log_ratios(
     objective: WithNoise, density, state: ObjectiveState, events: dict
 ) -> jax.Array:
@@ -219,7 +245,7 @@ def importance_log_z(
 ) -> jax.Array:
     """Return log Z by importance sampling with the noise points, or raise where it is infinite."""
     ratios = noise_log_ratios(objective, density, state, events)
-    log_z = jax.nn.logsumexp(ratios) - math.log(ratios.size)
+    log_z = logsumexp(np.asarray(ratios)) - math.log(ratios.size)
     refuse_infinite_log_z(density, log_z)
     return log_z
 

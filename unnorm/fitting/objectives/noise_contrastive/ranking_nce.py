@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.method import method
 from unnorm.fitting.base import LogZEstimate, ObjectiveState
 from unnorm.fitting.loss import Loss, row_scores, scores_and_curvature
@@ -124,7 +125,7 @@ def _log_z_variances(
     return float(jnp.var(influence)) / n, float(jnp.mean(difference**2)) / (2 * n)
 
 
-@jax.jit
+@compiled
 def _noise_slope(objective: RankingNCE, density, state: ObjectiveState, events: dict) -> jax.Array:
     """d E[ψ] / dφ = Σ_k w_k² / (1 − w_k) (g_k − ḡ) s_k' − w_0 (g_0 − ḡ) s_0', ḡ = Σ w g, on average
     over the rows.
@@ -150,7 +151,7 @@ def _noise_slope(objective: RankingNCE, density, state: ObjectiveState, events: 
     return row_sum(one_row, (events, state.per_row.noise)) / len(state.per_row.on_data)
 
 
-@jax.jit
+@compiled
 def _information(objective: RankingNCE, density, state: ObjectiveState, events: dict) -> jax.Array:
     """1 minus the mean weight of the datum among its noise."""
     on_data, on_noise = objective.log_ratios(density, state, events)

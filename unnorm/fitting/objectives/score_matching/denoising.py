@@ -8,6 +8,7 @@ import numpy as np
 
 from unnorm.core.findings import Finding
 from unnorm.core.method import method, option, static
+from unnorm.core.random_keys import split_keys
 from unnorm.declaration.noise_levels import LEVEL, NoiseLevels, read_levels
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
@@ -160,7 +161,7 @@ class DenoisingScoreMatching(LossObjective):
     def _at_random_levels(self, density, events, key) -> Corruptions:
         """One random level for each corruption; those of a row are spread over the levels."""
         rows, levels, each = _count(events), self._levels(), int(self.corruptions)
-        level_key, noise_key = jax.random.split(key)
+        level_key, noise_key = split_keys(key)
         place = jax.random.uniform(level_key, (rows, 1), levels.dtype) + jnp.arange(each) / each
         chosen = jnp.minimum((place % 1 * len(levels)).astype(int), len(levels) - 1)
         shape = (rows, each, event_size(_without_labels(density)))

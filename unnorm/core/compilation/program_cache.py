@@ -15,19 +15,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from unnorm.core.function_identity import (
+from unnorm.core.compilation.function_identity import (
     UnknownDependencyError,
     in_library,
     unwrap,
     values_in_use,
     writes,
 )
+from unnorm.core.compilation.policy import Compiled
 
 _ATOMS = frozenset({type(None), type(...), bool, int, str, bytes})
 _JITTED = type(jax.jit(lambda: 0))
 _FIXED = (  # of a library: what stays the same while a process runs
     types.ModuleType, type, types.BuiltinFunctionType, np.ufunc, jax.numpy.ufunc, _JITTED,
-    jax.custom_jvp, jax.custom_vjp,
+    jax.custom_jvp, jax.custom_vjp, Compiled,
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import unnorm as un
-from unnorm.core.program_cache import program_key
+from unnorm.core.compilation.program_cache import program_key
 from unnorm.sampling.engine import scan
 
 SCALE = 1.0

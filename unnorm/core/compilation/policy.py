@@ -1,0 +1,180 @@
+"""How much the compiler works on each program: the one place of that policy.
+
+XLA takes most of the time of a first answer. A program that runs once, over little data, gains
+nothing from machine code that is fast; a long loop gains much. `compiled` is `jax.jit` with this
+choice made. On a GPU, and inside another program that is being traced, it is `jax.jit` as it is.
+
+On CPU, in seconds to compile and to run, JAX 0.10.2 (`docs/benchmarks.md`, section Compilation):
+
+| program | quick | balanced | JAX's own |
+| --- | --- | --- | --- |
+| Newton loop, 500 rows of 8 | 0.25, 0.003 | 0.40, 0.001 | 0.80, 0.002 |
+| Newton loop, 50,000 rows of 8 | 0.29, 0.12 | 0.51, 0.048 | 1.0, 0.052 |
+| 50 elementwise steps on 100,000 | 0.24, 1.7 | 0.42, 0.27 | 1.1, 0.26 |
+
+Every program on CPU is compiled without the wrong fusions of jaxlib 0.10.2 (`jax_compat`).
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from unnorm.core.jax_compat import is_tracing, without_wrong_fusions
+
+Work = Literal["once", "loop"]
+# Level 0 does not vectorize; these emitters take half of the compiler's time and return none of it.
+_QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+_BALANCED = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+_NARROW = {"xla_cpu_use_fusion_emitters": False}
+
+
+@dataclass(frozen=True)
+class CompilationOptions:
+    """From how much work on a program is worth better machine code.
+
+    Attributes:
+        narrow_elements: the most numbers in the state of a loop that is compiled without the fusion
+            emitters. These save calls on long arrays and cost some on short ones: NUTS with 4
+            chains in 20 dimensions took 0.25 s without and 0.35 with them, MALA with 1,024 chains
+            0.10 and 0.085, and their compilation 12 and 19 s, 2.6 and 4.2.
+        quick_elements: the most numbers among the arguments of a program that is compiled quickly.
+            Without vectorization an elementary function costs some 50 ns more for each number; over
+            the hundred passes of a search this is as much as the half second or more that a quick
+            compilation of such a search saves.
+    """
+
+    narrow_elements: int = 4_000
+    quick_elements: int = 100_000
+
+
+def compiled(
+    function: Callable | None = None,
+    *,
+    work: Work = "once",
+    sized_by: str = "",
+    options: CompilationOptions = CompilationOptions(),
+    **jit_options: Any,
+) -> Any:
+    """Compile a function by its work; a drop-in for `jax.jit`, also as a decorator.
+
+    Args:
+        function: what `jax.jit` takes.
+        work: "once" for probes, searches and set-up, compiled quickly where the arguments are
+            small; "loop" for what runs long, compiled well.
+        sized_by: the argument whose numbers are counted; all arguments by default. Programs whose
+            bits must agree between calls (chunks of one run) name one that these calls share.
+        options: when small is small.
+        **jit_options: those of `jax.jit`, such as static_argnames.
+
+    Example:
+        >>> @compiled(static_argnames="times")
+        ... def repeat(x, times):
+        ...     return x * times
+        >>> float(repeat(2.0, times=3))
+        6.0
+    """
+    if function is None:
+        return functools.partial(
+            compiled, work=work, sized_by=sized_by, options=options, **jit_options
+        )
+    return Compiled(function, work, sized_by, options, jit_options)
+
+
+class Compiled:
+    """A function whose programs are compiled by its work."""
+
+    def __init__(
+        self,
+        function: Callable,
+        work: Work,
+        sized_by: str,
+        options: CompilationOptions,
+        jit_options: dict,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self._work, self._sized_by, self._options = work, sized_by, options
+        # where the argument stands
+        self._place = (
+            list(inspect.signature(function).parameters).index(sized_by) if sized_by else 0
+        )
+        self._jit = functools.partial(jax.jit, function, **jit_options)
+        self._inside = self._jit()  # the outermost program's options hold for all that it calls
+        self._by_options: dict[tuple, Any] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, compiled for these arguments."""
+        program = self._inside if is_tracing() else self._program(args, kwargs)
+        return program(*args, **kwargs)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Any:
+        """What `jax.jit(function).lower` returns, with the options of such a call."""
+        return self._program(args, kwargs).lower(*args, **kwargs)
+
+    def _cache_size(self) -> int:
+        """How many programs were compiled, as `jax.jit` counts them."""
+        return sum(program._cache_size() for program in self._by_options.values())
+
+    def _program(self, args: tuple, kwargs: dict) -> Any:
+        options = _compiler_options(self._effort(args, kwargs))
+        if options not in self._by_options:
+            self._by_options[options] = self._jit(compiler_options=dict(options) or None)
+        return self._by_options[options]
+
+    def _effort(self, args: tuple, kwargs: dict) -> str:
+        if _platform() != "cpu":
+            return "platform"
+        sized = (args, kwargs)
+        if self._sized_by:
+            sized = args[self._place] if len(args) > self._place else kwargs[self._sized_by]
+        elements = sum(map(np.size, jax.tree.leaves(sized)))
+        if self._work == "loop":
+            return "narrow" if elements <= self._options.narrow_elements else "wide"
+        return "quick" if elements <= self._options.quick_elements else "balanced"
+
+
+def _platform() -> str:
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]  # set at run time
+    if device is None:
+        return jax.default_backend()
+    return device if isinstance(device, str) else device.platform
+
+
+@functools.cache
+def _compiler_options(effort: str) -> tuple[tuple[str, Any], ...]:
+    """The options of an effort that the installed compiler knows."""
+    efforts: dict[str, dict[str, Any]] = {
+        "quick": _QUICK, "balanced": _BALANCED, "narrow": _NARROW,
+    }  # fmt: skip
+    wanted = efforts.get(effort, {})
+    if effort != "platform":
+        wanted = wanted | without_wrong_fusions()
+    return tuple(known_options(wanted).items())
+
+
+def known_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Those options that this version of JAX knows, tried on a trivial program.
+
+    Example:
+        >>> known_options({"xla_backend_optimization_level": 0, "xla_no_such_option": 1})
+        {'xla_backend_optimization_level': 0}
+    """
+    trivial = jax.jit(lambda: 0).lower()
+
+    def works(tried: dict[str, Any]) -> bool:
+        try:
+            trivial.compile(tried)
+        except Exception:  # JAX raises errors of its runtime, of several classes by version
+            return False
+        return True
+
+    if not options or works(options):
+        return options
+    return {name: value for name, value in options.items() if works({name: value})}
+
+
+__all__ = ["CompilationOptions", "Compiled", "compiled", "known_options"]
