@@ -30,6 +30,44 @@ def is_xarray(value: Any) -> bool:
     )
 
 
+def is_network(value: Any) -> bool:
+    """Whether the value is a graph, of networkx or alike."""
+    return callable(getattr(value, "adjacency", None)) and hasattr(value, "is_multigraph")
+
+
+def adjacency_matrix(graph: Any, name: str, nodes: list | None = None) -> np.ndarray:
+    """The matrix of a network's ties, 0 or 1, in the order of its nodes or of these.
+
+    A tie is there or not: weights and other attributes of edges are not read.
+    """
+    nodes = list(graph) if nodes is None else nodes
+    if len(nodes) != len(graph) or set(nodes) != set(graph):
+        raise ValueError(
+            f"{name} holds networks with different nodes; expected the same in each; add the "
+            "missing ones by add_nodes_from."
+        )
+    place, matrix = {node: i for i, node in enumerate(nodes)}, np.zeros((len(nodes),) * 2)
+    for node, neighbours in graph.adjacency():
+        for other, edges in neighbours.items():
+            if graph.is_multigraph() and len(edges) > 1:
+                raise ValueError(
+                    f"{name} is a multigraph with {len(edges)} edges from {node!r} to {other!r}; "
+                    "expected at most one; convert it by networkx.Graph(...)."
+                )
+            matrix[place[node], place[other]] = 1
+    return matrix
+
+
+def without_networks(value: Any, name: str) -> Any:
+    """A network as its matrix, and a list of networks as theirs; anything else as it is."""
+    if is_network(value):
+        return adjacency_matrix(value, name)
+    if isinstance(value, list | tuple) and value and all(map(is_network, value)):
+        nodes = list(value[0])
+        return np.stack([adjacency_matrix(one, name, nodes) for one in value])
+    return value
+
+
 def to_numbers(
     value: Any,
     name: str,
@@ -40,7 +78,7 @@ def to_numbers(
     """Return the value as one array of booleans, whole or floating numbers.
 
     Args:
-        value: an array, list, number, pandas, xarray or any object that NumPy reads.
+        value: an array, list, number, pandas, xarray, networkx or any object that NumPy reads.
         name: what it is called in messages.
         categories: how many categories a column of names may have, whose codes are then its
             numbers; None: names are refused.
@@ -51,6 +89,7 @@ def to_numbers(
         ValueError: masked or missing values, no numbers, rows of different lengths, integers
             that no float64 is.
     """
+    value = without_networks(value, name)
     if is_frame(value):
         array = _of_frame(value, name, categories, missing)
     elif is_series(value):

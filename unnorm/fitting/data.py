@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from unnorm.core.containers import is_frame, is_series, is_xarray, to_numbers, transpose_to_axes
+from unnorm.core.containers import (
+    is_frame,
+    is_network,
+    is_series,
+    is_xarray,
+    to_numbers,
+    transpose_to_axes,
+)
 from unnorm.core.findings import join_names
 from unnorm.declaration.density import Density
 from unnorm.declaration.partly_observed import (
@@ -275,14 +282,24 @@ def _by_name(
         data = {next(iter(declared)): data}
     refuse_unknown("data", "variable or covariate", data, declared)
     labels: dict[str, list] = {}
+    data = {name: [value] if is_network(value) else value for name, value in data.items()}
     for name, value in data.items():
         axes = declared[name].axes
+        if isinstance(value, list | tuple) and value and is_network(value[0]) and axes:
+            labels |= _labels_of_nodes(value[0], axes[-1])
         if hasattr(value, "columns") and axes and isinstance(axes[-1], str):
             labels[axes[-1]] = [str(column) for column in value.columns]
         if hasattr(value, "coords") and hasattr(value, "dims"):
             found = {a: [str(v) for v in value.coords[a].values] for a in axes if a in value.coords}
             labels |= found
     return dict(data), labels
+
+
+def _labels_of_nodes(network: Any, axis: Any) -> dict[str, list]:
+    """The names of a network's nodes, where they are names and not numbers."""
+    nodes = list(network)
+    named = isinstance(axis, str) and all(isinstance(node, str) for node in nodes)
+    return {axis: nodes} if named else {}
 
 
 def _column(name: str, support: Any, value: Any, missing: bool) -> np.ndarray:

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from unnorm.interactions.ties import TieChanges, tie_changes
+
 
 class Group(NamedTuple):
     """Blocks with the same joint states, which are vectorized together."""
@@ -71,12 +73,24 @@ def coordinates_of(density, event: dict) -> tuple[jax.Array, Callable[[jax.Array
 
 
 def log_odds(density, event: dict, groups: list[Group]) -> list[jax.Array]:
-    """log p̃(x with another joint state at a block) − log p̃(x), by group: (blocks, states − 1)."""
+    """log p̃(x with another joint state at a block) − log p̃(x), by group: (blocks, states − 1).
+
+    Single ties whose changes the density declares are not evaluated one by one.
+    """
     flat, back = coordinates_of(density, event)
+    changes = tie_changes(density)
     return [
         _log_odds_of(lambda moved: density.log_density(back(moved)), flat, group)
+        if changes is None or group.entries.shape[1] > 1
+        else _log_odds_of_ties(changes, event, flat, group)
         for group in groups
     ]
+
+
+def _log_odds_of_ties(changes: TieChanges, event: dict, flat: jax.Array, group: Group) -> jax.Array:
+    """As `log_odds`, of single ties: the other state is to have the tie, or to have it no more."""
+    odds = (1 - 2 * flat) * changes.gains(event[changes.name])
+    return odds[group.entries]
 
 
 def log_odds_of(log_density: Callable, value: jax.Array, support) -> jax.Array:

@@ -23,7 +23,8 @@ def load(name: str) -> pd.DataFrame:
             species), "polar" (50 rows: latitude and longitude of pole positions in degrees),
             "phd_pubs" (915 rows: articles, a count), "digits" (1797 rows: 64 pixels of 0 or 1, row
             by row of an 8 by 8 image, and the digit), "florentine" (16 × 16: which families are
-            tied by marriage, one observed graph: `load("florentine").to_numpy()[None]`),
+            tied by marriage, one observed graph: `load("florentine").to_numpy()[None]`), "karate"
+            (34 × 34: which members of a karate club met outside it, one graph likewise),
             "old_faithful" (272 rows: length of an eruption and the wait for the next, in minutes)
             "milwaukee_wind" (21 rows: wind directions in degrees, at 6 and at 12 o'clock of a
             day), "mnist" (5,000 rows: 784 pixels from 0 to 1, row by row of a 28 by 28 image, and
@@ -53,6 +54,8 @@ def load(name: str) -> pd.DataFrame:
         phd_pubs: Long (1990), Social Forces 68, 1297-1316, doi:10.1093/sf/68.4.1297.
         florentine: Padgett and Ansell (1993), American Journal of Sociology 98, 1259-1319,
             doi:10.1086/230190.
+        karate: Zachary (1977), Journal of Anthropological Research 33, 452-473,
+            doi:10.1086/jar.33.4.3629752.
         digits: Alpaydin and Kaynak (1998), UCI Machine Learning Repository, doi:10.24432/C50P49.
         old_faithful: Azzalini and Bowman (1990), Applied Statistics 39, 357-365,
             doi:10.2307/2347385.

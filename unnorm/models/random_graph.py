@@ -1,6 +1,5 @@
 """Exponential random graphs, by the statistics that they are built from."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -8,62 +7,47 @@ import jax.numpy as jnp
 
 from unnorm.core.messages import choose_from
 from unnorm.declaration.density import Density
+from unnorm.models.graph_terms import TERMS, WITH_COVARIATE
 from unnorm.supports import Graph, Real
 
 __all__ = ["exponential_random_graph"]
 
-
-def _edges(y, decay):
-    return y.sum() / 2
-
-
-def _triangles(y, decay):
-    return jnp.sum(y * (y @ y)) / 6
-
-
-def _two_stars(y, decay):
-    degree = y.sum(0)
-    return jnp.sum(degree * (degree - 1)) / 2
-
-
-def _degree(y, decay):
-    return y.sum(0)
-
-
-def _alternating(count, decay):
-    """e^τ (1 − (1 − e^{−τ})^count): each further one adds (1 − e^{−τ}) times as much."""
-    return jnp.exp(decay) * (1 - (1 - jnp.exp(-decay)) ** count)
-
-
-def _gwdegree(y, decay):
-    return jnp.sum(_alternating(y.sum(0), decay))
-
-
-def _gwesp(y, decay):
-    return jnp.sum(y * _alternating(y @ y, decay)) / 2
-
-
-_STATISTICS: dict[str, Callable] = {
-    "edges": _edges,
-    "triangles": _triangles,
-    "two_stars": _two_stars,
-    "degree": _degree,
-    "gwdegree": _gwdegree,
-    "gwesp": _gwesp,
-}
+_NAMED = tuple(name for name in TERMS if name not in WITH_COVARIATE)
 
 
 @dataclass(frozen=True)
 class _WeightedStatistics:
     """A graph's statistics, each with its weight; equal for equal names, so that nothing compiles
     twice.
+
+    It declares what a tie changes (`interactions/ties.py` says how).
     """
 
-    names: tuple[str, ...]
+    terms: tuple[tuple[str, str], ...]  # the parameter and the term of each
     __name__ = "exponential_random_graph"
 
-    def __call__(self, y, *, decay, **weights) -> jax.Array:
-        return sum(jnp.sum(weights[name] * _STATISTICS[name](y, decay)) for name in self.names)  # type: ignore[return-value]
+    def __call__(self, y, **named) -> jax.Array:
+        return sum(
+            jnp.sum(named[name] * TERMS[term].statistic(y, _given(name, term, named)))
+            for name, term in self.terms
+        )  # type: ignore[return-value]
+
+    def tie_change(self, pair, **named) -> jax.Array:
+        """log p̃(y with the tie) − log p̃(y without), of a pair of nodes."""
+        return sum(
+            jnp.sum(named[name] * TERMS[term].change(pair, _given(name, term, named)))
+            for name, term in self.terms
+        )  # type: ignore[return-value]
+
+    @property
+    def ties_interact(self) -> bool:
+        """Whether a tie's change depends on other ties."""
+        return any(TERMS[term].ties_interact for _, term in self.terms)
+
+
+def _given(name: str, term: str, named) -> jax.Array:
+    """The covariate of a term that has one, else the decay."""
+    return named[f"{name}_values"] if term in WITH_COVARIATE else named["decay"]
 
 
 def exponential_random_graph(*statistics: str, decay: float = 0.5) -> Density:
@@ -103,10 +87,9 @@ def exponential_random_graph(*statistics: str, decay: float = 0.5) -> Density:
     """
     names = statistics or ("edges", "triangles")
     for name in names:
-        if name not in _STATISTICS:
+        if name not in _NAMED:
             raise ValueError(
-                f"statistics has {name!r}, which is no statistic; "
-                f"{choose_from(str(name), _STATISTICS)}."
+                f"statistics has {name!r}, which is no statistic; {choose_from(str(name), _NAMED)}."
             )
         if names.count(name) > 1:
             raise ValueError(
@@ -119,8 +102,11 @@ def exponential_random_graph(*statistics: str, decay: float = 0.5) -> Density:
             "leave edges out."
         )
     if not decay > 0:
-        raise ValueError(f"decay is {decay!r}; expected a number above 0; pass such a one.")
+        raise ValueError(f"decay is {decay!r}; expected a number above 0; pass one.")
     parameters = {name: (Real["d"] if name == "degree" else Real, 0.0) for name in names}
     return Density(
-        _WeightedStatistics(names), {"y": Graph["d"]}, parameters, {"decay": float(decay)}
+        _WeightedStatistics(tuple((name, name) for name in names)),
+        {"y": Graph["d"]},
+        parameters,
+        {"decay": float(decay)},
     )

@@ -14,6 +14,7 @@ from unnorm.interactions.coloring import (
     discrete_names,
     find_colouring,
 )
+from unnorm.interactions.ties import TieChanges, pack, tie_changes_of_target, toggled, unpack
 from unnorm.sampling.base import Options, SamplingAlgorithm, tree_where
 
 
@@ -76,6 +77,9 @@ class _Gibbs(Options):
 
     def build(self, target, tuning):
         if self.colouring is None:
+            changes = tie_changes_of_target(target)
+            if changes is not None:
+                return tie_by_tie(target, changes, self.scan)
             return one_by_one(target, self.scan)
         return by_colours(target, self.colouring, self.scan)
 
@@ -88,7 +92,8 @@ class Gibbs(_Gibbs):
     P(x_i = s | rest) ∝ exp f(x with site i in state s). `un.sample` probes which sites interact;
     those that do not are resampled together, by one gradient where the log-density is linear in
     each site (a lattice then takes two of them a sweep). A density without such structure is
-    visited site by site.
+    visited site by site, a graph whose density declares the changes by single ties at O(d) steps a
+    tie.
 
     Args:
         scan: "systematic" (every site once, in order) or "random" (as many visits, each to a random
@@ -117,6 +122,9 @@ class Gibbs(_Gibbs):
             )
 
     def prepare(self, target) -> Any:
+        changes = tie_changes_of_target(target)
+        if changes is not None and changes.ties_interact:  # each with all of its nodes' others
+            return dataclasses.replace(self, colouring=None)
         return dataclasses.replace(self, colouring=find_colouring(target))
 
 
@@ -258,5 +266,35 @@ def one_by_one(target: Any, scan: str) -> SamplingAlgorithm:
             seen_logs.append(seen)
             start += count
         return state, _stats_of(*(jnp.concatenate(part) for part in zip(*seen_logs, strict=True)))
+
+    return SamplingAlgorithm(init, step)
+
+
+def tie_by_tie(target: Any, changes: TieChanges, scan: str) -> SamplingAlgorithm:
+    """A step visits as many ties as there are pairs of nodes ("backward": the last one first).
+
+    A visit takes the change that the density declares; the log-density is evaluated at the end.
+    """
+    name, pairs = changes.name, jnp.stack(changes.pairs(), 1)
+    support = target.supports[name]
+
+    def init(position, key=None):
+        return GibbsState(position, target.log_density(position))
+
+    def visit(rows, given):
+        (i, j), uniform = given
+        gain, tie = changes.gain(rows, i, j)
+        flip = (uniform < jax.nn.sigmoid(gain)) != (tie > 0)
+        return toggled(rows, i, j, flip), (flip, gain)
+
+    def step(noise, state):
+        uniforms, choices = noise
+        order = pairs[::-1] if scan == "backward" else pairs
+        if scan == "random":
+            order = pairs[(choices * len(pairs)).astype(int)]
+        free = state.position[name]
+        rows, seen = jax.lax.scan(visit, pack(support.constrain(free)), (order, uniforms[name][0]))
+        ties = unpack(rows, len(rows)).astype(free.dtype)
+        return init({name: support.unconstrain(ties)}), _stats_of(*seen)
 
     return SamplingAlgorithm(init, step)

@@ -17,6 +17,7 @@ from unnorm.sampling.kernels.locally_informed import DiscreteLangevin, GibbsWith
 from unnorm.sampling.kernels.microcanonical import MCLMC
 from unnorm.sampling.kernels.random_walk import RandomWalkMH
 from unnorm.sampling.kernels.slice import EllipticalSlice, Slice
+from unnorm.sampling.kernels.tie_no_tie import TieNoTie
 from unnorm.supports import Support
 
 KERNELS |= {
@@ -39,6 +40,7 @@ KERNELS |= {
         BlockGibbs,
         GibbsWithGradients,
         DiscreteLangevin,
+        TieNoTie,
         Blockwise,
         ReplicaExchange,
     )

@@ -1,0 +1,141 @@
+"""What single ties of a graph change in its log-density, where the density declares it.
+
+A density declares it by its function: beside being called, the function then has `tie_change(pair,
+**parameters)`, log p̃(y with the tie) − log p̃(y without) at a `Pair`, and `ties_interact`, whether
+that depends on other ties.
+
+A graph is held as the bits of its rows: an and and a count of bits give the common neighbours of
+two nodes, in d / 32 steps.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_BITS = 32  # of a word
+
+
+class Pair(NamedTuple):
+    """Two nodes of a graph, and what surrounds them apart from a tie between them."""
+
+    i: jax.Array
+    j: jax.Array
+    tie: jax.Array  # 1 where there is one
+    degree_i: jax.Array  # ties to other nodes
+    degree_j: jax.Array
+    common: jax.Array  # (d,): 1 for a common neighbour
+    partners_i: jax.Array  # (d,): for a common neighbour k, the common neighbours of i and k
+    partners_j: jax.Array
+
+
+class TieChanges(NamedTuple):
+    """The declared changes of one density of one graph."""
+
+    density: Any
+    scale: Any = 1.0  # β of a tempered target
+
+    @property
+    def name(self) -> str:
+        """The variable that is the graph."""
+        return next(iter(self.density.variables))
+
+    @property
+    def ties_interact(self) -> bool:
+        """Whether the change by a tie depends on other ties."""
+        return self.density._structure.function.ties_interact
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The nodes of every pair i < j, in the order of the graph's coordinates."""
+        return np.triu_indices(self.density.shapes()[self.name][-1], 1)
+
+    def gain(self, rows: jax.Array, i: Any, j: Any) -> tuple[jax.Array, jax.Array]:
+        """log p̃ with the tie ij minus log p̃ without it, and whether the graph has it; traceable.
+
+        Args:
+            rows: as `pack` gives them.
+            i: a node.
+            j: another one.
+        """
+        pair = pair_at(rows, i, j)
+        _, named = self.density.arguments_at({self.name: rows})
+        return self.scale * self.density._structure.function.tie_change(pair, **named), pair.tie
+
+    def gains(self, ties: jax.Array) -> jax.Array:
+        """The gains of all pairs, as `pairs` has them, of a graph (d, d)."""
+        rows, (i, j) = pack(ties), self.pairs()
+        return jax.vmap(lambda i, j: self.gain(rows, i, j)[0])(jnp.asarray(i), jnp.asarray(j))
+
+
+def pack(ties: jax.Array) -> jax.Array:
+    """The bits of a graph's rows, (d, words)."""
+    size = len(ties)
+    bits = jnp.pad((ties > 0).astype(jnp.uint32), ((0, 0), (0, -size % _BITS)))
+    places = jnp.arange(_BITS, dtype=jnp.uint32)
+    return jnp.sum(bits.reshape(size, -1, _BITS) << places, -1, dtype=jnp.uint32)
+
+
+def unpack(words: jax.Array, size: int) -> jax.Array:
+    """The bits of words (..., words), as 0 or 1: (..., size)."""
+    places = jnp.arange(size, dtype=jnp.uint32) % _BITS
+    return ((jnp.repeat(words, _BITS, -1)[..., :size] >> places) & 1).astype(jnp.int32)
+
+
+def _node_bit(node: Any, words: int) -> jax.Array:
+    """The word in which a node's bit is set, (words,)."""
+    bit = jnp.uint32(1) << (jnp.asarray(node) % _BITS).astype(jnp.uint32)
+    return jnp.where(jnp.arange(words) == node // _BITS, bit, jnp.uint32(0))
+
+
+def pair_at(rows: jax.Array, i: Any, j: Any) -> Pair:
+    """What surrounds two nodes."""
+    (size, words), nodes = rows.shape, jnp.arange(len(rows))
+
+    def row_without(node, other):  # a sum over all rows, which is faster than a look-up of many
+        row = jnp.sum(jnp.where((nodes == node)[:, None], rows, 0), 0, dtype=jnp.uint32)
+        return row & ~_node_bit(other, words), row & _node_bit(other, words)
+
+    def count(words):
+        return jnp.sum(jax.lax.population_count(words), -1, dtype=jnp.int32)
+
+    (row_i, tie), (row_j, _) = row_without(i, j), row_without(j, i)
+    return Pair(
+        i, j, count(tie), count(row_i), count(row_j), unpack(row_i & row_j, size),
+        count(rows & row_i), count(rows & row_j),
+    )  # fmt: skip
+
+
+def toggled(rows: jax.Array, i: Any, j: Any, flip: jax.Array) -> jax.Array:
+    """The rows with the tie ij added or removed, where `flip` holds."""
+    nodes, words = jnp.arange(len(rows))[:, None], rows.shape[1]
+    bits = jnp.where(nodes == i, _node_bit(j, words), 0)
+    return rows ^ jnp.where(flip, bits | jnp.where(nodes == j, _node_bit(i, words), 0), 0)
+
+
+def tie_changes(density: Any) -> TieChanges | None:
+    """The changes that a density declares; None where it declares none, or is a product."""
+    function = density._structure.function
+    declared = hasattr(function, "tie_change") and len(density.variables) == 1
+    return TieChanges(density) if declared else None
+
+
+def tie_changes_of_target(target: Any) -> TieChanges | None:
+    """The same of what a kernel samples; None also where it is tempered towards a reference."""
+    found = tie_changes(target.density)
+    if found is None or target.held or target.reference is not None:
+        return None
+    beta = target.inverse_temperature
+    return found if beta is None else found._replace(scale=beta)
+
+
+__all__ = [
+    "Pair",
+    "TieChanges",
+    "pack",
+    "pair_at",
+    "tie_changes",
+    "tie_changes_of_target",
+    "toggled",
+    "unpack",
+]
