@@ -203,6 +203,7 @@ K = un.kernels
 # What stands for each entry of KERNELS; an entry that is missing is made without options.
 VARIANTS = {
     "annealed_langevin": {},  # biased: test_annealed_langevin
+    "tie_no_tie": {},  # of graphs that declare what a tie changes: tests/interactions
     "random_walk_mh": {"": K.RandomWalkMH(), "covariance": K.RandomWalkMH(learn_covariance=True)},
     "hmc": {"": K.HMC(), "dense": K.HMC(dense_mass=True), "auto": K.HMC(metric="auto")},
     "nuts": {"": K.NUTS(), "auto": K.NUTS(metric="auto"), "low rank": K.NUTS(metric="low_rank")},

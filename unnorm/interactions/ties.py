@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_BITS = 32  # of a word
+_BITS = jnp.iinfo(jnp.uint32).bits  # of a word
 
 
 class Pair(NamedTuple):

@@ -1,18 +1,86 @@
-"""Exponential random graphs, by the statistics that they are built from."""
+"""Exponential random graphs, by the statistics that they are built from.
 
+Each term is a statistic of a graph and its change by a tie, s(y with the tie ij) − s(y without it),
+whichever of them y is. The change is found from what surrounds the two nodes alone
+(`interactions/ties.py` says what that is).
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from unnorm.core.messages import choose_from
 from unnorm.declaration.density import Density
-from unnorm.models.graph_terms import TERMS, WITH_COVARIATE
 from unnorm.supports import Graph, Real
 
 __all__ = ["exponential_random_graph"]
 
-_NAMED = tuple(name for name in TERMS if name not in WITH_COVARIATE)
+
+class _Term(NamedTuple):
+    """A statistic and its change by a tie; both also take the decay.
+
+    Attributes:
+        statistic: of the matrix y (d, d).
+        change: of the pair of nodes.
+        ties_interact: whether the change depends on other ties.
+    """
+
+    statistic: Callable[..., Any]
+    change: Callable[..., Any]
+    ties_interact: bool
+
+
+def _two_stars(y, _):
+    degree = y.sum(0)
+    return jnp.sum(degree * (degree - 1)) / 2
+
+
+def _degree_change(pair, _):
+    nodes = jnp.arange(len(pair.common))
+    return ((nodes == pair.i) | (nodes == pair.j)).astype(jnp.int32)
+
+
+def _alternating(count, decay):
+    """e^τ (1 − (1 − e^{−τ})^count): each further one adds (1 − e^{−τ}) times as much."""
+    return jnp.exp(decay) * (1 - (1 - jnp.exp(-decay)) ** count)
+
+
+def _powers(pair, decay):
+    """(1 − e^{−τ})^m for every count m of nodes, to be looked up: a power takes long."""
+    return (1 - jnp.exp(-decay)) ** jnp.arange(len(pair.common))
+
+
+def _gwdegree_change(pair, decay):
+    powers = _powers(pair, decay)
+    return powers[pair.degree_i] + powers[pair.degree_j]
+
+
+def _gwesp_change(pair, decay):
+    """The tie's own term, and (1 − e^{−τ})^m of each tie that gets its (m + 1)-th common
+    neighbour.
+    """
+    powers = _powers(pair, decay)
+    gained = jnp.sum(pair.common * (powers[pair.partners_i] + powers[pair.partners_j]))
+    return jnp.exp(decay) * (1 - powers[pair.common.sum()]) + gained
+
+
+_TERMS: dict[str, _Term] = {
+    "edges": _Term(lambda y, _: y.sum() / 2, lambda pair, _: 1, False),
+    "triangles": _Term(
+        lambda y, _: jnp.sum(y * (y @ y)) / 6, lambda pair, _: pair.common.sum(), True
+    ),
+    "two_stars": _Term(_two_stars, lambda pair, _: pair.degree_i + pair.degree_j, True),
+    "degree": _Term(lambda y, _: y.sum(0), _degree_change, False),
+    "gwdegree": _Term(
+        lambda y, decay: jnp.sum(_alternating(y.sum(0), decay)), _gwdegree_change, True
+    ),
+    "gwesp": _Term(
+        lambda y, decay: jnp.sum(y * _alternating(y @ y, decay)) / 2, _gwesp_change, True
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -23,31 +91,24 @@ class _WeightedStatistics:
     It declares what a tie changes (`interactions/ties.py` says how).
     """
 
-    terms: tuple[tuple[str, str], ...]  # the parameter and the term of each
+    names: tuple[str, ...]
     __name__ = "exponential_random_graph"
 
     def __call__(self, y, **named) -> jax.Array:
         return sum(
-            jnp.sum(named[name] * TERMS[term].statistic(y, _given(name, term, named)))
-            for name, term in self.terms
+            jnp.sum(named[name] * _TERMS[name].statistic(y, named["decay"])) for name in self.names
         )  # type: ignore[return-value]
 
     def tie_change(self, pair, **named) -> jax.Array:
         """log p̃(y with the tie) − log p̃(y without), of a pair of nodes."""
         return sum(
-            jnp.sum(named[name] * TERMS[term].change(pair, _given(name, term, named)))
-            for name, term in self.terms
+            jnp.sum(named[name] * _TERMS[name].change(pair, named["decay"])) for name in self.names
         )  # type: ignore[return-value]
 
     @property
     def ties_interact(self) -> bool:
         """Whether a tie's change depends on other ties."""
-        return any(TERMS[term].ties_interact for _, term in self.terms)
-
-
-def _given(name: str, term: str, named) -> jax.Array:
-    """The covariate of a term that has one, else the decay."""
-    return named[f"{name}_values"] if term in WITH_COVARIATE else named["decay"]
+        return any(_TERMS[name].ties_interact for name in self.names)
 
 
 def exponential_random_graph(*statistics: str, decay: float = 0.5) -> Density:
@@ -87,9 +148,9 @@ def exponential_random_graph(*statistics: str, decay: float = 0.5) -> Density:
     """
     names = statistics or ("edges", "triangles")
     for name in names:
-        if name not in _NAMED:
+        if name not in _TERMS:
             raise ValueError(
-                f"statistics has {name!r}, which is no statistic; {choose_from(str(name), _NAMED)}."
+                f"statistics has {name!r}, which is no statistic; {choose_from(str(name), _TERMS)}."
             )
         if names.count(name) > 1:
             raise ValueError(
@@ -105,7 +166,7 @@ def exponential_random_graph(*statistics: str, decay: float = 0.5) -> Density:
         raise ValueError(f"decay is {decay!r}; expected a number above 0; pass one.")
     parameters = {name: (Real["d"] if name == "degree" else Real, 0.0) for name in names}
     return Density(
-        _WeightedStatistics(tuple((name, name) for name in names)),
+        _WeightedStatistics(names),
         {"y": Graph["d"]},
         parameters,
         {"decay": float(decay)},
