@@ -113,3 +113,14 @@ def test_a_design_labels_the_parameters_and_drops_no_row():
         with pytest.raises(ValueError, match=words) as reason:
             un.design(formula, frame)
         assert "\n" not in str(reason.value)
+
+
+def test_a_fit_that_is_no_density_predicts_nothing():
+    @un.density
+    def cubic(y: un.Real, *, z: un.Covariate, b: un.Real = -1.0):
+        return b * y**3 + z * y
+
+    data = {"y": [1.0, 2.0, 0.5, 1.4], "z": [0.0, 1.0, 0.3, 0.1]}
+    fit = un.fit(cubic, data, "score_matching", seed=0, progress=False)
+    with pytest.raises(ValueError, match=r"The fit is no density: .*normalized"):
+        fit.predict({"z": [0.0]})

@@ -134,12 +134,12 @@ def refused(tmp_path):
     yield lambda: un.simulate(broken), "no density: .*normalized"
 
     @un.density
-    def line(y: un.Real, *, slope: un.Real = 0.0, z: un.Covariate):
-        return -0.5 * (y - slope * z) ** 2
+    def line(y: un.Real[2], *, slope: un.Real = 0.0, z: un.Covariate):
+        return -0.5 * ((y - slope * z) ** 2).sum()
 
-    y = {"y": np.arange(5.0), "z": np.arange(5.0)}
+    y = {"y": RNG.normal(size=(5, 2)), "z": np.arange(5.0)}
     conditional = un.fit(line, y, "score_matching", seed=0, progress=False)
-    yield lambda: un.simulate(conditional), "has the covariate z"
+    yield lambda: un.simulate(conditional), "has the covariate z.*y has the shape"
 
 
 def test_what_cannot_be_simulated_is_refused_in_a_sentence(tmp_path):

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from unnorm.core.findings import FindingCode
 from unnorm.fitting.data import read_covariates, read_data, refuse_missing_entries, row_index
 from unnorm.fitting.inference.predictive import table_of_fit
 from unnorm.fitting.inference.sandwich import interval
@@ -66,8 +67,14 @@ def residuals(fit: Any, data: Any, seed: int) -> pd.Series:
 
 
 def _response(fit: Any) -> str:
-    """The only variable that the fit's data brought."""
+    """The only variable that the fit's data brought, of a fit that is a density."""
     p = fit.density
+    improper = [f.what for f in fit.findings if f.code == FindingCode.NOT_NORMALIZABLE]
+    if improper:
+        raise ValueError(
+            f"The fit is no density: {improper[0]}; it must have a finite Z; restrict the "
+            "parameters, and fit again."
+        )
     names = list(p.variables)
     if fit._origin is not None:
         names = [name for name in names if name in fit._origin.problem.events]
