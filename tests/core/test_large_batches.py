@@ -144,7 +144,8 @@ def test_matrix_vector_products_of_many_lanes(dtype, count):
 
 def test_also_where_jax_computed_before_the_import():
     code = (
-        "import jax, jax.numpy as jnp, numpy as np; jnp.zeros(2) + 1; import unnorm\n"
+        "import jax, jax.numpy as jnp, numpy as np; jnp.zeros(2) + 1\n"
+        "import unnorm; unnorm.Density\n"
         "rows = jnp.asarray(np.arange(32_800)[:, None] * np.array([1, 0, 0]), 'float32')\n"
         "found = jax.jit(jax.vmap(lambda row: jnp.sum((jnp.eye(3) @ row) ** 2)))(rows)\n"
         "assert np.allclose(found, np.arange(32_800.) ** 2)"
