@@ -13,7 +13,7 @@ import unnorm as un
 from unnorm.declaration.density import cast
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.objectives.flow_distribution import log_prob_of_event
-from unnorm.fitting.objectives.noise_contrastive.flow_game import GAME
+from unnorm.fitting.objectives.noise_contrastive.flow_game import GAME, flow_step
 from unnorm.models.toys import SAMPLERS
 
 o = un.objectives
@@ -129,6 +129,7 @@ def test_zeros_are_valid_data_of_a_positive_variable():
     assert abs(fit.log_z.value - np.log(data.mean())) < 4 * fit.log_z.monte_carlo_error
 
 
+@pytest.mark.slow
 def test_one_flow_spans_all_variables():
     """log p̃ of two variables; the flow lives over (log s, x), in alphabetical order."""
     p = un.Density(
@@ -188,6 +189,27 @@ def test_the_flow_does_not_move_against_an_energy_that_is_worse_than_chance():
         assert np.array_equal(one, other)
 
 
+def test_a_draw_without_a_gradient_does_not_move_the_flow():
+    """The square root's slope is NaN left of 0, where its value is finite."""
+
+    def rooted(x, *, height):
+        modes = height * jnp.logaddexp(-2 * (x - 2) ** 2, -2 * (x + 2) ** 2)
+        return modes + 0.0 * jnp.where(x > 0, jnp.sqrt(x), 0.0)
+
+    p = un.Density(rooted, {"x": un.Real}, {"height": (un.Positive, 1.0)})
+    rng = np.random.default_rng(0)
+    data = rng.choice([-2.0, 2.0], 200) + rng.normal(0, 0.5, 200)
+    with jax.enable_x64(True):
+        density, events = cast((p.for_jit(), {"x": data}), np.float64)
+        state = LINE.prepare(density, events, jax.random.key(0))
+        after = jax.jit(flow_step)(LINE, density, state, events, jax.random.key(1))
+    for one, other in zip(
+        jax.tree.leaves(state.shared.statistics), jax.tree.leaves(after.statistics), strict=True
+    ):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.slow
 def test_few_parameters_by_steps_come_to_the_same_estimate(line):
     """The default cosine schedule, 1,500 steps of all rows: the minimum against another flow."""
     data = np.random.default_rng(3).normal(size=800)

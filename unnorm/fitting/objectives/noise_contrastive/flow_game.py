@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.random_keys import key_array, split_keys
@@ -78,7 +79,9 @@ def flow_optimizer() -> optax.GradientTransformation:
 def flow_step(
     objective: LogisticContrast, density, state: ObjectiveState, events: dict, key: jax.Array
 ) -> Game:
-    """The game after one step of the flow up the energy's loss; none where that is above chance."""
+    """The game after one step of the flow up the energy's loss; none where that is above chance, or
+    has no finite gradient (a draw far out).
+    """
     game = state.shared
     flow = game.statistics.flow
 
@@ -92,7 +95,7 @@ def flow_step(
     update, moments = flow_optimizer().update(jax.tree.map(jnp.negative, slope), game.moments)
     moved = optax.apply_updates(flow.parameters, update)
     chance = _mean_loss(objective, jnp.zeros(1), jnp.zeros(1))
-    goes = (value < chance) & jnp.isfinite(value)
+    goes = (value < chance) & jnp.isfinite(ravel_pytree(slope)[0]).all()
     parameters, moments = jax.tree.map(
         lambda new, old: jnp.where(goes, new, old),
         (moved, moments), (flow.parameters, game.moments),
