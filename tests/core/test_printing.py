@@ -71,7 +71,8 @@ def test_one_parameter_and_one_row_are_singular():
 
 
 @pytest.mark.parametrize(
-    ("count", "end"), [(30, None), (31, "... and 1 more row"), (42, "... and 12 more rows")]
+    ("count", "end"),
+    [(30, None), (31, "... 1 more row is not shown"), (42, "... 12 more rows are not shown")],
 )
 def test_a_long_table_is_cut(count, end):
     lines = str(fit_of(np.arange(1.0, count + 1))).splitlines()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from unnorm.core.messages import printable
+from unnorm.core.messages import pluralize, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,10 @@ def row_label(label: object) -> str:
 
 def more_rows(count: int, most: int) -> str:
     """What stands below a table that was cut, or nothing."""
-    return f"{count - most:,} more rows are not shown" if count > most else ""
+    left = count - most
+    if left <= 0:
+        return ""
+    return f"{pluralize(left, 'more row')} {'is' if left == 1 else 'are'} not shown"
 
 
 # -- HTML ------------------------------------------------------------------------------------------

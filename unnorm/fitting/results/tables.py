@@ -67,19 +67,33 @@ def readable(table: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
         places = decimals(table.iloc[rows], digits)
         for at, column in enumerate(table.columns):
             out.iloc[rows, at] = [
-                _cell(str(column), value, places, digits) for value in table.iloc[rows, at]
+                _cell(str(column), value, places, digits, small)
+                for value, small in zip(
+                    table.iloc[rows, at], _small_errors(table.iloc[rows], places), strict=True
+                )
             ]
     return out
 
 
-def _cell(column: str, value: float, places: int | None, digits: int) -> str:
+def _small_errors(table: pd.DataFrame, places: int | None) -> np.ndarray:
+    """Whether a row's standard error is unknown, or below what so many decimals show."""
+    if "standard_error" not in table:
+        return np.ones(len(table), bool)
+    errors = table["standard_error"].to_numpy(float)
+    return np.isnan(errors) | (errors < 0.5 * 10.0 ** -(0 if places is None else places))
+
+
+def _cell(column: str, value: float, places: int | None, digits: int, small_error: bool) -> str:
+    """A number as text; an estimate is no zero where its standard error does not make it one."""
     if column == "z":
         return number(value, 2)
     if column == "p":
         return "< .001" if value < 0.001 else number(value, 3)
     text = number(value, places, digits)
-    vanished = column == "standard_error" and value > 0 and not text.strip("0.,")
-    return f"{value:.{digits - 1}e}" if vanished else text
+    vanished = value != 0 and not text.strip("-0.,")
+    if vanished and column == "standard_error":
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{digits + 1}e}" if vanished and small_error else text
 
 
 def in_words(table: pd.DataFrame, level: float, digits: int = 2) -> pd.DataFrame:
