@@ -251,27 +251,27 @@ def test_clamped_chains_find_a_mean():
 
 # -- what is refused -------------------------------------------------------------------------------
 def test_every_other_objective_names_the_two_that_serve():
-    for objective in (
-        o.PseudoLikelihood(),
-        o.ScoreMatching(),
-        o.NCE(),
-        o.RankingNCE(),
-        o.ConditionalNCE(),
-    ):
-        p = machine if isinstance(objective, o.PseudoLikelihood) else mixture
-        data = {"v": np.zeros((5, 6))} if p is machine else {"x": VALUES}
-        with pytest.raises(
-            ValueError,
-            match=r"no values for h; found .; .*MaximumLikelihood or ContrastiveDivergence[.]$",
-        ):
-            fitted(p, data, objective)
-    with pytest.raises(ValueError, match="draws does not serve the latent variable h"):
-        fitted(mixture, {"x": VALUES}, o.MaximumLikelihood(draws=10_000))
+    """Few states of a label would be summed out, so that h is continuous, or has 2^18."""
     large = un.Density(
         lambda x, h, *, a: a * x * h.sum(),
         {"x": un.Binary, "h": un.Binary[18]},
         {"a": (un.Real, 0.0)},
     )
+    joint = un.Density(
+        lambda x, h, *, a: a * x * h - 0.5 * h**2 - 0.5 * x**2,
+        {"x": un.Real, "h": un.Real},
+        {"a": (un.Real, 0.1)},
+    )
+    for objective in (o.ScoreMatching(), o.NCE(), o.RankingNCE(), o.ConditionalNCE()):
+        with pytest.raises(
+            ValueError,
+            match=r"no values for h; found .; .*MaximumLikelihood or ContrastiveDivergence[.]$",
+        ):
+            fitted(joint, {"x": VALUES}, objective)
+    with pytest.raises(ValueError, match="PseudoLikelihood does not serve latent variables"):
+        fitted(large, {"x": np.array([0, 1])}, o.PseudoLikelihood())
+    with pytest.raises(ValueError, match="draws does not serve the latent variable h"):
+        fitted(mixture, {"x": VALUES}, o.MaximumLikelihood(draws=10_000))
     with pytest.raises(ValueError, match=r"sums over the latent h.*ContrastiveDivergence[.]$"):
         fitted(large, {"x": np.array([0, 1])}, o.MaximumLikelihood())
 

@@ -43,7 +43,7 @@ def sum_out_labels(p: Density, events: dict, objective: Any, findings: list[Find
     """The density of the variables in the data: labels that are absent are summed out, for an
     objective that takes no latent variables.
     """
-    names = latent_variables(p, events)
+    names = absent_variables(p, events)
     if objective is None or not names:
         return p
     objective = look_up(objective, OBJECTIVES, "objective", "losses|gradient")

@@ -228,6 +228,6 @@ def _is_additive(
         return jnp.abs(target.log_density(moved) - exact.log_density - expected)
 
     count = 1 + max(max(sites) for _, sites in colours)
-    keys, moves = split_keys(key, options.joint_moves), jnp.arange(options.joint_moves)
+    keys, moves = key_array(key, options.joint_moves), jnp.arange(options.joint_moves)
     errors = jax.lax.map(lambda move: joint_move(*move), (keys, moves % count))
     return jnp.max(errors) <= options.tolerance * scale, linear

@@ -217,3 +217,13 @@ def test_chains_of_positive_entries_reach_the_maximum():
     errors = exact.summary()["standard_error"].to_numpy()
     difference = fit.summary()["estimate"].to_numpy() - exact.summary()["estimate"].to_numpy()
     assert np.all(np.abs(difference) <= 4 * DEFAULTS.relative_error * errors)
+
+
+def test_a_label_that_some_rows_have_is_not_summed_out_of_the_others():
+    """An objective that takes no missing values sums out labels that no row has."""
+    p = un.Density(
+        lambda x, y, *, a: a * x * y - 0.5 * x**2, {"x": un.Real, "y": un.Binary}, {"a": un.Real}
+    )
+    data = {"x": np.arange(5.0), "y": np.array([0, 1, np.nan, 1, 0])}
+    with pytest.raises(ValueError, match="NCE does not serve missing values, and y at row 2"):
+        un.fit(p.bind(a=0.1), data, "nce", seed=0, progress=False)
