@@ -271,7 +271,7 @@ def test_every_other_objective_names_the_two_that_serve():
     with pytest.raises(ValueError, match="PseudoLikelihood does not serve latent variables"):
         fitted(large, {"x": np.array([0, 1])}, o.PseudoLikelihood())
     with pytest.raises(ValueError, match="draws does not serve the latent variable h"):
-        fitted(mixture, {"x": VALUES}, o.MaximumLikelihood(draws=10_000))
+        fitted(joint, {"x": VALUES}, o.MaximumLikelihood(draws=10_000))
     with pytest.raises(ValueError, match=r"sums over the latent h.*ContrastiveDivergence[.]$"):
         fitted(large, {"x": np.array([0, 1])}, o.MaximumLikelihood())
 
