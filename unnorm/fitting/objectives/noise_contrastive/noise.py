@@ -5,9 +5,10 @@ IF_φ(x_i), where E runs over the noise points as well, because they are drawn f
 data means of `noise_statistics`, whose influence function is the row's statistic minus the mean.
 """
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -121,25 +122,16 @@ class WithNoise(LossObjective):
         """Return the statistics and the noise at them, or raise why it cannot be fitted."""
         refuse_one_row(self, events)
         statistics, valid = _fit_default(self, density, events)
-        try:
-            # NumPyro checks parameters outside of programs alone, where each operation compiles
-            distributions = {} if valid else self.distributions(density, statistics)
-            return statistics, distributions
-        except ValueError as error:
-            if "got invalid" not in str(error):
-                raise
-            rows = len(next(iter(events.values())))
-            raise ValueError(
-                f"The default noise cannot be fitted to {rows} rows of "
-                f"{', '.join(density.variables)}; expected data that vary in every direction; pass "
-                "more rows, drop columns that others determine, or pass noise=."
-            ) from None
+        # NumPyro checks parameters outside of programs alone, where each operation compiles.
+        with _degenerate_data_refused(density, events):
+            return statistics, {} if valid else self.distributions(density, statistics)
 
     def prepare(self, density, events, key) -> ObjectiveState:
         """Draw the noise, and evaluate its log-density at the data and at itself."""
         events = {name: jnp.asarray(value) for name, value in events.items()}
         statistics, _ = self.fit_noise(density, events)
-        rows = self.draw_rows(density, statistics, events, key)
+        with _degenerate_data_refused(density, events):
+            rows = self.draw_rows(density, statistics, events, key)
         refuse_uncovered(np.asarray(rows.on_data), np.asarray(rows.on_noise))
         return ObjectiveState(per_row=rows, shared=FittedNoise(statistics))
 
@@ -220,6 +212,22 @@ def _fit_default(objective: WithNoise, density, events: dict) -> tuple[dict, jax
         return statistics, jnp.asarray(False)
     noise = objective.distributions(density, statistics)
     return statistics, jnp.stack([has_valid_parameters(one) for one in noise.values()]).all()
+
+
+@contextlib.contextmanager
+def _degenerate_data_refused(density, events: dict) -> Iterator[None]:
+    """NumPyro's refusal of the parameters of a noise, as a sentence about the data."""
+    try:
+        yield
+    except ValueError as error:
+        if "got invalid" not in str(error):
+            raise
+        rows = len(next(iter(events.values())))
+        raise ValueError(
+            f"The default noise cannot be fitted to {rows} rows of "
+            f"{', '.join(density.variables)}; expected data that vary in every direction; pass "
+            "more rows, drop columns that others determine, or pass noise=."
+        ) from None
 
 
 @compiled
