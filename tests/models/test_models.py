@@ -466,7 +466,7 @@ BAD = {
     "one centre": (lambda: models.kernel_exponential_family([0.0], 1.0), "scale is 0.0; expected"),
     "size": (
         lambda: models.fully_connected_energy(2.5),
-        "size is 2.5; expected a positive integer",
+        "size is 2.5; must be a positive integer",
     ),
     "confinement": (
         lambda: models.convolutional_energy(3, 3, confinement=0),
