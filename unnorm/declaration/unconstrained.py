@@ -184,7 +184,7 @@ class Unconstrained:
         positions = {}
         for name, support in self.supports.items():
             if name in events:
-                value = events[name]
+                value: Any = events[name]
                 value = value if isinstance(value, jax.core.Tracer) else np.asarray(value)
                 values = jnp.asarray(support.inward(value))
                 keys = key_array(make_key(seed), len(values))

@@ -26,7 +26,7 @@ class Plan(NamedTuple):
     """Fixed events and the logs of their weights: Z ≈ Σ_s exp(log p̃(events_s) + log_weights_s)."""
 
     events: dict[str, jax.Array]
-    log_weights: jax.Array
+    log_weights: Any  # an array of JAX, or of NumPy where no program made it
 
 
 class Frame(NamedTuple):

@@ -4,7 +4,7 @@ time.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +38,8 @@ class Minimum(NamedTuple):
     vector: jax.Array
     loss: jax.Array
     decrement: jax.Array  # g'H⁻¹g: the squared distance to the optimum in the curvature's metric
-    steps: jax.Array
-    history: jax.Array
+    steps: Any
+    history: Any
 
 
 def hessian(function: Callable, x: jax.Array, columns: int = 8) -> jax.Array:

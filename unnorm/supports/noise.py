@@ -113,11 +113,12 @@ def has_valid_parameters(distribution: Any) -> jax.Array:
         held = list(vars(distribution).values()) if hasattr(distribution, "__dict__") else []
         inner = [one for one in held if hasattr(one, "log_prob")]
         return jnp.stack([jnp.asarray(True), *map(has_valid_parameters, inner)]).all()
-    own, inner = [jnp.asarray(True)], getattr(distribution, "base_dist", None)
+    own = [jnp.asarray(True)]
+    base: Any = getattr(distribution, "base_dist", None)
     for name, value in distribution.get_args().items():
         constraint = distribution.arg_constraints[name]
         if not constraints.is_dependent(constraint):
             own.append(jnp.all(constraint(value)))
-    if inner is not None:
-        own.append(has_valid_parameters(inner))
+    if base is not None:
+        own.append(has_valid_parameters(base))
     return jnp.stack(own).all()

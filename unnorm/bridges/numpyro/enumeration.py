@@ -133,7 +133,7 @@ def _eliminate(factors: list[Factor], sites: tuple[DiscreteSite, ...]) -> jax.Ar
         own, left = frozenset(sites[number].batch), left - {number}
         touched = [factor for factor in factors if number in factor.sites]
         factors = [factor for factor in factors if number not in factor.sites]
-        joint, others = jnp.zeros(()), frozenset()
+        joint, others = jnp.zeros(()), frozenset[int]()
         for factor in touched:
             _refuse_coupling(sites, number, factor)
             extra = tuple(factor.batch - own)  # elements of a plate in the same state: a product
@@ -210,7 +210,7 @@ def _entries(factor: Factor, states: list[np.ndarray]) -> np.ndarray:
     for number, state in enumerate(states):
         state = state if number in factor.sites else np.zeros((), int)
         index.append(np.broadcast_to(_align(state, len(batch)), batch))
-    places = np.indices(batch) if batch else []
+    places: Any = np.indices(batch) if batch else []
     return values[(*index, *places)]
 
 

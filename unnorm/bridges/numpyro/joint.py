@@ -41,7 +41,9 @@ class Joint:
         call, sites = self._call(values, constants)
         if self.discrete:
             return marginal(call, sites, self.discrete, dict(self.dependent))
-        return sum((jnp.sum(each) for each in call.log_probs(sites)[0].values()), start=0.0)
+        return sum(
+            (jnp.sum(each) for each in call.log_probs(sites)[0].values()), start=jnp.zeros(())
+        )
 
     def _call(self, values: tuple, constants: Mapping[str, Any]) -> tuple[Call, dict[str, Any]]:
         bound = signature_of(self.model).bind_partial()

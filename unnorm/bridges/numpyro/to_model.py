@@ -80,6 +80,6 @@ def _site(name: str, support: Support, shape: tuple[int, ...]) -> tuple[Any, Any
     return numpyro.deterministic(name, support.constrain(free)), support.log_det(free)
 
 
-Density.to_numpyro = to_numpyro  # type: ignore[attr-defined]
+Density.to_numpyro = to_numpyro  # type: ignore[attr-defined, method-assign]
 
 __all__ = ["to_numpyro"]

@@ -7,7 +7,7 @@ References: Venzon and Moolgavkar (1988), doi:10.2307/2347496; Nocedal and Wrigh
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -93,7 +93,7 @@ def profile_curve(fit, label: str, values: np.ndarray) -> np.ndarray:
         found = np.full(len(values), np.nan)
         middle = int(np.searchsorted(values, origin))
         for places in (range(middle, len(values)), range(middle - 1, -1, -1)):
-            near: np.ndarray | None = vector
+            near: Any = vector
             for at in places:  # outward, each from the last
                 near = _maximum(held, float(to_unbounded(values[at], held.bounds)), near)
                 if near is None:

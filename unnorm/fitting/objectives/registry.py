@@ -40,7 +40,7 @@ _CLASSES = (
     SteinDiscrepancy,
 )
 for _cls in _CLASSES:
-    _cls.loss = loss  # type: ignore[attr-defined]
+    _cls.loss = loss  # type: ignore[attr-defined, union-attr]
 OBJECTIVES = {registry_name(cls): cls for cls in _CLASSES}
 
 __all__ = ["OBJECTIVES", *(cls.__name__ for cls in _CLASSES)]

@@ -114,8 +114,8 @@ class TrainingLoss:
             value = objective.losses(density, inner, batch).mean()
             if not isinstance(objective, HasAdversary):
                 return value, state
-            held = jax.lax.stop_gradient((density, inner))
-            moved = objective.adversary_step(*held, batch, fold_in(key, 1))
+            at_rest = jax.lax.stop_gradient((density, inner))
+            moved = objective.adversary_step(*at_rest, batch, fold_in(key, 1))
             return value, state._replace(objective=moved)
         held = jax.lax.stop_gradient(density)
         found = objective.gradient(held, inner, batch, key, jnp.ones((), dtype))

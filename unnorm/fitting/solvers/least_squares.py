@@ -7,7 +7,7 @@ rows. The rows check the solution.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ class Rows(NamedTuple):
     """Rows of data and their weights."""
 
     events: dict
-    weights: jax.Array  # of mean 1
+    weights: jax.Array | np.ndarray  # of mean 1
 
 
 class Quadratic(NamedTuple):
@@ -139,7 +139,8 @@ def _minimum_with_lasso(loss: Loss, known: Quadratic | None) -> Minimum | None:
 
 
 def _rows_of(loss: Loss) -> Rows:
-    weights, count = loss.state.weights, len(next(iter(loss.events.values())))
+    weights: Any = loss.state.weights
+    count = len(next(iter(loss.events.values())))
     weights = np.ones(count, jnp.result_type(float)) if weights is None else weights
     return Rows(loss.events, weights)
 

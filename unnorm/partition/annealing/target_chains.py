@@ -157,14 +157,14 @@ def run_chains(
     history = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     discrete = path.target.discrete(history.position)
     means = [value.reshape(draws, chains, -1).mean(-1) for value in discrete.values()]
-    parts = (
+    columns: tuple = (
         _flat_history(path.target, history.position),
         np.stack(means, -1) if means else np.zeros((draws, chains, 0)),
         history.log_target,
         history.log_proposal,
         history.target_gradient,
     )
-    by_chain = (np.swapaxes(np.asarray(part, float), 0, 1) for part in parts)
+    by_chain = (np.swapaxes(np.asarray(part, float), 0, 1) for part in columns)
     steps = chains * (sum(warmups) + warmups[0] + draws)
     spent = evaluations_of(transitions, path, steps)
     nonfinite = int(np.sum(particles.nonfinite))

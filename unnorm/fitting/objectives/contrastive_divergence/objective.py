@@ -271,7 +271,7 @@ class ContrastiveDivergence:
         return StochasticGradient(gradient, state._replace(shared=new), negatives, acceptance)
 
     def _negative_target(self, target: Unconstrained) -> Unconstrained:
-        return target if self.temperature == 1 else target.temper(1 / self.temperature)
+        return target if self.temperature == 1 else target.temper(jnp.asarray(1 / self.temperature))
 
     def _deviation(self, share: jax.Array) -> jax.Array:
         first, last = (jax.tree.leaves(self.noise) * 2)[:2]

@@ -231,11 +231,6 @@ def _degenerate_data_refused(density, events: dict) -> Iterator[None]:
 
 
 @compiled
-def _draw_default(objective: WithNoise, density, statistics, events, key) -> NoiseRows:
-    return objective._draw_rows(density, statistics, events, key)
-
-
-@compiled
 def _row_statistics(objective: WithNoise, density, events: dict) -> jax.Array:
     return jax.vmap(lambda event: ravel_pytree(objective.statistics_i(density, event))[0])(events)
 
