@@ -94,6 +94,7 @@ def replace_arrays(function: Callable, change: Callable[[np.ndarray], Any]) -> C
 
     Example:
         >>> import numpy as np
+        >>> __name__ = "user"  # arrays of the library's own functions stay
         >>> field = np.array([1.0, 2.0])
         >>> replace_arrays(lambda x: x + field, lambda array: 2 * array)(1.0)
         array([3., 5.])

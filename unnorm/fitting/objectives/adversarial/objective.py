@@ -117,7 +117,7 @@ class Adversarial(LossObjective):
         >>> objective = un.objectives.Adversarial(Affine(jnp.zeros(1)))
         >>> adam = optax.adam(optax.cosine_decay_schedule(1e-2, 1000))
         >>> fit = un.fit(p, data, objective, optimizer=adam, steps=1000, seed=0, progress=False)
-        >>> abs(float(fit.density.parameters["rate"]) * np.mean(data**2) - 1) < 0.1
+        >>> bool(abs(fit.density.parameters["rate"] * np.mean(data**2) - 1) < 0.1)
         True
 
     References:
