@@ -48,7 +48,7 @@ class TrainingLoss:
         >>> params, state = loss.init(data, jax.random.key(0))
         >>> optimizer = optax.adam(0.05)
         >>> moments = optimizer.init(params)
-        >>> @compiled
+        >>> @jax.jit
         ... def step(params, state, moments, key):
         ...     (value, state), gradient = jax.value_and_grad(loss, has_aux=True)(
         ...         params, state, data, key
