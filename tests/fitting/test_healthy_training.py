@@ -83,7 +83,7 @@ def test_a_callback_sees_the_density_and_the_chains():
     seen = []
     un.fit(
         normal, LENGTHS, CD(persistent=True, chains=32), optimizer=optax.adam(0.01),
-        callback=lambda told: seen.append(told) and None, **TRAINING,
+        callback=lambda found: seen.append(found), **TRAINING,
     )  # fmt: skip
     assert len(seen) == 50 and seen[0]["losses"].shape == (2,)
     assert seen[-1]["chains"]["x"].shape == (32,)

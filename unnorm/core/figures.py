@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, PALE = "#222222", "#8a8a8a"
-# Lines that can be told apart in black and white, in the order of the colours.
+# Line styles that differ in black and white, in the order of the colours.
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (8, 3)))
 
 

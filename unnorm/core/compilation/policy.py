@@ -4,7 +4,7 @@ XLA takes most of the time of a first answer. A program that runs once, over lit
 nothing from machine code that is fast; a long loop gains much. `compiled` is `jax.jit` with this
 choice made. On a GPU, and inside another program that is being traced, it is `jax.jit` as it is.
 
-On CPU, in seconds to compile and to run, JAX 0.10.2 (`docs/benchmarks.md`, section Compilation):
+On CPU, in seconds to compile and to run, JAX 0.10.2:
 
 | program | quick | balanced | JAX's own |
 | --- | --- | --- | --- |

@@ -28,7 +28,7 @@ class NoiseCriteria:
     """Mean probability of the datum, beyond which its noise points carry little information.
 
     Attributes:
-        separable: above it nearly every datum is told from all of its noise points.
+        separable: above it nearly every datum stands out among its noise points.
         chance: times 1/(M + 1), below which it is one of M + 1 alike.
     """
 

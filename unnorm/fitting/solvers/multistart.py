@@ -32,11 +32,11 @@ def best_of(
         if np.isfinite(another.loss):
             found.append(another)
     best = min(found, key=lambda one: float(one.loss) if np.isfinite(one.loss) else np.inf)
-    findings += _told(best, found, restarts + 1)
+    findings += _other_optima(best, found, restarts + 1)
     return best
 
 
-def _told(best, found: list, starts: int) -> list[Finding]:
+def _other_optima(best, found: list, starts: int) -> list[Finding]:
     losses, vectors = np.array([one.loss for one in found]), np.stack([one.vector for one in found])
     higher = losses > losses.min() + _SAME_LOSS * (1 + np.abs(losses.min()))
     apart = np.abs(vectors - np.asarray(best.vector)) > _SAME_PLACE * (

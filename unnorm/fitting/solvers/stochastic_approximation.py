@@ -2,8 +2,8 @@
 against the standard error.
 
 Robbins-Monro steps with the negatives' score covariance as metric (Adam where there are too many
-parameters for one), and Polyak-Ruppert averaging; the averaged iterate's error is told by batch
-means.
+parameters for one), and Polyak-Ruppert averaging; the averaged iterate's error comes from
+batch means.
 
 References: Polyak and Juditsky (1992), doi:10.1137/0330046.
 """

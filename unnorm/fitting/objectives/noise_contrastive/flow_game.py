@@ -114,7 +114,7 @@ def _mean_loss(objective: LogisticContrast, on_data: jax.Array, on_noise: jax.Ar
 def play_round(
     objective: LogisticContrast, density, state: ObjectiveState, events: dict, key: jax.Array
 ) -> Game:
-    """The game after some steps of the flow against a fixed energy, each on rows drawn anew."""
+    """The game after some steps of the flow against a fixed energy, each on fresh draws."""
     rows = len(jax.tree.leaves(events)[0])
 
     def step(game, key):
