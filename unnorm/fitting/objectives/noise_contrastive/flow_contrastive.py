@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.findings import NOTE, Finding, FindingCode
+from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.core.random_keys import split_keys
 from unnorm.fitting.base import ObjectiveState
@@ -185,8 +185,18 @@ class FlowContrastive(LogisticContrast):
             f"the noise was a flow: mean log q is {flow:.4f} at the data, and mean log p "
             f"{energy:.4f}, with the learned log Z"
         )
-        code = FindingCode.CHOSEN_METHOD
-        return [*super().findings(density, state, events), Finding(what, "", NOTE, code)]
+        noted = Finding(what, "", NOTE, FindingCode.CHOSEN_METHOD)
+        return [*super().findings(density, state, events), noted, _flow_taken_as_given()]
+
+
+def _flow_taken_as_given() -> Finding:
+    """95% intervals covered .89 to .94 of 170 data sets of 116 rows."""
+    what = (
+        "standard errors take the flow as given, which was fitted to the same rows: they may be "
+        "too small where rows are few or the model is wrong"
+    )
+    advice = "compare with un.objectives.NCE, or use the bootstrap"
+    return Finding(what, advice, WARNING, FindingCode.OBJECTIVE_CONDITIONS)
 
 
 __all__ = ["FlowContrastive"]
