@@ -17,7 +17,7 @@ import unnorm as un
 from unnorm.core.findings import FindingCode
 from unnorm.fitting.checks.held_out_draws import CRITERIA, Rows, draws_findings, split_rows
 from unnorm.fitting.checks.kinks import kink_findings
-from unnorm.fitting.procedures.train import _Monitor
+from unnorm.fitting.procedures.monitor import Monitor
 from unnorm.fitting.solvers import sgd
 from unnorm.models.toys import SAMPLERS
 from unnorm.statistics.two_sample import two_sample
@@ -228,7 +228,8 @@ def test_the_drift_of_gradients_is_seen_with_the_stated_power():
 
 def _walk(gradients):
     nothing = jnp.zeros(0)
-    return sgd.Walk(nothing, nothing, (), None, gradients.sum(0), np.sum(gradients**2))
+    sums = gradients.sum(0), np.sum(gradients**2)
+    return sgd.Walk(nothing, nothing, (), None, *sums, jnp.ones(()))
 
 
 # -- what is kept out ------------------------------------------------------------------------------
@@ -291,9 +292,9 @@ def test_the_last_iterate_is_the_fit_where_steps_die_out_and_an_average_where_th
 ):
     assert sgd.has_died_out([1.0, 0.5, 0.3, 0.001]) and not sgd.has_died_out([1.0, 0.9, 1.0, 0.9])
     data, falling = np.random.default_rng(0).normal(size=300), optax.cosine_decay_schedule(0.5, 100)
-    walks, chosen = [], _Monitor.estimate
+    walks, chosen = [], Monitor.estimate
     monkeypatch.setattr(
-        _Monitor, "estimate", lambda monitor, walk: walks.append(walk) or chosen(monitor, walk)
+        Monitor, "estimate", lambda monitor, walk: walks.append(walk) or chosen(monitor, walk)
     )
     for rate, wanted in ((falling, "vector"), (0.5, "average")):
         fit = trained(

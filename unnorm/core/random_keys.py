@@ -81,7 +81,8 @@ def _hash_counts(key: jax.Array, count: int, fast: int = 16) -> np.ndarray:
 
 
 def _words(key: jax.Array) -> tuple[int, int]:
-    first, second = np.asarray(jax.random.key_data(key))
+    with jax.ensure_compile_time_eval():  # a key with a value has one inside a traced branch too
+        first, second = np.asarray(jax.random.key_data(key))
     return int(first), int(second)
 
 
