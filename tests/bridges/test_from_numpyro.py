@@ -225,7 +225,7 @@ REFUSED = {
     "point mass": (one_site("z", dist.Delta(1.0)), "^Site z is Delta, a point mass"),
     "no log-density": (
         one_site("v", dist.ProjectedNormal(jnp.ones(4))),
-        "^Site v is ProjectedNormal, whose log_prob NumPyro does not have",
+        "^Site v is ProjectedNormal, whose log_prob NumPyro does not implement",
     ),
     "no bijection": (
         one_site("z", dist.ImproperUniform(dist.constraints.complex, (), ())),
@@ -233,7 +233,7 @@ REFUSED = {
     ),
     "random": (random_key, r"calls numpyro.prng_key\(\), so that its density is random"),
     "scope": (scoped, "^Site a/x has '/' in its name"),
-    "elements in one factor": (meeting, "elements of the discrete site z meet in one factor"),
+    "elements in one factor": (meeting, "elements of the discrete site z occur together in one factor"),
     "elements side by side": (neighbours, "site.* z cannot be summed out element by element"),
     "many states": (many_states, "have 2,048 combinations of states; expected at most 1,024"),
     "chain": (one_site("chain", dist.Normal()), "^The name 'chain' is kept"),

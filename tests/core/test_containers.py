@@ -197,7 +197,7 @@ WRONG = {
         "x holds 9223372036854775809 at row 0, column 0",
     ),
     "the same columns": (pd.DataFrame(X, columns=["a", "b", "a"]), "x has two columns named 'a'"),
-    "units": (X.view(Length), "x carries the unit m"),
+    "units": (X.view(Length), "x has the unit m"),
     "names as categories": (
         pd.DataFrame({"a": pd.Categorical(["u", "v"] * 20)}),
         "a has the categories u, v",
@@ -234,7 +234,7 @@ def test_dimensions_are_matched_by_name():
 def test_dimensions_without_the_declared_name_are_refused():
     for dims in (("a", "b"), ("row", "feature")):
         with pytest.raises(
-            ValueError, match="expected 'd' among them, for dimensions are matched by name"
+            ValueError, match="expected 'd' among them, because dimensions are matched by name"
         ):
             fitted(normal, xr.DataArray(X.T, dims=dims))
     with pytest.raises(ValueError, match="expected 'd' among them"):

@@ -48,12 +48,12 @@ def from_callable(log_density: Callable, supports: Mapping[str, Support]) -> Den
     """
     if not callable(log_density):
         raise TypeError(
-            f"from_callable was given {shown(log_density)}; expected a function of an event; pass "
-            "the log-density."
+            f"from_callable was given {shown(log_density)}; expected a function of one event; "
+            "pass the function that returns the log-density."
         )
     if not isinstance(supports, Mapping) or not supports:
         raise TypeError(
-            f"supports is {shown(supports)}; expected a dict by variable; pass one such as "
+            f"supports is {shown(supports)}; expected a dict by variable; pass, for example, "
             "{'x': un.Real['d']}."
         )
     names = tuple(supports)

@@ -82,8 +82,8 @@ def design(formula: str, frame: Any) -> Design:
         needed = [str(name) for name in formulaic.Formula(formula).required_variables]
     except Exception as error:
         raise ValueError(
-            f"formula is {formula!r}, which cannot be read ({_first_line(error)}); it must be "
-            "such as 'y ~ dose + C(sex)'; correct it."
+            f"formula is {formula!r}, which cannot be read ({_first_line(error)}); it must have a "
+            "form such as 'y ~ dose + C(sex)'; correct it."
         ) from None
     columns = [name for name in needed if name in frame.columns]
     for name in [*columns, *offsets]:
@@ -116,7 +116,8 @@ def design(formula: str, frame: Any) -> Design:
 def _check(formula: Any, frame: Any) -> None:
     if not isinstance(formula, str):
         raise ValueError(
-            f"formula is {formula!r}; it must be text such as 'y ~ dose + C(sex)'; pass it."
+            f"formula is {formula!r}; it must be a string such as 'y ~ dose + C(sex)'; pass the "
+            "formula as text."
         )
     if not (hasattr(frame, "iloc") and hasattr(frame, "columns")):
         raise ValueError(
@@ -131,7 +132,7 @@ def _without_offsets(formula: str) -> tuple[str, list[str]]:
     rest = re.sub(pattern, "", formula)
     if "offset(" in rest:
         raise ValueError(
-            f"formula {formula!r} has an offset that is no column's name; it must be "
+            f"formula {formula!r} has an offset that is not the name of a column; it must be "
             "offset(column); add the column to frame first."
         )
     rest = re.sub(r"~\s*\+", "~ ", rest)
@@ -150,8 +151,8 @@ def _refuse_missing(frame: Any, name: str) -> None:
         label = frame.index[row]
         where = f"row {row}" if label == row else f"row {row} (index {label!r})"
         raise ValueError(
-            f"Column {name!r} has a missing value at {where}, and no row is dropped silently; it "
-            "must be complete; drop the row, or impute it."
+            f"Column {name!r} has a missing value at {where}; it must be complete, because no row "
+            "is dropped silently; drop the row, or impute it."
         )
 
 

@@ -58,12 +58,12 @@ def check_output(output: Path | None, suffixes: tuple[str, ...]) -> None:
     if output.suffix.lower() not in suffixes:
         formats = " or ".join(suffix or "no ending, for a folder" for suffix in suffixes)
         raise typer.BadParameter(
-            f"{output} ends with {output.suffix!r}; must end with {formats}; give such a name."
+            f"{output} ends with {output.suffix!r}; it must end with {formats}; change the name."
         )
     parent, is_folder = output.resolve().parent, not output.suffix
     occupied = output.is_file() if is_folder else output.is_dir()
     if occupied or not parent.is_dir() or not os.access(parent, os.W_OK):
         raise typer.BadParameter(
-            f"{output} cannot be written; must be {'a folder' if is_folder else 'a file'} in an "
-            "existing folder that you may write to; give such a path."
+            f"{output} cannot be written; it must be {'a folder' if is_folder else 'a file'} in "
+            "an existing folder that you may write to; choose another path."
         )

@@ -96,7 +96,7 @@ def compare(
         from unnorm.model_file import density_of
 
         if len(models) < 2:
-            raise ValueError(f"models is {models[0]}; must be two or more; name another.")
+            raise ValueError(f"models is {models[0]}; there must be two or more; name another.")
         train = read_table(data, columns)
         seed = 0 if seed is None else seed
         if held_out is None:
@@ -118,7 +118,7 @@ def _split(table: Any, path: Path, seed: int) -> tuple[Any, Any]:
 
     if not hasattr(table, "iloc"):
         raise ValueError(
-            f"{path} is no flat table; must be .csv or .parquet to be split by rows; give "
+            f"{path} is not a flat table; it must be .csv or .parquet to be split by rows; give "
             "--held-out."
         )
     order = np.random.default_rng(seed).permutation(len(table))

@@ -27,8 +27,8 @@ def start(devices: int, coordinator: str, processes: int, process_id: int) -> No
     shared = processes > 1 or bool(coordinator)
     if processes < 1 or not 0 <= process_id < processes:
         raise typer.BadParameter(
-            f"process {process_id} of {processes} cannot run; processes must be numbered from "
-            "0; give --processes and --process-id that fit."
+            f"process {process_id} of {processes} cannot run; processes must be numbered from 0; "
+            "correct --processes or --process-id."
         )
     if shared and _CHILD not in os.environ:
         _watch(processes)

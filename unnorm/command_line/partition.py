@@ -42,8 +42,8 @@ def logz(
         if draws is not None:
             if estimator not in ("", "bridge"):
                 raise ValueError(
-                    f"estimator is {estimator!r}; must be bridge where draws are given; leave one "
-                    "of the two out."
+                    f"estimator is {estimator!r}; it must be bridge where draws are given; leave "
+                    "one of the two out."
                 )
             method = un.estimators.Bridge(draws=read_draws(draws))
         z = un.log_z(p, method, **options)

@@ -42,7 +42,8 @@ def report(
             results["log Z"] = un.log_z(p, seed=seed)
         if not results:
             raise ValueError(
-                "report was given nothing to show; must have --data, --fit, --draws or --logz."
+                "report was given nothing to show; it needs --data, --fit, --draws or --logz; "
+                "give one."
             )
         written = un.report(results, output, title=p.name)
         typer.echo(f"Wrote {written}.", err=True)

@@ -38,10 +38,11 @@ def _read(path: Path) -> Any:
     suffix = path.suffix.lower()
     if suffix not in TABLES:
         raise ValueError(
-            f"{path} ends with {path.suffix!r}; must be a table, {', '.join(TABLES)}; convert it."
+            f"{path} ends with {path.suffix!r}; it must be a table ({', '.join(TABLES)}); convert "
+            "it."
         )
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; must be a table; check the path.")
+        raise ValueError(f"{path} does not exist; it must be a table; check the path.")
     try:
         return _READERS[suffix](path)
     except ImportError as error:
@@ -50,7 +51,9 @@ def _read(path: Path) -> Any:
         ) from None
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ValueError(f"{path} cannot be read ({reason}); must be a {suffix} table.") from None
+        raise ValueError(
+            f"{path} cannot be read ({reason}); it must be a {suffix} table; correct the file."
+        ) from None
 
 
 def _csv(path: Path) -> Any:
@@ -88,13 +91,15 @@ def read_draws(path: Path) -> Any:
     found = path / "draws.nc" if path.is_dir() else path
     if not found.is_file():
         raise ValueError(
-            f"{found} does not exist; must be the draws that `unnorm sample --output` wrote."
+            f"{found} does not exist; it must be the draws that `unnorm sample --output` wrote; "
+            "check the path."
         )
     try:
         return xr.open_datatree(found, engine="h5netcdf").load()
     except Exception as error:
         raise ValueError(
-            f"{found} cannot be read ({type(error).__name__}); must be draws as netCDF."
+            f"{found} cannot be read ({type(error).__name__}); it must hold draws as netCDF; "
+            "write them by `unnorm sample --output`."
         ) from None
 
 

@@ -43,8 +43,8 @@ def adjacency_matrix(graph: Any, name: str, nodes: list | None = None) -> np.nda
     nodes = list(graph) if nodes is None else nodes
     if len(nodes) != len(graph) or set(nodes) != set(graph):
         raise ValueError(
-            f"{name} holds networks with different nodes; expected the same in each; add the "
-            "missing ones by add_nodes_from."
+            f"{name} holds networks with different nodes; expected the same nodes in each; add "
+            "the missing ones by add_nodes_from."
         )
     place, matrix = {node: i for i, node in enumerate(nodes)}, np.zeros((len(nodes),) * 2)
     for node, neighbours in graph.adjacency():
@@ -141,8 +141,7 @@ def transpose_to_axes(value: Any, name: str, axes: tuple) -> Any:
     if missing and (len(missing) > 1 or len(free) > 1):
         raise ValueError(
             f"{name} has the dimensions {', '.join(map(str, dims))}; expected {missing[0]!r} "
-            "among them, for "
-            "dimensions are matched by name; rename one, such as by "
+            "among them, because dimensions are matched by name; rename one, for example by "
             f".rename({{{dims[-1]!r}: {missing[0]!r}}})."
         )
     wanted = [free[0] if axis in missing else axis for axis in wanted]
@@ -212,7 +211,7 @@ def _of_frame(frame: Any, name: str, categories: int | None, missing: bool) -> n
     twice = next((column for column in columns if columns.count(column) > 1), None)
     if twice is not None:
         raise ValueError(
-            f"{name} has two columns named {twice!r}; expected each once; rename or drop one."
+            f"{name} has two columns named {twice!r}; expected each name once; rename or drop one."
         )
     if not columns:
         return np.zeros(frame.shape)
@@ -250,7 +249,7 @@ def _of_series(
     where = f" in column {column!r}" if column else ""
     label = "" if series.index[row] == row else f" (index {series.index[row]!r})"
     raise ValueError(
-        f"{name} has a missing value{where} at row {row}{label}; drop such rows or impute them."
+        f"{name} has a missing value{where} at row {row}{label}; drop the row or impute the value."
     )
 
 
@@ -266,8 +265,7 @@ def _of_full_series(series: Any, name: str, column: str, categories: int | None)
             shown = ", ".join(map(str, values[:4]))
             raise ValueError(
                 f"{column or name} has the categories {shown}; expected numbers; code them as "
-                "numbers first, such as "
-                "by .cat.codes."
+                "numbers first, for example by .cat.codes."
             )
         return values[np.asarray(series.cat.codes)]
     if isinstance(kind, pd.SparseDtype):
@@ -284,7 +282,7 @@ def _of_array(value: Any, name: str, missing: bool = False) -> np.ndarray:
     )
     if units is not None and not hasattr(value, "dims"):
         raise ValueError(
-            f"{name} carries the unit {units}; expected plain numbers; pass its magnitude alone."
+            f"{name} has the unit {units}; expected plain numbers; pass only its magnitude."
         )
     try:
         array = value.to_numpy() if hasattr(value, "to_numpy") else stack_entries(value)
@@ -305,8 +303,8 @@ def _of_array(value: Any, name: str, missing: bool = False) -> np.ndarray:
             return np.where(mask, np.nan, array.astype(float))
         where = tuple(int(i) for i in np.argwhere(mask)[0])
         raise ValueError(
-            f"{name} is masked{_at(where)}, which is a missing value; expected numbers; drop "
-            "such rows or impute them."
+            f"{name} is masked{_at(where)}, which is a missing value; expected numbers; drop the "
+            "row or impute the value."
         )
     return array
 
@@ -323,7 +321,7 @@ def _of_objects(array: np.ndarray, name: str, missing: bool = False) -> np.ndarr
             if missing:
                 continue
             raise ValueError(
-                f"{name} has a missing value{_at(place)}; drop such rows or impute them."
+                f"{name} has a missing value{_at(place)}; drop the row or impute the value."
             )
         if not isinstance(one, numbers.Real | np.bool_):
             raise ValueError(

@@ -96,7 +96,7 @@ def look_up(given: Any, registry: Mapping[str, type], kind: str, contract: str) 
             return given()
         except TypeError:
             raise ValueError(
-                f"{kind} {given.__name__} has options without defaults; pass an object such as "
+                f"{kind} {given.__name__} has options without defaults; expected an object; pass "
                 f"{given.__name__}(...)."
             ) from None
     if not any(hasattr(given, part) for part in contract.split("|")):

@@ -30,9 +30,9 @@ def evaluate(function: Callable, name: str, positional: list, named: dict[str, A
         return call_by_precision(function, positional, named)
     except _UNTRACEABLE as error:
         raise ValueError(
-            f"Density {name} cannot be traced by JAX ({type(error).__name__}); expected "
-            "jax.numpy operations in place "
-            "of NumPy's and jnp.where in place of if; rewrite it so."
+            f"Density {name} cannot be traced by JAX ({type(error).__name__}); expected jax.numpy "
+            "operations in place of NumPy's and jnp.where in place of if; rewrite the function "
+            "with these."
         ) from None
     except Exception as error:
         if is_ours(error):
@@ -42,8 +42,8 @@ def evaluate(function: Callable, name: str, positional: list, named: dict[str, A
         advice = "correct the function"
         if _has_training_layers(named):
             advice = (
-                "put its networks into inference mode by equinox.nn.inference_mode, for a density "
-                "has no noise"
+                "put its networks into inference mode by equinox.nn.inference_mode, because a "
+                "density has no noise"
             )
         raise ValueError(
             f"Density {name} raised {type(error).__name__} at one event: {first_line(error)}; "

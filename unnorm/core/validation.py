@@ -173,8 +173,8 @@ def check_fields(method: Any) -> None:
 
 def _example(name: str, default: Any) -> str:
     if default is dataclasses.MISSING:
-        return "pass such a value"
-    return f"leave {name} out" if default is None else f"pass one such as {name}={default!r}"
+        return "pass a value that is"
+    return f"leave {name} out" if default is None else f"pass, for example, {name}={default!r}"
 
 
 @functools.cache
@@ -294,6 +294,6 @@ def refuse_other_measure(what: str, name: str, support: Any, distribution: Any) 
     example = "Normal(0, 1)" if discrete else "Poisson(1)"
     raise ValueError(
         f"The {what} {name} is {type(distribution).__name__}, which is {found}, and {name} is "
-        f"{support!r}; expected a "
-        f"{expected} distribution; pass one such as numpyro.distributions.{example}."
+        f"{support!r}; expected a {expected} distribution; pass, for example, "
+        f"numpyro.distributions.{example}."
     )

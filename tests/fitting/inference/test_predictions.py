@@ -105,7 +105,7 @@ def test_a_design_labels_the_parameters_and_drops_no_row():
         ("y ~ dosee", FRAME, "`dosee` is not present"),
         ("y ~ dose +", FRAME, "cannot be read"),
         ("sex ~ dose", FRAME, "left-hand side .* has 2 columns"),
-        ("y ~ offset(log(dose))", FRAME, "offset that is no column"),
+        ("y ~ offset(log(dose))", FRAME, "offset that is not the name"),
         ("y ~ offset(time)", FRAME, "formula has offset"),
         ("y ~ dose", FRAME.dose, "frame is a Series"),
     ]

@@ -150,9 +150,9 @@ def _refuse_coupling(sites: tuple[DiscreteSite, ...], number: int, factor: Facto
         batch = frozenset(sites[other].batch)
         if not batch <= (factor.batch if other == number else own):
             raise ValueError(
-                f"The elements of the discrete site {sites[other].name} meet in one factor of the "
-                "model, so that it cannot be summed out element by element; expected independent "
-                "elements in a plate; sum it out in the model."
+                f"The elements of the discrete site {sites[other].name} occur together in one "
+                "factor of the model, so that it cannot be summed out element by element; "
+                "expected elements that are independent in a plate; sum it out in the model."
             )
 
 

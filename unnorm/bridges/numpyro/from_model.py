@@ -100,7 +100,8 @@ def from_numpyro(model: Callable, *args: Any, **kwargs: Any) -> Density:
     variables = {n: support_of(site, second[n], taken) for n, site in continuous.items()}
     if not variables:
         raise ValueError(
-            "The NumPyro model has no continuous latent sites; leave at least one without obs=."
+            "The NumPyro model has no continuous latent sites; it must have at least one; leave "
+            "out obs= of a continuous site."
         )
     values = [{name: sites[name]["value"] for name in latent} for sites in (first, second)]
     _refuse_missing_log_prob(first)
@@ -152,8 +153,8 @@ def _deterministic(sites: Mapping[str, dict]) -> dict[str, dict]:
     for name in DRAW_AXES:
         if name in found:
             raise ValueError(
-                f"The name {name!r} is kept for the draws' own axes; use another name for the "
-                "deterministic site."
+                f"The name {name!r} is reserved for the axes of draws; expected another name; "
+                "rename the deterministic site."
             )
     return found
 
@@ -168,8 +169,8 @@ def _refuse_missing_log_prob(sites: Mapping[str, dict]) -> None:
         except NotImplementedError:
             raise ValueError(
                 f"Site {name} is {type(site['fn']).__name__}, whose log_prob NumPyro does not "
-                "have here; expected a distribution with a log-density; reparametrize the site by "
-                "numpyro.handlers.reparam."
+                "implement here; expected a distribution with a log-density; reparametrize the "
+                "site by numpyro.handlers.reparam."
             ) from None
 
 

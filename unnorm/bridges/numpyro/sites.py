@@ -100,18 +100,18 @@ def _refuse_site(site: dict) -> None:
     name, kind = site["name"], site["type"]
     if kind == "param":
         raise ValueError(
-            f"Site {name} is a numpyro.param, which has no prior; expected sample sites; "
-            "give it one with numpyro.sample."
+            f"Site {name} is a numpyro.param, which has no prior; expected sample sites only; "
+            "give it a prior with numpyro.sample."
         )
     if kind == "plate" and len(site["value"]) < site["args"][0]:
         raise ValueError(
             f"Plate {name} draws a subsample of {len(site['value'])} out of {site['args'][0]}; "
-            "expected all of it; leave out subsample_size."
+            "expected the full plate; leave out subsample_size."
         )
     if kind in ("sample", "deterministic") and "/" in name:
         raise ValueError(
-            f"Site {name} has '/' in its name, which draws cannot hold; expected a name without; "
-            "pass divider='_' to numpyro.handlers.scope."
+            f"Site {name} has '/' in its name, which draws cannot hold; expected a name without "
+            "'/'; pass divider='_' to numpyro.handlers.scope."
         )
 
 
@@ -173,7 +173,7 @@ def support_of(site: dict, again: dict, taken: Collection[str]) -> Support:
     if type(getattr(site["fn"], "base_dist", site["fn"])).__name__ == "Delta":
         raise ValueError(
             f"Site {name} is Delta, a point mass, which has no density; expected a distribution "
-            "with one; use numpyro.deterministic."
+            "with a density; use numpyro.deterministic."
         )
     axes = axes_of(site, np.shape(site["value"]), site["fn"].event_dim, taken)
     base = base_support(name, constraint)

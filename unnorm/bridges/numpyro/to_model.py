@@ -36,14 +36,14 @@ def to_numpyro(self: Density) -> Callable[[], None]:
     for name, support in self.variables.items():
         if support.discrete:
             raise ValueError(
-                f"Variable {name} is {support!r}, discrete, which NumPyro has no flat distribution "
-                f"of; expected continuous variables; fix it with p.given({name}=...)."
+                f"Variable {name} is {support!r}, discrete, for which NumPyro has no flat "
+                f"distribution; expected continuous variables; fix it with p.given({name}=...)."
             )
     if self.covariates:
         name = next(iter(self.covariates))
         raise ValueError(
-            f"Density {self.name} has the covariate {name}, so that each row has a density of its "
-            f"own; give it one value by p.given({name}=...)."
+            f"Density {self.name} has the covariate {name}, so that each row has its own density; "
+            f"expected no covariates; fix it with p.given({name}=...)."
         )
     density = self.on_chart().for_jit()
     shapes, label = density.shapes(), self.name
