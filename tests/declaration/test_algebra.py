@@ -89,7 +89,7 @@ def test_a_bound_value_goes_before_a_default():
 
 def test_contradictions_are_refused():
     refused(
-        "^Parameter scale has one value in one factor",
+        "^Parameter scale has different values in two factors",
         lambda: prior.bind(scale=1.0) * likelihood.bind(scale=2.0),
     )
     positive = un.truncate(prior, theta=un.Positive)
@@ -100,7 +100,7 @@ def test_contradictions_are_refused():
     pair, triple = prior.with_dimensions(d=2), likelihood.with_dimensions(d=3)
     refused("^Dimension 'd' is 2 in one factor and 3", lambda: pair * triple)
     one, other = prior.with_dimensions(d=["a", "b"]), likelihood.with_dimensions(d=["a", "c"])
-    refused("^Dimension 'd' has other labels", lambda: one * other)
+    refused("^Dimension 'd' has different labels", lambda: one * other)
     as_parameter = un.Density(lambda z, *, theta: z, {"z": un.Real}, {"theta": (un.Real["d"], 0.0)})
     refused("^theta is the variable .* and the parameter", lambda: prior * as_parameter)
     dimension = un.Density(lambda z: z.sum(), {"z": un.Real["theta"]})
@@ -182,7 +182,7 @@ def test_fix_and_rename_on_products():
     assert float(named(y=Y, effect=THETA)) == pytest.approx(float(p(THETA, Y)), rel=1e-6)
     swapped = p.rename(theta="y", y="theta")
     assert float(swapped(y=THETA, theta=Y)) == pytest.approx(float(p(THETA, Y)), rel=1e-6)
-    refused("^rename would give the name 'theta' to two things", p.rename, y="theta")
+    refused("^rename would give the name 'theta' to two arguments", p.rename, y="theta")
     refused("^Variable d has the name of a dimension", p.rename, y="d")
     refused(
         "^bind was given 'scal', which is no parameter .*did you mean 'scale'", p.bind, scal=1.0
@@ -213,7 +213,7 @@ def test_powers():
         np.testing.assert_allclose(((p**beta) * p**0)(x), expected, rtol=1e-6)
     for wrong in (np.nan, np.inf, "a", np.ones(2), None, 1j):
         refused(
-            "^The power of a density is .*; expected one finite number",
+            "^The power of a density is .*; it must be one finite number",
             lambda wrong=wrong: p**wrong,
         )
 

@@ -101,7 +101,7 @@ def test_the_decorator_takes_brackets_and_defaults_may_be_missing():
         return -scale * x**degree
 
     assert p.parameters == {"scale": None} and p.constants == {"degree": 2}
-    refused("Parameter scale has no value; bind one with p.bind", p, 1.0)
+    refused("Parameter scale has no value; expected one; bind it by p.bind", p, 1.0)
     assert float(p.bind(scale=3.0)(2.0)) == -12 == float(p(2.0, scale=3.0))
 
 
@@ -142,21 +142,21 @@ REFUSED = {
     "def f(x): return x": "^Variable x was declared with no annotation; expected a support",
     "def f(x: float): return x": "^Variable x was declared with <class 'float'>; expected a "
     "support",
-    "def f(x: un.Real = 0.0): return x": "^Variable x of f has a default; a variable is sampled",
+    "def f(x: un.Real = 0.0): return x": "^Variable x of f has a default; a variable must have none",
     "def f(*x: un.Real): return x": "^Argument x of f collects arguments",
     "def f(x: un.Real, **k): return x": "^Argument k of f collects arguments",
     "def f(*, a: un.Real = 0.0): return a": "^Density f has no variables",
     "def f(x: un.Symmetric['d']): return x": "^Variable x was declared as .* serves parameters "
     "only",
     "def f(x: un.Real, *, a: un.Binary = 1.0): return x": "^Parameter a was declared as .* "
-    "serves variables only",
+    "is a support of variables only",
     "def f(x: un.Real, *, a: float = 1.0): return x": "^Parameter a was declared with <class "
     "'float'>",
     "def f(x: un.Real, *, y: un.Constant['d']): return x": "^Constant y of f has no value",
     "def f(x: un.Real['x']): return x": "^Variable x has the name of a dimension",
     "def f(x: un.Real['d'], d: un.Real): return x": "^Variable d has the name of a dimension",
-    "def f(chain: un.Real): return chain": "^The name 'chain' is kept",
-    "def f(x: un.Real['draw']): return x": "^The name 'draw' is kept",
+    "def f(chain: un.Real): return chain": "^The name 'chain' is reserved",
+    "def f(x: un.Real['draw']): return x": "^The name 'draw' is reserved",
     "def f(x: un.Simplex): return x": r"^Variable x was declared as Simplex without a dimension; "
     r".* Simplex\['d'\]",
     "def f(x: un.Ordered): return x": "without a dimension",
@@ -175,7 +175,7 @@ REFUSED = {
     "for Real",
     "def f(x: un.Real, *, a: un.Real['d'] = [[1., 2.], [3.]]): return x": "^a was given no array "
     "of numbers",
-    "def f(x: un.Real, *, a: un.Real = None): return x": "^a was given no array of numbers",
+    "def f(x: un.Real, *, a: un.Real = None): return x": "^a was not given an array of numbers",
     "def f(x: un.Real, *, y=np.array(['a', 'b'])): return x": "^y holds an array of dtype <U1; "
     "expected numbers; code",
     "def f(x: un.Real, *, y=[['a'], ['b']]): return x": "^y holds an array of dtype <U1",
@@ -209,12 +209,12 @@ def test_what_the_plain_form_refuses():
         {"x": un.Real},
         {"a": (un.Real, 1.0, 2.0)},
     )
-    refused("The name 'x' stands twice", un.Density, abs, {"x": un.Real}, {"x": un.Real})
+    refused("The name 'x' is used twice", un.Density, abs, {"x": un.Real}, {"x": un.Real})
     refused("has no variables", un.Density, abs)
 
 
 def test_an_open_dimension_is_asked_for():
-    refused(r"Dimension 'd' of x is open; give it with p.with_dimensions\(d=...\)", ising.shapes)
+    refused(r"Dimension 'd' of x is open; expected a size; set it by p.with_dimensions\(d=...\)", ising.shapes)
     refused("Dimension 'd' of x is open", ising.free)
     assert ising.with_dimensions(d=8).shapes() == {"x": (8,)}
     assert ising.bind(field=np.zeros(4)).dimensions == {"d": 4}
@@ -222,11 +222,11 @@ def test_an_open_dimension_is_asked_for():
     labelled = ising.with_dimensions(d=["a", "b"])
     assert labelled.labels == {"d": ("a", "b")} and labelled.parameters["coupling"].shape == (2, 2)
     assert ising.with_dimensions(d=pd.Index([1, 2])).labels == {"d": ("1", "2")}
-    refused("is 2 by what is bound already, and 3 was given", labelled.with_dimensions, d=3)
+    refused("is 2 by values bound before, and 3 was given", labelled.with_dimensions, d=3)
     refused("no dimension of the density; did you mean 'd'", ising.with_dimensions, dd=3)
     for wrong in ("abc", 2.5, True, 0, []):
         refused(
-            "Dimension 'd' was given .*; expected a positive integer",
+            "Dimension 'd' was given .*; it must be a positive integer",
             ising.with_dimensions,
             d=wrong,
         )
@@ -287,9 +287,9 @@ def test_rename():
     swapped = schools().rename(mu="tau", tau="mu")
     assert float(swapped(0.5, 2.0, np.ones(3))) == float(schools()(0.5, 2.0, np.ones(3)))
     assert exponential.bind(rate=2.0).rename(rate="speed").bound == {"speed"}
-    refused("The name 'tau' stands twice", schools().rename, mu="tau")
+    refused("The name 'tau' is used twice", schools().rename, mu="tau")
     refused("Variable school has the name of a dimension", schools().rename, mu="school")
-    refused("The name 'chain' is kept", exponential.rename, x="chain")
+    refused("The name 'chain' is reserved", exponential.rename, x="chain")
     refused("no name of the density", exponential.rename, y="z")
 
 
@@ -499,7 +499,7 @@ def test_what_cannot_be_pickled_says_so(monkeypatch):
     monkeypatch.setattr(future, "annotated", future.product)
     p = future.product.factors[0]
     refused(
-        "declared_with_future.annotated is now something else", pickle.dumps, p, error=TypeError
+        "declared_with_future.annotated is now another object", pickle.dumps, p, error=TypeError
     )
 
 

@@ -224,7 +224,7 @@ BAD = {
         {},
         ["'x': 30, 'y': 3", "align"],
     ),
-    "other labels": (
+    "different labels": (
         rectangle.with_dimensions(d=["a", "b"]),
         pd.DataFrame(POSITIVE, columns=["b", "a"]),
         ScoreMatching(),

@@ -159,8 +159,8 @@ class Density(Declaration):
         sampled = self.variables
         if set(values) >= set(sampled):
             raise ValueError(
-                f"given() was passed every variable ({', '.join(sampled)}); leave at least one "
-                "to the density."
+                f"given() was passed every variable ({', '.join(sampled)}); at least one must "
+                "stay free; leave one out."
             )
         for (
             name,
@@ -215,7 +215,8 @@ class Density(Declaration):
         for name, new in names.items():
             if not isinstance(new, str) or not new:
                 raise ValueError(
-                    f"rename was given {shown(new)} for {name}; expected a name; pass a word."
+                    f"rename was given {shown(new)} for {name}; expected a new name; pass a "
+                    "Python identifier as a string."
                 )
         slots = tuple(
             replace(slot, name=names.get(slot.name, slot.name)) for slot in self._structure.slots
@@ -235,8 +236,8 @@ class Density(Declaration):
             size = dimension_size(name, given)
             if sizes.setdefault(name, size) != size:
                 raise ValueError(
-                    f"Dimension {name!r} is {sizes[name]} by what is bound already, and {size} "
-                    "was given; use one size."
+                    f"Dimension {name!r} is {sizes[name]} by values bound before, and {size} was "
+                    "given; expected one size; make the two agree."
                 )
             if not isinstance(given, int | np.integer):
                 labels[name] = dimension_labels(name, given)
@@ -279,7 +280,8 @@ class Density(Declaration):
         for slot in self._structure.slots:
             if slot.role == PARAMETER and slot.name not in self._values:
                 raise ValueError(
-                    f"Parameter {slot.name} has no value; bind one with p.bind({slot.name}=...)."
+                    f"Parameter {slot.name} has no value; expected one; bind it by "
+                    f"p.bind({slot.name}=...)."
                 )
             if slot.has_shape and slot.role != COVARIATE:
                 self._shape(slot)
@@ -350,8 +352,8 @@ class Density(Declaration):
         for slot in self._structure.slots:
             if slot.name not in values:
                 raise ValueError(
-                    f"{slot.role.capitalize()} {slot.name} of {self.name} has no value; pass or "
-                    "bind it."
+                    f"{slot.role.capitalize()} {slot.name} of {self.name} has no value; expected "
+                    "one; pass or bind it."
                 )
             value = values[slot.name]
             if isinstance(slot.support, Support) and slot.has_shape:
@@ -378,7 +380,8 @@ class Density(Declaration):
                 if names[argument] not in values:
                     name = names[argument]
                     raise ValueError(
-                        f"Parameter {name} has no value; bind one with p.bind({name}=...)."
+                        f"Parameter {name} has no value; expected one; bind it by "
+                        f"p.bind({name}=...)."
                     )
             given = {argument: values[names[argument]] for argument in closed.arguments}
             closed = call_by_precision(closed.function, [], given)
@@ -416,8 +419,8 @@ class Density(Declaration):
         discrete = [name for name, support in density.variables.items() if support.discrete]
         if discrete:
             raise ValueError(
-                f"Variable {discrete[0]} is discrete, so that {self.name} has no score; use "
-                "p.given(...) first."
+                f"Variable {discrete[0]} is discrete, so that {self.name} has no score; expected "
+                "continuous variables; fix it by p.given(...) first."
             )
         with explain_derivative_errors(self.name):
             gradient = over_events(_score, density, batch)
@@ -456,7 +459,10 @@ class Density(Declaration):
         refuse_unknown(self.name, "argument", given, {slot.name for slot in self._structure.slots})
         missing = [name for name in per_event if name not in given]
         if missing:
-            raise ValueError(f"{self.name} was called without {missing[0]}; pass a value for it.")
+            raise ValueError(
+                f"{self.name} was called without {missing[0]}; expected a value of every "
+                f"variable; pass {missing[0]} too."
+            )
         events = {name: self._event(slot, given[name]) for name, slot in per_event.items()}
         density = self._overridden(
             {name: value for name, value in given.items() if name not in per_event}
@@ -516,7 +522,7 @@ def _scalar(name: str, value: Any) -> jax.Array:
     if jnp.issubdtype(dtype, jnp.complexfloating):
         raise ValueError(
             f"Density {name} returned a complex number; expected a real log-density; return its "
-            "real part, such as by jnp.real, if the imaginary one is zero."
+            "real part, for example by jnp.real, if its imaginary part is zero."
         )
     return value if jnp.issubdtype(dtype, jnp.floating) else jnp.asarray(value, float)
 

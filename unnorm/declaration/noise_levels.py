@@ -34,7 +34,7 @@ def read_levels(sigma: Any, method: str) -> NoiseLevels:
     if not (0 < low < high < np.inf and count >= 2 and count == int(count)):
         raise ValueError(
             f"sigma is {shown(sigma)} in {method}; expected (low, high, levels) with 0 < low < "
-            "high and an integer of at least 2 levels; pass one such as sigma=(0.05, 5.0, 10)."
+            "high and an integer levels of at least 2; pass, for example, sigma=(0.05, 5.0, 10)."
         )
     return NoiseLevels(np.geomspace(high, low, int(count)))
 

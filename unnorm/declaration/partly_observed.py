@@ -61,15 +61,16 @@ def refuse_unusable(supports: Mapping[str, Support], events: Mapping[str, Any]) 
         row, *entry = (int(i) for i in np.argwhere(mask)[0])
         if supports[name].needs_axis:
             raise ValueError(
-                f"{name}{entry} is missing at row {row}, and {name} is "
-                f"{supports[name]!r}, whose entries are no variables of their own; it "
-                "must be complete; drop the row, or impute it."
+                f"{name}{entry} is missing at row {row}, and {name} is {supports[name]!r}, whose "
+                "entries are not variables by themselves; it must be complete; drop the row, or "
+                "impute it."
             )
         if mask.all(0).any():
             entry = [int(i) for i in np.argwhere(mask.all(0))[0]]
             raise ValueError(
-                f"{name}{entry or ''} is missing in every row; it must be observed in some; drop "
-                "it from the density, or leave all of the variable out of the data if it is latent."
+                f"{name}{entry or ''} is missing in every row; it must be observed in at least "
+                "one; drop it from the density, or leave the whole variable out of the data if "
+                "it is latent."
             )
     in_data = [name for name in supports if name in events]
     if masks and all(name in masks for name in in_data):
@@ -78,9 +79,8 @@ def refuse_unusable(supports: Mapping[str, Support], events: Mapping[str, Any]) 
             row = int(np.argmax(nothing))
             verb = "is" if len(in_data) == 1 else "are"
             raise ValueError(
-                f"{join_names(in_data)} {verb} missing throughout row {row}, which "
-                "says nothing about the parameters; it must have an observed "
-                "entry; drop the row."
+                f"{join_names(in_data)} {verb} missing throughout row {row}, which then holds no "
+                "information on the parameters; it must have an observed entry; drop the row."
             )
 
 

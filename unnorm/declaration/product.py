@@ -143,7 +143,7 @@ class Product(Density):
                 powers.append(power)
         if not kept:
             raise ValueError(
-                "given() was passed every variable; leave at least one to the density."
+                "given() was passed every variable; at least one must stay free; leave one out."
             )
         return Product(tuple(kept), tuple(powers))
 
@@ -157,9 +157,8 @@ class Product(Density):
         for name in names.values():
             if after.count(name) > 1:
                 raise ValueError(
-                    f"rename would give the name {name!r} to two things; expected a new name for "
-                    "each; to make two "
-                    "variables one, rename before the product."
+                    f"rename would give the name {name!r} to two arguments; expected different "
+                    "names; rename a variable before the product to identify it with another."
                 )
         return self._each("rename", names)
 
@@ -224,8 +223,8 @@ def multiply(p: Density, q: Density) -> Product:
     """`p * q`: the product of experts."""
     if not isinstance(q, Density):
         raise TypeError(
-            f"A density was multiplied by {shown(q)}; expected another density; for a power "
-            "write p ** beta."
+            f"A density was multiplied by {shown(q)}; expected another density; write p ** beta "
+            "for a power."
         )
     return Product((p, q), (1.0, 1.0))
 
@@ -236,7 +235,7 @@ def power(p: Density, beta: Any) -> Product:
     number = traced or (not isinstance(beta, str) and np.asarray(beta).dtype.kind in "fiu")
     if not number or np.shape(beta) != () or not (traced or np.isfinite(beta)):
         raise ValueError(
-            f"The power of a density is {shown(beta)}; expected one finite number; pass such a one."
+            f"The power of a density is {shown(beta)}; it must be one finite number; pass a scalar."
         )
     return Product((p,), (beta,))
 
@@ -263,8 +262,8 @@ def truncate(p: Density, **supports: Support) -> Density:
         if not isinstance(p.variables[name], RealSupport) or not _entrywise_bounds(support):
             raise ValueError(
                 f"truncate was asked for {name} from {p.variables[name]!r} to {shown(support)}; "
-                "expected a Real variable and "
-                "un.Positive or un.Interval; declare the density anew otherwise."
+                "expected a Real variable and un.Positive or un.Interval; declare the density on "
+                "the smaller support otherwise."
             )
     if isinstance(p, Product):
         own = [{n: s for n, s in supports.items() if n in factor.variables} for factor in p.factors]

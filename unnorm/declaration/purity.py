@@ -54,11 +54,10 @@ def refuse_impure(p: Density, event: Mapping[str, Any] | None = None) -> None:
         return
     if not _equal(*traces) or not _equal(before, _global_states()):
         raise ValueError(
-            f"Density {p.name} is not a function of its arguments alone: traced twice it "
-            "differs, as with random "
-            "numbers, the time or a counter inside, which JAX would freeze at one value; "
-            "expected the same log-density "
-            "at each call; make such numbers outside, and pass them as constants."
+            f"Density {p.name} is not a function of its arguments alone: two traces of it differ, "
+            "as with random numbers, the time or a counter inside, which JAX would freeze at one "
+            "value; expected the same log-density at each call; make these numbers outside, and "
+            "pass them as constants."
         )
     for function in functions:
         _remember(function)

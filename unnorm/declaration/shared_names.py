@@ -58,7 +58,7 @@ def _unify_sizes(factors: tuple[Density, ...]) -> dict[str, int]:
             if size is not None and sizes.setdefault(axis, size) != size:
                 raise ValueError(
                     f"Dimension {axis!r} is {sizes[axis]} in one factor and {size} in another; "
-                    "make them agree."
+                    "expected one size; make them agree."
                 )
     return sizes
 
@@ -69,8 +69,8 @@ def _unify_labels(factors: tuple[Density, ...]) -> dict[str, tuple]:
         for axis, given in factor.labels.items():
             if labels.setdefault(axis, given) != given:
                 raise ValueError(
-                    f"Dimension {axis!r} has other labels in one factor than in another; use the "
-                    "same labels."
+                    f"Dimension {axis!r} has different labels in two factors; expected the same; "
+                    "use one set of labels."
                 )
     return labels
 
@@ -85,8 +85,8 @@ def _unify_parameters(factors: tuple[Density, ...]) -> tuple[Density, ...]:
         for name, value in factor.parameters.items():
             if name in factor.bound and not _equal(bound.setdefault(name, value), value):
                 raise ValueError(
-                    f"Parameter {name} has one value in one factor and another in the other; "
-                    "bind the same value in both."
+                    f"Parameter {name} has different values in two factors; expected one value; "
+                    "bind the same in both."
                 )
             if value is not None:
                 default.setdefault(name, value)

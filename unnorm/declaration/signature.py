@@ -36,7 +36,9 @@ def from_function(
         if parameter.default is not parameter.empty:
             values[slot.name] = parameter.default
         elif slot.role == CONSTANT:
-            raise ValueError(f"Constant {slot.name} of {owner} has no value; give it a default.")
+            raise ValueError(
+                f"Constant {slot.name} of {owner} has no value; expected one; give it a default."
+            )
     return _complete(owner, slots), values
 
 
@@ -61,8 +63,8 @@ def from_mappings(
             isinstance(given, Mapping) and all(isinstance(name, str) for name in given)
         ):
             raise TypeError(
-                f"{role} is {shown(given)}; expected a dict by name; pass one such as "
-                f"{{'x': un.Real}}."
+                f"{role} is {shown(given)}; expected a dict by name; pass, for example, {{'x': "
+                "un.Real}."
             )
     slots: list[Slot] = []
     values: dict[str, Any] = {}
@@ -72,8 +74,8 @@ def from_mappings(
         support, *start = declared if isinstance(declared, tuple) and declared else (declared,)
         if len(start) > 1:
             raise ValueError(
-                f"Parameter {name} was declared with {len(start) + 1} things; expected (support, "
-                "start)."
+                f"Parameter {name} was declared with {len(start) + 1} values; expected two; pass "
+                "(support, start)."
             )
         slots.append(Slot(name, name, PARAMETER, _support(name, PARAMETER, support)))
         values |= {name: start[0]} if start else {}
@@ -88,8 +90,8 @@ def from_mappings(
     for name, declared in (covariates or {}).items():
         if not isinstance(declared, CovariateAnnotation):
             raise ValueError(
-                f"Covariate {name} was declared with {shown(declared)}; expected un.Covariate or "
-                "un.Covariate['k']."
+                f"Covariate {name} was declared with {shown(declared)}; expected un.Covariate "
+                "with its dimensions, if any; write un.Covariate or un.Covariate['k']."
             )
         slots.append(Slot(name, name, COVARIATE, declared))
     return _complete("density", slots), values
@@ -114,19 +116,17 @@ def closed_form(owner: str, given: Any, slots: tuple[Slot, ...]) -> ClosedForm |
     except (TypeError, ValueError):
         raise ValueError(
             f"log_z of {owner} is {shown(given)}, whose arguments cannot be read; expected a "
-            "function that names them; "
-            "wrap it in one."
+            "function with named arguments; wrap it in one."
         ) from None
     known = {slot.argument for slot in slots if slot.role != VARIABLE}
     for parameter in parameters:
         by_name = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if not by_name or parameter.name not in known:
             raise ValueError(
-                f"log_z of {owner} takes {str(parameter).split(':')[0].split('=')[0]!r}; "
-                "expected names of its "
-                "parameters, constants and covariates alone "
-                f"({', '.join(sorted(known)) or 'there are none'}); name "
-                "those, for log Z depends on nothing else."
+                f"log_z of {owner} takes {str(parameter).split(':')[0].split('=')[0]!r}; expected "
+                "names of its parameters, constants and covariates alone "
+                f"({', '.join(sorted(known)) or 'there are none'}); name only those, because log "
+                "Z depends on nothing else."
             )
     return ClosedForm(given, tuple(parameter.name for parameter in parameters))
 
@@ -134,8 +134,8 @@ def closed_form(owner: str, given: Any, slots: tuple[Slot, ...]) -> ClosedForm |
 def _refuse_uncallable(function: Any) -> None:
     if not callable(function):
         raise TypeError(
-            f"A density was given {shown(function)}; expected a function of one event; pass one "
-            "first."
+            f"A density was given {shown(function)}; expected a function of one event; pass it as "
+            "the first argument."
         )
 
 
@@ -172,14 +172,14 @@ def _slot(owner: str, parameter: inspect.Parameter) -> Slot:
         )
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         raise ValueError(
-            f"Argument {name} of {owner} collects arguments; write each variable and parameter "
-            "by name."
+            f"Argument {name} of {owner} collects arguments; expected named ones; write out each "
+            "variable and parameter."
         )
     if parameter.kind is not parameter.KEYWORD_ONLY:
         if parameter.default is not parameter.empty:
             raise ValueError(
-                f"Variable {name} of {owner} has a default; a variable is sampled and takes none; "
-                "put * before parameters."
+                f"Variable {name} of {owner} has a default; a variable must have none, because it "
+                "is sampled; put * before the parameters."
             )
         return Slot(name, name, VARIABLE, _support(name, VARIABLE, declared), positional=True)
     if declared is parameter.empty:
@@ -198,23 +198,23 @@ def _support(name: str, role: str, declared: Any) -> Support:
     if not isinstance(declared, Support):
         found = "no annotation" if declared is inspect.Parameter.empty else shown(declared)
         raise ValueError(
-            f"{role.capitalize()} {name} was declared with {found}; "
-            "expected a support such as un.Real['d'] or un.Interval(0, 1)."
+            f"{role.capitalize()} {name} was declared with {found}; expected a support; write, "
+            "for example, un.Real['d'] or un.Interval(0, 1)."
         )
     if declared.needs_axis and not declared.shape_axes:
         raise ValueError(
             f"{role.capitalize()} {name} was declared as {shown(declared)} without a dimension; "
-            f"expected one in brackets, such as {shown(declared)}['d']."
+            f"expected one in brackets; write {shown(declared)}['d']."
         )
     if role == VARIABLE and not declared.samplable:
         raise ValueError(
-            f"Variable {name} was declared as {shown(declared)}, which serves parameters only; "
-            "use another support."
+            f"Variable {name} was declared as {shown(declared)}, which is a support of parameters "
+            "only; expected a support of variables; use another."
         )
     if role == PARAMETER and not declared.learnable:
         raise ValueError(
-            f"Parameter {name} was declared as {shown(declared)}, which serves variables only; "
-            "use another support."
+            f"Parameter {name} was declared as {shown(declared)}, which is a support of variables "
+            "only; expected a support of parameters; use another."
         )
     return declared
 
@@ -223,7 +223,8 @@ def _complete(owner: str, slots: Iterable[Slot]) -> tuple[Slot, ...]:
     slots = tuple(slots)
     if not any(slot.role == VARIABLE for slot in slots):
         raise ValueError(
-            f"Density {owner} has no variables; declare what is sampled as positional arguments."
+            f"Density {owner} has no variables; expected at least one; declare what is sampled as "
+            "positional arguments."
         )
     refuse_clashes(slots)
     return slots
@@ -244,7 +245,10 @@ def by_name(
     positional = dict(zip(variables, events, strict=False))
     twice = sorted(set(positional) & set(named))
     if twice:
-        raise ValueError(f"{owner} was given {twice[0]} twice, by place and by name; pass it once.")
+        raise ValueError(
+            f"{owner} was given {twice[0]} twice, by position and by name; expected one value; "
+            "pass it once."
+        )
     return positional | dict(named)
 
 

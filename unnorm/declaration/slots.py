@@ -58,18 +58,20 @@ def refuse_clashes(slots: tuple[Slot, ...]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(
-                f"The name {name!r} stands twice in the density; rename one of the two."
+                f"The name {name!r} is used twice in the density; expected different names; "
+                "rename one of the two."
             )
     for name in [slot.name for slot in slots if slot.role == VARIABLE] + sorted(axes):
         if name in ("chain", "draw"):
             raise ValueError(
-                f"The name {name!r} is kept for the draws' own axes; use another name."
+                f"The name {name!r} is reserved for the axes of draws; expected another name; "
+                "rename it."
             )
     for slot in slots:
         if slot.role == VARIABLE and slot.name in axes:
             raise ValueError(
                 f"Variable {slot.name} has the name of a dimension, which draws cannot hold; "
-                "rename one of them."
+                "expected different names; rename one of them."
             )
 
 
@@ -92,13 +94,14 @@ def dimension_size(dimension: str, given: Any) -> int:
         and getattr(given, "ndim", 0) != 1
     ):
         raise ValueError(
-            f"Dimension {dimension!r} was given {shown(given)}; expected a positive integer or a "
-            "list of labels."
+            f"Dimension {dimension!r} was given {shown(given)}; it must be a positive integer or "
+            "a list of labels; correct it."
         )
     size = given if is_size else len(given)
     if size < 1:
         raise ValueError(
-            f"Dimension {dimension!r} was given the size {size}; expected a positive integer."
+            f"Dimension {dimension!r} was given the size {size}; it must be a positive integer; "
+            "correct it."
         )
     return int(size)
 
@@ -109,8 +112,8 @@ def dimension_labels(dimension: str, given: Iterable) -> tuple[str, ...]:
     if len(set(labels)) < len(labels):
         twice = next(label for i, label in enumerate(labels) if label in labels[:i])
         raise ValueError(
-            f"Dimension {dimension!r} was given the label {twice!r} twice; expected each once; "
-            "rename one."
+            f"Dimension {dimension!r} was given the label {twice!r} twice; expected each label "
+            "once; rename one."
         )
     broken = next((label for label in labels if printable(label) != label), None)
     if broken is not None:
@@ -127,9 +130,8 @@ def event_shape(slot: Slot, shape: tuple[int, ...]) -> tuple[int, ...]:
     rank = len(slot.support.shape_axes)
     if len(shape) < rank:
         raise ValueError(
-            f"{slot.name} has the shape {shape}; expected at least {rank} axes, for it is declared "
-            f"{slot.support!r}; "
-            "add the missing axes."
+            f"{slot.name} has the shape {shape}; expected at least {rank} axes, because it is "
+            f"declared {slot.support!r}; add the missing axes."
         )
     return shape[len(shape) - rank :]
 
@@ -145,8 +147,8 @@ def unify(
         return
     if len(shape) != len(axes):
         raise ValueError(
-            f"{slot.name} has the shape {shape}; expected {len(axes)} axes, for it is declared "
-            f"{slot.support!r}; reshape it."
+            f"{slot.name} has the shape {shape}; expected {len(axes)} axes, because it is "
+            f"declared {slot.support!r}; reshape it."
         )
     for axis, size in zip(axes, shape, strict=True):
         known = axis if isinstance(axis, int) else sizes.setdefault(axis, size)

@@ -133,8 +133,8 @@ class Declaration:
         if isinstance(closed, ClosedForm) and "<" in getattr(closed.function, "__qualname__", "<"):
             raise TypeError(
                 f"Density {self.name} cannot be pickled, because its log_z is a lambda or local "
-                "function, which has no "
-                "importable name; declare it at the top level of a module."
+                "function, which has no importable name; expected a function of a module; "
+                "declare it at the top level of a module."
             )
         place = (
             str(getattr(function, "__module__", None)),
@@ -142,15 +142,15 @@ class Declaration:
         )
         if "<" in place[1]:
             raise TypeError(
-                f"Density of the function {place[1]} cannot be pickled, because a lambda or "
-                "local function has no "
-                "importable name; declare it at the top level of a module."
+                f"Density of the function {place[1]} cannot be pickled, because a lambda or local "
+                "function has no importable name; expected a function of a module; declare it at "
+                "the top level of a module."
             )
         if _at_place(place) is not function:
             raise TypeError(
                 f"Density {self.name} cannot be pickled, because {place[0]}.{place[1]} is now "
-                "something else; "
-                "keep the declaration under the name of its function."
+                "another object; expected the density's function; keep the declaration under the "
+                "name of its function."
             )
         return _from_pickle, (
             type(self),
@@ -237,9 +237,8 @@ class Declaration:
         for axis in slot.support.shape_axes:
             if isinstance(axis, str) and axis not in sizes:
                 raise ValueError(
-                    f"Dimension {axis!r} of {slot.name} is open; "
-                    f"give it with p.with_dimensions({axis}=...), or bind a "
-                    "value or pass data that has it."
+                    f"Dimension {axis!r} of {slot.name} is open; expected a size; set it by "
+                    f"p.with_dimensions({axis}=...), or bind or pass values that have it."
                 )
         return tuple(
             sizes[axis] if isinstance(axis, str) else axis for axis in slot.support.shape_axes

@@ -35,7 +35,9 @@ def check_value(slot: Slot, value: Any, labels: Mapping[str, tuple]) -> Any:
     value = numbers(slot, at_rest(value, slot.name))
     if slot.role == COVARIATE:
         if not np.isfinite(value).all():
-            raise ValueError(f"{slot.name} was given {value}; expected finite numbers; pass such.")
+            raise ValueError(
+                f"{slot.name} was given {value}; expected finite numbers; correct the value."
+            )
         return value.astype(float) if value.dtype.kind != "f" else value
     if value.ndim:
         unify(
@@ -70,7 +72,7 @@ def numbers(slot: Slot, value: Any) -> Any:
         value = to_numbers(value, slot.name)
     except ValueError as reason:
         raise ValueError(
-            f"{slot.name} was given no array of numbers for {slot.support!r}: {reason}"
+            f"{slot.name} was not given an array of numbers for {slot.support!r}: {reason}"
         ) from None
     return (
         value.astype(float)
