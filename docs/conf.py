@@ -31,6 +31,7 @@ extensions = [
     "myst_nb",
     "mathml",
     "public_names",
+    "shell",
 ]
 exclude_patterns = [
     "_ext",

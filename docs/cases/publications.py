@@ -68,8 +68,8 @@ ax.bar(range(13), [np.mean(articles == y) for y in range(13)], color="#c9d6df", 
 ax.vlines(range(13), *np.quantile(shares, [0.05, 0.95], axis=1), color="#0072B2", linewidth=3,
           label="Conway-Maxwell-Poisson, 90% of data sets")  # fmt: skip
 poisson = un.fit(counts.fix(nu=1.0), articles, seed=0)
-law = np.exp(np.asarray(poisson.density(np.arange(13.0)), float) - float(poisson.log_z))
-ax.plot(range(13), law, "o-", color="#D55E00", linewidth=1, markersize=4, label="Poisson")
+share = np.exp(np.asarray(poisson.density(np.arange(13.0)), float) - float(poisson.log_z))
+ax.plot(range(13), share, "o-", color="#D55E00", linewidth=1, markersize=4, label="Poisson")
 ax.set(xlabel="articles", ylabel="share of students", xticks=range(13))
 ax.spines[["top", "right"]].set_visible(False)
 ax.legend(frameon=False)

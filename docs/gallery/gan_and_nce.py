@@ -2,19 +2,19 @@
 A GAN and noise contrastive estimation
 ======================================
 
-Both tell data from noise by logistic regression. A generative adversarial network (GAN) learns the
-noise and throws the classifier away; noise contrastive estimation (NCE) keeps the noise and reads
-the density off the classifier. Flow contrastive estimation does both. The GAN is written out here;
-it is not part of the package, for its discriminator is no density.
+Both distinguish data from noise by logistic regression. A generative adversarial network (GAN)
+learns the noise and discards the classifier. Noise contrastive estimation (NCE) keeps the noise
+fixed and reads the density from the classifier. Flow contrastive estimation does both. The GAN is
+written out here. It is not part of the package, because its discriminator is not a density.
 
 With as many noise points as data, both have the value
 
-V(D, q) = E_data[log D] + E_q[log(1 − D)],
+.. math:: V(D, q) = E_{data}[\\log D] + E_q[\\log(1 - D)]
 
-which the classifier maximises at D* = p / (p + q), that is logit D* = log p − log q (Goodfellow et
-al., 2014, arXiv:1406.2661). There V = 2 JSD(p, q) − 2 log 2: a generator that minimises it comes to
-q = p, where D* is one half everywhere and has nothing left to say. NCE writes logit D = f − c −
-log q with a q that can be evaluated (Gutmann and Hyvärinen, 2012, JMLR 13, 307-361): then f − c is
+The classifier maximizes it at D* = p / (p + q), that is, logit D* = log p − log q (Goodfellow et
+al., 2014, arXiv:1406.2661). There V = 2 JSD(p, q) − 2 log 2. A generator that minimizes it reaches
+q = p, where D* is one half everywhere and carries no information. NCE writes logit D = f − c −
+log q with a q that can be evaluated (Gutmann and Hyvärinen, 2012, JMLR 13, 307-361). Then f − c is
 log p whatever q is, and c is log Z.
 """
 
@@ -41,9 +41,9 @@ def log_truth(x):
 # %%
 # A GAN
 # -----
-# The generator moves a standard normal by a network, the discriminator is another network; they
-# take a step of Adam each in turn. The generator's loss is V itself, not the usual surrogate, so
-# that the game is the one of the formula.
+# The generator transforms standard normal draws by a network, and the discriminator is another
+# network. The two take steps of Adam in turn. The generator's loss is V itself, not the usual
+# surrogate, so that the game is that of the formula.
 def network(seed, activation=jax.nn.tanh):
     return eqx.nn.MLP("scalar", "scalar", 24, 2, activation=activation, key=jax.random.key(seed))
 
@@ -93,8 +93,8 @@ print(f"V, generator learned: {during[-500:].mean():.3f}, and at q = p {-2 * np.
 # %%
 # NCE against the same frozen generator
 # -------------------------------------
-# N(0, 1) has a density, and so NCE can take it as its noise. The energy is a network too. The
-# frozen generator's discriminator learns log p − log q; NCE learns log p, with its constant.
+# N(0, 1) has a density, so NCE can use it as its noise. The energy is a network too. The
+# discriminator of the frozen generator learns log p − log q. NCE learns log p, with its constant.
 SMOOTH = network(2, jax.nn.softplus)
 
 
@@ -125,31 +125,48 @@ for name, logit in list(ways.items())[1:]:
     print(f"{name:32s} off log p - log q by {apart:.2f} (root mean square)")
 
 # %%
-# The two logits that face the frozen generator are the same function. The one that faced a learning
-# generator is flat: the better the generator, the less its discriminator knows of the data, and
-# nothing in it is a density. The energy keeps the density after the noise is gone.
+# The two logits against the frozen generator are the same function. The logit against a learning
+# generator is flat: the better the generator, the less its discriminator contains about the data.
+# It is not a density. The energy still is one when the noise is gone.
 drawn = np.asarray(
     jax.vmap(lambda z: z + generator(z))(jax.random.normal(jax.random.key(9), (4000,)))
 )
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
 for name, logit in ways.items():
     left.plot(grid[inside], logit[inside], label=name)
-left.set(title="what the classifiers know", xlabel="x", ylabel="logit")
+left.set(title="what the classifiers learned", xlabel="x", ylabel="logit")
 left.legend(fontsize=7)
 right.hist(data, 60, density=True, alpha=0.3, label="data")
 right.hist(drawn, 60, density=True, histtype="step", label="draws of the GAN")
 right.plot(grid, np.exp(np.asarray(nce.density(grid)) - float(nce.log_z)), label="NCE")
-right.set(title="what is left in the end", xlabel="x", ylabel="density")
+right.set(title="what remains after training", xlabel="x", ylabel="density")
 right.legend(fontsize=7)
 figure.tight_layout()
 
 # %%
-# | | GAN | NCE | flow contrastive |
-# |---|---|---|---|
-# | the noise | a generator, learned | given, with a density | a flow, learned |
-# | what it learns | draws | log p and log Z | log p and log Z, and a flow |
-# | value at the best classifier | 2 JSD(p, q) − 2 log 2 | the same, q fixed | the same |
-# | standard errors | none | yes, few parameters | yes, by a refit with the flow frozen |
+# .. list-table::
+#    :header-rows: 1
 #
-# `un.objectives.FlowContrastive` plays the GAN's game with a generator whose density is at hand, so
-# that the classifier stays log p − log q and its density is kept.
+#    * -
+#      - GAN
+#      - NCE
+#      - flow contrastive
+#    * - the noise
+#      - a generator, learned
+#      - given, with a density
+#      - a flow, learned
+#    * - what it learns
+#      - draws
+#      - log p and log Z
+#      - log p and log Z, and a flow
+#    * - value at the best classifier
+#      - 2 JSD(p, q) − 2 log 2
+#      - the same, q fixed
+#      - the same
+#    * - standard errors
+#      - none
+#      - yes, few parameters
+#      - yes, by a refit with the flow frozen
+#
+# `un.objectives.FlowContrastive` plays the GAN's game with a generator whose density can be
+# evaluated. The classifier then stays log p − log q, and the density is kept.

@@ -3,7 +3,7 @@ A hierarchical model with a missing value
 =========================================
 
 Eight schools, of which one has lost its result. What is missing is declared as a variable and
-sampled with the rest; the answers stand beside a sum over a grid.
+sampled with the rest. The results are compared with a sum over a grid.
 """
 
 import jax.numpy as jnp

@@ -1,9 +1,9 @@
 """
-A mixture of one's own
-======================
+Your own mixture
+================
 
 Old Faithful erupts for about two minutes or for more than four. A mixture of two normals with a
-latent label, declared as it is thought, beside scikit-learn.
+latent label, compared with scikit-learn.
 """
 
 import jax.numpy as jnp
