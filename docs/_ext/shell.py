@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -73,7 +74,7 @@ class File(CodeBlock):
 
 class Shell(CodeBlock):
     optional_arguments = 0
-    option_spec = {"writes": directives.path}
+    option_spec: ClassVar = {"writes": directives.path}
 
     def run(self) -> list[nodes.Node]:
         self.arguments = ["bash"]
