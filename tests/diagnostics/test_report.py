@@ -76,7 +76,7 @@ def test_report_appears_whole_or_not_at_all(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("sections", "part"),
     [
-        (["text"], "expected Section"),
+        (["text"], "expected a Section"),
         ([Section("a", figure=3)], "Matplotlib"),
         ([Section("a", table=[1])], "DataFrame"),
     ],

@@ -216,7 +216,7 @@ BAD = {
         {},
         ["'xx'", "mean 'x'"],
     ),
-    "array for two": (two, LENGTHS, ScoreMatching(), {}, ["ndarray", "x, y", "dict or DataFrame"]),
+    "array for two": (two, LENGTHS, ScoreMatching(), {}, ["ndarray", "x, y", "dict or a DataFrame"]),
     "unequal rows": (
         two,
         {"x": LENGTHS, "y": LENGTHS[:3]},

@@ -157,7 +157,7 @@ def test_an_interrupt_returns_what_is_there():
         ({"held_out": POINTS[:, :1]}, "x has the shape"),
         ({"held_out": POINTS, "objective": "contrastive_divergence"}, "whose loss has no meaning"),
         ({"data": iter([])}, "without a batch"),
-        ({"data": iter([POINTS[:50], POINTS[:40]])}, "a batch of shapes"),
+        ({"data": iter([POINTS[:50], POINTS[:40]])}, "a batch of the shapes"),
     ],
 )
 def test_bad_input_of_training_is_one_sentence(options, words):

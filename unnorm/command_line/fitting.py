@@ -96,7 +96,7 @@ def compare(
         from unnorm.model_file import density_of
 
         if len(models) < 2:
-            raise ValueError(f"models is {models[0]}; there must be two or more; name another.")
+            raise ValueError(f"models is {models[0]}; it must name two or more; name another.")
         train = read_table(data, columns)
         seed = 0 if seed is None else seed
         if held_out is None:

@@ -85,7 +85,7 @@ def _not_finite(draws: Draws):
     if named:
         yield Finding(
             f"Draws are NaN or infinite in {join_names(named)}",
-            "take a smaller step_size if the chain ran away, and check the density and its support",
+            "use a smaller step_size if the chain diverged, and check the density and its support",
             code=FindingCode.NOT_FINITE,
         )
 

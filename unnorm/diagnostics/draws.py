@@ -86,8 +86,7 @@ def read_draws(draws: Any) -> Draws:
         groups = list(draws.children) if isinstance(draws, xr.DataTree) else type(draws).__name__
         raise (ValueError if isinstance(draws, xr.DataTree) else TypeError)(
             f"draws hold no posterior group, and {groups!r} was found; expected what un.sample "
-            "returns; pass that, "
-            "or a dict of arrays with the axes (chain, draw, ...)."
+            "returns; pass its result, or a dict of arrays with the axes (chain, draw, ...)."
         )
     stats = group_of(draws, "sample_stats")
     return Draws(
@@ -127,9 +126,8 @@ def _from_mapping(draws: Mapping) -> Any:
     shapes = {np.shape(value)[:2] for value in groups["posterior"].values()}
     if len(shapes) > 1:
         raise ValueError(
-            f"draws have the leading shapes {sorted(shapes)}; expected one (chain, draw) for all "
-            "variables; make them "
-            "agree."
+            f"draws have the leading shapes {sorted(shapes)}; expected the same (chain, draw) for "
+            "all variables; make them agree."
         )
     return arviz_base.from_dict(groups)
 

@@ -179,7 +179,7 @@ def _contours(
     if values.shape != (len(x), len(y)):
         raise ValueError(
             f"log_density_grid has values of shape {values.shape}; expected {(len(x), len(y))}; "
-            "transpose?"
+            "transpose it if its axes are exchanged."
         )
     density = np.exp(values)
     descending = np.sort(density, axis=None)[::-1]
@@ -214,7 +214,8 @@ def _select(
     for name in [names] if isinstance(names, str) else names:
         if name not in columns and name not in labels:
             raise ValueError(
-                f"names holds {name!r}, which the draws do not; choose from {', '.join(columns)}."
+                f"names holds {name!r}, which the draws do not; expected {', '.join(columns)}; "
+                "choose from these."
             )
         wanted += labels.get(name, [name])
     return {label: columns[label] for label in wanted}, 0

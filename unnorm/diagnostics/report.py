@@ -82,7 +82,8 @@ def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(
-            f"path is {path}, and there is no folder {path.parent}; create it first."
+            f"path is {path}, and the folder {path.parent} does not exist; it must be in an "
+            "existing folder; create it first."
         )
     body = "\n".join(_section(section, f"part-{at}") for at, section in enumerate(sections))
     script = f"<script>{SCRIPT}</script>\n" if "<button" in body else ""
@@ -135,7 +136,7 @@ def _text(value: object) -> str:
 def _section(section: Section, anchor: str) -> str:
     if not isinstance(section, Section):
         raise TypeError(
-            f"sections hold a {type(section).__name__}; expected Section; wrap it: "
+            f"sections hold a {type(section).__name__}; expected a Section; wrap it: "
             "Section(heading, ...)."
         )
     badge = ""
@@ -230,7 +231,7 @@ def _figure(figure: "Figure", heading: str) -> str:
     if not hasattr(figure, "savefig"):
         raise TypeError(
             f"figure of {heading!r} is a {type(figure).__name__}; expected a Matplotlib Figure; "
-            "pass one."
+            "pass the Figure."
         )
     picture = io.BytesIO()
     with warnings.catch_warnings():

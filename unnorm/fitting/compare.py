@@ -181,8 +181,8 @@ def _read(fits: Any, held_out: Any) -> dict[str, tuple[Any, dict[str, np.ndarray
     if not good:
         found = f"{len(fits)} entries" if isinstance(fits, Mapping) else type(fits).__name__
         raise ValueError(
-            f"fits is {found}; expected a dict of two fits or more by name; pass such as "
-            f"{{'a': a, 'b': b}}."
+            f"fits is {found}; expected a dict of two fits or more by name; pass, for example, "
+            "{'a': a, 'b': b}."
         )
     for fit in fits.values():
         fit._refuse_several("compare")
@@ -192,10 +192,9 @@ def _read(fits: Any, held_out: Any) -> dict[str, tuple[Any, dict[str, np.ndarray
         own, expected = ({v: (s, d.shapes()[v]) for v, s in d.variables.items()} for d in (p, one))
         if own != expected or set(p.covariates) != set(one.covariates):
             raise ValueError(
-                f"Fit {name!r} is of {_variables(p)} and {first!r} of {_variables(one)}; "
-                "expected the same variables "
-                "and supports, for densities with respect to other measures do not compare; "
-                "leave one out."
+                f"Fit {name!r} is of {_variables(p)} and {first!r} of {_variables(one)}; expected "
+                "the same variables and supports, because densities with respect to different "
+                "measures cannot be compared; leave one out."
             )
     return read
 

@@ -52,9 +52,13 @@ def read_data(
     }
     sizes = {name: len(event) for name, event in events.items()}
     if len(set(sizes.values())) > 1:
-        raise ValueError(f"data has {sizes} rows; expected as many for every variable; align them.")
+        raise ValueError(
+            f"data has {sizes} rows; expected equally many for every variable; align them."
+        )
     if not next(iter(sizes.values())):
-        raise ValueError("data has no rows; expected at least one; pass some.")
+        raise ValueError(
+            "data has no rows; expected at least one row; check how the data were selected."
+        )
     p = p.resolved({name: event.shape[1:] for name, event in events.items()})
     for axis, names in labels.items():
         if p.labels.get(axis, tuple(names)) != tuple(names):
@@ -77,14 +81,17 @@ def read_covariates(p: Density, data: Any) -> dict[str, np.ndarray]:
     absent = [name for name in p.covariates if name not in columns]
     if absent:
         raise ValueError(
-            f"data has no values for {absent[0]}; it must bring {', '.join(p.covariates)}; pass "
+            f"data has no values for {absent[0]}; it must hold {', '.join(p.covariates)}; pass "
             "them by name."
         )
     _refuse_other_rows({name: (p.covariates[name], column) for name, column in columns.items()})
     events = {n: _column(n, p.covariates[n], value, False) for n, value in columns.items()}
     sizes = {name: len(event) for name, event in events.items()}
     if len(set(sizes.values())) > 1 or not next(iter(sizes.values())):
-        raise ValueError(f"data has {sizes} rows; it must have as many for each, at least one.")
+        raise ValueError(
+            f"data has {sizes} rows; it must have equally many for each name, and at least one; "
+            "align them."
+        )
     p.resolved({name: event.shape[1:] for name, event in events.items()})
     _check_values(p, events)
     return events
@@ -104,7 +111,7 @@ def _check_values(p: Density, events: dict[str, np.ndarray]) -> None:
             place = f"row {row}" + (f", entry {', '.join(map(str, entry))}" if entry else "")
             raise ValueError(
                 f"Covariate {name} is {event[(row, *entry)]} at {place}; it must be finite, "
-                "because covariates are not modelled; drop such rows, or impute them."
+                "because covariates are not modelled; drop the row, or impute the value."
             )
 
 
@@ -181,8 +188,8 @@ def first_of(
                 found = {name: event.shape for name, event in batch.items()}
                 if found != shapes:
                     raise ValueError(
-                        f"data brought a batch of shapes {found} after {shapes}; expected equal "
-                        "ones; drop it."
+                        f"data gave a batch of the shapes {found} after {shapes}; expected "
+                        "batches of equal shapes; drop the incomplete batch."
                     )
                 yield batch
             if hasattr(data, "__next__"):  # it is spent
@@ -248,9 +255,9 @@ def _refuse_other_rows(columns: dict[str, tuple[Any, Any]]) -> None:
                 else expected == found
             ):
                 raise ValueError(
-                    f"{known} and {name} have rows with a different {kind}; expected the same, "
-                    "for row i is one event; "
-                    "align them first, or pass their values alone."
+                    f"{known} and {name} have rows with a different {kind}; expected the same in "
+                    "both, because row i is one event; align them first, or pass only their "
+                    "values."
                 )
 
 
@@ -275,9 +282,8 @@ def _by_name(
     if not isinstance(data, Mapping):
         if len(declared) > 1:
             raise ValueError(
-                f"data is a {type(data).__name__}, and {p.name} has {', '.join(declared)}; pass "
-                "a dict or DataFrame by "
-                "name."
+                f"data is a {type(data).__name__}, and {p.name} has the variables "
+                f"{', '.join(declared)}; expected values by name; pass a dict or a DataFrame."
             )
         data = {next(iter(declared)): data}
     refuse_unknown("data", "variable or covariate", data, declared)
@@ -314,8 +320,7 @@ def _column(name: str, support: Any, value: Any, missing: bool) -> np.ndarray:
         )
     if value.ndim != rank + 1:
         raise ValueError(
-            f"{name} has the shape {value.shape}; expected {rank + 1} axes, rows first, for "
-            f"{name} is declared "
-            f"{support!r}; reshape it."
+            f"{name} has the shape {value.shape}; expected {rank + 1} axes, rows first, because "
+            f"{name} is declared {support!r}; reshape it."
         )
     return value

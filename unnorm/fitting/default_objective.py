@@ -100,8 +100,8 @@ def chosen(fitted: Fitted, objective: Any, weighted: bool, findings: list[Findin
     if weighted and not objective.traits.supports_weights:
         raise ValueError(
             f"{type(objective).__name__} takes no sampling weights or clusters; expected an "
-            "objective that does; use "
-            "un.objectives.MaximumLikelihood, ScoreMatching or PseudoLikelihood."
+            "objective that takes them; use un.objectives.MaximumLikelihood, ScoreMatching or "
+            "PseudoLikelihood."
         )
     return objective
 

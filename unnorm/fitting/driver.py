@@ -150,7 +150,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
         if levels is not None:
             raise ValueError(
                 f"{type(objective).__name__}(sigma=(low, high, levels)) fits one data set, and p "
-                f"is a list of {len(p)} densities; expected one; fit them one by one."
+                f"is a list of {len(p)} densities; expected one density; fit them one by one."
             )
         asked = {
             "frequency_weights": frequency_weights,
@@ -192,8 +192,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
     if held_out is not None and set(held_out) != set(events):
         raise ValueError(
             f"held_out has values for {', '.join(held_out)} and data for {', '.join(events)}; "
-            "expected the same; pass "
-            "the same variables in both."
+            "expected the same variables; pass them in both."
         )
     if held_out is not None:
         refuse_missing_entries(p.variables, held_out, "held_out")
@@ -207,8 +206,8 @@ def fit(  # noqa: PLR0913 - the options of a verb
     dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
     if not p.supports:
         raise ValueError(
-            f"Density {p.name} has no parameters to fit; declare some as keyword-only arguments "
-            "with a support."
+            f"Density {p.name} has no parameters to fit; expected at least one; declare it as a "
+            "keyword-only argument with a support."
         )
     standing = at_lowest_level(summed, objective)
     with (
@@ -250,9 +249,8 @@ def _refuse_weighted_batches(rows: Rows, batches: Any) -> None:
     given = [name for name, value in rows._asdict().items() if value is not None]
     if given and batches is not None:
         raise ValueError(
-            f"{given[0]} was given to a fit on an iterable of batches, whose rows are not all at "
-            "hand; expected none; "
-            "pass all rows at once, with batch_size=."
+            f"{given[0]} was given to a fit on an iterable of batches, whose rows are not all "
+            f"known; expected no {given[0]}; pass all rows at once, with batch_size=."
         )
 
 
@@ -281,9 +279,9 @@ def _solve(problem: Problem, has_tree: bool) -> Any:
         return assemble(fit_by_minimization(problem))
     if problem.restarts:
         raise ValueError(
-            f"restarts is {problem.restarts} and {type(objective).__name__} is trained "
-            "by steps here; expected 0, for restarts compare minima; leave restarts out, or "
-            "leave out steps, batch_size and optimizer."
+            f"restarts is {problem.restarts} and {type(objective).__name__} is trained by steps "
+            "here; expected 0, because restarts compare minima; leave restarts out, or leave out "
+            "steps, batch_size and optimizer."
         )
     if not trains:
         return assemble(fit_by_averaging(problem))
@@ -304,10 +302,9 @@ def _refuse_own_chains(problem: Problem) -> None:
     named = [*problem.density.covariates, *latent_variables(problem.density, problem.events)]
     if named:
         raise ValueError(
-            f"data is an iterable of batches and {type(problem.objective).__name__} keeps a "
-            "chain for each row, for "
-            f"{named[0]} is a covariate or latent; expected all rows; pass them at once, with "
-            "batch_size=."
+            f"data is an iterable of batches and {type(problem.objective).__name__} keeps a chain "
+            f"for each row, because {named[0]} is a covariate or latent; expected all rows; pass them "
+            "at once, with batch_size=."
         )
 
 

@@ -104,8 +104,8 @@ def stein_check(
     names = list(view.free_shapes)
     if not names:
         raise ValueError(
-            f"Density {p.name} has discrete variables only; expected a continuous one; check it "
-            "by enumeration."
+            f"Density {p.name} has discrete variables only; expected at least one continuous "
+            "variable; check the draws by enumeration."
         )
     with jax.enable_x64(True):
         positions = positions_of(view, values)

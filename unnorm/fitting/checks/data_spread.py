@@ -98,7 +98,7 @@ def _finding(what: str) -> Finding:
     return Finding(
         f"{what}: a density has no bound on such data, and nothing that is estimated of it means "
         "anything",
-        "drop the column, or bring the spread that rounding or a constant took away",
+        "drop the column, or restore the spread that rounding or a constant removed",
         code=FindingCode.NOT_IDENTIFIED,
     )
 

@@ -75,8 +75,8 @@ def bootstrap(problem: Problem, loss: Loss, fit, replicates: int, seed: int) -> 
     """
     if problem.weights is not None:
         raise ValueError(
-            "bootstrap was asked of a fit with sampling weights; expected none, or integers "
-            "(frequencies); use the fit's own standard errors."
+            "bootstrap was asked of a fit with sampling weights; expected no weights, or "
+            "frequency weights; use the fit's own standard errors."
         )
     with jax.enable_x64(problem.is_double):
         given = (

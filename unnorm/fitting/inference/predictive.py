@@ -95,8 +95,9 @@ def draw_rows(
     names = [name for name in density.variables if name in events]
     if len(names) != 1:
         raise ValueError(
-            f"{density.name} has the responses {', '.join(names)}, and rows are drawn from "
-            "densities of their own for one response, or for few states."
+            f"{density.name} has the responses {', '.join(names)}, and each row has its own "
+            "density; expected one response, or few states; use un.sample at the values of the "
+            "covariates."
         )
     table = tabulate(density, names[0], covariates)
     uniform = jax.random.uniform(key, (len(table.values), replicates))
@@ -155,8 +156,9 @@ def _refuse(density: Any, name: str, covariates: dict) -> None:
     if not has_plan(density):
         raise ValueError(
             f"The predictive distribution of {name} is a sum or an integral over "
-            f"{', '.join(density.variables)}, which have neither few states nor at most three "
-            "continuous dimensions; they must; use un.sample at the values of the covariates."
+            f"{', '.join(density.variables)}, which have many states or more than three "
+            "continuous dimensions; expected few states or at most three continuous dimensions; "
+            "use un.sample at the values of the covariates."
         )
     reason = len(density.variables) > 1 and refuse_marginalization(density, {name: np.zeros(1)})
     if reason:
@@ -194,8 +196,8 @@ def _ends(density: Any, name: str, covariates: dict) -> tuple[jax.Array, jax.Arr
     rows, size = len(next(iter(covariates.values()))), len(plan.log_weights)
     if rows * size > OPTIONS.max_entries:
         raise ValueError(
-            f"{rows:,} rows of {size:,} nodes each are too many to tabulate at once; pass the "
-            "rows in parts."
+            f"{rows:,} rows of {size:,} nodes each do not fit into one table; expected fewer "
+            "rows; pass the rows in parts."
         )
     nodes = np.asarray(plan.events[name])
     distinct, number = np.unique(nodes, return_inverse=True)

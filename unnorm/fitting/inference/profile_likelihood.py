@@ -104,7 +104,9 @@ def profile_curve(fit, label: str, values: np.ndarray) -> np.ndarray:
 
 def _check(fit, level: float) -> None:
     if not (isinstance(level, float) and 0 < level < 1):
-        raise ValueError(f"level is {level!r}; it must be between 0 and 1; pass such as 0.95.")
+        raise ValueError(
+            f"level is {level!r}; it must be between 0 and 1; pass, for example, 0.95."
+        )
     fit._refuse_several("profile")
     request = f"profile was asked of a fit of {fit.density.name}"
     other = "use fit.summary() or fit.bootstrap()"
@@ -112,7 +114,7 @@ def _check(fit, level: float) -> None:
     if fit.objective != "maximum_likelihood" or draws is not None:
         raise ValueError(
             f"{request} by {fit.objective} without an exact log Z; expected maximum likelihood "
-            f"with one; fit by un.objectives.MaximumLikelihood(), or {other}."
+            f"with an exact log Z; fit by un.objectives.MaximumLikelihood(), or {other}."
         )
     if fit._origin is None:
         raise ValueError(

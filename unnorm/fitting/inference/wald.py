@@ -30,6 +30,6 @@ def _refuse(fit) -> None:
         why = "it has no standard errors; read fit.findings for the reason"
     if why:
         raise ValueError(
-            f"wald was asked of a fit by {fit.objective}, which must have standard errors to "
-            f"believe: {why}."
+            f"wald was asked of a fit by {fit.objective}, whose standard errors must be reliable: "
+            f"{why}."
         )

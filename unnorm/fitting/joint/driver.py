@@ -125,16 +125,14 @@ def _refuse(ps: list, data: Any, asked: dict) -> None:
             else f"a {type(data).__name__}"
         )
         raise ValueError(
-            f"fit was given {len(ps)} densities and {found}; expected a list of as many data "
-            "sets, at least one; pass "
-            "such as un.fit([p, q], [X, Y])."
+            f"fit was given {len(ps)} densities and {found}; expected a list of equally many data "
+            "sets, at least one; pass, for example, un.fit([p, q], [X, Y])."
         )
     for name, value in asked.items():
         if value is not None:
             raise ValueError(
-                f"{name} was given to a fit of {len(ps)} data sets, which does not take it; "
-                "expected none; leave it "
-                "out, or fit one data set."
+                f"{name} was given to a fit of {len(ps)} data sets, which does not take {name}; "
+                f"expected one data set; leave {name} out, or fit one data set."
             )
 
 
@@ -143,24 +141,22 @@ def _refuse_objective(ps: list[Density], objective: Any) -> None:
     traits = objective.traits
     if isinstance(objective, Stochastic) or traits.couples_rows or traits.is_game:
         raise ValueError(
-            f"{name} has no loss of single rows, and several data sets are fitted by the sum of "
-            "those; expected such "
-            "an objective; use un.objectives.MaximumLikelihood, PseudoLikelihood, ScoreMatching "
-            "or NCE."
+            f"{name} has no loss of single rows; expected an objective with one, because several "
+            "data sets are fitted by the sum of these losses; use "
+            "un.objectives.MaximumLikelihood, PseudoLikelihood, ScoreMatching or NCE."
         )
     if getattr(objective, "draws", None) is not None:
         raise ValueError(
-            f"{name} was given draws={objective.draws}, and several data sets have no draws of "
-            "one density; expected "
-            "None; leave draws out, or use un.objectives.PseudoLikelihood, ScoreMatching or NCE."
+            f"{name} was given draws={objective.draws}, and several data sets have no common "
+            "density to draw from; expected None; leave draws out, or use "
+            "un.objectives.PseudoLikelihood, ScoreMatching or NCE."
         )
     for p in ps:
         for parameter, support in p.supports.items():
             if isinstance(support, PyTreeSupport):
                 raise ValueError(
-                    f"Parameter {parameter} is {support!r}, which is trained by steps; expected "
-                    "numbers where several "
-                    "data sets are fitted; fit one data set."
+                    f"Parameter {parameter} is {support!r}, which is trained by steps; expected a "
+                    "parameter of numbers where several data sets are fitted; fit one data set."
                 )
 
 

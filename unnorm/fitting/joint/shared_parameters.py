@@ -76,8 +76,7 @@ def sharing(ps: list[Density]) -> list[Density]:
             elif bound and not np.array_equal(values[name][1], value):
                 raise ValueError(
                     f"Parameter {name} is bound to one value in {here.name} and to another in "
-                    f"{p.name}; expected one; "
-                    "bind the same value in both."
+                    f"{p.name}; expected one value; bind the same in both."
                 )
     return [_valued(p, values) for p in ps]
 
@@ -96,8 +95,8 @@ def _refuse_unlike(name: str, one: Density, other: Density) -> None:
     raise ValueError(
         f"Parameter {name} is {one.supports[name]!r} of the shape {shapes[0]} in {one.name} and "
         f"{other.supports[name]!r} of the shape {shapes[1]} in {other.name}; expected equal "
-        "supports and shapes, for "
-        "equal names are one parameter; rename one with p.rename(...)."
+        "supports and shapes, because equal names are one parameter; rename one with "
+        "p.rename(...)."
     )
 
 
