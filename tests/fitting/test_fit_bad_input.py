@@ -137,7 +137,7 @@ BAD = {
         REALS[:1],
         NCE(),
         {},
-        ["data has 1 row; NCE expected at least 2", "un.objectives.PseudoLikelihood"],
+        ["data has 1 row; NCE expects at least 2", "un.objectives.PseudoLikelihood"],
     ),
     "equal rows, NCE": (
         normal,
@@ -216,7 +216,7 @@ BAD = {
         {},
         ["'xx'", "mean 'x'"],
     ),
-    "array for two": (two, LENGTHS, ScoreMatching(), {}, ["ndarray", "x, y", "dict or a DataFrame"]),
+    "array for two": (two, LENGTHS, ScoreMatching(), {}, ["ndarray", "x, y", "a DataFrame"]),
     "unequal rows": (
         two,
         {"x": LENGTHS, "y": LENGTHS[:3]},

@@ -61,7 +61,7 @@ def test_the_average_is_chosen():
     }  # fmt: skip
     assert len(set(map(float, fits.values()))) == 3  # None is the polynomial average here
     assert fits[None] == fits["polynomial"]
-    with pytest.raises(ValueError, match="average is 'mean'; must be None or one of last"):
+    with pytest.raises(ValueError, match="average is 'mean'; it must be None or one of last"):
         un.fit(normal, LENGTHS, "score_matching", average="mean", **TRAINING)
 
 

@@ -151,7 +151,7 @@ def test_an_interrupt_returns_what_is_there():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"optimizer": 0.1}, "optimizer is 0.1; expected one of Optax's"),
+        ({"optimizer": 0.1}, "optimizer is 0.1; expected an Optax optimizer"),
         ({"callback": 3}, "callback is 3"),
         ({"optimizer": optax.scale(float("inf"))}, "became NaN or infinite under NCE"),
         ({"held_out": POINTS[:, :1]}, "x has the shape"),

@@ -303,8 +303,8 @@ def _refuse_own_chains(problem: Problem) -> None:
     if named:
         raise ValueError(
             f"data is an iterable of batches and {type(problem.objective).__name__} keeps a chain "
-            f"for each row, because {named[0]} is a covariate or latent; expected all rows; pass them "
-            "at once, with batch_size=."
+            f"for each row, because {named[0]} is a covariate or latent; expected all rows; pass "
+            "them at once, with batch_size=."
         )
 
 

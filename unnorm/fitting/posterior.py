@@ -116,16 +116,16 @@ def _name(p: Density) -> str:
 def _refuse(p: Density, prior: Any) -> None:
     if not isinstance(prior, dict):
         raise ValueError(
-            f"prior is {prior!r}; expected a dict by parameter; pass such as "
+            f"prior is {prior!r}; expected a dict by parameter; pass, for example, "
             f"prior={{{next(iter(p.supports), 'theta')!r}: numpyro.distributions.Normal(0, 1)}}."
         )
     refuse_unknown("prior", "parameter", prior, p.supports)
     for name, support in p.supports.items():
         if name not in prior:
             raise ValueError(
-                f"Parameter {name} has no prior; expected one for each parameter, for without it "
-                "the posterior may "
-                f"have no integral; pass prior={{{name!r}: ...}}, or p.fix({name}=...)."
+                f"Parameter {name} has no prior; expected one for each parameter, because the "
+                f"posterior may not be integrable without it; pass prior={{{name!r}: ...}}, or "
+                f"p.fix({name}=...)."
             )
         if not support.samplable:
             raise ValueError(

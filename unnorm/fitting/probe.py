@@ -39,7 +39,9 @@ def check_options(
             "un.Density(...)."
         )
     if restarts is None:
-        raise ValueError("restarts is None; expected an integer of at least 0; pass such a one.")
+        raise ValueError(
+            "restarts is None; expected an integer of at least 0; leave it out for the default."
+        )
     numbers = (
         ("steps", steps, 1),
         ("batch_size", batch_size, 2),
@@ -51,21 +53,25 @@ def check_options(
         if value is not None and (not whole or (least is not None and value < least)):
             bound = "" if least is None else f" of at least {least}"
             raise ValueError(
-                f"{name} is {value!r}; expected an integer{bound}, or None; pass such a one."
+                f"{name} is {value!r}; expected an integer{bound}, or None; leave {name} out for "
+                "the default."
             )
     if optimizer is not None and not all(
         callable(getattr(optimizer, part, None)) for part in ("init", "update")
     ):
         raise ValueError(
-            f"optimizer is {optimizer!r}; expected one of Optax's; pass such as optax.adam(1e-3)."
+            f"optimizer is {optimizer!r}; expected an Optax optimizer; pass, for example, "
+            "optax.adam(1e-3)."
         )
     if callback is not None and not callable(callback):
         raise ValueError(
-            f"callback is {callback!r}; expected a function of a dict; pass such a one."
+            f"callback is {callback!r}; it must be a function of a dict; pass, for example, "
+            "callback=print."
         )
     if average not in (None, *AVERAGES):
         raise ValueError(
-            f"average is {average!r}; must be None or one of {', '.join(AVERAGES)}; choose one."
+            f"average is {average!r}; it must be None or one of {', '.join(AVERAGES)}; choose one "
+            "of these."
         )
     if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
         raise ValueError(f"dtype is {dtype!r}; expected float32 or float64; pass one of the two.")
@@ -78,7 +84,8 @@ def bind_start(p: Density, start: Any) -> Density:
     if not isinstance(start, Mapping):
         names = ", ".join(p.supports)
         raise ValueError(
-            f"start is {start!r}; expected a dict by parameter; pass one with values of {names}."
+            f"start is {start!r}; expected a dict by parameter; pass, for example, a dict with "
+            f"values of {names}."
         )
     refuse_unknown("start", "parameter", start, p.supports)
     for name, value in start.items():
@@ -140,18 +147,16 @@ def probe(density: Density, events: dict) -> None:
         place = ", ".join(f"{name} = {_short(event[row])}" for name, event in events.items())
         raise ValueError(
             f"Density {density.name} is {values[row]} at the start of the fit at data row {row}, "
-            f"{place}; expected a "
-            "finite log-density at every row; pass start= parameters at which it is, or mend the "
-            "density there."
+            f"{place}; expected a finite log-density at every row; pass start= parameters at "
+            "which it is, or correct the density there."
         )
     for name, part in gradient.items():
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(part)):
             raise ValueError(
                 f"The gradient of {density.name} in the parameter {name} is not finite at the "
-                "start of the fit; "
-                f"expected finite numbers; pass another start={{{name!r}: ...}}, or mend the "
-                "density there (a square "
-                "root or division at 0 is the usual cause)."
+                f"start of the fit; expected finite numbers; pass another start={{{name!r}: "
+                "...}, or correct the density there (a square root or division at 0 is the "
+                "usual cause)."
             )
 
 
@@ -161,8 +166,8 @@ def _traced(density: Density, events: dict):
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
         raise ValueError(
             f"Density {density.name} cannot be traced by JAX ({type(error).__name__}); expected "
-            "jax.numpy operations "
-            "in place of NumPy's and jnp.where in place of if; rewrite it so."
+            "jax.numpy operations in place of NumPy's and jnp.where in place of if; rewrite the "
+            "function with these."
         ) from None
 
 

@@ -45,8 +45,7 @@ def read_rows(rows: Rows, data: Any, events: dict[str, np.ndarray], findings: li
     if len(given) > 1:
         raise ValueError(
             f"{' and '.join(given)} were given; expected one kind of weights; leave the others "
-            "out, or multiply them "
-            "if a row has both."
+            "out, or multiply them if a row has both."
         )
     if not given:
         return events, None, codes
@@ -87,13 +86,13 @@ def _column(name: str, given: Any, data: Any, count: int) -> Any:
         if given not in columns:
             raise ValueError(
                 f"{name} is {given!r}, and data has {_listed(columns)}; expected a column's name "
-                "or one value for each "
-                "row; pass one of these."
+                "or one value for each row; pass one of the two."
             )
         given = columns[given]
     if np.shape(given) == () or isinstance(given, Mapping):
         raise ValueError(
-            f"{name} is {given!r}; expected one value for each of {count} rows, or a column's name."
+            f"{name} is {given!r}; expected one value for each of {count} rows, or a column's "
+            "name; pass an array of that length."
         )
     given = _aligned(name, given, row_index(data))
     if np.shape(given) != (count,):
@@ -132,9 +131,9 @@ def _aligned(name: str, given: Any, index: Any) -> Any:
             else f"no entry {index[int(np.argmax(places < 0))]!r}"
         )
         raise ValueError(
-            f"{name} cannot be aligned with data, for its index has {missing}; expected the "
-            "index of data; reindex "
-            "it, or pass its values alone if they are in the order of data's rows."
+            f"{name} cannot be aligned with data, because its index has {missing}; expected the "
+            "index of data; reindex it, or pass its values alone if they are in the order of "
+            "data's rows."
         )
     return given.iloc[places] if is_series(given) else given[places]
 
@@ -149,9 +148,8 @@ def _numbers(name: str, given: Any) -> np.ndarray:
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(
-            f"{name} holds {values[row]} at row {row}, which is no number of at least 0; "
-            "expected finite numbers of at "
-            "least 0; drop such rows."
+            f"{name} holds {values[row]} at row {row}, which is negative or not finite; expected "
+            "finite nonnegative numbers; drop the row."
         )
     if not values.any():
         raise ValueError(
@@ -166,9 +164,8 @@ def _whole(frequency: np.ndarray) -> np.ndarray:
     if (frequency % 1 != 0).any():
         row = int(np.argmax(frequency % 1 != 0))
         raise ValueError(
-            f"frequency_weights holds {frequency[row]} at row {row}; expected integers, for "
-            "a row stands for so "
-            "many equal ones; pass sampling_weights= for weights of unequal probability."
+            f"frequency_weights holds {frequency[row]} at row {row}; expected integers, because "
+            "they count equal rows; pass sampling_weights= for weights of unequal probability."
         )
     if frequency.sum() > MOST_ROWS:
         raise ValueError(
@@ -188,8 +185,8 @@ def _codes(cluster: Any) -> np.ndarray:
     if missing.any():
         row = int(np.argmax(missing))
         raise ValueError(
-            f"cluster has a missing value at row {row}; expected a label for each row; drop such "
-            "rows."
+            f"cluster has a missing value at row {row}; expected a label for each row; drop the "
+            "row."
         )
     try:
         return np.unique(np.asarray(values), return_inverse=True)[1]

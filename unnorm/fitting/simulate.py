@@ -103,7 +103,7 @@ def _how_drawn(density: Any) -> str:
 def _check(fit: Any, rows: Any, replicates: Any, seed: Any) -> None:
     if not isinstance(fit, Fit):
         raise ValueError(
-            f"simulate was given {type(fit).__name__}; expected a fit; pass what un.fit returns."
+            f"simulate was given {type(fit).__name__}; expected a fit; pass the result of un.fit."
         )
     fit._refuse_several("simulate")
     assert not isinstance(fit.density, list)
@@ -111,18 +111,17 @@ def _check(fit: Any, rows: Any, replicates: Any, seed: Any) -> None:
         wrong = isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least
         if wrong and not (value is None and name != "replicates"):
             raise ValueError(
-                f"{name} is {value!r}; expected an integer of at least {least}; pass such a one."
+                f"{name} is {value!r}; expected an integer of at least {least}; correct it."
             )
     if fit._origin is None or fit._origin.problem.batches is not None:
         raise ValueError(
             f"simulate was given a fit of {fit.density.name} that was loaded or trained on "
-            "batches, without its data; "
-            "expected one that was made in this process on data in one piece; fit again, or use "
-            "un.sample(fit.density)."
+            "batches, without its data; expected a fit made in this process on data in one "
+            "piece; fit again, or use un.sample(fit.density)."
         )
     improper = next((f.what for f in fit.findings if f.code == FindingCode.NOT_NORMALIZABLE), None)
     if improper:
         raise ValueError(
-            f"simulate was given a fit that is no density: {improper}; expected one with a "
-            "finite Z; mend that first."
+            f"simulate was given a fit that cannot be normalized ({improper}); expected a fit "
+            "with a finite Z; restrict its parameters, and fit again."
         )

@@ -418,11 +418,11 @@ REFUSED = {
     "no penalty": ({"penalty": {"m": 0.1}}, r"The penalty on m is 0.1; expected un.L1 or un.L2"),
     "no strength": (
         {"penalty": {"m": un.L1()}},
-        r"The strength of L1 on m is None; expected finite numbers",
+        r"The strength of L1 on m is None; expected finite nonnegative numbers",
     ),
     "a negative one": (
         {"penalty": {"m": un.L2(-1.0)}},
-        r"The strength of L2 on m is -1.0; expected finite numbers",
+        r"The strength of L2 on m is -1.0; expected finite nonnegative numbers",
     ),
     "another shape": (
         {"penalty": {"m": un.L2([1.0, 2.0])}},
@@ -468,7 +468,7 @@ def test_where_the_lasso_does_not_serve():
             optimizer=optax.adam(0.1),
         )
     with pytest.raises(
-        ValueError, match=r"ContrastiveDivergence, which has a sampler, was given to un.path"
+        ValueError, match=r"ContrastiveDivergence, which draws samples, was given to un.path"
     ):
         un.path(
             ising, BITS, "contrastive_divergence", penalty={"coupling": un.L1()}, progress=False
@@ -524,5 +524,5 @@ def test_gamma_is_that_of_the_extended_bic():
     assert (paths[0].coefficients != 0).sum(axis=1).tolist() == df.tolist()
     difference = paths[1].extended_bic - paths[0].extended_bic
     assert difference.to_numpy() == pytest.approx(4 * df * np.log(4))
-    with pytest.raises(ValueError, match="gamma is 2; it must be a number from 0 to 1"):
+    with pytest.raises(ValueError, match="gamma is 2; it must be between 0 and 1"):
         un.path(normal, ROWS, "score_matching", gamma=2, **options)

@@ -147,7 +147,7 @@ def test_an_implicit_generator_comes_near_maximum_likelihood(line):
     likelihood = fit.log_likelihood(data).value / len(data)
     assert -4 * bound.error < bound.value - likelihood < 0.2
     (finding,) = of_code(fit, FindingCode.FAR_FROM_MAXIMUM_LIKELIHOOD)
-    assert finding.severity == "warning" and "not at hand" in finding.what
+    assert finding.severity == "warning" and "generator is not known" in finding.what
 
 
 # -- refusals --------------------------------------------------------------------------------------
@@ -160,13 +160,13 @@ def test_what_it_does_not_serve_is_one_sentence():
     plane = TriangularAffine(jnp.zeros(2), jnp.eye(2))
     for p, data, objective, words in (
         (coin, np.arange(20) % 2, o.Adversarial(), "x is Binary, which is discrete"),
-        (angle, np.zeros(20), o.Adversarial(), "x is Circle, which is no image of R"),
+        (angle, np.zeros(20), o.Adversarial(), "x is Circle, which is not a one-to-one image of R"),
         (normal, rows, o.Adversarial(StandardNormal((3,))), r"bijection of shape \(2,\)"),
         (normal, rows, o.Adversarial(network), r"bijection of shape \(2,\)"),
         (normal, rows, o.Adversarial(wrong, noise_dimension=3), r"expected a function to \(2,\)"),
         (normal, rows, o.Adversarial(network, noise_dimension=2), r"expected a function to \(2,\)"),
         (normal, rows, o.Adversarial(plane, noise_dimension=2), "leave noise_dimension out"),
-        (normal, rows[:9], o.Adversarial(plane), "data has 9 rows; Adversarial expected at least"),
+        (normal, rows[:9], o.Adversarial(plane), "data has 9 rows; Adversarial expects at least"),
     ):
         with pytest.raises(ValueError, match=words):
             fitted(p, data, objective, steps=2)
@@ -174,7 +174,7 @@ def test_what_it_does_not_serve_is_one_sentence():
         fitted(normal, rows, o.Adversarial(plane), held_out=rows)
     with pytest.raises(ValueError, match="has no loss of single rows"):
         un.fit([normal, normal], [rows, rows], o.Adversarial(plane), progress=False)
-    with pytest.raises(ValueError, match="leave no entry at zero"):
+    with pytest.raises(ValueError, match="set no entry to zero"):
         fitted(normal, rows, o.Adversarial(plane), penalty={"mean": un.L1(0.1)})
 
 

@@ -84,7 +84,7 @@ def test_a_flow_with_a_condition_is_one_sentence():
         jax.random.key(0), base_dist=PLANE, cond_dim=1, flow_layers=1, nn_width=4
     )
     for make in (o.NCE, o.RankingNCE, o.SelfNormalized):
-        with pytest.raises(ValueError, match=r"condition of shape \(1,\); expected .* without one"):
+        with pytest.raises(ValueError, match=r"shape \(1,\); expected .* without a condition"):
             make(noise=flow)
     with pytest.raises(ValueError, match="make it with cond_dim=None"):
         o.FlowContrastive(flow)
@@ -226,7 +226,7 @@ def test_what_it_does_not_serve_is_one_sentence():
     angle = un.Density(lambda x, *, a: a * jnp.cos(x), {"x": un.Circle}, {"a": (un.Real, 0.0)})
     for p, data, words in (
         (coin, np.arange(20) % 2, "x is Binary, which is discrete; .* use un.objectives.NCE"),
-        (angle, np.zeros(20), "x is Circle, which is no image of R"),
+        (angle, np.zeros(20), "x is Circle, which is not a one-to-one image of R"),
     ):
         with pytest.raises(ValueError, match=words):
             fitted(p, data, o.FlowContrastive())
@@ -234,7 +234,7 @@ def test_what_it_does_not_serve_is_one_sentence():
     for flow in (StandardNormal((3,)), "maf", 3):
         with pytest.raises(ValueError, match=r"bijection of shape \(2,\), over the unconstrained"):
             fitted(normal, rows, o.FlowContrastive(flow))
-    with pytest.raises(ValueError, match="data has 9 rows; FlowContrastive expected at least 10"):
+    with pytest.raises(ValueError, match="data has 9 rows; FlowContrastive expects at least 10"):
         fitted(normal, rows[:9], o.FlowContrastive())
     with pytest.raises(ValueError, match="whose loss moves with its adversary"):
         fitted(normal, rows, o.FlowContrastive(PLANE), held_out=rows)

@@ -364,6 +364,6 @@ def test_objectives_that_compare_rows_refuse_one(objective):
         lambda x, *, f: -0.5 * jnp.sum((x - f) ** 2), {"x": un.Real["d"]}, {"f": (un.Real, 0.0)}
     )
     with pytest.raises(
-        ValueError, match=r"data has 1 row; .* expected at least 2.*un.objectives.PseudoLikelihood"
+        ValueError, match=r"data has 1 row; .* expects at least 2.*un.objectives.PseudoLikelihood"
     ):
         fitted(p, np.ones((1, 9)), objective)

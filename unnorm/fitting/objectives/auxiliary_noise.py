@@ -53,8 +53,8 @@ def refuse_one_row(objective, events: dict) -> None:
     """Refuse data of one row, such as a graph, for an objective that learns from how rows vary."""
     if len(next(iter(events.values()))) == 1:
         raise ValueError(
-            f"data has 1 row; {type(objective).__name__} expected at least 2, for it learns from "
-            "how rows vary; pass more rows, or fit one observed lattice or graph by "
+            f"data has 1 row; {type(objective).__name__} expects at least 2, because it learns "
+            "from how rows vary; pass more rows, or fit one observed lattice or graph by "
             "un.objectives.PseudoLikelihood."
         )
 

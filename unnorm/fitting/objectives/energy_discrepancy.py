@@ -105,8 +105,8 @@ class EnergyDiscrepancy(LossObjective):
         spread = jax.vmap(lambda event: point_of(density, event)[0])(rows).std(0)
         if not bool(jnp.all(spread > 0)):
             raise ValueError(
-                "data has a column that never changes; EnergyDiscrepancy needs some spread to "
-                "scale its noise by; drop the column, or pass more rows."
+                "data has a column that never changes; EnergyDiscrepancy must have some spread "
+                "to scale its noise by; drop the column, or pass more rows."
             )
         scale = math.sqrt(2 / spread.size) if self.scale is None else self.scale
         return scale * spread

@@ -89,7 +89,8 @@ def read_flow(given: Any) -> Any:
     if given.cond_shape is not None:
         raise ValueError(
             f"A flowjax {type(given).__name__} was given with a condition of shape "
-            f"{given.cond_shape}; expected a distribution without one; make it with cond_dim=None."
+            f"{given.cond_shape}; expected a distribution without a condition; make it with "
+            "cond_dim=None."
         )
     return GivenFlow(given)
 
@@ -99,7 +100,7 @@ def refuse_flow(who: str, density: Any, flow: Any) -> str | None:
     require_flowjax(who)
     for name, support in density.variables.items():
         if support.discrete or support.chart is not support:
-            why = "is discrete" if support.discrete else "is no image of R^n, one to one"
+            why = "is discrete" if support.discrete else "is not a one-to-one image of R^n"
             return (
                 f"{who} trains a flow over unconstrained coordinates, and {name} is {support!r}, "
                 f"which {why}; expected continuous variables such as Real or Positive; use "
@@ -110,8 +111,8 @@ def refuse_flow(who: str, density: Any, flow: Any) -> str | None:
         return None
     return (
         f"{who} was given {flow!r}; expected a flowjax distribution or bijection of shape "
-        f"({size},), over the unconstrained coordinates of {', '.join(density.variables)}; pass "
-        "such a flow, or leave it out; or use un.objectives.NCE"
+        f"({size},), over the unconstrained coordinates of {', '.join(density.variables)}; pass a "
+        "flow of that shape, leave it out, or use un.objectives.NCE"
     )
 
 
@@ -216,8 +217,8 @@ def fit_to_data(
     points = data_points(density, events)
     if len(points) < DEFAULTS.min_rows:
         raise ValueError(
-            f"data has {len(points)} rows; {who} expected at least {DEFAULTS.min_rows}, for a flow "
-            "is fitted to them; pass more rows, or use un.objectives.NCE."
+            f"data has {len(points)} rows; {who} expects at least {DEFAULTS.min_rows}, because a "
+            "flow is fitted to them; pass more rows, or use un.objectives.NCE."
         )
     shuffle, key = split_keys(key)
     points = points[jax.random.permutation(shuffle, len(points))]

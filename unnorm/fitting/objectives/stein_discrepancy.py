@@ -70,9 +70,9 @@ class SteinDiscrepancy(LossObjective):
     def refuse(self, density) -> str | None:
         if density.covariates:
             return (
-                "SteinDiscrepancy does not serve the covariate "
-                f"{next(iter(density.covariates))}, for it compares rows with each other; expected "
-                "none; use un.objectives.ScoreMatching, MaximumLikelihood or RankingNCE"
+                f"SteinDiscrepancy does not serve the covariate {next(iter(density.covariates))}, "
+                "because it compares rows with each other; expected no covariates; use "
+                "un.objectives.ScoreMatching, MaximumLikelihood or RankingNCE"
             )
         for name, support in density.variables.items():
             if support.score_matching != "plain":
@@ -94,8 +94,9 @@ class SteinDiscrepancy(LossObjective):
         rows = len(next(iter(events.values())))
         if rows > self.max_rows:
             raise ValueError(
-                f"data has {rows} rows, and SteinDiscrepancy compares each with each; expected "
-                f"at most {self.max_rows}; pass fewer rows, or use un.objectives.ScoreMatching."
+                f"data has {rows} rows, and SteinDiscrepancy compares each row with each other; "
+                f"expected at most {self.max_rows}; pass fewer rows, or use "
+                "un.objectives.ScoreMatching."
             )
         points = jax.vmap(lambda event: point_of(density, event)[0])(
             {n: events[n] for n in density.variables}
@@ -117,8 +118,8 @@ class SteinDiscrepancy(LossObjective):
         there, others = _points_and_scores(density, data, scale)
         if values.shape[1] != len(there):
             raise ValueError(
-                "SteinDiscrepancy was given held-out rows, which have no pairs with those it was "
-                "prepared for; expected none; leave held_out out."
+                "SteinDiscrepancy was given held-out rows, which have no pairs with the rows "
+                "that it was prepared for; expected none; leave held_out out."
             )
         # ∇_j k = (z_i − z_j) k³ = −∇_i k
         both = jnp.sum(own * (values @ others), 1)

@@ -90,8 +90,8 @@ class Path(Result):
         grid = self.coefficients.index.to_numpy()
         if strength is None and self.best is None:
             raise ValueError(
-                "refit was asked for without a strength, and there is no best fit; pass one of "
-                "path.coefficients.index."
+                "refit was called without a strength, and the path has no best fit; expected a "
+                "strength of the path; pass one of path.coefficients.index."
             )
         chosen = self.extended_bic.idxmin() if strength is None else strength
         at = int(np.argmin(np.abs(grid - chosen)))
@@ -160,14 +160,14 @@ def lasso_path(problem: Problem, options: PathOptions = PathOptions()) -> Path:
 def _refuse(problem: Problem) -> None:
     if isinstance(problem.objective, Stochastic):
         raise ValueError(
-            f"{type(problem.objective).__name__}, which has a sampler, was given to un.path; "
+            f"{type(problem.objective).__name__}, which draws samples, was given to un.path; "
             "expected an objective with a loss; use un.objectives.PseudoLikelihood, "
             "ScoreMatching, NCE or MaximumLikelihood, or un.fit at each strength."
         )
     if problem.restarts:
         raise ValueError(
-            f"restarts is {problem.restarts} and a path starts where its last strength ended; "
-            "expected 0; leave restarts out."
+            f"restarts is {problem.restarts} and a path starts each strength at the estimate of "
+            "the last; expected 0; leave restarts out."
         )
 
 
@@ -191,9 +191,9 @@ def _largest_strength(penalties: Penalties, loss: Loss, options: PathOptions) ->
     if not np.isfinite(largest) or largest <= 0:
         raise ValueError(
             f"The loss of {type(loss.objective).__name__} has the slope {largest} in "
-            f"{', '.join(penalties.moving)} where they are zero; expected a finite number above "
-            "0, from which a path starts; pass the strengths, or check that the density depends "
-            "on these parameters there."
+            f"{', '.join(penalties.moving)} where they are zero; expected a finite positive "
+            "number, at which a path starts; pass the strengths, or check that the density "
+            "depends on these parameters there."
         )
     return largest * (1 + 1e-10), there  # so that rounding leaves every entry at zero
 
@@ -234,8 +234,7 @@ def _path(problem: Problem, grid: np.ndarray, ends: list, options: PathOptions) 
     else:
         bic = bic * np.nan
         what = (
-            f"{type(objective).__name__} has no likelihood whose values compare, so there is no "
-            "extended BIC"
+            f"{type(objective).__name__} has no comparable likelihood, so there is no extended BIC"
         )
         findings.append(
             Finding(what, "choose by held-out data, or use un.objectives.PseudoLikelihood", NOTE)

@@ -44,7 +44,7 @@ def _term(name: str, term: Any) -> Any:
     term = term() if term in (L1, L2) else term
     if not isinstance(term, L1 | L2):
         raise ValueError(
-            f"The penalty on {name} is {term!r}; expected un.L1 or un.L2; pass such as "
+            f"The penalty on {name} is {term!r}; expected un.L1 or un.L2; pass, for example, "
             f"penalty={{{name!r}: un.L1(0.1)}}."
         )
     return term
@@ -62,8 +62,7 @@ def _grid(terms: dict[str, Any]) -> tuple[np.ndarray, tuple[str, ...]]:
     if not moving:
         raise ValueError(
             "penalty of the path holds no un.L1 without a strength or with an array of them; "
-            "expected at least one; "
-            'pass such as penalty={"coupling": un.L1()}.'
+            'expected at least one; pass, for example, penalty={"coupling": un.L1()}.'
         )
     grids = [() if term.strength is None else term.strength for term in moving.values()]
     try:
@@ -86,7 +85,7 @@ def _by_parameter(p: Density, given: Any, what: str, example: str) -> Mapping[st
     if not isinstance(given, Mapping):
         name = next(iter(p.supports), "theta")
         raise ValueError(
-            f"{what} is {given!r}; expected a dict by parameter; pass such as "
+            f"{what} is {given!r}; expected a dict by parameter; pass, for example, "
             f"{what}={{{name!r}: {example}}}."
         )
     refuse_unknown(what, "parameter", given, p.supports)
@@ -123,9 +122,8 @@ def _strength(p: Density, name: str, term: Any) -> np.ndarray:
     if not np.all(np.isfinite(strength) & (strength >= 0)):
         found = " ".join(repr(term.strength).split())
         raise ValueError(
-            f"The strength of {kind} on {name} is {found}; expected finite numbers of at least "
-            "0; pass such as "
-            f"un.{kind}(0.1)."
+            f"The strength of {kind} on {name} is {found}; expected finite nonnegative numbers; "
+            f"pass, for example, un.{kind}(0.1)."
         )
     if strength.shape == shape and shape:
         strength = np.asarray(free_entries(support, jnp.asarray(strength))[0])
@@ -145,8 +143,8 @@ def check_prior(name: str, support: Support, value: Any, prior: Any) -> None:
     """Refuse what is no distribution over this parameter, or leaves its present value out."""
     if not hasattr(prior, "log_prob"):
         raise ValueError(
-            f"The prior of {name} is {prior!r}; expected a NumPyro distribution; pass such as "
-            "numpyro.distributions.Normal(0, 1)."
+            f"The prior of {name} is {prior!r}; expected a NumPyro distribution; pass, for "
+            "example, numpyro.distributions.Normal(0, 1)."
         )
     refuse_other_measure("prior of", name, support, prior)
     event, batch = tuple(prior.event_shape), tuple(prior.batch_shape)
@@ -158,9 +156,8 @@ def check_prior(name: str, support: Support, value: Any, prior: Any) -> None:
     if not good:
         raise ValueError(
             f"The prior of {name} is over values of the shape {batch + event} and {name} has "
-            f"{shape}; expected the "
-            "same, or a distribution of one number, which holds for every entry; reshape it with "
-            "expand and to_event."
+            f"{shape}; expected the same shape, or a scalar distribution, which then holds for "
+            "every entry; reshape it with expand and to_event."
         )
     with warnings.catch_warnings():
         warnings.simplefilter(

@@ -79,7 +79,7 @@ def path(  # noqa: PLR0913 - the options of a verb
         doi:10.1214/16-EJS1126 (score matching).
     """
     if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 <= gamma <= 1:
-        raise ValueError(f"gamma is {gamma!r}; it must be a number from 0 to 1; pass one.")
+        raise ValueError(f"gamma is {gamma!r}; it must be between 0 and 1; pass, for example, 0.5.")
     return fit(
         p,
         data,

@@ -27,11 +27,9 @@ def refuse_lasso(problem: Any, trains: bool) -> None:
     if trains and problem.penalty is not None and problem.penalty.lasso:
         name, method = next(iter(problem.penalty.lasso)), type(problem.objective).__name__
         raise ValueError(
-            f"The penalty on {name} is L1 and {method} is trained by steps here, which leave no "
-            "entry at zero; "
-            "expected few parameters and no optimizer, steps, batch_size, held_out, callback or "
-            "store; leave those "
-            "out, or use un.L2."
+            f"The penalty on {name} is L1 and {method} is trained by steps here, which set no "
+            "entry to zero; expected few parameters and no optimizer, steps, batch_size, "
+            "held_out, callback or store; leave these out, or use un.L2."
         )
 
 
@@ -84,8 +82,7 @@ def penalty_finding(loss: Loss) -> Finding:
     else:
         what = (
             "the standard errors are the sandwich's with the prior in its Hessian: those of the "
-            "penalised estimand, "
-            "for this loss is no likelihood"
+            "penalised estimand, because this loss is not a likelihood"
         )
     return Finding(what, "for the posterior itself, sample un.posterior(p, data, prior=...)", NOTE)
 
@@ -94,9 +91,8 @@ def refuse_lasso_errors(penalties: Penalties | None) -> None:
     """Raise the sentence why a lasso has no standard errors."""
     if penalties is not None and penalties.lasso:
         raise NoCovarianceError(
-            "the lasso's estimates are biased, and some are zero with a probability of their "
-            "own, so that no normal "
-            "approximation holds and there are no standard errors",
+            "the lasso's estimates are biased, and each is zero with positive probability, so "
+            "that no normal approximation holds and there are no standard errors",
             "fit the entries that are not zero again without the penalty on data that did not "
             "choose them, or use the "
             "bootstrap to see how stable the zeros are",

@@ -62,8 +62,8 @@ def _covariance(problem: Problem, loss: Loss, kept: np.ndarray) -> Covariance:
     """The sandwich of the free entries, zero for those that are held."""
     if isinstance(loss.objective, CorrectsScores | DrawsRowNoise | DrawsSharedNoise):
         raise NoCovarianceError(
-            f"{type(loss.objective).__name__} has errors of its own noise, which are not there for "
-            "some entries alone, so there are no standard errors",
+            f"{type(loss.objective).__name__} has errors from its own noise, which are not "
+            "available for a part of the entries, so there are no standard errors",
             "use un.objectives.PseudoLikelihood, ScoreMatching or MaximumLikelihood",
         )
     psi, curvature = (np.asarray(part) for part in scores_and_curvature(loss))

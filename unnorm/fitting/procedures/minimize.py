@@ -129,7 +129,7 @@ def _refuse_infinite_estimate(objective, density) -> None:
     for name, value in density.parameters.items():
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(value)):
             raise ValueError(
-                f"Parameter {name} of {density.name} ran away to infinity under "
+                f"Parameter {name} of {density.name} diverged to infinity under "
                 f"{type(objective).__name__}; expected a finite estimate; pass restarts=10, "
                 f"another start={{{name!r}: ...}} or a prior, or fix it."
             )

@@ -88,8 +88,8 @@ class Monitor:
             raise ValueError(
                 f"The parameters of {problem.p.name} became NaN or infinite under "
                 f"{type(problem.objective).__name__} before step {step}, also with steps "
-                f"{2**sgd.DEFAULTS.recoveries} times shorter; must stay finite; give a smaller "
-                "learning rate by optimizer=, or start= nearer to the data."
+                f"{2**sgd.DEFAULTS.recoveries} times shorter; they must stay finite; give a "
+                "smaller learning rate by optimizer=, or a start= nearer to the data."
             )
         return self.healthy, "diverged"
 

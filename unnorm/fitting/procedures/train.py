@@ -180,9 +180,9 @@ def _blow_up_finding(monitor: Monitor, done: int, ended: str) -> Finding:
     )
     if ended == "diverged":
         what = f"training diverged {monitor.recoveries} times ({seen}) and stopped at step {done}"
-        what += f"; the parameters are those of step {last}, the last healthy chunk"
+        what += f"; the parameters are those of step {last}, the last finite chunk"
         return Finding(what, advice, ERROR, FindingCode.TRAINING_DIVERGED)
-    what = f"training diverged ({seen}) and went on from the last healthy chunk"
+    what = f"training diverged ({seen}) and continued from the last finite chunk"
     what += f" with steps {2**monitor.recoveries} times shorter"
     return Finding(what, advice, WARNING, FindingCode.TRAINING_DIVERGED)
 

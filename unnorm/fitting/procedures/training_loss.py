@@ -64,10 +64,13 @@ class TrainingLoss:
     def __init__(self, objective: Any, p: Density) -> None:
         if not isinstance(p, Density):
             raise ValueError(
-                f"loss was given {shown(p)}; must be a density; declare it with @un.density."
+                f"loss was given {shown(p)}; it must be a density; declare it with @un.density."
             )
         if not p.supports:
-            raise ValueError(f"Density {p.name} has no parameters; declare some to train.")
+            raise ValueError(
+                f"Density {p.name} has no parameters; it must have at least one; declare what is "
+                "trained as a keyword-only argument with a support."
+            )
         self.objective, self.p = objective, p
 
     def init(self, data: Any, key: jax.Array) -> tuple[Any, TrainingState]:
@@ -85,8 +88,8 @@ class TrainingLoss:
         missing = [name for name in p.variables if name not in events]
         if missing:
             raise ValueError(
-                f"data has no values for {missing[0]}; a training loss needs every variable; use "
-                "un.fit, which takes latent variables."
+                f"data has no values for {missing[0]}; it must have every variable for a training "
+                "loss; use un.fit, which takes latent variables."
             )
         self.p = p
         dtype = np.dtype(jnp.result_type(float))

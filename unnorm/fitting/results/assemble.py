@@ -125,7 +125,7 @@ def no_log_z(density) -> Finding:
     if not density.covariates:
         return Finding(
             "the method gives no log Z here",
-            "run un.log_z(fit.density) for it",
+            "run un.log_z(fit.density) for an estimate",
             NOTE,
             code=FindingCode.NO_LOG_Z,
         )

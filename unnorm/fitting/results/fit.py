@@ -213,9 +213,8 @@ class Fit(ReadableFit):
             return log_likelihood(self, data, log_z)
         if not isinstance(data, list | tuple) or len(data) != len(self._parts):
             raise ValueError(
-                f"data is a {type(data).__name__} and the fit is of {len(self._parts)} data "
-                "sets; expected a list of "
-                "as many; pass one for each density."
+                f"data is a {type(data).__name__} and the fit is of {len(self._parts)} data sets; "
+                "expected a list of equally many; pass one data set for each density."
             )
         given = log_z if isinstance(log_z, list | tuple) else [log_z] * len(data)
         return [  # type: ignore[return-value]
@@ -280,13 +279,12 @@ class Fit(ReadableFit):
             doi:10.1017/CBO9780511802843.
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 2:
-            raise ValueError(f"n is {n!r}; it must be an integer of at least 2.")
+            raise ValueError(f"n is {n!r}; it must be an integer of at least 2; raise it.")
         if self._refit is None:
             raise ValueError(
                 f"bootstrap was asked of a fit by {self.objective} that cannot be repeated here; "
-                "expected one that was "
-                "made in this process on all rows at once; fit again without batch_size, steps "
-                "and optimizer."
+                "expected a fit made in this process on all rows at once; fit again without "
+                "batch_size, steps and optimizer."
             )
         return self._refit(self, n, seed)
 
@@ -368,8 +366,7 @@ class Fit(ReadableFit):
         if self._parts is not None:
             raise ValueError(
                 f"{verb} was asked of a fit of {len(self._parts)} data sets; expected a fit of "
-                "one; use the densities "
-                "in fit.density one by one."
+                "one data set; use the densities in fit.density one by one."
             )
 
     def __repr__(self) -> str:

@@ -207,8 +207,7 @@ def _apart(density, value: float, other: LogZ | None) -> list[Finding]:
         return []
     what = (
         f"log Z of {density.name} at the estimate is {value:.8g} on the nodes of the fit, and "
-        f"{other.value:.8g} on "
-        "nodes found anew: one of them misses a part of the mass"
+        f"{other.value:.8g} on nodes placed again: one of the two misses a part of the mass"
     )
     advice = (
         "declare log_z=, or use an objective without log Z, such as un.objectives.ScoreMatching or "
@@ -347,9 +346,9 @@ def _believed(fit) -> LogZ:
             "its parts contradict",
         )
         raise ValueError(
-            f"The log Z of {fit.density.name} is {z.verdict} by {z.estimator}: {why}; expected "
-            "one to believe; "
-            "estimate it by un.log_z(fit.density, ...) with other options and pass it as log_z=."
+            f"The log Z of {fit.density.name} is {z.verdict} by {z.estimator}: {why}; expected a "
+            "reliable estimate; make it by un.log_z(fit.density, ...) with other options and "
+            "pass it as log_z=."
         )
     return z
 

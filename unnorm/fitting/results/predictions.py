@@ -55,7 +55,10 @@ def residuals(fit: Any, data: Any, seed: int) -> pd.Series:
     p, events = read_data(fit.density, data)
     name = _response(fit)
     if name not in events:
-        raise ValueError(f"data has no values for {name}; residuals need them; pass them by name.")
+        raise ValueError(
+            f"data has no values for {name}; expected them, because residuals need them; pass "
+            "them by name."
+        )
     refuse_missing_entries(p.variables, events, "residuals")
     given = {other: events[other] for other in p.covariates}
     below, upto = table_of_fit(fit, given or {" row": np.zeros(len(events[name]))}, name).between(
@@ -72,7 +75,7 @@ def _response(fit: Any) -> str:
     improper = [f.what for f in fit.findings if f.code == FindingCode.NOT_NORMALIZABLE]
     if improper:
         raise ValueError(
-            f"The fit is no density: {improper[0]}; it must have a finite Z; restrict the "
+            f"The fit cannot be normalized ({improper[0]}); it must have a finite Z; restrict the "
             "parameters, and fit again."
         )
     names = list(p.variables)
@@ -80,8 +83,8 @@ def _response(fit: Any) -> str:
         names = [name for name in names if name in fit._origin.problem.events]
     if len(names) != 1:
         raise ValueError(
-            f"{p.name} has the responses {', '.join(names)}; predictions are of one; use "
-            "un.simulate for draws of several."
+            f"{p.name} has the responses {', '.join(names)}; it must have one for predictions; "
+            "use un.simulate for draws of several."
         )
     return names[0]
 

@@ -87,7 +87,7 @@ class ReadableFit(Result):
         if values.ndim == 2:
             return pd.DataFrame(values, *labels)
         raise ValueError(
-            f"{parameter} has {values.ndim} axes; matrix serves at most two; use "
+            f"{parameter} has {values.ndim} axes; it must have at most two for matrix; use "
             f"fit.summary().loc[{parameter!r}]."
         )
 

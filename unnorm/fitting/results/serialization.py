@@ -31,8 +31,8 @@ def save(fit: Any, path: Path) -> None:
     """Write a fit by temporary file and rename."""
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise ValueError(
-            f"path {path} cannot be written; expected a file in an existing folder; give such a "
-            "path."
+            f"path {path} cannot be written; it must be a file in an existing folder; create the "
+            "folder, or choose another path."
         )
     arrays = {name: getattr(fit, name) for name in ARRAY_FIELDS if getattr(fit, name) is not None}
     for name, held in fit.density._held.items():

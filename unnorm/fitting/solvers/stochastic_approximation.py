@@ -301,6 +301,6 @@ def _refuse_infinite(objective, density, vectors) -> None:
     if not np.isfinite(np.asarray(vectors)).all():
         raise ValueError(
             f"The parameters of {density.name} became NaN or infinite under "
-            f"{type(objective).__name__}; expected "
-            "finite numbers; give a smaller step_size to its kernel, or start= nearer to the data."
+            f"{type(objective).__name__}; expected finite numbers; give a smaller step_size to "
+            "its kernel, or a start= nearer to the data."
         )

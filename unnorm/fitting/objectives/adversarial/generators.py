@@ -86,9 +86,9 @@ def refuse_generator(density: Any, given: Any, noise_dimension: int | None) -> s
         return None
     return (
         f"Adversarial was given {given!r} as the generator, which makes {found} of noise "
-        f"({noise_dimension},); expected a function to ({size},), the unconstrained coordinates of "
-        f"{', '.join(density.variables)}; pass such an Equinox module, or a flowjax distribution "
-        "without noise_dimension"
+        f"({noise_dimension},); expected a function to ({size},), the unconstrained coordinates "
+        f"of {', '.join(density.variables)}; pass an Equinox module of that kind, or a flowjax "
+        "distribution without noise_dimension"
     )
 
 

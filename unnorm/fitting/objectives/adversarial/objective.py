@@ -258,7 +258,7 @@ def _distance_findings(density, events: dict, bound: Bound) -> list[Finding]:
     error = float(np.sqrt(len(at_data) / ess))
     if not bound.exact or not error <= ADVERSARY.max_error:
         why = f"draws of the generator have ESS = {ess:,.0f} for {len(at_data):,} rows"
-        why = why if bound.exact else "the density of an implicit generator is not at hand"
+        why = why if bound.exact else "the density of an implicit generator is not known"
         what = f"the distance from maximum likelihood could not be estimated: {why}"
         advice = "compare the fit with un.objectives.FlowContrastive"
         return [Finding(what, advice, WARNING, FindingCode.FAR_FROM_MAXIMUM_LIKELIHOOD)]

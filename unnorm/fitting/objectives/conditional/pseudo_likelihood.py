@@ -89,8 +89,8 @@ class PseudoLikelihood(LossObjective):
             raise ValueError(
                 f"The conditionals of {density.name} have a mass above {COUNT_TABLES.tail:g} "
                 f"beyond a count of {count} at the estimate, however far the sum goes; expected "
-                "sums over 0, 1, 2, ... that converge; restrict the parameters (a support such as "
-                "un.Positive), or use another objective."
+                "sums over 0, 1, 2, ... that converge; restrict the parameters (a support such "
+                "as un.Positive), or use another objective."
             )
         return state._replace(shared=_counts(needed))
 

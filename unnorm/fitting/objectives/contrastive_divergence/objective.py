@@ -195,8 +195,8 @@ class ContrastiveDivergence:
         count = count_of(positions)
         if count < 2 and not self.persistent:
             raise ValueError(
-                "data has 1 row; expected at least 2, because the spread of the negatives sets "
-                "the length of the steps; pass more rows, or persistent=True."
+                "data has 1 row; expected at least 2 rows, because the spread of the negatives "
+                "sets the length of the steps; pass more rows, or persistent=True."
             )
         own, latent = covariates_of(density, events), None
         if latent_variables(density, events):

@@ -131,9 +131,9 @@ class MaximumLikelihood(LossObjective):
         if density.covariates:
             return (
                 "MaximumLikelihood with draws does not serve the covariate "
-                f"{next(iter(density.covariates))}, for each row has its own Z; expected none; use "
-                "un.objectives.MaximumLikelihood() without draws, PseudoLikelihood, "
-                "ScoreMatching, RankingNCE or ContrastiveDivergence"
+                f"{next(iter(density.covariates))}, because each row has its own Z; expected no "
+                "covariates; use un.objectives.MaximumLikelihood() without draws, "
+                "PseudoLikelihood, ScoreMatching, RankingNCE or ContrastiveDivergence"
             )
         kernel = select_kernel(self.kernel, density)
         size = sum(map(jnp.size, jax.tree.leaves(density.free())))

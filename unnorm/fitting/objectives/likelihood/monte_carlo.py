@@ -89,9 +89,9 @@ def approach_estimate(
         step, length = scoring_step(density, events, run.events, options)
         if not np.isfinite(length):
             raise ValueError(
-                f"The log-density of {density.name} or its gradient is not finite where the "
-                "chains of MaximumLikelihood came; expected finite numbers or -inf; correct the "
-                "density there, or pass a start."
+                f"The log-density of {density.name} or its gradient is not finite at states that "
+                "the chains of MaximumLikelihood reached; expected finite numbers or -inf; "
+                "correct the density there, or pass a start."
             )
         vector = vector + step
         density, near = density.at(unravel(vector)), bool(length < options.last_step)

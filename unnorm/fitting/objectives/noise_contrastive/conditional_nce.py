@@ -111,8 +111,8 @@ class ConditionalNCE(LossObjective):
         for name, values in spread.items():
             if not bool(jnp.all(values > 0)):
                 raise ValueError(
-                    f"{name} has a column that never changes in the data; expected some spread "
-                    "to take steps in; drop it, or pass more rows."
+                    f"{name} has a column that never changes in the data; expected some spread to "
+                    "scale steps by; drop it, or pass more rows."
                 )
             # A geodesic is as likely as its reverse if all directions have the same scale.
             if not density.variables[name].bijective:

@@ -31,7 +31,7 @@ def check_noise(
     if set(given) != set(shapes):
         raise ValueError(
             f"noise was given for {', '.join(given)}; expected {', '.join(shapes)}; pass a dict "
-            "with a distribution for each."
+            "with a distribution for each of these."
         )
     for name, distribution in given.items():
         if isinstance(distribution, GivenFlow):
@@ -39,8 +39,8 @@ def check_noise(
             continue
         if not isinstance(distribution, Distribution):
             raise ValueError(
-                f"noise for {name} is {distribution!r}; expected an object of "
-                "numpyro.distributions or flowjax.distributions over one event."
+                f"noise for {name} is {distribution!r}; expected a distribution over one event; "
+                "pass one of numpyro.distributions or flowjax.distributions."
             )
         refuse_other_measure("noise for", name, variables[name], distribution)
         found = tuple(distribution.batch_shape) + tuple(distribution.event_shape)
@@ -56,7 +56,7 @@ def _check_flow(name: str, support: Support, shape: tuple[int, ...], flow: Given
     if support.discrete:
         raise ValueError(
             f"The noise for {name} is {flow!r}, which is continuous, and {name} is {support!r}; "
-            "expected a discrete distribution; pass one of numpyro.distributions."
+            "expected a discrete distribution; choose one of numpyro.distributions."
         )
     if math.prod(flow.shape) != math.prod(shape):
         raise ValueError(
@@ -97,7 +97,7 @@ def refuse_infinite_log_z(density, log_z: jax.Array) -> None:
     if not np.isfinite(log_z):
         raise ValueError(
             f"Density {density.name} has the log Z {float(log_z)} by the noise at the start; "
-            "expected a finite number; pass start= parameters at which it can be normalized."
+            "expected a finite number; pass start= parameters at which it has a finite Z."
         )
 
 

@@ -85,8 +85,8 @@ class FiniteDifferenceScoreMatching(LossObjective):
         scales = jnp.concatenate([jnp.std(value.astype(dtype), 0).reshape(-1) for value in values])
         if not bool(jnp.all(scales > 0)):
             raise ValueError(
-                "A column never changes in the data; expected some spread to take steps in; drop "
-                "it, or pass more rows."
+                "A column never changes in the data; expected some spread to scale steps by; "
+                "drop it, or pass more rows."
             )
         shape = (len(values[0]), int(self.projections), scales.size)
         return ObjectiveState(
