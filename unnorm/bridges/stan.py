@@ -182,7 +182,8 @@ def _over_rows(function: Callable, shape: tuple[int, ...]) -> Callable[[jax.Arra
         at = _from_bits(np.asarray(bits), dtype)
         flat = np.ascontiguousarray(at.reshape(-1, at.shape[-1]), np.float64)
         values = np.asarray([one(row) for row in flat]).reshape((*at.shape[:-1], *shape))
-        return _to_bits(values.astype(dtype))
+        with np.errstate(over="ignore"):  # beyond single precision: infinite
+            return _to_bits(values.astype(dtype))
 
     def call(at: jax.Array) -> jax.Array:
         # As bits: a callback runs in a thread of its own, where JAX has the process's precision
