@@ -69,17 +69,32 @@ class TieChanges(NamedTuple):
 
 
 def pack(ties: jax.Array) -> jax.Array:
-    """The bits of a graph's rows, (d, words)."""
+    """The bits of a graph's rows, (words, d): words first, so that a loop over nodes vectorizes."""
     size = len(ties)
     bits = jnp.pad((ties > 0).astype(jnp.uint32), ((0, 0), (0, -size % _BITS)))
     places = jnp.arange(_BITS, dtype=jnp.uint32)
-    return jnp.sum(bits.reshape(size, -1, _BITS) << places, -1, dtype=jnp.uint32)
+    return jnp.sum(bits.reshape(size, -1, _BITS) << places, -1, dtype=jnp.uint32).T
 
 
-def unpack(words: jax.Array, size: int) -> jax.Array:
-    """The bits of words (..., words), as 0 or 1: (..., size)."""
-    places = jnp.arange(size, dtype=jnp.uint32) % _BITS
-    return ((jnp.repeat(words, _BITS, -1)[..., :size] >> places) & 1).astype(jnp.int32)
+def unpack(rows: jax.Array) -> jax.Array:
+    """The graph of rows, as 0 or 1: (d, d)."""
+    return jax.vmap(bits_of, (1, None))(rows, rows.shape[1])
+
+
+def bits_of(words: jax.Array, size: int) -> jax.Array:
+    """The bits of one row's words (words,), as 0 or 1: (size,)."""
+    nodes = jnp.arange(size, dtype=jnp.uint32)
+    found = words[0]
+    for number in range(1, len(words)):
+        found = jnp.where(nodes // _BITS == number, words[number], found)
+    return ((found >> (nodes % _BITS)) & 1).astype(jnp.int32)
+
+
+def count_bits(words: jax.Array) -> jax.Array:
+    """The bits that are set, summed over the words, which come first; unrolled, because a sum over
+    two of them is slow.
+    """
+    return sum(jax.lax.population_count(word) for word in words).astype(jnp.int32)  # type: ignore[union-attr]
 
 
 def _node_bit(node: Any, words: int) -> jax.Array:
@@ -90,27 +105,47 @@ def _node_bit(node: Any, words: int) -> jax.Array:
 
 def pair_at(rows: jax.Array, i: Any, j: Any) -> Pair:
     """What surrounds two nodes."""
-    (size, words), nodes = rows.shape, jnp.arange(len(rows))
-
-    def row_without(node, other):  # a sum over all rows, which is faster than a look-up of many
-        row = jnp.sum(jnp.where((nodes == node)[:, None], rows, 0), 0, dtype=jnp.uint32)
-        return row & ~_node_bit(other, words), row & _node_bit(other, words)
-
-    def count(words):
-        return jnp.sum(jax.lax.population_count(words), -1, dtype=jnp.int32)
-
-    (row_i, tie), (row_j, _) = row_without(i, j), row_without(j, i)
+    words, size = rows.shape
+    bit_i, bit_j = _node_bit(i, words), _node_bit(j, words)
+    row_i, row_j = rows[:, i] & ~bit_j, rows[:, j] & ~bit_i
     return Pair(
-        i, j, count(tie), count(row_i), count(row_j), unpack(row_i & row_j, size),
-        count(rows & row_i), count(rows & row_j),
+        i, j, count_bits(rows[:, i] & bit_j), count_bits(row_i), count_bits(row_j),
+        bits_of(row_i & row_j, size), count_bits(rows & row_i[:, None]),
+        count_bits(rows & row_j[:, None]),
     )  # fmt: skip
+
+
+def nth_tie(rows: jax.Array, ends: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The nodes of a tie, where every row's ties are numbered after those of the row before it.
+
+    Args:
+        rows: as `pack` gives them.
+        ends: the running count of ties after each row, (d,).
+        number: from 0 to `ends[-1]` − 1.
+    """
+    words, size = rows.shape
+    i = jnp.minimum(jnp.sum(ends <= number, dtype=jnp.int32), size - 1)
+    within = number - jnp.max(jnp.where(ends <= number, ends, 0))
+    # the bits up to each node, of the words before its own and of its own
+    nodes = jnp.arange(size, dtype=jnp.uint32)
+    upto = jnp.uint32(0xFFFFFFFF) >> (_BITS - 1 - nodes % _BITS)
+    word, here = nodes // _BITS, rows[:, i]
+    running = sum(
+        jax.lax.population_count(
+            here[k] & jnp.where(word > k, jnp.uint32(0xFFFFFFFF), jnp.where(word == k, upto, 0))
+        )
+        for k in range(words)
+    )
+    j = jnp.minimum(jnp.sum(running.astype(jnp.int32) <= within, dtype=jnp.int32), size - 1)  # type: ignore[union-attr]
+    return i, j
 
 
 def toggled(rows: jax.Array, i: Any, j: Any, flip: jax.Array) -> jax.Array:
     """The rows with the tie ij added or removed, where `flip` holds."""
-    nodes, words = jnp.arange(len(rows))[:, None], rows.shape[1]
-    bits = jnp.where(nodes == i, _node_bit(j, words), 0)
-    return rows ^ jnp.where(flip, bits | jnp.where(nodes == j, _node_bit(i, words), 0), 0)
+    (words, size), nodes = rows.shape, jnp.arange(rows.shape[1])
+    bits = jnp.where(nodes == i, _node_bit(j, words)[:, None], 0)
+    bits = bits | jnp.where(nodes == j, _node_bit(i, words)[:, None], 0)
+    return rows ^ jnp.where(flip, bits, 0)
 
 
 def tie_changes(density: Any) -> TieChanges | None:
@@ -132,6 +167,7 @@ def tie_changes_of_target(target: Any) -> TieChanges | None:
 __all__ = [
     "Pair",
     "TieChanges",
+    "nth_tie",
     "pack",
     "pair_at",
     "tie_changes",

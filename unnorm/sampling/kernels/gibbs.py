@@ -294,7 +294,7 @@ def tie_by_tie(target: Any, changes: TieChanges, scan: str) -> SamplingAlgorithm
             order = pairs[(choices * len(pairs)).astype(int)]
         free = state.position[name]
         rows, seen = jax.lax.scan(visit, pack(support.constrain(free)), (order, uniforms[name][0]))
-        ties = unpack(rows, len(rows)).astype(free.dtype)
+        ties = unpack(rows).astype(free.dtype)
         return init({name: support.unconstrain(ties)}), _stats_of(*seen)
 
     return SamplingAlgorithm(init, step)

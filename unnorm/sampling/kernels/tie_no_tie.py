@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.core.method import method
-from unnorm.interactions.ties import TieChanges, pack, tie_changes_of_target, toggled, unpack
+from unnorm.interactions.ties import (
+    TieChanges,
+    nth_tie,
+    pack,
+    tie_changes_of_target,
+    toggled,
+    unpack,
+)
 from unnorm.sampling.base import Options, SamplingAlgorithm, metropolis
 from unnorm.sampling.kernels.gibbs import GibbsState
 from unnorm.supports import Graph, Support
@@ -65,36 +72,36 @@ class TieNoTie(Options):
 
 
 def _algorithm(target: Any, changes: TieChanges) -> SamplingAlgorithm:
-    name, (first, second) = changes.name, map(jnp.asarray, changes.pairs())
-    support, pairs = target.supports[name], len(first)
+    name, support = changes.name, target.supports[changes.name]
+    size = target.density.shapes()[name][-1]
+    pairs, nodes = size * (size - 1) // 2, jnp.arange(size)
 
     def init(position, key=None):
         return GibbsState(position, target.log_density(position))
 
     def propose(state, uniforms):
-        rows, free, count = state
+        rows, ends = state  # the bits of the rows, and the running count of their ties
         kind, which, anywhere, accept = uniforms
-        # the place of the tie whose number is drawn, from the running count of ties
-        number = jnp.floor(which * count)
-        of_tie = jnp.sum(jnp.cumsum(free) <= number)
-        of_pair = (anywhere * pairs).astype(int)
-        chosen = jnp.minimum(jnp.where((kind < 0.5) & (count > 0), of_tie, of_pair), pairs - 1)
-        i, j = first[chosen], second[chosen]
+        count = ends[-1] // 2
+        of_tie = nth_tie(rows, ends, (which * ends[-1]).astype(jnp.int32))
+        place = jnp.minimum((anywhere * 2 * pairs).astype(jnp.int32), 2 * pairs - 1)
+        row, other = place // (size - 1), place % (size - 1)
+        of_pair = row, other + (other >= row)
+        takes_tie = (kind < 0.5) & (count > 0)
+        i, j = (jnp.where(takes_tie, a, b) for a, b in zip(of_tie, of_pair, strict=True))
         gain, tie = changes.gain(rows, i, j)
         change = jnp.where(tie > 0, -gain, gain)
         info = metropolis(change + _log_proposal_ratio(count, tie, pairs), jnp.log(accept), change)
         by = jnp.where(info.is_accepted, 1 - 2 * tie, 0)
-        free = free + jnp.where(jnp.arange(pairs) == chosen, by, 0)
-        return (toggled(rows, i, j, info.is_accepted), free, count + by), info
+        ends = ends + by * ((nodes >= i).astype(jnp.int32) + (nodes >= j))
+        return (toggled(rows, i, j, info.is_accepted), ends), info
 
     def step(noise, state):
         free = state.position[name]
-        start = (
-            pack(support.constrain(free)), free.astype(jnp.int32), jnp.sum(free).astype(jnp.int32)
-        )  # fmt: skip
-        (rows, *_), info = jax.lax.scan(propose, start, noise)
-        ties = unpack(rows, len(rows)).astype(free.dtype)
-        return init({name: support.unconstrain(ties)}), {
+        ties = support.constrain(free)
+        start = pack(ties), jnp.cumsum(ties.sum(1)).astype(jnp.int32)
+        (rows, _), info = jax.lax.scan(propose, start, noise)
+        return init({name: support.unconstrain(unpack(rows).astype(free.dtype))}), {
             "acceptance_rate": jnp.mean(info.acceptance_rate),
             "nan_proposal": info.nan_proposal.any(),
             "inf_proposal": info.inf_proposal.any(),
@@ -105,15 +112,10 @@ def _algorithm(target: Any, changes: TieChanges) -> SamplingAlgorithm:
 
 def _log_proposal_ratio(count: jax.Array, tie: jax.Array, pairs: int) -> jax.Array:
     """log q(y | y') / q(y' | y), of a graph with `count` ties of which the pair is one (`tie` 1) or
-    none.
+    none: that of the removal from the larger graph, or of its reverse.
     """
-
-    def log_removal(ties):  # from a graph with so many ties
-        return jnp.log(0.5 / jnp.maximum(ties, 1) + 0.5 / pairs)
-
-    def log_addition(ties):
-        return jnp.where(ties > 0, jnp.log(0.5 / pairs), jnp.log(1.0 / pairs))
-
-    removal = log_addition(count - 1) - log_removal(count)
-    addition = log_removal(count + 1) - log_addition(count)
-    return jnp.where(tie > 0, removal, addition)
+    larger = count + 1 - tie  # ties of the graph that has this one
+    removal = 0.5 / larger + 0.5 / pairs
+    addition = jnp.where(larger > 1, 0.5, 1.0) / pairs
+    log_ratio = jnp.log(addition / removal)
+    return jnp.where(tie > 0, log_ratio, -log_ratio)
