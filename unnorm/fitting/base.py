@@ -231,6 +231,18 @@ class DrawsSharedNoise(Protocol):
         """Return the covariance of the mean score, (p, p), that these draws cause, or None."""
 
 
+@runtime_checkable
+class RefitsTogether(Protocol):
+    """Many data sets may be fitted at once, for the bootstrap."""
+
+    def refit_together(
+        self, density: Density, drawn: Events
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the estimates of data sets ``{name: (replicates, n, ...)}``, (replicates, p), and
+        which of them surely are finite minima; None where each needs a fit of its own.
+        """
+
+
 # -- existence of a finite estimate, findings ------------------------------------------------------
 @runtime_checkable
 class HasMargins(Protocol):
@@ -414,6 +426,7 @@ __all__ = [
     "ObjectiveState",
     "PreparesRows",
     "ProvidesStart",
+    "RefitsTogether",
     "Refreshable",
     "ReportsFindings",
     "ResamplesNoise",

@@ -11,12 +11,14 @@ from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.integration.conditional import at_rows
+from unnorm.interactions.ties import tie_changes
 from unnorm.sampling.kernels.registry import (
     HMC,
     KERNELS,
     Blockwise,
     Gibbs,
     RandomWalkMH,
+    TieNoTie,
     kernels_for,
 )
 
@@ -27,9 +29,13 @@ def kernel_by_name(kernel: Any) -> Any:
 
 
 def select_kernel(kernel: Any, density: Density) -> Any:
-    """The kernel given, or the default of the supports: HMC, Gibbs, a random walk for counts."""
+    """The kernel given, or the default of the supports: HMC, Gibbs, a random walk for counts; of a
+    graph whose density declares what a tie changes, tie-no-tie proposals.
+    """
     if kernel is not None:
         return look_up(kernel, KERNELS, "kernel", "build")
+    if tie_changes(density) is not None:
+        return TieNoTie()
     kernels = {
         (name,): HMC()
         if not support.discrete

@@ -4,6 +4,7 @@
 put it inside its own `jit` and loop.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -95,7 +96,7 @@ def adapt_step_size(
     return tuning | {"step_size": tuning["step_size"] * jnp.exp(gain * excess)}
 
 
-@compiled(work="loop", static_argnames=("rounds", "steps"))
+@compiled(work="loop", static_argnames=("rounds", "steps", "observe"))
 def run_rounds(
     kernel: Kernel,
     target: Unconstrained,
@@ -107,8 +108,12 @@ def run_rounds(
     *,
     rounds: int,
     steps: int,
+    observe: Callable[[Unconstrained, Position], dict[str, jax.Array]] = Unconstrained.events_at,
 ) -> Rounds:
-    """Run chains for some rounds of some steps each; the step size adapts with gain / √round."""
+    """Run chains for some rounds of some steps each; the step size adapts with gain / √round.
+
+    `observe` gives what is kept of each round: the events.
+    """
 
     def one(carry, given):
         positions, tuning = carry
@@ -117,7 +122,7 @@ def run_rounds(
         tuning = adapt_step_size(
             kernel, tuning, run.acceptance_rate, gain * (1.0 + number) ** -0.5, run.positions
         )
-        events = target.events_at(run.positions)
+        events = observe(target, run.positions)
         return (run.positions, tuning), (events, run.acceptance_rate, run.nan_rate)
 
     (positions, tuning), (events, rates, nan) = jax.lax.scan(

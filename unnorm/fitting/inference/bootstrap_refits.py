@@ -13,6 +13,7 @@ import numpy as np
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
 from unnorm.core.random_keys import fold_in, split_keys
+from unnorm.fitting.base import RefitsTogether
 from unnorm.fitting.existence.finite_estimate import divergent_parameters
 from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError
 from unnorm.fitting.inference.simulate_data import data_sets
@@ -63,8 +64,20 @@ def refit_simulations(
     """
     draw_key, key = split_keys(key)
     drawn = data_sets(density, events, draw_key, replicates)
-    replicated = ({name: value[b] for name, value in drawn.items()} for b in range(replicates))
-    return refit_all(objective, density, replicated, key, penalty)
+    found = None
+    if penalty is None and isinstance(objective, RefitsTogether):
+        found = objective.refit_together(density, drawn)
+    if found is not None and found[1].all():
+        return found
+    left = np.arange(replicates) if found is None else np.flatnonzero(~found[1])
+    others = ({name: value[b] for name, value in drawn.items()} for b in left)
+    estimates, kept = refit_all(objective, density, others, key, penalty)
+    if found is None:
+        return estimates, kept
+    together, sure = map(np.array, found)
+    together[left] = estimates if estimates.size else np.nan
+    sure[left] = kept
+    return together, sure
 
 
 def refit_resamples(

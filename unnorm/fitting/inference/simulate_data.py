@@ -13,6 +13,7 @@ from unnorm.core.progress import bar
 from unnorm.core.random_keys import fold_in, key_array, split_keys
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.chain_kernels import select_kernel
 from unnorm.fitting.inference.predictive import draw_rows
 from unnorm.fitting.inference.sandwich import NoCovarianceError
 from unnorm.fitting.loss import NewtonOptions, parameters_of
@@ -20,13 +21,14 @@ from unnorm.fitting.objectives.contrastive_divergence.covariance import scores_a
 from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.integration.nodes import count_states, enumerate_states
 from unnorm.sampling.driver import sample
-from unnorm.sampling.kernels.registry import Gibbs
+from unnorm.sampling.kernels.registry import TieNoTie
 from unnorm.sampling.short_runs import run_chains
 
 _LISTED = 2**14  # states from which draws are made exactly
 _CHAINS = 1000  # at most, but for one row, where each replicate has a chain of its own
 _FEWEST = 200  # chains that are looked at together, so that two groups of them can be told apart
 _SWEEPS, _DOUBLINGS = 50, 7  # sweeps before the first look, and how often twice as many are tried
+_TIE_SWEEPS = 10  # of tie-no-tie proposals, which take a sparse graph's ties as often as its pairs
 _STEPS, _TRIALS = (
     50,
     3,
@@ -127,8 +129,9 @@ def _draws(density, events, key, count: int, chains: int, progress: bool) -> dic
     else:
         drawn = _sampled_draws(density, key, chains, each, progress)
     # Shuffled, so that neighbours in a chain fall into different data sets.
-    order = jax.random.permutation(fold_in(key, 1), chains * each)[:count]
-    return jax.tree.map(lambda leaf: leaf[order], drawn)
+    words = np.asarray(jax.random.key_data(fold_in(key, 1)))
+    order = np.random.default_rng(words).permutation(chains * each)[:count]
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[order], drawn)
 
 
 @compiled(static_argnums=2)
@@ -140,36 +143,52 @@ def _listed_draws(density, key, count: int) -> dict:
 
 # -- chains ----------------------------------------------------------------------------------------
 _run_chains = compiled(run_chains, work="loop", static_argnames="steps")
+# The work on a tie is a loop over nodes, short whatever the number of chains.
+_run_tie_chains = compiled(run_chains, work="loop", sized_by="key", static_argnames="steps")
+
+
+@compiled(static_argnames="chains")
+def _starts(density, events, anywhere_key, chosen_key, chains: int) -> dict:
+    """Half of the positions at the data, half at random."""
+    target, dtype = Unconstrained(density), jnp.result_type(*events.values())
+    anywhere = jax.vmap(lambda one: target.random_position(one, dtype))(
+        key_array(anywhere_key, chains)
+    )
+    chosen = jax.random.choice(chosen_key, len(next(iter(events.values()))), (chains,))
+    at_data = jax.tree.map(lambda leaf: leaf[chosen], target.positions_of(events))
+    from_data = jnp.arange(chains) % 2 == 0
+    return jax.tree.map(
+        lambda a, b: jnp.where(from_data.reshape((-1,) + (1,) * (a.ndim - 1)), a, b),
+        at_data,
+        anywhere,
+    )
+
+
+@compiled
+def _events_at(target: Unconstrained, positions: dict) -> dict:
+    return target.events_at(positions)
 
 
 def _gibbs_draws(density, events, key, chains: int, each: int, progress: bool) -> dict:
     """Half of the chains start at the data, half at random: when they agree, as many sweeps are
     made again.
     """
-    target, rows = Unconstrained(density), len(next(iter(events.values())))
-    kernel, dtype = Gibbs().prepare(target), jnp.result_type(*events.values())
+    kernel, stretch = select_kernel(None, density).prepare(Unconstrained(density)), _SWEEPS
     starts_key, chosen_key, key = split_keys(key, 3)
-    anywhere = jax.vmap(lambda one: target.random_position(one, dtype))(
-        key_array(starts_key, chains)
-    )
-    chosen = jax.random.choice(chosen_key, rows, (chains,))
-    at_data = jax.tree.map(lambda leaf: leaf[chosen], target.positions_of(events))
-    from_data = jnp.arange(chains) % 2 == 0
-    positions = jax.tree.map(
-        lambda a, b: jnp.where(from_data.reshape((-1,) + (1,) * (a.ndim - 1)), a, b),
-        at_data,
-        anywhere,
-    )
+    positions = _starts(density, events, starts_key, chosen_key, chains)
+    target, run = Unconstrained(density), _run_chains
+    if isinstance(kernel, TieNoTie):
+        stretch, run = _TIE_SWEEPS, _run_tie_chains
 
     def sweep(positions, sweeps, stage):  # one compiled stretch, however many are needed
-        for stretch in range(sweeps // _SWEEPS):
-            one = fold_in(fold_in(key, stage), stretch)
-            positions, *_ = _run_chains(kernel, target, positions, one, steps=_SWEEPS, tuning={})
-        return positions, target.events_at(positions)
+        for number in range(sweeps // stretch):
+            one = fold_in(fold_in(key, stage), number)
+            positions, *_ = run(kernel, target, positions, one, steps=stretch, tuning={})
+        return positions, _events_at(target, positions)
 
-    sweeps = _SWEEPS
+    sweeps = stretch
     for doubling in range(_DOUBLINGS + 1):
-        sweeps = _SWEEPS * 2**doubling
+        sweeps = stretch * 2**doubling
         positions, drawn = sweep(positions, sweeps, doubling)
         seen = _seen(density, drawn)
         if _agree(seen[::2], seen[1::2]):
@@ -218,6 +237,11 @@ def _sampled_draws(density, key, chains: int, each: int, progress: bool) -> dict
 
 
 def _seen(density, events: dict) -> np.ndarray:
+    return np.asarray(_columns_seen(density, events))
+
+
+@compiled
+def _columns_seen(density, events: dict) -> jax.Array:
     """What draws are judged by, (n, k): log p̃, the means of the variables' entries, and scores
     that are not too many.
 
@@ -228,7 +252,7 @@ def _seen(density, events: dict) -> np.ndarray:
     columns += [value.reshape(count, -1).mean(1, keepdims=True) for value in events.values()]
     few = parameters_of(density, ObjectiveState())[0].size <= NewtonOptions.parameters
     columns += [scores_at(density, events)] if few else []
-    return np.concatenate([np.asarray(column) for column in columns], 1)
+    return jnp.concatenate(columns, 1)
 
 
 def _agree(one: np.ndarray, other: np.ndarray) -> bool:

@@ -1,7 +1,11 @@
 """Pseudo-likelihood: the conditionals of single entries, or of blocks of them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from unnorm.core.method import method, static
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
@@ -14,6 +18,9 @@ from unnorm.interactions.count_states import (
     sufficient_states,
 )
 from unnorm.interactions.options import COUNT_TABLES
+from unnorm.interactions.tie_statistics import TieDesign, has_tie_statistics, tie_design
+from unnorm.numerics.logistic_regression import LogisticFits, logistic_regressions
+from unnorm.numerics.newton import Minimum
 
 
 @method
@@ -24,7 +31,8 @@ class PseudoLikelihood(LossObjective):
     For Binary, Spin, Categorical, Graph (its ties) and Count variables, also together. The sums
     over counts end where a mass below 1e-12 is left, at these parameters. The standard errors are
     the sandwich's, for the inverse curvature alone is too small; one observed lattice or graph is
-    one row, whose errors come from the parametric bootstrap.
+    one row, whose errors come from the parametric bootstrap. A graph whose density declares what a
+    tie changes is a logistic regression of its ties on the changes of the statistics.
 
     Args:
         blocks: None: every entry is a block of its own (Besag's pseudo-likelihood). Otherwise a
@@ -70,6 +78,8 @@ class PseudoLikelihood(LossObjective):
         return refusal or (None if self.blocks is None else wrong_blocks(density, self.blocks))
 
     def prepare(self, density, events, key) -> ObjectiveState:
+        if self._is_regression(density):
+            return ObjectiveState(per_row=tie_design(density, events))
         if not has_counts(density):
             return ObjectiveState()
         least = states_of_data(density, events)
@@ -77,6 +87,41 @@ class PseudoLikelihood(LossObjective):
         return ObjectiveState(
             shared=_counts(sufficient_states(density, events, least) or 2 * least)
         )
+
+    def _is_regression(self, density) -> bool:
+        return self.blocks is None and has_tie_statistics(density)
+
+    def rows_of(self, density, state, events) -> Any:
+        return tie_design(density, events) if self._is_regression(density) else ()
+
+    def prepare_path(self, density, state, events) -> ObjectiveState:
+        return state
+
+    def closed_form_minimum(self, density, state, events) -> Minimum | None:
+        """The minimum by Newton's method on the design matrix of the ties, where there is one."""
+        if not self._is_regression(density) or state.penalty is not None:
+            return None
+        design, weights = jax.tree.map(np.asarray, (state.per_row, state.weights))
+        if weights is not None:
+            weights = np.broadcast_to(weights[:, None], design.ties.shape).ravel()[None]
+        fits, rows = _regressions(design, (1, -1), weights), len(design.ties)
+        if not fits.regular[0]:  # separated ties perhaps
+            return None
+        loss = jnp.asarray(fits.loss[0] / rows, design.ties.dtype)
+        vector = jnp.asarray(fits.coefficients[0], design.ties.dtype)
+        return Minimum(vector, loss, fits.decrement[0] / rows, fits.steps, loss[None])
+
+    def refit_together(self, density, drawn) -> tuple[np.ndarray, np.ndarray] | None:
+        """The estimates of data sets (replicates, rows, ...), and which of them surely are finite;
+        None where each needs a fit of its own.
+        """
+        if not self._is_regression(density):
+            return None
+        replicates, rows = next(iter(drawn.values())).shape[:2]
+        flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in drawn.items()}
+        design = jax.tree.map(np.asarray, tie_design(density, flat))
+        fits = _regressions(design, (replicates, -1))
+        return fits.coefficients, fits.regular
 
     def refresh(self, density, state, events) -> ObjectiveState | None:
         if not has_counts(density):
@@ -95,15 +140,36 @@ class PseudoLikelihood(LossObjective):
         return state._replace(shared=_counts(needed))
 
     def loss_i(self, density, state, event, key) -> jax.Array:
+        if isinstance(state.per_row, TieDesign):
+            return jnp.sum(jnp.logaddexp(0.0, -state.per_row.log_odds(_vector(density))))
         groups = groups_of(density, self.blocks, len(state.shared))
         # −log p(x_b | x_−b) = log Σ_s p̃(x with state s at b) / p̃(x), the own state's term being 1
         padded = (jnp.pad(odds, ((0, 0), (1, 0))) for odds in log_odds(density, event, groups))
         return jnp.asarray(sum(jnp.sum(jax.nn.logsumexp(odds, axis=1)) for odds in padded))
 
     def margins(self, density, state, events) -> jax.Array | None:
+        if isinstance(state.per_row, TieDesign):
+            return state.per_row.log_odds(_vector(density)).ravel()
         return conditional_margins(density, events, self.blocks)
 
 
 def _counts(count: int) -> jax.Array:
     """The counts to sum over: an array, because its length is known to compiled code."""
     return jnp.arange(count)
+
+
+def _vector(density) -> jax.Array:
+    return ravel_pytree(density.free())[0]
+
+
+def _regressions(
+    design: TieDesign, shape: tuple[int, int], weights: np.ndarray | None = None
+) -> LogisticFits:
+    """Regressions of the ties of all rows, shared out to so many data sets."""
+    count = shape[0]
+    return logistic_regressions(
+        np.asarray(design.changes, float).reshape(count, -1, design.changes.shape[-1]),
+        np.asarray(design.offset, float).reshape(shape),
+        np.asarray(design.ties, float).reshape(shape),
+        weights,
+    )

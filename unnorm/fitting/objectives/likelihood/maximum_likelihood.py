@@ -33,6 +33,7 @@ from unnorm.integration.conditional import count_of, log_z_of_rows
 from unnorm.integration.nodes import Plan, log_integral
 from unnorm.integration.options import PLAN
 from unnorm.integration.plan import has_plan
+from unnorm.interactions.tie_statistics import TieStatistics, has_tie_statistics
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class MaximumLikelihood(LossObjective):
         draws: how many draws stand for Z; None: Z exactly, for few states, one count, up to three
             dimensions, or a density that declares its log_z.
         kernel: what makes the draws, or its name; None: HMC for continuous variables, Gibbs where
-            the states can be listed, a random walk for counts. It should leave the density
-            invariant.
+            the states can be listed, a random walk for counts, tie-no-tie proposals for graphs of
+            `un.models.exponential_random_graph`. It should leave the density invariant.
 
     Example:
         >>> import unnorm as un
@@ -172,7 +173,15 @@ class MaximumLikelihood(LossObjective):
             approach,
             self.draw_options,
         )
-        return ObjectiveState(shared=self._resample(density.at(near.start), near._replace(key=key)))
+        seen = monte_carlo.form_of(density, events)[1] if has_tie_statistics(density) else ()
+        drawn = self._resample(density.at(near.start), near._replace(key=key))
+        return ObjectiveState(per_row=seen, shared=drawn)
+
+    def _seen(self, density, state, events) -> tuple[Any, Any]:
+        """The density and the rows as the draws are held."""
+        if isinstance(state.per_row, dict):
+            return TieStatistics(density.free()), state.per_row
+        return density, events
 
     def _resample(self, density, draws: monte_carlo.Draws) -> monte_carlo.Draws:
         assert self.draws is not None
@@ -225,7 +234,10 @@ class MaximumLikelihood(LossObjective):
         Monte Carlo error.
         """
         draws: monte_carlo.Draws = state.shared
-        if not monte_carlo.ess_fraction(density, draws.plan) >= self.draw_options.ess_fraction:
+        if has_tie_statistics(density) and not draws.near:  # other draws would not help
+            return True
+        form = self._seen(density, state, events)[0]
+        if not monte_carlo.ess_fraction(form, draws.plan) >= self.draw_options.ess_fraction:
             return False
         vector = parameters_of(density, state)[0]
         moved = np.asarray(vector - parameters_of(density.at(draws.start), state)[0])
@@ -241,9 +253,8 @@ class MaximumLikelihood(LossObjective):
     def losses(self, density, state, events) -> jax.Array:
         shared = state.shared
         if self.draws is not None:
-            return log_z_of_events(density, shared.plan, events) - log_evidence(
-                density, events, None
-            )
+            form, rows = self._seen(density, state, events)
+            return monte_carlo.log_z_ratio(form, shared.plan) - jax.vmap(form.log_density)(rows)
         if shared.reference is not None:
             return _losses_at_reference(density, shared.reference, shared.plan, events)
         return self._log_z(density, state, events) - log_evidence(density, events, shared.latent)
@@ -269,7 +280,7 @@ class MaximumLikelihood(LossObjective):
             None
             if self.draws is None
             else monte_carlo.long_run_variance(
-                density, state.shared.plan, self.draws, self.draw_options
+                self._seen(density, state, events)[0], state.shared.plan, self.draws, self.draw_options
             )
         )
 
@@ -277,7 +288,9 @@ class MaximumLikelihood(LossObjective):
         return (
             None
             if self.draws is None
-            else monte_carlo.recession_directions(density, events, state.shared.plan)
+            else monte_carlo.recession_directions(
+                *self._seen(density, state, events), state.shared.plan
+            )
         )
 
     def margins(self, density, state, events) -> jax.Array | None:
@@ -289,6 +302,7 @@ class MaximumLikelihood(LossObjective):
         found = []
         if self.draws is not None:
             found += monte_carlo.findings(state.shared, self.draw_options)
+            found += monte_carlo.degeneracy(density, state.shared, self.draw_options)
         if len(next(iter(events.values()))) == 1:
             what = (
                 "one row of data has no spread, so that the standard errors are those of the "

@@ -6,6 +6,10 @@ Cov_ψ(s)⁻¹ (mean s(x_i) − E_ψ s), s = ∇ log p̃, none longer than one i
 standard deviation of the log-weights from ψ to ψ + d, and halved until the draws at ψ can stand for
 those at ψ + d (a step out of a Conway-Maxwell-Poisson's ν > 0 never comes back).
 
+Graphs whose density declares what a tie changes are held by their statistics
+(`interactions/tie_statistics.py`): the form of a density and its events below are then functions of
+these alone.
+
 References: Geyer (1994), doi:10.1111/j.2517-6161.1994.tb01976.x; Hummel, Hunter and Handcock
 (2012), doi:10.1080/10618600.2012.679224 (steps of limited length).
 """
@@ -25,7 +29,14 @@ from unnorm.core.random_keys import split_keys
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel
 from unnorm.integration.nodes import Plan
+from unnorm.interactions.tie_statistics import (
+    TieStatistics,
+    has_tie_statistics,
+    statistics_of,
+    tie_design,
+)
 from unnorm.numerics.diagonal_scaling import add_ridge, solve
+from unnorm.numerics.logistic_regression import logistic_regressions
 from unnorm.sampling.short_runs import run_rounds
 from unnorm.statistics.mcmc import ConvergenceCriteria, split_r_hat
 
@@ -39,11 +50,18 @@ class DrawOptions:
     convergence: ConvergenceCriteria = field(default=ConvergenceCriteria(max_r_hat=1.1))
     max_chains: int = 1000
     thinning: int = 2  # kernel steps between two draws
+    tie_thinning: int = 1  # of tie-no-tie: a step proposes as many ties as there are pairs
     rounds: int = 20  # of so many steps after each change of the parameters
     max_steps: int = 200  # scoring steps
+    max_tie_steps: int = 40  # of graphs, which start at the pseudo-likelihood estimate
     last_step: float = 0.5  # length of a scoring step at which ψ is near
     min_ess_fraction: float = 0.2  # that the draws must keep over a step
     min_part: float = 1e-3  # of a step, to which it may be shortened
+
+    # Standard errors by which graphs from the empty and the complete graph may differ from the
+    # draws: some ten comparisons, of groups of as few as 25 chains.
+    apart: float = 5.0
+    start_doublings: int = 3  # how often such chains run twice as long before they are compared
 
     def chains(self, draws: int) -> int:
         """Return the number of chains for so many draws."""
@@ -64,7 +82,7 @@ class Draws(NamedTuple):
     start: dict[str, Any]  # ψ
     near: jax.Array  # whether the scoring steps came to their end
     key: jax.Array | None = None
-    plan: Plan | None = None
+    plan: Plan | None = None  # its events are statistics where these suffice
     r_hat: jax.Array | None = None
     nan_share: jax.Array | None = None
 
@@ -75,18 +93,18 @@ def approach_estimate(
     """Return chains and their parameters ψ, near the maximum likelihood estimate."""
     kernel, rows = prepare_kernel(kernel, density), Unconstrained(density).positions_of(events)
     key, choose = split_keys(key)
-    chosen = jax.random.choice(choose, len(next(iter(rows.values()))), (options.chains(draws),))
-    positions = {name: value[chosen] for name, value in rows.items()}
+    by_ties = has_tie_statistics(density)
+    positions = _chosen(rows, choose, options.chains(draws))
     tuning, near = initial_tuning(kernel, rows), False
+    data, density = form_of(density, events)[1], _start(density, events)
     vector, unravel = ravel_pytree(density.free())
-    for _ in range(options.max_steps):
+    for _ in range(options.max_tie_steps if by_ties else options.max_steps):
         key, move = split_keys(key)
-        run = run_rounds(
-            kernel, Unconstrained(density), tuning, positions, move, 1.0,
-            rounds=options.rounds, steps=options.thinning,
-        )  # fmt: skip
+        run = _advance(kernel, density, tuning, positions, move, 1.0, options)
         tuning, positions = run.tuning, run.positions
-        step, length = scoring_step(density, events, run.events, options)
+        step, length = scoring_step(form_of(density)[0], data, run.events, options)
+        if by_ties and not np.isfinite(length):  # all graphs are alike: a degenerate model
+            break
         if not np.isfinite(length):
             raise ValueError(
                 f"The log-density of {density.name} or its gradient is not finite at states that "
@@ -98,6 +116,63 @@ def approach_estimate(
         if near:
             break
     return Draws(kernel, tuning, positions, density.free(), jnp.array(near))
+
+
+def form_of(density, events: dict | None = None) -> tuple[Any, Any]:
+    """The density and its events as the draws are held: by their statistics where these suffice."""
+    if not has_tie_statistics(density):
+        return density, events
+    seen = None if events is None else _statistics(density, events)
+    return TieStatistics(density.free()), seen
+
+
+_statistics = compiled(statistics_of)
+
+
+def _chosen(rows: dict, key: jax.Array, count: int) -> dict:
+    """So many of the rows, with replacement."""
+    total = len(next(iter(rows.values())))
+    words = np.asarray(jax.random.key_data(key))
+    chosen = np.random.default_rng(words).integers(total, size=count)
+    return {name: jnp.asarray(np.asarray(value)[chosen]) for name, value in rows.items()}
+
+
+def _start(density, events: dict) -> Any:
+    """The density at the pseudo-likelihood estimate where that is a logistic regression, and
+    finite; else as it is.
+    """
+    if not has_tie_statistics(density):
+        return density
+    design = jax.tree.map(np.asarray, tie_design(density, events))
+    fits = logistic_regressions(
+        design.changes.reshape(1, -1, design.changes.shape[-1]),
+        design.offset.reshape(1, -1), design.ties.reshape(1, -1),
+    )  # fmt: skip
+    if not fits.regular[0]:
+        return density
+    vector, unravel = ravel_pytree(density.free())
+    return density.at(unravel(jnp.asarray(fits.coefficients[0], vector.dtype)))
+
+
+def _advance(kernel, density, tuning, positions, key, gain: float, options: DrawOptions) -> Any:
+    """Some rounds of all chains."""
+    target, by_ties = Unconstrained(density), has_tie_statistics(density)
+    run = _tie_rounds if by_ties else run_rounds
+    steps = options.tie_thinning if by_ties else options.thinning
+    return run(kernel, target, tuning, positions, key, gain, rounds=options.rounds, steps=steps)
+
+
+@compiled(work="loop", sized_by="key", static_argnames=("rounds", "steps"))
+def _tie_rounds(kernel, target, tuning, positions, key, gain, *, rounds, steps) -> Any:
+    """As `run_rounds`, of which only the statistics are kept."""
+    return run_rounds(
+        kernel, target, tuning, positions, key, gain,
+        rounds=rounds, steps=steps, observe=_observe_ties,
+    )  # fmt: skip
+
+
+def _observe_ties(target: Unconstrained, positions: Any) -> dict:
+    return statistics_of(target.density, target.events_at(positions))
 
 
 @compiled(static_argnames="options")
@@ -130,36 +205,75 @@ def scoring_step(
 def resample(density, draws: Draws, count: int, options: DrawOptions = DEFAULT) -> Draws:
     """Return draws at the present parameters, after a stretch that forgets the previous ones."""
     assert draws.key is not None
-    chains, target = options.chains(count), Unconstrained(density)
+    chains, form = options.chains(count), form_of(density)[0]
     key, settle, *parts = split_keys(draws.key, 2 + -(-count // (options.rounds * chains)))
 
     def advance(tuning, positions, key, gain):
-        return run_rounds(
-            draws.kernel, target, tuning, positions, key, gain,
-            rounds=options.rounds, steps=options.thinning,
-        )  # fmt: skip
+        return _advance(draws.kernel, density, tuning, positions, key, gain, options)
 
     run, drawn = advance(draws.tuning, draws.positions, settle, 1.0), []
     for part in parts:  # as long as the stretches before, so that nothing more is compiled
         run = advance(run.tuning, run.positions, part, 0.0)
         drawn.append(run.events)
     events = jax.tree.map(_by_chain, *drawn)
-    values = energies(density, events)
+    values = energies(form, events)
     return draws._replace(
         key=key,
         tuning=run.tuning,
         positions=run.positions,
         start=density.free(),
-        plan=Plan(events, -values - jnp.log(len(values))),
-        r_hat=jnp.asarray(split_r_hat(np.asarray(values).reshape(chains, -1))),
+        plan=Plan(events, -values - np.log(len(values))),
+        r_hat=jnp.asarray(_worst_r_hat(events, np.asarray(values), chains)),
         nan_share=run.nan_rate,
     )
 
 
+def _worst_r_hat(events: dict, values: np.ndarray, chains: int) -> float:
+    """The R-hat of the energies, and of the statistics where these are what is held."""
+    columns = [values]
+    if "statistics" in events:
+        columns += list(np.asarray(events["statistics"]).T)
+    return max(split_r_hat(column.reshape(chains, -1)) for column in columns)
+
+
 def _by_chain(*parts: jax.Array) -> jax.Array:
     """Parts (rounds, chains, ...) as one array of draws, chain after chain."""
-    whole = jnp.swapaxes(jnp.concatenate(parts), 0, 1)
-    return whole.reshape(-1, *whole.shape[2:])
+    whole = np.swapaxes(np.concatenate([np.asarray(part) for part in parts]), 0, 1)
+    return jnp.asarray(whole.reshape(-1, *whole.shape[2:]))
+
+
+def forgets_extremes(density, draws: Draws, options: DrawOptions = DEFAULT) -> bool:
+    """Whether chains from the empty and from the complete graph come to the statistics of the
+    draws. Those of a degenerate model, which has both sparse and dense graphs, do not, though all
+    chains from the data may agree.
+    """
+    assert draws.key is not None and draws.plan is not None
+    (name, held), key = next(iter(draws.positions.items())), draws.key
+    chains = len(held)
+    complete = np.arange(chains) % 2 == 1
+    positions = {name: jnp.asarray(np.broadcast_to(complete[:, None], held.shape), held.dtype)}
+    drawn = np.asarray(draws.plan.events["statistics"])
+    drawn = drawn.reshape(chains, -1, drawn.shape[1]).mean(1)
+    for doubling in range(options.start_doublings + 1):
+        for _ in range(2**doubling):
+            key, move = split_keys(key)
+            run = _advance(draws.kernel, density, draws.tuning, positions, move, 0.0, options)
+            positions = run.positions
+        reached = np.asarray(run.events["statistics"]).mean(0)
+        if all(_alike(group, drawn, options) for group in (reached[complete], reached[~complete])):
+            return True
+    return False
+
+
+def _alike(one: np.ndarray, other: np.ndarray, options: DrawOptions) -> bool:
+    """Whether the means over chains (chains, p) differ by no more than chance gives."""
+    error = np.sqrt(one.var(0, ddof=1) / len(one) + other.var(0, ddof=1) / len(other))
+    return bool(np.all(np.abs(one.mean(0) - other.mean(0)) <= options.apart * error + 1e-9))
+
+
+def log_z_ratio(density, plan: Plan) -> jax.Array:
+    """log Z at the density's parameters minus log Z at those of the draws; traceable."""
+    return logsumexp(energies(density, plan.events) + plan.log_weights)
 
 
 @compiled
@@ -227,13 +341,25 @@ def recession_directions(density, events: dict, plan: Plan) -> jax.Array:
     ).astype(int)
 
 
+def degeneracy(density, draws: Draws, options: DrawOptions = DEFAULT) -> list[Finding]:
+    """Return the finding for graphs that keep to a sparse or a dense start."""
+    if not has_tie_statistics(density) or not draws.near or forgets_extremes(density, draws):
+        return []
+    what = (
+        "chains that start at the empty and at the complete graph do not come to the draws: at this "
+        "estimate graphs may be sparse or dense (a degenerate model), and the draws know one kind"
+    )
+    advice = "use alternating statistics (gwesp, gwdegree) in place of triangles and stars"
+    return [Finding(what, advice, ERROR, code=FindingCode.NOT_MIXED)]
+
+
 def findings(draws: Draws, options: DrawOptions = DEFAULT) -> list[Finding]:
     """Return warnings about the draws."""
     found = []
     if not draws.near:
         what = (
-            f"the parameters were still moving after {options.max_steps} steps of limited length: "
-            "there may be no maximum"
+            "the parameters were still moving after all steps of limited length: there may be no "
+            "maximum, or the model is degenerate"
         )
         advice = (
             "look for parameters that run away (statistics at the end of their range), or pass "
