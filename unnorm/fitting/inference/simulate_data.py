@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.compilation.policy import compiled
+from unnorm.core.compilation.policy import CompilationOptions, compiled
 from unnorm.core.progress import bar
 from unnorm.core.random_keys import fold_in, key_array, split_keys
 from unnorm.declaration.unconstrained import Unconstrained
@@ -28,7 +28,7 @@ _LISTED = 2**14  # states from which draws are made exactly
 _CHAINS = 1000  # at most, but for one row, where each replicate has a chain of its own
 _FEWEST = 200  # chains that are looked at together, so that two groups of them can be told apart
 _SWEEPS, _DOUBLINGS = 50, 7  # sweeps before the first look, and how often twice as many are tried
-_TIE_SWEEPS = 10  # of tie-no-tie proposals, which take a sparse graph's ties as often as its pairs
+_TIE_SWEEPS = 40  # steps of tie-no-tie, ten proposals a pair: half of them take one of few ties
 _STEPS, _TRIALS = (
     50,
     3,
@@ -143,8 +143,10 @@ def _listed_draws(density, key, count: int) -> dict:
 
 # -- chains ----------------------------------------------------------------------------------------
 _run_chains = compiled(run_chains, work="loop", static_argnames="steps")
-# The work on a tie is a loop over nodes, short whatever the number of chains.
-_run_tie_chains = compiled(run_chains, work="loop", sized_by="key", static_argnames="steps")
+# A step on a tie is a loop over few nodes: better machine code saves less than it costs.
+_run_tie_chains = compiled(
+    run_chains, options=CompilationOptions(quick_elements=0), static_argnames="steps"
+)
 
 
 @compiled(static_argnames="chains")

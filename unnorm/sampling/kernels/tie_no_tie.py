@@ -26,8 +26,8 @@ class TieNoTie(Options):
     Accepted with probability min(1, exp(f(y') − f(y)) q(y | y') / q(y' | y)). With D pairs and E
     ties, q(y' | y) is 1/(2E) + 1/(2D) for a removal and 1/(2D) for an addition; of a graph without
     ties every pair is proposed with 1/D. A sparse graph's ties change as often as its empty pairs
-    do, of which Gibbs visits many more. One step of the kernel makes as many proposals as there are
-    pairs. The density must declare what a tie changes, as
+    do, of which Gibbs visits many more. One step of the kernel makes a quarter as many proposals as
+    there are pairs, rounded up. The density must declare what a tie changes, as
     `un.models.exponential_random_graph` does.
 
     Example:
@@ -60,7 +60,7 @@ class TieNoTie(Options):
     def noise(self, key: jax.Array, position: Any, leading: tuple[int, ...] = ()) -> jax.Array:
         """Four uniforms for each proposal: which kind, which tie, which pair, whether accepted."""
         (value,) = position.values()
-        return jax.random.uniform(key, (*leading, value.size, 4), value.dtype)
+        return jax.random.uniform(key, (*leading, -(-value.size // 4), 4), value.dtype)
 
     def block_noise(self, key: jax.Array, position: Any, steps: int) -> jax.Array:
         return self.noise(key, position, (steps,))

@@ -23,7 +23,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
 
-from unnorm.core.compilation.policy import compiled
+from unnorm.core.compilation.policy import CompilationOptions, compiled
 from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.core.random_keys import split_keys
 from unnorm.declaration.unconstrained import Unconstrained
@@ -50,7 +50,7 @@ class DrawOptions:
     convergence: ConvergenceCriteria = field(default=ConvergenceCriteria(max_r_hat=1.1))
     max_chains: int = 1000
     thinning: int = 2  # kernel steps between two draws
-    tie_thinning: int = 1  # of tie-no-tie: a step proposes as many ties as there are pairs
+    tie_thinning: int = 1  # of tie-no-tie, whose step changes a sparse graph's ties several times
     rounds: int = 20  # of so many steps after each change of the parameters
     max_steps: int = 200  # scoring steps
     max_tie_steps: int = 40  # of graphs, which start at the pseudo-likelihood estimate
@@ -61,7 +61,7 @@ class DrawOptions:
     # Standard errors by which graphs from the empty and the complete graph may differ from the
     # draws: some ten comparisons, of groups of as few as 25 chains.
     apart: float = 5.0
-    start_doublings: int = 3  # how often such chains run twice as long before they are compared
+    start_doublings: int = 4  # how often such chains run twice as long before they are compared
 
     def chains(self, draws: int) -> int:
         """Return the number of chains for so many draws."""
@@ -162,7 +162,8 @@ def _advance(kernel, density, tuning, positions, key, gain: float, options: Draw
     return run(kernel, target, tuning, positions, key, gain, rounds=options.rounds, steps=steps)
 
 
-@compiled(work="loop", sized_by="key", static_argnames=("rounds", "steps"))
+# A step on a tie is a loop over few nodes: better machine code saves less than it costs.
+@compiled(options=CompilationOptions(quick_elements=0), static_argnames=("rounds", "steps"))
 def _tie_rounds(kernel, target, tuning, positions, key, gain, *, rounds, steps) -> Any:
     """As `run_rounds`, of which only the statistics are kept."""
     return run_rounds(
