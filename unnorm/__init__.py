@@ -71,6 +71,7 @@ _LAZY = {
     "plot_predictive": "unnorm.plots.predictive:plot_predictive",
     "plot_density": "unnorm.plots.density:plot_density",
     "plot_grid": "unnorm.plots.grid:plot_grid",
+    "goodness_of_fit": "unnorm.plots.goodness_of_fit:goodness_of_fit",
     "plot_training": "unnorm.plots.training:plot_training",
     "plot_log_z": "unnorm.plots.log_z:plot_log_z",
     "report": "unnorm.reports.driver:report",

@@ -142,7 +142,7 @@ def nth_tie(rows: jax.Array, ends: jax.Array, number: jax.Array) -> tuple[jax.Ar
 
 def toggled(rows: jax.Array, i: Any, j: Any, flip: jax.Array) -> jax.Array:
     """The rows with the tie ij added or removed, where `flip` holds."""
-    (words, size), nodes = rows.shape, jnp.arange(rows.shape[1])
+    words, nodes = len(rows), jnp.arange(rows.shape[1])
     bits = jnp.where(nodes == i, _node_bit(j, words)[:, None], 0)
     bits = bits | jnp.where(nodes == j, _node_bit(i, words)[:, None], 0)
     return rows ^ jnp.where(flip, bits, 0)

@@ -24,15 +24,14 @@ class LogisticOptions:
 
 
 class LogisticFits(NamedTuple):
-    """The estimates (b, p), their summed losses and decrements (b,), the Newton steps, and which
-    of them surely are minima: converged, with no log-odds so large that the responses might be
+    """The estimates (b, p), their summed losses and decrements (b,), and which of them surely are
+    minima: converged, with no log-odds so large that the responses might be
     separated.
     """
 
     coefficients: np.ndarray
     loss: np.ndarray
     decrement: np.ndarray
-    steps: int
     regular: np.ndarray
 
 
@@ -65,7 +64,7 @@ def logistic_regressions(
         return eta, np.sum(weights * (np.logaddexp(0.0, eta) - response * eta), 1)
 
     eta, loss = evaluate(beta)
-    for step_number in range(1, options.steps + 1):
+    for _ in range(options.steps):
         chance = 0.5 * (1 + np.tanh(eta / 2))
         gradient = np.einsum("bkp,bk->bp", design, weights * (chance - response))
         curvature = np.einsum(
@@ -76,7 +75,7 @@ def logistic_regressions(
         if not np.any(decrement > options.decrement):
             break
         part = np.ones(len(beta))
-        for _ in range(options.halvings):
+        for _halving in range(options.halvings):
             _, after = evaluate(beta - part[:, None] * step)
             worse = ~(after <= loss + 1e-12 * np.abs(loss))
             if not worse.any():
@@ -86,7 +85,7 @@ def logistic_regressions(
         eta, loss = evaluate(beta)
     regular = (decrement <= options.decrement) & (np.abs(eta).max(1) <= options.largest)
     regular &= np.linalg.cond(curvature) < 1 / np.sqrt(np.finfo(float).eps)
-    return LogisticFits(beta, loss, decrement, step_number, regular)
+    return LogisticFits(beta, loss, decrement, regular)
 
 
 __all__ = ["LogisticFits", "LogisticOptions", "logistic_regressions"]

@@ -97,7 +97,7 @@ def adapt_step_size(
 
 
 @compiled(work="loop", static_argnames=("rounds", "steps", "observe"))
-def run_rounds(
+def run_rounds(  # noqa: PLR0913 - what a run of chains is
     kernel: Kernel,
     target: Unconstrained,
     tuning: dict[str, Any],

@@ -109,7 +109,7 @@ class PseudoLikelihood(LossObjective):
             return None
         loss = jnp.asarray(fits.loss[0] / rows, design.ties.dtype)
         vector = jnp.asarray(fits.coefficients[0], design.ties.dtype)
-        return Minimum(vector, loss, fits.decrement[0] / rows, fits.steps, loss[None])
+        return Minimum(vector, loss, fits.decrement[0] / rows, 1, loss[None])
 
     def refit_together(self, density, drawn) -> tuple[np.ndarray, np.ndarray] | None:
         """The estimates of data sets (replicates, rows, ...), and which of them surely are finite;
@@ -117,7 +117,7 @@ class PseudoLikelihood(LossObjective):
         """
         if not self._is_regression(density):
             return None
-        replicates, rows = next(iter(drawn.values())).shape[:2]
+        replicates = len(next(iter(drawn.values())))
         flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in drawn.items()}
         design = jax.tree.map(np.asarray, tie_design(density, flat))
         fits = _regressions(design, (replicates, -1))

@@ -280,7 +280,10 @@ class MaximumLikelihood(LossObjective):
             None
             if self.draws is None
             else monte_carlo.long_run_variance(
-                self._seen(density, state, events)[0], state.shared.plan, self.draws, self.draw_options
+                self._seen(density, state, events)[0],
+                state.shared.plan,
+                self.draws,
+                self.draw_options,
             )
         )
 

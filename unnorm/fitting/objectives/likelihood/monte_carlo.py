@@ -347,8 +347,9 @@ def degeneracy(density, draws: Draws, options: DrawOptions = DEFAULT) -> list[Fi
     if not has_tie_statistics(density) or not draws.near or forgets_extremes(density, draws):
         return []
     what = (
-        "chains that start at the empty and at the complete graph do not come to the draws: at this "
-        "estimate graphs may be sparse or dense (a degenerate model), and the draws know one kind"
+        "chains that start at the empty and at the complete graph do not come to the draws: at "
+        "this estimate graphs may be sparse or dense (a degenerate model), and the draws know one "
+        "kind"
     )
     advice = "use alternating statistics (gwesp, gwdegree) in place of triangles and stars"
     return [Finding(what, advice, ERROR, code=FindingCode.NOT_MIXED)]
