@@ -28,7 +28,7 @@ _LISTED = 2**14  # states from which draws are made exactly
 _CHAINS = 1000  # at most, but for one row, where each replicate has a chain of its own
 _FEWEST = 200  # chains that are looked at together, so that two groups of them can be told apart
 _SWEEPS, _DOUBLINGS = 50, 7  # sweeps before the first look, and how often twice as many are tried
-_TIE_SWEEPS = 40  # steps of tie-no-tie, ten proposals a pair: half of them take one of few ties
+_TIE_SWEEPS = 20  # steps of tie-no-tie, five proposals a pair: half of them take one of few ties
 _STEPS, _TRIALS = (
     50,
     3,
