@@ -2,6 +2,7 @@
 forgot their starts.
 """
 
+from dataclasses import dataclass
 from typing import NoReturn
 
 import jax
@@ -24,11 +25,24 @@ from unnorm.sampling.driver import sample
 from unnorm.sampling.kernels.registry import TieNoTie
 from unnorm.sampling.short_runs import run_chains
 
+
+@dataclass(frozen=True)
+class TieOptions:
+    """Chains of graphs by tie-no-tie proposals.
+
+    Attributes:
+        sweeps: kernel steps before the first look, five proposals a pair: half of the proposals
+            take one of few ties.
+    """
+
+    sweeps: int = 20
+
+
+TIES = TieOptions()
 _LISTED = 2**14  # states from which draws are made exactly
 _CHAINS = 1000  # at most, but for one row, where each replicate has a chain of its own
 _FEWEST = 200  # chains that are looked at together, so that two groups of them can be told apart
 _SWEEPS, _DOUBLINGS = 50, 7  # sweeps before the first look, and how often twice as many are tried
-_TIE_SWEEPS = 20  # steps of tie-no-tie, five proposals a pair: half of them take one of few ties
 _STEPS, _TRIALS = (
     50,
     3,
@@ -180,7 +194,7 @@ def _gibbs_draws(density, events, key, chains: int, each: int, progress: bool) -
     positions = _starts(density, events, starts_key, chosen_key, chains)
     target, run = Unconstrained(density), _run_chains
     if isinstance(kernel, TieNoTie):
-        stretch, run = _TIE_SWEEPS, _run_tie_chains
+        stretch, run = TIES.sweeps, _run_tie_chains
 
     def sweep(positions, sweeps, stage):  # one compiled stretch, however many are needed
         for number in range(sweeps // stretch):
