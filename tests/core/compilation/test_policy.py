@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unnorm.core.compilation import policy as compilation
-from unnorm.core.compilation.policy import CompilationOptions, compiled, known_options
+from unnorm.core.compilation.policy import CompilationOptions, compiled, count_elements, known_options
 
 
 def options_of(function, *args):
@@ -31,14 +31,32 @@ def test_a_compiler_that_knows_no_option_compiles_all_the_same(monkeypatch):
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the policy is of CPUs")
 def test_work_and_size_decide():
-    once, loop = compiled(jnp.sum), compiled(jnp.sum, work="loop")
+    few = CompilationOptions(quick_elements=150_000)
+    once, loop = compiled(jnp.exp, options=few), compiled(jnp.exp, work="loop")
     small, large = np.zeros(10), np.zeros(200_000)
     assert [once._effort((x,), {}) for x in (small, large)] == ["quick", "balanced"]
     assert [loop._effort((x,), {}) for x in (small, large)] == ["narrow", "wide"]
-    other = compiled(jnp.sum, options=CompilationOptions(quick_elements=5))
-    assert other._effort((small,), {}) == "balanced"
     assert options_of(once, small)[1]["xla_backend_optimization_level"] == 0
     assert "xla_backend_optimization_level" not in options_of(loop, large)[1]
+
+
+def test_loops_count_by_their_length_and_unknown_ones_by_an_assumed_one():
+    def scanned(x):
+        return jax.lax.scan(lambda c, _: (jnp.sin(c), None), x, length=7)[0]
+
+    def searched(x):
+        return jax.lax.while_loop(lambda c: c[0] > 0.5, jnp.sin, x)
+
+    x = jnp.ones(100)
+    assert count_elements(jax.make_jaxpr(scanned)(x).jaxpr, passes=10) == 700
+    assert 1000 <= count_elements(jax.make_jaxpr(jax.jit(searched))(x).jaxpr, passes=10) < 1100
+
+
+def test_few_signatures_are_remembered():
+    kept = compiled(jnp.exp, options=CompilationOptions(signatures=3))
+    for size in range(10):
+        kept._effort((np.zeros(size),), {})
+    assert len(kept._efforts) <= 3
 
 
 def test_only_the_named_argument_is_counted():

@@ -1,6 +1,6 @@
 """How much the compiler works on each program: the one place of that policy.
 
-XLA takes most of the time of a first answer. A program that runs once, over little data, gains
+XLA takes most of the time of a first answer. A program that runs once, with little work, gains
 nothing from machine code that is fast; a long loop gains much. `compiled` is `jax.jit` with this
 choice made. On a GPU, and inside another program that is being traced, it is `jax.jit` as it is.
 
@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from unnorm.core.jax_compat import is_tracing, without_wrong_fusions
 
@@ -42,14 +44,17 @@ class CompilationOptions:
             emitters. These save calls on long arrays and cost some on short ones: NUTS with 4
             chains in 20 dimensions took 0.25 s without and 0.35 with them, MALA with 1,024 chains
             0.10 and 0.085, and their compilation 12 and 19 s, 2.6 and 4.2.
-        quick_elements: the most numbers among the arguments of a program that is compiled quickly.
-            Without vectorization an elementary function costs some 50 ns more for each number; over
-            the hundred passes of a search this is as much as the half second or more that a quick
-            compilation of such a search saves.
+        quick_elements: the most numbers that a program computes and is compiled quickly. Without
+            vectorization a number takes 2 ns more on average; a quick compilation saves from half
+            a second to five.
+        passes: how often the body of a loop of unknown length is counted.
+        signatures: how many of a function's signatures are remembered with their count.
     """
 
     narrow_elements: int = 4_000
-    quick_elements: int = 100_000
+    quick_elements: int = 1_000_000_000
+    passes: int = 10
+    signatures: int = 500
 
 
 def compiled(
@@ -64,10 +69,11 @@ def compiled(
 
     Args:
         function: what `jax.jit` takes.
-        work: "once" for probes, searches and set-up, compiled quickly where the arguments are
-            small; "loop" for what runs long, compiled well.
-        sized_by: the argument whose numbers are counted; all arguments by default. Programs whose
-            bits must agree between calls (chunks of one run) name one that these calls share.
+        work: "once" for probes, searches and set-up, compiled quickly where they compute few
+            numbers; "loop" for what runs long, compiled well.
+        sized_by: the argument of a loop whose numbers are counted; all arguments by default.
+            Programs whose bits must agree between calls (chunks of one run) name one that these
+            calls share.
         options: when small is small.
         **jit_options: those of `jax.jit`, such as static_argnames.
 
@@ -105,6 +111,7 @@ class Compiled:
         self._jit = functools.partial(jax.jit, function, **jit_options)
         self._inside = self._jit()  # the outermost program's options hold for all that it calls
         self._by_options: dict[tuple, Any] = {}
+        self._efforts: dict[tuple, str] = {}  # of signatures that were seen
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, compiled for these arguments."""
@@ -128,13 +135,57 @@ class Compiled:
     def _effort(self, args: tuple, kwargs: dict) -> str:
         if _platform() != "cpu":
             return "platform"
+        if self._work == "once":
+            return self._effort_once(args, kwargs)
         sized = (args, kwargs)
         if self._sized_by:
             sized = args[self._place] if len(args) > self._place else kwargs[self._sized_by]
         elements = sum(map(np.size, jax.tree.leaves(sized)))
-        if self._work == "loop":
-            return "narrow" if elements <= self._options.narrow_elements else "wide"
-        return "quick" if elements <= self._options.quick_elements else "balanced"
+        return "narrow" if elements <= self._options.narrow_elements else "wide"
+
+    def _effort_once(self, args: tuple, kwargs: dict) -> str:
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        signature = (structure, *map(_kind, leaves))
+        if signature not in self._efforts:
+            traced = self._inside.trace(*args, **kwargs).jaxpr.jaxpr  # JAX keeps it for the call
+            few = count_elements(traced, self._options.passes) <= self._options.quick_elements
+            if len(self._efforts) >= self._options.signatures:
+                self._efforts.clear()
+            self._efforts[signature] = "quick" if few else "balanced"
+        return self._efforts[signature]
+
+
+def _kind(leaf: Any) -> Any:
+    """What decides of an argument which program is traced."""
+    if isinstance(leaf, np.ndarray | np.generic | jax.Array):
+        return leaf.shape, leaf.dtype
+    return type(leaf) if isinstance(leaf, float | complex) else leaf
+
+
+def count_elements(program: Any, passes: int) -> int:
+    """How many numbers a traced program computes; bodies of unknown loops count `passes` times.
+
+    Example:
+        >>> count_elements(jax.make_jaxpr(lambda x: jnp.sum(x * x))(jnp.zeros(10)).jaxpr, 10)
+        11
+    """
+    total = 0
+    for equation in program.eqns:
+        inner = sum(count_elements(part, passes) for part in _parts(equation.params))
+        own = sum(int(np.prod(np.shape(out.aval))) for out in equation.outvars)
+        times = {"scan": equation.params.get("length", 1), "while": passes}
+        total += times.get(equation.primitive.name, 1) * inner or own
+    return total
+
+
+def _parts(params: dict) -> list:
+    """The programs within an equation."""
+    parts = [jax.tree.leaves(value, is_leaf=_is_program) for value in params.values()]
+    return [getattr(one, "jaxpr", one) for group in parts for one in group if _is_program(one)]
+
+
+def _is_program(value: Any) -> bool:
+    return isinstance(value, Jaxpr | ClosedJaxpr)
 
 
 def _platform() -> str:

@@ -155,11 +155,8 @@ class WithNoise(LossObjective):
         """Draw ν noise points, or `ratio`, for every row, and evaluate log p_n at them and at the
         row.
         """
-        values = [events[name] for name in density.variables]
-        size, dtype = (len(values[0]), int(ratio or self.noise_ratio)), jnp.result_type(*values)
-        noise = self.sample_noise(density, statistics, size, dtype, key)
-        log_noise = jax.vmap(lambda event: self.log_noise(density, statistics, event))
-        return NoiseRows(log_noise(events), noise, jax.vmap(log_noise)(noise))
+        draw = _draw if self.noise is None else _draw.__wrapped__  # a user's may not be traceable
+        return draw(self, density, statistics, events, key, int(ratio or self.noise_ratio))
 
     # -- the loss ----------------------------------------------------------------------------------
     def log_ratios(
@@ -212,6 +209,17 @@ def _fit_default(objective: WithNoise, density, events: dict) -> tuple[dict, jax
         return statistics, jnp.asarray(False)
     noise = objective.distributions(density, statistics)
     return statistics, jnp.stack([has_valid_parameters(one) for one in noise.values()]).all()
+
+
+@compiled(static_argnames="ratio")
+def _draw(
+    objective: WithNoise, density, statistics: Any, events: dict, key: jax.Array, ratio: int
+) -> NoiseRows:
+    values = [events[name] for name in density.variables]
+    size, dtype = (len(values[0]), ratio), jnp.result_type(*values)
+    noise = objective.sample_noise(density, statistics, size, dtype, key)
+    log_noise = jax.vmap(lambda event: objective.log_noise(density, statistics, event))
+    return NoiseRows(log_noise(events), noise, jax.vmap(log_noise)(noise))
 
 
 @contextlib.contextmanager
