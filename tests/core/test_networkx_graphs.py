@@ -12,7 +12,8 @@ ERGM = un.models.exponential_random_graph("edges")
 
 
 def test_the_karate_club_is_the_data_set():
-    club = networkx.karate_club_graph()
+    club = networkx.create_empty_copy(networkx.karate_club_graph())
+    club.add_edges_from(networkx.karate_club_graph().edges)
     data = un.models.load("karate").to_numpy(float)
     assert data.sum() == 2 * 78
     assert np.array_equal(to_numbers(club, "y"), data)
@@ -34,6 +35,8 @@ def test_several_networks_are_rows_with_their_nodes_in_one_order():
         (networkx.DiGraph([(0, 1)]), "symmetric"),
         (networkx.Graph([(0, 1), (1, 1)]), "zero diagonal"),
         (networkx.MultiGraph([(0, 1), (0, 1)]), "2 edges from 0 to 1"),
+        (networkx.karate_club_graph(), "weight 4 on the edge from 0 to 1; must be .* weight=None"),
+        (networkx.MultiGraph([(0, 1, {"weight": 2.5})]), "weight 2.5 on the edge"),
         ([networkx.path_graph(3), networkx.path_graph(4)], "different nodes"),
     ],
 )

@@ -38,7 +38,8 @@ def is_network(value: Any) -> bool:
 def adjacency_matrix(graph: Any, name: str, nodes: list | None = None) -> np.ndarray:
     """The matrix of a network's ties, 0 or 1, in the order of its nodes or of these.
 
-    A tie is there or not: weights and other attributes of edges are not read.
+    A tie is there or not: weights other than 1 are refused, and other attributes of edges are not
+    read.
     """
     nodes = list(graph) if nodes is None else nodes
     if len(nodes) != len(graph) or set(nodes) != set(graph):
@@ -54,8 +55,22 @@ def adjacency_matrix(graph: Any, name: str, nodes: list | None = None) -> np.nda
                     f"{name} is a multigraph with {len(edges)} edges from {node!r} to {other!r}; "
                     "expected at most one; convert it by networkx.Graph(...)."
                 )
+            weight = _weight_of(edges, graph.is_multigraph())
+            if weight != 1:
+                raise ValueError(
+                    f"{name} has the weight {_short(weight)} on the edge from {node!r} to "
+                    f"{other!r}; must be a network without weights, because a tie is there or not; "
+                    "pass networkx.to_numpy_array(graph, weight=None) for the ties alone, or "
+                    "networkx.to_numpy_array(graph) for the weights."
+                )
             matrix[place[node], place[other]] = 1
     return matrix
+
+
+def _weight_of(edges: Any, multiple: bool) -> Any:
+    """The weight of an edge, 1 where it has none."""
+    attributes = next(iter(edges.values()), {}) if multiple else edges
+    return attributes.get("weight", 1) if hasattr(attributes, "get") else 1
 
 
 def without_networks(value: Any, name: str) -> Any:

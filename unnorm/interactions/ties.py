@@ -4,7 +4,8 @@ A density declares it by its function: beside being called, the function then ha
 **parameters)`, log p̃(y with the tie) − log p̃(y without) at a `Pair`, and `ties_interact`, whether
 that depends on other ties.
 
-A graph is held as the bits of its rows: an and and a count of bits give the common neighbours of
+A graph is held as the bits of its rows, in row i those of the ties from i: an and and a count of
+bits give the common neighbours of
 two nodes, in d / 32 steps.
 """
 
@@ -18,7 +19,11 @@ _BITS = jnp.iinfo(jnp.uint32).bits  # of a word
 
 
 class Pair(NamedTuple):
-    """Two nodes of a graph, and what surrounds them apart from a tie between them."""
+    """Two nodes of a graph, and what surrounds them apart from a tie between them.
+
+    Of a directed graph the tie is that from i to j, and degrees, common neighbours and partners are
+    by the ties from a node.
+    """
 
     i: jax.Array
     j: jax.Array
@@ -28,6 +33,8 @@ class Pair(NamedTuple):
     common: jax.Array  # (d,): 1 for a common neighbour
     partners_i: jax.Array  # (d,): for a common neighbour k, the common neighbours of i and k
     partners_j: jax.Array
+    reverse: jax.Array  # of a directed graph: 1 where there is a tie from j to i
+    in_degree_j: jax.Array  # ties to j from nodes other than i
 
 
 class TieChanges(NamedTuple):
@@ -47,8 +54,18 @@ class TieChanges(NamedTuple):
         return self.density._structure.function.ties_interact
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """The nodes of every pair i < j, in the order of the graph's coordinates."""
-        return np.triu_indices(self.density.shapes()[self.name][-1], 1)
+        """The nodes of every pair, in the order of the graph's coordinates."""
+        size = self.density.shapes()[self.name][-1]
+        return self.density.variables[self.name]._upper(size)
+
+    @property
+    def directed(self) -> bool:
+        """Whether a tie from i to j is another than that from j to i."""
+        return self.density.variables[self.name].directed
+
+    def toggled(self, rows: jax.Array, i: Any, j: Any, flip: jax.Array) -> jax.Array:
+        """The rows with the tie ij added or removed, where `flip` holds."""
+        return toggled(rows, i, j, flip, self.directed)
 
     def gain(self, rows: jax.Array, i: Any, j: Any) -> tuple[jax.Array, jax.Array]:
         """log p̃ with the tie ij minus log p̃ without it, and whether the graph has it; traceable.
@@ -112,7 +129,14 @@ def pair_at(rows: jax.Array, i: Any, j: Any) -> Pair:
         i, j, count_bits(rows[:, i] & bit_j), count_bits(row_i), count_bits(row_j),
         bits_of(row_i & row_j, size), count_bits(rows & row_i[:, None]),
         count_bits(rows & row_j[:, None]),
+        count_bits(rows[:, j] & bit_i), _in_degree(rows, j) - count_bits(rows[:, i] & bit_j),
     )  # fmt: skip
+
+
+def _in_degree(rows: jax.Array, node: Any) -> jax.Array:
+    """How many rows have the node's bit."""
+    bit = (jnp.asarray(node) % _BITS).astype(jnp.uint32)
+    return jnp.sum((rows[node // _BITS] >> bit) & 1, dtype=jnp.int32)
 
 
 def nth_tie(rows: jax.Array, ends: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -140,11 +164,14 @@ def nth_tie(rows: jax.Array, ends: jax.Array, number: jax.Array) -> tuple[jax.Ar
     return i, j
 
 
-def toggled(rows: jax.Array, i: Any, j: Any, flip: jax.Array) -> jax.Array:
-    """The rows with the tie ij added or removed, where `flip` holds."""
+def toggled(rows: jax.Array, i: Any, j: Any, flip: jax.Array, directed: bool = False) -> jax.Array:
+    """The rows with the tie ij added or removed, where `flip` holds; of a directed graph in the row
+    of i alone.
+    """
     words, nodes = len(rows), jnp.arange(rows.shape[1])
     bits = jnp.where(nodes == i, _node_bit(j, words)[:, None], 0)
-    bits = bits | jnp.where(nodes == j, _node_bit(i, words)[:, None], 0)
+    if not directed:
+        bits = bits | jnp.where(nodes == j, _node_bit(i, words)[:, None], 0)
     return rows ^ jnp.where(flip, bits, 0)
 
 

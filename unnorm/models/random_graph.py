@@ -1,86 +1,18 @@
-"""Exponential random graphs, by the statistics that they are built from.
+"""Exponential random graphs, by the statistics that they are built from."""
 
-Each term is a statistic of a graph and its change by a tie, s(y with the tie ij) − s(y without it),
-whichever of them y is. The change is found from what surrounds the two nodes alone
-(`interactions/ties.py` says what that is).
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from unnorm.core.messages import choose_from
 from unnorm.declaration.density import Density
+from unnorm.models.graphs.attributes import Attribute, nodes_of, read_attribute
+from unnorm.models.graphs.terms import OF_ATTRIBUTES, TERMS, split_name, term_of
 from unnorm.supports import Graph, Real
 
 __all__ = ["exponential_random_graph"]
-
-
-class _Term(NamedTuple):
-    """A statistic and its change by a tie; both also take the decay.
-
-    Attributes:
-        statistic: of the matrix y (d, d).
-        change: of the pair of nodes.
-        ties_interact: whether the change depends on other ties.
-    """
-
-    statistic: Callable[..., Any]
-    change: Callable[..., Any]
-    ties_interact: bool
-
-
-def _two_stars(y, _):
-    degree = y.sum(0)
-    return jnp.sum(degree * (degree - 1)) / 2
-
-
-def _degree_change(pair, _):
-    nodes = jnp.arange(len(pair.common))
-    return ((nodes == pair.i) | (nodes == pair.j)).astype(jnp.int32)
-
-
-def _alternating(count, decay):
-    """e^τ (1 − (1 − e^{−τ})^count): each further one adds (1 − e^{−τ}) times as much."""
-    return jnp.exp(decay) * (1 - (1 - jnp.exp(-decay)) ** count)
-
-
-def _powers(pair, decay):
-    """(1 − e^{−τ})^m for every count m of nodes, to be looked up: a power takes long."""
-    return (1 - jnp.exp(-decay)) ** jnp.arange(len(pair.common))
-
-
-def _gwdegree_change(pair, decay):
-    powers = _powers(pair, decay)
-    return powers[pair.degree_i] + powers[pair.degree_j]
-
-
-def _gwesp_change(pair, decay):
-    """The tie's own term, and (1 − e^{−τ})^m of each tie that gets its (m + 1)-th common
-    neighbour.
-    """
-    powers = _powers(pair, decay)
-    gained = jnp.sum(pair.common * (powers[pair.partners_i] + powers[pair.partners_j]))
-    return jnp.exp(decay) * (1 - powers[pair.common.sum()]) + gained
-
-
-_TERMS: dict[str, _Term] = {
-    "edges": _Term(lambda y, _: y.sum() / 2, lambda pair, _: 1, False),
-    "triangles": _Term(
-        lambda y, _: jnp.sum(y * (y @ y)) / 6, lambda pair, _: pair.common.sum(), True
-    ),
-    "two_stars": _Term(_two_stars, lambda pair, _: pair.degree_i + pair.degree_j, True),
-    "degree": _Term(lambda y, _: y.sum(0), _degree_change, False),
-    "gwdegree": _Term(
-        lambda y, decay: jnp.sum(_alternating(y.sum(0), decay)), _gwdegree_change, True
-    ),
-    "gwesp": _Term(
-        lambda y, decay: jnp.sum(y * _alternating(y @ y, decay)) / 2, _gwesp_change, True
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -92,26 +24,43 @@ class _WeightedStatistics:
     """
 
     names: tuple[str, ...]
+    directed: bool = False
     __name__ = "exponential_random_graph"
 
     def __call__(self, y, **named) -> jax.Array:
         return sum(
-            jnp.sum(named[name] * _TERMS[name].statistic(y, named["decay"])) for name in self.names
+            jnp.sum(named[name] * self._term(name).statistic(y, _values(name, named)))
+            for name in self.names
         )  # type: ignore[return-value]
 
     def tie_change(self, pair, **named) -> jax.Array:
         """log p̃(y with the tie) − log p̃(y without), of a pair of nodes."""
         return sum(
-            jnp.sum(named[name] * _TERMS[name].change(pair, named["decay"])) for name in self.names
+            jnp.sum(named[name] * self._term(name).change(pair, _values(name, named)))
+            for name in self.names
         )  # type: ignore[return-value]
 
     @property
     def ties_interact(self) -> bool:
         """Whether a tie's change depends on other ties."""
-        return any(_TERMS[name].ties_interact for name in self.names)
+        return any(self._term(name).ties_interact for name in self.names)
+
+    def _term(self, name: str) -> Any:
+        return term_of(name, self.directed)
 
 
-def exponential_random_graph(*statistics: str, decay: float = 0.5) -> Density:
+def _values(name: str, named: dict[str, Any]) -> Any:
+    """The constant that a term needs: the decay, or the values of its attribute."""
+    return named.get(_constant(name), named["decay"])
+
+
+def _constant(name: str) -> str:
+    return f"{name}_values"
+
+
+def exponential_random_graph(
+    *statistics: str, decay: float = 0.5, directed: bool = False, attributes: Any = None
+) -> Density:
     """Why a network has the ties that it has: an exponential random graph on d nodes, from the
     statistics named.
 
@@ -123,16 +72,30 @@ def exponential_random_graph(*statistics: str, decay: float = 0.5) -> Density:
     with m_ij the number of common neighbours, and τ the decay: alternating statistics, in which a
     fifth common friend counts for less than the first.
 
+    Of an attribute x of the nodes, called "age" say: "nodecov_age" Σ y_ij (x_i + x_j);
+    "nodefactor_age", a parameter for each level but the first, times how often it stands at an end
+    of a tie; "nodematch_age" Σ y_ij 1(x_i = x_j); of a matrix w of pairs, "edgecov_w" Σ y_ij w_ij.
+
+    With `directed`, y_ij is a tie from i to j, and the sums are over i ≠ j. Then there are "edges",
+    the terms of attributes, "mutual" Σ_{i<j} y_ij y_ji, and "gwidegree" and "gwodegree", which are
+    gwdegree of the in- and of the out-degrees.
+
     Args:
-        *statistics: names from the list above; none: "edges" and "triangles".
-        decay: τ of gwdegree and gwesp, a number above 0; it is fixed, not fitted.
+        *statistics: names from the lists above; none: "edges" and "triangles", directed "edges" and
+            "mutual".
+        decay: τ of gwdegree, gwesp, gwidegree and gwodegree, a number above 0; it is fixed, not
+            fitted.
+        directed: whether ties have a direction.
+        attributes: ``{name: values}``, a value for each node in the order of the data's nodes, or a
+            matrix (d, d) for edgecov; or a networkx graph, whose nodes have the attributes.
 
     Returns:
         A Density of `y` (d, d).
 
     Raises:
-        ValueError: a name is not known or stands twice; edges and degree together; a decay that is
-            not positive.
+        ValueError: a name is not known, stands twice, or is of the other kind of graph; edges and
+            degree together; a decay that is not positive; an attribute that is missing, or has
+            another length or kind.
 
     Example:
         >>> import unnorm as un
@@ -140,17 +103,91 @@ def exponential_random_graph(*statistics: str, decay: float = 0.5) -> Density:
         >>> p = p.bind(edges=-1.0, triangles=0.5)
         >>> float(p([[0, 1, 1], [1, 0, 1], [1, 1, 0]]))
         -2.5
+        >>> p = un.models.exponential_random_graph(
+        ...     "edges", "nodematch_club", attributes={"club": ["a", "a", "b"]}
+        ... )
+        >>> float(p.bind(edges=-1.0, nodematch_club=0.5)([[0, 1, 1], [1, 0, 1], [1, 1, 0]]))
+        -2.5
 
     References:
         Frank and Strauss (1986), doi:10.1080/01621459.1986.10478342; Hunter and Handcock (2006),
         doi:10.1198/106186006X133069 (alternating statistics); Chatterjee, Diaconis and Sly (2011),
-        arXiv:1005.1136 (degrees).
+        arXiv:1005.1136 (degrees); Morris, Handcock and Hunter (2008), doi:10.18637/jss.v024.i04
+        (terms of attributes and of directed graphs).
     """
-    names = statistics or ("edges", "triangles")
+    names = statistics or ("edges", "mutual" if directed else "triangles")
+    _check(names, directed)
+    if not decay > 0:
+        raise ValueError(f"decay is {decay!r}; expected a number above 0; pass one.")
+    read: dict[str, Attribute] = {}
     for name in names:
-        if name not in _TERMS:
+        found = split_name(name)
+        if found is not None:
+            read[name] = read_attribute(name, *found, attributes, directed)
+    _check_sizes(read)
+    parameters: dict[str, Any] = {name: (_support(name, read.get(name)), 0.0) for name in names}
+    constants = {_constant(name): one.values for name, one in read.items()}
+    density = Density(
+        _WeightedStatistics(tuple(names), directed),
+        {"y": Graph(directed=True)["d"] if directed else Graph["d"]},
+        parameters,
+        {"decay": float(decay), **constants},
+    )
+    return density.with_dimensions(**_dimensions(read, attributes))
+
+
+def _support(name: str, attribute: Attribute | None) -> Any:
+    """Of a parameter: a number, or one for each node or level."""
+    if name == "degree":
+        return Real["d"]
+    return Real[f"{name}_level"] if attribute is not None and attribute.levels else Real
+
+
+def _dimensions(read: dict[str, Attribute], attributes: Any) -> dict[str, Any]:
+    """The number of nodes, or their names, and the levels of factors."""
+    if not read:
+        return {}
+    nodes: Any = nodes_of(attributes)
+    named = nodes and all(isinstance(node, str) for node in nodes)
+    size = nodes if named else len(next(iter(read.values())).values)
+    levels = {f"{name}_level": one.levels for name, one in read.items() if one.levels}
+    return {"d": size, **levels}
+
+
+def _check_sizes(read: dict[str, Attribute]) -> None:
+    sizes = {name: len(one.values) for name, one in read.items()}
+    if len(set(sizes.values())) > 1:
+        (one, first), (other, second) = next(iter(sizes.items())), list(sizes.items())[-1]
+        raise ValueError(
+            f"attributes has {first} values for {one} and {second} for {other}; must have one for "
+            "each node; correct the lengths."
+        )
+
+
+def _serves(name: str, directed: bool) -> bool:
+    return term_of(name, directed).directed in (None, directed)
+
+
+def _check(names: tuple[str, ...], directed: bool) -> None:
+    ours = ("edges", *TERMS)
+    known = [name for name in ours if _serves(name, directed)]
+    for name in names:
+        if name in ours or split_name(str(name)) is not None:
+            if not _serves(name, directed):
+                graphs = "directed" if directed else "undirected"
+                raise ValueError(
+                    f"statistics has {name!r}, which is not defined for {graphs} graphs; must be "
+                    f"among {', '.join(known)} and the terms of attributes; "
+                    f"{'leave directed out' if directed else 'pass directed=True'}."
+                )
+        elif name in OF_ATTRIBUTES:
             raise ValueError(
-                f"statistics has {name!r}, which is no statistic; {choose_from(str(name), _TERMS)}."
+                f"statistics has {name!r} without an attribute; must name one; write for example "
+                f"'{name}_age', with attributes={{'age': ...}}."
+            )
+        else:
+            raise ValueError(
+                f"statistics has {name!r}, which is no statistic; {choose_from(str(name), known)}."
             )
         if names.count(name) > 1:
             raise ValueError(
@@ -162,12 +199,3 @@ def exponential_random_graph(*statistics: str, decay: float = 0.5) -> Density:
             "expected one of them; "
             "leave edges out."
         )
-    if not decay > 0:
-        raise ValueError(f"decay is {decay!r}; expected a number above 0; pass one.")
-    parameters = {name: (Real["d"] if name == "degree" else Real, 0.0) for name in names}
-    return Density(
-        _WeightedStatistics(names),
-        {"y": Graph["d"]},
-        parameters,
-        {"decay": float(decay)},
-    )

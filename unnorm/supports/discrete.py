@@ -1,7 +1,7 @@
 """Supports of integers: two values, categories, counts and graphs."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 
 from unnorm.core.messages import shown
 from unnorm.supports.base import Axis, Support
-from unnorm.supports.matrices import Matrix, SymmetricSupport
+from unnorm.supports.matrices import Matrix
 from unnorm.supports.noise import FreeEntries, Independent, TwoPoint
 
 
@@ -196,10 +196,17 @@ class CountSupport(DiscreteSupport):
         return (0.0, math.inf)
 
 
+@dataclass(frozen=True, repr=False)
 class GraphSupport(TwoValueSupport, Matrix):
-    """An undirected graph without loops: x_ij = x_ji = 0 or 1, x_ii = 0.
+    """An undirected graph without loops, x_ij = x_ji = 0 or 1, x_ii = 0; with
+    ``Graph(directed=True)`` x_ij and x_ji may differ.
 
-    One graph is one event; its coordinates are the pairs i < j.
+    One graph is one event; its coordinates are the pairs i < j, of a directed one the pairs i ≠ j,
+    row by row.
+
+    Args:
+        axes: the dimension, written in brackets: ``un.Graph["d"]``.
+        directed: whether a tie from i to j is another than that from j to i.
 
     Example:
         >>> import unnorm as un
@@ -210,15 +217,46 @@ class GraphSupport(TwoValueSupport, Matrix):
 
     states = (0.0, 1.0)
     samplable = True
-    expected = "a symmetric matrix of 0 and 1 with a zero diagonal"
-    free_shape, constrain = SymmetricSupport.free_shape, SymmetricSupport.constrain
-    unconstrain, _upper = SymmetricSupport.unconstrain, SymmetricSupport._upper
-    diagonal = False
+    directed: bool = False
+
+    def __call__(self, *, directed: bool = False) -> "GraphSupport":
+        return replace(self, directed=directed)
+
+    def _options(self):
+        return "(directed=True)" if self.directed else ""
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]  # it depends on the option
+        kind = "matrix" if self.directed else "symmetric matrix"
+        return f"a {kind} of 0 and 1 with a zero diagonal"
+
+    def _upper(self, size: int):
+        """The rows and columns of the free entries."""
+        return np.nonzero(~np.eye(size, dtype=bool)) if self.directed else np.triu_indices(size, 1)
+
+    def free_shape(self, shape) -> tuple[int, ...]:
+        pairs = shape[-1] * (shape[-1] - 1)
+        return (*shape[:-2], pairs if self.directed else pairs // 2)
+
+    def constrain(self, free) -> jax.Array:
+        free = jnp.asarray(free)
+        pairs = free.shape[-1] * (1 if self.directed else 2)
+        size = (1 + math.isqrt(1 + 4 * pairs)) // 2
+        rows, columns = self._upper(size)
+        matrix = jnp.zeros((*free.shape[:-1], size, size), free.dtype)
+        matrix = matrix.at[..., rows, columns].set(free)
+        return matrix if self.directed else matrix.at[..., columns, rows].set(free)
+
+    def unconstrain(self, value) -> jax.Array:
+        value = jnp.asarray(value)
+        rows, columns = self._upper(value.shape[-1])
+        return value[..., rows, columns]
 
     def valid(self, value) -> Any:
         two_valued = ((value == 0) | (value == 1)).all((-1, -2))
         loops = value.diagonal(axis1=-2, axis2=-1).any(-1) if hasattr(value, "diagonal") else False
-        return two_valued & (value == value.swapaxes(-1, -2)).all((-1, -2)) & ~loops
+        good = two_valued & ~loops
+        return good if self.directed else good & (value == value.swapaxes(-1, -2)).all((-1, -2))
 
     def noise_statistics(self, value) -> jax.Array:
         return jnp.ravel(self.unconstrain(value)).astype(float)  # type: ignore[misc]

@@ -14,7 +14,7 @@ from unnorm.interactions.coloring import (
     discrete_names,
     find_colouring,
 )
-from unnorm.interactions.ties import TieChanges, pack, tie_changes_of_target, toggled, unpack
+from unnorm.interactions.ties import TieChanges, pack, tie_changes_of_target, unpack
 from unnorm.sampling.base import Options, SamplingAlgorithm, tree_where
 
 
@@ -285,7 +285,7 @@ def tie_by_tie(target: Any, changes: TieChanges, scan: str) -> SamplingAlgorithm
         (i, j), uniform = given
         gain, tie = changes.gain(rows, i, j)
         flip = (uniform < jax.nn.sigmoid(gain)) != (tie > 0)
-        return toggled(rows, i, j, flip), (flip, gain)
+        return changes.toggled(rows, i, j, flip), (flip, gain)
 
     def step(noise, state):
         uniforms, choices = noise

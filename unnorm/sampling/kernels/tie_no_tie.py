@@ -11,7 +11,6 @@ from unnorm.interactions.ties import (
     nth_tie,
     pack,
     tie_changes_of_target,
-    toggled,
     unpack,
 )
 from unnorm.sampling.base import Options, SamplingAlgorithm, metropolis
@@ -74,7 +73,9 @@ class TieNoTie(Options):
 def _algorithm(target: Any, changes: TieChanges) -> SamplingAlgorithm:
     name, support = changes.name, target.supports[changes.name]
     size = target.density.shapes()[name][-1]
-    pairs, nodes = size * (size - 1) // 2, jnp.arange(size)
+    twice = 1 if changes.directed else 2  # how often a tie stands in the rows
+    places, nodes = size * (size - 1), jnp.arange(size)
+    pairs = places // twice
 
     def init(position, key=None):
         return GibbsState(position, target.log_density(position))
@@ -82,9 +83,9 @@ def _algorithm(target: Any, changes: TieChanges) -> SamplingAlgorithm:
     def propose(state, uniforms):
         rows, ends = state  # the bits of the rows, and the running count of their ties
         kind, which, anywhere, accept = uniforms
-        count = ends[-1] // 2
+        count = ends[-1] // twice
         of_tie = nth_tie(rows, ends, (which * ends[-1]).astype(jnp.int32))
-        place = jnp.minimum((anywhere * 2 * pairs).astype(jnp.int32), 2 * pairs - 1)
+        place = jnp.minimum((anywhere * places).astype(jnp.int32), places - 1)
         row, other = place // (size - 1), place % (size - 1)
         of_pair = row, other + (other >= row)
         takes_tie = (kind < 0.5) & (count > 0)
@@ -93,8 +94,9 @@ def _algorithm(target: Any, changes: TieChanges) -> SamplingAlgorithm:
         change = jnp.where(tie > 0, -gain, gain)
         info = metropolis(change + _log_proposal_ratio(count, tie, pairs), jnp.log(accept), change)
         by = jnp.where(info.is_accepted, 1 - 2 * tie, 0)
-        ends = ends + by * ((nodes >= i).astype(jnp.int32) + (nodes >= j))
-        return (toggled(rows, i, j, info.is_accepted), ends), info
+        counted = (nodes >= i).astype(jnp.int32)
+        ends = ends + by * (counted if changes.directed else counted + (nodes >= j))
+        return (changes.toggled(rows, i, j, info.is_accepted), ends), info
 
     def step(noise, state):
         free = state.position[name]

@@ -1,0 +1,1 @@
+"""The statistics of random graphs, and the attributes of nodes that they use."""
