@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from unnorm.core.compilation import policy as compilation
-from unnorm.core.compilation.policy import CompilationOptions, compiled, count_elements, known_options
+from unnorm.core.compilation.policy import (
+    CompilationOptions,
+    compiled,
+    count_elements,
+    known_options,
+)
 
 
 def options_of(function, *args):
