@@ -26,14 +26,15 @@ def density_of(model: str, fit: Path | None = None) -> Any:
     file, _, name = model.rpartition(":")
     if not file or not name or not Path(file).is_file():
         raise ValueError(
-            f"{model} names no density; expected FILE.py:NAME with an existing file; give such a "
-            "path."
+            f"{model} does not name a density; expected FILE.py:NAME with an existing file; check "
+            "the path."
         )
     module = _import_file(Path(file).resolve())
     if not hasattr(module, name):
         known = sorted(n for n, value in vars(module).items() if isinstance(value, Density))
         raise ValueError(
-            f"{name} in {file} is absent; must be one of its densities; {choose_from(name, known)}."
+            f"{name} in {file} does not exist; it must be one of its densities; "
+            f"{choose_from(name, known)}."
         )
     found = getattr(module, name)
     if not isinstance(found, Density):
@@ -56,9 +57,8 @@ def _import_file(path: Path) -> ModuleType:
         _run(loader, module, name)
     except SyntaxError as error:
         raise ValueError(
-            f"{error.filename or path}, line {error.lineno}, is no Python ({error.msg}); "
-            "expected a Python file; correct "
-            "that line."
+            f"{error.filename or path}, line {error.lineno}, is not valid Python ({error.msg}); "
+            "expected a Python file; correct that line."
         ) from None
     except (Exception, SystemExit) as error:  # whatever a file does when it is imported
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200]

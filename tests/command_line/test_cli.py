@@ -58,7 +58,7 @@ def test_resume_goes_on_to_the_same_table(model, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["sample", "nothing.py:p"], "names no density"),
+        (["sample", "nothing.py:p"], "does not name a density"),
         (["sample", "{}:number"], "number in"),
         (["sample", "{}:absent"], "absent in"),
         (["sample", "{}:normal", "--kernel", "nut"], "did you mean 'nuts'"),
@@ -116,9 +116,9 @@ def test_a_model_file_of_a_library_s_name_does_not_replace_it(tmp_path):
 BROKEN = {
     "syntax": (
         "import unnorm as un\n\ndef p(:\n",
-        "model.py, line 3, is no Python (invalid syntax)",
+        "model.py, line 3, is not valid Python (invalid syntax)",
     ),
-    "indentation": ("def p():\nreturn 1\n", "line 2, is no Python"),
+    "indentation": ("def p():\nreturn 1\n", "line 2, is not valid Python"),
     "name": (
         "import unnorm as un\np = un.Density(nothing)\n",
         "model.py, line 2, raised NameError",

@@ -434,9 +434,9 @@ def test_a_convolutional_energy_learns_stripes(objective):
 # -- bad input -------------------------------------------------------------------------------------
 BAD = {
     "categories": (lambda: models.potts(1), "Categorical was given 1"),
-    "power": (lambda: models.non_negative_graphical(a=0), "a is 0, .* above 0"),
-    "linear power": (lambda: models.non_negative_graphical(b=-1), "b is -1, .* at least 0"),
-    "space": (lambda: models.bingham(1), "d is 1, .* from 2"),
+    "power": (lambda: models.non_negative_graphical(a=0), "a is 0, .* positive"),
+    "linear power": (lambda: models.non_negative_graphical(b=-1), "b is -1, .* nonnegative"),
+    "space": (lambda: models.bingham(1), "d is 1, .* at least 2"),
     "statistic": (
         lambda: models.exponential_random_graph("edge"),
         "'edge', which is no statistic; did you mean",
@@ -448,7 +448,7 @@ BAD = {
     ),
     "decay": (
         lambda: models.exponential_random_graph("gwesp", decay=0),
-        "decay is 0; expected a number above 0",
+        "decay is 0; it must be positive",
     ),
     "no statistics": (lambda: models.exponential_family({}), "statistics is {}; expected a dict"),
     "a list": (
@@ -466,7 +466,7 @@ BAD = {
     "one centre": (lambda: models.kernel_exponential_family([0.0], 1.0), "scale is 0.0; expected"),
     "size": (
         lambda: models.fully_connected_energy(2.5),
-        "size is 2.5; must be a positive integer",
+        "size is 2.5; it must be a positive integer",
     ),
     "confinement": (
         lambda: models.convolutional_energy(3, 3, confinement=0),

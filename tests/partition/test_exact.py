@@ -136,7 +136,7 @@ def test_what_elimination_does_not_serve_is_said():
     triple = un.Density(lambda x: 0.5 * jnp.sum(x[2:] * x[1:-1] * x[:-2]), {"x": un.Spin[30]})
     dense = un.Density(lambda x: 0.01 * x.sum() ** 2, {"x": un.Spin[40]})
     for density, words in (
-        (triple, "no sum over single sites and pairs"),
+        (triple, "not a sum over single sites and pairs"),
         (dense, "tables of more than 4,194,304"),
     ):
         assert not has_elimination(density)

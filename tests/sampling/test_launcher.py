@@ -79,4 +79,6 @@ def test_the_child_imports_nothing_from_the_current_folder(tmp_path):
         "0",
     ]
     done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True)
-    assert "absent.py:p names no density" in done.stderr and not (tmp_path / "taken").exists()
+    assert (
+        "absent.py:p does not name a density" in done.stderr and not (tmp_path / "taken").exists()
+    )

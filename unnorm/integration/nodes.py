@@ -112,8 +112,8 @@ def enumerate_states(density: Density) -> dict[str, jax.Array]:
     for name, support in density.variables.items():
         if not support.discrete:
             raise ValueError(
-                f"Variable {name} is {support!r}, which has no states to enumerate; use "
-                "un.estimators.Quadrature or un.estimators.SMC."
+                f"Variable {name} is {support!r}, which has no states to enumerate; expected a "
+                "discrete variable; use un.estimators.Quadrature or un.estimators.SMC."
             )
     return _all_states(density, enumerable_count(density))
 
@@ -141,8 +141,8 @@ def enumerable_count(
     if count is None:
         name = next(name for name, support in discrete.items() if support.states is None)
         raise ValueError(
-            f"Variable {name} is {discrete[name]!r}, whose states cannot be listed; use "
-            "un.estimators.SMC."
+            f"Variable {name} is {discrete[name]!r}, whose states cannot be listed; expected "
+            "finitely many states; use un.estimators.SMC."
         )
     if count > limit:
         shapes = density.shapes()
@@ -181,7 +181,8 @@ def as_flat(view: Unconstrained, given: dict[str, Any], what: str) -> np.ndarray
     for name, shape in view.free_shapes.items():
         if name not in given:
             raise ValueError(
-                f"{what} has no entry for variable {name}; pass an array of the shape {shape}."
+                f"{what} has no entry for variable {name}; expected one for each variable; pass "
+                f"an array of the shape {shape}."
             )
         value = np.asarray(given[name], float)
         if (
@@ -208,7 +209,7 @@ def require_low_dimension(view: Unconstrained, limit: int = PLAN.max_dimensions)
     if size > limit:
         raise ValueError(
             f"Density {view.density.name} has {size} continuous dimensions "
-            f"({', '.join(view.free_shapes)}); quadrature takes at most {limit}; use "
+            f"({', '.join(view.free_shapes)}); expected at most {limit} for quadrature; use "
             "un.estimators.SMC."
         )
     return size

@@ -212,7 +212,7 @@ class _Probe:
             return None
         at = int(np.argmax(np.where(np.isnan(apart), np.inf, apart)))
         return (
-            f"its log-density is no sum over single sites and pairs: {seen[at]:.8g} instead of "
+            f"its log-density is not a sum over single sites and pairs: {seen[at]:.8g} instead of "
             f"{summed[at]:.8g} at one of {len(states)} states"
         )
 

@@ -132,8 +132,8 @@ def bingham(d: int = 3) -> Density:
     """
     if isinstance(d, bool) or not isinstance(d, int) or d < 2:
         raise ValueError(
-            f"d is {d!r}, but it is the dimension of the space; expected an integer from 2; "
-            "pass one."
+            f"d is {d!r}, but it is the dimension of the space; it must be an integer of at least "
+            "2; raise it."
         )
     return Density(
         _bingham,

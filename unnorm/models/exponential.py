@@ -87,8 +87,7 @@ def exponential_family(
     if not good:
         raise ValueError(
             f"statistics is {statistics!r}; expected a dict of at least one name and function; "
-            "pass one such as "
-            "{'linear': lambda x: x}."
+            "pass, for example, {'linear': lambda x: x}."
         )
     function = _LinearInTheta(tuple(statistics.values()), base)
     p = Density(function, {"x": support}, {"theta": (Real["statistic"], 0.0)})
@@ -134,15 +133,12 @@ def kernel_exponential_family(
     if centres.ndim != 2 or not centres.size or not np.all(np.isfinite(centres)):
         raise ValueError(
             f"centres has the shape {centres.shape} with {np.sum(~np.isfinite(centres))} entries "
-            "that are not finite; "
-            "expected finite numbers of the shape (M, D); pass such an array."
+            "that are not finite; it must be a finite array of the shape (M, D); correct it."
         )
     scale = 2 * np.sqrt(np.mean(np.var(centres, 0))) if scale is None else scale
     for name, value in (("bandwidth", bandwidth), ("scale", scale)):
         if not (np.isfinite(value) and value > 0):
-            raise ValueError(
-                f"{name} is {value}; expected a finite number above 0; pass such a one."
-            )
+            raise ValueError(f"{name} is {value}; it must be finite and positive; correct it.")
     count, size = centres.shape
     constants = {
         "centres": centres,

@@ -90,13 +90,13 @@ def non_negative_graphical(a: float = 1, b: float = 1) -> Density:
     """
     if not a > 0:
         raise ValueError(
-            f"a is {a!r}, but it is the power of the interactions; expected a number above 0; "
-            "pass one."
+            f"a is {a!r}, but it is the exponent of the interactions; it must be positive; "
+            "correct it."
         )
     if not b >= 0:
         raise ValueError(
-            f"b is {b!r}, but it is the power of the linear part; expected at least 0; pass such "
-            "a one."
+            f"b is {b!r}, but it is the exponent of the linear part; it must be nonnegative; "
+            "correct it."
         )
     # Integer powers as integers: they are static, and have derivatives at 0.
     a, b = (int(power) if float(power).is_integer() else float(power) for power in (a, b))

@@ -221,10 +221,10 @@ def _initialize(make: Callable, seed: int) -> Any:
 def _check(confinement: float, name: str = "confinement", /, **sizes: int) -> None:
     for axis, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{axis} is {size!r}; must be a positive integer; give one.")
+            raise ValueError(f"{axis} is {size!r}; it must be a positive integer; correct it.")
     if not confinement > 0:
         raise ValueError(
-            f"{name} is {confinement!r}; expected a number above 0; pass one, or Z is infinite."
+            f"{name} is {confinement!r}; it must be positive, or Z is infinite; raise it."
         )
 
 
@@ -234,10 +234,13 @@ def _with_a_channel(x):
 
 def _constants(confinement: float, spectral_norm: bool, network_dtype: str | None) -> dict:
     if not isinstance(spectral_norm, bool):
-        raise ValueError(f"spectral_norm is {spectral_norm!r}; must be True or False.")
+        raise ValueError(
+            f"spectral_norm is {spectral_norm!r}; it must be True or False; choose one."
+        )
     if network_dtype not in (None, *_DTYPES):
         raise ValueError(
-            f"network_dtype is {network_dtype!r}; must be None or one of {', '.join(_DTYPES)}."
+            f"network_dtype is {network_dtype!r}; it must be None or one of {', '.join(_DTYPES)}; "
+            "choose one."
         )
     return {
         "confinement": confinement,

@@ -118,7 +118,7 @@ def exponential_random_graph(
     names = statistics or ("edges", "mutual" if directed else "triangles")
     _check(names, directed)
     if not decay > 0:
-        raise ValueError(f"decay is {decay!r}; expected a number above 0; pass one.")
+        raise ValueError(f"decay is {decay!r}; it must be positive; pass, for example, decay=0.5.")
     read: dict[str, Attribute] = {}
     for name in names:
         found = split_name(name)
@@ -191,11 +191,11 @@ def _check(names: tuple[str, ...], directed: bool) -> None:
             )
         if names.count(name) > 1:
             raise ValueError(
-                f"statistics has {name!r} twice; expected each at most once; leave one out."
+                f"statistics has {name!r} twice; expected each statistic at most once; leave one "
+                "out."
             )
     if {"edges", "degree"} <= set(names):
         raise ValueError(
             "statistics has both 'edges' and 'degree', and the degrees sum to twice the edges; "
-            "expected one of them; "
-            "leave edges out."
+            "expected only one of them; leave edges out."
         )

@@ -63,7 +63,7 @@ class LogZ(Result):
         """
         if not 0 < level < 1:
             raise ValueError(
-                f"level is {level}; expected a coverage between 0 and 1; pass 0.95, for example."
+                f"level is {level}; it must be between 0 and 1; pass, for example, 0.95."
             )
         distribution = stats.norm if self.degrees is None else stats.t(self.degrees)
         half = float(distribution.ppf(0.5 + level / 2)) * self.standard_error

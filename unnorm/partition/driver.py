@@ -91,7 +91,7 @@ def log_z(  # noqa: PLR0913 - the options of a verb
         covariate = next(iter(p.covariates))
         raise ValueError(
             f"Density {p.name} has the covariate {covariate}, so that each row has its own Z; "
-            f"expected none; give it one value by p.given({covariate}=...)."
+            f"expected no covariates; fix it by p.given({covariate}=...)."
         )
     p, name, values = (p, None, None) if over is None else read_over(p, over)
     p.shapes()
@@ -145,8 +145,9 @@ def _with_draws(estimator: Any, draws: Any) -> Bridge:
     """Bridge sampling from saved draws."""
     if estimator is not None and not isinstance(estimator, Bridge):
         raise ValueError(
-            f"log_z was given draws for the estimator {type(estimator).__name__}, which makes its "
-            "own; expected 'bridge', which uses saved draws; leave draws out, or pass 'bridge'."
+            f"log_z was given draws for the estimator {type(estimator).__name__}, which draws by "
+            "itself; expected 'bridge', which uses saved draws; leave draws out, or pass "
+            "'bridge'."
         )
     return dataclasses.replace(estimator or Bridge(), draws=draws)
 
@@ -172,4 +173,4 @@ def _check(**options: Any) -> None:
     for name, given in options.items():
         number = isinstance(given, int | float) and not isinstance(given, bool)
         if not number or not 0 < given < np.inf:
-            raise ValueError(f"{name} is {given!r}; it must be positive.")
+            raise ValueError(f"{name} is {given!r}; it must be positive; correct it.")

@@ -57,15 +57,15 @@ def normalized(p: Density, z: Any = None) -> Density:
         covariate = next(iter(p.covariates))
         raise ValueError(
             f"Density {p.name} has the covariate {covariate}, so that each row has its own Z; "
-            f"expected none; give it one value by p.given({covariate}=...)."
+            f"expected no covariates; fix it by p.given({covariate}=...)."
         )
     if z is None:
         z = unnorm.log_z(p, progress=False)
         if z.verdict not in ("exact", "ok"):
             raise ValueError(
                 f"The log Z of {p.name} is {z.verdict} by {z.estimator}; expected a reliable "
-                "estimate; read the findings of un.log_z(p, ...), and pass normalized() a LogZ "
-                "that passed."
+                "estimate; read the findings of un.log_z(p, ...), and pass a LogZ that passed to "
+                "normalized()."
             )
     try:
         value = float(z)

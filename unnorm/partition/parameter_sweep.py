@@ -88,8 +88,8 @@ def read_over(p: Density, over: Any) -> tuple[Density, str, np.ndarray]:
     """
     if not isinstance(over, Mapping) or len(over) != 1:
         raise ValueError(
-            f"over is {over!r}; expected one parameter and its values; pass "
-            f"over={{'beta': betas}} or so."
+            f"over is {over!r}; expected one parameter and its values; pass, for example, "
+            "over={'beta': betas}."
         )
     (name, values), known = next(iter(over.items())), p.supports | {k: None for k in p.constants}
     if name not in known:
@@ -126,10 +126,9 @@ def log_z_over(
         return _exactly(density, name, values)
     if not isinstance(estimator, SMC) or estimator.variant != "standard":
         raise ValueError(
-            f"over was given with {estimator!r}; expected SMC in its standard variant, whose one "
-            "run goes on from "
-            "value to value, or Exact; leave the estimator out, or normalize at each value by "
-            "itself."
+            f"over was given with {estimator!r}; expected SMC in its standard variant, of which "
+            "one run passes through all values, or Exact; leave the estimator out, or call log_z "
+            "at each value."
         )
     estimator.check(density)
     return _anneal_over(density, name, values, estimator, key)

@@ -20,8 +20,8 @@ def refuse_discrete(who: str, density: Density) -> None:
     for name, support in density.variables.items():
         if support.discrete:
             raise ValueError(
-                f"Variable {name} is {support!r}, which {who} does not serve; expected continuous "
-                "variables; use un.estimators.SMC, AIS or Bennett."
+                f"Variable {name} is {support!r}, which {who} does not support; expected "
+                "continuous variables; use un.estimators.SMC, AIS or Bennett."
             )
 
 

@@ -111,9 +111,9 @@ def _axes(p: Density) -> tuple[list[str], Any]:
     sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
     if sum(sizes.values()) not in (1, 2) or p.covariates:
         raise ValueError(
-            f"plot_density was given {p.name} of {sum(sizes.values())} dimensions"
-            f"{' and covariates' if p.covariates else ''}; it must have one or two and no "
-            "covariates; condition it by p.given(...)."
+            f"plot_density was given {p.name} of {sum(sizes.values())} "
+            f"dimensions{' and covariates' if p.covariates else ''}; it must have one or two, and "
+            "no covariates; fix the others by p.given(...)."
         )
     discrete = [name for name, support in p.variables.items() if support.discrete]
     if discrete and sum(sizes.values()) == 2:

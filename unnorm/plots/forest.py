@@ -57,7 +57,7 @@ def plot_forest(fit: Fit, *, level: float = 0.95, most: int = 60) -> "Figure":
     if not len(table):
         raise ValueError(
             f"plot_forest was given a fit of {fit!r:.80} without listed entries; it must have "
-            "parameters other than networks; plot its draws."
+            "parameters other than networks; plot its draws instead."
         )
     shown = table.head(most)
     names = list(dict.fromkeys(shown.index.get_level_values(0)))

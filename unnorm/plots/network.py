@@ -84,8 +84,8 @@ def _refuse(matrix: Any, parameter: str) -> None:
     square = getattr(matrix, "ndim", 0) == 2 and matrix.shape[0] == matrix.shape[1]
     if not square or not np.array_equal(matrix, matrix.T, equal_nan=True) or len(matrix) < 2:
         raise ValueError(
-            f"plot_network was given {parameter}, which must be a symmetric matrix of two rows or "
-            "more; use un.plot_forest(fit)."
+            f"plot_network was given {parameter}, which must be a symmetric matrix of at least "
+            "two rows; use un.plot_forest(fit)."
         )
 
 

@@ -41,8 +41,8 @@ def plot_training(fit: Fit) -> "Figure":
     finite = np.isfinite(history)
     if not finite.any():
         raise ValueError(
-            "plot_training was given a fit without a history; it must have taken steps; a closed "
-            "form takes none."
+            "plot_training was given a fit without a history; it must have taken steps, which a "
+            "closed form does not; leave the picture out."
         )
     figure = new_figure(6.4, 3.4)
     ax = figure.add_subplot()

@@ -79,7 +79,9 @@ def _by_name(results: Any) -> dict[str, Any]:
     else:
         given = [(_name_of(results), results)]
     if not given:
-        raise ValueError("results is empty; it must hold a fit, draws or a LogZ; pass one.")
+        raise ValueError(
+            "results is empty; it must hold a fit, draws or a LogZ; pass at least one result."
+        )
     out: dict[str, Any] = {}
     for name, one in given:
         key, count = name, 1

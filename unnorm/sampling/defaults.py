@@ -72,7 +72,9 @@ def check_request(
     """
     kinds = ("all", "moments", "last")
     if keep not in kinds:
-        raise ValueError(f"keep is {keep!r}; expected one of {', '.join(map(repr, kinds))}.")
+        raise ValueError(
+            f"keep is {keep!r}; expected one of {', '.join(map(repr, kinds))}; choose one."
+        )
     findings: list[Finding] = []
     track = check_track(p, track)
     if keep == "all":  # with less, deterministic quantities are kept for those who ask for it
@@ -90,8 +92,8 @@ def check_track(p: Density, track: Mapping[str, Callable] | None) -> dict[str, C
     for name, function in track.items():
         if not isinstance(name, str) or not name or "/" in name or name in _KEPT_NAMES:
             raise ValueError(
-                f"track was given the name {name!r}; expected a text without '/' that is none of "
-                f"{', '.join(map(repr, _KEPT_NAMES))}; rename it."
+                f"track was given the name {name!r}; expected a string without '/' that is none "
+                f"of {', '.join(map(repr, _KEPT_NAMES))}; rename it."
             )
         if name in p.variables or not callable(function):
             found = "a variable's name" if name in p.variables else f"{function!r}"
@@ -125,10 +127,9 @@ def check_memory(
     if needed[name] > memory:
         raise ValueError(
             f"{name} asks for {needed[name] / 2**30:,.0f} GiB ({draws:,} draws of {chains:,} "
-            f"chains, {numbers:,} "
-            f"numbers each, thin={thin:,}), and this machine has {memory / 2**30:,.0f} GiB; "
-            "expected less; ask for "
-            "fewer, or pass keep='moments' or store='run.d'."
+            f"chains, {numbers:,} numbers each, thin={thin:,}), and this machine has "
+            f"{memory / 2**30:,.0f} GiB; expected less; reduce draws or chains, or pass "
+            "keep='moments' or store='run.d'."
         )
 
 
@@ -147,9 +148,9 @@ def select_kernel(p: Density, kernel: Any, findings: list[Finding], chains: int 
     """The kernel as an object, checked against the variables' supports."""
     if p.covariates:
         raise ValueError(
-            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row "
-            "has a density of its "
-            f"own; give it one value by p.given({next(iter(p.covariates))}=...)."
+            f"Density {p.name} has the covariate {next(iter(p.covariates))}, so that each row has "
+            "its own density; expected no covariates; fix it by "
+            f"p.given({next(iter(p.covariates))}=...)."
         )
     if kernel is None:
         kernel, why = _default_kernel(p, chains)

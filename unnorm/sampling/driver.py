@@ -121,8 +121,7 @@ def sample(  # noqa: PLR0913 - the options of a verb
     seed = seed_of(seed, store, hosts)
     if chains % hosts.count:
         raise ValueError(
-            f"chains is {chains}; expected a multiple of the {hosts.count} processes; pass such "
-            "a number."
+            f"chains is {chains}; it must be a multiple of the {hosts.count} processes; change it."
         )
     where = None if store is None else hosts.own_folder(Path(store))
     dtype = np.dtype(dtype or jnp.result_type(float))
@@ -201,7 +200,7 @@ def resume(
     meta = read_meta(Hosts().own_folder(store))
     if meta is None:
         raise StoreError(
-            f"store {store} holds no run; expected a folder that un.sample wrote; name that one."
+            f"store {store} holds no run; expected a folder that un.sample wrote; check the path."
         )
     kernel, options = options_of_run(store, meta, kernel)
     return sample(

@@ -44,8 +44,8 @@ def given_starts(target: Unconstrained, start: Any, count: int, dtype) -> dict:
     missing = [name for name in shapes if name not in start]
     if missing:
         raise ValueError(
-            f"start has no value for {missing[0]}; pass a dict with one for each of "
-            f"{', '.join(shapes)}."
+            f"start has no value for {missing[0]}; expected one for every variable; pass a dict "
+            f"with values of {', '.join(shapes)}."
         )
     positions = {}
     for name, support in target.supports.items():
@@ -79,7 +79,8 @@ def _pathfinder_starts(
             else f"start is 'pathfinder', and {discrete[0]} discrete"
         )
         raise ValueError(
-            f"{found}; expected 'pathfinder' on continuous variables, or values; pass such a start."
+            f"{found}; expected 'pathfinder' on continuous variables, or values; pass one of the "
+            "two."
         )
     positions = _random_starts(target, kernel, keys, dtype)
     positions = _pathfinder(target, positions, keys)
@@ -131,9 +132,9 @@ def _probe(target: Unconstrained, kernel: Any, positions: dict) -> tuple[np.ndar
         values = np.asarray(target.log_densities(positions))
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
         raise ValueError(
-            f"Density {name} cannot be traced by JAX ({type(error).__name__}); expected "
-            "jax.numpy operations in place "
-            "of NumPy's and jnp.where in place of if; rewrite it so."
+            f"Density {name} cannot be traced by JAX ({type(error).__name__}); expected jax.numpy "
+            "operations in place of NumPy's and jnp.where in place of if; rewrite the function "
+            "with these."
         ) from None
     if not kernel.needs_gradient or all(support.discrete for support in target.supports.values()):
         return values, {}
@@ -142,9 +143,8 @@ def _probe(target: Unconstrained, kernel: Any, positions: dict) -> tuple[np.ndar
     except Exception as error:  # any failure of differentiation means the same to the user
         raise ValueError(
             f"Density {name} cannot be differentiated ({_first_line(error)}), and "
-            f"{type(kernel).__name__} needs its "
-            "gradient; use un.kernels.RandomWalkMH, or write the density with differentiable "
-            "operations."
+            f"{type(kernel).__name__} needs its gradient; expected differentiable operations; use "
+            "un.kernels.RandomWalkMH, or write the density with them."
         ) from error
 
 
@@ -195,10 +195,9 @@ def _refuse_flat(target: Unconstrained, kernel: Any, positions: dict) -> None:
         if np.ptp(np.concatenate(values)) > 0:
             raise ValueError(
                 f"The gradient of {target.density.name} in {flat[0]} is zero at every start "
-                "although its value "
-                f"changes, and {type(kernel).__name__} needs a gradient; use "
-                "un.kernels.RandomWalkMH, or replace "
-                "rounding and comparisons."
+                f"although its value changes, and {type(kernel).__name__} needs one; expected a "
+                "gradient other than zero; use un.kernels.RandomWalkMH, or replace rounding and "
+                "comparisons."
             )
 
 

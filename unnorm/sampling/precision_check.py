@@ -75,7 +75,7 @@ def _rounding(log_densities: LogDensities, positions: dict) -> tuple[float, floa
 
 
 def _clause(noise: float, size: float) -> str:
-    return f"rounding moves log p̃ by about {noise:.2g}, for its values are near {size:.2g} in size"
+    return f"rounding moves log p̃ by about {noise:.2g}, because its size is near {size:.2g}"
 
 
 def note_float64(lost: str) -> Finding:

@@ -26,8 +26,8 @@ def _axes(item: Any) -> tuple[Axis, ...]:
             axes.append(int(one))
         else:
             raise TypeError(
-                f"A dimension was given as {shown(one)}; write a positive integer or a name "
-                "in quotes."
+                f"A dimension was given as {shown(one)}; it must be a positive integer or a name; "
+                "write a name in quotes."
             )
     return tuple(axes)
 
@@ -243,7 +243,7 @@ class Support(Annotation):
         lighter in the tails.
         """
         raise ValueError(
-            f"There is no default noise on {self!r}; pass noise= a NumPyro distribution."
+            f"There is no default noise on {self!r}; expected a NumPyro distribution; pass noise=."
         )
 
     # -- tables ------------------------------------------------------------------------------------

@@ -65,8 +65,7 @@ class PositiveSupport(Support):
     def start(self, scalar, shape) -> np.ndarray:
         if not scalar > 0:
             raise ValueError(
-                f"A start of {scalar} was given for {self!r}; expected a number above 0; give "
-                "such a one."
+                f"A start of {scalar} was given for {self!r}; it must be positive; correct it."
             )
         return np.full(shape, scalar)
 
@@ -124,8 +123,8 @@ class Interval(Support):
         if not (good and math.isfinite(lower) and math.isfinite(upper) and lower < upper):
             raise ValueError(
                 f"Interval was given the bounds {shown(lower)}, {shown(upper)}; expected two "
-                "finite numbers, the lower "
-                "first; use un.Positive or un.Real where there is no bound."
+                "finite numbers, the lower first; use un.Positive or un.Real for a variable "
+                "without a bound."
             )
         for field, value in (("lower", float(lower)), ("upper", float(upper)), ("axes", axes)):
             object.__setattr__(self, field, value)

@@ -110,9 +110,8 @@ class Categorical(DiscreteSupport):
         whole = isinstance(categories, int | np.integer) and not isinstance(categories, bool)
         if not whole or not 2 <= categories <= most:
             raise ValueError(
-                f"Categorical was given {shown(categories)}; expected the number of "
-                "categories, at least 2 and at "
-                f"most {most:,}; pass one such as un.Categorical(3)."
+                f"Categorical was given {shown(categories)}; expected the number of categories, "
+                f"at least 2 and at most {most:,}; pass, for example, un.Categorical(3)."
             )
         categories = int(categories)
         object.__setattr__(self, "categories", categories)

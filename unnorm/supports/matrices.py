@@ -131,8 +131,7 @@ class PositiveDefiniteSupport(Matrix):
     def start(self, scalar, shape) -> np.ndarray:
         if not scalar > 0:
             raise ValueError(
-                f"A start of {scalar} was given for {self!r}; expected a number above 0; give "
-                "such a one."
+                f"A start of {scalar} was given for {self!r}; it must be positive; correct it."
             )
         return super().start(scalar, shape)
 

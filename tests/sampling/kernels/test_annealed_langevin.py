@@ -85,7 +85,7 @@ def test_other_levels_are_refused(sigma):
     ("p", "why"),
     [
         (un.Density(lambda x: -0.5 * x**2, {"x": un.Real}), "has no scalar constant sigma"),
-        (normal.given(sigma=0.5), "stands at sigma = 0.5"),
+        (normal.given(sigma=0.5), "has sigma = 0.5"),
         (normal, "covariate sigma"),
         (labelled.given(sigma=0.3), "cannot move y"),
         (normal.given(sigma=0.3) * normal.given(sigma=0.3), "has no scalar constant sigma"),

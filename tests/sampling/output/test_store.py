@@ -165,9 +165,9 @@ def test_no_store_and_a_foreign_folder_are_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no run"):
         un.resume(tmp_path / "nothing.d", gaussian)
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="holds other files"):
         un.sample(gaussian, "mala", store=tmp_path, **RUN)
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="holds other files"):
         un.sample(gaussian, "mala", store=tmp_path / "letter.txt", **RUN)
     assert [f.name for f in tmp_path.iterdir()] == ["letter.txt"]
 

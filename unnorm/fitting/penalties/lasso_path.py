@@ -98,7 +98,7 @@ class Path(Result):
         if not np.isclose(grid[at], chosen, rtol=1e-6):
             raise ValueError(
                 f"strength is {strength!r}, which is not on the path; the nearest is "
-                f"{grid[at]:.6g}; pass it."
+                f"{grid[at]:.6g}; pass that one."
             )
         problem, losses = self._ends
         with jax.enable_x64(problem.is_double):

@@ -94,8 +94,8 @@ def _of_table(table: Any) -> dict[str, np.ndarray]:
     """A table of Stan's columns `theta[1,2]`, with the chain of each row in `chain__`."""
     if "chain__" not in table:
         raise ValueError(
-            "draws_pd() has no column chain__, so that the chains are not known; expected it; pass "
-            "a dict of arrays (chain, draw, ...)."
+            "draws_pd() has no column chain__, so that the chains are not known; expected that "
+            "column; pass a dict of arrays (chain, draw, ...)."
         )
     chain = np.asarray(table["chain__"])
     columns: dict[str, list[str]] = {}
@@ -126,7 +126,8 @@ def _events(density: Density, draws: dict[str, Any]) -> dict[str, np.ndarray]:
     if missing:
         raise ValueError(
             f"draws hold {join_names(list(draws)) or 'nothing'}, and {density.name} has the "
-            f"variable {missing[0]} too; expected draws of every variable; draw with un.sample."
+            f"variable {missing[0]} too; expected draws of every variable; add {missing[0]}, or "
+            "draw with un.sample."
         )
     events, shapes = {}, density.shapes()
     for name, support in density.variables.items():
@@ -143,8 +144,8 @@ def _events(density: Density, draws: dict[str, Any]) -> dict[str, np.ndarray]:
     sizes = {value.shape[:2] for value in events.values()}
     if len(sizes) > 1:
         raise ValueError(
-            f"draws have the leading shapes {sorted(sizes)}; expected one (chain, draw) for all "
-            "variables; make them agree."
+            f"draws have the leading shapes {sorted(sizes)}; expected the same (chain, draw) for "
+            "all variables; make them agree."
         )
     return events
 

@@ -82,8 +82,8 @@ class Bridge:
             expected = problem(self.draws, (int,), Range(at_least=100))
             if expected is not None:
                 raise ValueError(
-                    f"draws is {shown(self.draws)} in Bridge; expected {expected}, or saved draws; "
-                    "pass one such as draws=1000."
+                    f"draws is {shown(self.draws)} in Bridge; expected {expected}, or saved "
+                    "draws; pass, for example, draws=1000."
                 )
 
     def __call__(self, density: Density, key: jax.Array, control_draws: int = 4096) -> LogZ:
@@ -105,7 +105,7 @@ class Bridge:
             raise ValueError(
                 f"draws hold {count:,} draws of {view.dimension} coordinates in "
                 f"{len(chains.draws)} chains; expected at least {least:,}, and 4 of each chain; "
-                "draw more."
+                "pass more draws."
             )
         return chains
 

@@ -64,8 +64,8 @@ class Quadrature:
         size = require_low_dimension(view)
         if not size:
             raise ValueError(
-                f"Density {density.name} has no continuous variable to integrate over; use "
-                "un.estimators.Exact."
+                f"Density {density.name} has no continuous variable to integrate over; expected "
+                "at least one; use un.estimators.Exact."
             )
         integrand = Integrand(view, self.max_nodes // 2 ** (5 * size))
         location = locate_mass(integrand, far=True)

@@ -73,7 +73,7 @@ def check_proposal(who: str, density: Density, base: Any) -> None:
         if base and not Unconstrained(density).dimension:
             raise ValueError(
                 f"{who} was given base={base!r}, and {density.name} has no continuous variable; "
-                "expected at least one; omit base."
+                "expected at least one; leave base out."
             )
         if base == FLOW:
             require_flowjax(f"{who} with base={FLOW!r}")
@@ -84,7 +84,7 @@ def check_proposal(who: str, density: Density, base: Any) -> None:
     if _draws(density, base) is None:
         raise ValueError(
             f"{who} was given base={base!r}; expected None, 'pathfinder', 'flow', NumPyro "
-            "distributions by variable, or draws (a dict by variable or the result of un.sample)."
+            "distributions by variable, or draws by variable; pass one of these."
         )
     check_draws(who, "a base", density, base, 2 * (Unconstrained(density).dimension + 1))
 
@@ -109,7 +109,7 @@ def _check_distributions(
         raise ValueError(
             f"{who} was given base with distributions of {join_names(list(distributions))}; "
             "expected one for every continuous variable, "
-            f"{join_names(list(shapes)) or 'but there is none'}."
+            f"{join_names(list(shapes)) or 'but there is none'}; pass a dict by variable."
         )
     for name, distribution in distributions.items():
         found = (
@@ -144,7 +144,7 @@ def check_draws(who: str, what: str, density: Density, given: Any, least: int) -
     draws = _draws(density, given)
     if draws is None:
         raise ValueError(
-            f"{who} was given {what} of {type(given).__name__}; expected draws, a dict by "
+            f"{who} was given {what} of {type(given).__name__}; expected draws; pass a dict by "
             "variable or the result of un.sample."
         )
     missing = [name for name in density.variables if name not in draws]
@@ -165,7 +165,7 @@ def check_draws(who: str, what: str, density: Density, given: Any, least: int) -
     if len(set(sizes.values())) > 1 or min(sizes.values()) < least:
         raise ValueError(
             f"{who} was given {what} of {sizes} draws; expected equally many draws of every "
-            f"variable, at least {least}; pass more."
+            f"variable, at least {least}; pass more draws."
         )
     for name, support in density.variables.items():
         support.check(rows[name], f"{what.split()[-1]} of {name}")

@@ -267,8 +267,6 @@ def _refuse_infinite(target: Unconstrained, kernel: Any, stats: dict) -> None:
     if infinite.any():
         raise ValueError(
             f"Density {target.density.name} was +inf at {int(infinite.sum())} proposals of "
-            f"{type(kernel).__name__}; "
-            "expected a finite number or -inf everywhere; look for a division by zero, a log "
-            "with the wrong sign or an "
-            "overflow."
+            f"{type(kernel).__name__}; expected a finite number or -inf everywhere; check for a "
+            "division by zero, a log with the wrong sign or an overflow."
         )

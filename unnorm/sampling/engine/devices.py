@@ -22,13 +22,13 @@ def use_devices(n: int) -> None:
         JAX documentation, Distributed arrays and automatic parallelization.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"n is {n!r}; it must be a positive integer.")
+        raise ValueError(f"n is {n!r}; it must be a positive integer; correct it.")
     if backends_are_initialized():
         if jax.local_device_count() != n:
             raise ValueError(
                 f"use_devices was given {n} after JAX had started with "
-                f"{jax.local_device_count()}; expected the call "
-                "before any array is made; put un.use_devices first in the program."
+                f"{jax.local_device_count()}; it must be called before any array is made; put "
+                "un.use_devices first in the program."
             )
         return
     jax.config.update("jax_num_cpu_devices", n)

@@ -55,9 +55,8 @@ def join(coordinator: str, processes: int, process: int) -> None:
     if ":" not in coordinator or not 0 <= process < processes:
         raise ValueError(
             f"process {process} of {processes} with coordinator {coordinator!r} cannot join; "
-            "expected HOST:PORT, and "
-            "processes numbered from 0; give --coordinator, --processes and --process-id to "
-            "every one."
+            "expected HOST:PORT, and processes numbered from 0; give --coordinator, --processes "
+            "and --process-id to every process."
         )
     # Else the coordination service would abort the processes that are left, without a word of ours.
     jax.config.update("jax_enable_recoverability", True)

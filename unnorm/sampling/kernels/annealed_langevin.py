@@ -117,9 +117,9 @@ class AnnealedLangevin(Options):
             )
         if not np.isclose(float(found), low, rtol=1e-4):
             raise ValueError(
-                f"{target.density.name} stands at {LEVEL} = {float(found):.4g} and "
-                f"AnnealedLangevin ends at {low:.4g}; expected the same; pass "
-                f"p.given({LEVEL}={low:.4g}), or other levels."
+                f"{target.density.name} has {LEVEL} = {float(found):.4g} and AnnealedLangevin "
+                f"ends at {low:.4g}; expected the same; pass p.given({LEVEL}={low:.4g}), or other "
+                "levels."
             )
         return self
 

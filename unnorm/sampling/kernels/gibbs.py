@@ -118,7 +118,7 @@ class Gibbs(_Gibbs):
     def __post_init__(self) -> None:
         if self.scan not in ("systematic", "random"):
             raise ValueError(
-                f"scan is {self.scan!r}; expected 'systematic' or 'random'; pass one of them."
+                f"scan is {self.scan!r}; expected 'systematic' or 'random'; choose one of the two."
             )
 
     def prepare(self, target) -> Any:

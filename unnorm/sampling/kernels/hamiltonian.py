@@ -35,7 +35,8 @@ class _Hamiltonian(Options):
         if self.dense_mass and self.metric not in (None, "dense"):
             raise ValueError(
                 f"{type(self).__name__} was given dense_mass=True and metric={self.metric!r}; "
-                "expected one of the two, for dense_mass=True is metric='dense'; leave one out."
+                "expected one of the two, because dense_mass=True is metric='dense'; leave one "
+                "out."
             )
         if self.whitened and self.inverse_mass_matrix is not None:
             raise ValueError(
@@ -129,7 +130,9 @@ class HMC(_Hamiltonian):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.jitter < 1:
-            raise ValueError(f"jitter is {self.jitter!r}; it must be at least 0 and below 1.")
+            raise ValueError(
+                f"jitter is {self.jitter!r}; it must be at least 0 and below 1; correct it."
+            )
 
     def build(self, target, tuning) -> SamplingAlgorithm:
         kernel = blackjax.hmc.build_kernel()

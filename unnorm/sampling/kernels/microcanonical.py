@@ -84,9 +84,8 @@ class MCLMC(Options):
         )
         if size < 2:
             raise ValueError(
-                f"MCLMC was given density {target.density.name} of 1 dimension; expected at "
-                "least 2, for its speed is "
-                "constant; use un.kernels.NUTS."
+                f"MCLMC was given density {target.density.name} of 1 dimension; expected at least "
+                "2, because its speed is constant; use un.kernels.NUTS."
             )
         return self
 

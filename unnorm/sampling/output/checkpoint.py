@@ -199,8 +199,7 @@ class Store:
         except (OSError, DamageError) as error:
             raise StoreError(
                 f"store {self.folder} has lost part {part} while it was open ({error}); expected "
-                "that nothing else "
-                "changes the folder; run again, to make that part again."
+                "one process at a time; run again to draw that part again."
             ) from None
 
     def carry(self, part: int, template: Any) -> Any:

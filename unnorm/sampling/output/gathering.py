@@ -85,8 +85,8 @@ def gather(
         for key, writer in writers.items():
             if writer.missing:
                 raise StoreError(
-                    f"store {folder} has parts of different {key}; expected equal ones; name "
-                    "another."
+                    f"store {folder} has parts of different {key}; expected parts of one run; "
+                    "choose another store."
                 )
     sums = {key: writer.digest.hexdigest() for key, writer in writers.items()}
     write_json(folder / "gathered.json", {"run": run, "last": last, "files": sums})
@@ -129,7 +129,8 @@ def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
 def _made(folder: Path) -> Path:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise StoreError(
-            f"{folder} is no folder of the store's own; expected one, or none; remove it."
+            f"{folder} is not a folder of the store; expected a folder of the store, or none; "
+            "remove it."
         )
     folder.mkdir(exist_ok=True)
     return folder

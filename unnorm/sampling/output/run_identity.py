@@ -26,8 +26,7 @@ def read_meta(folder: Path) -> dict | None:
     except DamageError as error:
         raise StoreError(
             f"store {folder} has a damaged meta.json ({error}); expected the file that un.sample "
-            "wrote; make the same "
-            "call of un.sample again, with its seed: whole parts are used."
+            "wrote; repeat the call of un.sample with its seed: complete parts are used again."
         ) from None
     if found is not None:
         _refuse_format(folder, found)
@@ -51,7 +50,7 @@ def refuse_foreign(folder: Path) -> None:
     )
     if foreign:
         raise StoreError(
-            f"store {folder} holds something else; expected a new or empty folder; name another."
+            f"store {folder} holds other files; expected a new or empty folder; choose another."
         )
 
 
@@ -75,8 +74,8 @@ def refuse_unknown(folder: Path, meta: dict) -> None:
         if isinstance(value, str) and UNKNOWN in value:
             raise StoreError(
                 f"store {folder} was asked for a run whose {name} is {_short(value)}; expected "
-                "numbers, NumPyro "
-                "distributions and plain functions; write it as such, or leave store out."
+                "numbers, NumPyro distributions and plain functions; pass one of these, or leave "
+                "store out."
             )
 
 

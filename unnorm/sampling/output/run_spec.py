@@ -98,14 +98,12 @@ def options_of_run(store: Path, meta: dict[str, Any], kernel: Any) -> tuple[Any,
     except Exception as error:  # a description that was made by hand may hold anything
         raise StoreError(
             f"store {store} describes a run that cannot be made again ({type(error).__name__}); "
-            "expected what "
-            "un.sample wrote; name another store."
+            "expected what un.sample wrote; choose another store."
         ) from None
     if kernel is None:
         raise StoreError(
             f"store {store} cannot rebuild its kernel {meta['kernel']['kernel']}; expected "
-            "numbers as its options; "
-            "pass kernel= as it was."
+            "numbers as its options; pass the kernel= of the first call."
         )
     return kernel, options
 

@@ -124,8 +124,7 @@ class Blockwise(Options):
             found = "a kernel for" if wrong[0] in covered else "no kernel for"
             raise ValueError(
                 f"Blockwise has {found} {wrong[0]}; expected one for each variable of "
-                f"{target.density.name} "
-                f"({', '.join(target.supports)}); name them."
+                f"{target.density.name} ({', '.join(target.supports)}); pass these."
             )
         start = target.random_position(jax.random.key(0), jnp.float32)
         new = object.__new__(Blockwise)
@@ -135,14 +134,14 @@ class Blockwise(Options):
                 if not kernel.serves(target.supports[name]):
                     raise ValueError(
                         f"{type(kernel).__name__} cannot move {name}, which is "
-                        f"{target.supports[name]!r}; give "
-                        f"Blockwise another kernel for {name}."
+                        f"{target.supports[name]!r}; expected a kernel that can; give Blockwise "
+                        f"another one for {name}."
                     )
             if hasattr(kernel, "warm_up"):
                 raise ValueError(
-                    f"Blockwise was given {kernel!r} for {label}, whose warm-up is for whole "
-                    "densities; expected a "
-                    "kernel adapted step by step; use un.kernels.NUTS or MCLMC(adjusted=True)."
+                    f"Blockwise was given {kernel!r} for {label}, whose warm-up adapts to a whole "
+                    "density; expected a kernel adapted step by step; use un.kernels.NUTS or "
+                    "MCLMC(adjusted=True)."
                 )
             # A colouring is found at one value of the other variables, and need not hold at the
             # next.

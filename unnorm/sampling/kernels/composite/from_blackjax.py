@@ -37,8 +37,7 @@ class FromBlackJAX(Options):
         if not (hasattr(algorithm, "init") and hasattr(algorithm, "step")):
             raise ValueError(
                 f"FromBlackJAX's factory returned {algorithm!r}; expected a BlackJAX sampling "
-                "algorithm with init and "
-                "step."
+                "algorithm with init and step; return, for example, blackjax.hmc(...)."
             )
         takes_key = len(inspect.signature(algorithm.init).parameters) > 1
 

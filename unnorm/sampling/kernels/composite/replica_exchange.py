@@ -150,10 +150,13 @@ class ReplicaExchange(Options):
             or self.temperatures < 2
         ):
             raise ValueError(
-                f"temperatures is {self.temperatures!r}; it must be an integer of at least 2."
+                f"temperatures is {self.temperatures!r}; it must be an integer of at least 2; "
+                "raise it."
             )
         if not 0 <= self.hottest < 1:
-            raise ValueError(f"hottest is {self.hottest!r}; it must be at least 0 and below 1.")
+            raise ValueError(
+                f"hottest is {self.hottest!r}; it must be at least 0 and below 1; correct it."
+            )
 
     @property
     def needs_gradient(self) -> bool:  # type: ignore[override]
@@ -176,20 +179,19 @@ class ReplicaExchange(Options):
         if self.base is None and not self.hottest > 0 and open_ended:
             raise ValueError(
                 f"hottest is 0 with a flat base, which has no integral over {open_ended[0]}; "
-                "expected a power above "
-                "0, or a normalizable density as base=."
+                "expected a positive inverse temperature, or a normalizable density; raise "
+                "hottest, or pass base=."
             )
         if self.base is not None and self.base.variables != target.density.variables:
             raise ValueError(
                 f"ReplicaExchange's base has the variables {self.base.variables}; expected those "
-                "of "
-                f"{target.density.name}, {target.density.variables}; declare it over the same."
+                f"of {target.density.name}, {target.density.variables}; declare it over the same "
+                "variables."
             )
         if hasattr(self.inner, "warm_up"):
             raise ValueError(
-                f"ReplicaExchange was given {self.inner!r}, whose warm-up is for whole "
-                "densities; expected a kernel "
-                "adapted step by step; use un.kernels.NUTS or MALA."
+                f"ReplicaExchange was given {self.inner!r}, whose warm-up adapts to a whole "
+                "density; expected a kernel adapted step by step; use un.kernels.NUTS or MALA."
             )
         base = None if self.base is None else self.base.resolved(target.density.shapes()).for_jit()
         return dataclasses.replace(self, inner=self.inner.prepare(target), base=base)

@@ -25,7 +25,7 @@ def findings_of_chains(kernel: Any, chains: int) -> list[Finding]:
         return []
     what = (
         f"{type(kernel).__name__} was tuned by {chains} chains; it must have at least {least}, "
-        "for it learns from where its chains are at one step"
+        "because it learns from the positions of its chains at one step"
     )
     advice = f"pass chains={4 * least} or more, or use un.kernels.NUTS"
     return [Finding(what, advice, WARNING, FindingCode.TOO_FEW_CHAINS)]

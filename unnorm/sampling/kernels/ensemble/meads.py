@@ -46,8 +46,8 @@ class Moments(NoAdaptation):
         flat = flat_positions(positions)
         if len(flat) < 2:
             raise ValueError(
-                "chains is 1; MEADS must have at least 2, for it learns from their spread; pass "
-                "chains=64, or use un.kernels.NUTS."
+                "chains is 1; MEADS must have at least 2, because it learns from their spread; "
+                "pass chains=64, or use un.kernels.NUTS."
             )
         now = {name: jnp.asarray(tuning[name], flat.dtype) for name in tuning}
         return MomentState(now, now, jnp.zeros_like(flat), jnp.zeros((), jnp.int32))
