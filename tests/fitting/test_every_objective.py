@@ -26,6 +26,7 @@ SUPPORTS = {  # the objectives that serve some supports only
     "energy_discrepancy": {un.Real, un.Circle, un.Positive, un.Interval},
     "flow_contrastive": {un.Real, un.Positive, un.Interval},
     "adversarial": {un.Real, un.Positive, un.Interval},
+    "evidence_lower_bound": set(),  # latent variables, which no family leaves out
     "ratio_matching": {un.Binary, un.Spin, un.Graph},
     "probability_flow": {un.Binary, un.Spin, un.Graph, un.Categorical},
     "pseudo_likelihood": {un.Binary, un.Spin, un.Graph, un.Categorical, un.Count},

@@ -55,7 +55,8 @@ def bits(fit):
 
 
 def test_every_objective_is_here():
-    assert set(OBJECTIVES) <= set(RUNS)
+    needs_latent_variables = {"evidence_lower_bound"}  # tests/fitting/objectives
+    assert set(OBJECTIVES) - needs_latent_variables <= set(RUNS)
 
 
 @pytest.mark.parametrize(

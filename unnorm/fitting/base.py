@@ -46,6 +46,7 @@ class Traits:
     uses_second_derivatives: bool = False  # of log p̃ in x, which do not see kinks
     bootstraps_single_row: bool = False  # one row (a graph, a lattice): parametric bootstrap
     is_game: bool = False  # no minimum is an estimate: always trained, against its adversary
+    bounds_likelihood: bool = False  # a bound of −log p(x) whatever an adversary does
     rounding: float = 1.0  # factor by which the loss amplifies the rounding of log p̃
 
 

@@ -287,7 +287,8 @@ def _solve(problem: Problem, has_tree: bool) -> Any:
         return assemble(fit_by_averaging(problem))
     if problem.batches is not None and stochastic:
         _refuse_own_chains(problem)
-    if problem.held_out is not None and (stochastic or isinstance(objective, HasAdversary)):
+    moves = isinstance(objective, HasAdversary) and not objective.traits.bounds_likelihood
+    if problem.held_out is not None and (stochastic or moves):
         why = "has no meaning" if stochastic else "moves with its adversary"
         raise ValueError(
             f"held_out was given to {type(objective).__name__}, whose loss {why}; "

@@ -24,6 +24,7 @@ from unnorm.partition.estimators.registry import ESTIMATORS, Bridge, Exact
 from unnorm.partition.options import BUDGET, BudgetOptions
 from unnorm.partition.parameter_sweep import log_z_over, read_over
 from unnorm.partition.rounding_at_bounds import add_mass_at_bounds
+from unnorm.partition.row_sweep import read_rows
 from unnorm.supports import PyTreeSupport
 
 
@@ -50,7 +51,10 @@ def log_z(  # noqa: PLR0913 - the options of a verb
             annealing from a proposal against a bridge from chains or another annealing.
         over: ``{parameter: values}``, a scalar parameter or constant: log Z at each value, from one
             annealed run that goes on from value to value (`SMC`, whose options are the
-            estimator's), or exactly.
+            estimator's), or exactly. ``{variable or covariate: rows}``: log Z of the density of the
+            other variables, which are continuous, given each row: log p(x) where the density is a
+            normalized one of (x, z). All rows are annealed in one program (`AIS`, whose options
+            are the estimator's).
         draws: saved draws of the density, for bridge sampling: the result of `un.sample`, ArviZ's
             InferenceData or DataTree, a dict of arrays (chain, draw, ...), NumPyro's MCMC, or
             CmdStanMCMC.
@@ -87,13 +91,7 @@ def log_z(  # noqa: PLR0913 - the options of a verb
     References:
         Gelman and Meng (1998), doi:10.1214/ss/1028905934.
     """
-    if p.covariates:
-        covariate = next(iter(p.covariates))
-        raise ValueError(
-            f"Density {p.name} has the covariate {covariate}, so that each row has its own Z; "
-            f"expected no covariates; fix it by p.given({covariate}=...)."
-        )
-    p, name, values = (p, None, None) if over is None else read_over(p, over)
+    p, rows, name, values = _read_over(p, over, draws)
     p.shapes()
     refuse_impure(p)
     bare, findings = p.on_chart().for_jit(), []
@@ -116,6 +114,9 @@ def log_z(  # noqa: PLR0913 - the options of a verb
     )
     if draws is not None:
         estimator = _with_draws(estimator, draws)
+    if rows is not None:
+        with jax.enable_x64(dtype == np.float64), bar("log Z of rows", 1.0, progress):
+            return rows.log_z(p, estimator, seed, dtype, findings, strict)
     if name is not None and values is not None:
         with jax.enable_x64(dtype == np.float64), bar(f"log Z over {name}", 1.0, progress):
             sweep = log_z_over(cast(bare, dtype), name, values, estimator, make_key(seed))
@@ -139,6 +140,26 @@ def log_z(  # noqa: PLR0913 - the options of a verb
     if strict:
         result.raise_unless_passed()
     return result
+
+
+def _read_over(p: Density, over: Any, draws: Any) -> tuple[Density, Any, Any, Any]:
+    """The density, and what log Z is asked over: rows, or the values of a parameter by its name."""
+    rows = read_rows(over, p.variables, p.covariates)
+    if rows is not None:
+        if draws is not None:
+            raise ValueError("log_z was given draws= and rows by over=; must be one; omit draws.")
+        return rows.latent_part(p), rows, None, None
+    if p.covariates:
+        covariate = next(iter(p.covariates))
+        raise ValueError(
+            f"Density {p.name} has the covariate {covariate}, so that each row has its own Z; "
+            f"expected no covariates; fix it by p.given({covariate}=...), or give its values by "
+            f"over={{{covariate!r}: ...}}."
+        )
+    if over is None:
+        return p, None, None, None
+    p, name, values = read_over(p, over)
+    return p, None, name, values
 
 
 def _with_draws(estimator: Any, draws: Any) -> Bridge:

@@ -140,13 +140,31 @@ class MixtureOptions:
     max_log_mass_gap: float = 10.0
 
 
+@dataclass(frozen=True)
+class RowOptions:
+    """How log Z of many rows is annealed in one program."""
+
+    starts: int = 4  # of the search for modes: the origin, and standard normal ones
+    newton_steps: int = 25  # of each; beyond them a mode is near enough for a proposal
+    radius: float = 1.0  # of the first step
+    min_precision: float = 1e-2  # of a component: flat directions are at most ten units wide
+    stages: int = 16  # of each row's pilot; a proposal at the modes needs about five
+    particles: int = 4_000  # of rows that run together, so that memory stays bounded
+    chains: int = 200  # where the user names no estimator ...
+    temperatures: int = 20
+    pilot: int = 50
+    named: int = 5  # unreliable rows that a finding names
+
+
 WEIGHTS, AGREEMENT, PILOT, RESAMPLING = (
     WeightCriteria(), AgreementCriteria(), PilotOptions(), ResamplingOptions(),
 )  # fmt: skip
-RUN, NESTED, BUDGET, MIXTURE = RunCriteria(), NestedCriteria(), BudgetOptions(), MixtureOptions()
+RUN, NESTED, BUDGET, MIXTURE, ROWS = (
+    RunCriteria(), NestedCriteria(), BudgetOptions(), MixtureOptions(), RowOptions(),
+)  # fmt: skip
 
 __all__ = [
-    "AGREEMENT", "BUDGET", "MIXTURE", "NESTED", "PILOT", "RESAMPLING", "RUN", "WEIGHTS",
+    "AGREEMENT", "BUDGET", "MIXTURE", "NESTED", "PILOT", "RESAMPLING", "ROWS", "RUN", "WEIGHTS",
     "AgreementCriteria", "BudgetOptions", "MixtureOptions", "NestedCriteria", "PilotOptions",
-    "ResamplingOptions", "RunCriteria", "WeightCriteria",
+    "ResamplingOptions", "RowOptions", "RunCriteria", "WeightCriteria",
 ]  # fmt: skip

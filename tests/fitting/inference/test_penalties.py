@@ -175,6 +175,7 @@ def test_a_parameter_with_a_bound_is_penalised_by_its_value():
 OWN_WAYS = {
     "contrastive_divergence",
     "adversarial",
+    "evidence_lower_bound",
     "flow_contrastive",
 }  # not brought to a minimum of one loss
 

@@ -18,6 +18,7 @@ from unnorm.fitting.objectives.score_matching.exact import ScoreMatching
 from unnorm.fitting.objectives.score_matching.finite_difference import FiniteDifferenceScoreMatching
 from unnorm.fitting.objectives.score_matching.sliced import SlicedScoreMatching
 from unnorm.fitting.objectives.stein_discrepancy import SteinDiscrepancy
+from unnorm.fitting.objectives.variational.objective import EvidenceLowerBound
 from unnorm.fitting.procedures.training_loss import loss
 
 _CLASSES = (
@@ -34,6 +35,7 @@ _CLASSES = (
     SelfNormalized,
     FlowContrastive,
     Adversarial,
+    EvidenceLowerBound,
     PseudoLikelihood,
     RatioMatching,
     ProbabilityFlow,

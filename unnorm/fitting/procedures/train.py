@@ -38,6 +38,8 @@ def fit_by_training(problem: Problem) -> Outcome:
     if isinstance(objective, Stochastic):
         findings += objective.chain_findings(*given, look_key)
     elif isinstance(objective, ReportsFindings):
+        bounds = objective.traits.bounds_likelihood and problem.held_out is not None
+        given = (*given[:2], problem.held_out if bounds else problem.events)
         found = objective.findings(*given)
         findings += found
         far = FindingCode.FAR_FROM_MAXIMUM_LIKELIHOOD
@@ -192,7 +194,7 @@ def _is_converged(problem: Problem, done: int, ended: str, monitor: Monitor) -> 
     what = "training on batches gives no standard errors"
     advice = "leave out optimizer, batch_size and steps where parameters are few"
     if problem.objective.traits.is_game:
-        what = "training against a generator gives no standard errors"
+        what = "training against another player gives no standard errors"
         advice = "use un.objectives.FlowContrastive or MaximumLikelihood where parameters are few"
     problem.findings.append(Finding(what, advice, NOTE, FindingCode.NO_STANDARD_ERRORS))
     if ended in ("interrupt", "batches", "callback"):

@@ -194,7 +194,7 @@ def nonfinite_findings(
 
 # -- the adaptive run ------------------------------------------------------------------
 @compiled(work="loop", static_argnames="options")
-def _next_stage(
+def next_stage(
     path: AnnealingPath,
     population: Population,
     key: jax.Array,
@@ -289,7 +289,7 @@ def run_adaptive(
         if (arrived or len(stages) >= options.max_stages) and not low_acceptance():
             return stages, population, rounds
         key, one = split_keys(key)
-        population = _next_stage(path, population, one, transitions, options)
+        population = next_stage(path, population, one, transitions, options)
         rounds += 1
         stage = population._replace(particles=None)
         if arrived or len(stages) >= options.max_stages:
@@ -401,7 +401,7 @@ def anneal_back(
 
 __all__ = [
     "Population", "Run", "Schedule", "adapt_step", "adaptive_steps", "anneal", "anneal_back",
-    "coordinates", "merge", "nonfinite_findings",
+    "coordinates", "merge", "next_stage", "nonfinite_findings",
     "particles_at", "resample", "run_adaptive", "sample_particles", "schedule_along",
     "tuning_of",
 ]  # fmt: skip

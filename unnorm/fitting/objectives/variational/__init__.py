@@ -1,0 +1,1 @@
+"""Evidence lower bounds of densities with latent variables, by encoders."""
