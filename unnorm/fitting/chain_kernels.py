@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.method import look_up
 from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import Density, cast
@@ -69,27 +70,39 @@ def prepare_kernel(
     With covariates it is prepared at some of the `rows`, and is left as it is where these differ in
     structure.
     """
-    vector, unravel = ravel_pytree(density.free())
-    normals = jax.random.normal(make_key(0), vector.shape, vector.dtype)
-    perturbed = density.at(unravel(vector + perturbation * normals))
+    free = _perturb(density.free(), make_key(0), perturbation)
+    perturbed, dtype = density.at(free), jnp.result_type(float, *jax.tree.leaves(free))
     if not density.covariates:
-        return cast(kernel.prepare(Unconstrained(perturbed)), vector.dtype)
+        return cast(kernel.prepare(Unconstrained(perturbed)), dtype)
     assert rows is not None
     found = [kernel.prepare(Unconstrained(one)) for one in at_rows(perturbed, rows)]
     alike = len({jax.tree.structure(one) for one in found}) == 1
-    return cast(found[0] if alike else kernel, vector.dtype)
+    return cast(found[0] if alike else kernel, dtype)
+
+
+@compiled
+def _perturb(free: Any, key: jax.Array, perturbation: float) -> Any:
+    vector, unravel = ravel_pytree(free)
+    return unravel(vector + perturbation * jax.random.normal(key, vector.shape, vector.dtype))
 
 
 def initial_tuning(kernel: Any, positions: Position) -> dict[str, Any]:
     """The kernel's own first tuning; a mass matrix that is not given is the spread of the data."""
-    flat = jax.vmap(lambda one: ravel_pytree(one)[0])(positions)
+    variances = _spread(positions)
     if hasattr(kernel, "initial_tunings"):
         tuning = kernel.initial_tunings(jax.tree.map(lambda leaf: leaf[0], positions))
     else:
-        tuning = dict(kernel.initial_tuning(flat.shape[1]))
+        tuning = dict(kernel.initial_tuning(len(variances)))
     if "inverse_mass_matrix" in tuning and kernel.inverse_mass_matrix is None:
-        tuning["inverse_mass_matrix"] = jnp.where(jnp.var(flat, 0) > 0, jnp.var(flat, 0), 1.0)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, flat.dtype), tuning)
+        tuning["inverse_mass_matrix"] = variances
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, variances.dtype), tuning)
+
+
+@compiled
+def _spread(positions: Position) -> jax.Array:
+    """The variances of the coordinates; 1 where they are equal."""
+    variances = jnp.var(jax.vmap(lambda one: ravel_pytree(one)[0])(positions), 0)
+    return jnp.where(variances > 0, variances, 1.0)
 
 
 __all__ = [

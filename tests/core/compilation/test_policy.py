@@ -36,13 +36,26 @@ def test_a_compiler_that_knows_no_option_compiles_all_the_same(monkeypatch):
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the policy is of CPUs")
 def test_work_and_size_decide():
-    few = CompilationOptions(quick_elements=150_000)
-    once, loop = compiled(jnp.exp, options=few), compiled(jnp.exp, work="loop")
+    few = CompilationOptions(quick_elements=150_000, balanced_elements=5)
+    once, loop = compiled(jnp.exp, options=few), compiled(jnp.exp, work="loop", options=few)
     small, large = np.zeros(10), np.zeros(200_000)
     assert [once._effort((x,), {}) for x in (small, large)] == ["quick", "balanced"]
     assert [loop._effort((x,), {}) for x in (small, large)] == ["narrow", "wide"]
-    assert options_of(once, small)[1]["xla_backend_optimization_level"] == 0
-    assert "xla_backend_optimization_level" not in options_of(loop, large)[1]
+    assert compiled(jnp.exp, work="loop")._effort((large,), {}) == "balanced"
+
+
+def test_options_that_the_user_chose_stay(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    compilation._compiler_options.cache_clear()
+    level = "xla_backend_optimization_level"
+    assert options_of(compiled(jnp.exp), np.zeros(10))[1][level] == 0
+    assert level not in options_of(compiled(jnp.exp, work="loop", sized_by="x"), np.zeros(10))[1]
+    monkeypatch.setenv("XLA_FLAGS", f"--{level}=2")
+    compilation._compiler_options.cache_clear()
+    try:
+        assert level not in options_of(compiled(jnp.exp), np.zeros(10))[1]
+    finally:
+        compilation._compiler_options.cache_clear()
 
 
 def test_loops_count_by_their_length_and_unknown_ones_by_an_assumed_one():

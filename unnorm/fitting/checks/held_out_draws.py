@@ -74,7 +74,7 @@ class Rows(NamedTuple):
             chosen = rng.choice(
                 len(self), count, replace=False, p=self.weights / self.weights.sum()
             )
-        return {name: jnp.asarray(value)[chosen] for name, value in self.events.items()}
+        return {name: jnp.asarray(np.asarray(value)[chosen]) for name, value in self.events.items()}
 
 
 def has_network(p) -> bool:

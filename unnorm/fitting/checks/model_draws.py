@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.random_keys import key_array, split_keys
 from unnorm.declaration.density import cast
 from unnorm.declaration.noise_levels import LEVEL
-from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel, select_kernel
 from unnorm.fitting.inference.simulate_data import data_sets, is_listed
 from unnorm.fitting.row_normalizers import covariates_of
@@ -82,9 +83,15 @@ def annealed_draws(
     path, transitions = AnnealingPath(proposal.view, proposal), transitions_for(proposal.view)
     pilot = PilotOptions(repeats=options.moves)
     _, population, _ = run_adaptive(path, transitions, pilot_key, options.particles, pilot)
-    chosen = jax.random.choice(key, options.particles, (count,), replace=False)
-    positions = jax.tree.map(lambda leaf: leaf[chosen], population.particles.position)
-    return proposal.view.events_at(positions)
+    return proposal.view.events_at(_some(population.particles.position, key, count))
+
+
+@compiled(static_argnames="count")
+def _some(positions: Position, key: jax.Array, count: int) -> Position:
+    """So many distinct positions."""
+    particles = len(jax.tree.leaves(positions)[0])
+    chosen = jax.random.choice(key, particles, (count,), replace=False)
+    return jax.tree.map(lambda leaf: leaf[chosen], positions)
 
 
 def level_draws(

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from unnorm.fitting.base import HasChains, ResamplesNoise, Stochastic
@@ -63,7 +62,7 @@ class Monitor:
         gradient = float(np.sqrt(np.asarray(walk.gradient_squares) / max(steps, 1)))
         if not np.isfinite(gradient):
             return "the gradient became NaN or infinite"
-        length = float(jnp.linalg.norm(walk.vector - self.vector))
+        length = float(np.linalg.norm(np.asarray(walk.vector) - np.asarray(self.vector)))
         for name, value, before in (
             ("gradient", gradient, self.gradients),
             ("length of the steps", length, self.lengths),

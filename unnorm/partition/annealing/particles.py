@@ -129,6 +129,7 @@ def particles_at(path: AnnealingPath, positions: Position) -> Particle:
     return jax.vmap(path.evaluate)(positions)
 
 
+@compiled
 def tuning_of(
     view: Unconstrained, positions: Position, weights: jax.Array, log_step: jax.Array
 ) -> Tuning:
