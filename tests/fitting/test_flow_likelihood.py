@@ -1,5 +1,7 @@
 """The likelihood by the probability-flow ODE, on normals, whose likelihood is known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,8 +23,9 @@ def normal(x: un.Real, *, sigma: un.Covariate, centre: un.Real = 0.0, variance: 
     return -0.5 * (x - centre) ** 2 / (variance + sigma**2)
 
 
-def fitted(high=HIGH):
-    levels = un.objectives.DenoisingScoreMatching(sigma=(LOW, high, 4), corruptions=3)
+@functools.cache
+def fitted():
+    levels = un.objectives.DenoisingScoreMatching(sigma=(LOW, HIGH, 4), corruptions=3)
     return un.fit(normal, X, levels, **QUIET)
 
 
@@ -49,6 +52,7 @@ def test_the_likelihood_of_a_normal_is_the_closed_form():
     assert found.standard_error > found.sampling_error
 
 
+@pytest.mark.slow
 def test_a_low_highest_level_is_a_warning():
     bent = un.Density(
         lambda x, *, sigma, shift: jax.scipy.special.logsumexp(

@@ -56,7 +56,9 @@ def near_the_truth(found, truth):
     assert_within(found.estimate.to_numpy(), truth, errors)
 
 
-@pytest.mark.parametrize("name", ["levels", "nce", pytest.param("ranking", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["nce", *(pytest.param(one, marks=pytest.mark.slow) for one in ("levels", "ranking"))]
+)
 def test_a_joint_density_is_found_with_its_labels(name):
     p, objective = JOINT[name]
     fit = un.fit(p, {"x": X, "y": Y}, objective, **QUIET)

@@ -78,8 +78,16 @@ def over_data(what, unit):
     )
 
 
-@pytest.mark.parametrize("unit", [1e8, 1e-8])
-@pytest.mark.parametrize("what", OVER_DOSE)
+def quick_in_turn(names, units):
+    """All pairs; each name with one of the units is quick."""
+    return [
+        pytest.param(name, unit, marks=() if i % len(units) == k else pytest.mark.slow)
+        for i, name in enumerate(names)
+        for k, unit in enumerate(units)
+    ]
+
+
+@pytest.mark.parametrize(("what", "unit"), quick_in_turn(OVER_DOSE, [1e8, 1e-8]))
 def test_a_covariate_in_other_units(what, unit):
     """Its slope and the slope's error are divided by the unit, and nothing else changes."""
     here, there = table(over_dose, what, 1.0), table(over_dose, what, unit)
@@ -87,8 +95,7 @@ def test_a_covariate_in_other_units(what, unit):
     np.testing.assert_allclose(there * factors, here, rtol=1e-6)
 
 
-@pytest.mark.parametrize("unit", [1e8, 1e-8])
-@pytest.mark.parametrize("what", OVER_DATA)
+@pytest.mark.parametrize(("what", "unit"), quick_in_turn(OVER_DATA, [1e8, 1e-8]))
 def test_a_column_in_other_units(what, unit):
     here, there = table(over_data, what, 1.0), table(over_data, what, unit)
     factors = np.array([1.0, unit, 1.0, unit, unit**2])[:, None]
@@ -113,8 +120,9 @@ def test_counts_by_a_covariate_in_other_units(unit):
     np.testing.assert_allclose(fit.summary().standard_error * [1, unit], errors, rtol=1e-6)
 
 
-@pytest.mark.parametrize("objective", [ML(), SM(), o.NCE()])
-@pytest.mark.parametrize("unit", [1e8, 1e-8, 1e12])
+@pytest.mark.parametrize(
+    ("objective", "unit"), quick_in_turn([ML(), SM(), o.NCE()], [1e8, 1e-8, 1e12])
+)
 def test_positive_data_in_other_units(objective, unit):
     data = np.random.default_rng(0).gamma(3.0, 0.5, 200)
     here, there = (un.fit(gamma, data * u, objective, seed=0, progress=False) for u in (1.0, unit))
@@ -127,6 +135,7 @@ def test_positive_data_in_other_units(objective, unit):
 
 
 # -- the scale and the place of the data -----------------------------------------------------------
+@pytest.mark.slow
 def test_old_faithful_in_minutes():
     """The quartic's maximum in minutes is that of standardised waits, mapped back."""
     waits = un.models.load("old_faithful").waiting.to_numpy(float)
@@ -136,17 +145,23 @@ def test_old_faithful_in_minutes():
     assert fit.summary().estimate["d"] == pytest.approx(1.4958e-5, abs=5e-10)
 
 
+UNITS = [
+    ([1, 1e3], 0.0, 1e-6),
+    (1.0, [0, 1000.0], 1e-5),
+    (1e-8, 0.0, 1e-6),
+    (1e12, 0.0, 1e-6),
+    (6e18, 0.0, 1e-6),
+]
+
+
 @pytest.mark.parametrize(
-    ("scale", "shift", "rtol"),
+    ("objective", "scale", "shift", "rtol"),
     [
-        ([1, 1e3], 0.0, 1e-6),
-        (1.0, [0, 1000.0], 1e-5),
-        (1e-8, 0.0, 1e-6),
-        (1e12, 0.0, 1e-6),
-        (6e18, 0.0, 1e-6),
+        *((SM(), *unit) for unit in UNITS),
+        *((ML(), *unit) for unit in UNITS[:1]),
+        *(pytest.param(ML(), *unit, marks=pytest.mark.slow) for unit in UNITS[1:]),
     ],
 )
-@pytest.mark.parametrize("objective", [ML(), SM()])
 def test_a_gaussian_is_the_inverse_covariance(objective, scale, shift, rtol):
     data = PAIRS * scale + shift
     fit = un.fit(un.models.gaussian_graphical, data, objective, seed=0, progress=False)

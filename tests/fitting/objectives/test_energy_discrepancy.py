@@ -19,7 +19,7 @@ def normal(x: un.Real, *, centre: un.Real = 0.0, precision: un.Positive = 1.0):
     return -0.5 * precision * (x - centre) ** 2
 
 
-@pytest.mark.parametrize("noise_ratio", [1, 16])
+@pytest.mark.parametrize("noise_ratio", [pytest.param(1, marks=pytest.mark.slow), 16])
 def test_a_normal_is_found_with_one_noise_point_as_with_many(noise_ratio):
     fit = un.fit(normal, X, ED(noise_ratio=noise_ratio), **QUIET)
     found = fit.summary()
