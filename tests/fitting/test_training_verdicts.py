@@ -244,6 +244,7 @@ def test_a_twentieth_of_the_rows_is_kept_out_of_training_and_that_is_said():
     assert split_rows(900, 0) is None
 
 
+@pytest.mark.slow
 def test_a_fit_with_own_held_out_rows_trains_on_all():
     data = EIGHT(np.random.default_rng(0), 1000)
     fit = trained(

@@ -98,6 +98,7 @@ def test_an_infinite_constant_is_called_so():
     assert z.verdict == "unreliable" and math.isinf(z.value), z
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_seed_are_one():
     p = TARGETS["counts 10 2"]().density
     assert log_z(p, NCE(draws=200)).value == log_z(p, NCE(draws=200)).value

@@ -101,7 +101,7 @@ def test_more_parameters_than_rows_is_an_error():
 
 def test_a_penalty_holds_more_parameters_than_rows():
     data, penalty = (
-        np.random.default_rng(0).normal(size=(4, 3)),
+        np.random.default_rng(0).normal(size=(4, 2)),
         {"precision": un.L2(1.0), "eta": un.L2(1.0)},
     )
     fit = un.fit(

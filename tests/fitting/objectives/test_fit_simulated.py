@@ -29,9 +29,8 @@ def assert_at(fit, truth, standard_error):
 
 
 # -- case C ----------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    "name", ["persistent CD", pytest.param("CD-10, HMC", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["persistent CD", "CD-10, HMC"])
+@pytest.mark.slow
 def test_case_c_is_maximum_likelihood(name, ozone):
     fit = un.fit(truncated_gaussian, ozone, objectives()[name], seed=0, progress=False)
     assert_at(fit, CASE_C.estimate, CASE_C.standard_error)

@@ -75,6 +75,6 @@ def test_a_length_that_is_given_stays():
 
 
 def test_all_chains_take_the_same_number_of_steps():
-    draws = un.sample(gaussian(1.0, 3), ADAPTED, draws=50, warmup=60, **RUN)
+    draws = un.sample(gaussian(1.0), ADAPTED, draws=50, warmup=60, **RUN)
     steps = draws.sample_stats["n_steps"].values
     assert (steps == steps[0]).all() and len(np.unique(steps)) > 1
