@@ -36,7 +36,7 @@ def test_a_compiler_that_knows_no_option_compiles_all_the_same(monkeypatch):
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the policy is of CPUs")
 def test_work_and_size_decide():
-    few = CompilationOptions(quick_elements=150_000, balanced_elements=5)
+    few = CompilationOptions(quick_elements=150_000, balanced_elements=5, small_elements=5)
     once, loop = compiled(jnp.exp, options=few), compiled(jnp.exp, work="loop", options=few)
     small, large = np.zeros(10), np.zeros(200_000)
     assert [once._effort((x,), {}) for x in (small, large)] == ["quick", "balanced"]
@@ -49,7 +49,7 @@ def test_options_that_the_user_chose_stay(monkeypatch):
     compilation._compiler_options.cache_clear()
     level = "xla_backend_optimization_level"
     assert options_of(compiled(jnp.exp), np.zeros(10))[1][level] == 0
-    assert level not in options_of(compiled(jnp.exp, work="loop", sized_by="x"), np.zeros(10))[1]
+    assert level not in options_of(compiled(jnp.exp, work="loop", sized_by="x"), np.zeros(10**4))[1]
     monkeypatch.setenv("XLA_FLAGS", f"--{level}=2")
     compilation._compiler_options.cache_clear()
     try:
@@ -82,7 +82,8 @@ def test_only_the_named_argument_is_counted():
     def step(data, state):
         return data.sum() + state
 
-    assert step._effort((np.zeros(200_000), np.zeros(3)), {}) == "narrow"
+    assert step._effort((np.zeros(200_000), np.zeros(3)), {}) == "balanced"
+    assert step._effort((np.zeros(200_000), np.zeros(700)), {}) == "narrow"
     assert step._effort((), {"data": np.zeros(3), "state": np.zeros(200_000)}) == "wide"
 
 

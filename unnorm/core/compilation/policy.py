@@ -40,6 +40,9 @@ class CompilationOptions:
     """From how much work on a program is worth better machine code.
 
     Attributes:
+        small_elements: the most numbers in the state of a loop that is compiled at LLVM's level 1.
+            NUTS with 4 chains took as long afterwards in 5 and 25 dimensions (its compilation 13 to
+            14 s, at level 1 9 to 11), and 1.2 times as long in 100.
         narrow_elements: the most numbers in the state of a loop that is compiled without the fusion
             emitters. These save calls on long arrays and cost some on short ones: NUTS with 4
             chains in 20 dimensions took 0.25 s without and 0.35 with them, MALA with 1,024 chains
@@ -54,6 +57,7 @@ class CompilationOptions:
         signatures: how many of a function's signatures are remembered with their count.
     """
 
+    small_elements: int = 600
     narrow_elements: int = 4_000
     quick_elements: int = 1_000_000_000
     balanced_elements: int = 100_000_000
@@ -161,6 +165,8 @@ class Compiled:
 
     def _effort_of_loop(self, sized: Any) -> str:
         elements = sum(map(np.size, jax.tree.leaves(sized)))
+        if elements <= self._options.small_elements:
+            return "balanced"
         return "narrow" if elements <= self._options.narrow_elements else "wide"
 
 
