@@ -50,10 +50,10 @@ def test_statistics_stand_for_the_graphs(x64):
 
 
 def test_pseudo_likelihood_is_the_logistic_regression_of_the_ties(x64):
-    p, events = ergm(6, edges=-0.5, gwesp=0.1, gwdegree=0.2), graphs(3, 6)
+    p, events = ergm(4, "edges", "gwesp", edges=-0.5, gwesp=0.1), graphs(6, 4)
     objective, key = un.objectives.PseudoLikelihood(), jax.random.key(0)
     by_design = Loss(objective, p, objective.prepare(p, events, key), events)
-    blocks = un.objectives.PseudoLikelihood(blocks=tuple((pair,) for pair in range(15)))
+    blocks = un.objectives.PseudoLikelihood(blocks=tuple((pair,) for pair in range(6)))
     by_conditionals = Loss(blocks, p, blocks.prepare(p, events, key), events)
     for one, other in zip(
         scores_and_curvature(by_design), scores_and_curvature(by_conditionals), strict=True
@@ -91,6 +91,23 @@ def test_what_is_not_linear_or_not_declared_keeps_its_graphs():
     )
     assert not has_tie_statistics(own)
     assert monte_carlo.form_of(own)[0] is own
+
+
+def test_draws_that_depend_on_each_other_are_thinned():
+    held = {"kernel": None, "tuning": {}, "positions": {}, "start": {}, "near": jnp.array(True)}
+    draws, options = monte_carlo.Draws(**held, r_hat=jnp.array(1.3)), monte_carlo.DrawOptions()
+    assert draws.needs_thinning(options)
+    assert not draws._replace(r_hat=jnp.array(1.05)).needs_thinning(options)
+    assert not draws._replace(thinning=options.max_tie_thinning).needs_thinning(options)
+    rounds = np.arange(8.0)[:, None] + np.array([0.0, 100.0])  # of two chains
+    kept = monte_carlo._by_chain(rounds[:4], rounds[4:], thinning=4)
+    assert kept.tolist() == [3.0, 7.0, 103.0, 107.0]
+
+
+def test_collinear_terms_of_one_graph_do_not_pass():
+    p = un.models.exponential_random_graph("edges", "nodecov_one", attributes={"one": np.ones(5)})
+    fit = un.fit(p, SMALL[None], "pseudo_likelihood", seed=0, progress=False)
+    assert not fit.passed and "collinear" in str(fit)
 
 
 # -- maximum likelihood ----------------------------------------------------------------------------

@@ -55,7 +55,9 @@ def fit_by_minimization(problem: Problem) -> Outcome:
                 code=FindingCode.NOT_CONVERGED,
             )
         )
-    if covariance is not None and gone.cone is None:  # rounding: every direction has a variance
+    # Rounding, where every direction has a variance; that of the bootstrap may be the starts'.
+    bootstraps = objective.traits.bootstraps_single_row and problem.rows == 1
+    if covariance is not None and gone.cone is None and not bootstraps:
         gone = gone._replace(unidentified=None)
     if runs_away or np.any(gone.unidentified):  # the fit's first finding names the parameters
         unnamed = (FindingCode.NOT_IDENTIFIED, WARNING)
