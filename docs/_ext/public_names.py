@@ -26,8 +26,8 @@ def escape(text: str) -> str:
         here = len(line) - len(stripped)
         if stripped.startswith(">>>") or stripped.endswith("::"):
             in_code, indent = True, here
-        elif in_code and stripped and (here < indent or stripped.endswith(":")):
-            in_code = False
+        elif in_code and stripped and not stripped.startswith("..."):
+            in_code = here >= indent and not stripped.endswith(":")
         lines.append(line if in_code else MARKUP.sub(escaped, line))
     return "\n".join(lines)
 

@@ -21,7 +21,7 @@ def marriages(y: un.Graph["family"], *, edges: un.Real = 0.0, triangles: un.Real
 
 graph = un.models.load("florentine")
 ties = graph.to_numpy()[None]
-fit = un.fit(marriages, ties, un.objectives.MaximumLikelihood(draws=20_000), seed=0)
+fit = un.fit(marriages, ties, un.objectives.MaximumLikelihood(draws=5_000), seed=0)
 local = un.fit(marriages, ties, "pseudo_likelihood", seed=0)
 print(fit)
 
@@ -35,9 +35,9 @@ print(local.summary().round(3).to_string())
 # %%
 # The odds of a marriage that closes no triangle are e^edges, one to five. Each triangle that a
 # marriage closes multiplies them by e^triangles. The interval of triangles contains 0: twenty
-# marriages do not show that friends of friends marry. What do such graphs look like? 500 graphs,
+# marriages do not show that friends of friends marry. What do such graphs look like? 200 graphs,
 # from chains that have forgotten their starts:
-simulated = un.simulate(fit, replicates=500, seed=0, progress=False)["posterior_predictive"][
+simulated = un.simulate(fit, replicates=200, seed=0, progress=False)["posterior_predictive"][
     "y"
 ].to_numpy()[0, :, 0]
 
@@ -91,7 +91,7 @@ for (a, b), name in zip(place, graph.columns, strict=True):
 ax.margins(0.12)
 ax.set_axis_off()
 values, counts = np.unique(expected["largest degree"], return_counts=True)
-side.bar(values, counts / 500, color="#c9d6df")
+side.bar(values, counts / 200, color="#c9d6df")
 side.axvline(observed["largest degree"], color="#D55E00")
 side.set(xlabel="largest degree", ylabel="share of simulated graphs")
 side.spines[["top", "right"]].set_visible(False)

@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
+
+from unnorm.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -83,6 +86,20 @@ def test_python_on_a_page_is_executed(name):
     assert "python" not in kinds and "pycon" not in kinds, "write {code-cell} python"
     if any(kind.startswith("{code-cell}") for kind in kinds):
         assert text.startswith("---\nfile_format: mystnb"), "without this head nothing is executed"
+
+
+def test_the_tutorial_shows_the_command_line():
+    """The build runs the commands; here their names and options are looked up."""
+    blocks = fences(BY_NAME["tutorial.md"].read_text(encoding="utf-8"))
+    (model,) = [block for kind, block in blocks if kind.startswith("{file}")]
+    assert len(model.strip().splitlines()) < 15
+    lines = [line for kind, block in blocks if kind == "{shell}" for line in block.splitlines()]
+    calls = [line.split() for line in lines if line.startswith("unnorm ")]
+    assert [call[1] for call in calls] == ["fit", "compare", "simulate", "logz", "report"]
+    commands = typer.main.get_command(app).commands
+    for _, command, *arguments in calls:
+        known = {name for option in commands[command].params for name in option.opts}
+        assert {argument for argument in arguments if argument.startswith("--")} <= known
 
 
 def test_the_gallery_has_its_eight_analyses():
