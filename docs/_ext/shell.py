@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 from docutils import nodes
@@ -26,9 +27,7 @@ LANGUAGES = {".py": "python", ".csv": "text"}
 
 
 def run(blocks: list[tuple[str, str, str]], folder: Path) -> list[str]:
-    """Return what each block prints, run in an empty folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """Return what each block prints, run in this empty folder."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     printed = []
     for kind, name, text in blocks:
@@ -59,7 +58,10 @@ def execute(app: Sphinx, page: str, content: list[str]) -> None:
     folder = Path(app.config.nb_execution_cache_path) / "shell" / key
     printed = folder / "printed.json"
     if not printed.is_file():
-        printed.write_text(json.dumps(run(blocks, folder)), encoding="utf-8")
+        with TemporaryDirectory() as name:
+            text = json.dumps(run(blocks, Path(name)))
+            shutil.copytree(name, folder, dirs_exist_ok=True)
+        printed.write_text(text, encoding="utf-8")
     app.env.temp_data["shell"] = folder, iter(json.loads(printed.read_text(encoding="utf-8")))
 
 
