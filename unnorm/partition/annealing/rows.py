@@ -39,12 +39,14 @@ class RowRuns(NamedTuple):
     reached: jax.Array  # (R,), the last inverse temperature of the pilot
 
 
-@compiled(work="loop", static_argnames=("chains", "temperatures", "pilot", "options"))
+@compiled(static_argnames=("chains", "temperatures", "pilot", "options"))
 def anneal_rows(
     view: Unconstrained, rows: dict[str, jax.Array], given: Any, key: jax.Array, chains: int,
     temperatures: int, pilot: int, options: RowOptions = ROWS,
 ) -> RowRuns:  # fmt: skip
     """Trajectories to the density of every row from a mixture at its modes, or from `given`.
+
+    JAX's own optimization takes minutes to compile it, to save a second or two of each run.
 
     Args:
         view: of a density with covariates, all variables continuous.
