@@ -47,7 +47,7 @@ train, held_out, test = digits[:1497], digits[1497:1697], digits[1697:]
 # callback shows how it goes.
 rows, fits = {}, {}
 for encoder in ("score_matching", "gaussian", "stein"):
-    bounds = []
+    bounds: list[float] = []
     fit = un.fit(
         autoencoder,
         {"x": train},
@@ -55,7 +55,7 @@ for encoder in ("score_matching", "gaussian", "stein"):
         steps=1500,
         batch_size=64,
         held_out={"x": held_out},
-        callback=lambda seen: bounds.append(-seen["held_out"]),
+        callback=lambda seen, bounds=bounds: bounds.append(-seen["held_out"]),
         seed=0,
         progress=False,
     )
