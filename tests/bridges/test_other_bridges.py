@@ -149,6 +149,33 @@ def test_a_stan_model_is_evaluated_and_differentiated_by_callbacks(x64):
     assert p.deterministic_axes() == {"rate": (), "x": (2,), "m": (2, 2)}
 
 
+def test_complex_parameters_alternate_and_tuples_keep_their_names():
+    names = ["w.1.real", "w.1.imag", "w.2.real", "w.2.imag", "t:1", "m.1.1", "m.2.1"]
+    assert stan_bridge._places(names) == {
+        "w.real": ([0, 2], (2,)),
+        "w.imag": ([1, 3], (2,)),
+        "t:1": ([4], ()),
+        "m": ([5, 6], (2, 1)),
+    }
+
+
+def test_draws_of_a_unit_vector_do_not_determine_its_coordinates():
+    class UnitVector(StanModel):
+        def param_constrain(self, row, *, include_tp=False):
+            return row / np.linalg.norm(row)
+
+        def param_unconstrain(self, theta):
+            return theta
+
+    draws = {"rate": np.full((1, 2), 0.6), "x": np.full((1, 2, 2), [0.0, 0.8])}
+    function = stan_bridge.StanFunction(StanModel())
+    np.testing.assert_allclose(
+        function.events_of(draws)["unconstrained"], np.full((1, 2, 3), [np.log(0.6), 0.0, 0.8])
+    )
+    with pytest.raises(ValueError, match="of a Stan model with a unit_vector"):
+        stan_bridge.StanFunction(UnitVector()).events_of(draws)
+
+
 @pytest.mark.slow
 def test_evidence_from_saved_draws_of_a_stan_model():
     rng = np.random.default_rng(0)

@@ -2,7 +2,7 @@
 
 import functools
 import importlib.util
-import math
+import re
 from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any
@@ -17,6 +17,7 @@ from unnorm.supports import Real
 from unnorm.supports.base import Axis
 
 VARIABLE, DIMENSION = "unconstrained", "coordinate"
+_INDEXED = re.compile(r"(.*?)((?:\.\d+)*)(\.real|\.imag)?")
 
 
 def from_stan(model: Any, data: Any = None) -> Density:
@@ -99,34 +100,54 @@ class StanFunction:
         at = _over_rows(lambda row: self.stan.param_constrain(row, include_tp=True), (size,))
         values = at(unconstrained)
         return {
-            name: values[..., start : start + math.prod(shape)].reshape(shape, order="F")
-            for name, (start, shape) in _places(self._names(True)).items()
+            name: values[..., np.array(entries)].reshape(shape, order="F")
+            for name, (entries, shape) in _places(self._names(True)).items()
         }
 
     def events_of(self, draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Draws of Stan's parameters, (chain, draw, ...), as draws of the unconstrained ones."""
         parts = _places(self._names(False))
-        missing = [name for name in parts if name not in draws]
-        if missing:
+        if VARIABLE in draws or any(name not in draws for name in parts):
             return dict(draws)
-        flat = [_column_major(draws[name], shape) for name, (_, shape) in parts.items()]
-        rows = np.concatenate(flat, -1).astype(float)
+        chains, length = np.shape(next(iter(draws.values())))[:2]
+        rows = np.empty((chains, length, len(self._names(False))))
+        for name, (entries, shape) in parts.items():
+            rows[..., entries] = _column_major(draws[name], shape)
         unconstrained = [
             self.stan.param_unconstrain(row) for row in rows.reshape(-1, rows.shape[-1])
         ]
+        self._refuse_directions(unconstrained[0])
         return {VARIABLE: np.asarray(unconstrained).reshape(*rows.shape[:2], -1)}
+
+    def _refuse_directions(self, at: np.ndarray) -> None:
+        """A unit_vector has one unconstrained coordinate more than its values determine."""
+        step = 1e-5
+        ends = [
+            self.stan.param_constrain(at + step * way) - self.stan.param_constrain(at - step * way)
+            for way in np.eye(len(at))
+        ]
+        if np.linalg.matrix_rank(np.array(ends) / (2 * step), tol=1e-6) < len(at):
+            raise ValueError(
+                "draws are of a Stan model with a unit_vector, whose unconstrained coordinates "
+                "they do not determine; expected draws of these coordinates; pass the result of "
+                "un.sample."
+            )
 
     def _names(self, transformed: bool) -> list[str]:
         return list(self.stan.param_names(include_tp=transformed))
 
 
-def _places(names: list[str]) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Where each quantity starts in Stan's flat vector, and its shape: of `theta.1.2`, the last."""
-    found: dict[str, tuple[int, tuple[int, ...]]] = {}
+def _places(names: list[str]) -> dict[str, tuple[list[int], tuple[int, ...]]]:
+    """Where the entries of each quantity are in Stan's flat vector, and its shape.
+
+    The last of `theta.1.2` and its like has the shape. A complex `w.1.real`, `w.1.imag` is two
+    quantities, `w.real` and `w.imag`, whose entries alternate.
+    """
+    found: dict[str, tuple[list[int], tuple[int, ...]]] = {}
     for place, name in enumerate(names):
-        base, *index = name.split(".")
-        start = found.get(base, (place, ()))[0]
-        found[base] = start, tuple(map(int, index))
+        base, index, part = _INDEXED.fullmatch(name).groups(default="")  # type: ignore[union-attr]
+        entries = [*found.get(base + part, ([], ()))[0], place]
+        found[base + part] = entries, tuple(map(int, index.split(".")[1:]))
     return found
 
 
