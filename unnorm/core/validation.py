@@ -21,6 +21,7 @@ import numpy as np
 
 from unnorm.core.compilation.program_store import kept_programs
 from unnorm.core.containers import to_numbers
+from unnorm.core.interrupts import interrupts_kept
 from unnorm.core.jax_compat import plain_jax
 from unnorm.core.messages import choose_from, shown
 from unnorm.core.trace_errors import explain_derivative_errors
@@ -236,7 +237,8 @@ def verb(function: Callable) -> Callable:
             value = arguments[given]
             check_argument(given, value, kinds[given], signature.parameters[given].default)
         name_of_density = getattr(arguments.get("p"), "name", "")
-        with plain_jax(), kept_programs(), explain_derivative_errors(name_of_density):
+        quiet = explain_derivative_errors(name_of_density)
+        with plain_jax(), kept_programs(), interrupts_kept(), quiet:
             return function(*args, **kwargs)
 
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -26,6 +26,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from unnorm.core.interrupts import raise_pending
 from unnorm.core.jax_compat import is_tracing, without_wrong_fusions
 
 Work = Literal["once", "loop"]
@@ -123,8 +124,10 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, compiled for these arguments."""
-        program = self._inside if is_tracing() else self._program(args, kwargs)
-        return program(*args, **kwargs)
+        if is_tracing():
+            return self._inside(*args, **kwargs)
+        raise_pending()
+        return self._program(args, kwargs)(*args, **kwargs)
 
     def lower(self, *args: Any, **kwargs: Any) -> Any:
         """What `jax.jit(function).lower` returns, with the options of such a call."""

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
+from unnorm.core.interrupts import interrupt_served
 from unnorm.core.random_keys import make_key, split_keys
 from unnorm.fitting.base import HasAdversary, ReportsFindings, SamplesPower, Stochastic
 from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, has_network, split_rows
@@ -80,6 +81,7 @@ def _run(
                 if ended:
                     break
         except KeyboardInterrupt:
+            interrupt_served()
             ended = "interrupt"
         except StopIteration:
             ended = "batches"

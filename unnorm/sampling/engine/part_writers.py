@@ -3,10 +3,11 @@ computed.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from unnorm.core.interrupts import interrupt_served
 from unnorm.core.progress import bar
 from unnorm.sampling.engine.chunked_run import Run
 from unnorm.sampling.engine.multihost import Hosts
@@ -78,6 +79,15 @@ class Behind:
         self.wait()
 
 
+@contextlib.contextmanager
+def _stopped_by_ctrl_c() -> Iterator[None]:
+    """End the block at Ctrl-C, with what is done."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        interrupt_served()
+
+
 def run_parts(run: Run, sink: Any, hosts: Hosts, progress: bool) -> tuple[Any, int, int]:
     """Every part that the sink does not hold; returns a carry, the part that it is of, and the
     draws up to there.
@@ -94,7 +104,7 @@ def run_parts(run: Run, sink: Any, hosts: Hosts, progress: bool) -> tuple[Any, i
     with (
         Behind(sink) as behind,
         bar(label, sum(map(run.steps, parts)), progress) as shown,
-        contextlib.suppress(KeyboardInterrupt),
+        _stopped_by_ctrl_c(),
     ):
         for i, part in enumerate(parts):
             if sink.has(i):

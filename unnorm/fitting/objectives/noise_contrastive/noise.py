@@ -132,6 +132,8 @@ class WithNoise(LossObjective):
         statistics, _ = self.fit_noise(density, events)
         with _degenerate_data_refused(density, events):
             rows = self.draw_rows(density, statistics, events, key)
+        if self.noise is None and np.isnan(np.asarray(rows.on_data)).any():
+            raise _degenerate(density, events)  # a spread of rounding errors passed the check
         refuse_uncovered(np.asarray(rows.on_data), np.asarray(rows.on_noise))
         return ObjectiveState(per_row=rows, shared=FittedNoise(statistics))
 
@@ -230,12 +232,16 @@ def _degenerate_data_refused(density, events: dict) -> Iterator[None]:
     except ValueError as error:
         if "got invalid" not in str(error):
             raise
-        rows = len(next(iter(events.values())))
-        raise ValueError(
-            f"The default noise cannot be fitted to {rows} rows of "
-            f"{', '.join(density.variables)}; expected data that vary in every direction; pass "
-            "more rows, drop columns that others determine, or pass noise=."
-        ) from None
+        raise _degenerate(density, events) from None
+
+
+def _degenerate(density, events: dict) -> ValueError:
+    rows = len(next(iter(events.values())))
+    return ValueError(
+        f"The default noise cannot be fitted to {rows} rows of "
+        f"{', '.join(density.variables)}; expected data that vary in every direction; pass "
+        "more rows, drop columns that others determine, or pass noise=."
+    )
 
 
 @compiled
