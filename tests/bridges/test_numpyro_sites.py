@@ -43,11 +43,17 @@ def test_every_constraint_with_a_bijection_has_numpyros_density_in_both_coordina
     view = Unconstrained(p.for_jit())
     rng = np.random.default_rng(0)
     position = {name: jnp.asarray(rng.normal(size=s)) for name, s in view.free_shapes.items()}
-    event = view.constrain(position)
-    assert float(p(event)) == pytest.approx(float(log_density(model, (), {}, event)[0]), rel=1e-12)
-    expected = -float(potential_energy(model, (), {}, position))
-    assert float(view.log_density(position)) == pytest.approx(expected, rel=1e-12)
-    back = view.unconstrain(event)
+    event = jax.jit(view.constrain)(position)
+    by_numpyro, free_by_numpyro = jax.jit(
+        lambda event, position: (
+            log_density(model, (), {}, event)[0], -potential_energy(model, (), {}, position)
+        )
+    )(event, position)  # fmt: skip
+    assert float(p(event)) == pytest.approx(float(by_numpyro), rel=1e-12)
+    ours, back = jax.jit(lambda at, event: (view.log_density(at), view.unconstrain(event)))(
+        position, event
+    )
+    assert float(ours) == pytest.approx(float(free_by_numpyro), rel=1e-12)
     for name, free in position.items():
         np.testing.assert_allclose(back[name], free, atol=1e-8)
     assert float(p(event | {"above": 1.0})) == -np.inf
@@ -112,7 +118,7 @@ def by_enumeration(model, args, event, spaces):
         return log_density(model, args, {}, values)[0]
 
     assignments = jnp.asarray(list(itertools.product(*elements)))
-    return float(jax.nn.logsumexp(jax.lax.map(one, assignments)))
+    return float(jax.jit(lambda rows: jax.nn.logsumexp(jax.vmap(one)(rows)))(assignments))
 
 
 def mixture(y):
@@ -139,15 +145,17 @@ def nested(y):
 
 
 def test_discrete_sites_are_summed_out(x64):
-    y = np.array([0.3, -1.2, 2.0])
+    y = np.array([0.3, -1.2])
     with pytest.warns(UserWarning, match="own_mean depends on z, which is summed out"):
         p = un.from_numpyro(mixture, y)
     assert p.variables == {"weights": un.Simplex[2], "mean": un.Real["component"]}
     assert p.deterministic_axes() == {"gap": ()}
     event = {"weights": jnp.array([0.3, 0.7]), "mean": jnp.array([-1.0, 2.0])}
-    expected = by_enumeration(mixture, (y,), event, {"z": ([0, 1], (3,))})
+    expected = by_enumeration(mixture, (y,), event, {"z": ([0, 1], (2,))})
     assert float(p(event)) == pytest.approx(expected, rel=1e-12)
 
+
+def test_nested_discrete_sites_are_summed_out(x64):
     y = np.array([[0.3, -1.2], [2.0, 0.1]])
     spaces = {"top": ([0, 1, 2], ()), "middle": ([0, 1], (2, 1)), "z": ([0, 1, 2], (2, 2))}
     p = un.from_numpyro(nested, y)

@@ -10,6 +10,8 @@ import pytest
 from numpyro.infer import MCMC, NUTS
 
 import unnorm as un
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.partition.annealing.saved_draws import chains_of_draws
 
 # Strength, density and density adjusted for resin of 42 specimens (Williams 1959, Regression
 # Analysis, Wiley).
@@ -91,26 +93,38 @@ class CmdStan:
         return pd.DataFrame(columns)
 
 
-def test_every_container_gives_the_same_evidence():
+@pytest.fixture(scope="module")
+def from_dict():
+    return un.log_z(P, "bridge", draws=independent_draws(), seed=0, progress=False)
+
+
+def test_draws_in_a_dict_give_the_evidence(from_dict):
+    assert from_dict.passed and abs(from_dict.value - LOG_Z) < 4 * from_dict.standard_error < 0.1
+
+
+def test_the_estimator_takes_the_draws_too(from_dict):
+    estimator = un.estimators.Bridge(draws=independent_draws())
+    assert un.log_z(P, estimator, seed=0, progress=False).value == from_dict.value
+
+
+def test_every_container_holds_the_same_chains():
     import arviz_base
 
-    draws = independent_draws()
+    draws = independent_draws(draws=20)
     containers = {
-        "dict": draws,
         "tree": arviz_base.from_dict({"posterior": draws}),
         "dataset": arviz_base.from_dict({"posterior": draws}).posterior.to_dataset(),
         "variables": CmdStan(draws, table=False),
         "table": CmdStan(draws, table=True),
     }
-    found = {
-        name: un.log_z(P, "bridge", draws=given, seed=0, progress=False)
-        for name, given in containers.items()
-    }
-    for one in found.values():
-        assert one.passed and one.value == found["dict"].value
-        assert abs(one.value - LOG_Z) < 4 * one.standard_error < 0.1
-    by_object = un.log_z(P, un.estimators.Bridge(draws=draws), seed=0, progress=False)
-    assert by_object.value == found["dict"].value
+    view = Unconstrained(P.for_jit())
+    expected = chains_of_draws(view, draws)
+    assert expected.draws.shape == (4, 20, 3)
+    np.testing.assert_allclose(expected.draws[..., 0], np.log(draws["rate"]), atol=1e-6)
+    for name, given in containers.items():
+        found = chains_of_draws(view, given)
+        np.testing.assert_array_equal(found.draws, expected.draws, err_msg=name)
+        np.testing.assert_array_equal(found.log_target, expected.log_target, err_msg=name)
 
 
 def test_draws_of_another_density_do_not_pass():
