@@ -155,6 +155,7 @@ def test_discrete_sites_are_summed_out(x64):
     assert float(p(event)) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_nested_discrete_sites_are_summed_out(x64):
     y = np.array([[0.3, -1.2], [2.0, 0.1]])
     spaces = {"top": ([0, 1, 2], ()), "middle": ([0, 1], (2, 1)), "z": ([0, 1, 2], (2, 2))}

@@ -146,8 +146,8 @@ REFUSED = {
     "def f(*x: un.Real): return x": "^Argument x of f collects arguments",
     "def f(x: un.Real, **k): return x": "^Argument k of f collects arguments",
     "def f(*, a: un.Real = 0.0): return a": "^Density f has no variables",
-    "def f(x: un.Symmetric['d']): return x": "^Variable x was declared as .* serves parameters "
-    "only",
+    "def f(x: un.Symmetric['d']): return x": "^Variable x was declared as .* is a "
+    "support of parameters only",
     "def f(x: un.Real, *, a: un.Binary = 1.0): return x": "^Parameter a was declared as .* "
     "is a support of variables only",
     "def f(x: un.Real, *, a: float = 1.0): return x": "^Parameter a was declared with <class "
@@ -173,8 +173,8 @@ REFUSED = {
     r"1\.\]\], outside",
     "def f(x: un.Real, *, a: un.Real = 'one'): return x": "^a was given one; expected numbers "
     "for Real",
-    "def f(x: un.Real, *, a: un.Real['d'] = [[1., 2.], [3.]]): return x": "^a was given no array "
-    "of numbers",
+    "def f(x: un.Real, *, a: un.Real['d'] = [[1., 2.], [3.]]): return x": "^a was not given "
+    "an array of numbers",
     "def f(x: un.Real, *, a: un.Real = None): return x": "^a was not given an array of numbers",
     "def f(x: un.Real, *, y=np.array(['a', 'b'])): return x": "^y holds an array of dtype <U1; "
     "expected numbers; code",
@@ -203,7 +203,7 @@ def test_what_the_plain_form_refuses():
         covariates={"k": un.Real},
     )
     refused(
-        "^Parameter a was declared with 3 things",
+        "^Parameter a was declared with 3 values",
         un.Density,
         abs,
         {"x": un.Real},
@@ -533,7 +533,7 @@ def test_variables_broadcast_against_each_other():
 
 def test_what_a_call_refuses():
     p = schools()
-    refused("^schools was called without theta; pass a value", p, 0.0, 1.0)
+    refused("^schools was called without theta; expected a value", p, 0.0, 1.0)
     refused(
         "^schools was called with 4 positional values, and it has 3 variables",
         p,

@@ -113,6 +113,7 @@ def test_a_temperature_is_refused_where_variables_are_latent():
         un.fit(p, {"x": LENGTHS}, CD(temperature=2.0), seed=0, progress=False)
 
 
+@pytest.mark.slow
 def test_the_energy_penalty_is_named():
     fit = un.fit(normal, LENGTHS, CD(persistent=True, energy_penalty=0.1), seed=0, progress=False)
     assert "energy penalty 0.1" in codes(fit)[FindingCode.BIASED_OBJECTIVE].what

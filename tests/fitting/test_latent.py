@@ -278,7 +278,7 @@ def test_every_other_objective_names_the_two_that_serve():
 
 def test_batches_and_held_out_rows_must_fit_the_data():
     with pytest.raises(
-        ValueError, match="keeps a chain for each row, for h is a covariate or latent"
+        ValueError, match="keeps a chain for each row, because h is a covariate or latent"
     ):
         fitted(mixture, iter([{"x": VALUES}] * 2), o.ContrastiveDivergence())
     with pytest.raises(

@@ -233,12 +233,16 @@ def _walk(gradients):
 
 
 # -- what is kept out ------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_twentieth_of_the_rows_is_kept_out_of_training_and_that_is_said():
     fit = trained(o.NCE(), SMALL, EIGHT(np.random.default_rng(0), 1000), steps=20, batch_size=64)
     assert fit.rows == 950
     assert any(
         "50 of 1,000 rows were kept out of training" in finding.what for finding in fit.findings
     )
+
+
+def test_how_many_rows_are_kept_out():
     train, kept = split_rows(20_000, 0)
     assert len(kept) == 400 and len(np.intersect1d(train, kept)) == 0 and len(train) == 19_600
     assert split_rows(900, 0) is None

@@ -461,9 +461,12 @@ BAD = {
     ),
     "bandwidth": (
         lambda: models.kernel_exponential_family([0.0, 1.0], 0.0),
-        "bandwidth is 0.0; expected",
+        "bandwidth is 0.0; it must be",
     ),
-    "one centre": (lambda: models.kernel_exponential_family([0.0], 1.0), "scale is 0.0; expected"),
+    "one centre": (
+        lambda: models.kernel_exponential_family([0.0], 1.0),
+        "scale is 0.0; it must be",
+    ),
     "size": (
         lambda: models.fully_connected_energy(2.5),
         "size is 2.5; it must be a positive integer",

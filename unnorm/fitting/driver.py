@@ -287,7 +287,7 @@ def _solve(problem: Problem, has_tree: bool) -> Any:
         return assemble(fit_by_averaging(problem))
     if problem.batches is not None and stochastic:
         _refuse_own_chains(problem)
-    moves = isinstance(objective, HasAdversary) and not objective.traits.bounds_likelihood
+    moves = isinstance(objective, HasAdversary) and not problem.objective.traits.bounds_likelihood
     if problem.held_out is not None and (stochastic or moves):
         why = "has no meaning" if stochastic else "moves with its adversary"
         raise ValueError(

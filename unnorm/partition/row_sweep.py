@@ -26,6 +26,12 @@ from unnorm.partition.proposals.user_given import (
 from unnorm.partition.weight_checks import estimate_from_weights, lower_bound
 from unnorm.statistics.importance_weights import mean_of
 
+ONE_ESTIMATE = Finding(
+    "each row has one estimate, and modes that its search does not reach are not seen",
+    "compare it with a run from a wide base=",
+    NOTE,
+)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -50,8 +56,7 @@ class Rows:
         if discrete:
             raise ValueError(
                 f"over leaves {discrete[0]}, {latent.variables[discrete[0]]!r}; rows are annealed "
-                "over continuous variables only; sum it out in the function, or normalize row by "
-                f"row: un.log_z(p.given({next(iter(self.values))}=row))."
+                "over continuous variables only; sum it out in the function."
             )
         return latent
 
@@ -64,6 +69,7 @@ class Rows:
             estimator = AIS(options.chains, options.temperatures, options.pilot)
             what = f"AIS was chosen, with {estimator.chains} trajectories for each row"
             findings.append(Finding(what, "name an estimator to change it", NOTE))
+        findings.append(ONE_ESTIMATE)
         given = _given_factor(density, estimator)
         view = Unconstrained(cast(density.on_chart().for_jit(), dtype))
         runs = anneal_rows(

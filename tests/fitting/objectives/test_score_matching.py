@@ -507,11 +507,12 @@ def test_entries_that_are_bent_alone(entrywise, x64):
 @pytest.mark.parametrize(
     "multiply",
     [
-        pytest.param(lambda w, x: w @ x, marks=pytest.mark.slow),
-        pytest.param(lambda w, x: x @ w.T, marks=pytest.mark.slow),
+        lambda w, x: w @ x,
+        lambda w, x: x @ w.T,
         lambda w, x: (w @ x[:, None])[:, 0],
     ],
 )
+@pytest.mark.slow
 def test_rows_that_pass_through_a_large_matrix_together(multiply, x64):
     rows, w = (
         jax.random.normal(jax.random.key(0), (5, 3)),

@@ -122,6 +122,7 @@ def test_conflicting_metrics_are_refused():
     assert un.kernels.NUTS(dense_mass=True, metric="dense").dense
 
 
+@pytest.mark.slow
 def test_dense_mass_and_metric_dense_make_the_same_bits():
     p = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[2]})
     one, other = (

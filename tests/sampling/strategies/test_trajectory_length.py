@@ -41,6 +41,7 @@ def test_the_steps_of_the_turns_have_the_mean_asked(mean):
     assert steps.min() == 1 and steps.mean() == pytest.approx(mean, rel=0.01)
 
 
+@pytest.mark.slow
 def test_longer_trajectories_where_the_density_is_narrower():
     short = {"draws": 20, "warmup": 400, **RUN}
     means = []

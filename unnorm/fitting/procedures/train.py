@@ -39,9 +39,10 @@ def fit_by_training(problem: Problem) -> Outcome:
     if isinstance(objective, Stochastic):
         findings += objective.chain_findings(*given, look_key)
     elif isinstance(objective, ReportsFindings):
-        bounds = objective.traits.bounds_likelihood and problem.held_out is not None
-        given = (*given[:2], problem.held_out if bounds else problem.events)
-        found = objective.findings(*given)
+        compared_with = problem.events
+        if problem.objective.traits.bounds_likelihood and problem.held_out is not None:
+            compared_with = problem.held_out
+        found = objective.findings(loss.density, loss.state, compared_with)
         findings += found
         far = FindingCode.FAR_FROM_MAXIMUM_LIKELIHOOD
         converged = converged and not any((f.code, f.severity) == (far, ERROR) for f in found)
