@@ -22,6 +22,7 @@ LONG_EXAMPLES = {
             "nested_sampling.NestedSampling",
             "noise_contrastive.NCE",
             "normalizing_flow.FlowImportance",
+            "sequential_monte_carlo.SMC",
         ),
         "fitting.objectives": (
             "adversarial.objective.Adversarial",
@@ -29,7 +30,9 @@ LONG_EXAMPLES = {
             "noise_contrastive.flow_contrastive.FlowContrastive",
             "score_matching.denoising.DenoisingScoreMatching",
             "score_matching.finite_difference.FiniteDifferenceScoreMatching",
+            "variational.objective.EvidenceLowerBound",
         ),
+        "plots": ("path.plot_path",),
     }.items()
     for name in names
 }

@@ -35,6 +35,7 @@ def mismatch(found):
     return float(finding.what.split("by ")[-1].split()[0])
 
 
+@pytest.mark.slow
 def test_the_likelihood_of_a_normal_is_the_closed_form():
     fit = fitted()
     values = fit.density.parameters
@@ -105,6 +106,7 @@ def test_the_reported_errors_hold(size):
     assert solver.max() < 0.01
 
 
+@pytest.mark.slow
 def test_a_saved_fit_keeps_its_path(tmp_path):
     fit = fitted()
     fit.save(tmp_path / "fit.npz")

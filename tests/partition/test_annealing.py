@@ -169,7 +169,8 @@ def test_chains_that_stay_apart_are_no_bridge():
     assert z.verdict == "unreliable" and "R-hat" in z.findings[0].what
 
 
-@pytest.mark.parametrize("name", ["gaussian", pytest.param("shells", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["gaussian", "shells"])
+@pytest.mark.slow
 def test_two_routes_agree(name, x64):
     p, truth = TARGETS[name]
     z = two_estimates(cast(p.for_jit(), jnp.float64), jax.random.key(3), 0.05, 3_000_000)
@@ -259,11 +260,9 @@ def test_a_funnel_is_not_called_infinite(x64):
 
 @pytest.mark.parametrize(
     ("scale", "temperatures"),
-    [
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.01, 300), (1.0, 100))),
-        (100.0, 100),
-    ],
+    [(0.01, 300), (1.0, 100), (100.0, 100)],
 )
+@pytest.mark.slow
 def test_a_density_without_curvature_is_reached(scale, temperatures):
     """A Laplace density is linear on each side of its mode: the Hessian says nothing of how far it
     reaches.

@@ -26,6 +26,7 @@ def scaled(one, other):
     return (one.log_z.values - other)[error > 1e-9] / error[error > 1e-9]
 
 
+@pytest.mark.slow
 def test_one_run_finds_the_lattice_and_its_mean_energy_at_every_value():
     exact = un.log_z(lattice, over={"beta": BETAS}, progress=False)
     found = un.log_z(lattice, un.estimators.SMC(), over={"beta": BETAS}, seed=1, progress=False)

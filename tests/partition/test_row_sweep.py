@@ -35,6 +35,7 @@ def found():
     return un.log_z(P, CHEAP, over={"x": ROWS}, seed=0, progress=False)
 
 
+@pytest.mark.slow
 def test_log_likelihoods_are_those_of_the_closed_form(found):
     errors = found.standard_error.values
     assert found.attrs["verdict"] == "ok" and set(found.verdict.values) == {"ok"}

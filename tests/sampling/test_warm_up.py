@@ -91,6 +91,7 @@ def test_a_chain_in_a_narrow_mode_of_weight_is_not_taken_away():
     assert not un.diagnose(draws, p).passed
 
 
+@pytest.mark.slow
 def test_all_chains_of_an_arma_posterior_move():
     """From half of the default starts its residuals grow as a 200th power, and a first step must
     shrink by 1e-10."""

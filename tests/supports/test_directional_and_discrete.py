@@ -81,6 +81,7 @@ def test_angles_of_draws_are_wrapped_and_cross_the_cut():
         assert np.all((np.abs(np.diff(x, axis=1)) > np.pi).sum(1) > 5)
 
 
+@pytest.mark.slow
 def test_draws_on_the_sphere_have_length_one_and_are_diagnosed():
     p = von_mises_fisher(4, 3.0)
     for kernel in ("random_walk_mh", "nuts"):

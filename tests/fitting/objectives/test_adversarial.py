@@ -104,6 +104,7 @@ def implicit():
         yield prepare_generator(density, events, objective.generator, 1, key)
 
 
+@pytest.mark.slow
 def test_the_entropys_gradient_is_that_of_the_normal(implicit):
     """H = log √(a² + s²) + const. for y = a z + s ε, so that −dH/da = −a / (a² + s²); with many
     draws of the noise behind each y, for few leave a bias.

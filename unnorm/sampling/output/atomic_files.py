@@ -45,7 +45,7 @@ class StoreError(ValueError):
         ...     un.resume("no-such-folder", normal)
         ... except un.StoreError as error:
         ...     print(error)
-        store no-such-folder holds no run; expected a folder that un.sample wrote; name that one.
+        store no-such-folder holds no run; expected a folder that un.sample wrote; check the path.
     """
 
 
