@@ -323,6 +323,7 @@ def test_formats_of_large_ratios_are_short():
     assert told and not fit.converged and all(len(finding.what) < 250 for finding in told)
 
 
+@pytest.mark.slow
 def test_copies_of_rows_and_weights_do_not_refuse_a_right_density():
     """Rows of the density itself, four copies each, or weighted: draws are not told from them."""
     p = un.Density(

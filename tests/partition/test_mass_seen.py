@@ -202,6 +202,7 @@ def two_poissons(y: un.Count, *, low: un.Real = 1.0, high: un.Real = 8.8, share:
     return jnp.logaddexp(log_poisson(y, jnp.exp(low)), share + log_poisson(y, jnp.exp(high)))
 
 
+@pytest.mark.slow
 def test_fits_of_counts_far_out_have_the_log_z_of_the_density():
     rng = np.random.default_rng(0)
     data = np.concatenate([rng.poisson(3, 300), rng.poisson(7000, 100)])

@@ -177,6 +177,7 @@ def test_kernels_of_one_step_learn_the_scales(name):
 
 
 @pytest.mark.parametrize("name", ["mala", "barker", "random_walk_mh"])
+@pytest.mark.slow
 def test_given_options_of_kernels_of_one_step_stay(name):
     p, kind = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real[2]}), un.kernels.KERNELS[name]
     option = "covariance" if name == "random_walk_mh" else "inverse_mass_matrix"

@@ -249,6 +249,7 @@ def test_default_noise_on_ozone_overlaps(ozone):
 
 
 # -- default noise ---------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_ordered_noise_integrates_to_one_and_is_positive_at_ties(x64):
     data = np.sort(np.random.default_rng(0).normal(size=(500, 2)), 1)
     support = un.Ordered[2]

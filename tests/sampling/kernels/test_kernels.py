@@ -39,6 +39,7 @@ def check_moments(values, mean, variance, relative=0.15):
     "target", [pytest.param(t, marks=[pytest.mark.slow] * (t != "banana")) for t in CONTINUOUS]
 )
 @pytest.mark.parametrize("name", EXACT)
+@pytest.mark.slow
 def test_exact_kernels_recover_moments(name, target):
     known = CONTINUOUS[target]
     draws = un.sample(known.density, EXACT[name], draws=5000, warmup=1000, seed=3, progress=False)
