@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 
 import pytest
@@ -10,14 +9,15 @@ import pytest
 import unnorm as un
 from unnorm.core.interrupts import interrupt_served, interrupts_kept, raise_pending
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.skipif(
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler,
-        reason="needs Python's own handler",
-    ),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def pythons_own_handler():
+    """A process that a shell started in the background ignores Ctrl-C, and so would the verbs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Dropped:
@@ -52,10 +52,7 @@ def test_an_interrupt_that_was_served_is_forgotten():
 def test_a_handler_of_the_users_stays():
     seen = []
     signal.signal(signal.SIGINT, lambda *_: seen.append(1))
-    try:
-        with interrupts_kept():
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.01)
-        assert seen == [1]
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    with interrupts_kept():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+    assert seen == [1]

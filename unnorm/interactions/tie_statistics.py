@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.compilation.policy import compiled
 from unnorm.interactions.ties import pack, tie_changes
+from unnorm.numerics.logistic_regression import LogisticFits, logistic_regressions
 from unnorm.supports import Real
 
 
@@ -90,10 +92,24 @@ def tie_design(density: Any, events: dict[str, jax.Array]) -> TieDesign:
     return TieDesign(slopes, offset, ties.astype(slopes.dtype))
 
 
+def tie_regressions(
+    design: TieDesign, shape: tuple[int, int], weights: np.ndarray | None = None
+) -> LogisticFits:
+    """Regressions of the ties of all rows, shared out to so many data sets."""
+    count = shape[0]
+    return logistic_regressions(
+        np.asarray(design.changes, float).reshape(count, -1, design.changes.shape[-1]),
+        np.asarray(design.offset, float).reshape(shape),
+        np.asarray(design.ties, float).reshape(shape),
+        weights,
+    )
+
+
 __all__ = [
     "TieDesign",
     "TieStatistics",
     "has_tie_statistics",
     "statistics_of",
     "tie_design",
+    "tie_regressions",
 ]

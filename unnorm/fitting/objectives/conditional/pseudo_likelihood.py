@@ -18,8 +18,12 @@ from unnorm.interactions.count_states import (
     sufficient_states,
 )
 from unnorm.interactions.options import COUNT_TABLES
-from unnorm.interactions.tie_statistics import TieDesign, has_tie_statistics, tie_design
-from unnorm.numerics.logistic_regression import LogisticFits, logistic_regressions
+from unnorm.interactions.tie_statistics import (
+    TieDesign,
+    has_tie_statistics,
+    tie_design,
+    tie_regressions,
+)
 from unnorm.numerics.newton import Minimum
 
 
@@ -104,7 +108,7 @@ class PseudoLikelihood(LossObjective):
         design, weights = jax.tree.map(np.asarray, (state.per_row, state.weights))
         if weights is not None:
             weights = np.broadcast_to(weights[:, None], design.ties.shape).ravel()[None]
-        fits, rows = _regressions(design, (1, -1), weights), len(design.ties)
+        fits, rows = tie_regressions(design, (1, -1), weights), len(design.ties)
         if not fits.regular[0]:  # separated ties perhaps
             return None
         loss = jnp.asarray(fits.loss[0] / rows, design.ties.dtype)
@@ -120,7 +124,7 @@ class PseudoLikelihood(LossObjective):
         replicates = len(next(iter(drawn.values())))
         flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in drawn.items()}
         design = jax.tree.map(np.asarray, tie_design(density, flat))
-        fits = _regressions(design, (replicates, -1))
+        fits = tie_regressions(design, (replicates, -1))
         return fits.coefficients, fits.regular
 
     def refresh(self, density, state, events) -> ObjectiveState | None:
@@ -160,16 +164,3 @@ def _counts(count: int) -> jax.Array:
 
 def _vector(density) -> jax.Array:
     return ravel_pytree(density.free())[0]
-
-
-def _regressions(
-    design: TieDesign, shape: tuple[int, int], weights: np.ndarray | None = None
-) -> LogisticFits:
-    """Regressions of the ties of all rows, shared out to so many data sets."""
-    count = shape[0]
-    return logistic_regressions(
-        np.asarray(design.changes, float).reshape(count, -1, design.changes.shape[-1]),
-        np.asarray(design.offset, float).reshape(shape),
-        np.asarray(design.ties, float).reshape(shape),
-        weights,
-    )

@@ -34,9 +34,9 @@ from unnorm.interactions.tie_statistics import (
     has_tie_statistics,
     statistics_of,
     tie_design,
+    tie_regressions,
 )
 from unnorm.numerics.diagonal_scaling import add_ridge, solve
-from unnorm.numerics.logistic_regression import logistic_regressions
 from unnorm.sampling.short_runs import run_rounds
 from unnorm.statistics.mcmc import ConvergenceCriteria, split_r_hat
 
@@ -153,10 +153,7 @@ def _start(density, events: dict) -> Any:
     if not has_tie_statistics(density):
         return density
     design = jax.tree.map(np.asarray, tie_design(density, events))
-    fits = logistic_regressions(
-        design.changes.reshape(1, -1, design.changes.shape[-1]),
-        design.offset.reshape(1, -1), design.ties.reshape(1, -1),
-    )  # fmt: skip
+    fits = tie_regressions(design, (1, -1))
     if not fits.regular[0]:
         return density
     vector, unravel = ravel_pytree(density.free())
@@ -364,7 +361,11 @@ def recession_directions(density, events: dict, plan: Plan) -> jax.Array:
 
 def degeneracy(density, draws: Draws, options: DrawOptions = DEFAULT) -> list[Finding]:
     """Return the finding for graphs that keep to a sparse or a dense start."""
-    if not has_tie_statistics(density) or not draws.near or forgets_extremes(density, draws):
+    if (
+        not has_tie_statistics(density)
+        or not draws.near
+        or forgets_extremes(density, draws, options)
+    ):
         return []
     what = (
         "chains that start at the empty and at the complete graph do not come to the draws: at "
