@@ -15,9 +15,9 @@ from unnorm.fitting.inference.small_samples import parameters_beside_rows
 from unnorm.fitting.penalties.penalized_fit import penalized_estimand
 from unnorm.fitting.problem import Origin, Outcome
 from unnorm.fitting.results.entries import entry_bounds, entry_labels
+from unnorm.fitting.results.exact_log_z import exact_log_z
 from unnorm.fitting.results.fit import Fit, FitLogZ
 from unnorm.fitting.results.flow_likelihood import noise_path
-from unnorm.fitting.results.log_likelihood import exact_log_z
 from unnorm.supports import PyTreeSupport
 
 
