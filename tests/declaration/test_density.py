@@ -95,6 +95,19 @@ def test_the_plain_form_is_the_same():
     np.testing.assert_allclose(p(np.ones((4, 2)), weight=np.arange(4.0)), -2 * np.arange(4.0))
 
 
+def test_the_order_of_a_dict_does_not_exchange_variables():
+    p = un.Density(lambda x, y: x - 3 * y, {"y": un.Real, "x": un.Real})
+    assert list(p.variables) == ["x", "y"] and float(p(x=1.0, y=2.0)) == -5.0
+    renamed = un.Density(lambda u, v: u - 3 * v, {"y": un.Real, "x": un.Real})
+    assert float(renamed(x=1.0, y=2.0)) == -1.0
+    refused(
+        r"declared in the order \(y, x\), and its positional arguments are \(x, z\)",
+        un.Density,
+        lambda x, z: x - z,
+        {"y": un.Real, "x": un.Real},
+    )
+
+
 def test_the_decorator_takes_brackets_and_defaults_may_be_missing():
     @un.density()
     def p(x: un.Real, *, scale: un.Positive, degree=2):

@@ -70,6 +70,7 @@ def from_mappings(
     values: dict[str, Any] = {}
     for name, support in (variables or {}).items():
         slots.append(Slot(name, name, VARIABLE, _support(name, VARIABLE, support), positional=True))
+    slots = _in_argument_order(function, slots)
     for name, declared in (parameters or {}).items():
         support, *start = declared if isinstance(declared, tuple) and declared else (declared,)
         if len(start) > 1:
@@ -95,6 +96,30 @@ def from_mappings(
             )
         slots.append(Slot(name, name, COVARIATE, declared))
     return _complete("density", slots), values
+
+
+def _in_argument_order(function: Callable, slots: list[Slot]) -> list[Slot]:
+    """Order variables as the function's positional arguments of the same names.
+
+    Variables are passed by position, so that a function may name its arguments otherwise. Where the
+    names agree the order of the dict must not decide which value an argument gets.
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return slots
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [parameter.name for parameter in parameters if parameter.kind in by_position]
+    named = {slot.name: slot for slot in slots}
+    if all(name not in names or names.index(name) == at for at, name in enumerate(named)):
+        return slots
+    if set(named) == set(names[: len(slots)]):
+        return [named[name] for name in names[: len(slots)]]
+    raise ValueError(
+        f"The variables of {function_name(function)} are declared in the order "
+        f"({', '.join(named)}), and its positional arguments are ({', '.join(names)}); expected "
+        "each variable at the place of the argument of its name; reorder variables=."
+    )
 
 
 def closed_form(owner: str, given: Any, slots: tuple[Slot, ...]) -> ClosedForm | float | None:
