@@ -16,6 +16,7 @@ from unnorm.declaration.density import Density
 from unnorm.supports import Real
 from unnorm.supports.base import Axis
 
+_REJECTED = np.array(-np.inf)  # log p̃ where Stan rejects the parameters
 VARIABLE, DIMENSION = "unconstrained", "coordinate"
 _INDEXED = re.compile(r"(.*?)((?:\.\d+)*)(\.real|\.imag)?")
 
@@ -97,7 +98,7 @@ class StanFunction:
     def deterministics(self, unconstrained: jax.Array) -> dict[str, jax.Array]:
         """Parameters and transformed parameters at the unconstrained ones."""
         size = len(self._names(True))
-        at = _over_rows(lambda row: self.stan.param_constrain(row, include_tp=True), (size,))
+        at = _over_rows(lambda row: self.stan.param_constrain(row, include_tp=True), np.zeros(size))
         values = at(unconstrained)
         return {
             name: values[..., np.array(entries)].reshape(shape, order="F")
@@ -163,17 +164,25 @@ def _differentiable(stan: Any) -> Callable[[jax.Array], jax.Array]:
     """log p̃ as a function that JAX can differentiate twice."""
     size = stan.param_unc_num()
     options = {"propto": False, "jacobian": True}
-    density = _over_rows(lambda row: stan.log_density(row, **options), ())
-    gradient = _over_rows(lambda row: stan.log_density_gradient(row, **options)[1], (size,))
-    hessian = _over_rows(lambda row: stan.log_density_hessian(row, **options)[2], (size, size))
+    density = _over_rows(lambda row: stan.log_density(row, **options), _REJECTED)
+    # One vector of both: a climb or a trajectory asks for them together.
+    both = _over_rows(
+        lambda row: np.append(*reversed(stan.log_density_gradient(row, **options))),
+        np.append(np.zeros(size), _REJECTED),
+    )
+    hessian = _over_rows(
+        lambda row: stan.log_density_hessian(row, **options)[2], np.zeros((size, size))
+    )
 
     @jax.custom_jvp
-    def score(at: jax.Array) -> jax.Array:
-        return gradient(at)
+    def value_and_score(at: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = both(at)
+        return found[-1], found[:-1]
 
-    @score.defjvp
+    @value_and_score.defjvp
     def _(primals, tangents):  # type: ignore[no-untyped-def]
-        return score(*primals), hessian(*primals) @ tangents[0]
+        found = value_and_score(*primals)
+        return found, (found[1] @ tangents[0], hessian(*primals) @ tangents[0])
 
     @jax.custom_jvp
     def value(at: jax.Array) -> jax.Array:
@@ -181,23 +190,24 @@ def _differentiable(stan: Any) -> Callable[[jax.Array], jax.Array]:
 
     @value.defjvp
     def _(primals, tangents):  # type: ignore[no-untyped-def]
-        return value(*primals), score(*primals) @ tangents[0]
+        found, score = value_and_score(*primals)
+        return found, score @ tangents[0]
 
     return value
 
 
-def _over_rows(function: Callable, shape: tuple[int, ...]) -> Callable[[jax.Array], jax.Array]:
+def _over_rows(function: Callable, rejected: np.ndarray) -> Callable[[jax.Array], jax.Array]:
     """A function of one vector by a callback, over many rows at once under `vmap`.
 
-    Where Stan rejects the parameters, the log-density is minus infinity and the rest 0.
+    `rejected` is the result where Stan rejects the parameters.
     """
-    lost = 0.0 if shape else -np.inf
+    shape = rejected.shape
 
     def one(row: np.ndarray) -> Any:
         try:
             return function(row)
         except RuntimeError:
-            return np.full(shape, lost)
+            return rejected
 
     def rows(bits: np.ndarray, dtype: np.dtype) -> np.ndarray:
         at = _from_bits(np.asarray(bits), dtype)
