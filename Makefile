@@ -10,7 +10,7 @@ COMPILED = JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.pytest_cache/compiled JAX_PERSIS
 PYTEST = $(COMPILED) $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
 # A quick test compiles for longer than it runs, so XLA does not optimise there. XLA aborts on a flag that it does not
 # know: a trial decides.
-FAST = --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+FAST = --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 --xla_llvm_disable_expensive_passes=true
 QUICK = if XLA_FLAGS="$(FAST)" $(BIN)/python -c 'import jax; jax.devices()' 2>/dev/null; then export XLA_FLAGS="$$XLA_FLAGS $(FAST)"; fi
 
 .DEFAULT_GOAL := help

@@ -166,7 +166,7 @@ def grid_points(
     doubly exponentially in t, the e^u of a bound and algebraic tails |u|^-a exponentially.
     """
     shape = tuple(len(axis) for axis in axes)
-    number = np.arange(math.prod(shape))[block]
+    number = np.arange(*block.indices(math.prod(shape)))
     t = np.stack(
         [axis[i] for axis, i in zip(axes, np.unravel_index(number, shape), strict=True)], -1
     )
