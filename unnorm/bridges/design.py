@@ -1,9 +1,12 @@
 """`un.design`: a formula and a table become the matrix of a vector covariate and its response."""
 
 import re
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from unnorm.core.messages import pluralize
 from unnorm.core.validation import verb
 
 
@@ -30,6 +33,44 @@ class Design:
     response: Any
     names: list[str]
     offset: Any = None
+    _spec: Any = field(default=None, repr=False)
+    _offsets: tuple[str, ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        """One line: the rows and the terms."""
+        terms = ", ".join(self.names)
+        return f"Design of {pluralize(len(self.matrix), 'row')}: {terms}"
+
+    def transform(self, frame: Any) -> "Design":
+        """Return the design of other rows, with the columns of this one.
+
+        The levels of factors, and what a term learned from the table, such as the mean in
+        `center(x)`, are those of the first table. The rows need no response.
+
+        Args:
+            frame: a pandas DataFrame with the columns that the right-hand side names.
+
+        Returns:
+            `Design`; pass ``{"z": d.matrix}`` to `fit.predict`.
+
+        Raises:
+            ValueError: a column that is not there, a missing value, a level that the first table
+                does not have.
+
+        Example:
+            >>> import pandas as pd
+            >>> import unnorm as un
+            >>> frame = pd.DataFrame({"y": [1, 0, 1], "sex": ["f", "m", "f"]})
+            >>> design = un.design("y ~ C(sex)", frame)
+            >>> design.transform(pd.DataFrame({"sex": ["m"]})).matrix.values.tolist()
+            [[1.0, 1.0]]
+        """
+        _check_frame(frame)
+        needed = [str(name) for name in self._spec.required_variables]
+        for name in [*needed, *self._offsets]:
+            _refuse_missing(frame, name)
+        found = _evaluate(self._spec.get_model_matrix, "the right-hand side", frame)
+        return _design(found, None, frame, self._offsets)
 
 
 @verb
@@ -88,20 +129,34 @@ def design(formula: str, frame: Any) -> Design:
     columns = [name for name in needed if name in frame.columns]
     for name in [*columns, *offsets]:
         _refuse_missing(frame, name)
-    try:
-        found = formulaic.model_matrix(formula, frame, na_action="raise", output="pandas")
-    except Exception as error:
-        raise ValueError(
-            f"formula {formula!r} cannot be evaluated on frame ({_first_line(error)}); its names "
-            f"must be columns of frame: {', '.join(map(str, frame.columns))}; correct one of the "
-            "two."
-        ) from None
+    build = partial(formulaic.model_matrix, formula)
+    found = _evaluate(build, f"formula {formula!r}", frame)
     left, right = (found.lhs, found.rhs) if hasattr(found, "lhs") else (None, found)
     if left is not None and left.shape[1] != 1:
         raise ValueError(
             f"The left-hand side of {formula!r} has {left.shape[1]} columns; it must be one "
             "numeric column; code it as numbers."
         )
+    return _design(right, left, frame, tuple(offsets))
+
+
+def _evaluate(build: Any, what: str, frame: Any) -> Any:
+    from formulaic.errors import DataMismatchWarning
+
+    try:
+        with warnings.catch_warnings():
+            # A level without a column would count as the reference level.
+            warnings.simplefilter("error", DataMismatchWarning)
+            return build(frame, na_action="raise", output="pandas")
+    except Exception as error:
+        raise ValueError(
+            f"{what} cannot be evaluated on frame ({_first_line(error)}); its names must be "
+            f"columns of frame ({', '.join(map(str, frame.columns))}), and a factor's values its "
+            "levels; correct one of the two."
+        ) from None
+
+
+def _design(right: Any, left: Any, frame: Any, offsets: tuple[str, ...]) -> Design:
     import pandas as pd
 
     matrix = pd.DataFrame(right).astype(float)
@@ -109,7 +164,9 @@ def design(formula: str, frame: Any) -> Design:
         matrix,
         None if left is None else pd.Series(left.iloc[:, 0]),
         [str(name) for name in matrix.columns],
-        frame[offsets].astype(float).sum(axis=1) if offsets else None,
+        frame[list(offsets)].astype(float).sum(axis=1) if offsets else None,
+        right.model_spec,
+        offsets,
     )
 
 
@@ -119,6 +176,10 @@ def _check(formula: Any, frame: Any) -> None:
             f"formula is {formula!r}; it must be a string such as 'y ~ dose + C(sex)'; pass the "
             "formula as text."
         )
+    _check_frame(frame)
+
+
+def _check_frame(frame: Any) -> None:
     if not (hasattr(frame, "iloc") and hasattr(frame, "columns")):
         raise ValueError(
             f"frame is a {type(frame).__name__}; it must be a pandas DataFrame; convert it."
@@ -142,8 +203,8 @@ def _without_offsets(formula: str) -> tuple[str, list[str]]:
 def _refuse_missing(frame: Any, name: str) -> None:
     if name not in frame.columns:
         raise ValueError(
-            f"formula has offset({name}), and frame has {', '.join(map(str, frame.columns))}; it "
-            "must be a column's name; correct it."
+            f"formula has the column {name}, and frame has {', '.join(map(str, frame.columns))}; "
+            "it must be a column's name; correct it."
         )
     missing = frame[name].isna().to_numpy()
     if missing.any():

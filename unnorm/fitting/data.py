@@ -60,13 +60,7 @@ def read_data(
             "data has no rows; expected at least one row; check how the data were selected."
         )
     p = p.resolved({name: event.shape[1:] for name, event in events.items()})
-    for axis, names in labels.items():
-        if p.labels.get(axis, tuple(names)) != tuple(names):
-            raise ValueError(
-                f"data has the labels {join_names(names)} along {axis!r}; expected "
-                f"{join_names(list(p.labels[axis]))} by the "
-                "density; put the columns into that order, or rename them."
-            )
+    _refuse_other_labels(p, labels)
     p = p.with_dimensions(**{axis: names for axis, names in labels.items() if axis not in p.labels})
     _check_values(p, events)
     return p, events
@@ -77,7 +71,8 @@ def read_covariates(p: Density, data: Any) -> dict[str, np.ndarray]:
     if isinstance(data, Mapping):
         refuse_unknown("data", "variable or covariate", data, p.variables | p.covariates)
         data = {name: value for name, value in data.items() if name in p.covariates}
-    columns, _ = _by_name(p, data, p.covariates)
+    columns, labels = _by_name(p, data, p.covariates)
+    _refuse_other_labels(p, labels)
     absent = [name for name in p.covariates if name not in columns]
     if absent:
         raise ValueError(
@@ -95,6 +90,17 @@ def read_covariates(p: Density, data: Any) -> dict[str, np.ndarray]:
     p.resolved({name: event.shape[1:] for name, event in events.items()})
     _check_values(p, events)
     return events
+
+
+def _refuse_other_labels(p: Density, labels: Mapping[str, Sequence[str]]) -> None:
+    """Refuse columns that are not those of the density's dimension, or stand in another order."""
+    for axis, names in labels.items():
+        if p.labels.get(axis, tuple(names)) != tuple(names):
+            raise ValueError(
+                f"data has the labels {join_names(names)} along {axis!r}; expected "
+                f"{join_names(list(p.labels[axis]))} by the density; put the columns into that "
+                "order, or rename them."
+            )
 
 
 def _check_values(p: Density, events: dict[str, np.ndarray]) -> None:

@@ -64,6 +64,8 @@ def test_a_continuous_response_has_the_residuals_of_least_squares():
     spread = np.sqrt(ols.ssr / N)
     found = fit.predict(d.matrix)
     np.testing.assert_allclose(found["mean"], ols.fittedvalues, atol=1e-7)
+    with pytest.raises(ValueError, match="labels dose, Intercept along 'k'; expected Intercept"):
+        fit.predict(d.matrix[["dose", "Intercept"]])
     upper = ols.fittedvalues + stats.norm.ppf(0.975) * spread
     np.testing.assert_allclose(found["predictive_upper"], upper, atol=2e-4 * spread)
     np.testing.assert_allclose(fit.residuals(data), ols.resid / spread, atol=1e-6)
@@ -106,13 +108,32 @@ def test_a_design_labels_the_parameters_and_drops_no_row():
         ("y ~ dose +", FRAME, "cannot be read"),
         ("sex ~ dose", FRAME, "left-hand side .* has 2 columns"),
         ("y ~ offset(log(dose))", FRAME, "offset that is not the name"),
-        ("y ~ offset(time)", FRAME, "formula has offset"),
+        ("y ~ offset(time)", FRAME, "formula has the column time"),
         ("y ~ dose", FRAME.dose, "frame is a Series"),
     ]
     for formula, frame, words in wrong:
         with pytest.raises(ValueError, match=words) as reason:
             un.design(formula, frame)
         assert "\n" not in str(reason.value)
+
+
+def test_other_rows_have_the_columns_of_the_first_table():
+    d = un.design("y ~ center(dose) * C(sex) + offset(log_time)", FRAME)
+    rows = FRAME[FRAME.sex == "m"].drop(columns="y").head(3)
+    other = d.transform(rows)
+    pd.testing.assert_frame_equal(other.matrix, d.matrix.loc[rows.index])
+    pd.testing.assert_series_equal(other.offset, d.offset.loc[rows.index])
+    assert other.response is None and repr(d).startswith("Design of 60 rows: Intercept, center")
+    wrong = [
+        (rows.assign(sex="x"), "categories outside .* {'x'}"),
+        (rows.drop(columns="dose"), "formula has the column dose, and frame has sex"),
+        (rows.assign(dose=np.nan), "Column 'dose' has a missing value at row 0"),
+    ]
+    for frame, words in wrong:
+        with pytest.raises(ValueError, match=words):
+            d.transform(frame)
+    with pytest.raises(ValueError, match="categories outside"):
+        un.design("y ~ C(sex, levels=['f'])", FRAME)
 
 
 def test_a_fit_that_is_no_density_predicts_nothing():
