@@ -38,7 +38,7 @@ from unnorm.declaration.slots import (
     unify,
 )
 from unnorm.declaration.structure import Declaration, Structure
-from unnorm.declaration.values import Held, check_value, hold, join
+from unnorm.declaration.values import Held, check_value, hold, join, refuse_other_labels
 from unnorm.supports.base import Annotation, PyTreeSupport, Support
 
 
@@ -426,15 +426,14 @@ class Density(Declaration):
             gradient = over_events(_score, density, batch)
         return gradient if len(gradient) > 1 else next(iter(gradient.values()))
 
-    @staticmethod
-    def _event(slot: Slot, value: Any) -> jax.Array:
+    def _event(self, slot: Slot, value: Any) -> jax.Array:
         """What a call was given for a variable or covariate, as floating numbers; traced values as
         they are.
         """
         if not isinstance(value, jax.Array):
-            value = to_numbers(
-                transpose_to_axes(value, slot.name, slot.support.shape_axes), slot.name
-            )
+            value = transpose_to_axes(value, slot.name, slot.support.shape_axes)
+            refuse_other_labels(slot.name, slot.support.shape_axes, value, self.labels)
+            value = to_numbers(value, slot.name)
         value = jnp.asarray(value)
         return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(float)
 

@@ -31,7 +31,7 @@ def check_value(slot: Slot, value: Any, labels: Mapping[str, tuple]) -> Any:
     if not slot.has_shape or isinstance(value, jax.core.Tracer):
         return value
     value = transpose_to_axes(value, slot.name, slot.support.shape_axes)
-    _refuse_other_labels(slot, value, labels)
+    refuse_other_labels(slot.name, slot.support.shape_axes, value, labels)
     value = numbers(slot, at_rest(value, slot.name))
     if slot.role == COVARIATE:
         if not np.isfinite(value).all():
@@ -47,16 +47,34 @@ def check_value(slot: Slot, value: Any, labels: Mapping[str, tuple]) -> Any:
     return value
 
 
-def _refuse_other_labels(slot: Slot, value: Any, labels: Mapping[str, tuple]) -> None:
-    """Refuse a container whose labels are not those of the dimension, or stand in another order."""
-    for place, axis in enumerate(slot.support.shape_axes):
-        known, found = labels.get(axis), axis_labels(value, place)
+def refuse_other_labels(name: str, axes: tuple, value: Any, labels: Mapping[str, tuple]) -> None:
+    """Refuse a container whose labels are not those of the dimension, or stand in another order.
+
+    `axes` are its last ones; axes before them are rows, chains or draws.
+    """
+    leading = getattr(value, "ndim", len(axes)) - len(axes)
+    for place, axis in enumerate(axes):
+        known, found = labels.get(axis), axis_labels(value, leading + place)
         if known is not None and found is not None and list(known) != found:
             raise ValueError(
-                f"{slot.name} has the labels {join_names(found)} along {axis!r}; expected "
+                f"{name} has the labels {join_names(found)} along {axis!r}; expected "
                 f"{join_names(list(known))}; "
                 "reindex it, or pass its values alone."
             )
+
+
+def refuse_other_labels_by_name(
+    what: str, variables: Mapping[str, Support], given: Any, labels: Mapping[str, tuple]
+) -> None:
+    """Refuse labels of other entries in values by name, such as starts, or in draws."""
+    held = getattr(given, "posterior", given)
+    if not (isinstance(held, Mapping) or hasattr(held, "data_vars")):
+        held = {name: held for name in variables} if len(variables) == 1 else {}
+    for name, support in variables.items():
+        if name in held:
+            whose = f"{what} of {name}"
+            value = transpose_to_axes(held[name], whose, support.shape_axes)
+            refuse_other_labels(whose, support.shape_axes, value, labels)
 
 
 def numbers(slot: Slot, value: Any) -> Any:

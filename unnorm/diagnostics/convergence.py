@@ -13,6 +13,7 @@ from unnorm.core.messages import format_table
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
 from unnorm.declaration.purity import refuse_impure
+from unnorm.declaration.values import refuse_other_labels
 from unnorm.diagnostics.against_density.findings import density_findings
 from unnorm.diagnostics.chains import chain_findings
 from unnorm.diagnostics.draws import Draws, group_of, read_draws
@@ -158,6 +159,8 @@ def _match(draws: Draws, p: Density) -> tuple[Draws, Density]:
     oriented_arrays = {
         name: transpose_to_axes(posterior[name], f"draws of {name}", axes[name]) for name in axes
     }
+    for name, array in oriented_arrays.items():
+        refuse_other_labels(f"draws of {name}", axes[name], array, p.labels)
     draws = draws._replace(posterior=posterior.assign(oriented_arrays))
     return draws, p.resolved({name: array.shape[2:] for name, array in oriented_arrays.items()})
 

@@ -16,6 +16,7 @@ from unnorm.core.random_keys import make_key
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.purity import refuse_impure
+from unnorm.declaration.values import refuse_other_labels_by_name
 from unnorm.partition.base import LogZ, NotNormalizableError
 from unnorm.partition.default_estimator import Auto
 from unnorm.partition.estimators.exact import has_exact
@@ -114,6 +115,9 @@ def log_z(  # noqa: PLR0913 - the options of a verb
     )
     if draws is not None:
         estimator = _with_draws(estimator, draws)
+    for field in dataclasses.fields(estimator) if dataclasses.is_dataclass(estimator) else ():
+        given = getattr(estimator, field.name)
+        refuse_other_labels_by_name("draws", p.variables, given, p.labels)
     if rows is not None:
         with jax.enable_x64(dtype == np.float64), bar("log Z of rows", 1.0, progress):
             return rows.log_z(p, estimator, seed, dtype, findings, strict)
@@ -144,7 +148,7 @@ def log_z(  # noqa: PLR0913 - the options of a verb
 
 def _read_over(p: Density, over: Any, draws: Any) -> tuple[Density, Any, Any, Any]:
     """The density, and what log Z is asked over: rows, or the values of a parameter by its name."""
-    rows = read_rows(over, p.variables, p.covariates)
+    rows = read_rows(over, p)
     if rows is not None:
         if draws is not None:
             raise ValueError("log_z was given draws= and rows by over=; must be one; omit draws.")

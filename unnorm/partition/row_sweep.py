@@ -13,6 +13,7 @@ from unnorm.core.messages import join_names, shown
 from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.declaration.values import refuse_other_labels
 from unnorm.partition.annealing.rows import TRANSITIONS, RowRuns, anneal_rows
 from unnorm.partition.annealing.stein_checks import stein_level_of_points
 from unnorm.partition.base import VERDICTS, LogZ, measures
@@ -87,8 +88,9 @@ class Rows:
         return _dataset(found, facts | spent, findings)
 
 
-def read_rows(over: Any, variables: Mapping[str, Any], covariates: Mapping[str, Any]) -> Any:
+def read_rows(over: Any, p: Density) -> Any:
     """The rows that `over` brings, or a sentence; None where it names no variable or covariate."""
+    variables, covariates = p.variables, p.covariates
     known = {**variables, **covariates}
     if not isinstance(over, Mapping) or not over or not all(name in known for name in over):
         return None
@@ -103,6 +105,8 @@ def read_rows(over: Any, variables: Mapping[str, Any], covariates: Mapping[str, 
             f"over names every variable ({join_names(list(variables))}); must leave at least one "
             "to integrate over; leave the latent ones out."
         )
+    for name, value in over.items():
+        refuse_other_labels(f"over: {name}", known[name].shape_axes, value, p.labels)
     values = {name: _column(name, known[name], value) for name, value in over.items()}
     sizes = {name: len(value) for name, value in values.items()}
     if len(set(sizes.values())) > 1 or not min(sizes.values()):

@@ -20,6 +20,7 @@ from unnorm.core.method import registry_name
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.declaration.values import refuse_other_labels_by_name
 from unnorm.sampling.defaults import check_request, seed_of
 from unnorm.sampling.engine.chunked_run import Plan, Run
 from unnorm.sampling.engine.devices import devices_for
@@ -127,6 +128,7 @@ def sample(  # noqa: PLR0913 - the options of a verb
     dtype = np.dtype(dtype or jnp.result_type(float))
     plan = Plan(draws, warmup, chains, thin, keep, seed, dtype.name, hosts.count, hosts.own)
     request = _Request(kernel, plan, start, track, device, where, provenance(), hosts, progress)
+    refuse_other_labels_by_name("start", p.variables, start, p.labels)
     view = Unconstrained(p.for_jit())
     lost = None
     if dtype == np.float32 and not dtype_given:
