@@ -148,7 +148,7 @@ def log_z(  # noqa: PLR0913 - the options of a verb
 
 def _read_over(p: Density, over: Any, draws: Any) -> tuple[Density, Any, Any, Any]:
     """The density, and what log Z is asked over: rows, or the values of a parameter by its name."""
-    rows = read_rows(over, p)
+    rows = read_rows(over, p.variables, p.covariates, p.labels)
     if rows is not None:
         if draws is not None:
             raise ValueError("log_z was given draws= and rows by over=; must be one; omit draws.")

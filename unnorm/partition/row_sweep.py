@@ -88,9 +88,13 @@ class Rows:
         return _dataset(found, facts | spent, findings)
 
 
-def read_rows(over: Any, p: Density) -> Any:
+def read_rows(
+    over: Any,
+    variables: Mapping[str, Any],
+    covariates: Mapping[str, Any],
+    labels: Mapping[str, tuple],
+) -> Any:
     """The rows that `over` brings, or a sentence; None where it names no variable or covariate."""
-    variables, covariates = p.variables, p.covariates
     known = {**variables, **covariates}
     if not isinstance(over, Mapping) or not over or not all(name in known for name in over):
         return None
@@ -106,7 +110,7 @@ def read_rows(over: Any, p: Density) -> Any:
             "to integrate over; leave the latent ones out."
         )
     for name, value in over.items():
-        refuse_other_labels(f"over: {name}", known[name].shape_axes, value, p.labels)
+        refuse_other_labels(f"over: {name}", known[name].shape_axes, value, labels)
     values = {name: _column(name, known[name], value) for name, value in over.items()}
     sizes = {name: len(value) for name, value in values.items()}
     if len(set(sizes.values())) > 1 or not min(sizes.values()):
