@@ -4,6 +4,7 @@ References: Efron (1979), doi:10.1214/aos/1176344552; Davison and Hinkley (1997)
 doi:10.1017/CBO9780511802843.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,20 +106,54 @@ def refit_resamples(
         As `refit_simulations`.
     """
     draw_key, key = split_keys(key)
-    random = np.random.default_rng(np.asarray(jax.random.bits(draw_key, (4,))))
     rows = len(next(iter(events.values())))
+    chosen = resampled_rows(draw_key, rows, replicates, cluster)
+    return refit_rows(objective, density, events, chosen, key, penalty)
+
+
+def resampled_rows(
+    key: jax.Array, rows: int, replicates: int, cluster: Any = None
+) -> Iterator[np.ndarray]:
+    """The rows of each resample: drawn with replacement, one by one or by whole clusters."""
+    random, members = _generator(key), _members(rows, cluster)
+    for _ in range(replicates):
+        yield np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
+
+
+def subset_rows(
+    key: jax.Array, rows: int, replicates: int, dropped: float, cluster: Any = None
+) -> Iterator[np.ndarray]:
+    """The rows of each subset, in their order: this share of them dropped at random, one by one or
+    by whole clusters.
+    """
+    random, members = _generator(key), _members(rows, cluster)
+    kept = round((1 - dropped) * len(members))
+    for _ in range(replicates):
+        which = random.choice(len(members), kept, replace=False)
+        yield np.sort(np.concatenate([members[i] for i in which]))
+
+
+def _generator(key: jax.Array) -> np.random.Generator:
+    return np.random.default_rng(np.asarray(jax.random.bits(key, (4,))))
+
+
+def _members(rows: int, cluster: Any) -> list[np.ndarray]:
+    """The rows of each cluster; each row by itself where there are no clusters."""
     _, numbers = np.unique(
         np.arange(rows) if cluster is None else np.asarray(cluster), return_inverse=True
     )
-    members = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
+    return np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
 
-    def resample():
-        chosen = np.concatenate(
-            [members[i] for i in random.integers(len(members), size=len(members))]
-        )
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[chosen], events)
 
-    return refit_all(objective, density, (resample() for _ in range(replicates)), key, penalty)
+def refit_rows(
+    objective, density, events: dict, chosen: Iterable[np.ndarray], key: jax.Array, penalty: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the data of these rows, each time; as `refit_all`."""
+    replicated = (
+        jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], events)  # noqa: B023 - used at once
+        for rows in chosen
+    )
+    return refit_all(objective, density, replicated, key, penalty)
 
 
 def refit_all(objective, density, replicated, key, penalty) -> tuple[np.ndarray, np.ndarray]:
@@ -137,6 +172,8 @@ def _refit(objective, density, events, key, penalty) -> tuple[np.ndarray, bool]:
 
     The program is that of the fit itself, compiled already where the sizes are the same.
     """
+    if penalty is not None:
+        penalty = penalty.of_rows(len(next(iter(events.values()))))
     try:
         state = objective.prepare(density, events, key)._replace(penalty=penalty)
         found = minimize(Loss(objective, density, state, events))

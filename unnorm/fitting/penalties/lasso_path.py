@@ -7,42 +7,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result
 from unnorm.core.messages import table_text
 from unnorm.core.method import registry_name
-from unnorm.core.random_keys import make_key
-from unnorm.fitting.base import HasClosedForm, Stochastic, start_values
-from unnorm.fitting.data import event_size
+from unnorm.core.validation import verb
 from unnorm.fitting.inference.sandwich import entries
 from unnorm.fitting.loss import Loss
+from unnorm.fitting.penalties.follow_path import (
+    best_of_rows,
+    extended_bic,
+    follow,
+    labels_of,
+    penalized_by,
+)
 from unnorm.fitting.penalties.refit import refit_kept
-from unnorm.fitting.penalties.terms import Penalties
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.procedures.minimize import fit_by_minimization
 from unnorm.fitting.results.assemble import assemble
-from unnorm.fitting.results.entries import entry_labels
+from unnorm.fitting.results.edge_stability import EdgeStability, stability_of
 from unnorm.fitting.results.fit import Fit
-from unnorm.fitting.solvers.minimize import minimize
-
-
-@dataclass(frozen=True)
-class PathOptions:
-    """The default grid of strengths and the criterion.
-
-    Attributes:
-        strengths: of the default grid.
-        smallest: its last strength, relative to the first.
-        ample: times the largest slope at the start: a strength at which every entry is zero.
-    """
-
-    strengths: int = 30
-    smallest: float = 0.01
-    ample: float = 1e10
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -106,6 +92,48 @@ class Path(Result):
         target = f"{problem.objective.target}, the zeros of the lasso held"
         return dataclasses.replace(fit, target=target)
 
+    @verb
+    def edge_stability(
+        self,
+        edges: str,
+        n: int = 1000,
+        *,
+        dropped: Any = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> EdgeStability:
+        """The stability of the edges of `best`, as `Fit.edge_stability`, where every resample and
+        every subset chooses the strength of the lasso again.
+
+        Args:
+            edges: as in `Fit.edge_stability`.
+            n: as there.
+            dropped: as there.
+            seed: as there.
+            progress: as there.
+
+        Returns:
+            `EdgeStability`.
+
+        Raises:
+            ValueError: as there; a path without an extended BIC, which has no `best`.
+
+        References:
+            Epskamp, Borsboom and Fried (2018), doi:10.3758/s13428-017-0862-1; van Borkulo et al.
+            (2014), doi:10.1038/srep05918 (the extended BIC in networks).
+        """
+        if self.best is None:
+            raise ValueError(
+                "edge_stability was asked of a path without a best fit; it must have an extended "
+                "BIC; use un.objectives.PseudoLikelihood, or fit.edge_stability of one strength."
+            )
+        problem = self._ends[0]
+
+        def refit(chosen: Any, key: jax.Array) -> tuple[pd.DataFrame, np.ndarray]:
+            return best_of_rows(problem, chosen, key)
+
+        return stability_of(self.best, problem, edges, refit, n, dropped, seed, progress, [])
+
     def _nonzero(self) -> pd.Series:
         return (self.coefficients[self.penalised] != 0).sum(axis=1)
 
@@ -133,94 +161,23 @@ class Path(Result):
         )
 
 
-def lasso_path(problem: Problem, options: PathOptions = PathOptions()) -> Path:
+def lasso_path(problem: Problem) -> Path:
     """Follow the path of a problem whose `penalty` has a grid, from the largest strength to the
     smallest.
     """
-    _refuse(problem)
-    objective, penalties = problem.objective, problem.penalty
-    loss = dataclasses.replace(problem, penalty=None).loss(make_key(problem.seed))
-    start = loss.density.at(start_values(objective, loss.density, loss.state))
-    loss = loss._replace(density=start)
-    if isinstance(objective, HasClosedForm):
-        loss = loss._replace(state=objective.prepare_path(*loss[1:]))
-    grid = np.asarray(penalties.grid)
-    if not grid.size:
-        largest, loss = _largest_strength(penalties, loss, options)
-        grid = np.geomspace(largest, options.smallest * largest, options.strengths)
-    ends = []
-    for strength in grid:
-        found = minimize(_penalized_by(loss, penalties, strength))
-        loss = found.at
-        ends.append(found._replace(loss=_unpenalized(loss)))
-        problem.shown.step(1 / len(grid), f"strength {strength:.3g}")
-    return _path(problem, grid, ends, options)
+    grid, ends = follow(problem)
+    return _path(problem, grid, ends)
 
 
-def _refuse(problem: Problem) -> None:
-    if isinstance(problem.objective, Stochastic):
-        raise ValueError(
-            f"{type(problem.objective).__name__}, which draws samples, was given to un.path; "
-            "expected an objective with a loss; use un.objectives.PseudoLikelihood, "
-            "ScoreMatching, NCE or MaximumLikelihood, or un.fit at each strength."
-        )
-    if problem.restarts:
-        raise ValueError(
-            f"restarts is {problem.restarts} and a path starts each strength at the estimate of "
-            "the last; expected 0; leave restarts out."
-        )
-
-
-def _penalized_by(loss: Loss, penalties: Penalties, strength: Any) -> Loss:
-    dtype = jax.tree.leaves(loss.density.free())[0].dtype
-    penalty = penalties.at(jnp.asarray(strength, dtype))
-    return loss._replace(state=loss.state._replace(penalty=penalty))
-
-
-def _largest_strength(penalties: Penalties, loss: Loss, options: PathOptions) -> tuple[float, Loss]:
-    """The smallest strength at which every entry of the path is zero, and the loss there."""
-    slopes = _slopes(_penalized_by(loss, penalties, 0.0))
-    ample = options.ample * (1 + float(jnp.max(jnp.abs(slopes))))
-    there = minimize(_penalized_by(loss, penalties, ample)).at
-    one = _penalized_by(there, penalties, 1.0).state.penalty
-    moving = dataclasses.replace(
-        one, ridge={}, priors={}, lasso={name: one.lasso[name] for name in penalties.moving}
-    )
-    chosen = np.asarray(there._replace(state=there.state._replace(penalty=moving)).lasso) > 0
-    largest = float(np.abs(np.asarray(_slopes(there)))[chosen].max())
-    if not np.isfinite(largest) or largest <= 0:
-        raise ValueError(
-            f"The loss of {type(loss.objective).__name__} has the slope {largest} in "
-            f"{', '.join(penalties.moving)} where they are zero; expected a finite positive "
-            "number, at which a path starts; pass the strengths, or check that the density "
-            "depends on these parameters there."
-        )
-    return largest * (1 + 1e-10), there  # so that rounding leaves every entry at zero
-
-
-@compiled
-def _slopes(loss: Loss) -> jax.Array:
-    """The gradient of all but the lasso."""
-    return jax.grad(loss.mean)(loss.vector)
-
-
-@compiled
-def _unpenalized(loss: Loss) -> jax.Array:
-    """The mean loss without penalties."""
-    return loss._replace(state=loss.state._replace(penalty=None)).mean(loss.vector)
-
-
-def _path(problem: Problem, grid: np.ndarray, ends: list, options: PathOptions) -> Path:
+def _path(problem: Problem, grid: np.ndarray, ends: list) -> Path:
     """The path in the user's terms, and the fit at its smallest extended BIC."""
     objective, findings = problem.objective, problem.findings
     rows = [entries(end.at, end.vector)[0] for end in ends]
     index = pd.Index(grid, name="strength")
-    labels, penalized = _labels(problem)
+    labels, penalized = labels_of(problem)
     coefficients = pd.DataFrame(np.array(rows), index=index, columns=labels)
     losses = pd.Series([float(end.loss) for end in ends], index, name="loss")
-    df, n = (coefficients[penalized] != 0).sum(axis=1), problem.rows
-    per_entry = 4 * problem.penalty.gamma * df * np.log(event_size(problem.density))
-    bic = 2 * n * losses + df * np.log(n) + per_entry
+    bic = extended_bic(problem, losses, (coefficients[penalized] != 0).sum(axis=1))
     findings += _convergence_findings(grid, ends)
     best = None
     if objective.traits.is_deviance:
@@ -254,18 +211,7 @@ def _convergence_findings(grid: np.ndarray, ends: list) -> list[Finding]:
     return [Finding(what, advice, ERROR, code=FindingCode.NOT_CONVERGED)]
 
 
-def _labels(problem: Problem) -> tuple[list[str], list[str]]:
-    """The labels of all free entries, and of those whose strength the path moves."""
-    p, labels = problem.p, entry_labels(problem.p)
-    names = []
-    for name, support in p.supports.items():
-        shape = np.shape(p.parameters[name]) if support.shape_axes else ()
-        names += [name] * len(support.entries(shape))
-    moving = problem.penalty.moving
-    return labels, [label for label, name in zip(labels, names, strict=True) if name in moving]
-
-
 def _best(problem: Problem, loss: Loss, strength: float) -> Fit:
-    penalty = _penalized_by(loss, problem.penalty, strength).state.penalty
+    penalty = penalized_by(loss, problem.penalty, strength).state.penalty
     at = dataclasses.replace(problem, penalty=penalty, density=loss.density, findings=[])
     return assemble(fit_by_minimization(at))

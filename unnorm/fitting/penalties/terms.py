@@ -104,6 +104,10 @@ class Penalties:
         moved = {name: strength * jnp.ones_like(self.lasso[name]) for name in self.moving}
         return replace(self, lasso=self.lasso | moved, grid=None)
 
+    def of_rows(self, rows: int) -> "Penalties":
+        """The penalties of so many rows, for all of which a prior counts once."""
+        return replace(self, rows=jnp.asarray(rows, jnp.result_type(self.rows)))
+
     def smooth(self, density: Density) -> jax.Array:
         """The part with a gradient: Σ strength θ² / 2 − log prior(θ) / n."""
         values, supports = density.parameters, density.supports

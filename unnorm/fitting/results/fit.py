@@ -13,6 +13,7 @@ from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
 from unnorm.fitting.inference.profile_likelihood import profile
 from unnorm.fitting.inference.sandwich import Covariance, interval
+from unnorm.fitting.results.edge_stability import EdgeStability, edge_stability
 from unnorm.fitting.results.entries import EntryIndex, entry_bounds, entry_index, entry_labels
 from unnorm.fitting.results.flow_likelihood import NoisePath
 from unnorm.fitting.results.log_likelihood import LogLikelihood, log_likelihood
@@ -287,6 +288,54 @@ class Fit(ReadableFit):
                 "batch_size, steps and optimizer."
             )
         return self._refit(self, n, seed)
+
+    @verb
+    def edge_stability(
+        self,
+        edges: str,
+        n: int = 1000,
+        *,
+        dropped: Any = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> EdgeStability:
+        """Refit resamples and subsets of the rows: how far the edges of a network would move.
+
+        The bootstrap redraws n rows with replacement. The case-dropping subsets leave a share of
+        the rows out; the CS-coefficient is max{share: P(cor(ŵ_subset, ŵ) ≥ .7) ≥ .95}, ŵ the edges.
+        Rows of one cluster stay together.
+
+        Percentiles of a lasso's edges are no tests against zero, because the lasso shrinks them.
+
+        Args:
+            edges: the name of a symmetric matrix, such as ``"coupling"``; its diagonal is left out.
+            n: how many resamples, and how many subsets of all shares together.
+            dropped: the shares of rows that the subsets leave out, between 0 and 1; None: ten from
+                .05 to .75.
+            seed: of the rows.
+            progress: whether to show a progress bar on a terminal.
+
+        Returns:
+            `EdgeStability`: `summary()`, `case_drop()`, `cs_coefficient()`, `plot()`, `estimates`,
+            `correlations` and `findings`.
+
+        Raises:
+            ValueError: no such matrix, or one with fewer than two edges; an edge without a finite
+                estimate; a fit by chains or on batches, one that was loaded, of one row, of several
+                data sets, or with sampling weights.
+
+        Example:
+            >>> import unnorm as un
+            >>> data = un.models.load("rochdale")[["Econ", "Age", "Child"]]
+            >>> fit = un.fit(un.models.ising, data, "maximum_likelihood", seed=0, progress=False)
+            >>> found = fit.edge_stability("coupling", 40, dropped=[0.25, 0.5], progress=False)
+            >>> found.cs_coefficient()
+            0.5
+
+        References:
+            Epskamp, Borsboom and Fried (2018), doi:10.3758/s13428-017-0862-1.
+        """
+        return edge_stability(self, edges, n, dropped, seed, progress)
 
     @verb
     def predict(self, data: Any, level: float = 0.95) -> pd.DataFrame:

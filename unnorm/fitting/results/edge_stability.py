@@ -1,0 +1,384 @@
+"""How far the edges of a network would move: resampled rows, and subsets of the rows.
+
+References: Epskamp, Borsboom and Fried (2018), doi:10.3758/s13428-017-0862-1.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from unnorm.core.display import Card
+from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result
+from unnorm.core.messages import choose_from, format_table, shown, table_text
+from unnorm.core.progress import bar, report
+from unnorm.core.random_keys import fold_in, make_key, split_keys
+from unnorm.fitting.base import Stochastic
+from unnorm.fitting.inference.bootstrap import of_vectors
+from unnorm.fitting.inference.bootstrap_refits import refit_rows, resampled_rows, subset_rows
+from unnorm.fitting.problem import Problem
+from unnorm.fitting.results.entries import entry_keys, flat_label, free_places
+from unnorm.fitting.results.stability_figure import stability_figure
+from unnorm.supports.matrices import Matrix
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class StabilityOptions:
+    """Which subsets are drawn, and what is said of a network.
+
+    Attributes:
+        dropped: shares of the rows that are left out; bootnet's ten.
+        correlation, probability: of the CS-coefficient, as Epskamp, Borsboom and Fried define it.
+        doubtful: CS-coefficient below which they advise not to interpret a network.
+        subsets: of a share, so that a probability of .95 is 19 of 20.
+        finite: share of resamples below which percentiles are not those of all.
+    """
+
+    dropped: tuple[float, ...] = tuple(float(s) for s in np.linspace(0.05, 0.75, 10))
+    correlation: float = 0.7
+    probability: float = 0.95
+    doubtful: float = 0.25
+    subsets: int = 20
+    finite: float = 0.95
+
+
+OPTIONS = StabilityOptions()
+
+
+# From the rows of each data set, and a key, to the estimates of all listed entries (a row for each
+# finite one) and which are finite.
+Refit = Callable[[Iterable[np.ndarray], jax.Array], tuple[pd.DataFrame, np.ndarray]]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class EdgeStability(Result):
+    """Edges of a network in resampled rows and in subsets of the rows.
+
+    Attributes:
+        edges: the name of the matrix.
+        fitted: the fit's own edges, labelled.
+        estimates: one row for each resample whose estimate is finite, one column for each edge.
+        correlations: one row for each subset: the share of the rows that was dropped, and the
+            correlation of its edges with the fit's own; NaN where it has no finite estimate.
+        infinite: how many resamples have no finite estimate.
+    """
+
+    edges: str
+    fitted: pd.Series
+    estimates: pd.DataFrame
+    correlations: pd.DataFrame
+    infinite: int
+    findings: list[Finding] = field(default_factory=list)
+
+    def summary(self, level: float = 0.95) -> pd.DataFrame:
+        """Every edge in the resamples: mean, standard deviation, percentiles, and the shares in
+        which it is not zero (`selected`) and has the sign of the estimate (`same_sign`; of an
+        estimate of zero: is zero).
+        """
+        tail, drawn = (1 - level) / 2, self.estimates.to_numpy()
+        columns = {
+            "estimate": self.fitted.to_numpy(),
+            "mean": self.estimates.mean().to_numpy(),
+            "standard_error": self.estimates.std().to_numpy(),
+            "lower": self.estimates.quantile(tail).to_numpy(),
+            "upper": self.estimates.quantile(1 - tail).to_numpy(),
+            "selected": (drawn != 0).mean(0),
+            "same_sign": (np.sign(drawn) == np.sign(self.fitted.to_numpy())).mean(0),
+        }
+        return pd.DataFrame(columns, index=self.fitted.index)
+
+    def case_drop(self, correlation: float = OPTIONS.correlation) -> pd.DataFrame:
+        """The subsets by the share of rows that was dropped: how many, how many of them have no
+        finite estimate, the mean and the 2.5% and 97.5% quantiles of the others' correlations, and
+        the share of all subsets that reach `correlation`.
+        """
+        by_share = self.correlations.groupby("dropped")["correlation"]
+        columns = {
+            "subsets": by_share.size(),
+            "infinite": by_share.size() - by_share.count(),
+            "mean": by_share.mean(),
+            "lower": by_share.quantile(0.025),
+            "upper": by_share.quantile(0.975),
+            "reaches": by_share.apply(lambda one: float((one >= correlation).mean())),
+        }
+        return pd.DataFrame(columns)
+
+    def cs_coefficient(
+        self,
+        correlation: float = OPTIONS.correlation,
+        probability: float = OPTIONS.probability,
+    ) -> float:
+        """The largest share of rows that can be dropped so that the edges' correlation with those
+        of all rows is at least `correlation` with at least this probability; 0 where none can.
+
+        It is one of the shares that were tried, and all smaller ones hold too: the coefficient
+        itself lies between it and the next.
+        """
+        holds = self.case_drop(correlation)["reaches"] >= probability
+        first = int(np.argmin(holds.to_numpy())) if not holds.all() else len(holds)
+        return float(holds.index[first - 1]) if first else 0.0
+
+    def plot(self) -> "Figure":
+        """Draw the edges with their percentiles, and the correlations of the subsets by the share
+        dropped.
+        """
+        return stability_figure(self, OPTIONS.correlation)
+
+    def __repr__(self) -> str:
+        return (
+            f"EdgeStability of {self.edges}: {len(self.fitted)} edges, {len(self.estimates)} "
+            f"resamples, {len(self.correlations)} subsets, CS-coefficient "
+            f"{self.cs_coefficient():.2f}"
+        )
+
+    def __str__(self) -> str:
+        notes = [self._findings_text()] if self.findings else []
+        tables = table_text(self.summary(), "edge"), table_text(self.case_drop())
+        return "\n".join([repr(self), *tables, *notes])
+
+    def _card(self) -> Card:
+        facts = {
+            "resamples": f"{len(self.estimates):,}",
+            "subsets": f"{len(self.correlations):,}",
+            "CS-coefficient": f"{self.cs_coefficient():.2f} (correlation "
+            f"{OPTIONS.correlation:g}, probability {OPTIONS.probability:g})",
+        }
+        dropped = self.case_drop().set_axis(
+            [f"{share:.0%} dropped" for share in self.case_drop().index]
+        )
+        verdict = "passed" if self.passed else "not passed"
+        tables = (("Resampled rows", self.summary()), ("Subsets of the rows", dropped))
+        return Card(
+            f"Stability of the edges {self.edges}",
+            verdict,
+            facts,
+            tuple((caption, format_table(table)) for caption, table in tables),
+        )
+
+
+# -- a fit, refitted as it was made ----------------------------------------------------------------
+def edge_stability(fit: Any, edges: str, n: int, dropped: Any, seed: int, progress: bool) -> Any:
+    """The `EdgeStability` of a fit."""
+    problem, loss = _refittable(fit)
+
+    def refit(chosen: Iterable[np.ndarray], key: jax.Array) -> tuple[pd.DataFrame, np.ndarray]:
+        given = problem.objective, loss.density, problem.events, chosen, key, problem.penalty
+        vectors, finite = refit_rows(*given)
+        return of_vectors(fit, loss, vectors, finite).estimates, finite
+
+    notes = []
+    if problem.penalty is not None and problem.penalty.lasso:
+        what = "every resample has the fit's own strength of the lasso"
+        advice = "where the data chose it, use un.path(...).edge_stability, which chooses it again"
+        notes = [Finding(what, advice, NOTE)]
+    return stability_of(fit, problem, edges, refit, n, dropped, seed, progress, notes)
+
+
+def _refittable(fit: Any) -> tuple[Problem, Any]:
+    """The problem of a fit that can be repeated on other rows, and the loss at the estimate."""
+    if fit._parts is not None:
+        raise ValueError(
+            f"edge_stability was asked of a fit of {len(fit._parts)} data sets; it must be of one; "
+            "fit them one by one."
+        )
+    if fit._origin is None or fit._refit is None:
+        raise ValueError(
+            f"edge_stability was asked of a fit by {fit.objective} that cannot be repeated here; "
+            "it must be made in this process on all rows at once; fit again without batch_size, "
+            "steps and optimizer."
+        )
+    problem, loss = fit._origin
+    if isinstance(problem.objective, Stochastic):
+        raise ValueError(
+            f"edge_stability was asked of a fit by {fit.objective}, whose chains would run again "
+            "for every subset; it must be by an objective with a loss; use "
+            "un.objectives.PseudoLikelihood, ScoreMatching or MaximumLikelihood."
+        )
+    return problem, loss
+
+
+# -- resamples and subsets -------------------------------------------------------------------------
+def stability_of(
+    fit: Any,
+    problem: Problem,
+    edges: str,
+    refit: Refit,
+    n: int,
+    dropped: Any,
+    seed: int,
+    progress: bool,
+    notes: list[Finding],
+) -> EdgeStability:
+    """Refit resamples and subsets of the rows of a fit.
+
+    Args:
+        fit: whose edges the subsets' are compared with.
+        problem: its data and clusters.
+        edges: the name of the matrix.
+        refit: the estimates of data sets given by their rows.
+        n: how many resamples, and how many subsets of all shares together.
+        dropped: the shares, or None.
+        seed: of the rows.
+        progress: whether to show a bar.
+        notes: findings to begin with.
+    """
+    _refuse_data(problem)
+    columns = _edge_columns(fit.density, edges)
+    fitted = pd.Series(fit._estimates, fit._index())[columns]
+    _refuse_fitted(fitted, edges)
+    units = problem.rows if problem.clusters is None else len(np.unique(problem.clusters))
+    shares = _shares(dropped, units)
+    counts = [n // len(shares) + (at < n % len(shares)) for at in range(len(shares))]
+    rows, clusters = problem.rows, problem.clusters
+    with jax.enable_x64(problem.is_double), bar("edge stability", 2.0 * n, progress):
+        # `Fit.bootstrap` draws the same resamples from the same seed.
+        draw_key, key = split_keys(make_key(seed))
+        chosen = _counted(resampled_rows(draw_key, rows, n, clusters))
+        estimates, finite = refit(chosen, key)
+        estimates = estimates.loc[:, columns]
+        correlations = []
+        for at, (share, count) in enumerate(zip(shares, counts, strict=True)):
+            draw_key, key = split_keys(fold_in(make_key(seed), 1 + at))
+            chosen = _counted(subset_rows(draw_key, rows, count, share, clusters))
+            correlations.append(_correlations(fitted, share, columns, *refit(chosen, key)))
+    findings = [*notes, *_findings(fit, finite, min(counts))]
+    found = EdgeStability(
+        edges, fitted, estimates, pd.concat(correlations, ignore_index=True),
+        int((~finite).sum()), findings,
+    )  # fmt: skip
+    findings += _doubts(found)
+    return found
+
+
+def _counted(chosen: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+    """The same, stepping the bar."""
+    for rows in chosen:
+        yield rows
+        report(1)
+
+
+def _correlations(
+    fitted: pd.Series,
+    share: float,
+    columns: np.ndarray,
+    estimates: pd.DataFrame,
+    finite: np.ndarray,
+) -> pd.DataFrame:
+    """Pearson's correlation of each subset's edges with the fit's own; 0 where one of them does not
+    vary, as in bootnet.
+    """
+    found = np.full(len(finite), np.nan)
+    found[finite] = [
+        _correlation(row, fitted.to_numpy()) for row in estimates.to_numpy()[:, columns]
+    ]
+    return pd.DataFrame({"dropped": share, "correlation": found})
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    size = np.linalg.norm(one) * np.linalg.norm(other)
+    return float(np.clip(one @ other / size, -1.0, 1.0)) if size > 0 else 0.0
+
+
+# -- what is refused, and what is said -------------------------------------------------------------
+def _edge_columns(density: Any, edges: str) -> np.ndarray:
+    """Which listed entries are edges: those beside the diagonal."""
+    keys = entry_keys(density)
+    known = [name for name, one in density.supports.items() if isinstance(one, Matrix)]
+    if edges not in known:
+        raise ValueError(
+            f"edges is {edges!r}; it must be a symmetric matrix among the parameters of "
+            f"{density.name}; "
+            + (choose_from(edges, known) if known else "it has none; use fit.bootstrap().")
+        )
+    _, places = free_places(density, edges)
+    beside = iter([place[-1] != place[-2] for place in places])
+    columns = np.array([key[0] == edges and next(beside) for key in keys])
+    if columns.sum() < 2:
+        raise ValueError(
+            f"edges is {edges!r}, which has {columns.sum()} edges; it must have at least two, "
+            "because a correlation needs them; use fit.bootstrap()."
+        )
+    return columns
+
+
+def _refuse_fitted(fitted: pd.Series, edges: str) -> None:
+    unknown = ~np.isfinite(fitted.to_numpy(float))
+    if unknown.any():
+        label = flat_label(tuple(one for one in fitted.index[unknown.argmax()] if one != ""))
+        raise ValueError(
+            f"edge_stability was asked of {edges}, and {label} has no finite estimate; it must be "
+            "finite in all rows; penalise it, or leave its variable out."
+        )
+
+
+def _refuse_data(problem: Problem) -> None:
+    why = None
+    if problem.weights is not None:
+        why = "sampling weights; it must have none, or frequency weights"
+    elif problem.rows < 2:
+        why = "one row; it must have several; use fit.bootstrap(), which draws from the fit"
+    if why:
+        raise ValueError(f"edge_stability was asked of a fit with {why}.")
+
+
+def _shares(dropped: Any, units: int) -> list[float]:
+    """The shares that are dropped, smallest first."""
+    if dropped is None:
+        given = np.array(OPTIONS.dropped)
+    else:
+        try:
+            given = np.unique(np.asarray(dropped, float).reshape(-1))
+        except (TypeError, ValueError):
+            given = np.array([np.nan])
+    if not given.size or not np.all((given > 0) & (given < 1)):
+        raise ValueError(
+            f"dropped is {shown(dropped)}; it must hold shares between 0 and 1; pass, for example, "
+            "[0.1, 0.3, 0.5]."
+        )
+    kept = np.array([round((1 - share) * units) for share in given])
+    if np.any(kept >= units) or np.any(kept < 2):
+        share, left = next((s, k) for s, k in zip(given, kept, strict=True) if k >= units or k < 2)
+        raise ValueError(
+            f"dropped holds {share:.3g}, which leaves {left} of {units} rows or clusters; it must "
+            "leave at least two and drop one; pass other shares."
+        )
+    return [float(share) for share in given]
+
+
+def _findings(fit: Any, finite: np.ndarray, subsets: int) -> list[Finding]:
+    findings = []
+    if not fit.passed:
+        what = "the fit did not pass, and its edges may be wrong whatever their stability"
+        findings.append(Finding(what, "read fit.findings", ERROR, FindingCode.FIT_DID_NOT_PASS))
+    if not finite.all():
+        what = f"{(~finite).sum()} of {len(finite)} resamples have no finite estimate"
+        advice = "read the percentiles as conditional on a finite estimate, or penalise the edges"
+        level = NOTE if finite.mean() >= OPTIONS.finite else WARNING
+        level = level if finite.any() else ERROR
+        findings.append(Finding(what, advice, level, FindingCode.NO_FINITE_ESTIMATE))
+    if subsets < OPTIONS.subsets:
+        what = f"there are {subsets} subsets of a share, too few to tell a probability of .95"
+        findings.append(Finding(what, "raise n, or pass fewer shares", WARNING))
+    return findings
+
+
+def _doubts(found: EdgeStability) -> list[Finding]:
+    """What the CS-coefficient says."""
+    coefficient = found.cs_coefficient()
+    if coefficient >= OPTIONS.doubtful:
+        return []
+    what = (
+        f"the CS-coefficient of {found.edges} is {coefficient:.2f}, below {OPTIONS.doubtful:g}: "
+        "with fewer rows the edges would be others"
+    )
+    return [Finding(what, "do not interpret differences between edges; collect more rows", WARNING)]
+
+
+__all__ = ["EdgeStability", "edge_stability", "stability_of"]
