@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import unnorm as un
 from unnorm.core.findings import ERROR, Finding
-from unnorm.fitting.penalties.lasso_path import Path
+from unnorm.fitting.penalties.path_result import Path
 from unnorm.fitting.results.fit import Fit
 from unnorm.partition.base import LogZ
 

@@ -17,7 +17,7 @@ from unnorm.core.figures import (
     tidy,
 )
 from unnorm.core.validation import verb
-from unnorm.fitting.penalties.lasso_path import Path
+from unnorm.fitting.penalties.path_result import Path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from made_fits import matrix_fit
 
 import unnorm as un
 from unnorm.core.random_keys import fold_in, make_key, split_keys
-from unnorm.fitting.inference.bootstrap_refits import resampled_rows, subset_rows
+from unnorm.fitting.inference.bootstrap_refits import bootstrap_rows, subset_rows
 from unnorm.fitting.results.edge_stability import EdgeStability
 
 NAMES = ["a", "b", "c", "d"]
@@ -42,7 +42,7 @@ def stability(fit, edges="coupling", n=6, **options):
 def chosen_rows(n, rows=60, seed=3):
     """The rows of the resamples, and of the subsets of each share."""
     with jax.enable_x64(True):  # the precision of the fits
-        draws = list(resampled_rows(split_keys(make_key(seed))[0], rows, n))
+        draws = list(bootstrap_rows(split_keys(make_key(seed))[0], rows, n))
         keys = [split_keys(fold_in(make_key(seed), 1 + at))[0] for at in range(2)]
         return draws, [
             list(subset_rows(key, rows, n // 2, share))

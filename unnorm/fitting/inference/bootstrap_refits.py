@@ -107,11 +107,11 @@ def refit_resamples(
     """
     draw_key, key = split_keys(key)
     rows = len(next(iter(events.values())))
-    chosen = resampled_rows(draw_key, rows, replicates, cluster)
+    chosen = bootstrap_rows(draw_key, rows, replicates, cluster)
     return refit_rows(objective, density, events, chosen, key, penalty)
 
 
-def resampled_rows(
+def bootstrap_rows(
     key: jax.Array, rows: int, replicates: int, cluster: Any = None
 ) -> Iterator[np.ndarray]:
     """The rows of each resample: drawn with replacement, one by one or by whole clusters."""

@@ -1,171 +1,62 @@
-"""Fits along a path of lasso strengths, each from where the last one ended; and what `un.path`
-returns.
+"""Fits along a path of lasso strengths, each from where the last one ended, and the one that the
+extended BIC chooses.
 """
 
 import dataclasses
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result
-from unnorm.core.messages import table_text
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.core.method import registry_name
-from unnorm.core.validation import verb
+from unnorm.core.progress import Bar
+from unnorm.core.random_keys import fold_in, make_key
+from unnorm.fitting.base import HasClosedForm, Stochastic, start_values
+from unnorm.fitting.data import event_size
 from unnorm.fitting.inference.sandwich import entries
 from unnorm.fitting.loss import Loss
-from unnorm.fitting.penalties.follow_path import (
-    best_of_rows,
-    extended_bic,
-    follow,
-    labels_of,
-    penalized_by,
-)
+from unnorm.fitting.penalties.path_result import Path
 from unnorm.fitting.penalties.refit import refit_kept
+from unnorm.fitting.penalties.terms import Penalties
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.procedures.minimize import fit_by_minimization
 from unnorm.fitting.results.assemble import assemble
 from unnorm.fitting.results.edge_stability import EdgeStability, stability_of
+from unnorm.fitting.results.entries import entry_labels
 from unnorm.fitting.results.fit import Fit
+from unnorm.fitting.solvers.minimize import Convergence, minimize
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Path(Result):
-    """Fits along a path of lasso strengths.
+@dataclass(frozen=True)
+class PathOptions:
+    """The default grid of strengths and the criterion.
 
     Attributes:
-        coefficients: a DataFrame, one row for each strength (largest first), one column for each
-            listed entry.
-        extended_bic: 2 n loss + df log n + 4 γ df log p by strength; NaN where the loss is
-            no likelihood.
-        losses: the mean loss by strength, without penalties.
-        best: the `Fit` at the smallest extended BIC, or None where there is none.
-        penalised: the columns that the path moves.
+        strengths: of the default grid.
+        smallest: its last strength, relative to the first.
+        ample: times the largest slope at the start: a strength at which every entry is zero.
     """
 
-    coefficients: pd.DataFrame
-    extended_bic: pd.Series
-    losses: pd.Series
-    best: Fit | None
-    penalised: list[str]
-    name: str
-    objective: str
-    findings: list[Finding] = field(default_factory=list)
-    _ends: Any = None  # (problem, losses at the end of each strength)
+    strengths: int = 30
+    smallest: float = 0.01
+    ample: float = 1e10
 
-    def refit(self, strength: float | None = None) -> Fit:
-        """Fit the entries that the lasso kept again, without its shrinkage.
 
-        θ̂ minimizes the mean loss with the lasso's zeros held; its standard errors do not count
-        that the same data chose them, which a finding says.
-
-        Args:
-            strength: one of the path's; None: that of `best`.
-
-        Returns:
-            A `Fit`; the entries held at zero have the standard error 0.
-
-        Raises:
-            ValueError: a strength that is not on the path; None where there is no `best`.
-
-        References:
-            Belloni and Chernozhukov (2013), doi:10.3150/11-BEJ410.
-        """
-        grid = self.coefficients.index.to_numpy()
-        if strength is None and self.best is None:
-            raise ValueError(
-                "refit was called without a strength, and the path has no best fit; expected a "
-                "strength of the path; pass one of path.coefficients.index."
-            )
-        chosen = self.extended_bic.idxmin() if strength is None else strength
-        at = int(np.argmin(np.abs(grid - chosen)))
-        if not np.isclose(grid[at], chosen, rtol=1e-6):
-            raise ValueError(
-                f"strength is {strength!r}, which is not on the path; the nearest is "
-                f"{grid[at]:.6g}; pass that one."
-            )
-        problem, losses = self._ends
-        with jax.enable_x64(problem.is_double):
-            fit = assemble(refit_kept(problem, losses[at], float(grid[at])))
-        target = f"{problem.objective.target}, the zeros of the lasso held"
-        return dataclasses.replace(fit, target=target)
-
-    @verb
-    def edge_stability(
-        self,
-        edges: str,
-        n: int = 1000,
-        *,
-        dropped: Any = None,
-        seed: int = 0,
-        progress: bool = True,
-    ) -> EdgeStability:
-        """The stability of the edges of `best`, as `Fit.edge_stability`, where every resample and
-        every subset chooses the strength of the lasso again.
-
-        Args:
-            edges: as in `Fit.edge_stability`.
-            n: as there.
-            dropped: as there.
-            seed: as there.
-            progress: as there.
-
-        Returns:
-            `EdgeStability`.
-
-        Raises:
-            ValueError: as there; a path without an extended BIC, which has no `best`.
-
-        References:
-            Epskamp, Borsboom and Fried (2018), doi:10.3758/s13428-017-0862-1; van Borkulo et al.
-            (2014), doi:10.1038/srep05918 (the extended BIC in networks).
-        """
-        if self.best is None:
-            raise ValueError(
-                "edge_stability was asked of a path without a best fit; it must have an extended "
-                "BIC; use un.objectives.PseudoLikelihood, or fit.edge_stability of one strength."
-            )
-        problem = self._ends[0]
-
-        def refit(chosen: Any, key: jax.Array) -> tuple[pd.DataFrame, np.ndarray]:
-            return best_of_rows(problem, chosen, key)
-
-        return stability_of(self.best, problem, edges, refit, n, dropped, seed, progress, [])
-
-    def _nonzero(self) -> pd.Series:
-        return (self.coefficients[self.penalised] != 0).sum(axis=1)
-
-    def __repr__(self) -> str:
-        strengths = self.coefficients.index
-        ends = f"{len(strengths)} strengths from {strengths[0]:.4g} to {strengths[-1]:.4g}"
-        heading = f"Path of {self.name} by {self.objective}: {ends}"
-        if self.best is None:
-            return heading
-        at = self.extended_bic.idxmin()
-        size = f"{self._nonzero()[at]} of {len(self.penalised)} entries"
-        return f"{heading}, best at {at:.4g} with {size}"
-
-    def __str__(self) -> str:
-        columns = {
-            "nonzero": self._nonzero(),
-            "loss": self.losses,
-            "extended_bic": self.extended_bic,
-        }
-        table = pd.DataFrame(columns)
-        table = table.set_axis([f"{at:.4g}" for at in self.coefficients.index])
-        notes = [self._findings_text()] if self.findings else []
-        return "\n".join(
-            [repr(self), table_text(table.rename_axis("strength"), "strength"), *notes]
-        )
+DEFAULTS = PathOptions()
 
 
 def lasso_path(problem: Problem) -> Path:
     """Follow the path of a problem whose `penalty` has a grid, from the largest strength to the
     smallest.
     """
-    grid, ends = follow(problem)
+    grid, ends = _follow(problem)
     return _path(problem, grid, ends)
 
 
@@ -174,10 +65,10 @@ def _path(problem: Problem, grid: np.ndarray, ends: list) -> Path:
     objective, findings = problem.objective, problem.findings
     rows = [entries(end.at, end.vector)[0] for end in ends]
     index = pd.Index(grid, name="strength")
-    labels, penalized = labels_of(problem)
+    labels, penalized = _labels(problem)
     coefficients = pd.DataFrame(np.array(rows), index=index, columns=labels)
     losses = pd.Series([float(end.loss) for end in ends], index, name="loss")
-    bic = extended_bic(problem, losses, (coefficients[penalized] != 0).sum(axis=1))
+    bic = _extended_bic(problem, losses, (coefficients[penalized] != 0).sum(axis=1))
     findings += _convergence_findings(grid, ends)
     best = None
     if objective.traits.is_deviance:
@@ -198,8 +89,26 @@ def _path(problem: Problem, grid: np.ndarray, ends: list) -> Path:
         )
     bic = bic.rename("extended_bic")
     name = registry_name(type(objective))
-    kept = problem, [end.at for end in ends]
-    return Path(coefficients, bic, losses, best, penalized, problem.p.name, name, findings, kept)
+    again = (
+        functools.partial(_without_lasso, problem, grid, [end.at for end in ends]),
+        functools.partial(_edge_stability, problem, best),
+    )
+    head = coefficients, bic, losses, best, penalized, problem.p.name, name, findings
+    return Path(*head, *again)
+
+
+def _edge_stability(problem: Problem, best: Fit, edges: str, *options: Any) -> EdgeStability:
+    """The stability of the best fit's edges, each resample at a strength of its own."""
+    refit = functools.partial(_best_of_rows, problem)
+    return stability_of(best, problem, edges, refit, *options, [])
+
+
+def _without_lasso(problem: Problem, grid: np.ndarray, losses: list[Loss], at: int) -> Fit:
+    """The fit of the entries that one strength kept."""
+    with jax.enable_x64(problem.is_double):
+        fit = assemble(refit_kept(problem, losses[at], float(grid[at])))
+    target = f"{problem.objective.target}, the zeros of the lasso held"
+    return dataclasses.replace(fit, target=target)
 
 
 def _convergence_findings(grid: np.ndarray, ends: list) -> list[Finding]:
@@ -212,6 +121,143 @@ def _convergence_findings(grid: np.ndarray, ends: list) -> list[Finding]:
 
 
 def _best(problem: Problem, loss: Loss, strength: float) -> Fit:
-    penalty = penalized_by(loss, problem.penalty, strength).state.penalty
+    penalty = _penalized_by(loss, problem.penalty, strength).state.penalty
     at = dataclasses.replace(problem, penalty=penalty, density=loss.density, findings=[])
     return assemble(fit_by_minimization(at))
+
+
+def _follow(
+    problem: Problem, options: PathOptions = DEFAULTS
+) -> tuple[np.ndarray, list[Convergence]]:
+    """The strengths, and where the fit ends at each."""
+    _refuse(problem)
+    objective, penalties = problem.objective, problem.penalty
+    loss = dataclasses.replace(problem, penalty=None).loss(make_key(problem.seed))
+    start = loss.density.at(start_values(objective, loss.density, loss.state))
+    loss = loss._replace(density=start)
+    if isinstance(objective, HasClosedForm):
+        loss = loss._replace(state=objective.prepare_path(*loss[1:]))
+    grid = np.asarray(penalties.grid)
+    if not grid.size:
+        largest, loss = _largest_strength(penalties, loss, options)
+        grid = np.geomspace(largest, options.smallest * largest, options.strengths)
+    ends = []
+    for strength in grid:
+        found = minimize(_penalized_by(loss, penalties, strength))
+        loss = found.at
+        ends.append(found._replace(loss=_unpenalized(loss)))
+        problem.shown.step(1 / len(grid), f"strength {strength:.3g}")
+    return grid, ends
+
+
+def _refuse(problem: Problem) -> None:
+    if isinstance(problem.objective, Stochastic):
+        raise ValueError(
+            f"{type(problem.objective).__name__}, which draws samples, was given to un.path; "
+            "expected an objective with a loss; use un.objectives.PseudoLikelihood, "
+            "ScoreMatching, NCE or MaximumLikelihood, or un.fit at each strength."
+        )
+    if problem.restarts:
+        raise ValueError(
+            f"restarts is {problem.restarts} and a path starts each strength at the estimate of "
+            "the last; expected 0; leave restarts out."
+        )
+
+
+def _penalized_by(loss: Loss, penalties: Penalties, strength: Any) -> Loss:
+    """The loss with the penalties at this strength."""
+    dtype = jax.tree.leaves(loss.density.free())[0].dtype
+    penalty = penalties.at(jnp.asarray(strength, dtype))
+    return loss._replace(state=loss.state._replace(penalty=penalty))
+
+
+def _largest_strength(penalties: Penalties, loss: Loss, options: PathOptions) -> tuple[float, Loss]:
+    """The smallest strength at which every entry of the path is zero, and the loss there."""
+    slopes = _slopes(_penalized_by(loss, penalties, 0.0))
+    ample = options.ample * (1 + float(jnp.max(jnp.abs(slopes))))
+    there = minimize(_penalized_by(loss, penalties, ample)).at
+    one = _penalized_by(there, penalties, 1.0).state.penalty
+    moving = dataclasses.replace(
+        one, ridge={}, priors={}, lasso={name: one.lasso[name] for name in penalties.moving}
+    )
+    chosen = np.asarray(there._replace(state=there.state._replace(penalty=moving)).lasso) > 0
+    largest = float(np.abs(np.asarray(_slopes(there)))[chosen].max())
+    if not np.isfinite(largest) or largest <= 0:
+        raise ValueError(
+            f"The loss of {type(loss.objective).__name__} has the slope {largest} in "
+            f"{', '.join(penalties.moving)} where they are zero; expected a finite positive "
+            "number, at which a path starts; pass the strengths, or check that the density "
+            "depends on these parameters there."
+        )
+    return largest * (1 + 1e-10), there  # so that rounding leaves every entry at zero
+
+
+@compiled
+def _slopes(loss: Loss) -> jax.Array:
+    """The gradient of all but the lasso."""
+    return jax.grad(loss.mean)(loss.vector)
+
+
+@compiled
+def _unpenalized(loss: Loss) -> jax.Array:
+    """The mean loss without penalties."""
+    return loss._replace(state=loss.state._replace(penalty=None)).mean(loss.vector)
+
+
+def _extended_bic(problem: Problem, losses: pd.Series, df: pd.Series) -> pd.Series:
+    """2 n loss + df log n + 4 γ df log p."""
+    n, size = problem.rows, event_size(problem.density)
+    return 2 * n * losses + df * np.log(n) + 4 * problem.penalty.gamma * df * np.log(size)
+
+
+def _labels(problem: Problem) -> tuple[list[str], list[str]]:
+    """The labels of all free entries, and of those whose strength the path moves."""
+    p, labels = problem.p, entry_labels(problem.p)
+    names = []
+    for name, support in p.supports.items():
+        shape = np.shape(p.parameters[name]) if support.shape_axes else ()
+        names += [name] * len(support.entries(shape))
+    moving = problem.penalty.moving
+    return labels, [label for label, name in zip(labels, names, strict=True) if name in moving]
+
+
+def _best_of_rows(
+    problem: Problem, chosen: Iterable[np.ndarray], key: jax.Array
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """The estimates at the smallest extended BIC from these rows, each time, a row for each path
+    that converged; and which did.
+    """
+    found: list[np.ndarray] = []
+    finite = []
+    for number, rows in enumerate(chosen):
+        events = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], problem.events)  # noqa: B023
+        again = dataclasses.replace(
+            problem,
+            events=events,
+            seed=int(jax.random.bits(fold_in(key, number)) >> 1),
+            shown=Bar(),
+            penalty=problem.penalty.of_rows(len(rows)),
+        )
+        best = _best_entries(again)
+        finite.append(best is not None)
+        found += [] if best is None else [best]
+    columns = entry_labels(problem.p)
+    return pd.DataFrame(np.reshape(found, (len(found), len(columns))), columns=columns), np.array(
+        finite
+    )
+
+
+def _best_entries(problem: Problem) -> np.ndarray | None:
+    """The listed entries at the smallest extended BIC; None where the path has not converged."""
+    try:
+        ends = _follow(problem)[1]
+    except ValueError:  # the objective refuses these rows, or nothing depends on the parameters
+        return None
+    if not all(end.converged and np.isfinite(end.loss) for end in ends):
+        return None
+    rows = np.array([entries(end.at, end.vector)[0] for end in ends])
+    labels, penalized = _labels(problem)
+    moving = np.isin(labels, penalized)
+    df = pd.Series((rows[:, moving] != 0).sum(1))
+    losses = pd.Series([float(end.loss) for end in ends])
+    return rows[_extended_bic(problem, losses, df).to_numpy().argmin()]

@@ -5,7 +5,7 @@ from typing import Any
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
 from unnorm.fitting.driver import fit
-from unnorm.fitting.penalties.lasso_path import Path
+from unnorm.fitting.penalties.path_result import Path
 from unnorm.fitting.penalties.terms import Along
 
 

@@ -18,7 +18,7 @@ from unnorm.core.progress import bar, report
 from unnorm.core.random_keys import fold_in, make_key, split_keys
 from unnorm.fitting.base import Stochastic
 from unnorm.fitting.inference.bootstrap import of_vectors
-from unnorm.fitting.inference.bootstrap_refits import refit_rows, resampled_rows, subset_rows
+from unnorm.fitting.inference.bootstrap_refits import bootstrap_rows, refit_rows, subset_rows
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.results.entries import entry_keys, flat_label, free_places
 from unnorm.fitting.results.stability_figure import stability_figure
@@ -239,7 +239,7 @@ def stability_of(
     with jax.enable_x64(problem.is_double), bar("edge stability", 2.0 * n, progress):
         # `Fit.bootstrap` draws the same resamples from the same seed.
         draw_key, key = split_keys(make_key(seed))
-        chosen = _counted(resampled_rows(draw_key, rows, n, clusters))
+        chosen = _counted(bootstrap_rows(draw_key, rows, n, clusters))
         estimates, finite = refit(chosen, key)
         estimates = estimates.loc[:, columns]
         correlations = []
