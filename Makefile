@@ -32,6 +32,7 @@ bench: $(STAMP)  ## run the benchmarks, hours; their tables are kept in docs/app
 	@cd tests && for part in chain_steps many_chains torch_peers effective_draws start_up hessian_trace training whole_fits; do \
 	  ../$(BIN)/python -m benchmarks.$$part; done
 	@mkdir -p build && cd tests && ../$(BIN)/python -m benchmarks.log_z_scoreboard ../build/log_z_runs.jsonl
+	@cd tests && ../$(BIN)/python -m benchmarks.toy_peers ../build/toy_peers.jsonl
 
 bench-cold: $(STAMP)  ## CPU seconds of first calls in fresh processes; OLD=commit alternates with it
 	@cd tests && ../$(BIN)/python -m benchmarks.cold $(if $(OLD),--old $(OLD))

@@ -15,7 +15,13 @@ from scipy.stats import binom
 
 import unnorm as un
 from unnorm.core.findings import FindingCode
-from unnorm.fitting.checks.held_out_draws import CRITERIA, Rows, draws_findings, split_rows
+from unnorm.fitting.checks.held_out_draws import (
+    CRITERIA,
+    Comparison,
+    Rows,
+    draws_findings,
+    split_rows,
+)
 from unnorm.fitting.checks.kinks import kink_findings
 from unnorm.fitting.procedures.monitor import Monitor
 from unnorm.fitting.solvers import sgd
@@ -173,6 +179,38 @@ def test_the_two_sample_test_sees_a_ring_in_the_place_of_eight_modes():
     assert large.p_value <= CRITERIA.level and large.auc > 0.7
     small = [two_sample(EIGHT(rng, 50), ring(100), [], rng).p_value for _ in range(20)]
     assert np.mean(np.array(small) <= 0.05) > 0.5
+
+
+def refusals(tilt, seeds):
+    """(KL, share of refusals) where every second mode of eight has e^(2 tilt) times the weight."""
+    logits = tilt * np.array([1.0, -1.0] * 4)
+    weights = np.exp(logits) / np.exp(logits).sum()
+    places = 2 * np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], 1)
+    refused = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        rows = EIGHT(rng, 400)
+        draws = places[rng.choice(8, 400, p=weights)] + rng.normal(0, 0.2, (400, 2))
+        pooled = np.concatenate([rows, draws])
+        squares = ((pooled[:, None] - places) ** 2).sum(-1)
+        values = logsumexp(-squares / (2 * 0.2**2) + logits, axis=1)
+        refused.append(Comparison(two_sample(rows, draws, [values], rng), 0, 0).is_far(CRITERIA))
+    return np.log(1 / 8) - np.log(weights).mean(), np.mean(refused)
+
+
+def test_a_divergence_of_an_eighth_is_refused_and_one_of_a_hundredth_is_not():
+    for tilt, divergence_there, share in ((0.5, 0.12, 1.0), (0.15, 0.011, 0.0)):
+        found = refusals(tilt, range(2))
+        assert abs(found[0] - divergence_there) < 0.001 and found[1] == share
+
+
+@pytest.mark.slow
+def test_the_power_against_a_divergence_of_a_tenth():
+    """Nine in ten are refused at .1 and more, one in five at most at .02."""
+    found = {tilt: refusals(tilt, range(40)) for tilt in (0.2, 0.35, 0.46, 0.6)}
+    print(found)
+    assert found[0.46][0] > 0.1 and found[0.46][1] >= 0.9 and found[0.6][1] == 1.0
+    assert found[0.2][0] < 0.021 and found[0.2][1] <= 0.2
 
 
 @pytest.mark.slow

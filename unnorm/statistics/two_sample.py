@@ -29,7 +29,7 @@ class TwoSampleOptions:
             modes, shapes of modes.
     """
 
-    permutations: int = 199
+    permutations: int = 399
     folds: int = 5
     bandwidths: tuple[float, ...] = (1.0, 1 / 4, 1 / 16)
 
