@@ -244,3 +244,24 @@ def test_what_does_not_compare_is_refused_in_a_sentence(fits):
         with pytest.raises(ValueError, match=words) as caught:
             call()
         assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+def test_a_density_with_a_kink_has_no_h_score():
+    """The second derivative of |x| has an atom, which no row shows."""
+
+    def normal(x, *, m, s):
+        return -0.5 * ((x - m) / s) ** 2
+
+    def laplace(x, *, m, s):
+        return -jnp.abs(x - m) / s
+
+    x = np.random.default_rng(0).normal(1, 2, 200)
+    parameters = {"m": (un.Real, 0.0), "s": (un.Positive, 1.0)}
+    fits = {
+        f.__name__: un.fit(un.Density(f, {"x": un.Real}, parameters), x, seed=0, progress=False)
+        for f in (normal, laplace)
+    }
+    compared = un.compare(fits, x, progress=False)
+    assert "h_score (lower is better)" not in compared.table
+    (found,) = [f for f in compared.findings if "no H-score" in f.what]
+    assert found.what.startswith("'laplace' has no H-score: the slope of log p̃ jumps at x = ")

@@ -154,8 +154,8 @@ def compare(fits: Mapping[str, Fit], held_out: Any, *, progress: bool = True) ->
     table = table.join(
         _differences("log_likelihood", logs, table["monte_carlo_error"], best=np.argmax)
     )
-    if h_scores:
-        table[H_SCORE] = [h_scores[name].sum() for name in fits]
+    if len(h_scores) > 1:
+        table[H_SCORE] = pd.Series({name: rows.sum() for name, rows in h_scores.items()})
         table = table.join(_differences("h_score", h_scores, 0 * table[H_SCORE], best=np.argmin))
         findings += _blind_spots(table, h_scores)
     for objective, column in CRITERIA.items():
@@ -299,11 +299,20 @@ def _h_scores(
     with jax.enable_x64(True):
         rows = cast(events, jnp.float64)
         state = objective.prepare(cast(p.for_jit(), jnp.float64), rows, make_key(0))
-        found = {
-            n: _h_score(objective, cast(p.for_jit(), jnp.float64), state, rows)
-            for n, (p, _) in read.items()
-        }
-        return jax.tree.map(np.asarray, found)
+        found = {}
+        for name, (p, _) in read.items():
+            density = cast(p.for_jit(), jnp.float64)
+            violated = [f for f in objective.findings(density, state, rows) if f.severity == ERROR]
+            if violated:
+                findings.append(_no_h_score(name, violated[0]))
+            else:
+                found[name] = np.asarray(_h_score(objective, density, state, rows))
+        return found
+
+
+def _no_h_score(name: str, violated: Finding) -> Finding:
+    what = f"{name!r} has no H-score: {violated.what}"
+    return Finding(what, "compare it by its log-likelihood", WARNING, violated.code)
 
 
 def _by_score_matching(fit: Fit) -> bool:
@@ -353,7 +362,7 @@ def _blind_spots(table: pd.DataFrame, h_scores: dict[str, np.ndarray]) -> list[F
     first, notes = table["log_likelihood"].idxmax(), []
     for name, row in table.iterrows():
         gap, error = -row["log_likelihood_difference"], row["log_likelihood_difference_error"]
-        if name == first or not gap > CLEAR * error:
+        if name == first or not {name, first} <= set(h_scores) or not gap > CLEAR * error:
             continue
         away, spread = _difference(h_scores[name], h_scores[first])
         if away > CLEAR * spread:

@@ -223,16 +223,18 @@ def _of_clusters(count: int, shares: np.ndarray) -> Finding:
 
 
 def parameters_beside_rows(rows: int, parameters: int, penalised: bool) -> list[Finding]:
-    """An error where there are more parameters than rows and nothing else that holds them; one row
-    is one graph.
+    """An error where there are not fewer parameters than rows and nothing else that holds them; one
+    row is one graph.
     """
     if rows < 2 or parameters < rows or penalised:
         return []
     if parameters == rows:
-        what = f"there are as many parameters as rows, {rows}"
-        return [
-            Finding(what, "read the standard errors with care", WARNING, FindingCode.SMALL_SAMPLE)
-        ]
+        what = (
+            f"there are as many parameters as rows, {rows}, and the scores of the rows sum to "
+            "zero, so that the rows do not determine the standard errors"
+        )
+        advice = "penalise or fix parameters, or pass more rows"
+        return [Finding(what, advice, ERROR, FindingCode.SMALL_SAMPLE)]
     return [
         Finding(
             f"there are {parameters:,} parameters and {rows:,} rows, so that the data do not "
