@@ -26,6 +26,8 @@ from unnorm.fitting.row_normalizers import (
     missing_masks,
     too_many_rows,
 )
+from unnorm.integration.conditional import count_of
+from unnorm.supports.discrete import GraphSupport
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,14 @@ class LabelOptions:
     max_states: int = 1024  # joint states: each is one evaluation of the density
 
 
-LABELS = LabelOptions()
+@dataclass(frozen=True)
+class OneGraphOptions:
+    """The default for one observed graph, which objectives of many rows cannot take."""
+
+    draws: int = 5_000  # simulated graphs
+
+
+LABELS, ONE_GRAPH = LabelOptions(), OneGraphOptions()
 Fitted = list[tuple[Density, dict[str, Any]]]  # densities, each with its data
 
 
@@ -130,6 +139,10 @@ def _by_default(fitted: Fitted) -> tuple[Any, str]:
         options = (MaximumLikelihood(), PseudoLikelihood(), ScoreMatching(), RankingNCE())
         names = "maximum likelihood, pseudo-likelihood, score matching and ranking NCE"
 
+    elif all(_is_one_graph(p, events) for p, events in fitted):
+        options = (MaximumLikelihood(), MaximumLikelihood(draws=ONE_GRAPH.draws))
+        names = "exact maximum likelihood and that by simulated graphs"
+
     def serves(option, p: Density, events: dict) -> bool:
         dear = isinstance(option, MaximumLikelihood) and too_many_rows(p, events)
         return not dear and _refusal(option, p, events) is None
@@ -138,6 +151,12 @@ def _by_default(fitted: Fitted) -> tuple[Any, str]:
         (option for option in options if all(serves(option, *one) for one in fitted)), options[-1]
     )
     return found, f"the first of {names} that serves {' and '.join(p.name for p, _ in fitted)}"
+
+
+def _is_one_graph(p: Density, events: dict) -> bool:
+    return count_of(events) == 1 and all(
+        isinstance(support, GraphSupport) for support in p.variables.values()
+    )
 
 
 def _refusal(objective: Any, p: Density, events: dict) -> str | None:

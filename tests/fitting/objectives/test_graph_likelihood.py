@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import unnorm as un
+from unnorm.fitting.default_objective import chosen
 from unnorm.fitting.loss import Loss, scores_and_curvature
 from unnorm.fitting.objectives.likelihood import monte_carlo
 from unnorm.interactions.tie_statistics import (
@@ -91,6 +92,16 @@ def test_what_is_not_linear_or_not_declared_keeps_its_graphs():
     )
     assert not has_tie_statistics(own)
     assert monte_carlo.form_of(own)[0] is own
+
+
+def test_one_graph_is_fitted_by_maximum_likelihood_unless_another_objective_is_named():
+    findings = []
+    of_all, by_chains = (
+        chosen([(ergm(size), graphs(1, size))], None, False, findings) for size in (4, 12)
+    )
+    assert of_all == un.objectives.MaximumLikelihood() and by_chains.draws == 5_000
+    assert isinstance(by_chains, un.objectives.MaximumLikelihood)
+    assert "that by simulated graphs" in findings[-1].what
 
 
 def test_draws_that_depend_on_each_other_are_thinned():
