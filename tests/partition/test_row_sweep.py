@@ -1,11 +1,15 @@
 """`un.log_z(p, over={variable: rows})`: log p(x) of many rows, against closed forms."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
 
 import unnorm as un
+from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.partition.annealing.rows import mixture_at_modes
+from unnorm.partition.options import ROWS as ROW_OPTIONS
 
 LOADINGS, NOISE = np.random.default_rng(0).normal(size=(4, 2)), 0.6
 COVARIANCE = LOADINGS @ LOADINGS.T + NOISE**2 * np.eye(4)
@@ -71,6 +75,42 @@ def test_errors_are_right_and_a_given_proposal_serves_all_rows():
         scaled = (z.log_z.values - exact[: len(rows_here)]) / z.standard_error.values
         covered = np.mean(np.abs(scaled) < 1.96)
         assert abs(covered - 0.95) < 4 * np.sqrt(0.95 * 0.05 / len(rows_here))
+
+
+def both_signs(size):
+    """z ~ N(0, 10² I) seen by |z|: 2^size modes, whose masses are equal far from zero."""
+
+    def log_density(z, *, x):
+        return -0.005 * (z @ z) - 2 * jnp.sum((x - jnp.abs(z)) ** 2)
+
+    return un.Density(log_density, {"z": un.Real[size]}, covariates={"x": un.Covariate[size]})
+
+
+def log_z_of_both_signs(x):
+    z = np.linspace(-80, 80, 400_001)
+    values = np.exp(-0.005 * z**2 - 2 * (x - np.abs(z)) ** 2)
+    return np.log(np.trapezoid(values, z))
+
+
+@pytest.mark.parametrize(("size", "alone"), [(1, False), (2, False), (5, True)])
+def test_mass_at_modes_of_one_start_says_whether_others_may_be_missed(size, alone):
+    here = Unconstrained(both_signs(size).for_jit()).at_row({"x": jnp.full(size, 5.0)})
+    _, lone_mass = mixture_at_modes(here, jax.random.key(0), ROW_OPTIONS)
+    assert bool(lone_mass > ROW_OPTIONS.max_lone_mass) == alone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_rows_of_many_modes_are_right_or_not_ok(size):
+    """Four starts near the origin had found some of the modes only, and called the rows ok."""
+    x = np.array([1.0, 5.0, 20.0])
+    exact = np.array([size * log_z_of_both_signs(one) for one in x])
+    for seed in range(10):
+        over = {"x": np.repeat(x[:, None], size, 1)}
+        z = un.log_z(both_signs(size), over=over, seed=seed, progress=False)
+        right = np.abs(z.log_z.values - exact) < 5 * z.standard_error.values
+        assert np.all(right | (z.verdict.values != "ok"))
+        assert size > 2 or np.mean(z.verdict.values == "ok") > 0.5
 
 
 def test_an_unreliable_row_is_named():

@@ -144,8 +144,10 @@ class MixtureOptions:
 class RowOptions:
     """How log Z of many rows is annealed in one program."""
 
-    starts: int = 4  # of the search for modes: the origin, and standard normal ones
+    starts: int = 32  # of the search for modes: the origin, and normal ones
+    widest_start: float = 64.0  # their standard deviations go from 1 to this, geometrically
     newton_steps: int = 25  # of each; beyond them a mode is near enough for a proposal
+    max_lone_mass: float = 0.1  # of modes that one start alone reached: so much may be unseen
     radius: float = 1.0  # of the first step
     min_precision: float = 1e-2  # of a component: flat directions are at most ten units wide
     stages: int = 16  # of each row's pilot; a proposal at the modes needs about five

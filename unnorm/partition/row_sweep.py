@@ -159,12 +159,22 @@ def _given_factor(density: Density, estimator: Any) -> Any:
     return user_distributions(distributions)
 
 
-def _estimate(density: Density, run: RowRuns, rows: int, criteria: RunCriteria = RUN) -> LogZ:
+def _estimate(
+    density: Density, run: RowRuns, rows: int, criteria: RunCriteria = RUN,
+    options: RowOptions = ROWS,
+) -> LogZ:  # fmt: skip
     """log Z of one row, with what speaks against its run."""
     findings = []
     if not run.reached >= 1:
         what = f"the pilot stopped at λ = {float(run.reached):.3g} of 1"
         findings.append(Finding(what, "give a base nearer to it", code=FindingCode.NOT_CONVERGED))
+    if not run.lone_mass <= options.max_lone_mass:
+        what = (
+            f"{float(run.lone_mass):.0%} of the mass is at modes that one start of "
+            f"{options.starts} reached, so that others may have been missed"
+        )
+        advice = "give AIS a base= that covers the modes"
+        findings.append(Finding(what, advice, code=FindingCode.MASS_NOT_SEEN))
     if not run.acceptance >= criteria.min_acceptance:
         what = f"the acceptance rate was as low as {float(run.acceptance):.1%}"
         advice = "rescale or smooth the density"
@@ -191,7 +201,7 @@ def _common_findings(found: list[LogZ], options: RowOptions) -> list[Finding]:
         return []
     reasons = [f"row {i}: {found[i].findings[0].what}" for i in lost[: options.named]]
     what = f"log Z of {len(lost)} of {len(found)} rows is unreliable ({'; '.join(reasons)})"
-    advice = "raise temperatures or chains of AIS"
+    advice = "raise temperatures or chains of AIS, or give it a base= that covers the modes"
     return [Finding(what, advice, code=FindingCode.UNRELIABLE_WEIGHTS)]
 
 

@@ -37,6 +37,7 @@ class RowRuns(NamedTuple):
     acceptance: jax.Array  # (R,), the lowest of a run
     nonfinite: jax.Array  # (R,)
     reached: jax.Array  # (R,), the last inverse temperature of the pilot
+    lone_mass: jax.Array  # (R,), the share of the mass at modes that one start alone reached
 
 
 @compiled(static_argnames=("chains", "temperatures", "pilot", "options"))
@@ -63,7 +64,9 @@ def anneal_rows(
         row, key = row_and_key
         modes_key, pilot_key, run_key = split_keys(key, 3)
         here = view.at_row(row)
-        continuous = mixture_at_modes(here, modes_key, options) if given is None else given
+        continuous, lone_mass = given, jnp.zeros(())
+        if given is None:
+            continuous, lone_mass = mixture_at_modes(here, modes_key, options)
         dtype = jnp.result_type(*jax.tree.leaves(row))
         proposal = Proposal(here, continuous, IndependentStates({}, {}), dtype)
         path = AnnealingPath(here, proposal)
@@ -72,7 +75,7 @@ def anneal_rows(
         points = jax.vmap(here.flatten)(run.particles.position)
         return RowRuns(
             run.log_weights, points, run.particles.target_gradient, run.acceptance.min(),
-            run.nonfinite, reached,
+            run.nonfinite, reached, lone_mass,
         )  # fmt: skip
 
     count = len(next(iter(rows.values())))
@@ -114,18 +117,25 @@ def schedule_of_row(
 
 def mixture_at_modes(
     view: Unconstrained, key: jax.Array, options: RowOptions, mixture: MixtureOptions = MIXTURE
-) -> StudentMixture:
-    """Student's t at the ends of a few searches, by Laplace's mass and equally, and a wide one."""
+) -> tuple[StudentMixture, jax.Array]:
+    """Student's t at the ends of the searches, by Laplace's mass and equally, and a wide one; and
+    the share of the mass at modes that one search alone found.
+
+    That share estimates the mass that no search found, as the species seen once estimate those
+    never seen (Good 1953, doi:10.1093/biomet/40.3-4.237).
+    """
     size = view.dimension
 
     def log_density(flat):
         return view.log_density(view.split(flat))
 
     dtype = jnp.result_type(float)
-    starts = jax.random.normal(key, (options.starts, size), dtype).at[0].set(0)
+    scales = jnp.geomspace(1, options.widest_start, options.starts, dtype=dtype)
+    starts = (scales[:, None] * jax.random.normal(key, (options.starts, size), dtype)).at[0].set(0)
     places, values, vectors = jax.vmap(lambda start: climb(log_density, start, options))(starts)
     masses = jax.vmap(log_density)(places) - 0.5 * jnp.sum(jnp.log(values), -1)
     masses = jax.nn.softmax(jnp.where(jnp.isfinite(masses), masses, -jnp.inf))
+    lone_mass = _lone_mass(places, values, vectors, masses)
     shares = 0.5 * masses + 0.5 / options.starts
     covariances = jnp.einsum("kij,kj,klj->kil", vectors, 1 / values, vectors)
     centre = masses @ places
@@ -135,7 +145,7 @@ def mixture_at_modes(
     values = jnp.concatenate([values, wide[None]])
     vectors = jnp.concatenate([vectors, axes[None]])
     freedoms = [*[mixture.degrees_of_freedom] * options.starts, mixture.wide_degrees_of_freedom]
-    return StudentMixture(
+    found = StudentMixture(
         jnp.log(jnp.append((1 - mixture.wide_share) * shares, mixture.wide_share)),
         jnp.concatenate([places, centre[None]]),
         vectors / jnp.sqrt(values)[:, None],
@@ -143,6 +153,18 @@ def mixture_at_modes(
         -0.5 * jnp.sum(jnp.log(values), -1),
         jnp.asarray(freedoms, dtype),
     )
+    return found, lone_mass
+
+
+def _lone_mass(
+    places: jax.Array, values: jax.Array, vectors: jax.Array, masses: jax.Array
+) -> jax.Array:
+    """The share of the mass, each mode counted once, at places that have no other beside them."""
+    apart = places[:, None] - places
+    distances = jnp.sum(values[:, None] * (apart @ vectors) ** 2, -1)
+    beside = jnp.sum((distances < 1) | (distances.T < 1), -1)  # with itself
+    once = masses / beside
+    return jnp.sum(jnp.where(beside == 1, once, 0)) / jnp.sum(once)
 
 
 def climb(
