@@ -22,6 +22,9 @@ class NewtonOptions:
         smallest_unit: of a coordinate, relative to the largest. A coordinate in which the function
             is flat at the start is not sent to the other end of the numbers; with units farther
             apart than this, minimize in whitened coordinates.
+        first_damping: of a step that is shortened, in units of the curvature. A shorter step costs
+            the function alone, a step that is taken its derivatives too: so the damping grows
+            tenfold and falls a hundredfold.
         largest_damping: in units of the curvature. Steps that leap over forty orders of magnitude
             are still shortened.
     """
@@ -29,6 +32,7 @@ class NewtonOptions:
     parameters: int = 300
     steps: int = 400
     smallest_unit: float = 1e-8
+    first_damping: float = 1e-2
     largest_damping: float = 1e40
 
 
@@ -68,6 +72,19 @@ def _direction(
     lengths = jnp.maximum(jnp.abs(values), rounding) + damping
     step = -(vectors @ (vectors.T @ (gradient / scale) / lengths)) / scale
     return step, values[0] > -rounding
+
+
+def _next_damping(damping: jax.Array, better: jax.Array, options: NewtonOptions) -> jax.Array:
+    """More after a step that failed, less after one that was taken; tiny ones would only postpone
+    the quadratic convergence.
+    """
+    grown = jnp.where(damping < 1e6, 10.0, 1e3) * damping
+    fallen = damping / 100
+    return jnp.where(
+        better,
+        jnp.where(fallen < options.first_damping, 0.0, fallen),
+        jnp.maximum(grown, options.first_damping),
+    )
 
 
 def newton(
@@ -117,12 +134,7 @@ def newton(
         )
         # the value after so short a step is rounding
         arrived = better | (decrement < tolerance * unit(value))
-        leap = jnp.where(damping < 1e6, 10.0, 1e3)
-        damping = jnp.where(
-            better,
-            jnp.where(damping <= 1e-7, 0.0, damping / leap),
-            jnp.maximum(leap * damping, 1e-4),
-        )
+        damping = _next_damping(damping, better, options)
         fresh = jax.lax.cond(
             better, lambda: derivatives(trial), lambda: (value, gradient, curvature)
         )

@@ -127,7 +127,9 @@ def jackknife(
         severity = ERROR if in_pairs else WARNING
         return Correction(None, float(count - size), [_depends_on_one(clusters, severity)])
     total = (count - 1) / count * moves.T @ moves
-    biases = (count - 1) * moves.mean(0) / np.sqrt(np.diagonal(total))
+    spread = np.sqrt(np.diagonal(total))
+    # without spread no row moves the parameter
+    biases = np.divide((count - 1) * moves.mean(0), spread, np.zeros(size), where=spread > 0)
     findings = _of_bias(biases, in_pairs)
     if clusters is None:
         return Correction(total, float(rows - size), [*_of_rows(rows, size), *findings])
