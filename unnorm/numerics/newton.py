@@ -48,7 +48,10 @@ class Minimum(NamedTuple):
 
 def hessian(function: Callable, x: jax.Array, columns: int = 8) -> jax.Array:
     """The Hessian by a few columns at a time, so that memory stays bounded."""
-    push = jax.linearize(jax.grad(function), x)[1]
+    return _columns_of(jax.linearize(jax.grad(function), x)[1], x, columns)
+
+
+def _columns_of(push: Callable, x: jax.Array, columns: int = 8) -> jax.Array:
     return jax.lax.map(push, jnp.eye(x.size, dtype=x.dtype), batch_size=columns)
 
 
@@ -113,8 +116,8 @@ def newton(
         return jnp.abs(value) + offset
 
     def derivatives(x):
-        value, gradient = jax.value_and_grad(function)(x)
-        return value, gradient, hessian(function, x)
+        (value, gradient), push = jax.linearize(jax.value_and_grad(function), x)
+        return value, gradient, _columns_of(lambda tangent: push(tangent)[1], x)
 
     def go_on(carry):
         _, value, _, _, _, decrement, damping, step, _ = carry
@@ -123,7 +126,11 @@ def newton(
         return unfinished & (step < options.steps) & (damping < options.largest_damping)
 
     def iterate(carry):
-        x, value, gradient, curvature, _, _, damping, step, history = carry
+        x, *known, moved, _, damping, step, history = carry
+        # here and not after the step, so that they stand in the program once
+        value, gradient, curvature = jax.lax.cond(
+            moved, lambda: derivatives(x), lambda: tuple(known)
+        )
         move, convex = _direction(gradient, curvature, damping, options.smallest_unit)
         trial = x + move
         trial_value = function(trial)
@@ -135,15 +142,14 @@ def newton(
         # the value after so short a step is rounding
         arrived = better | (decrement < tolerance * unit(value))
         damping = _next_damping(damping, better, options)
-        fresh = jax.lax.cond(
-            better, lambda: derivatives(trial), lambda: (value, gradient, curvature)
-        )
-        x = jnp.where(better, trial, x)
+        x, value = jnp.where(better, trial, x), jnp.where(better, trial_value, value)
         decrement = jnp.where(arrived, decrement, jnp.inf)
-        return (x, *fresh, better, decrement, damping, step + 1, history.at[step].set(fresh[0]))
+        history = history.at[step].set(value)
+        return x, value, gradient, curvature, better, decrement, damping, step + 1, history
 
     history = jnp.full(options.steps, jnp.nan, x.dtype)
     zero, infinite = jnp.zeros((), x.dtype), jnp.asarray(jnp.inf, x.dtype)
-    start = (x, *derivatives(x), True, infinite, zero, 0, history)
+    unknown = infinite, jnp.zeros_like(x), jnp.zeros((x.size, x.size), x.dtype)
+    start = (x, *unknown, True, infinite, zero, 0, history)
     end = jax.lax.while_loop(go_on, iterate, start)
     return Minimum(end[0], end[1], end[5], end[7], end[8])
