@@ -129,8 +129,9 @@ class BudgetOptions:
 class MixtureOptions:
     """The mixture of Student's t distributions that particles start from."""
 
-    degrees_of_freedom: float = 5.0  # tails heavier than the density's keep weights bounded
-    wide_degrees_of_freedom: float = 2.0  # of the wide component, for heavy-tailed densities
+    degrees_of_freedom: int = 5  # tails heavier than the density's keep weights bounded
+    wide_degrees_of_freedom: int = 2  # of the wide component, for heavy-tailed densities
+    largest_degrees_of_freedom: int = 8  # that a component may have, unless it is normal
     wide_share: float = 0.1  # of a wide component over all modes, against modes not found
     wide_scale: float = 2.0
     max_dense_dimension: int = 200  # above, covariances are diagonal

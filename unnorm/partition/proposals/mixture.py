@@ -25,7 +25,8 @@ class StudentMixture:
         factors: (K, D, D), lower triangular; (K, D) where D is large.
         inverse_factors: precomputed, because many small triangular systems are slow to solve.
         log_dets: (K,), of the factors.
-        degrees_of_freedom: (K,).
+        degrees_of_freedom: (K,), integers up to `largest_degrees_of_freedom` of the options, or
+            infinite for a normal component.
     """
 
     log_shares: jax.Array
@@ -43,8 +44,7 @@ class StudentMixture:
         dtype = self.centres.dtype
         which = jax.random.categorical(choose, self.log_shares)
         normal = jax.random.normal(walk, self.centres.shape[1:], dtype)
-        freedom = self.degrees_of_freedom[which]
-        stretch = jnp.sqrt(freedom / (2 * jax.random.gamma(radius, freedom / 2, dtype=dtype)))
+        stretch = _stretch(radius, self.degrees_of_freedom[which])
         factor = self.factors[which]
         scaled = factor @ normal if factor.ndim == 2 else factor * normal
         return self.centres[which] + stretch * scaled
@@ -58,12 +58,15 @@ class StudentMixture:
         def component(centre, inverse_factor, log_det, freedom):
             apart = flat - centre
             z = inverse_factor @ apart if inverse_factor.ndim == 2 else inverse_factor * apart
+            finite = jnp.where(jnp.isinf(freedom), 1.0, freedom)  # no NaN in the derivative
             constant = (
-                gammaln((freedom + size) / 2)
-                - gammaln(freedom / 2)
-                - 0.5 * size * jnp.log(freedom * math.pi)
+                gammaln((finite + size) / 2)
+                - gammaln(finite / 2)
+                - 0.5 * size * jnp.log(finite * math.pi)
             )
-            return constant - log_det - 0.5 * (freedom + size) * jnp.log1p(z @ z / freedom)
+            student = constant - 0.5 * (finite + size) * jnp.log1p(z @ z / finite)
+            normal = -0.5 * (z @ z + size * math.log(2 * math.pi))
+            return jnp.where(jnp.isinf(freedom), normal, student) - log_det
 
         each = jax.vmap(component)(
             self.centres, self.inverse_factors, self.log_dets, self.degrees_of_freedom
@@ -79,22 +82,27 @@ class StudentMixture:
             log_dets=self.log_dets + self.centres.shape[1] * math.log(scale),
         )
 
-    def without_tails(self, normal_limit: float = 1e4) -> "StudentMixture":
+    def without_tails(self) -> "StudentMixture":
         """Normal components without the wide one: the end of trajectories from the density.
 
         Light tails bound their weights q/p̃, and such trajectories do not return to heavy tails in
         time.
-
-        Args:
-            normal_limit: degrees of freedom that make a normal distribution numerically.
         """
         real = int(jnp.isfinite(self.log_shares).sum())
         shares = self.log_shares.at[real - 1].set(-jnp.inf) if real > 1 else self.log_shares
         return replace(
             self,
             log_shares=shares - logsumexp(shares),
-            degrees_of_freedom=jnp.full_like(self.degrees_of_freedom, normal_limit),
+            degrees_of_freedom=jnp.full_like(self.degrees_of_freedom, jnp.inf),
         )
+
+
+def _stretch(key: jax.Array, freedom: jax.Array, options: MixtureOptions = MIXTURE) -> jax.Array:
+    """√(ν / χ²_ν): χ² as a sum of squares, because the sampler of a gamma compiles for seconds."""
+    squares = jax.random.normal(key, (options.largest_degrees_of_freedom,), freedom.dtype) ** 2
+    chosen = jnp.arange(len(squares)) < freedom
+    stretch = jnp.sqrt(freedom / jnp.sum(jnp.where(chosen, squares, 0.0)))
+    return jnp.where(jnp.isinf(freedom), 1.0, stretch)
 
 
 def student_mixture(
