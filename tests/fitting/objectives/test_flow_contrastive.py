@@ -13,7 +13,13 @@ import unnorm as un
 from unnorm.declaration.density import cast
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.objectives.flow_distribution import log_prob_of_event
-from unnorm.fitting.objectives.noise_contrastive.flow_game import GAME, flow_step
+from unnorm.fitting.objectives.noise_contrastive.flow_folds import (
+    cross_fit,
+    mean_log_likelihoods,
+    split_rows,
+    with_fresh_noise,
+)
+from unnorm.fitting.objectives.noise_contrastive.flow_game import GAME, flow_step, play_round
 from unnorm.models.toys import SAMPLERS
 
 o = un.objectives
@@ -107,6 +113,7 @@ def test_the_estimate_is_the_minimum_against_the_frozen_flow(line):
         state = loss.state
         assert loss.objective.refresh(loss.density, state, loss.events) is None
     assert np.abs(slope).max() < 1e-8
+    assert len(state.shared.folds.members) == GAME.folds
     assert bool(state.shared.frozen) and 1 <= int(state.shared.rounds) <= GAME.rounds
 
 
@@ -121,6 +128,56 @@ def test_its_log_z_and_errors_are_those_of_a_normal(line):
     assert errors.to_numpy() == pytest.approx(ideal, rel=0.15)
     log_z = 0.5 * np.log(2 * np.pi * data.var()) + mean**2 / (2 * data.var())
     assert abs(line.log_z.value - log_z) < 4 * line.log_z.monte_carlo_error
+
+
+@pytest.mark.parametrize("rows", [10, 11, 116, 800])
+def test_the_folds_are_a_partition_and_no_fold_is_among_its_others(rows):
+    members, others = split_rows(rows, GAME.folds, jax.random.key(0))
+    inside = members[members < rows]
+    assert np.array_equal(np.sort(inside), np.arange(rows))
+    assert others.shape == (len(members), rows - members.shape[1])
+    for fold, rest in zip(members, others, strict=True):
+        assert len(set(rest)) == len(rest) and not set(fold) & set(rest)
+
+
+def test_the_noise_of_a_fold_is_made_without_its_rows(line):
+    """With other values in one fold, its flow after a round against the same energy is the same to
+    the bit, and so is its noise; the other folds' are not."""
+    data, changed = np.random.default_rng(3).normal(size=800), 2
+    key, (_, density, energy, _) = jax.random.key(0), line._origin.loss
+
+    def played(values):
+        events = {"x": jnp.asarray(values)}
+        state = LINE.prepare(density, events, key)._replace(nuisance=energy.nuisance)
+        game = state.shared._replace(folds=cross_fit(LINE, density, events, key))
+        game = play_round(LINE, density, state._replace(shared=game), events, key)
+        return with_fresh_noise(LINE, density, state._replace(shared=game), events, key)
+
+    with jax.enable_x64(True):
+        one = played(data)
+        own = np.isin(np.arange(800), one.shared.folds.members[changed])
+        other = played(np.where(own, data + 1.5, data))
+    before, after = (jax.tree.leaves(state.shared.folds.statistics) for state in (one, other))
+    alike = [
+        [np.array_equal(*pair) for pair in zip(*leaves, strict=True)]
+        for leaves in zip(before, after, strict=True)
+    ]
+    alike = [same for same in alike if not all(same)]  # all are the same: constants
+    assert alike and alike == [[fold == changed for fold in range(GAME.folds)]] * len(alike)
+    same = (one.per_row.noise["x"] == other.per_row.noise["x"]).all(-1)
+    assert np.array_equal(same, own)
+
+
+def test_the_flows_mean_log_q_is_that_of_every_rows_own_fold(line):
+    loss = line._origin.loss
+    folds, found = loss.state.shared.folds, 0.0
+    with jax.enable_x64(True):
+        for fold, rows in enumerate(np.asarray(folds.members)):
+            flow = jax.tree.map(lambda leaf, fold=fold: leaf[fold], folds.statistics.flow)
+            own = {"x": np.asarray(loss.events["x"])[rows]}
+            found += jax.vmap(lambda e, q=flow: log_prob_of_event(loss.density, q, e))(own).sum()
+        _, mean = mean_log_likelihoods(loss.objective, loss.density, loss.state, loss.events)
+    assert float(mean) == pytest.approx(float(found) / 800, rel=1e-9)
 
 
 def test_zeros_are_valid_data_of_a_positive_variable():

@@ -212,14 +212,19 @@ def fit_to_data(
     The default flow is over coordinates that are whitened by the data; a given one over the
     coordinates themselves, from its own parameters on.
     """
-    from unnorm.partition.proposals.normalizing_flow import split_and_whiten, train_flow
-
     points = data_points(density, events)
     if len(points) < DEFAULTS.min_rows:
         raise ValueError(
             f"data has {len(points)} rows; {who} expects at least {DEFAULTS.min_rows}, because a "
             "flow is fitted to them; pass more rows, or use un.objectives.NCE."
         )
+    return fit_to_points(points, given, key)
+
+
+def fit_to_points(points: jax.Array, given: GivenFlow | None, key: jax.Array) -> FlowDistribution:
+    """The flow of `fit_to_data` from points (n, D)."""
+    from unnorm.partition.proposals.normalizing_flow import split_and_whiten, train_flow
+
     shuffle, key = split_keys(key)
     points = points[jax.random.permutation(shuffle, len(points))]
     size, dtype = points.shape[1], points.dtype
@@ -262,6 +267,7 @@ __all__ = [
     "data_points",
     "events_of",
     "fit_to_data",
+    "fit_to_points",
     "hold",
     "log_prob_of_event",
     "read_flow",

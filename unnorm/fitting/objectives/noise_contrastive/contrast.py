@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from unnorm.core.compilation.policy import compiled
 from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.loss import parameters_of
 from unnorm.fitting.objectives.noise_contrastive.noise import (
     Point,
     WithNoise,
@@ -116,13 +117,24 @@ def _noise_slope(objective: Contrast, density, state: ObjectiveState, events: di
 
 @compiled
 def _draw_variance(objective: Contrast, density, state: ObjectiveState) -> jax.Array:
-    """ν Cov_y(b'(r) g), all noise points pooled."""
+    """ν Cov_y(b'(r) g), all noise points pooled, each with its own log p_n."""
+    vector, unravel = parameters_of(density, state)
+
+    def loss(vector, event, log_noise):
+        free, nuisance = unravel(vector)
+        log_model = objective.log_model(density.at(free))(event)
+        return objective.noise_term(log_model - nuisance.get("log_z", 0.0) - log_noise)
 
     def moments(point):
-        score = jax.grad(objective.noise_term)(point.log_ratio) * point.gradient
+        score = jax.grad(loss)(vector, *point)
         return score, jnp.outer(score, score)
 
-    first, second = sum_over_noise(objective, density, state, moments)
+    rows = len(state.per_row.on_data)
+    points = jax.tree.map(
+        lambda leaf: leaf.reshape((-1,) + leaf.shape[2:]),
+        (state.per_row.noise, state.per_row.on_noise),
+    )
+    first, second = (total / rows for total in row_sum(moments, points))
     return second - jnp.outer(first, first) / objective.noise_ratio
 
 

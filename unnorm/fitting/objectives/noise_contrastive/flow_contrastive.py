@@ -11,13 +11,20 @@ from unnorm.core.method import method, static
 from unnorm.core.random_keys import split_keys
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.objectives.flow_distribution import (
+    data_points,
     events_of,
     fit_to_data,
+    fit_to_points,
     log_prob_of_event,
     read_flow,
     refuse_flow,
 )
 from unnorm.fitting.objectives.noise_contrastive.contrast import LogisticContrast
+from unnorm.fitting.objectives.noise_contrastive.flow_folds import (
+    cross_fit,
+    mean_log_likelihoods,
+    with_fresh_noise,
+)
 from unnorm.fitting.objectives.noise_contrastive.flow_game import (
     GAME,
     FlowStatistics,
@@ -25,9 +32,7 @@ from unnorm.fitting.objectives.noise_contrastive.flow_game import (
     flow_optimizer,
     flow_step,
     loss_and_error,
-    mean_log_likelihoods,
     play_round,
-    with_fresh_noise,
 )
 from unnorm.fitting.objectives.noise_contrastive.noise import importance_log_z
 from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
@@ -49,18 +54,21 @@ class FlowContrastive(LogisticContrast):
     The flow starts at maximum likelihood. Half of the noise are draws of the flow, half of the
     support's default noise, for its tails.
 
-    - Few parameters: the energy is minimised to convergence, then the flow takes 100 steps (draws
-      by reparametrisation) against it, in turns. The game ends when a round no longer raises the
-      energy's loss by two of its standard errors, or after four. Then the flow is frozen, fresh
-      noise is drawn and the energy is fitted to that: standard errors are those of `NCE` with a
-      given noise.
+    - Few parameters: the rows are split into five folds, and the noise of each is made from the rows
+      of the others alone, for a flow that was fitted to the rows which it is contrasted with
+      knows them too well. The energy is minimised to convergence, then the flows take 100 steps
+      (draws by reparametrisation) against it, in turns. The game ends when a round no longer
+      raises the energy's loss by two of its standard errors, or after four. Then the flows are
+      frozen, fresh noise is drawn and the energy is fitted to that: standard errors are those of
+      `NCE` with a given noise.
     - Networks, and fits by steps: in the first third of the steps the flow is held, in the second
       it takes a step before each of the energy's, unless the energy's loss on the batch is above
       that of chance; in the last third it is frozen, and the energy learns on fresh draws of it.
 
-    The standard errors take the flow as given. To first order that is exact where the model is
-    true, for then the estimate does not depend on the noise; else their target is the minimum
-    against this flow.
+    The standard errors take the flows as given. Where the model is true that is right, for the
+    scores of a fold's rows have mean zero against any noise that was made without them (only the
+    energy's few parameters, in the game, come from all rows). Else their target is the minimum
+    against these flows, and how these vary with the data is not counted.
 
     Args:
         flow: a flowjax distribution, or a bijection around a standard normal, over the
@@ -130,23 +138,28 @@ class FlowContrastive(LogisticContrast):
         return {name: choose(default[name], from_flow[name]) for name in density.variables}
 
     def score_correction(self, density, state, events) -> None:
-        """Return None: the flow is taken as given."""
+        """Return None: the flows are taken as given."""
 
     # -- preparation -------------------------------------------------------------------------------
     def prepare(self, density, events, key) -> ObjectiveState:
         events = {name: jnp.asarray(value) for name, value in events.items()}
-        default, _ = self.fit_noise(density, events)
         flow_key, key, draw_key = split_keys(key, 3)
-        flow = fit_to_data("FlowContrastive", density, events, self.flow, flow_key)
-        zero = jnp.zeros((), int)
-        game = Game(
-            FlowStatistics(default, flow), flow_optimizer().init(flow.parameters), key, zero, zero,
-            zero, jnp.zeros((), flow.centre.dtype), jnp.zeros((), bool),
-        )  # fmt: skip
+        noise = FlowStatistics(
+            self.fit_noise(density, events)[0],
+            fit_to_data("FlowContrastive", density, events, self.flow, flow_key),
+        )
+        zero, moments = jnp.zeros((), int), flow_optimizer().init(noise.flow.parameters)
+        none, no = jnp.zeros((), noise.flow.centre.dtype), jnp.zeros((), bool)
+        game = Game(noise, moments, key, zero, zero, zero, none, no)
         state = with_fresh_noise(self, density, ObjectiveState(shared=game), events, draw_key)
         refuse_uncovered(np.asarray(state.per_row.on_data), np.asarray(state.per_row.on_noise))
         log_z = importance_log_z(self, density, state, events)
         return state._replace(nuisance={"log_z": log_z})
+
+    def noise_from(self, density, events: dict, key: jax.Array) -> FlowStatistics:
+        """Return the noise at maximum likelihood on these rows."""
+        default, _ = self.fit_noise(density, events)
+        return FlowStatistics(default, fit_to_points(data_points(density, events), self.flow, key))
 
     # -- the game ----------------------------------------------------------------------------------
     def with_run_length(self, state, steps: int) -> ObjectiveState:
@@ -168,6 +181,9 @@ class FlowContrastive(LogisticContrast):
         if bool(game.frozen):
             return None
         round_key, draw_key, key = split_keys(game.key, 3)
+        if game.folds is None:
+            game = game._replace(folds=cross_fit(self, density, events, round_key), key=key)
+            return with_fresh_noise(self, density, state._replace(shared=game), events, draw_key)
         loss, error = loss_and_error(self, density, state, events)
         rises = int(game.rounds) == 0 or bool(loss - game.loss > GAME.rise * error)
         if rises and int(game.rounds) < GAME.rounds:

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.random_keys import key_array, split_keys
 from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.objectives.flow_distribution import FlowDistribution, log_prob_of_event
+from unnorm.fitting.objectives.flow_distribution import FlowDistribution
 from unnorm.fitting.objectives.noise_contrastive.contrast import LogisticContrast
 
 
@@ -32,6 +32,7 @@ class GameOptions:
         rounds, steps, batch: of a game that is not trained: rounds at most, steps of the flow in
             each, and rows of a step.
         rise: a round must raise the energy's loss by more than so many of its standard errors.
+        folds: of rows, in a game that is not trained. The noise of a fold is made from the others.
     """
 
     learning_rate: float = 1e-3
@@ -44,6 +45,7 @@ class GameOptions:
     steps: int = 100
     batch: int = 256
     rise: float = 2.0
+    folds: int = 5
 
 
 GAME = GameOptions()
@@ -67,6 +69,7 @@ class Game(NamedTuple):
     rounds: jax.Array  # played
     loss: jax.Array  # the energy's at its best, before the last round
     frozen: jax.Array  # whether the flow has stopped for good
+    folds: Any = None  # `Folds`, of a game that is not trained
     states: None = None  # nothing is summed exactly
 
 
@@ -114,26 +117,27 @@ def _mean_loss(objective: LogisticContrast, on_data: jax.Array, on_noise: jax.Ar
 def play_round(
     objective: LogisticContrast, density, state: ObjectiveState, events: dict, key: jax.Array
 ) -> Game:
-    """The game after some steps of the flow against a fixed energy, each on fresh draws."""
-    rows = len(jax.tree.leaves(events)[0])
+    """The game after some steps of every fold's flow against a fixed energy, each on fresh draws
+    and on rows of the other folds.
+    """
+    folds = state.shared.folds
 
-    def step(game, key):
-        row_key, key = split_keys(key)
-        chosen = jax.random.randint(row_key, (min(GAME.batch, rows),), 0, rows)
-        batch = jax.tree.map(lambda leaf: leaf[chosen], events)
-        return flow_step(objective, density, state._replace(shared=game), batch, key), None
+    def of_fold(statistics, moments, others, key):
+        def step(game, key):
+            row_key, key = split_keys(key)
+            size = min(GAME.batch, len(others))
+            chosen = others[jax.random.randint(row_key, (size,), 0, len(others))]
+            batch = jax.tree.map(lambda leaf: leaf[chosen], events)
+            return flow_step(objective, density, state._replace(shared=game), batch, key), None
 
-    return jax.lax.scan(step, state.shared, key_array(key, GAME.steps))[0]
+        game = state.shared._replace(statistics=statistics, moments=moments, folds=None)
+        game = jax.lax.scan(step, game, key_array(key, GAME.steps))[0]
+        return game.statistics, game.moments
 
-
-@compiled
-def with_fresh_noise(
-    objective: LogisticContrast, density, state: ObjectiveState, events: dict, key: jax.Array
-) -> ObjectiveState:
-    """The state with noise drawn from its flow."""
-    return state._replace(
-        per_row=objective.draw_rows(density, state.shared.statistics, events, key)
-    )
+    keys = jax.random.split(key, len(folds.members))
+    statistics, moments = jax.vmap(of_fold)(folds.statistics, folds.moments, folds.others, keys)
+    folds = folds._replace(statistics=statistics, moments=moments)
+    return state.shared._replace(folds=folds)
 
 
 @compiled
@@ -145,17 +149,7 @@ def loss_and_error(
     return values.mean(), jnp.std(values) / jnp.sqrt(len(values))
 
 
-@compiled
-def mean_log_likelihoods(
-    objective: LogisticContrast, density, state: ObjectiveState, events: dict
-) -> tuple[jax.Array, jax.Array]:
-    """Mean log p and mean log q at the rows."""
-    flow = state.shared.statistics.flow
-    energy = jax.vmap(density.log_density)(events).mean() - state.nuisance["log_z"]
-    return energy, jax.vmap(lambda event: log_prob_of_event(density, flow, event))(events).mean()
-
-
 __all__ = [
     "GAME", "FlowStatistics", "Game", "flow_optimizer", "flow_step", "loss_and_error",
-    "mean_log_likelihoods", "play_round", "with_fresh_noise",
+    "play_round",
 ]  # fmt: skip
