@@ -143,7 +143,7 @@ def test_the_folds_are_a_partition_and_no_fold_is_among_its_others(rows):
 def test_the_noise_of_a_fold_is_made_without_its_rows(line):
     """With other values in one fold, its flow after a round against the same energy is the same to
     the bit, and so is its noise; the other folds' are not."""
-    data, changed = np.random.default_rng(3).normal(size=800), 2
+    data, changed = np.random.default_rng(3).normal(size=800), 1
     key, (_, density, energy, _) = jax.random.key(0), line._origin.loss
 
     def played(values):

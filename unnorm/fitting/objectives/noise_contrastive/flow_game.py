@@ -45,7 +45,7 @@ class GameOptions:
     steps: int = 100
     batch: int = 256
     rise: float = 2.0
-    folds: int = 5
+    folds: int = 2
 
 
 GAME = GameOptions()

@@ -33,7 +33,8 @@ class RankingNCE(WithNoise):
     Args:
         noise: a NumPyro or flowjax distribution over one event (or ``{variable: distribution}``);
             None: chosen by the support and fitted to the data, which the standard errors account
-            for.
+            for. A given one is taken as fixed: fit a flow to other rows than these, for what the
+            rows have in it is not counted.
         noise_ratio: ν, noise points per data point.
 
     Example:
