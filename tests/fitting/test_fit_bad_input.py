@@ -80,7 +80,7 @@ BAD = {
         changed(-1.0),
         ScoreMatching(),
         {},
-        ["x holds -1.0 at index (3,), outside Positive", "not negative", "declare another support"],
+        ["x holds -1.0 at row 3, outside Positive", "not negative", "declare another support"],
     ),
     "bits outside": (
         ising,
@@ -96,7 +96,7 @@ BAD = {
         {},
         ["x is missing throughout row 3", "drop the row"],
     ),
-    "infinite": (exponential, changed(np.inf), ScoreMatching(), {}, ["x holds inf at index (3,)"]),
+    "infinite": (exponential, changed(np.inf), ScoreMatching(), {}, ["x holds inf at row 3"]),
     "one scalar event": (
         exponential,
         1.5,

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from unnorm.core.places import row_text
+
 LEADING = ("chain", "draw")  # dimensions of draws, which come before those of an event
 
 
@@ -253,24 +255,29 @@ def _of_series(
     if not missing.any():
         return _of_full_series(series, name, column, categories)
     if allow_missing:
-        known = _of_full_series(series[~missing], name, column, categories)
+        known = _of_full_series(series, name, column, categories, ~missing)
         if known.dtype.kind not in "fiub":
             return known if len(known) else np.full(len(series), np.nan)
-        _refuse_inexact(known, column or name)
+        _refuse_inexact(known, column or name, np.flatnonzero(~missing))
         values = np.full(len(series), np.nan)
         values[~missing] = known
         return values
-    row = int(np.argmax(missing))
     where = f" in column {column!r}" if column else ""
-    label = "" if series.index[row] == row else f" (index {series.index[row]!r})"
+    first = row_text(int(np.argmax(missing)), series.index, int(missing.sum()))
     raise ValueError(
-        f"{name} has a missing value{where} at row {row}{label}; drop the row or impute the value."
+        f"{name} has a missing value{where} at {first}; drop the row or impute the value."
     )
 
 
-def _of_full_series(series: Any, name: str, column: str, categories: int | None) -> np.ndarray:
+def _of_full_series(
+    series: Any, name: str, column: str, categories: int | None, known: np.ndarray | None = None
+) -> np.ndarray:
+    """The values of a Series without missing ones, or of its `known` rows."""
     import pandas as pd
 
+    index, rows = series.index, np.arange(len(series))
+    if known is not None:
+        series, rows = series[known], rows[known]
     kind = series.dtype
     if isinstance(kind, pd.CategoricalDtype):
         values = kind.categories.to_numpy()
@@ -286,7 +293,8 @@ def _of_full_series(series: Any, name: str, column: str, categories: int | None)
     if isinstance(kind, pd.SparseDtype):
         return series.sparse.to_dense().to_numpy()
     array = series.to_numpy()
-    return _of_objects(array, column or name) if array.dtype.kind == "O" else array
+    object_ = array.dtype.kind == "O"
+    return _of_objects(array, column or name, False, (index, rows)) if object_ else array
 
 
 def _of_array(value: Any, name: str, missing: bool = False) -> np.ndarray:
@@ -324,8 +332,12 @@ def _of_array(value: Any, name: str, missing: bool = False) -> np.ndarray:
     return array
 
 
-def _of_objects(array: np.ndarray, name: str, missing: bool = False) -> np.ndarray:
-    """An array of Python objects as numbers, where all of them are."""
+def _of_objects(
+    array: np.ndarray, name: str, missing: bool = False, rows: tuple | None = None
+) -> np.ndarray:
+    """An array of Python objects as numbers, where all of them are; `rows` are the labels of a
+    column and the rows that these values stand in.
+    """
     numbers_found = np.full(array.shape, np.nan)
     for place, one in np.ndenumerate(array):
         if (
@@ -339,26 +351,56 @@ def _of_objects(array: np.ndarray, name: str, missing: bool = False) -> np.ndarr
                 f"{name} has a missing value{_at(place)}; drop the row or impute the value."
             )
         if not isinstance(one, numbers.Real | np.bool_):
-            raise ValueError(
-                f"{name} has dtype object and holds {_short(one)}{_at(place)}; expected numbers; "
-                "code it as numbers "
-                "first."
-            )
+            raise ValueError(_no_number(array, name, rows))
         if isinstance(one, int) and int(float(one)) != one:
             raise ValueError(_inexact(name, one, place))
         numbers_found[place] = float(one)
     return numbers_found
 
 
-def _refuse_inexact(array: np.ndarray, name: str, exact: int = 2**53) -> None:
-    """Refuse integers that float64 would round: some beyond `exact`."""
+def _no_number(array: np.ndarray, name: str, rows: tuple | None) -> str:
+    """What is said of objects that are no numbers; words before digits, which are only read as
+    text because words stand among them.
+    """
+    strange = [
+        (place, one)
+        for place, one in np.ndenumerate(array)
+        if not isinstance(one, numbers.Real | np.bool_ | type(None))
+    ]
+    words = [(place, one) for place, one in strange if not _is_digits(one)] or strange
+    place, one = words[0]
+    if rows is None:
+        at = _at(place)
+    else:
+        at = f" at {row_text(int(rows[1][place[0]]), rows[0], len(words))}"
+    return (
+        f"{name} has dtype object and holds {_short(one)}{at}; expected numbers; code it as "
+        "numbers first."
+    )
+
+
+def _is_digits(value: Any) -> bool:
+    """Whether a text is a number in digits."""
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
+def _refuse_inexact(
+    array: np.ndarray, name: str, rows: np.ndarray | None = None, exact: int = 2**53
+) -> None:
+    """Refuse integers that float64 would round: some beyond `exact`. `rows` are those in which the
+    values stand.
+    """
     if array.dtype.kind not in "iu" or not array.size:
         return
     if int(array.min()) > -exact and int(array.max()) < exact:
         return
     for place in map(tuple, np.argwhere((array > exact) | (array < -exact))):
         if int(float(array[place])) != int(array[place]):
-            raise ValueError(_inexact(name, array[place], place))
+            at = place if rows is None else (rows[place[0]],)
+            raise ValueError(_inexact(name, array[place], at))
 
 
 def _inexact(name: str, value: Any, place: tuple) -> str:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.messages import join_names
+from unnorm.core.places import RowLabels
 from unnorm.declaration.density import Density
 from unnorm.declaration.slots import COVARIATE, VARIABLE, Slot
 from unnorm.declaration.structure import Structure
@@ -40,16 +41,23 @@ def missing_masks(variables: Iterable[str], events: Mapping[str, Any]) -> dict[s
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def places_of_missing(variables: Iterable[str], events: Mapping[str, Any]) -> list[str]:
+def places_of_missing(
+    variables: Mapping[str, Support],
+    events: Mapping[str, Any],
+    rows: RowLabels = RowLabels(),  # noqa: B008 - never written to
+) -> list[str]:
     """The first missing entry of each variable that has some, as "x[2] at row 7"."""
     found = []
     for name, mask in missing_masks(variables, events).items():
-        row, *entry = (int(i) for i in np.argwhere(mask)[0])
-        found.append(f"{name}{entry or ''} at row {row}")
+        where = tuple(int(i) for i in np.argwhere(mask)[0])
+        held = rows.entry(name, where, variables[name].shape_axes)
+        found.append(f"{held} at {rows.row(where[0], int(mask.sum()))}")
     return found
 
 
-def refuse_unusable(supports: Mapping[str, Support], events: Mapping[str, Any]) -> None:
+def refuse_unusable(
+    supports: Mapping[str, Support], events: Mapping[str, Any], rows: RowLabels
+) -> None:
     """Refuse missing entries that cannot be latent entries of their rows.
 
     Raises:
@@ -58,28 +66,29 @@ def refuse_unusable(supports: Mapping[str, Support], events: Mapping[str, Any]) 
     """
     masks = missing_masks(supports, events)
     for name, mask in masks.items():
-        row, *entry = (int(i) for i in np.argwhere(mask)[0])
+        where, axes = tuple(int(i) for i in np.argwhere(mask)[0]), supports[name].shape_axes
         if supports[name].needs_axis:
             raise ValueError(
-                f"{name}{entry} is missing at row {row}, and {name} is {supports[name]!r}, whose "
+                f"{rows.entry(name, where, axes)} is missing at "
+                f"{rows.row(where[0], int(mask.sum()))}, and {name} is {supports[name]!r}, whose "
                 "entries are not variables by themselves; it must be complete; drop the row, or "
                 "impute it."
             )
         if mask.all(0).any():
-            entry = [int(i) for i in np.argwhere(mask.all(0))[0]]
+            entry = (0, *(int(i) for i in np.argwhere(mask.all(0))[0]))
             raise ValueError(
-                f"{name}{entry or ''} is missing in every row; it must be observed in at least "
-                "one; drop it from the density, or leave the whole variable out of the data if "
-                "it is latent."
+                f"{rows.entry(name, entry, axes)} is missing in every row; it must be observed in "
+                "at least one; drop it from the density, or leave the whole variable out of the "
+                "data if it is latent."
             )
     in_data = [name for name in supports if name in events]
     if masks and all(name in masks for name in in_data):
         nothing = np.all([mask.reshape(len(mask), -1).all(1) for mask in masks.values()], 0)
         if nothing.any():
-            row = int(np.argmax(nothing))
+            first = rows.row(np.argmax(nothing), int(nothing.sum()))
             verb = "is" if len(in_data) == 1 else "are"
             raise ValueError(
-                f"{join_names(in_data)} {verb} missing throughout row {row}, which then holds no "
+                f"{join_names(in_data)} {verb} missing throughout {first}, which then holds no "
                 "information on the parameters; it must have an observed entry; drop the row."
             )
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from unnorm.core.findings import Finding
+from unnorm.core.places import RowLabels
 from unnorm.declaration.density import Density
 from unnorm.declaration.noise_levels import LEVEL
 from unnorm.declaration.partly_observed import places_of_missing
@@ -105,7 +106,8 @@ def no_latent_variables(objective: Any, density: Density, events: Events) -> str
     serving = "un.objectives.MaximumLikelihood or ContrastiveDivergence"
     name = next((name for name in density.variables if name not in events), None)
     if name is None:
-        place = places_of_missing(density.variables, events)[0]
+        labels = RowLabels(None, density.labels)
+        place = places_of_missing(density.variables, events, labels)[0]
         return (
             f"{kind} does not serve missing values, and {place} is missing; expected complete "
             f"rows; use {serving}, or drop the row"

@@ -2,7 +2,7 @@
 declaration.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from unnorm.core.containers import (
     transpose_to_axes,
 )
 from unnorm.core.findings import join_names
+from unnorm.core.places import RowLabels
 from unnorm.declaration.density import Density
 from unnorm.declaration.partly_observed import (
     filled,
@@ -62,7 +63,7 @@ def read_data(
     p = p.resolved({name: event.shape[1:] for name, event in events.items()})
     _refuse_other_labels(p, labels)
     p = p.with_dimensions(**{axis: names for axis, names in labels.items() if axis not in p.labels})
-    _check_values(p, events)
+    _check_values(p, events, RowLabels(row_index(data), p.labels))
     return p, events
 
 
@@ -88,7 +89,7 @@ def read_covariates(p: Density, data: Any) -> dict[str, np.ndarray]:
             "align them."
         )
     p.resolved({name: event.shape[1:] for name, event in events.items()})
-    _check_values(p, events)
+    _check_values(p, events, RowLabels(row_index(data), {**p.labels, **labels}))
     return events
 
 
@@ -103,21 +104,23 @@ def _refuse_other_labels(p: Density, labels: Mapping[str, Sequence[str]]) -> Non
             )
 
 
-def _check_values(p: Density, events: dict[str, np.ndarray]) -> None:
+def _check_values(p: Density, events: dict[str, np.ndarray], rows: RowLabels) -> None:
     """Refuse values outside the supports; NaN is a missing entry of a variable, and of nothing
     else.
     """
-    refuse_unusable(p.variables, events)
+    refuse_unusable(p.variables, events, rows)
     complete = filled(p.variables, events)
     for name, event in events.items():
         if name in p.variables:
-            p.variables[name].check(complete[name], name)
+            p.variables[name].check(complete[name], name, rows)
         elif not np.isfinite(event).all():
-            row, *entry = (int(i) for i in np.argwhere(~np.isfinite(event))[0])
-            place = f"row {row}" + (f", entry {', '.join(map(str, entry))}" if entry else "")
+            bad = ~np.isfinite(event)
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            held = rows.entry(name, where, p.covariates[name].shape_axes)
             raise ValueError(
-                f"Covariate {name} is {event[(row, *entry)]} at {place}; it must be finite, "
-                "because covariates are not modelled; drop the row, or impute the value."
+                f"Covariate {held} is {event[where]} at {rows.row(where[0], int(bad.sum()))}; it "
+                "must be finite, because covariates are not modelled; drop the row, or impute the "
+                "value."
             )
 
 
@@ -151,12 +154,17 @@ def refuse_latent(p: Density, events: Mapping[str, Any], verb: str) -> None:
                 f"data has no values for {name}, and {verb} takes no latent variables; expected "
                 f"{', '.join(p.variables)}; pass it, or sum it out in the function."
             )
-    refuse_missing_entries(p.variables, events, verb)
+    refuse_missing_entries(p.variables, events, verb, RowLabels(None, p.labels))
 
 
-def refuse_missing_entries(variables: Iterable[str], events: Mapping[str, Any], verb: str) -> None:
+def refuse_missing_entries(
+    variables: Mapping[str, Any],
+    events: Mapping[str, Any],
+    verb: str,
+    rows: RowLabels = RowLabels(),  # noqa: B008 - never written to
+) -> None:
     """Refuse missing entries, where they are not served."""
-    for place in places_of_missing(variables, events):
+    for place in places_of_missing(variables, events, rows):
         raise ValueError(
             f"{place} is missing, and {verb} takes no missing values; expected a number; drop "
             "the row, or impute it."

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import Finding
+from unnorm.core.places import RowLabels
 from unnorm.core.progress import bar
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
@@ -19,7 +20,7 @@ from unnorm.fitting.base import (
     levels_of,
     supplied_covariates,
 )
-from unnorm.fitting.data import first_of, read_data, refuse_missing_entries
+from unnorm.fitting.data import first_of, read_data, refuse_missing_entries, row_index
 from unnorm.fitting.default_objective import chosen, sum_out_labels
 from unnorm.fitting.joint.driver import several
 from unnorm.fitting.penalties.lasso_path import lasso_path
@@ -187,6 +188,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
     _refuse_weighted_batches(rows, batches)
     p, events = read_data(p, data, rows.columns, supplied)
     events, weights, clusters = read_rows(rows, data, events, findings)
+    labels = RowLabels(row_index(held_out), p.labels)
     if held_out is not None:
         held_out = read_data(p, held_out, rows.columns, supplied)[1]
     if held_out is not None and set(held_out) != set(events):
@@ -195,7 +197,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
             "expected the same variables; pass them in both."
         )
     if held_out is not None:
-        refuse_missing_entries(p.variables, held_out, "held_out")
+        refuse_missing_entries(p.variables, held_out, "held_out", labels)
     summed = sum_out_labels(p, events, objective, findings)
     objective = chosen(
         [(summed, events)], objective, weights is not None or clusters is not None, findings

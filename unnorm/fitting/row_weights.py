@@ -10,6 +10,7 @@ import numpy as np
 
 from unnorm.core.containers import is_series, to_numbers
 from unnorm.core.findings import WARNING, Finding, FindingCode
+from unnorm.core.places import row_text
 from unnorm.fitting.data import columns_of, row_index
 
 MOST_ROWS = 2**31  # after frequency weights are expanded; more would not fit into memory
@@ -147,8 +148,9 @@ def _numbers(name: str, given: Any) -> np.ndarray:
     bad = ~(np.isfinite(values) & (values >= 0))
     if bad.any():
         row = int(np.argmax(bad))
+        at = row_text(row, row_index(given), int(bad.sum()))
         raise ValueError(
-            f"{name} holds {values[row]} at row {row}, which is negative or not finite; expected "
+            f"{name} holds {values[row]} at {at}, which is negative or not finite; expected "
             "finite nonnegative numbers; drop the row."
         )
     if not values.any():
@@ -183,10 +185,9 @@ def _codes(cluster: Any) -> np.ndarray:
     values = cluster if isinstance(cluster, np.ma.MaskedArray) else np.asarray(cluster)
     missing = np.ma.getmaskarray(values) | np.asarray(pd.isna(np.asarray(cluster)))
     if missing.any():
-        row = int(np.argmax(missing))
+        at = row_text(int(np.argmax(missing)), row_index(cluster), int(missing.sum()))
         raise ValueError(
-            f"cluster has a missing value at row {row}; expected a label for each row; drop the "
-            "row."
+            f"cluster has a missing value at {at}; expected a label for each row; drop the row."
         )
     try:
         return np.unique(np.asarray(values), return_inverse=True)[1]

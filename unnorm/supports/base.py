@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.messages import shown
+from unnorm.core.places import RowLabels
 
 Axis = int | str
 
@@ -182,22 +183,23 @@ class Support(Annotation):
         value = jnp.asarray(value)
         return jnp.isfinite(value).all() & jnp.all(self.valid(value))
 
-    def check(self, value: np.ndarray, name: str) -> None:
-        """Raise a sentence when a value is not finite or lies outside the support."""
+    def check(self, value: np.ndarray, name: str, rows: RowLabels | None = None) -> None:
+        """Raise a sentence when a value is not finite or lies outside the support; `rows` are the
+        labels of data, whose first axis is theirs.
+        """
         value = np.asarray(value)
         if value.dtype.kind not in "fiub":
             raise ValueError(
                 f"{name} has dtype {value.dtype}; expected numbers for {self!r}; convert it first."
             )
         if not np.all(np.isfinite(value)):
-            where = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
-            at = f" at index {where}" if where else ""
+            where, held, at = self._first(~np.isfinite(value), name, rows)
             raise ValueError(
-                f"{name} holds {value[where]}{at}; expected {self.expected}; drop or impute it."
+                f"{held} holds {value[where]}{at}; expected {self.expected}; drop or impute it."
             )
         good = np.asarray(self.valid(value))
         if not np.all(good):
-            where = tuple(int(i) for i in np.argwhere(~good)[0])
+            where, held, at = self._first(~good, name, rows)
             # One line, however large the matrix: a message is a sentence.
             entry = value[where]
             found = (
@@ -205,11 +207,20 @@ class Support(Annotation):
                 if entry.ndim
                 else entry
             )
-            at = f" at index {where}" if where else ""
             raise ValueError(
-                f"{name} holds {found}{at}, outside {self!r}; expected {self.expected}; "
+                f"{held} holds {found}{at}, outside {self!r}; expected {self.expected}; "
                 "correct the values or declare another support."
             )
+
+    def _first(
+        self, bad: np.ndarray, name: str, rows: RowLabels | None
+    ) -> tuple[tuple[int, ...], str, str]:
+        """The first fault: its place, what holds it, and where that is, in words."""
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        if rows is None or not where:
+            return where, name, f" at index {where}" if where else ""
+        held = rows.entry(name, where, self.shape_axes)
+        return where, held, f" at {rows.row(where[0], int(bad.sum()))}"
 
     def start(self, scalar: float, shape: tuple[int, ...]) -> np.ndarray:
         """The value that a scalar default stands for."""

@@ -151,7 +151,7 @@ WRONG = [
     ([[np.nan, np.nan], [0, 1]], ML, "x is missing throughout row 0"),
     ([[0, np.nan], [1, np.nan]], ML, r"x\[1\] is missing in every row"),
     ([[0, 1], [1, np.nan]], un.objectives.PseudoLikelihood(), r"x\[1\] at row 1 is missing.*Max"),
-    ([[0, 1], [1, np.inf]], ML, r"x holds inf at index \(1, 1\)"),
+    ([[0, 1], [1, np.inf]], ML, r"x\[1\] holds inf at row 1"),
 ]
 
 

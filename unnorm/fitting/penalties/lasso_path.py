@@ -97,10 +97,10 @@ def _path(problem: Problem, grid: np.ndarray, ends: list) -> Path:
     return Path(*head, *again)
 
 
-def _edge_stability(problem: Problem, best: Fit, edges: str, *options: Any) -> EdgeStability:
+def _edge_stability(problem: Problem, best: Any, edges: str, *options: Any) -> EdgeStability:
     """The stability of the best fit's edges, each resample at a strength of its own."""
     refit = functools.partial(_best_of_rows, problem)
-    return stability_of(best, problem, edges, refit, *options, [])
+    return stability_of(best, problem, edges, refit, *options)
 
 
 def _without_lasso(problem: Problem, grid: np.ndarray, losses: list[Loss], at: int) -> Fit:

@@ -3,7 +3,7 @@
 References: Epskamp, Borsboom and Fried (2018), doi:10.3758/s13428-017-0862-1.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +213,7 @@ def stability_of(
     dropped: Any,
     seed: int,
     progress: bool,
-    notes: list[Finding],
+    notes: Sequence[Finding] = (),
 ) -> EdgeStability:
     """Refit resamples and subsets of the rows of a fit.
 

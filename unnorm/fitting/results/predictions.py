@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from unnorm.core.findings import FindingCode
+from unnorm.core.places import RowLabels
 from unnorm.fitting.data import read_covariates, read_data, refuse_missing_entries, row_index
 from unnorm.fitting.inference.predictive import table_of_fit
 from unnorm.fitting.inference.sandwich import interval
@@ -59,7 +60,7 @@ def residuals(fit: Any, data: Any, seed: int) -> pd.Series:
             f"data has no values for {name}; expected them, because residuals need them; pass "
             "them by name."
         )
-    refuse_missing_entries(p.variables, events, "residuals")
+    refuse_missing_entries(p.variables, events, "residuals", RowLabels(row_index(data), p.labels))
     given = {other: events[other] for other in p.covariates}
     below, upto = table_of_fit(fit, given or {" row": np.zeros(len(events[name]))}, name).between(
         events[name]
