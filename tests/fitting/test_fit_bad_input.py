@@ -87,7 +87,7 @@ BAD = {
         2 * BITS,
         MaximumLikelihood(),
         {},
-        ["x holds 2.0", "Binary", "expected 0 or 1"],
+        ["x[0] holds 2.0 at row 0", "Binary", "expected 0 or 1"],
     ),
     "NaN": (
         exponential,
