@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unnorm.core.places import row_text
+from unnorm.core.messages import row_text
 
 LEADING = ("chain", "draw")  # dimensions of draws, which come before those of an event
 

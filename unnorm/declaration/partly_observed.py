@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.messages import join_names
-from unnorm.core.places import RowLabels
+from unnorm.core.messages import RowLabels, join_names
 from unnorm.declaration.density import Density
 from unnorm.declaration.slots import COVARIATE, VARIABLE, Slot
 from unnorm.declaration.structure import Structure

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from unnorm.core.findings import Finding
-from unnorm.core.places import RowLabels
+from unnorm.core.messages import RowLabels
 from unnorm.declaration.density import Density
 from unnorm.declaration.noise_levels import LEVEL
 from unnorm.declaration.partly_observed import places_of_missing

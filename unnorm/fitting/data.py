@@ -16,7 +16,7 @@ from unnorm.core.containers import (
     transpose_to_axes,
 )
 from unnorm.core.findings import join_names
-from unnorm.core.places import RowLabels
+from unnorm.core.messages import RowLabels
 from unnorm.declaration.density import Density
 from unnorm.declaration.partly_observed import (
     filled,

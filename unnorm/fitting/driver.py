@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import Finding
-from unnorm.core.places import RowLabels
+from unnorm.core.messages import RowLabels
 from unnorm.core.progress import bar
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast

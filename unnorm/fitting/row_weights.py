@@ -10,7 +10,7 @@ import numpy as np
 
 from unnorm.core.containers import is_series, to_numbers
 from unnorm.core.findings import WARNING, Finding, FindingCode
-from unnorm.core.places import row_text
+from unnorm.core.messages import row_text
 from unnorm.fitting.data import columns_of, row_index
 
 MOST_ROWS = 2**31  # after frequency weights are expanded; more would not fit into memory

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.messages import shown
-from unnorm.core.places import RowLabels
+from unnorm.core.messages import RowLabels, shown
 
 Axis = int | str
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from unnorm.core.findings import FindingCode
-from unnorm.core.places import RowLabels
+from unnorm.core.messages import RowLabels
 from unnorm.fitting.data import read_covariates, read_data, refuse_missing_entries, row_index
 from unnorm.fitting.inference.predictive import table_of_fit
 from unnorm.fitting.inference.sandwich import interval

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import unnorm as un
-from unnorm.core.places import RowLabels, row_text
+from unnorm.core.messages import RowLabels, row_text
 from unnorm.fitting.data import read_covariates, read_data
 
 INDEX = [f"p{i:02d}" for i in range(12)]
