@@ -10,7 +10,7 @@ import numpy as np
 from blackjax.smc import resampling
 from jax.scipy.special import logsumexp
 
-from unnorm.core.compilation.policy import compiled
+from unnorm.core.compilation.policy import RUN_ONCE, compiled
 from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.progress import report
 from unnorm.core.random_keys import key_array, split_keys
@@ -321,7 +321,7 @@ def schedule_along(stages: list[Population], temperatures: int) -> Schedule:
 
 
 # -- runs along the schedule -----------------------------------------------------------
-@compiled(work="loop", static_argnames=("count", "resampled"))
+@compiled(work="loop", options=RUN_ONCE, static_argnames=("count", "resampled"))
 def anneal(
     path: AnnealingPath,
     schedule: Schedule,
@@ -372,7 +372,7 @@ def _moments(ratios: jax.Array, log_weights: jax.Array) -> tuple[jax.Array, jax.
     return mean, weights @ (ratios - mean) ** 2
 
 
-@compiled(work="loop")
+@compiled(work="loop", options=RUN_ONCE)
 def anneal_back(
     path: AnnealingPath,
     schedule: Schedule,

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from blackjax.smc import resampling
 from jax.scipy.special import logsumexp
 
-from unnorm.core.compilation.policy import compiled
+from unnorm.core.compilation.policy import RUN_ONCE, compiled
 from unnorm.core.random_keys import key_array, split_keys
 from unnorm.partition.annealing.particles import Run, Schedule, sample_particles
 from unnorm.partition.annealing.tempered import AnnealingPath, Particle
 from unnorm.partition.annealing.transitions.base import Transitions, step_particles
 
 
-@compiled(work="loop", static_argnames=("count", "populations", "length"))
+@compiled(work="loop", options=RUN_ONCE, static_argnames=("count", "populations", "length"))
 def waste_free(
     path: AnnealingPath,
     schedule: Schedule,
@@ -74,7 +74,7 @@ def waste_free(
     return _merge(*jax.vmap(population)(key_array(key, populations)))
 
 
-@compiled(work="loop", static_argnames=("count", "populations"))
+@compiled(work="loop", options=RUN_ONCE, static_argnames=("count", "populations"))
 def persistent(
     path: AnnealingPath,
     schedule: Schedule,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.compilation.policy import compiled
+from unnorm.core.compilation.policy import RUN_ONCE, compiled
 from unnorm.core.findings import Finding, FindingCode
 from unnorm.core.random_keys import key_array, key_stretches, split_keys
 from unnorm.partition.annealing.particles import adapt_step, nonfinite_findings, tuning_of
@@ -65,7 +65,7 @@ def _random_starts(path: AnnealingPath, keys: jax.Array) -> Particle:
     return jax.vmap(path.evaluate)(positions)
 
 
-@compiled(work="loop")
+@compiled(work="loop", options=RUN_ONCE)
 def _run(
     path: AnnealingPath,
     transitions: Transitions,
