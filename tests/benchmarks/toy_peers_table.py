@@ -27,15 +27,11 @@ def render(runs: list[dict]) -> str:
             )
         ]
         header = [
-            "toy",
-            "objective",
-            "seeds",
-            *(f"KL {who}" for who in WHO),
-            "CPU s unnorm, steps",
-            "call",
-            *(f"CPU s {who}" for who in WHO[1:]),
-            "log Z − grid",
-            "verdicts right",
+            *("toy", "objective", "seeds"),
+            *(f"KL, {who}" for who in WHO),
+            *("CPU s, unnorm: steps", "call", "first call"),
+            *(f"CPU s, {who}" for who in WHO[1:]),
+            *("log Z − grid", "converged", "right"),
         ]
         parts.append(f"Width {width}, {steps:,} steps\n\n" + table(header, rows))
     return "\n\n".join(parts)
@@ -43,16 +39,19 @@ def render(runs: list[dict]) -> str:
 
 def _row(by: dict[str, list[dict] | None]) -> list[str]:
     ours = [run for run in by["unnorm"] or [] if "error" not in run]
-    later = [run for run in ours if not run["first"]] or ours
     log_z = [max(_distances(run), default=float("nan")) for run in ours]
     return [
         str(len(ours)),
         *(_median(by[who], "kl") for who in WHO),
-        _median(later, "steps_seconds", 1),
-        _median(later, "seconds", 1),
+        _median(ours, "steps_seconds", 1),
+        *(
+            _median([run for run in ours if run["first"] == first], "seconds", 1)
+            for first in (0, 1)
+        ),
         *(_median(by[who], "seconds", 1) for who in WHO[1:]),
         f"{max(log_z):.3f}" if log_z else "",
-        f"{sum(map(is_right, ours))} of {len(ours)}",
+        str(sum(run["converged"] for run in ours)),
+        str(sum(map(is_right, ours))),
     ]
 
 
