@@ -90,7 +90,12 @@ TIES = (
     np.array([-1.0, -1.0]),
     np.array([0, 1]),
 )  # z + w = 0 with both values of y
-QUASI = np.append(Z, TIES[0]), np.append(W, TIES[1]), np.append(Z + W > 0, TIES[2])
+# 60 rows like the others: one shape, one set of programs
+QUASI = (
+    np.append(Z[2:], TIES[0]),
+    np.append(W[2:], TIES[1]),
+    np.append(Z[2:] + W[2:] > 0, TIES[2]),
+)
 SEPARATED = {
     "completely": (dict(y=Z > 0, z=Z, w=0.1 * W), {"b": np.inf}, "separates|separate"),
     "not at all centred": (dict(y=np.zeros(60), z=5 + Z, w=W), {}, "y is always 0"),
@@ -116,8 +121,8 @@ def test_separation_has_no_finite_estimate(case):
 
 def test_one_row_across_the_line_is_enough():
     """The maximum likelihood estimate of overlapping data, by scipy."""
-    y, z = np.append(Z > 0, [False, True]).astype(float), np.append(Z, [0.4, -0.4])
-    w = np.append(W, [0.0, 1.0])
+    y, z = np.append(Z[2:] > 0, [False, True]).astype(float), np.append(Z[2:], [0.4, -0.4])
+    w = np.append(W[2:], [0.0, 1.0])
     fit = fitted(LOGIT, dict(y=y, z=z, w=w))
     design = np.column_stack([np.ones_like(z), z, w])
     loss = lambda t: np.sum(np.logaddexp(0, design @ t) - y * (design @ t))  # noqa: E731
@@ -215,9 +220,9 @@ def test_a_conjunction_of_two_items(objective):
 
 
 def test_an_empty_cell_and_one_row_in_it():
-    data = np.array([[1, 0]] * 30 + [[0, 1]] * 30 + [[0, 0]] * 30 + [[1, 1]])
+    data = np.array([[1, 0]] * 50 + [[0, 1]] * 50 + [[0, 0]] * 49 + [[1, 1]])
     assert fitted(ISING, data).passed
-    fit = fitted(ISING, data[:-1])
+    fit = fitted(ISING, np.append(data[:-1], [[0, 0]], 0))
     (told,) = found(fit, FindingCode.NO_FINITE_ESTIMATE)
     assert "coupling[0,1] diverges to -inf, because x[0] and x[1] are never 1 together" in told.what
     # independent of the empty cell: log odds among rows without the other item

@@ -121,8 +121,7 @@ def test_a_dimension_named_row_keeps_its_name():
     assert tree["posterior_predictive"]["x"].dims == ("chain", "draw", "data_row", "row", "column")
 
 
-def refused(tmp_path):
-    fit = un.fit(ising, ITEMS, "pseudo_likelihood", seed=0, progress=False)
+def refused(fit, tmp_path):
     fit.save(tmp_path / "fit.npz")
     yield lambda: un.simulate(un.load(tmp_path / "fit.npz", ising)), "loaded or trained on batches"
     yield lambda: un.simulate(ising), "expected a fit"
@@ -142,8 +141,8 @@ def refused(tmp_path):
     yield lambda: un.simulate(conditional), "has the covariate z.*y has the shape"
 
 
-def test_what_cannot_be_simulated_is_refused_in_a_sentence(tmp_path):
-    for call, words in refused(tmp_path):
+def test_what_cannot_be_simulated_is_refused_in_a_sentence(items, tmp_path):
+    for call, words in refused(items, tmp_path):
         with pytest.raises(ValueError, match=words) as caught:
             call()
         assert str(caught.value).endswith(".") and "\n" not in str(caught.value)

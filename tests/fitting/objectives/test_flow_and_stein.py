@@ -138,7 +138,7 @@ def stein_pairs(points, score):
         return (score(x) @ score(y) * kernel(x, y) + score(x) @ jax.grad(kernel, 1)(x, y)
                 + score(y) @ jax.grad(kernel, 0)(x, y) + mixed)  # fmt: skip
 
-    return np.asarray(jax.vmap(lambda x: jax.vmap(lambda y: u(x, y))(points))(points))
+    return np.asarray(jax.jit(jax.vmap(lambda x: jax.vmap(lambda y: u(x, y))(points)))(points))
 
 
 def test_the_discrepancy_is_that_of_its_definition(x64):

@@ -66,8 +66,9 @@ def test_any_flowjax_distribution_or_bijection_is_a_noise(objective, noise):
     data = np.random.default_rng(0).normal((0.5, -0.2), 1.0, (400, 2))
     fit = fitted(normal, data, objective(noise=noise, noise_ratio=20))
     assert fit.passed and fit.converged
-    exact = fitted(normal, data, "maximum_likelihood").summary().estimate
-    assert np.all(np.abs(fit.summary().estimate - exact) < 4 * fit.monte_carlo_error)
+    precision = 1 / data.var(0).mean()  # maximum likelihood in closed form
+    apart = np.abs(fit.summary().estimate - [*data.mean(0), precision])
+    assert np.all(apart < 4 * fit.monte_carlo_error)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_the_estimate_is_the_minimum_against_the_frozen_flow(line):
     assert line.passed and line.converged
     loss = line._origin.loss
     with jax.enable_x64(True):
-        slope = jax.grad(loss.mean)(loss.vector)
+        slope = jax.jit(lambda loss: jax.grad(loss.mean)(loss.vector))(loss)
         state = loss.state
         assert loss.objective.refresh(loss.density, state, loss.events) is None
     assert np.abs(slope).max() < 1e-8
@@ -236,10 +237,12 @@ def test_the_flow_does_not_move_against_an_energy_that_is_worse_than_chance():
         density, events = cast((quadratic.bind(a=3.0).for_jit(), {"x": data}), np.float64)
         state = LINE.with_run_length(LINE.prepare(density, events, jax.random.key(0)), 2)
         loss = Loss(LINE, density, state, events)
-        after = jax.jit(LINE.adversary_step)(density, state, events, jax.random.key(1))
-        after = LINE.adversary_step(density, after, events, jax.random.key(2))
+        step = jax.jit(LINE.adversary_step)
+        after = step(density, state, events, jax.random.key(1))
+        after = step(density, after, events, jax.random.key(2))
         nu = LINE.noise_ratio
-        assert float(loss.mean(loss.vector)) > np.log1p(nu) + nu * np.log1p(1 / nu)
+        chance = np.log1p(nu) + nu * np.log1p(1 / nu)
+        assert float(jax.jit(lambda loss: loss.mean(loss.vector))(loss)) > chance
     assert int(after.shared.step) == 2
     for one, other in zip(
         jax.tree.leaves(state.shared.statistics), jax.tree.leaves(after.shared.statistics),

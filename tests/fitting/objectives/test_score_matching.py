@@ -467,12 +467,14 @@ def test_the_forward_laplacian_is_the_hessians(x64):
         jax.random.normal(jax.random.key(2), (4,)),
     )
     found = jax.jit(lambda x: forward_laplacian(lambda x: curved(x, w), x, directions, drift))(x)
-    gradient, hessian = jax.grad(curved)(x, w), jax.hessian(curved)(x, w)
-    assert found.value == pytest.approx(float(curved(x, w)))
-    assert found.slopes == pytest.approx(np.asarray(directions @ gradient))
-    assert found.second == pytest.approx(
-        float(jnp.sum((directions @ hessian) * directions) + drift @ gradient)
+    value, gradient, hessian = jax.tree.map(
+        np.asarray,
+        jax.jit(lambda x: (curved(x, w), jax.grad(curved)(x, w), jax.hessian(curved)(x, w)))(x),
     )
+    along, drift = np.asarray(directions), np.asarray(drift)
+    assert found.value == pytest.approx(float(value))
+    assert found.slopes == pytest.approx(along @ gradient)
+    assert found.second == pytest.approx(np.sum((along @ hessian) * along) + drift @ gradient)
 
 
 @pytest.mark.parametrize(
@@ -497,11 +499,12 @@ def test_entries_that_are_bent_alone(entrywise, x64):
     def function(x):
         return jnp.sum(entrywise(x @ w) ** 3)
 
-    found = forward_laplacian(function, x, jnp.eye(3), jnp.ones(3))
-    assert found.slopes == pytest.approx(np.asarray(jax.grad(function)(x)))
-    assert found.second == pytest.approx(
-        float(jnp.trace(jax.hessian(function)(x)) + jax.grad(function)(x).sum())
+    found = jax.jit(lambda x: forward_laplacian(function, x, jnp.eye(3), jnp.ones(3)))(x)
+    gradient, hessian = jax.tree.map(
+        np.asarray, jax.jit(lambda x: (jax.grad(function)(x), jax.hessian(function)(x)))(x)
     )
+    assert found.slopes == pytest.approx(gradient)
+    assert found.second == pytest.approx(np.trace(hessian) + gradient.sum())
 
 
 @pytest.mark.parametrize(
