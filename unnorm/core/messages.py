@@ -117,7 +117,7 @@ def row_text(row: int, index: Any = None, count: int = 1) -> str:
     faults there are.
     """
     label = None if index is None or row >= len(index) else index[row]
-    label = label.item() if hasattr(label, "item") else label
+    label = label.item() if isinstance(label, np.generic) else label
     notes = [] if label is None or label == row else [f"index {label!r}"]
     notes += [f"the first of {count:,}"] if count > 1 else []
     return f"row {row} ({', '.join(notes)})" if notes else f"row {row}"

@@ -16,6 +16,7 @@ from unnorm.fitting.existence.margins import likelihood_margins
 from unnorm.fitting.inference.sandwich import NoCovarianceError, bread_and_meat
 from unnorm.fitting.loss import Loss, NewtonOptions, parameters_of, scores_and_curvature
 from unnorm.fitting.objectives.likelihood import monte_carlo
+from unnorm.fitting.objectives.likelihood.normalized import normalized_note
 from unnorm.fitting.row_normalizers import (
     LatentPlan,
     count_nodes,
@@ -122,9 +123,9 @@ class MaximumLikelihood(LossObjective):
         if not declares_log_z(density) and not has_plan(density):
             return (
                 f"MaximumLikelihood needs an exact log Z, and {density.name} has neither at most "
-                "2^20 states nor at most three continuous dimensions nor a declared log_z; pass "
-                "draws=100_000 for Markov chains, or use un.objectives.NCE, ScoreMatching or "
-                "ContrastiveDivergence"
+                "2^20 states nor at most three continuous dimensions nor a declared log_z; declare "
+                "log_z=0.0 if it is normalized, pass draws=100_000 for Markov chains, or use "
+                "un.objectives.NCE, ScoreMatching or ContrastiveDivergence"
             )
         return None
 
@@ -308,6 +309,8 @@ class MaximumLikelihood(LossObjective):
         if self.draws is not None:
             found += monte_carlo.findings(state.shared, self.draw_options)
             found += monte_carlo.degeneracy(density, state.shared, self.draw_options)
+        else:
+            found += normalized_note(density, state.shared.plan, events)
         if len(next(iter(events.values()))) == 1:
             what = (
                 "one row of data has no spread, so that the standard errors are those of the "
