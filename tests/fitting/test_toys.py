@@ -25,7 +25,9 @@ OBJECTIVES = {
 # The shape of every mode is asked for there; score matching on its own, not smoothed, overfits on
 # the way to it.
 ASK_MORE, LONG = (("persistent CD", "eight_gaussians"), ("denoising", "eight_gaussians")), 20_000
-NETWORK = eqx.nn.MLP(2, "scalar", 64, 3, activation=jax.nn.softplus, key=jax.random.key(0))
+NETWORK = eqx.filter_jit(
+    lambda key: eqx.nn.MLP(2, "scalar", 64, 3, activation=jax.nn.softplus, key=key)
+)(jax.random.key(0))
 
 
 @un.density

@@ -41,14 +41,13 @@ def ising():
     return un.fit(un.models.ising, frame, "maximum_likelihood", seed=0, progress=False)
 
 
-def made(estimates, errors, **options):
-    """A fit of so many scalars `theta`, without running one."""
-    n = len(estimates)
-    p = un.Density(
+def made(estimates, errors, p=None, **options):
+    """A fit of these estimates, of scalars `theta` by default, without running one."""
+    thetas = un.Density(
         lambda x, *, theta: theta @ x, {"x": un.Binary["d"]}, {"theta": (un.Real["d"], 0.0)}
-    ).with_dimensions(d=n)
+    ).with_dimensions(d=len(estimates))
     return Fit(
-        p.bind(theta=np.nan_to_num(np.asarray(estimates, float))),
+        p or thetas.bind(theta=np.nan_to_num(np.asarray(estimates, float))),
         "nce", "a fixed point", True, None, np.zeros(1), 0, 10,
         _estimates=np.asarray(estimates, float),
         _covariance=None if errors is None else _diagonal(errors),
@@ -95,7 +94,7 @@ def test_unlabelled_axes_are_numbered_and_a_third_axis_has_a_level():
         {"x": un.Real[2]},
         {"w": (un.Real[1, 2, 2], 0.5)},
     )
-    found = un.fit(p.fix(), np.zeros((3, 2)), "score_matching", seed=0, progress=False).summary()
+    found = made([0.5] * 4, [0.1] * 4, p).summary()
     assert found.index.names == ["parameter", "i", "j", "k"]
     assert list(found.index)[1] == ("w", 0, 0, 1)
     assert np.isscalar(found.estimate["w[0,1,1]"])
