@@ -55,12 +55,11 @@ class FlowContrastive(LogisticContrast):
     support's default noise, for its tails.
 
     - Few parameters: the rows are split into two folds, and the noise of each is made from the rows
-      of the other alone: a flow that was fitted to the rows which it is contrasted with knows them
-      too well. The energy is minimised to convergence, then the flows take 100 steps
-      (draws by reparametrisation) against it, in turns. The game ends when a round no longer
-      raises the energy's loss by two of its standard errors, or after four. Then the flows are
-      frozen, fresh noise is drawn and the energy is fitted to that: standard errors are those of
-      `NCE` with a given noise.
+      of the other alone. The energy is minimised to convergence, then the flows take 100 steps
+      (draws by reparametrisation) against it, in turns. The game ends when a round no longer raises
+      the energy's loss by two of its standard errors, or after four. Then the flows are frozen,
+      fresh noise is drawn and the energy is fitted to that: standard errors are those of `NCE` with
+      a given noise.
     - Networks, and fits by steps: in the first third of the steps the flow is held, in the second
       it takes a step before each of the energy's, unless the energy's loss on the batch is above
       that of chance; in the last third it is frozen, and the energy learns on fresh draws of it.
@@ -151,10 +150,14 @@ class FlowContrastive(LogisticContrast):
         zero, moments = jnp.zeros((), int), flow_optimizer().init(noise.flow.parameters)
         none, no = jnp.zeros((), noise.flow.centre.dtype), jnp.zeros((), bool)
         game = Game(noise, moments, key, zero, zero, zero, none, no)
-        state = with_fresh_noise(self, density, ObjectiveState(shared=game), events, draw_key)
-        refuse_uncovered(np.asarray(state.per_row.on_data), np.asarray(state.per_row.on_noise))
+        state = self._with_new_noise(density, ObjectiveState(shared=game), events, draw_key)
         log_z = importance_log_z(self, density, state, events)
         return state._replace(nuisance={"log_z": log_z})
+
+    def _with_new_noise(self, density, state, events, key) -> ObjectiveState:
+        state = with_fresh_noise(self, density, state, events, key)
+        refuse_uncovered(np.asarray(state.per_row.on_data), np.asarray(state.per_row.on_noise))
+        return state
 
     def noise_from(self, density, events: dict, key: jax.Array) -> FlowStatistics:
         """Return the noise at maximum likelihood on these rows."""
@@ -183,7 +186,8 @@ class FlowContrastive(LogisticContrast):
         round_key, draw_key, key = split_keys(game.key, 3)
         if game.folds is None:
             game = game._replace(folds=cross_fit(self, density, events, round_key), key=key)
-            return with_fresh_noise(self, density, state._replace(shared=game), events, draw_key)
+            state = state._replace(shared=game)
+            return self._with_new_noise(density, state, events, draw_key)
         loss, error = loss_and_error(self, density, state, events)
         rises = int(game.rounds) == 0 or bool(loss - game.loss > GAME.rise * error)
         if rises and int(game.rounds) < GAME.rounds:
@@ -198,7 +202,7 @@ class FlowContrastive(LogisticContrast):
     def findings(self, density, state, events) -> list[Finding]:
         energy, flow = (float(v) for v in mean_log_likelihoods(self, density, state, events))
         folds = state.shared.folds
-        which = "flow" if folds is None else "flow fitted to the rows of other folds"
+        which = "flow" if folds is None else "flow fitted to other rows"
         what = (
             f"the noise was a {which}: mean log q is {flow:.4f} at the data, and mean log p "
             f"{energy:.4f}, with the learned log Z"
