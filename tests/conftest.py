@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import gc
+import itertools
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ from targets import ising
 
 import unnorm as un
 
+TESTS = itertools.count()
 collect_ignore = ["benchmarks"]  # programs of their own, which set JAX's devices up
 
 LONG_EXAMPLES = {
