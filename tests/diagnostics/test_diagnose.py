@@ -245,7 +245,7 @@ def test_an_inflated_variance_is_seen_and_its_size_told():
     x = iid(4, 2000, 3)
     x[..., 1] *= np.sqrt(1.3)
     # on a standard Gaussian the mismatch is just that
-    size = f"in x[1] (variance {x[..., 1].var() - 1:+.2%}"
+    size = f"in x[1] (as a Gaussian with variance {x[..., 1].var() - 1:+.2%}"
     only(un.diagnose(tree(attrs=BIAS, x=x), gaussian), size)
     only(un.diagnose(tree(x=x), gaussian), size)
 
@@ -253,7 +253,7 @@ def test_an_inflated_variance_is_seen_and_its_size_told():
 def test_a_shifted_mean_is_seen():
     only(
         un.diagnose(tree(attrs=BIAS, x=iid(4, 2000, 2) + [0.0, 0.2]), gaussian),
-        "x[1] (location +0.2",
+        "x[1] (as a Gaussian moved by +0.2",
     )
 
 

@@ -126,10 +126,12 @@ def _mismatch(check: SteinCheck) -> str:
             parts.append(f"{label} ({kind} {mean:g}, no standard error)")
         elif kind == "location":
             parts.append(
-                f"{label} (location {-mean:+.2g} sd, {abs(mean) / error:.1f} standard errors)"
+                f"{label} (as a Gaussian moved by {-mean:+.2g} sd, "
+                f"{abs(mean) / error:.1f} standard errors)"
             )
         else:
             parts.append(
-                f"{label} (variance {-mean:+.2%}, {abs(mean) / error:.1f} standard errors)"
+                f"{label} (as a Gaussian with variance {-mean:+.2%}, "
+                f"{abs(mean) / error:.1f} standard errors)"
             )
     return f"Stein's identity fails in {join_names(parts)}"
