@@ -59,10 +59,15 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def room_for_compiled_programs():
     """A process may map 65,530 regions, each compiled program takes some, and XLA crashes where
-    none is left. Counting them takes milliseconds, and a test adds a thousand at most."""
+    none is left; and it may take all memory. Counting regions takes milliseconds, and a test adds a
+    thousand at most."""
     yield
-    maps = Path("/proc/self/maps")
-    if next(TESTS) % 8 == 0 and maps.exists() and maps.read_bytes().count(b"\n") > 30_000:
+    process = Path("/proc/self")
+    if next(TESTS) % 8 or not (process / "maps").exists():
+        return
+    pages = int((process / "statm").read_text().split()[1])
+    regions = (process / "maps").read_bytes().count(b"\n")
+    if regions > 30_000 or pages > 750_000:  # of 4 kB: 3 GB
         jax.clear_caches()
         gc.collect()
 

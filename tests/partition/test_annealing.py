@@ -305,10 +305,14 @@ def test_a_funnel_is_not_called_ok(estimator):
 
 def test_weights_without_a_variance_have_no_standard_error():
     """A Pareto shape of .61 passed for a mean that could be trusted: .36 low, six of its errors."""
-    z = un.log_z(funnel, "importance_sampling", seed=25, progress=False)
+    uniform = np.random.default_rng(0).uniform(size=4000)
+    density = un.Density(lambda x: 0.0 * x.sum(), {"x": un.Real[2]})
+    findings = weight_findings(density, -0.61 * np.log(uniform), 0.61)
+    z = estimate(density, "importance_sampling", 0.0, 0.1, {}, findings)
     assert z.verdict == "unreliable" and any(
         "no finite variance" in finding.what for finding in z.findings
     )
+    assert un.log_z(funnel, "importance_sampling", seed=25, progress=False).verdict == "unreliable"
 
 
 @pytest.mark.parametrize(("variable", "verdict"), [(un.Real[2], "unreliable"), (un.Spin[2], "ok")])

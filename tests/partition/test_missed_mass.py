@@ -304,6 +304,19 @@ PROPER = {
     ),
     "flat to 1e9": lambda u: np.where(np.abs(u).max(1) > 1e9, -np.inf, 0.0),
 }  # fmt: skip
+
+
+def test_the_neck_of_a_funnel_proves_nothing():
+    """Thirteen decades of its width there, 1e-13, end before the density falls along the axis."""
+    precision = np.diag([1 / 9, np.exp(60.0)])
+
+    def funnel(u):
+        return -(u[:, 0] ** 2) / 18 - 0.5 * (u[:, 1] ** 2 * np.exp(-u[:, 0]) + u[:, 0])
+
+    with np.errstate(all="ignore"):
+        assert improper_direction(funnel, np.array([[-60.0, 0.0]]), precision[None]) is None
+
+
 ENDLESS = {
     "flat": lambda u: 0 * u[:, 0],
     "saddle": lambda u: 0.1 * u[:, 0] ** 2 - 0.5 * u[:, 1] ** 2,

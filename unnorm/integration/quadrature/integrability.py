@@ -37,7 +37,6 @@ def improper_direction(
         options: the distances.
     """
     size, distances = np.shape(places)[1], np.array(options.distances)
-    followed = 10.0 ** np.arange(0.0, options.decades + 0.5, 0.5)
     further = np.zeros((0, size)) if ways is None else ways
     for place, precision in list(zip(places, precisions, strict=True))[:4]:
         curves, axes = np.linalg.eigh(np.nan_to_num(precision))
@@ -49,10 +48,24 @@ def improper_direction(
         with np.errstate(invalid="ignore"):
             suspect = (found[:, 1:] >= found[:, :1] - 1).all(1) & (found[:, 2] >= found[:, 1] - 1)
         for direction in directions[suspect | np.isposinf(found[:, 1:]).all(1)]:
-            heights = _along(value, place, direction[None], unit * followed)[0]
+            followed = _followed(place, direction, precision, unit, options)
+            heights = _along(value, place, direction[None], followed)[0]
             if _never_falls(heights, here, options):
                 return direction
     return None
+
+
+def _followed(
+    place: np.ndarray, direction: np.ndarray, precision: np.ndarray, unit: float,
+    options: CenteringOptions,
+) -> np.ndarray:  # fmt: skip
+    """Distances over thirteen decades of the narrowest scale, and of the direction's own: in the
+    neck of a funnel the first end before the density begins to fall along it.
+    """
+    curve = float(direction @ np.nan_to_num(precision) @ direction)
+    own = max(unit, np.abs(place).max(), 1 / math.sqrt(curve) if curve > 0 else 0.0)
+    decades = options.decades + math.log10(own / unit)
+    return unit * 10.0 ** np.arange(0.0, decades + 0.5, 0.5)
 
 
 def _along(
