@@ -48,14 +48,14 @@ def improper_direction(
         with np.errstate(invalid="ignore"):
             suspect = (found[:, 1:] >= found[:, :1] - 1).all(1) & (found[:, 2] >= found[:, 1] - 1)
         for direction in directions[suspect | np.isposinf(found[:, 1:]).all(1)]:
-            followed = _followed(place, direction, precision, unit, options)
-            heights = _along(value, place, direction[None], followed)[0]
+            far = _distances_along(place, direction, precision, unit, options)
+            heights = _along(value, place, direction[None], far)[0]
             if _never_falls(heights, here, options):
                 return direction
     return None
 
 
-def _followed(
+def _distances_along(
     place: np.ndarray, direction: np.ndarray, precision: np.ndarray, unit: float,
     options: CenteringOptions,
 ) -> np.ndarray:  # fmt: skip
