@@ -57,8 +57,8 @@ def _row(by: dict[str, list[dict] | None]) -> list[str]:
 
 def _distances(run: dict) -> list[float]:
     """Of the log Z that are claimed to be reliable."""
-    told = [run["log_z"] if run["log_z_verdict"] == "ok" else None, run["log_z_learned"]]
-    return [abs(one - run["log_z_grid"]) for one in told if one is not None]
+    reported = [run["log_z"] if run["log_z_verdict"] == "ok" else None, run["log_z_learned"]]
+    return [abs(one - run["log_z_grid"]) for one in reported if one is not None]
 
 
 def is_right(run: dict) -> bool:

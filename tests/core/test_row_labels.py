@@ -95,9 +95,9 @@ FAULTS = {
 @pytest.mark.parametrize("case", FAULTS)
 def test_a_fault_is_named_by_its_row_and_column(case):
     p, data, words = FAULTS[case]
-    with pytest.raises(ValueError, match=words) as told:
+    with pytest.raises(ValueError, match=words) as caught:
         read_data(p, data)
-    assert str(told.value).endswith(".") and "int64" not in str(told.value)
+    assert str(caught.value).endswith(".") and "int64" not in str(caught.value)
 
 
 def test_covariates_alone_are_named_likewise():

@@ -234,7 +234,7 @@ def test_a_right_density_is_not_refused():
     levels allow."""
     density = un.models.eight_gaussians.for_jit()
     findings = []
-    for seed in range(20):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         rows, others = (
             Rows({"x": EIGHT(rng, count).astype(np.float32)}, None) for count in (2000, 400)

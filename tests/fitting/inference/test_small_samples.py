@@ -150,3 +150,15 @@ def test_few_rows_and_few_clusters_cover(name):
 def test_stein_discrepancy_does_not_pass_where_it_does_not_cover(rows):
     found = coverage(f"stein {rows}", 100)
     assert found.covered.min() < 0.92 and found.passed <= 3 and not found.silent, found
+
+
+def test_as_many_parameters_as_rows_do_not_pass():
+    """Two rows and two parameters: the scale had a standard error of 9e-9."""
+    p = un.Density(
+        lambda x, *, m, s: -0.5 * ((x - m) / s) ** 2,
+        {"x": un.Real},
+        {"m": (un.Real, 0.0), "s": (un.Positive, 1.0)},
+    )
+    fit = un.fit(p, [0.7, 1.3], seed=0, progress=False)
+    (found,) = [f for f in fit.findings if "as many parameters as rows, 2" in f.what]
+    assert found.severity == "error" and not fit.passed
