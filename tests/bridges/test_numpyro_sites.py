@@ -196,3 +196,15 @@ def test_a_factor_in_which_a_parameter_meets_data_is_named():
         un.from_numpyro(by_argument, Y)
     with pytest.warns(UserWarning, match=sentence):
         un.from_numpyro(by_closure)
+
+
+def test_factors_of_float32_arrays_are_looked_at():
+    """The comparison is in float64, the model's own array is not."""
+    mask, y = jnp.arange(len(Y)) > 0, jnp.asarray(Y, jnp.float32)
+
+    def model():
+        rate = numpyro.sample("rate", dist.HalfNormal())
+        numpyro.factor("likelihood", -rate * jnp.where(mask, y**2, 0.0).sum())
+
+    with pytest.warns(UserWarning, match="^Factor likelihood depends on rate and on data"):
+        un.from_numpyro(model)

@@ -12,6 +12,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from unnorm.bridges.numpyro.sites import Call, inner_value, probe, signature_of
 from unnorm.core.closed_over_arrays import replace_arrays
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.messages import join_names
 
 
@@ -75,14 +76,17 @@ def warn_of_factors(
         for model in (call.model, other_model)
     )
     changed = ClosedJaxpr(changed.jaxpr, [_perturb(const) for const in changed.consts])
+    both = (
+        (compiled(jaxpr_as_fun(closed)), data),
+        (compiled(jaxpr_as_fun(changed)), jax.tree.map(_perturb, data)),
+    )
 
     def difference(name: str) -> list[np.ndarray]:
         """What another value of this latent site changes in the factors, with both data."""
         free = (moving, {**moving, name: second[name]})
-        both = ((closed, data), (changed, jax.tree.map(_perturb, data)))
         return [
-            np.subtract(*(jaxpr_as_fun(jaxpr)(*jax.tree.leaves((given, one))) for one in free))
-            for jaxpr, given in both
+            np.subtract(*(values(*jax.tree.leaves((given, one))) for one in free))
+            for values, given in both
         ]
 
     differences = {name: difference(name) for name in latent}
@@ -115,8 +119,8 @@ def _perturb(leaf: Any) -> Any:
     """Floating numbers changed by a tenth of their size and a bit more; others as they are."""
     if not _is_data(leaf):
         return leaf
-    size, shape = np.size(leaf), np.shape(leaf)
-    return leaf + 0.1 * abs(leaf) + 0.013 * np.cos(np.arange(size)).reshape(shape)
+    step = 0.1 * np.abs(leaf) + 0.013 * np.cos(np.arange(np.size(leaf))).reshape(np.shape(leaf))
+    return leaf + np.asarray(step, jnp.result_type(leaf))  # of its own dtype, as it was traced
 
 
 __all__ = ["warn_of_factors", "warn_of_missing_data"]
