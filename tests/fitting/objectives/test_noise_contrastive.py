@@ -243,6 +243,25 @@ def test_noise_that_is_too_easy_is_a_finding():
     assert not told(fitted(normal, data, NCE()), "too easy")
 
 
+@pytest.mark.parametrize("objective", [NCE, RankingNCE, SelfNormalized])
+def test_noise_that_is_narrower_than_the_data_is_an_error(objective):
+    """It looks like the data in the middle, and says nothing of the tails: estimates of the
+    width were off by ten times their value."""
+    data = np.random.default_rng(0).normal(2.0, 3.0, 500)
+    narrow = fitted(quadratic, data, objective(noise=dist.Normal(2.0, 0.5)))
+    assert told(narrow, "too easy to tell", "on some combination of the parameters", "as wide")
+    assert not narrow.passed
+    enough = fitted(quadratic, data, objective(noise=dist.Normal(2.0, 3.0)))
+    assert enough.passed and not told(enough, "too easy")
+
+
+def test_moves_that_tell_nothing_are_an_error():
+    """By a hundredth of a standard deviation: intervals covered the width in 4 of 6 data sets."""
+    data = np.random.default_rng(1).normal(2.0, 3.0, 500)
+    near = fitted(quadratic, data, ConditionalNCE(scale=0.01))
+    assert told(near, "indistinguishable", "larger scale") and not near.passed
+
+
 @pytest.mark.slow
 def test_default_noise_on_ozone_overlaps(ozone):
     assert not told(fitted(truncated_gaussian, ozone, NCE()), "too easy")

@@ -65,8 +65,8 @@ class Contrast(WithNoise):
     def noise_variance(self, density, state, events) -> jax.Array | None:
         return _draw_variance(self, density, state) if state.shared.states is None else None
 
-    def information(self, density, state, events) -> Any:
-        return _information(self, density, state, events)
+    def shares(self, density, state, events) -> jax.Array:
+        return _shares(self, density, state, events)
 
 
 class LogisticContrast(Contrast):
@@ -139,8 +139,6 @@ def _draw_variance(objective: Contrast, density, state: ObjectiveState) -> jax.A
 
 
 @compiled
-def _information(objective: Contrast, density, state: ObjectiveState, events: dict) -> jax.Array:
-    """−mean_x a'(r): the weight of ∇ log p̃(x) in the score."""
-    return -jax.vmap(jax.grad(objective.data_term))(
-        objective.log_ratios(density, state, events)[0]
-    ).mean()
+def _shares(objective: Contrast, density, state: ObjectiveState, events: dict) -> jax.Array:
+    """−a'(r): the weight of ∇ log p̃(x) in the score."""
+    return -jax.vmap(jax.grad(objective.data_term))(objective.log_ratios(density, state, events)[0])

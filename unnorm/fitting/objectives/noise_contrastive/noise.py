@@ -26,8 +26,10 @@ from unnorm.fitting.loss import parameters_of
 from unnorm.fitting.objectives.auxiliary_noise import at_draws, refuse_one_row
 from unnorm.fitting.objectives.flow_distribution import read_flow
 from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
+    NOISE,
     check_noise,
     overlap_findings,
+    relative_information,
     refuse_infinite_log_z,
     refuse_uncovered,
 )
@@ -186,20 +188,31 @@ class WithNoise(LossObjective):
         return (values - values.mean(0)) @ np.asarray(self.noise_slope(density, state, events)).T
 
     # -- findings ----------------------------------------------------------------------------------
-    def information(self, density, state: ObjectiveState, events: dict) -> float:
-        """Return the share of the data's information that is left: the data's mean probability to
-        be classified as noise.
+    def shares(self, density, state: ObjectiveState, events: dict) -> jax.Array:
+        """Return the share of each row's information that is left, (n,): its probability to be
+        classified as noise.
         """
         raise NotImplementedError
 
+    def information(self, density, state: ObjectiveState, events: dict) -> float:
+        """Return the share of the data's information that is left where it is least."""
+        shares = np.asarray(self.shares(density, state, events), float)
+        if parameters_of(density, state)[0].size > NOISE.most_parameters:
+            return float(shares.mean())
+        return relative_information(shares, self.gradients(density, state, events))[0]
+
+    def gradients(self, density, state: ObjectiveState, events: dict) -> np.ndarray:
+        """Return ∇ log p̃ of every row in all that is estimated, (n, q)."""
+        return np.asarray(_gradients(self, density, state, events), float)
+
     def findings(self, density, state, events) -> list[Finding]:
-        information = float(self.information(density, state, events))
+        information = self.information(density, state, events)
+        rows, size = len(state.per_row.on_data), parameters_of(density, state)[0].size
         log_weights = None
         # An exact expectation has no draws to count, and with covariates every row has its own Z.
         if state.per_row.noise is not None and not density.covariates:
             log_weights = np.asarray(noise_log_ratios(self, density, state, events)).ravel()
-        size = parameters_of(density, state)[0].size
-        return overlap_findings(density, information, log_weights, size)
+        return overlap_findings(density, information, rows, log_weights, size)
 
 
 @compiled
@@ -285,6 +298,17 @@ def point_at(objective: WithNoise, density, state: ObjectiveState) -> Callable[[
         return Point(value - on_noise, gradient, score)
 
     return at
+
+
+@compiled
+def _gradients(objective: WithNoise, density, state: ObjectiveState, events: dict) -> jax.Array:
+    """∇ log p̃ of every row in all that is estimated, (n, q)."""
+    vector, unravel = parameters_of(density, state)
+
+    def log_model(vector, event):
+        return objective.log_model(density.at(unravel(vector)[0]))(event)
+
+    return jax.vmap(jax.grad(log_model), (None, 0))(vector, events)
 
 
 def row_sum(function: Callable, rows: Any, block: int = 256) -> Any:

@@ -77,8 +77,8 @@ class RankingNCE(WithNoise):
     def noise_variance(self, density, state, events) -> jax.Array | None:
         return draw_variance(self, density, state, events, _shift_noise(state))
 
-    def information(self, density, state, events) -> Any:
-        return _information(self, density, state, events)
+    def shares(self, density, state, events) -> jax.Array:
+        return _shares(self, density, state, events)
 
     def log_z_estimate(self, density, state, events, covariance) -> LogZEstimate | None:
         """Return log Z by importance sampling, with errors by each row's influence.
@@ -153,7 +153,7 @@ def _noise_slope(objective: RankingNCE, density, state: ObjectiveState, events: 
 
 
 @compiled
-def _information(objective: RankingNCE, density, state: ObjectiveState, events: dict) -> jax.Array:
-    """1 minus the mean weight of the datum among its noise."""
+def _shares(objective: RankingNCE, density, state: ObjectiveState, events: dict) -> jax.Array:
+    """1 minus the weight of the datum among its noise."""
     on_data, on_noise = objective.log_ratios(density, state, events)
-    return jax.nn.sigmoid(jax.nn.logsumexp(on_noise, -1) - on_data).mean()
+    return jax.nn.sigmoid(jax.nn.logsumexp(on_noise, -1) - on_data)

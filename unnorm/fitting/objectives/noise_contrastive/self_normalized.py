@@ -2,10 +2,16 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from unnorm.core.method import method
+from unnorm.fitting.loss import parameters_of
 from unnorm.fitting.objectives.noise_contrastive.contrast import Contrast
-from unnorm.fitting.objectives.noise_contrastive.noise_checks import refuse_covariates
+from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
+    NOISE,
+    refuse_covariates,
+    relative_information,
+)
 
 
 @method
@@ -49,6 +55,18 @@ class SelfNormalized(Contrast):
 
     def noise_term(self, log_ratio) -> jax.Array:
         return (jnp.exp(log_ratio) - 1) / self.noise_ratio
+
+    def information(self, density, state, events) -> float:
+        """Return 1 / (1 + c), c the variance that the noise adds relative to the data's, in the
+        direction in which it is largest.
+
+        E_q[(p/q)² ss'] / ν = E_p[p/q ss'] / ν, a mean over the data.
+        """
+        log_ratios = np.asarray(self.log_ratios(density, state, events)[0], float)
+        added = np.exp(np.minimum(log_ratios, 700.0)) / self.noise_ratio
+        if parameters_of(density, state)[0].size > NOISE.most_parameters:
+            return float(np.mean(1 / (1 + added)))
+        return 1 / (1 + relative_information(added, self.gradients(density, state, events))[1])
 
     def data_margins(self, log_ratios) -> jax.Array:
         return log_ratios.mean(keepdims=True)  # the loss is linear in them: only their mean matters
