@@ -6,9 +6,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
+from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.core.random_keys import fold_in, make_key
 from unnorm.fitting.base import ReportsFindings, start_values
+from unnorm.fitting.checks.objective_noise import noise_share_findings
 from unnorm.fitting.existence.finite_estimate import DivergentParameters, divergent_parameters
 from unnorm.fitting.inference.bootstrap import bootstrap
 from unnorm.fitting.inference.bootstrap_refits import parametric_covariance
@@ -194,4 +195,15 @@ class _StandardErrors:
                 self.degrees = found.degrees
             return found.total if small else None
 
-        return sandwich(loss, problem.clusters, self.at_minimum, correct)
+        found = sandwich(loss, problem.clusters, self.at_minimum, correct)
+        problem.findings += self._of_noise(loss, found)
+        return found
+
+    def _of_noise(self, loss: Loss, covariance: Covariance) -> list[Finding]:
+        """What the objective's draws do, unless the objective says as much."""
+        known = [f for f in self.problem.findings if f.code == FindingCode.UNSUITABLE_NOISE]
+        if any(f.severity == ERROR for f in known):
+            return []
+        key = fold_in(make_key(self.problem.seed), 3)
+        found = noise_share_findings(loss, covariance, key)
+        return [f for f in found if f.severity == ERROR or not known]

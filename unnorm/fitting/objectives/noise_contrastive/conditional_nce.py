@@ -177,7 +177,11 @@ class ConditionalNCE(LossObjective):
             advice = (
                 "raise noise_ratio, or use un.objectives.PseudoLikelihood, which needs no draws"
             )
-        pairs = (overlap if separable else 1 - overlap) * len(jax.tree.leaves(events)[0]) * self.noise_ratio
+        pairs = (
+            (overlap if separable else 1 - overlap)
+            * len(jax.tree.leaves(events)[0])
+            * self.noise_ratio
+        )
         severity = WARNING if pairs >= criteria.min_pairs else ERROR
         return [Finding(what, advice, severity, code=FindingCode.UNSUITABLE_NOISE)]
 

@@ -29,9 +29,9 @@ from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
     NOISE,
     check_noise,
     overlap_findings,
-    relative_information,
     refuse_infinite_log_z,
     refuse_uncovered,
+    relative_information,
 )
 from unnorm.supports.noise import has_valid_parameters
 

@@ -1,7 +1,6 @@
 """Ranking noise contrastive estimation: which of several points is the datum, without log Z."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp

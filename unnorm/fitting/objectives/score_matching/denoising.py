@@ -1,12 +1,14 @@
 """Denoising score matching: the score of the data with normal noise added, at one level or many."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.findings import Finding
+from unnorm.core.compilation.policy import compiled
+from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.method import method, option, static
 from unnorm.core.random_keys import split_keys
 from unnorm.declaration.noise_levels import LEVEL, NoiseLevels, read_levels
@@ -23,6 +25,14 @@ from unnorm.fitting.objectives.auxiliary_noise import (
     shift_draws,
 )
 from unnorm.supports import PyTreeSupport
+
+
+@dataclass(frozen=True)
+class SmoothingCriteria:
+    """How wide the noise may be."""
+
+    # of σ to the smallest standard deviation of the data: the variance of the fit is then 5-fold
+    max_ratio: float = 2.0
 
 
 class Corruptions(NamedTuple):
@@ -190,7 +200,28 @@ class DenoisingScoreMatching(LossObjective):
 
     def findings(self, density, state, events) -> list[Finding]:
         rest = _without_labels(density)
-        return smoothness_findings(rest, events, type(self).__name__, kinks="moving")
+        found = smoothness_findings(rest, events, type(self).__name__, kinks="moving")
+        return found if self._by_level else [*found, *self._of_smoothing(rest, events)]
+
+    def _of_smoothing(self, density, events: dict) -> list[Finding]:
+        """A finding where the noise is wider than the data."""
+        rows = {name: jnp.asarray(value) for name, value in events.items()}
+        spread = float(_spread(density, rows).min())
+        if min(self.smoothing) <= SmoothingCriteria.max_ratio * spread:
+            return []
+        what = (
+            f"sigma = {min(self.smoothing):.4g} is {min(self.smoothing) / spread:.2g} times the "
+            "smallest standard deviation of the data, so that the fit describes the noise rather "
+            "than the data"
+        )
+        advice = "give a smaller sigma"
+        return [Finding(what, advice, WARNING, FindingCode.BIASED_OBJECTIVE)]
+
+
+@compiled
+def _spread(density, events: dict) -> jax.Array:
+    """The standard deviation of every entry."""
+    return jax.vmap(lambda event: point_of(density, event)[0])(events).std(0)
 
 
 def _has_network(density) -> bool:
