@@ -210,8 +210,11 @@ def test_chains_of_positive_entries_reach_the_maximum():
         return -a * x.sum() - h * (1 + 0.5 * jnp.exp(b) * x[0]) - 0.3 * x[0] * x[1]
 
     random = np.random.default_rng(2)
-    x = with_holes(random.exponential(0.7, size=(400, 2)), 6)
+    x = random.exponential(size=(4000, 2))  # drawn at a = 1, b = .5, by rejection
+    accepted = np.exp(-0.3 * x[:, 0] * x[:, 1]) / (1 + 0.5 * np.exp(0.5) * x[:, 0])
+    x = with_holes(x[random.random(len(x)) < accepted][:400], 6)
     exact = un.fit(pair, {"x": x}, ML, seed=0, progress=False)
+    assert exact.passed
     chains = un.objectives.ContrastiveDivergence(persistent=True)
     fit = un.fit(pair, {"x": x}, chains, seed=0, progress=False)
     errors = exact.summary()["standard_error"].to_numpy()
