@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from scipy.linalg import eigvals
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
@@ -40,7 +41,9 @@ def noise_share_findings(
     objective = loss.objective
     if not (isinstance(objective, DrawsRowNoise) and isinstance(objective, ResamplesNoise)):
         return []
-    share = _largest_share(covariance, criteria.rounding)
+    # A learned log Z apart: given the parameters, its error is the noise's alone.
+    size = ravel_pytree(loss.density.free())[0].size
+    share = _largest_share(*(part[:size, :size] for part in covariance[:2]), criteria.rounding)
     if not share > criteria.max_share:
         return []
     name = type(objective).__name__
@@ -59,14 +62,12 @@ def noise_share_findings(
     return [Finding(what, advice, WARNING, FindingCode.UNSUITABLE_NOISE)]
 
 
-def _largest_share(covariance: Covariance, rounding: float) -> float:
+def _largest_share(total: np.ndarray, simulation: np.ndarray, rounding: float) -> float:
     """The largest v'Sv / v'Vv, S what another seed would change of V."""
-    units = np.sqrt(np.diagonal(covariance.total))
+    units = np.sqrt(np.diagonal(total))
     if not (np.isfinite(units).all() and (units > 0).all()):
         return 0.0
-    total, simulation = (
-        part / np.outer(units, units) for part in (covariance.total, covariance.simulation)
-    )
+    total, simulation = total / np.outer(units, units), simulation / np.outer(units, units)
     values, vectors = np.linalg.eigh(total)
     kept = values > rounding * values[-1]
     basis = vectors[:, kept] / np.sqrt(values[kept])
