@@ -292,7 +292,7 @@ def test_what_values_refuse():
     refused("^rate holds nan; expected", exponential.fix, rate=np.nan)
     refused("A start of -1.0 was given for Positive", exponential.bind, rate=-1.0)
     refused("given.. was passed every variable", exponential.given, x=1.0)
-    refused(r"^theta has the shape \(\); expected 1 axes", schools().given, theta=0.0)
+    refused(r"^theta has the shape \(\); expected 1 axis", schools().given, theta=0.0)
     refused("^tau holds -1.0, outside Positive", schools().given, tau=-1.0)
 
 
@@ -559,7 +559,7 @@ def test_what_a_call_refuses():
     refused(
         "^schools was given 'sigm', .*; did you mean 'sigma'", p, 0.0, 1.0, np.ones(3), sigm=1.0
     )
-    refused(r"theta has the shape \(\); expected at least 1 axes", p, 0.0, 1.0, 2.0)
+    refused(r"theta has the shape \(\); expected at least 1 axis", p, 0.0, 1.0, 2.0)
     refused("its dimension 'school' is 4; expected 3", p, 0.0, 1.0, np.ones(4))
     refused("A start of -1.0|rate holds", exponential, 1.0, rate=-1.0)
     vector = un.Density(lambda x: x, {"x": un.Real["d"]})

@@ -239,7 +239,7 @@ def test_what_does_not_compare_is_refused_in_a_sentence(fits):
             lambda: un.compare(fits | {"waits": waits}, np.abs(OTHER)),
             "'waits' is of x: Positive and 'precise' of x: Re",
         ),
-        (lambda: un.compare(fits, OTHER[:, None]), "expected 1 axes|reshape|shape"),
+        (lambda: un.compare(fits, OTHER[:, None]), "expected 1 axis|reshape|shape"),
     ):
         with pytest.raises(ValueError, match=words) as caught:
             call()

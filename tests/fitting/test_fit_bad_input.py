@@ -97,6 +97,13 @@ BAD = {
         ["x is missing throughout row 3", "drop the row"],
     ),
     "infinite": (exponential, changed(np.inf), ScoreMatching(), {}, ["x holds inf at row 3"]),
+    "a column of another name": (
+        exponential,
+        pd.DataFrame({"y": LENGTHS}),
+        ScoreMatching(),
+        {},
+        ["data has the columns y", "expected x", "rename the column"],
+    ),
     "one scalar event": (
         exponential,
         1.5,

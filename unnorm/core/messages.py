@@ -20,8 +20,9 @@ def choose_from(name: str, known: Iterable[str]) -> str:
 
 
 def pluralize(count: int, noun: str) -> str:
-    """Return "1 row" or "1,200 rows"."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+    """Return "1 row", "1,200 rows" or "2 axes"."""
+    plural = "axes" if noun == "axis" else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def significant(value: Any, digits: int = 4) -> str:

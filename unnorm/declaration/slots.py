@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unnorm.core.messages import choose_from, printable, shown
+from unnorm.core.messages import choose_from, pluralize, printable, shown
 from unnorm.supports.base import PyTreeSupport
 
 VARIABLE, PARAMETER, CONSTANT, COVARIATE = "variable", "parameter", "constant", "covariate"
@@ -130,7 +130,8 @@ def event_shape(slot: Slot, shape: tuple[int, ...]) -> tuple[int, ...]:
     rank = len(slot.support.shape_axes)
     if len(shape) < rank:
         raise ValueError(
-            f"{slot.name} has the shape {shape}; expected at least {rank} axes, because it is "
+            f"{slot.name} has the shape {shape}; expected at least "
+            f"{pluralize(rank, 'axis')}, because it is "
             f"declared {slot.support!r}; add the missing axes."
         )
     return shape[len(shape) - rank :]
@@ -147,7 +148,8 @@ def unify(
         return
     if len(shape) != len(axes):
         raise ValueError(
-            f"{slot.name} has the shape {shape}; expected {len(axes)} axes, because it is "
+            f"{slot.name} has the shape {shape}; expected "
+            f"{pluralize(len(axes), 'axis')}, because it is "
             f"declared {slot.support!r}; reshape it."
         )
     for axis, size in zip(axes, shape, strict=True):

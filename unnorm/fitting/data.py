@@ -16,7 +16,7 @@ from unnorm.core.containers import (
     transpose_to_axes,
 )
 from unnorm.core.findings import join_names
-from unnorm.core.messages import RowLabels
+from unnorm.core.messages import RowLabels, pluralize
 from unnorm.declaration.density import Density
 from unnorm.declaration.partly_observed import (
     filled,
@@ -299,7 +299,13 @@ def _by_name(
                 f"data is a {type(data).__name__}, and {p.name} has the variables "
                 f"{', '.join(declared)}; expected values by name; pass a dict or a DataFrame."
             )
-        data = {next(iter(declared)): data}
+        name, support = next(iter(declared.items()))
+        if hasattr(data, "columns") and not support.axes:
+            raise ValueError(
+                f"data has the columns {join_names([str(c) for c in data.columns])}; expected "
+                f"{name}; rename the column."
+            )
+        data = {name: data}
     refuse_unknown("data", "variable or covariate", data, declared)
     labels: dict[str, list] = {}
     data = {name: [value] if is_network(value) else value for name, value in data.items()}
@@ -334,7 +340,8 @@ def _column(name: str, support: Any, value: Any, missing: bool) -> np.ndarray:
         )
     if value.ndim != rank + 1:
         raise ValueError(
-            f"{name} has the shape {value.shape}; expected {rank + 1} axes, rows first, because "
+            f"{name} has the shape {value.shape}; expected "
+            f"{pluralize(rank + 1, 'axis')}, rows first, because "
             f"{name} is declared {support!r}; reshape it."
         )
     return value

@@ -9,7 +9,7 @@ import numpy as np
 
 from unnorm.core.containers import to_numbers
 from unnorm.core.findings import ERROR, NOTE, Finding, FindingCode, Unreliable
-from unnorm.core.messages import join_names, shown
+from unnorm.core.messages import join_names, pluralize, shown
 from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
@@ -123,8 +123,8 @@ def _column(name: str, support: Any, value: Any) -> np.ndarray:
     numbers = numbers.astype(float)
     if numbers.ndim != len(support.shape_axes) + 1:
         raise ValueError(
-            f"over has {name} of shape {numbers.shape}; must have {len(support.shape_axes) + 1} "
-            "axes, rows first; reshape it."
+            f"over has {name} of shape {numbers.shape}; must have "
+            f"{pluralize(len(support.shape_axes) + 1, 'axis')}, rows first; reshape it."
         )
     if not np.isfinite(numbers).all():
         raise ValueError(f"over has {name} with a value that is not finite; must be finite.")
