@@ -91,6 +91,16 @@ def test_the_column_of_weights_is_no_variable():
     )
 
 
+def test_one_row_that_outweighs_the_others_is_an_error():
+    """Intervals had been a thousandth as wide as the data, and passed."""
+    weights = np.ones(ROWS)
+    weights[0] = 1e4
+    fit = fitted(sampling_weights=weights)
+    (found,) = [f for f in fit.findings if "effective rows" in f.what]
+    assert found.severity == "error" and found.code == "small_sample" and not fit.passed
+    assert not any("effective" in f.what for f in fitted(sampling_weights=SHARES).findings)
+
+
 def test_a_series_is_aligned_by_its_index():
     order = RANDOM.permutation(ROWS)
     moved = FRAME.iloc[order]

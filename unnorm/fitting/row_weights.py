@@ -4,14 +4,30 @@ read.
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from unnorm.core.containers import is_series, to_numbers
-from unnorm.core.findings import WARNING, Finding, FindingCode
-from unnorm.core.messages import row_text
+from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
+from unnorm.core.messages import pluralize, row_text
 from unnorm.fitting.data import columns_of, row_index
+
+
+@dataclass(frozen=True)
+class EffectiveRowsCriteria:
+    """How many rows unequal weights may leave for each parameter.
+
+    Attributes:
+        few: below it the sandwich is several per cent too small, which the jackknife of equal
+            weights does not mend.
+        very_few: below it intervals are rough.
+    """
+
+    few: float = 10.0
+    very_few: float = 3.0
+
 
 MOST_ROWS = 2**31  # after frequency weights are expanded; more would not fit into memory
 
@@ -158,6 +174,30 @@ def _numbers(name: str, given: Any) -> np.ndarray:
             f"{name} holds only zeros; expected at least one positive number; pass other weights."
         )
     return values
+
+
+def effective_rows_findings(
+    weights: np.ndarray | None,
+    parameters: int,
+    criteria: EffectiveRowsCriteria = EffectiveRowsCriteria(),
+) -> list[Finding]:
+    """Return a finding where unequal sampling weights leave few rows for each parameter, by Kish's
+    effective sample size (Σ w)² / Σ w².
+    """
+    if weights is None:
+        return []
+    weights = np.asarray(weights, float)
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    equal = np.ptp(weights) <= 1e-6 * weights.max()
+    if equal or effective >= criteria.few * parameters:
+        return []
+    what = (
+        f"the sampling weights leave {effective:.3g} effective rows of {len(weights):,} for "
+        f"{pluralize(parameters, 'parameter')}: the standard errors are too small"
+    )
+    advice = "trim the largest weights, pass more rows, or use fewer parameters"
+    severity = WARNING if effective >= criteria.very_few * parameters else ERROR
+    return [Finding(what, advice, severity, FindingCode.SMALL_SAMPLE)]
 
 
 def _whole(frequency: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from unnorm.fitting.results.entries import entry_bounds, entry_labels
 from unnorm.fitting.results.exact_log_z import exact_log_z
 from unnorm.fitting.results.fit import Fit, FitLogZ
 from unnorm.fitting.results.flow_likelihood import noise_path
+from unnorm.fitting.row_weights import effective_rows_findings
 from unnorm.supports import PyTreeSupport
 
 
@@ -36,6 +37,7 @@ def assemble(outcome: Outcome) -> Fit:
     is_network = any(isinstance(support, PyTreeSupport) for support in density.supports.values())
     regular = is_network or problem.penalty is not None  # networks stop early
     findings += parameters_beside_rows(problem.rows, free, regular)
+    findings += [] if regular else effective_rows_findings(loss.state.weights, free)
     table = table_of(outcome, fitted, problem)
     objective, target, is_likelihood = penalized_estimand(problem.objective, problem.penalty)
     errors = covariance if table.has_estimate else None
