@@ -341,8 +341,10 @@ class Fit(ReadableFit):
     def predict(self, data: Any, level: float = 0.95) -> pd.DataFrame:
         """Predict the response at the covariates of every row.
 
-        E[y | c_i] with its standard error by the delta method, (∂E/∂θ)' V (∂E/∂θ), and the
-        quantiles of p(y | c_i; θ̂); what is latent is summed or integrated out.
+        E[y | c_i] with its standard error by the delta method, (∂E/∂θ)' V (∂E/∂θ), and an
+        interval for the response: the quantiles of p(y | c_i; θ̂), farther from the mean by the
+        error of the mean (distances added in squares, on a scale without bounds; where there are no
+        standard errors the quantiles alone). What is latent is summed or integrated out.
 
         Args:
             data: as `un.fit` takes it; the covariates alone suffice.
@@ -350,8 +352,8 @@ class Fit(ReadableFit):
 
         Returns:
             A DataFrame, one row for each of `data`, with the columns mean, standard_error, lower
-            and upper (an interval for the mean), predictive_lower and predictive_upper (quantiles
-            of the response at the estimate). For a category the probabilities of its values.
+            and upper (an interval for the mean), predictive_lower and predictive_upper (an interval
+            for the response). For a category the probabilities of its values.
 
         Raises:
             ValueError: a density without covariates, several responses or one that is no scalar;

@@ -8,8 +8,8 @@ import pandas as pd
 from unnorm.core.findings import FindingCode
 from unnorm.core.messages import RowLabels
 from unnorm.fitting.data import read_covariates, read_data, refuse_missing_entries, row_index
-from unnorm.fitting.inference.predictive import table_of_fit
-from unnorm.fitting.inference.sandwich import interval
+from unnorm.fitting.inference.predictive import Table, table_of_fit
+from unnorm.fitting.inference.sandwich import from_unbounded, interval, to_unbounded
 
 
 def predict(fit: Any, data: Any, level: float) -> pd.DataFrame:
@@ -43,10 +43,27 @@ def predict(fit: Any, data: Any, level: float) -> pd.DataFrame:
         "standard_error": errors,
         "lower": ends[:, 0],
         "upper": ends[:, 1],
-        "predictive_lower": table.quantile(tail),
-        "predictive_upper": table.quantile(1 - tail),
+        "predictive_lower": _widened(table, tail, ends[:, 0], bounds),
+        "predictive_upper": _widened(table, 1 - tail, ends[:, 1], bounds),
     }
     return pd.DataFrame(columns, index)
+
+
+def _widened(
+    table: Table, share: float, mean_end: np.ndarray, bounds: tuple[float, float]
+) -> np.ndarray:
+    """The quantiles of the response, farther from the mean by what is not known of the mean.
+
+    Both distances are added in squares, on the scale without bounds: for a normal response as in
+    least squares.
+    """
+    quantile = table.quantile(share)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        mean, at, end = (to_unbounded(x, bounds) for x in (table.mean, quantile, mean_end))
+        reach = np.copysign(np.hypot(at - mean, end - mean), share - 0.5)
+        found = from_unbounded(mean + reach, bounds)
+    found = np.rint(found) if table.discrete else found
+    return np.where(np.isfinite(mean_end), found, quantile)
 
 
 def residuals(fit: Any, data: Any, seed: int) -> pd.Series:
