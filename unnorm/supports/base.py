@@ -170,6 +170,12 @@ class Support(Annotation):
         """The support to integrate over: this one, where its coordinates are R^n one to one."""
         return self
 
+    def far_on_chart(self, values: Any) -> bool:
+        """Whether values (n, ...) lie at the end of the chart, where their coordinates have no
+        centre.
+        """
+        return False
+
     # -- checks and starts -------------------------------------------------------------------------
     def valid(self, value) -> Any:
         """Whether each entry (or each vector, each matrix) lies in the support; NumPy or JAX in,

@@ -102,6 +102,9 @@ class SphereSupport(Support):
     def chart(self) -> Support:
         return StereographicSupport(self.axes)
 
+    def far_on_chart(self, values) -> bool:
+        return bool(np.mean(np.asarray(values)[..., -1]) > 0)  # nearer to the pole that is left out
+
     def lift(self, value, key) -> jax.Array:
         """The direction with a length of its own law, the chi of n degrees of freedom."""
         squares = jnp.square(jax.random.normal(key, value.shape, value.dtype))
@@ -157,7 +160,11 @@ class StereographicSupport(SphereSupport):
 
     def unconstrain(self, value) -> jax.Array:
         value = jnp.asarray(value)
-        return value[..., :-1] / (1 - value[..., -1:])
+        rest, last = value[..., :-1], value[..., -1:]
+        # 1 − last = |rest|² / (1 + last), which does not cancel near the pole
+        above, below = jnp.sum(jnp.square(rest), -1, keepdims=True), 1 - last
+        north = last > 0
+        return rest * jnp.where(north, 1 + last, 1.0) / jnp.where(north, above, below)
 
     def log_det(self, free) -> jax.Array:
         return jnp.sum(free.shape[-1] * (math.log(2) - jnp.log1p(jnp.sum(jnp.square(free), -1))))
