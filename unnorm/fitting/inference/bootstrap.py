@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result
-from unnorm.core.messages import table_text
+from unnorm.core.messages import pluralize, table_text
 from unnorm.core.random_keys import make_key
 from unnorm.fitting.inference.bootstrap_refits import DEFAULTS, refit_resamples, refit_simulations
 from unnorm.fitting.inference.sandwich import free_entries
@@ -110,6 +110,21 @@ def of_vectors(
 
 
 def _findings(kept: np.ndarray) -> list[Finding]:
+    return _of_few(int(kept.sum())) + _of_infinite(kept)
+
+
+def _of_few(replicates: int) -> list[Finding]:
+    if replicates >= DEFAULTS.least_for_percentiles:
+        return []
+    what = (
+        f"{pluralize(replicates, 'replicate')} are too few for intervals of 95%, whose ends lie "
+        "beyond the smallest and the largest"
+    )
+    advice = f"take at least {DEFAULTS.least_for_percentiles}, better {DEFAULTS.replicates}"
+    return [Finding(what, advice, WARNING, code=FindingCode.TOO_FEW_DRAWS)]
+
+
+def _of_infinite(kept: np.ndarray) -> list[Finding]:
     if kept.all():
         return []
     what = f"{(~kept).sum()} of {len(kept)} replicates have no finite estimate and are left out"

@@ -31,11 +31,13 @@ class BootstrapOptions:
         replicates: of the covariance of one observed lattice or graph.
         least_finite: share below which there is no covariance.
         mostly_finite: share below which percentiles are no longer those of all: a warning.
+        least_for_percentiles: below so many, 2.5% and 97.5% lie beyond the replicates' extremes.
     """
 
     replicates: int = 200
     least_finite: float = 0.5
     mostly_finite: float = 0.95
+    least_for_percentiles: int = 40
 
 
 DEFAULTS = BootstrapOptions()
