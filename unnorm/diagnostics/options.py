@@ -48,6 +48,15 @@ class SteinCriteria:
 
 
 @dataclass(frozen=True)
+class PairCriteria:
+    """Stein's identities of pairs of coordinates."""
+
+    batches: int = 40  # whose means give the standard errors, by Student's t
+    min_length: int = 20  # draws in a batch: fewer would depend on their neighbours
+    most: int = 100  # coordinates: the pairs are quadratic in them
+
+
+@dataclass(frozen=True)
 class ModeCriteria:
     """The search for modes that no chain has visited."""
 
@@ -72,4 +81,5 @@ CONVERGENCE = ConvergenceCriteria()
 SAMPLER = SamplerCriteria()
 DUPLICATES = DuplicateCriteria()
 STEIN = SteinCriteria()
+PAIRS = PairCriteria()
 MODES = ModeCriteria()

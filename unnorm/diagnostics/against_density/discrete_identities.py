@@ -17,7 +17,12 @@ from unnorm.diagnostics.against_density.coordinates import (
     positions_of,
 )
 from unnorm.diagnostics.against_density.stein import SteinCheck, make_check
-from unnorm.diagnostics.options import STEIN, SteinCriteria
+from unnorm.diagnostics.against_density.stein_pairs import (
+    Mismatch,
+    evenly_spaced,
+    pair_mismatches,
+)
+from unnorm.diagnostics.options import PAIRS, STEIN, SteinCriteria
 
 
 def discrete_check(
@@ -31,8 +36,8 @@ def discrete_check(
     For a site x_j with finitely many states s, E[(1{x_j = s} − P(x_j = s | rest)) g(rest)] = 0 for
     every g; it is taken with g = 1 and g = 2 P(x_j = s | rest) − 1. For a count, which may move up
     or down by h (about its standard deviation) at the rates a = p(y) / (p(x) + p(y)), E[a_up −
-    a_down] = 0 and E[a_up (2(x − m)/h + 1) − a_down (2(x − m)/h − 1)] = 0, m the draws' mean. The
-    other variables are held fixed.
+    a_down] = 0 and E[a_up (2(x − m)/h + 1) − a_down (2(x − m)/h − 1)] = 0, m the draws' mean. Times
+    the deviation of another site all have mean zero too. The other variables are held fixed.
 
     Args:
         p: the density, its dimensions resolved.
@@ -47,7 +52,8 @@ def discrete_check(
         Zanella (2020), arXiv:1711.07424 (balancing rates); Yang, Liu, Rao and Neville (2018),
         Goodness-of-fit testing for discrete distributions via Stein discrepancy, ICML.
     """
-    names, location, spread = [], [], []
+    found: list[_Residual] = []
+    deviations: list[np.ndarray] = []
     with jax.enable_x64(True):
         positions = positions_of(Unconstrained(p), values)
         discrete = {name: support for name, support in p.variables.items() if support.discrete}
@@ -58,12 +64,51 @@ def discrete_check(
         for name, support in discrete.items():
             entries = coordinate_labels(name, positions[name].shape[2:], labels[name])
             residuals = _counts if support.states is None else _states
-            for label, first, second in residuals(conditionals, name, entries):
-                names.append(label)
-                location.append(first)
-                spread.append(second)
-    check = make_check(names, np.stack(location, -1), np.stack(spread, -1), criteria)
-    return _with_error_floor(check, location[0].size, criteria)
+            before = len(deviations)
+            found += [
+                r._replace(site=before + r.site) for r in residuals(conditionals, name, entries)
+            ]
+            x = flat(conditionals.positions[name])[..., conditionals.sites(len(entries))]
+            deviations += list(np.moveaxis(x - x.mean((0, 1)), -1, 0))
+    location = np.stack([one.location for one in found], -1)
+    spread = np.stack([one.spread for one in found], -1)
+    check = make_check([one.label for one in found], location, spread, criteria)
+    check = _with_error_floor(check, location[..., 0].size, criteria)
+    return dataclasses.replace(check, further=_pairs(found, deviations, check.limit, criteria))
+
+
+def _pairs(
+    found: list["_Residual"], deviations: list[np.ndarray], limit: float, criteria: SteinCriteria
+) -> tuple[Mismatch, ...]:
+    """The mismatches of two sites together; a rare state has few visits in either."""
+    kept = evenly_spaced(len(found), PAIRS.most)
+    chosen = [found[k] for k in kept]
+    units = np.array([one.unit for one in chosen])
+    scaled = np.stack([one.location * one.unit for one in chosen], -1)
+    x = np.stack(deviations, -1)
+    spreads = x.std((0, 1))
+    inverse = np.divide(1.0, spreads, np.zeros_like(spreads), where=spreads > 0)
+    floor = criteria.rare_count / x[..., 0].size / limit * np.outer(units, inverse)
+    labels = [(one.label, one.site) for one in chosen]
+    return tuple(pair_mismatches(scaled, x * inverse, labels, floor))
+
+
+class _Residual(NamedTuple):
+    """Sequences (chain, draw) of a site whose means are zero under the density.
+
+    Attributes:
+        label: of the site, and of its state.
+        site: its number.
+        location, spread: the residual, and its product with a function of the rest.
+        unit: of the location, by which a mean with another site's deviation in its standard
+            deviations is that of a correlation.
+    """
+
+    label: str
+    site: int
+    location: np.ndarray
+    spread: np.ndarray
+    unit: float
 
 
 def _with_error_floor(check: SteinCheck, draws: int, criteria: SteinCriteria) -> SteinCheck:
@@ -98,9 +143,7 @@ class _Conditionals(NamedTuple):
 
 
 def _states(conditionals: _Conditionals, name: str, labels: list[str]):
-    """(label, residual, residual times a function of the rest) of each state but the first, site by
-    site.
-    """
+    """The residual of each state but the first, site by site."""
     states = np.array(conditionals.view.supports[name].states)
     sites = conditionals.sites(len(labels))
     x = flat(conditionals.positions[name])[..., sites]
@@ -112,12 +155,13 @@ def _states(conditionals: _Conditionals, name: str, labels: list[str]):
     for i, site in enumerate(sites):
         for k in range(1, len(states)):
             label = labels[site] if len(states) == 2 else f"{labels[site]} = {states[k]:g}"
-            part = residual[..., i, k]
-            yield label, -part, -part * (2 * chances[..., i, k] - 1)
+            part, spread = residual[..., i, k], float((x[..., i] == states[k]).std())
+            unit = 1 / spread if spread > 0 else 0.0
+            yield _Residual(label, i, -part, -part * (2 * chances[..., i, k] - 1), unit)
 
 
 def _counts(conditionals: _Conditionals, name: str, labels: list[str]):
-    """(label, balance of the moves up and down, that of the squares) of each count."""
+    """The balance of the moves up and down, and that of the squares, of each count."""
     sites = conditionals.sites(len(labels))
     x = flat(conditionals.positions[name])[..., sites]
     step = np.maximum(np.round(x.std((0, 1))), 1)
@@ -129,7 +173,8 @@ def _counts(conditionals: _Conditionals, name: str, labels: list[str]):
     for i, site in enumerate(sites):
         balance = up[..., i] - down[..., i]
         squares = up[..., i] * (2 * offset[..., i] + 1) - down[..., i] * (2 * offset[..., i] - 1)
-        yield labels[site], balance, squares
+        unit = 2 * float(x[..., i].std() / step[i])  # of small moves of a normal count
+        yield _Residual(labels[site], i, balance, squares, unit)
 
 
 def _rate(rise: np.ndarray) -> np.ndarray:

@@ -129,6 +129,13 @@ def _mismatch(check: SteinCheck) -> str:
                 f"{label} (as a Gaussian moved by {-mean:+.2g} sd, "
                 f"{abs(mean) / error:.1f} standard errors)"
             )
+        elif kind in ("skewness", "tails"):
+            parts.append(f"{label} (its {kind}, {abs(mean) / error:.1f} standard errors)")
+        elif kind == "pair":
+            parts.append(
+                f"{label} (as Gaussians with a correlation {-mean:+.2g} off, "
+                f"{abs(mean) / error:.1f} standard errors)"
+            )
         else:
             parts.append(
                 f"{label} (as a Gaussian with variance {-mean:+.2%}, "

@@ -1,7 +1,7 @@
 """Stein's identity as a check of draws against a density known up to a constant."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -18,7 +18,12 @@ from unnorm.diagnostics.against_density.coordinates import (
     flat_vectors,
     positions_of,
 )
-from unnorm.diagnostics.options import STEIN, SteinCriteria
+from unnorm.diagnostics.against_density.stein_pairs import (
+    Mismatch,
+    evenly_spaced,
+    pair_mismatches,
+)
+from unnorm.diagnostics.options import PAIRS, STEIN, SteinCriteria
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class SteinCheck:
             variance's relative bias.
         spread_error: its Monte Carlo standard error.
         limit: how many standard errors are allowed.
+        further: mismatches of the coordinates' shapes, and of two coordinates together.
     """
 
     labels: list[str]
@@ -42,13 +48,14 @@ class SteinCheck:
     spread: np.ndarray
     spread_error: np.ndarray
     limit: float
+    further: tuple[Mismatch, ...] = ()
 
     @property
-    def mismatches(self) -> list[tuple[str, str, float, float]]:
-        """(coordinate, "location" or "spread", mean, standard error) of each mean that is not
-        within the limit.
+    def mismatches(self) -> list[Mismatch]:
+        """(coordinate, kind of identity, mean, standard error) of each mean that is not within the
+        limit.
         """
-        return [
+        single = [
             (label, kind, float(mean), float(error))
             for kind in ("location", "spread")
             for label, mean, error in zip(
@@ -56,6 +63,7 @@ class SteinCheck:
             )
             if not (abs(mean) <= self.limit * error and np.isfinite(error))
         ]
+        return [*single, *self.further]
 
     @property
     def largest_z(self) -> float:
@@ -78,10 +86,11 @@ def stein_check(
     """Check draws against a density by Stein's identity, coordinate by coordinate.
 
     In unconstrained coordinates u, with the Jacobian in log p, E[∂_j log p(u)] = 0 and E[1 + u_j
-    ∂_j log p(u)] = 0 for every density that vanishes at infinity and has no jumps. The second is
-    taken about the draws' mean m_j, which follows from the two and does not depend on the origin;
-    the first is scaled by the draws' standard deviation s_j. Discrete variables are held fixed: the
-    identities are conditional on them. No constant of p is needed.
+    ∂_j log p(u)] = 0 for every density that vanishes at infinity and has no jumps; for two
+    coordinates E[u_k ∂_j log p(u)] = 0, and bounded functions of u_j in the place of 1 see the
+    shape. They are taken about the draws' mean m_j, which follows from the first and does not
+    depend on the origin; the first is scaled by the draws' standard deviation s_j. Discrete
+    variables are held fixed: the identities are conditional on them. No constant of p is needed.
 
     Args:
         p: the density, its dimensions resolved.
@@ -122,8 +131,44 @@ def stein_check(
         for name in names
         for label in coordinate_labels(name, positions[name].shape[2:], labels[name])
     ]
-    location, spread = u.std((0, 1)) * gradient, slope + deviation * gradient
-    return make_check(coordinates, location, spread, criteria)
+    scale = u.std((0, 1))
+    location, spread = scale * gradient, slope + deviation * gradient
+    check = make_check(coordinates, location, spread, criteria)
+    kept = evenly_spaced(len(coordinates), PAIRS.most)
+    units = np.where(scale > 0, scale, 1.0)
+    pairs = pair_mismatches(
+        location[..., kept], (deviation / units)[..., kept],
+        [(coordinates[k], i) for i, k in enumerate(kept)],
+    )  # fmt: skip
+    shapes = _shape_mismatches(coordinates, location, deviation / units, slope, criteria)
+    return replace(check, further=(*shapes, *pairs))
+
+
+def _shape_mismatches(
+    labels: list[str],
+    slope_of_log: np.ndarray,
+    z: np.ndarray,
+    slope: np.ndarray,
+    criteria: SteinCriteria,
+) -> list[Mismatch]:
+    """The coordinates whose shape is not the density's: E[ψ(z) s ∂ log p + ψ'(z)] = 0 with the
+    bounded ψ = e^(−z²/2), which sees skewness, and z e^(−z²/2), which sees tails.
+    """
+    bell = np.exp(-0.5 * z**2)
+    limit = max(criteria.z_limit, _bonferroni(criteria, 2 * len(labels)))
+    found: list[Mismatch] = []
+    for kind, value, derivative in (
+        ("skewness", bell, -z * bell),
+        ("tails", z * bell, (1 - z**2) * bell),
+    ):
+        sequence = value * slope_of_log + derivative * slope
+        means, errors = sequence.mean((0, 1)), mcse(sequence)
+        found += [
+            (label, kind, float(mean), float(error))
+            for label, mean, error in zip(labels, means, errors, strict=True)
+            if error > 0 and abs(mean) > limit * error
+        ]
+    return found
 
 
 def make_check(
@@ -132,7 +177,7 @@ def make_check(
     """The check of two sequences (chain, draw, coordinate) whose means are zero under the
     density.
     """
-    bonferroni = NormalDist().inv_cdf(1 - criteria.false_alarm / 4 / len(labels))
+    bonferroni = _bonferroni(criteria, 2 * len(labels))
     return SteinCheck(
         labels,
         location.mean((0, 1)),
@@ -141,6 +186,10 @@ def make_check(
         mcse(spread),
         max(criteria.z_limit, bonferroni),
     )
+
+
+def _bonferroni(criteria: SteinCriteria, tests: int) -> float:
+    return NormalDist().inv_cdf(1 - criteria.false_alarm / 2 / tests)
 
 
 def _deviations(support: Any, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
