@@ -65,7 +65,7 @@ def test_the_truth_and_a_pseudo_true_value_are_found():
     the table)."""
     own = np.exp(FEATURES @ THETA)
     found = fitted(ising, STATES, ProbabilityFlow(), weights=own)
-    assert found.passed and found.summary().estimate.to_numpy() == pytest.approx(THETA, abs=1e-8)
+    assert found.converged and found.summary().estimate.to_numpy() == pytest.approx(THETA, abs=1e-8)
     other = own * np.exp(1.5 * STATES.prod(1))
     truth = minimize(lambda theta: other @ flow(theta) / other.sum(), THETA, tol=1e-12).x
     found = fitted(ising, STATES, ProbabilityFlow(), weights=other).summary().estimate.to_numpy()

@@ -19,8 +19,8 @@ from unnorm.diagnostics.against_density.coordinates import (
 from unnorm.diagnostics.against_density.stein import SteinCheck, make_check
 from unnorm.diagnostics.against_density.stein_pairs import (
     Mismatch,
-    evenly_spaced,
     pair_mismatches,
+    space_evenly,
 )
 from unnorm.diagnostics.options import PAIRS, STEIN, SteinCriteria
 
@@ -81,16 +81,16 @@ def _pairs(
     found: list["_Residual"], deviations: list[np.ndarray], limit: float, criteria: SteinCriteria
 ) -> tuple[Mismatch, ...]:
     """The mismatches of two sites together; a rare state has few visits in either."""
-    kept = evenly_spaced(len(found), PAIRS.most)
+    kept = space_evenly(len(found), PAIRS.most)
     chosen = [found[k] for k in kept]
     units = np.array([one.unit for one in chosen])
-    scaled = np.stack([one.location * one.unit for one in chosen], -1)
+    relative = np.stack([one.location * one.unit for one in chosen], -1)
     x = np.stack(deviations, -1)
     spreads = x.std((0, 1))
     inverse = np.divide(1.0, spreads, np.zeros_like(spreads), where=spreads > 0)
     floor = criteria.rare_count / x[..., 0].size / limit * np.outer(units, inverse)
     labels = [(one.label, one.site) for one in chosen]
-    return tuple(pair_mismatches(scaled, x * inverse, labels, floor))
+    return tuple(pair_mismatches(relative, x * inverse, labels, floor))
 
 
 class _Residual(NamedTuple):

@@ -20,8 +20,8 @@ from unnorm.diagnostics.against_density.coordinates import (
 )
 from unnorm.diagnostics.against_density.stein_pairs import (
     Mismatch,
-    evenly_spaced,
     pair_mismatches,
+    space_evenly,
 )
 from unnorm.diagnostics.options import PAIRS, STEIN, SteinCriteria
 
@@ -134,7 +134,7 @@ def stein_check(
     scale = u.std((0, 1))
     location, spread = scale * gradient, slope + deviation * gradient
     check = make_check(coordinates, location, spread, criteria)
-    kept = evenly_spaced(len(coordinates), PAIRS.most)
+    kept = space_evenly(len(coordinates), PAIRS.most)
     units = np.where(scale > 0, scale, 1.0)
     pairs = pair_mismatches(
         location[..., kept], (deviation / units)[..., kept],

@@ -51,7 +51,7 @@ def pair_mismatches(
     return [(label, kind, float(value), float(error)) for label, kind, value, error in found]
 
 
-def evenly_spaced(count: int, most: int) -> np.ndarray:
+def space_evenly(count: int, most: int) -> np.ndarray:
     """So many of the numbers below count."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
@@ -83,4 +83,4 @@ def _rows(values: np.ndarray, chains: np.ndarray, draws: np.ndarray) -> np.ndarr
     )
 
 
-__all__ = ["Mismatch", "evenly_spaced", "pair_mismatches"]
+__all__ = ["Mismatch", "pair_mismatches", "space_evenly"]

@@ -43,13 +43,13 @@ def predict(fit: Any, data: Any, level: float) -> pd.DataFrame:
         "standard_error": errors,
         "lower": ends[:, 0],
         "upper": ends[:, 1],
-        "predictive_lower": _widened(table, tail, ends[:, 0], bounds),
-        "predictive_upper": _widened(table, 1 - tail, ends[:, 1], bounds),
+        "predictive_lower": _widen(table, tail, ends[:, 0], bounds),
+        "predictive_upper": _widen(table, 1 - tail, ends[:, 1], bounds),
     }
     return pd.DataFrame(columns, index)
 
 
-def _widened(
+def _widen(
     table: Table, share: float, mean_end: np.ndarray, bounds: tuple[float, float]
 ) -> np.ndarray:
     """The quantiles of the response, farther from the mean by what is not known of the mean.

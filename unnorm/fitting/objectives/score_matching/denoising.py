@@ -207,7 +207,7 @@ class DenoisingScoreMatching(LossObjective):
         """A finding where the noise is wider than the data."""
         rows = {name: jnp.asarray(value) for name, value in events.items()}
         spread = float(_spread(density, rows).min())
-        if min(self.smoothing) <= SmoothingCriteria.max_ratio * spread:
+        if not spread or min(self.smoothing) <= SmoothingCriteria.max_ratio * spread:
             return []
         what = (
             f"sigma = {min(self.smoothing):.4g} is {min(self.smoothing) / spread:.2g} times the "
