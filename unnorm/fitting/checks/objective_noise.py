@@ -22,7 +22,7 @@ class NoiseShareCriteria:
             allow.
         max_factor: by which the curvature may change; beyond it the loss is not quadratic within
             the standard errors. Denoising score matching of a normal, 500 rows, by a thousandth of
-            its width changed it a hundredfold, and intervals of 95% covered half of the time.
+            its width changed it 2.6-fold, and intervals of 95% covered half of the time.
         rounding: eigenvalues of the covariance, relative to the largest, that are rounding.
     """
 

@@ -117,8 +117,8 @@ def _of_few(replicates: int) -> list[Finding]:
     if replicates >= DEFAULTS.least_for_percentiles:
         return []
     what = (
-        f"{pluralize(replicates, 'replicate')} are too few for intervals of 95%, whose ends lie "
-        "beyond the smallest and the largest"
+        f"the bootstrap has {pluralize(replicates, 'replicate')}, too few for intervals of 95%, "
+        "whose ends lie beyond the smallest and the largest"
     )
     advice = f"take at least {DEFAULTS.least_for_percentiles}, better {DEFAULTS.replicates}"
     return [Finding(what, advice, WARNING, code=FindingCode.TOO_FEW_DRAWS)]
