@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.method import method
 from unnorm.fitting.loss import parameters_of
 from unnorm.fitting.objectives.noise_contrastive.contrast import Contrast
@@ -62,7 +63,7 @@ class SelfNormalized(Contrast):
 
         E_q[(p/q)² ss'] / ν = E_p[p/q ss'] / ν, a mean over the data.
         """
-        log_ratios = np.asarray(self.log_ratios(density, state, events)[0], float)
+        log_ratios = np.asarray(_ratios_at_data(self, density, state, events), float)
         added = np.exp(np.minimum(log_ratios, 700.0)) / self.noise_ratio
         if parameters_of(density, state)[0].size > NOISE.most_parameters:
             return float(np.mean(1 / (1 + added)))
@@ -70,3 +71,8 @@ class SelfNormalized(Contrast):
 
     def data_margins(self, log_ratios) -> jax.Array:
         return log_ratios.mean(keepdims=True)  # the loss is linear in them: only their mean matters
+
+
+@compiled
+def _ratios_at_data(objective: SelfNormalized, density, state, events) -> jax.Array:
+    return objective.log_ratios(density, state, events)[0]
