@@ -177,7 +177,7 @@ def _numbers(name: str, given: Any) -> np.ndarray:
 
 
 def effective_rows_findings(
-    weights: np.ndarray | None,
+    weights: Any,
     parameters: int,
     criteria: EffectiveRowsCriteria = EffectiveRowsCriteria(),
 ) -> list[Finding]:

@@ -68,12 +68,12 @@ def _batch_means(
         return None
     groups = np.array_split(np.arange(chains), min(chains, criteria.batches))
     places = [(group, part) for group in groups for part in np.array_split(np.arange(draws), parts)]
-    found = [
+    products = [
         np.einsum("nk,nd->kd", _rows(residuals, *at), _rows(deviations, *at))
         / (len(at[0]) * len(at[1]))
         for at in places
     ]
-    found = np.array(found)
+    found = np.array(products)
     return found if np.isfinite(found).all() else None
 
 

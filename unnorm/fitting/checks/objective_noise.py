@@ -43,7 +43,8 @@ def noise_share_findings(
         return []
     # A learned log Z apart: given the parameters, its error is the noise's alone.
     size = ravel_pytree(loss.density.free())[0].size
-    share = _largest_share(*(part[:size, :size] for part in covariance[:2]), criteria.rounding)
+    total, simulation = (part[:size, :size] for part in (covariance.total, covariance.simulation))
+    share = _largest_share(total, simulation, criteria.rounding)
     if not share > criteria.max_share:
         return []
     name = type(objective).__name__
