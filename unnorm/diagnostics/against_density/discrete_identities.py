@@ -184,7 +184,7 @@ def _rate(rise: np.ndarray) -> np.ndarray:
 
 
 def _sites(count: int, criteria: SteinCriteria) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, criteria.max_sites)).astype(int))
+    return space_evenly(count, criteria.max_sites)
 
 
 def _evaluations(support: Any, free: np.ndarray, criteria: SteinCriteria) -> int:

@@ -63,7 +63,7 @@ def _widen(
         reach = np.copysign(np.hypot(at - mean, end - mean), share - 0.5)
         found = from_unbounded(mean + reach, bounds)
     found = np.rint(found) if table.discrete else found
-    return np.where(np.isfinite(mean_end), found, quantile)
+    return np.where(np.isnan(found), quantile, found)
 
 
 def residuals(fit: Any, data: Any, seed: int) -> pd.Series:
