@@ -4,8 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unnorm.declaration.composite.product import truncate
     from unnorm.declaration.density import Density, density
-    from unnorm.declaration.product import truncate
     from unnorm.supports import (
         Binary,
         Categorical,
@@ -36,7 +36,7 @@ _SUPPORTS = (
 _LAZY = {
     "Density": "unnorm.declaration.density:Density",
     "density": "unnorm.declaration.density:density",
-    "truncate": "unnorm.declaration.product:truncate",
+    "truncate": "unnorm.declaration.composite.product:truncate",
     **{name: f"unnorm.supports:{name}" for name in _SUPPORTS},
     "kernels": "unnorm.sampling.kernels.registry",
     "objectives": "unnorm.fitting.objectives.registry",
@@ -52,7 +52,7 @@ _LAZY = {
     "Diagnosis": "unnorm.diagnostics.convergence:Diagnosis",
     "path": "unnorm.fitting.penalties.path:path",
     "design": "unnorm.bridges.design:design",
-    "compare": "unnorm.fitting.compare:compare",
+    "compare": "unnorm.fitting.comparison.compare:compare",
     "posterior": "unnorm.fitting.posterior:posterior",
     "simulate": "unnorm.fitting.simulate:simulate",
     "L1": "unnorm.fitting.penalties.terms:L1",
@@ -79,7 +79,7 @@ _LAZY = {
 
 # Attach p * q and p ** beta, p.normalized() and p.to_numpyro() to `Density`.
 _ATTACH = (
-    "unnorm.declaration.product",
+    "unnorm.declaration.composite.product",
     "unnorm.partition.normalized",
     "unnorm.bridges.numpyro.to_model",
 )

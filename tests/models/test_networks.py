@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import unnorm as un
-from unnorm.models.layers import normalize_spectra, softplus, spectral_norm
-from unnorm.models.strided_convolution import StridedConvolution
+from unnorm.models.networks.layers import normalize_spectra, softplus, spectral_norm
+from unnorm.models.networks.strided_convolution import StridedConvolution
 
 RNG = np.random.default_rng(0)
 

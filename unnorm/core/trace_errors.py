@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from unnorm.core.closed_over_arrays import call_by_precision
+from unnorm.core.compilation.closed_over_arrays import call_by_precision
 
 _UNTRACEABLE = (
     jax.errors.TracerArrayConversionError,

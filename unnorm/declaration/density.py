@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from unnorm.core.closed_over_arrays import call_by_precision
+from unnorm.core.compilation.closed_over_arrays import call_by_precision
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.containers import to_numbers, transpose_to_axes
 from unnorm.core.messages import shown

@@ -14,9 +14,9 @@ import numpy as np
 
 from unnorm.core.findings import Finding
 from unnorm.core.messages import RowLabels
+from unnorm.declaration.composite.partly_observed import places_of_missing
 from unnorm.declaration.density import Density
 from unnorm.declaration.noise_levels import LEVEL
-from unnorm.declaration.partly_observed import places_of_missing
 
 Events = dict[str, Any]  # data (n, ...) by variable and covariate
 

@@ -17,12 +17,12 @@ from unnorm.core.containers import (
 )
 from unnorm.core.findings import join_names
 from unnorm.core.messages import RowLabels, pluralize
-from unnorm.declaration.density import Density
-from unnorm.declaration.partly_observed import (
+from unnorm.declaration.composite.partly_observed import (
     filled,
     places_of_missing,
     refuse_unusable,
 )
+from unnorm.declaration.density import Density
 from unnorm.declaration.slots import refuse_unknown
 
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.compilation.policy import compiled
+from unnorm.declaration.composite.partly_observed import latent_part, missing_masks
 from unnorm.declaration.density import Density
-from unnorm.declaration.partly_observed import latent_part, missing_masks
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.conditional import (
     count_of,

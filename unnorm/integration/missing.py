@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.compilation.policy import compiled
-from unnorm.declaration.density import Density
-from unnorm.declaration.partly_observed import (
+from unnorm.declaration.composite.partly_observed import (
     counts_in,
     latent_part,
     missing_masks,
     missing_name,
     most_missing,
 )
+from unnorm.declaration.density import Density
 from unnorm.integration.conditional import count_of, plan_for_rows, spread_rows
 from unnorm.integration.nodes import Plan, count_states, log_integral
 from unnorm.integration.options import PLAN

@@ -33,11 +33,8 @@ from unnorm.models.directions import (
 )
 from unnorm.models.exponential import exponential_family, kernel_exponential_family, quartic
 from unnorm.models.gaussian import gaussian_graphical, non_negative_graphical, truncated_gaussian
-from unnorm.models.networks import (
-    convolutional_energy,
-    fully_connected_energy,
-    noise_conditional_energy,
-)
+from unnorm.models.networks.confined import convolutional_energy, fully_connected_energy
+from unnorm.models.networks.noise_conditional import noise_conditional_energy
 from unnorm.models.random_graph import exponential_random_graph
 from unnorm.models.toys import checkerboard, eight_gaussians, two_moons, two_spirals
 

@@ -9,7 +9,7 @@ from unnorm.core.findings import Result
 from unnorm.core.validation import verb
 from unnorm.diagnostics.convergence import Diagnosis
 from unnorm.diagnostics.report import Section, write_report
-from unnorm.fitting.compare import Comparison
+from unnorm.fitting.comparison.result import Comparison
 from unnorm.fitting.results.fit import Fit
 from unnorm.partition.base import LogZ
 from unnorm.reports.draws import draws_sections

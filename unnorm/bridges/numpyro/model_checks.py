@@ -11,7 +11,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from unnorm.bridges.numpyro.sites import Call, inner_value, probe, signature_of
-from unnorm.core.closed_over_arrays import replace_arrays
+from unnorm.core.compilation.closed_over_arrays import replace_arrays
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.messages import join_names
 

@@ -1,1 +1,1 @@
-"""Which programs are compiled how, shared by which functions, and kept on disk."""
+"""Which programs are compiled how, shared by which functions, and kept; arrays by precision."""

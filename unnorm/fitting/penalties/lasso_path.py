@@ -20,6 +20,8 @@ from unnorm.core.progress import Bar
 from unnorm.core.random_keys import fold_in, make_key
 from unnorm.fitting.base import HasClosedForm, Stochastic, start_values
 from unnorm.fitting.data import event_size
+from unnorm.fitting.edge_stability.result import EdgeStability
+from unnorm.fitting.edge_stability.stability import stability_of
 from unnorm.fitting.inference.sandwich import entries
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.penalties.path_result import Path
@@ -28,7 +30,6 @@ from unnorm.fitting.penalties.terms import Penalties
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.procedures.minimize import fit_by_minimization
 from unnorm.fitting.results.assemble import assemble
-from unnorm.fitting.results.edge_stability import EdgeStability, stability_of
 from unnorm.fitting.results.entries import entry_labels
 from unnorm.fitting.results.fit import Fit
 from unnorm.fitting.solvers.minimize import Convergence, minimize

@@ -9,7 +9,7 @@ import pandas as pd
 from unnorm.core.findings import Finding, Result
 from unnorm.core.messages import table_text
 from unnorm.core.validation import verb
-from unnorm.fitting.results.edge_stability import EdgeStability
+from unnorm.fitting.edge_stability.result import EdgeStability
 from unnorm.fitting.results.fit import Fit
 
 

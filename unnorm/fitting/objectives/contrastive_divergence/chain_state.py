@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.core.random_keys import fold_in, key_array, split_keys
-from unnorm.declaration.partly_observed import (
+from unnorm.declaration.composite.partly_observed import (
     completed,
     counts_in,
     latent_part,

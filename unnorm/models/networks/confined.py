@@ -1,20 +1,17 @@
-"""Energies that are neural networks."""
+"""Energies that are neural networks, confined by a quadratic term."""
 
-import math
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
 from unnorm.declaration.density import Density
-from unnorm.models.layers import evaluate, softplus
-from unnorm.supports import Covariate, PyTree, Real
+from unnorm.models.networks.initialization import check_sizes, initialize
+from unnorm.models.networks.layers import evaluate, softplus
+from unnorm.supports import PyTree, Real
 
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
 
-__all__ = ["convolutional_energy", "fully_connected_energy", "noise_conditional_energy"]
+__all__ = ["convolutional_energy", "fully_connected_energy"]
 
 
 def fully_connected_energy(
@@ -61,8 +58,8 @@ def fully_connected_energy(
     """
     import equinox as eqx
 
-    _check(confinement, size=size, width=width, depth=depth)
-    network = _initialize(
+    check_sizes(confinement, size=size, width=width, depth=depth)
+    network = initialize(
         lambda key: eqx.nn.MLP(size, "scalar", width, depth, activation=softplus, key=key),
         seed,
     )
@@ -120,9 +117,9 @@ def convolutional_energy(
     """
     import equinox as eqx
 
-    from unnorm.models.strided_convolution import StridedConvolution
+    from unnorm.models.networks.strided_convolution import StridedConvolution
 
-    _check(confinement, height=height, width=width, channels=channels, depth=depth)
+    check_sizes(confinement, height=height, width=width, channels=channels, depth=depth)
 
     def layers(key):
         made: list[eqx.Module] = [eqx.nn.Lambda(_with_a_channel)]
@@ -137,7 +134,7 @@ def convolutional_energy(
             eqx.nn.Linear(before * sizes[0] * sizes[1], "scalar", key=key),
         ]
 
-    network = _initialize(lambda key: eqx.nn.Sequential(layers(key)), seed)
+    network = initialize(lambda key: eqx.nn.Sequential(layers(key)), seed)
     support = {"x": support[height, width]}
     return Density(
         _convolutional,
@@ -145,87 +142,6 @@ def convolutional_energy(
         {"network": (PyTree, network)},
         _constants(confinement, spectral_norm, network_dtype),
     )
-
-
-def noise_conditional_energy(
-    size: int, *, width: int = 64, depth: int = 3, scale: float = 1.0, seed: int = 0
-) -> Density:
-    """A density of vectors at every noise level: a fully connected network as its log, conditioned
-    on the level.
-
-    log p̃(x; σ) = (scale/σ) c x'network(c x, log σ) − ½ c² |x|² with c = 1/√(scale² + σ²) and silu
-    between the layers. Its score is one gradient, of size 1/σ, as the noise is (Song and Ermon,
-    2020). The second term is the log-density of centred data of this scale, smoothed; far out the
-    network is given c x at a bounded distance, so that Z is finite. Networks that return the scalar
-    itself learn the toys more slowly. `p.given(sigma=0.1)` is the density at one level.
-
-    Args:
-        size: the entries of x.
-        width: the units of each hidden layer.
-        depth: the number of hidden layers.
-        scale: standard deviation of the data's entries, a number above 0.
-        seed: of the network's random start.
-
-    Returns:
-        A Density of `x` (size,) with the covariate `sigma` and the PyTree parameter `network`, an
-        `equinox.nn.MLP`.
-
-    Raises:
-        ValueError: a size that is not a positive integer; a scale that is not positive.
-
-    Example:
-        >>> import unnorm as un
-        >>> un.models.noise_conditional_energy(2, width=8)
-        Density noise_conditional_energy(x: Real[2])
-
-    References:
-        Song and Ermon (2020), Improved techniques for training score-based generative models,
-        arXiv:2006.09011; Du et al. (2023), Reduce, reuse, recycle, arXiv:2302.11552 (energies that
-        are inner products with a network).
-    """
-    import equinox as eqx
-
-    _check(scale, "scale", size=size, width=width, depth=depth)
-    network = _initialize(
-        lambda key: eqx.nn.MLP(size + 1, size, width, depth, activation=jax.nn.silu, key=key),
-        seed,
-    )
-    return Density(
-        _noise_conditional,
-        {"x": Real[size]},
-        {"network": (PyTree, network)},
-        {"scale": scale},
-        {"sigma": Covariate},
-    )
-
-
-def _initialize(make: Callable, seed: int) -> Any:
-    """The network, its random start drawn by NumPy: a declaration runs no JAX operation, so that
-    devices stay open.
-    """
-    import equinox as eqx
-
-    rng = np.random.default_rng(seed)
-
-    def draw(leaf):
-        if not isinstance(leaf, jax.ShapeDtypeStruct):
-            return leaf
-        # As Equinox does: uniform within one over the root of what a unit takes in; biases (1 or 3
-        # axes) start at 0.
-        limit = math.prod(leaf.shape[1:]) ** -0.5 if leaf.ndim in (2, 4) else 0.0
-        return rng.uniform(-limit, limit, leaf.shape).astype(leaf.dtype)
-
-    return jax.tree.map(draw, eqx.filter_eval_shape(lambda: make(jax.random.key(0))))
-
-
-def _check(confinement: float, name: str = "confinement", /, **sizes: int) -> None:
-    for axis, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{axis} is {size!r}; it must be a positive integer; correct it.")
-    if not confinement > 0:
-        raise ValueError(
-            f"{name} is {confinement!r}; it must be positive, or Z is infinite; raise it."
-        )
 
 
 def _with_a_channel(x):
@@ -276,16 +192,6 @@ def _convolutional(x, *, network, confinement, spectral_norm, network_dtype):
     )
 
 
-def _noise_conditional(x, *, sigma, network, scale):
-    """A fully connected network that is given the noise level."""
-    shrinkage = jax.lax.rsqrt(scale**2 + sigma**2)
-    scaled = shrinkage * x
-    bounded = scaled * jax.lax.rsqrt(1 + jnp.mean(scaled**2) / 16)
-    found = network(jnp.append(bounded, 0.5 * jnp.log(sigma / scale)))
-    return scale / sigma * (scaled @ found) - 0.5 * jnp.sum(scaled**2)
-
-
-_noise_conditional.__name__ = "noise_conditional_energy"
 _fully_connected.__name__, _convolutional.__name__ = (
     "fully_connected_energy",
     "convolutional_energy",

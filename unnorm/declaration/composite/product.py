@@ -10,8 +10,8 @@ import numpy as np
 
 from unnorm.core.messages import shown
 from unnorm.core.validation import verb
+from unnorm.declaration.composite.shared_names import unify_factors
 from unnorm.declaration.density import Density
-from unnorm.declaration.shared_names import unify_factors
 from unnorm.declaration.slots import CONSTANT, PARAMETER, VARIABLE, refuse_unknown
 from unnorm.declaration.structure import Structure
 from unnorm.supports import Real, RealSupport, Support

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import unnorm as un
-from unnorm.core.closed_over_arrays import call_by_precision
+from unnorm.core.compilation.closed_over_arrays import call_by_precision
 
 FIELD = np.array([0.1, -1.7, 2.3])  # no numbers of single precision
 TABLES = types.ModuleType("tables")

@@ -1,0 +1,1 @@
+"""Densities made of other densities: products, and events of which a part is observed."""

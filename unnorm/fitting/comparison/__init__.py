@@ -1,0 +1,1 @@
+"""`un.compare`: fits held against each other on held-out data."""

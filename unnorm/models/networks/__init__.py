@@ -1,0 +1,1 @@
+"""Energies that are neural networks, and what these are made of."""
