@@ -54,7 +54,7 @@ _LAZY = {
     "design": "unnorm.bridges.design:design",
     "compare": "unnorm.fitting.comparison.compare:compare",
     "posterior": "unnorm.fitting.posterior:posterior",
-    "simulate": "unnorm.fitting.simulate:simulate",
+    "simulate": "unnorm.fitting.simulation.simulate:simulate",
     "L1": "unnorm.fitting.penalties.terms:L1",
     "L2": "unnorm.fitting.penalties.terms:L2",
     "StoreError": "unnorm.sampling.output.atomic_files:StoreError",

@@ -22,10 +22,21 @@ from unnorm.fitting.row_normalizers import data_location, log_z_on_plan
 from unnorm.integration.nodes import Plan
 from unnorm.integration.plan import has_plan, plan_for
 
-_FAR, _CLOSE = (
-    3.0,
-    0.01,
-)  # posterior standard deviations at which the nodes are tried; nats by which they may be off
+
+@dataclass(frozen=True)
+class NodeCriteria:
+    """Where nodes for the posterior's mode are tried, and how exact they must be there.
+
+    Attributes:
+        far: posterior standard deviations from the mode: all but .3% of a normal's mass is nearer.
+        close: nats by which the log-likelihood may be off, 1% of a density.
+    """
+
+    far: float = 3.0
+    close: float = 0.01
+
+
+NODES = NodeCriteria()
 
 
 @verb
@@ -161,18 +172,17 @@ def _nodes(p: Density, data: Any, prior: dict[str, Any]) -> Plan:
     vector, unravel = ravel_pytree(density.free())
     spread = 0.0 if mode._free_covariance is None else np.sqrt(np.diagonal(mode._free_covariance))
     for step in np.concatenate(
-        [np.diag(_FAR * spread * np.ones(vector.size)) * sign for sign in (1, -1)]
+        [np.diag(NODES.far * spread * np.ones(vector.size)) * sign for sign in (1, -1)]
     ):
         there = density.at(unravel(vector + step))
         off = len(next(iter(events.values()))) * abs(
             float(log_z_on_plan(there, found) - log_z_on_plan(there, plan_for(there)))
         )
-        if not off < _CLOSE:
+        if not off < NODES.close:
             raise ValueError(
                 f"The log Z of {p.name} on nodes for the posterior's mode is off by {off:.2g} "
-                "nats over all rows, "
-                f"{_FAR:g} standard deviations from it; expected less than {_CLOSE:g}; pass more "
-                "rows or a narrower "
-                "prior, so that the posterior is narrower."
+                f"nats over all rows, {NODES.far:g} standard deviations from it; expected less "
+                f"than {NODES.close:g}; pass more rows or a narrower prior, so that the posterior "
+                "is narrower."
             )
     return found

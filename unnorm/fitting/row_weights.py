@@ -29,7 +29,18 @@ class EffectiveRowsCriteria:
     very_few: float = 3.0
 
 
-MOST_ROWS = 2**31  # after frequency weights are expanded; more would not fit into memory
+@dataclass(frozen=True)
+class ExpansionOptions:
+    """How far frequency weights are expanded.
+
+    Attributes:
+        max_rows: after that, which would not fit into memory.
+    """
+
+    max_rows: int = 2**31
+
+
+EXPANSION = ExpansionOptions()
 
 
 class Rows(NamedTuple):
@@ -209,10 +220,10 @@ def _whole(frequency: np.ndarray) -> np.ndarray:
             f"frequency_weights holds {frequency[row]} at row {row}; expected integers, because "
             "they count equal rows; pass sampling_weights= for weights of unequal probability."
         )
-    if frequency.sum() > MOST_ROWS:
+    if frequency.sum() > EXPANSION.max_rows:
         raise ValueError(
             f"frequency_weights add up to {frequency.sum():.3g} rows; expected at most "
-            f"{MOST_ROWS:.3g}, which fit into "
+            f"{EXPANSION.max_rows:.3g}, which fit into "
             "memory; pass sampling_weights= if they are weights of unequal probability."
         )
     return frequency.astype(np.int64)

@@ -15,7 +15,7 @@ from unnorm.core.messages import pluralize
 from unnorm.core.validation import verb
 from unnorm.fitting.inference.graph_statistics import model_statistics
 from unnorm.fitting.results.fit import Fit
-from unnorm.fitting.simulate import simulate
+from unnorm.fitting.simulation.simulate import simulate
 from unnorm.statistics.graphs import degree_counts, distance_counts, shared_partner_counts
 from unnorm.supports import Graph
 

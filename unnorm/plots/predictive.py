@@ -19,7 +19,7 @@ from unnorm.core.figures import (
 from unnorm.core.validation import verb
 from unnorm.fitting.data import read_data
 from unnorm.fitting.results.fit import Fit
-from unnorm.fitting.simulate import simulate
+from unnorm.fitting.simulation.simulate import simulate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

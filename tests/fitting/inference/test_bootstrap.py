@@ -15,8 +15,9 @@ import unnorm as un
 from unnorm.declaration.density import cast
 from unnorm.fitting.data import read_data
 from unnorm.fitting.inference import bootstrap_refits
-from unnorm.fitting.inference import simulate_data as replicates
 from unnorm.fitting.objectives.registry import MaximumLikelihood, PseudoLikelihood
+from unnorm.fitting.simulation import data_sets as replicates
+from unnorm.fitting.simulation.independent_chains import SimulationOptions
 
 pytestmark = pytest.mark.slow  # each refits many data sets
 
@@ -138,14 +139,14 @@ def test_percentile_intervals_cover():
 
 # -- what is drawn ---------------------------------------------------------------------------------
 @pytest.mark.parametrize("by_chains", [False, True])
-def test_data_sets_are_drawn_from_the_density(x64, monkeypatch, by_chains):
+def test_data_sets_are_drawn_from_the_density(x64, by_chains):
     """States drawn from their list, and by Gibbs chains, have the exact moments."""
-    if by_chains:
-        monkeypatch.setattr(replicates, "_LISTED", 0)
+    options = SimulationOptions(max_listed_states=0 if by_chains else 2**14)
     density, events = at_the_door(
         un.fit(ISING, ising_data(), PseudoLikelihood(), seed=0, progress=False), ising_data()
     )
-    drawn = np.asarray(replicates.data_sets(density, events, jax.random.key(0), 10)["x"])
+    drawn = replicates.data_sets(density, events, jax.random.key(0), 10, options=options)
+    drawn = np.asarray(drawn["x"])
     assert drawn.shape == (10, 400, 3)
     states, weights = enumerated(density)
     features = pair_features(drawn.reshape(-1, 3))
@@ -153,9 +154,8 @@ def test_data_sets_are_drawn_from_the_density(x64, monkeypatch, by_chains):
     assert_within(features.mean(0), weights @ pair_features(states), error)
 
 
-def test_chains_that_do_not_forget_their_starts_are_refused(x64, monkeypatch):
+def test_chains_that_do_not_forget_their_starts_are_refused(x64):
     """A cold lattice stays where it began; its errors are not made up."""
-    monkeypatch.setattr(replicates, "_DOUBLINGS", 1)
     magnet = un.Density(
         lambda x, *, field, coupling: torus.function(x, coupling=coupling) + field * x.sum(),
         torus.variables,
@@ -164,8 +164,9 @@ def test_chains_that_do_not_forget_their_starts_are_refused(x64, monkeypatch):
     magnet, events = read_data(magnet, np.ones((1, 8, 8)))
     with pytest.raises(ValueError, match="have not forgotten their starts after 100 sweeps"):
         replicates.data_sets(
-            cast(magnet.for_jit(), jnp.float64), cast(events, jnp.float64), jax.random.key(0), 100
-        )
+            cast(magnet.for_jit(), jnp.float64), cast(events, jnp.float64), jax.random.key(0), 100,
+            options=SimulationOptions(doublings=1),
+        )  # fmt: skip
 
 
 # -- one observed graph: case E --------------------------------------------------------------------

@@ -25,8 +25,8 @@ from unnorm.fitting.checks.model_draws import (
     draws_from_data,
     level_draws,
 )
-from unnorm.fitting.inference.simulate_data import is_listed
 from unnorm.fitting.row_normalizers import latent_variables
+from unnorm.fitting.simulation.data_sets import is_listed
 from unnorm.statistics.two_sample import TwoSample, two_sample
 from unnorm.supports import PyTreeSupport
 

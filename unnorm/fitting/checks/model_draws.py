@@ -14,8 +14,8 @@ from unnorm.declaration.density import cast
 from unnorm.declaration.noise_levels import LEVEL
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel, select_kernel
-from unnorm.fitting.inference.simulate_data import data_sets, is_listed
 from unnorm.fitting.row_normalizers import covariates_of
+from unnorm.fitting.simulation.data_sets import data_sets, is_listed
 from unnorm.partition.annealing.particles import run_adaptive
 from unnorm.partition.annealing.tempered import AnnealingPath
 from unnorm.partition.annealing.transitions.selection import transitions_for

@@ -17,8 +17,8 @@ from unnorm.core.random_keys import fold_in, split_keys
 from unnorm.fitting.base import RefitsTogether
 from unnorm.fitting.existence.finite_estimate import divergent_parameters
 from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError
-from unnorm.fitting.inference.simulate_data import data_sets
 from unnorm.fitting.loss import Loss, scores_and_curvature
+from unnorm.fitting.simulation.data_sets import data_sets
 from unnorm.fitting.solvers.minimize import minimize
 from unnorm.numerics.diagonal_scaling import pseudo_inverse
 

@@ -59,7 +59,7 @@ def fit_meta(problem: Problem, steps: int) -> dict[str, Any]:
         event
     )  # else some are latent, and the objective alone sees the density
     return {
-        "format": FORMAT,
+        "format": FORMAT.version,
         **describe_density(density),
         "program": _program(density, event) if complete else describe_value(functions_of(density)),
         "start": fingerprint_of(density.free()),

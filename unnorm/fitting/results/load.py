@@ -15,9 +15,8 @@ from unnorm.fitting.results.fit import Fit, FitLogZ
 from unnorm.fitting.results.flow_likelihood import NoisePath
 from unnorm.fitting.results.serialization import (
     ARRAY_FIELDS,
-    FORMAT,
+    FILE,
     PLAIN_FIELDS,
-    SAME_FUNCTION,
     declarations,
     probe_values,
     program_text,
@@ -118,10 +117,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise _no_fit(
             path, error if isinstance(error, DamageError) else type(error).__name__
         ) from None
-    if header.get("format") != FORMAT:
+    if header.get("format") != FILE.format:
         raise StoreError(
             f"path {path} is of format {header.get('format')}, and this version of unnorm reads "
-            f"format {FORMAT}; "
+            f"format {FILE.format}; "
             "expected the same; fit again, or load it with the version that wrote it."
         )
     return header, arrays
@@ -183,8 +182,8 @@ def _refuse_other_function(path: Path, header: dict[str, Any], density: Density)
         same = np.allclose(
             header["probe"],
             probe_values(density),
-            rtol=SAME_FUNCTION,
-            atol=SAME_FUNCTION,
+            rtol=FILE.same_function,
+            atol=FILE.same_function,
             equal_nan=True,
         )
     if not same:

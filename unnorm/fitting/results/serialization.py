@@ -5,7 +5,7 @@ pickle.
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,25 @@ from unnorm.sampling.output.datatree import provenance
 from unnorm.sampling.output.fingerprints import describe_value, program_of
 from unnorm.sampling.output.run_spec import fingerprint_of, functions_of
 
-FORMAT = 3
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How a fit is written, and when the function of a density is the one that was fitted.
+
+    Attributes:
+        format: version of the file; raised when older code would misread a new file.
+        probes: events at which two functions are compared under other versions of JAX.
+        same_function: relative difference of equal functions in single precision.
+    """
+
+    format: int = 3
+    probes: int = 8
+    same_function: float = 1e-4
+
+
+FILE = FileOptions()
 PLAIN_FIELDS = ("objective", "target", "converged", "seed", "rows", "likelihood")
 ARRAY_FIELDS = ("history", "_estimates", "_free_covariance")
-_PROBES = 8  # events at which two functions are compared
-SAME_FUNCTION = 1e-4  # how far the values of equal functions may differ, relatively
 
 
 def save(fit: Any, path: Path) -> None:
@@ -45,7 +59,7 @@ def save(fit: Any, path: Path) -> None:
     for side, part in zip(("centre", "scale"), fit._location or (), strict=bool(fit._location)):
         arrays |= {f"location {side} {name}": value for name, value in (part or {}).items()}
     header = {name: getattr(fit, name) for name in PLAIN_FIELDS} | {
-        "format": FORMAT,
+        "format": FILE.format,
         "density": fit.density.name,
         **declarations(fit.density),
         "program": program_text(fit.density),
@@ -119,5 +133,7 @@ def probe_values(p: Density) -> list[float]:
     change.
     """
     with _compiled(p) as (bare, dtype):
-        events = jax.vmap(lambda key: _example(bare, key, dtype))(key_array(make_key(0), _PROBES))
+        events = jax.vmap(lambda key: _example(bare, key, dtype))(
+            key_array(make_key(0), FILE.probes)
+        )
         return np.asarray(jax.vmap(bare.log_density)(events), float).tolist()

@@ -1,6 +1,7 @@
 """Several optima: a minimum is looked for from other starts too, and what they find is said."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,9 +10,22 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
 
-# half the width of the box of starts around the first, in unconstrained coordinates (as Stan's)
-_AROUND = 2.0
-_SAME_LOSS, _SAME_PLACE = 1e-8, 1e-4  # relative
+
+@dataclass(frozen=True)
+class MultistartOptions:
+    """Where other starts lie, and when two minima are one.
+
+    Attributes:
+        half_width: of the box of starts around the first, in unconstrained coordinates: Stan's.
+        same_loss, same_place: relative differences that an optimizer leaves at one minimum.
+    """
+
+    half_width: float = 2.0
+    same_loss: float = 1e-8
+    same_place: float = 1e-4
+
+
+DEFAULTS = MultistartOptions()
 
 
 def best_of(
@@ -27,7 +41,8 @@ def best_of(
     if not restarts:
         return found[0]
     free, unravel = ravel_pytree(density.free())
-    for start in jax.random.uniform(key, (restarts, free.size), free.dtype, -_AROUND, _AROUND):
+    width = DEFAULTS.half_width
+    for start in jax.random.uniform(key, (restarts, free.size), free.dtype, -width, width):
         another = minimise(density.at(unravel(free + start)))
         if np.isfinite(another.loss):
             found.append(another)
@@ -38,10 +53,9 @@ def best_of(
 
 def _other_optima(best, found: list, starts: int) -> list[Finding]:
     losses, vectors = np.array([one.loss for one in found]), np.stack([one.vector for one in found])
-    higher = losses > losses.min() + _SAME_LOSS * (1 + np.abs(losses.min()))
-    apart = np.abs(vectors - np.asarray(best.vector)) > _SAME_PLACE * (
-        1 + np.abs(np.asarray(best.vector))
-    )
+    higher = losses > losses.min() + DEFAULTS.same_loss * (1 + np.abs(losses.min()))
+    at = np.asarray(best.vector)
+    apart = np.abs(vectors - at) > DEFAULTS.same_place * (1 + np.abs(at))
     twins = ~higher & apart.any(1)
     lowest = f"{len(found) - higher.sum()} of {starts} starts came to the lowest loss"
     notes = [Finding(lowest, "", NOTE)]

@@ -12,7 +12,7 @@ from blackjax.ns import adaptive, base, nss
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.random_keys import split_keys
 from unnorm.declaration.unconstrained import Position, Unconstrained
-from unnorm.partition.annealing.tempered import LOG_ZERO, log_target
+from unnorm.partition.annealing.tempered import keep_finite, log_target
 from unnorm.partition.options import NESTED, NestedCriteria
 from unnorm.partition.proposals.base import Proposal
 
@@ -134,7 +134,7 @@ def _log_ratio(proposal: Proposal, position: Position) -> jax.Array:
     """
     ratio = log_target(proposal.view, position) - proposal.log_prob(position)
     ratio = jnp.where(jnp.isnan(ratio), jnp.inf, ratio)
-    return jnp.maximum(ratio, LOG_ZERO)
+    return keep_finite(ratio)
 
 
 def _ranks(particles: Any, contour: jax.Array, batch: int, key: jax.Array) -> jax.Array:

@@ -10,7 +10,12 @@ from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.integration.nodes import is_resolved
 from unnorm.partition.proposals.base import Proposal
 
-LOG_ZERO = -1e30  # stands for minus infinity, which times an inverse temperature of 0 would be NaN
+
+def keep_finite(log_value: jax.Array, log_zero: float = -1e30) -> jax.Array:
+    """`log_value`, with a finite number in the place of minus infinity, whose product with an
+    inverse temperature of 0 would be NaN.
+    """
+    return jnp.maximum(log_value, log_zero)
 
 
 class Particle(NamedTuple):
@@ -30,7 +35,7 @@ class Particle(NamedTuple):
     @property
     def log_ratio(self) -> jax.Array:
         """log p̃ − log q, with the Jacobian; finite."""
-        return jnp.maximum(self.log_target - self.log_proposal, LOG_ZERO)
+        return keep_finite(self.log_target - self.log_proposal)
 
 
 @method
@@ -119,4 +124,4 @@ def far_from_overflow(view: Unconstrained, position: Position) -> jax.Array:
     return small & is_resolved(view, flat, values)
 
 
-__all__ = ["LOG_ZERO", "AnnealingPath", "Particle", "PathDensity", "log_target"]
+__all__ = ["AnnealingPath", "Particle", "PathDensity", "keep_finite", "log_target"]

@@ -18,9 +18,8 @@ from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.partition.annealing.nested_slices import NestedRun, explore, gradients_at
 from unnorm.partition.annealing.stein_checks import stein_level_of_points
-from unnorm.partition.annealing.tempered import LOG_ZERO
 from unnorm.partition.base import LogZ, total_evaluations
-from unnorm.partition.options import NESTED, RUN
+from unnorm.partition.options import NESTED, RUN, WEIGHTS
 from unnorm.partition.proposals.automatic import make_proposal
 from unnorm.partition.proposals.base import Proposal
 from unnorm.partition.weight_checks import estimate, refuse_discrete
@@ -182,7 +181,7 @@ def _lost(name: str, heights: np.ndarray) -> Finding | None:
         what = f"the log-density of {name} was NaN or +infinity at a live point"
         advice = "correct the function where it overflows or leaves its domain"
         return Finding(what, advice, code=FindingCode.NOT_FINITE)
-    if heights.max() < LOG_ZERO / 2:
+    if heights.max() < WEIGHTS.log_zero:
         what = f"the log-density of {name} was minus infinity at every live point"
         advice = "declare the variables with the supports that the density has"
         return Finding(what, advice, code=FindingCode.NOT_FINITE)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,17 @@ from unnorm.sampling.output.atomic_files import LEFTOVER, DamageError, StoreErro
 from unnorm.sampling.output.fingerprints import UNKNOWN
 from unnorm.sampling.output.gathering import KINDS
 
-FORMAT = 2
+
+@dataclass(frozen=True)
+class StoreFormat:
+    """Attributes:
+    version: of a store's files; raised when older code would misread a new store.
+    """
+
+    version: int = 2
+
+
+FORMAT = StoreFormat()
 PART = re.compile(r"part-(\d{5,9})\.npz")
 _OWN = {"lock", "meta.json", "state.json", "gathered.json", *KINDS}
 
@@ -34,10 +45,10 @@ def read_meta(folder: Path) -> dict | None:
 
 
 def _refuse_format(folder: Path, found: dict) -> None:
-    if found.get("format") != FORMAT:
+    if found.get("format") != FORMAT.version:
         raise StoreError(
             f"store {folder} is of format {found.get('format')}, and this version of unnorm "
-            f"reads format {FORMAT}; "
+            f"reads format {FORMAT.version}; "
             "expected the same; finish it with the version that wrote it, or name another store."
         )
 

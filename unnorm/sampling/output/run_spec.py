@@ -121,7 +121,7 @@ def run_meta(
     position = target.random_position(make_key(0), np.dtype(plan.dtype))
     density = target.density
     return {
-        "format": FORMAT,
+        "format": FORMAT.version,
         **describe_density(density),
         "program": program_of(
             lambda t, at: t.log_density(at), target, position, source=functions_of(density)

@@ -4,12 +4,11 @@ import math
 from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from unnorm.core.method import method, static
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.interactions.coloring import Colouring
-from unnorm.partition.annealing.tempered import LOG_ZERO, Particle, PathDensity
+from unnorm.partition.annealing.tempered import Particle, PathDensity, keep_finite
 from unnorm.partition.annealing.transitions.base import SamplingAlgorithm, Tuning
 from unnorm.sampling.kernels.gibbs import by_colours, one_by_one
 from unnorm.sampling.kernels.registry import Gibbs as GibbsKernel
@@ -49,7 +48,7 @@ class Gibbs:
             def log_density(sites):
                 here = held | sites
                 log_q = path.proposal.log_prob(here)
-                ratio = jnp.maximum(path.target.log_density(here) - log_q, LOG_ZERO)
+                ratio = keep_finite(path.target.log_density(here) - log_q)
                 return log_q + inverse_temperature * ratio
 
             target = _Sites({n: path.target.supports[n] for n in self.names}, log_density)

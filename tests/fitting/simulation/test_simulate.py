@@ -10,7 +10,8 @@ from helpers import assert_within
 from targets import enumerated, ising, pair_features
 
 import unnorm as un
-from unnorm.fitting.inference import simulate_data
+from unnorm.fitting.simulation.data_sets import data_sets
+from unnorm.fitting.simulation.independent_chains import SimulationOptions
 
 RNG = np.random.default_rng(11)
 ITEMS = pd.DataFrame(
@@ -82,16 +83,16 @@ def test_continuous_data_sets_by_chains_have_the_law_of_the_fit():
 
 
 @pytest.mark.slow
-def test_chains_that_stay_in_their_modes_are_refused(monkeypatch):
+def test_chains_that_stay_in_their_modes_are_refused(x64):
     """Draws agree from one to the next, and the score does not see the sign: the chains' memory
     does."""
-    monkeypatch.setattr(simulate_data, "_TRIALS", 1)
     data = np.concatenate([1 + 0.1 * RNG.normal(size=30), -1 + 0.1 * RNG.normal(size=10)])
     fit = un.fit(double_well, data, "maximum_likelihood", seed=0, progress=False)
     with pytest.raises(
         ValueError, match="have not forgotten their starts after 500 steps, so that data sets"
     ):
-        un.simulate(fit, replicates=10, seed=0, progress=False)
+        density, events = fit._origin.loss.density, fit._origin.problem.events
+        data_sets(density, events, jax.random.key(0), 10, options=SimulationOptions(trials=1))
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ from unnorm.core.findings import FindingCode
 from unnorm.core.random_keys import make_key
 from unnorm.core.validation import verb
 from unnorm.fitting.inference.sandwich import NoCovarianceError
-from unnorm.fitting.inference.simulate_data import data_sets, is_listed
 from unnorm.fitting.results.fit import Fit
+from unnorm.fitting.simulation.data_sets import data_sets, is_listed
 from unnorm.sampling.output.datatree import predictive_tree, provenance
 
 
