@@ -11,6 +11,7 @@ import unnorm as un
 from unnorm.fitting.default_objective import chosen
 from unnorm.fitting.loss import Loss, scores_and_curvature
 from unnorm.fitting.objectives.likelihood import monte_carlo
+from unnorm.fitting.objectives.likelihood.graph_draws import form_of
 from unnorm.interactions.tie_statistics import (
     TieStatistics,
     has_tie_statistics,
@@ -92,7 +93,7 @@ def test_what_is_not_linear_or_not_declared_keeps_its_graphs():
         lambda y, *, edges: edges * y.sum() / 2, {"y": un.Graph[4]}, {"edges": (un.Real, 0.0)}
     )
     assert not has_tie_statistics(own)
-    assert monte_carlo.form_of(own)[0] is own
+    assert form_of(own)[0] is own
 
 
 def test_one_graph_is_fitted_by_maximum_likelihood_unless_another_objective_is_named():

@@ -1,38 +1,43 @@
 """Maximum likelihood, with an exact log Z or with log Z by Markov chains."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.findings import NOTE, Finding
 from unnorm.core.method import method, static
 from unnorm.core.random_keys import split_keys
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
-from unnorm.fitting.chain_kernels import kernel_by_name, refuse_support, select_kernel
+from unnorm.fitting.chain_kernels import kernel_by_name, select_kernel
 from unnorm.fitting.existence.margins import likelihood_margins
 from unnorm.fitting.inference.sandwich import NoCovarianceError, bread_and_meat
-from unnorm.fitting.loss import Loss, NewtonOptions, parameters_of, scores_and_curvature
-from unnorm.fitting.objectives.likelihood import monte_carlo
-from unnorm.fitting.objectives.likelihood.normalized import normalized_note
-from unnorm.fitting.row_normalizers import (
-    LatentPlan,
-    count_nodes,
-    covariates_of,
-    declares_log_z,
-    group_equal_rows,
-    latent_variables,
-    log_evidence,
-    log_z_of_events,
-    plan_for_latent,
-    plan_for_log_z,
-    refuse_marginalization,
+from unnorm.fitting.loss import Loss, parameters_of, scores_and_curvature
+from unnorm.fitting.objectives.likelihood.draw_checks import degeneracy, draw_findings
+from unnorm.fitting.objectives.likelihood.draw_weights import (
+    ess_fraction,
+    log_z_ratio,
+    long_run_variance,
+    recession_directions,
 )
-from unnorm.integration.conditional import count_of, log_z_of_rows
-from unnorm.integration.nodes import Plan, log_integral
-from unnorm.integration.options import PLAN
+from unnorm.fitting.objectives.likelihood.graph_draws import form_of
+from unnorm.fitting.objectives.likelihood.monte_carlo import (
+    DrawOptions,
+    Draws,
+    approach_estimate,
+    refuse_draws,
+    resample,
+)
+from unnorm.fitting.objectives.likelihood.normalized import normalized_note
+from unnorm.fitting.objectives.likelihood.plans import (
+    largest_change,
+    losses_on_plans,
+    prepare_plans,
+    rows_at_once,
+)
+from unnorm.fitting.row_normalizers import declares_log_z, latent_variables, refuse_marginalization
+from unnorm.integration.nodes import Plan
 from unnorm.integration.plan import has_plan
 from unnorm.interactions.tie_statistics import TieStatistics, has_tie_statistics
 
@@ -44,17 +49,6 @@ class RefreshCriteria:
     log_z: float = 1e-9  # nats by which log Z may change on new nodes
     # Monte Carlo errors between two estimates, each with draws of its own: four of their difference
     errors: float = 4 * 2**0.5
-
-
-class Plans(NamedTuple):
-    """The nodes of log Z and of the sum over latent variables, None where there are none; an event
-    near the data; and the distinct covariates.
-    """
-
-    plan: Plan | None
-    latent: LatentPlan | None
-    reference: dict[str, jax.Array] | None = None
-    distinct: dict[str, jax.Array] | None = None
 
 
 @method
@@ -102,7 +96,7 @@ class MaximumLikelihood(LossObjective):
     kernel: Any = None
     target = "the maximum likelihood estimate"
     criteria: ClassVar[RefreshCriteria] = RefreshCriteria()
-    draw_options: ClassVar[monte_carlo.DrawOptions] = monte_carlo.DrawOptions()
+    draw_options: ClassVar[DrawOptions] = DrawOptions()
 
     @property
     def traits(self) -> Traits:  # type: ignore[override]
@@ -114,7 +108,7 @@ class MaximumLikelihood(LossObjective):
 
     def refuse(self, density) -> str | None:
         if self.draws is not None:
-            return self._refuse_draws(density)
+            return refuse_draws(self.kernel, density)
         if self.kernel is not None:
             return (
                 "MaximumLikelihood has a kernel and no draws; expected both or none; pass "
@@ -129,29 +123,6 @@ class MaximumLikelihood(LossObjective):
             )
         return None
 
-    def _refuse_draws(self, density) -> str | None:
-        if density.covariates:
-            return (
-                "MaximumLikelihood with draws does not serve the covariate "
-                f"{next(iter(density.covariates))}, because each row has its own Z; expected no "
-                "covariates; use un.objectives.MaximumLikelihood() without draws, "
-                "PseudoLikelihood, ScoreMatching, RankingNCE or ContrastiveDivergence"
-            )
-        kernel = select_kernel(self.kernel, density)
-        size = sum(map(jnp.size, jax.tree.leaves(density.free())))
-        if size > NewtonOptions.parameters:
-            return (
-                f"MaximumLikelihood with draws was given {size} parameters; expected at most "
-                f"{NewtonOptions.parameters}; use "
-                "un.objectives.ContrastiveDivergence(persistent=True)"
-            )
-        if not kernel.exact:
-            return (
-                f"kernel is {type(kernel).__name__}, whose draws follow another density; "
-                "expected an exact kernel; use un.kernels.HMC or MALA"
-            )
-        return refuse_support(kernel, density)
-
     def refuse_latent(self, density, events) -> str | None:
         if self.draws is not None:
             name = latent_variables(density, events)[0]
@@ -164,9 +135,9 @@ class MaximumLikelihood(LossObjective):
 
     def prepare(self, density, events, key) -> ObjectiveState:
         if self.draws is None:
-            return self._with_plans(density, events)
+            return prepare_plans(density, events)
         key, approach = split_keys(key)
-        near = monte_carlo.approach_estimate(
+        near = approach_estimate(
             select_kernel(self.kernel, density),
             density,
             events,
@@ -174,7 +145,7 @@ class MaximumLikelihood(LossObjective):
             approach,
             self.draw_options,
         )
-        seen = monte_carlo.form_of(density, events)[1] if has_tie_statistics(density) else ()
+        seen = form_of(density, events)[1] if has_tie_statistics(density) else ()
         drawn = self._resample(density.at(near.start), near._replace(key=key))
         return ObjectiveState(per_row=seen, shared=drawn)
 
@@ -184,25 +155,9 @@ class MaximumLikelihood(LossObjective):
             return TieStatistics(density.free()), state.per_row
         return density, events
 
-    def _resample(self, density, draws: monte_carlo.Draws) -> monte_carlo.Draws:
+    def _resample(self, density, draws: Draws) -> Draws:
         assert self.draws is not None
-        return monte_carlo.resample(density, draws, self.draws, self.draw_options)
-
-    def _with_plans(self, density, events) -> ObjectiveState:
-        plans = Plans(plan_for_log_z(density, events), plan_for_latent(density, events))
-        discrete = any(support.discrete for support in density.variables.values())
-        if not (
-            discrete
-            or density.covariates
-            or plans.plan is None
-            or latent_variables(density, events)
-        ):
-            plans = plans._replace(reference=_central_row(events))
-        found = group_equal_rows(covariates_of(density, events)) if density.covariates else None
-        if found is None:
-            return ObjectiveState(shared=plans)
-        distinct, group = found
-        return ObjectiveState(per_row=jnp.asarray(group), shared=plans._replace(distinct=distinct))
+        return resample(density, draws, self.draws, self.draw_options)
 
     def resample_noise(self, density, state, events, key) -> Any:
         return ()  # the numbers of groups are those of all rows, not of a batch
@@ -218,15 +173,8 @@ class MaximumLikelihood(LossObjective):
             if self._is_stationary(density, state, events):
                 return None
             return state._replace(shared=self._resample(density, state.shared))
-        plans, new = state.shared, self._with_plans(density, events).shared
-        after, before = (
-            np.asarray(log_z_of_events(density, one.plan, events)) for one in (new, plans)
-        )
-        change = after - before
-        if plans.latent is not None:
-            latents = (log_evidence(density, events, one.latent) for one in (new, plans))
-            change = np.abs(change) + np.abs(np.subtract(*map(np.asarray, latents)))
-        if np.max(np.abs(change)) < self.criteria.log_z:
+        new = prepare_plans(density, events).shared
+        if largest_change(density, events, state.shared, new) < self.criteria.log_z:
             return None
         return state._replace(shared=new)
 
@@ -234,13 +182,13 @@ class MaximumLikelihood(LossObjective):
         """Whether the weights are even, and the estimate is the draws' own parameters up to its
         Monte Carlo error.
         """
-        draws: monte_carlo.Draws = state.shared
+        draws: Draws = state.shared
         if has_tie_statistics(density) and not draws.near:  # other draws would not help
             return True
         if has_tie_statistics(density) and draws.needs_thinning(self.draw_options):
             return False
         form = self._seen(density, state, events)[0]
-        if not monte_carlo.ess_fraction(form, draws.plan) >= self.draw_options.ess_fraction:
+        if not ess_fraction(form, draws.plan) >= self.draw_options.ess_fraction:
             return False
         vector = parameters_of(density, state)[0]
         moved = np.asarray(vector - parameters_of(density.at(draws.start), state)[0])
@@ -254,50 +202,26 @@ class MaximumLikelihood(LossObjective):
         return bool(np.all(np.abs(moved) <= self.criteria.errors * np.sqrt(variance)))
 
     def losses(self, density, state, events) -> jax.Array:
-        shared = state.shared
-        if self.draws is not None:
-            form, rows = self._seen(density, state, events)
-            return monte_carlo.log_z_ratio(form, shared.plan) - jax.vmap(form.log_density)(rows)
-        if shared.reference is not None:
-            return _losses_at_reference(density, shared.reference, shared.plan, events)
-        return self._log_z(density, state, events) - log_evidence(density, events, shared.latent)
-
-    def _log_z(self, density, state, events) -> jax.Array:
-        """Return log Z, or that of each row: once for equal covariates where all rows are given."""
-        plan, distinct, group = state.shared.plan, state.shared.distinct, state.per_row
-        grouped = distinct is not None and isinstance(group, jax.Array)
-        if grouped and count_of(events) > count_of(distinct):
-            return log_z_of_rows(density, plan, distinct)[group]
-        return log_z_of_events(density, plan, events)
+        if self.draws is None:
+            return losses_on_plans(density, state, events)
+        form, rows = self._seen(density, state, events)
+        return log_z_ratio(form, state.shared.plan) - jax.vmap(form.log_density)(rows)
 
     def row_batch_size(self, density, state) -> int:
         if self.draws is not None:
             return super().row_batch_size(density, state)
-        # Without covariates log Z is one number for all rows.
-        plans = (state.shared.plan if density.covariates else None, state.shared.latent)
-        nodes = max((count_nodes(plan) for plan in plans if plan is not None), default=1)
-        return max(1, min(512, 16 * PLAN.batch // nodes))
+        return rows_at_once(density, state.shared)
 
     def shared_noise(self, density, state, events) -> np.ndarray | None:
-        return (
-            None
-            if self.draws is None
-            else monte_carlo.long_run_variance(
-                self._seen(density, state, events)[0],
-                state.shared.plan,
-                self.draws,
-                self.draw_options,
-            )
-        )
+        if self.draws is None:
+            return None
+        form, chains = self._seen(density, state, events)[0], self.draw_options.chains(self.draws)
+        return long_run_variance(form, state.shared.plan, chains)
 
     def recession_directions(self, density, state, events) -> jax.Array | None:
-        return (
-            None
-            if self.draws is None
-            else monte_carlo.recession_directions(
-                *self._seen(density, state, events), state.shared.plan
-            )
-        )
+        if self.draws is None:
+            return None
+        return recession_directions(*self._seen(density, state, events), state.shared.plan)
 
     def margins(self, density, state, events) -> jax.Array | None:
         # Compiled code does not see which entries are missing; their nodes say it.
@@ -307,8 +231,8 @@ class MaximumLikelihood(LossObjective):
     def findings(self, density, state, events) -> list[Finding]:
         found = []
         if self.draws is not None:
-            found += monte_carlo.findings(state.shared, self.draw_options)
-            found += monte_carlo.degeneracy(density, state.shared, self.draw_options)
+            found += draw_findings(state.shared, self.draw_options)
+            found += degeneracy(density, state.shared, self.draw_options)
         else:
             found += normalized_note(density, state.shared.plan, events)
         if len(next(iter(events.values()))) == 1:
@@ -318,26 +242,3 @@ class MaximumLikelihood(LossObjective):
             )
             found.append(Finding(what, "", NOTE))
         return found
-
-
-def _central_row(events: dict) -> dict:
-    """The row nearest to the mean of all, in standard deviations."""
-    flat = jnp.concatenate(
-        [jnp.reshape(value, (len(value), -1)) for value in jax.tree.leaves(events)], 1
-    )
-    spread = jnp.std(flat, 0)
-    distance = jnp.sum(((flat - flat.mean(0)) / jnp.where(spread > 0, spread, 1.0)) ** 2, 1)
-    row = int(jnp.argmin(jnp.nan_to_num(distance, nan=jnp.inf)))
-    return {name: jnp.asarray(value)[row] for name, value in events.items()}
-
-
-def _losses_at_reference(density, reference: dict, plan: Plan, events: dict) -> jax.Array:
-    """log Z - log p̃(x_i), both minus log p̃ of a reference event.
-
-    The value is the same. The derivatives of log p̃ - log p̃(reference) are small where the data
-    are far from 0, and the Hessian of log Z, which is their covariance, is not a difference of
-    large squares.
-    """
-    height = density.log_density(reference)
-    log_z = log_integral(density, plan.events, plan.log_weights - height)
-    return log_z - (jax.vmap(density.log_density)(events) - height)

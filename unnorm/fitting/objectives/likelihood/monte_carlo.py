@@ -21,21 +21,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jax.scipy.special import logsumexp
 
-from unnorm.core.compilation.policy import CompilationOptions, compiled
-from unnorm.core.findings import ERROR, Finding, FindingCode
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.random_keys import split_keys
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel
-from unnorm.integration.nodes import Plan
-from unnorm.interactions.tie_statistics import (
-    TieStatistics,
-    has_tie_statistics,
-    statistics_of,
-    tie_design,
-    tie_regressions,
+from unnorm.fitting.chain_kernels import (
+    initial_tuning,
+    prepare_kernel,
+    refuse_support,
+    select_kernel,
 )
+from unnorm.fitting.loss import NewtonOptions
+from unnorm.fitting.objectives.likelihood.draw_weights import energies, ess_fraction
+from unnorm.fitting.objectives.likelihood.graph_draws import form_of, run_tie_rounds, start_of_ties
+from unnorm.integration.nodes import Plan
+from unnorm.interactions.tie_statistics import has_tie_statistics
 from unnorm.numerics.diagonal_scaling import add_ridge, solve
 from unnorm.sampling.short_runs import run_rounds
 from unnorm.statistics.mcmc import ConvergenceCriteria, split_r_hat
@@ -96,6 +96,31 @@ class Draws(NamedTuple):
         return not mixed and int(self.thinning) < options.max_tie_thinning
 
 
+def refuse_draws(kernel: Any, density) -> str | None:
+    """Why draws of this kernel cannot stand for Z, as a sentence, or None."""
+    if density.covariates:
+        return (
+            "MaximumLikelihood with draws does not serve the covariate "
+            f"{next(iter(density.covariates))}, because each row has its own Z; expected no "
+            "covariates; use un.objectives.MaximumLikelihood() without draws, "
+            "PseudoLikelihood, ScoreMatching, RankingNCE or ContrastiveDivergence"
+        )
+    kernel = select_kernel(kernel, density)
+    size = sum(map(jnp.size, jax.tree.leaves(density.free())))
+    if size > NewtonOptions.parameters:
+        return (
+            f"MaximumLikelihood with draws was given {size} parameters; expected at most "
+            f"{NewtonOptions.parameters}; use "
+            "un.objectives.ContrastiveDivergence(persistent=True)"
+        )
+    if not kernel.exact:
+        return (
+            f"kernel is {type(kernel).__name__}, whose draws follow another density; "
+            "expected an exact kernel; use un.kernels.HMC or MALA"
+        )
+    return refuse_support(kernel, density)
+
+
 def approach_estimate(
     kernel: Any, density, events: dict, draws: int, key: jax.Array, options: DrawOptions = DEFAULT
 ) -> Draws:
@@ -105,11 +130,11 @@ def approach_estimate(
     by_ties = has_tie_statistics(density)
     positions = _chosen(rows, choose, options.chains(draws))
     tuning, near = initial_tuning(kernel, rows), False
-    data, density = form_of(density, events)[1], _start(density, events)
+    data, density = form_of(density, events)[1], start_of_ties(density, events)
     vector, unravel = ravel_pytree(density.free())
     for _ in range(options.max_tie_steps if by_ties else options.max_steps):
         key, move = split_keys(key)
-        run = _advance(kernel, density, tuning, positions, move, 1.0, options)
+        run = advance(kernel, density, tuning, positions, move, 1.0, options)
         tuning, positions = run.tuning, run.positions
         step, length = scoring_step(form_of(density)[0], data, run.events, options)
         if by_ties and not np.isfinite(length):  # all graphs are alike: a degenerate model
@@ -127,17 +152,6 @@ def approach_estimate(
     return Draws(kernel, tuning, positions, density.free(), jnp.array(near))
 
 
-def form_of(density, events: dict | None = None) -> tuple[Any, Any]:
-    """The density and its events as the draws are held: by their statistics where these suffice."""
-    if not has_tie_statistics(density):
-        return density, events
-    seen = None if events is None else _statistics(density, events)
-    return TieStatistics(density.free()), seen
-
-
-_statistics = compiled(statistics_of)
-
-
 def _chosen(rows: dict, key: jax.Array, count: int) -> dict:
     """So many of the rows, with replacement."""
     total = len(next(iter(rows.values())))
@@ -146,40 +160,12 @@ def _chosen(rows: dict, key: jax.Array, count: int) -> dict:
     return {name: jnp.asarray(np.asarray(value)[chosen]) for name, value in rows.items()}
 
 
-def _start(density, events: dict) -> Any:
-    """The density at the pseudo-likelihood estimate where that is a logistic regression, and
-    finite; else as it is.
-    """
-    if not has_tie_statistics(density):
-        return density
-    design = jax.tree.map(np.asarray, tie_design(density, events))
-    fits = tie_regressions(design, (1, -1))
-    if not fits.regular[0]:
-        return density
-    vector, unravel = ravel_pytree(density.free())
-    return density.at(unravel(jnp.asarray(fits.coefficients[0], vector.dtype)))
-
-
-def _advance(kernel, density, tuning, positions, key, gain: float, options: DrawOptions) -> Any:
+def advance(kernel, density, tuning, positions, key, gain: float, options: DrawOptions) -> Any:
     """Some rounds of all chains."""
     target, by_ties = Unconstrained(density), has_tie_statistics(density)
-    run = _tie_rounds if by_ties else run_rounds
+    run = run_tie_rounds if by_ties else run_rounds
     steps = options.tie_thinning if by_ties else options.thinning
     return run(kernel, target, tuning, positions, key, gain, rounds=options.rounds, steps=steps)
-
-
-# A step on a tie is a loop over few nodes: better machine code saves less than it costs.
-@compiled(options=CompilationOptions(quick_elements=0), static_argnames=("rounds", "steps"))
-def _tie_rounds(kernel, target, tuning, positions, key, gain, *, rounds, steps) -> Any:
-    """As `run_rounds`, of which only the statistics are kept."""
-    return run_rounds(
-        kernel, target, tuning, positions, key, gain,
-        rounds=rounds, steps=steps, observe=_observe_ties,
-    )  # fmt: skip
-
-
-def _observe_ties(target: Unconstrained, positions: Any) -> dict:
-    return statistics_of(target.density, target.events_at(positions))
 
 
 @compiled(static_argnames="options")
@@ -219,12 +205,12 @@ def resample(density, draws: Draws, count: int, options: DrawOptions = DEFAULT) 
     stretches = -(-count // (options.rounds * chains)) * thinning
     key, settle, *parts = split_keys(draws.key, 2 + stretches)
 
-    def advance(tuning, positions, key, gain):
-        return _advance(draws.kernel, density, tuning, positions, key, gain, options)
+    def move(tuning, positions, key, gain):
+        return advance(draws.kernel, density, tuning, positions, key, gain, options)
 
-    run, drawn = advance(draws.tuning, draws.positions, settle, 1.0), []
+    run, drawn = move(draws.tuning, draws.positions, settle, 1.0), []
     for part in parts:  # as long as the stretches before, so that nothing more is compiled
-        run = advance(run.tuning, run.positions, part, 0.0)
+        run = move(run.tuning, run.positions, part, 0.0)
         drawn.append(run.events)
     events = jax.tree.map(lambda *parts: _by_chain(*parts, thinning=thinning), *drawn)
     values = energies(form, events)
@@ -255,158 +241,3 @@ def _by_chain(*parts: jax.Array, thinning: int = 1) -> jax.Array:
     together = np.concatenate([np.asarray(part) for part in parts])[thinning - 1 :: thinning]
     whole = np.swapaxes(together, 0, 1)
     return jnp.asarray(whole.reshape(-1, *whole.shape[2:]))
-
-
-def forgets_extremes(density, draws: Draws, options: DrawOptions = DEFAULT) -> bool:
-    """Whether chains from the empty and from the complete graph come to the statistics of the
-    draws. Those of a degenerate model, which has both sparse and dense graphs, do not, though all
-    chains from the data may agree.
-    """
-    assert draws.key is not None and draws.plan is not None
-    (name, held), key = next(iter(draws.positions.items())), draws.key
-    chains = len(held)
-    complete = np.arange(chains) % 2 == 1
-    positions = {name: jnp.asarray(np.broadcast_to(complete[:, None], held.shape), held.dtype)}
-    drawn = np.asarray(draws.plan.events["statistics"])
-    drawn = drawn.reshape(chains, -1, drawn.shape[1]).mean(1)
-    for doubling in range(options.start_doublings + 1):
-        for _ in range(2**doubling):
-            key, move = split_keys(key)
-            run = _advance(draws.kernel, density, draws.tuning, positions, move, 0.0, options)
-            positions = run.positions
-        reached = np.asarray(run.events["statistics"]).mean(0)
-        if all(_alike(group, drawn, options) for group in (reached[complete], reached[~complete])):
-            return True
-    return False
-
-
-def _alike(one: np.ndarray, other: np.ndarray, options: DrawOptions) -> bool:
-    """Whether the means over chains (chains, p) differ by no more than chance gives."""
-    error = np.sqrt(one.var(0, ddof=1) / len(one) + other.var(0, ddof=1) / len(other))
-    return bool(np.all(np.abs(one.mean(0) - other.mean(0)) <= options.apart * error + 1e-9))
-
-
-def log_z_ratio(density, plan: Plan) -> jax.Array:
-    """log Z at the density's parameters minus log Z at those of the draws; traceable."""
-    return logsumexp(energies(density, plan.events) + plan.log_weights)
-
-
-@compiled
-def energies(density, events: dict) -> jax.Array:
-    """log p̃ of every event."""
-    return jax.vmap(density.log_density)(events)
-
-
-@compiled
-def ess_fraction(density, plan: Plan) -> jax.Array:
-    """Return (Σ w)² / (m Σ w²) of the draws' weights at these parameters."""
-    logs = energies(density, plan.events) + plan.log_weights
-    return jnp.exp(2 * logsumexp(logs) - logsumexp(2 * logs)) / len(logs)
-
-
-@compiled(static_argnames="batches")
-def _batch_means(density, plan: Plan, batches: int) -> jax.Array:
-    """Means over each stretch of the chains of w (s − m), w normalised to mean 1 and m = mean w s:
-    (batches, p).
-    """
-    vector, unravel = ravel_pytree(density.free())
-    logs = energies(density, plan.events) + plan.log_weights
-    weights = jax.nn.softmax(logs) * len(logs)
-    cut = jax.tree.map(
-        lambda leaf: leaf.reshape(batches, -1, *leaf.shape[1:]), (plan.events, weights)
-    )
-
-    def one(given):
-        events, weights = given
-        return jax.grad(lambda v: jnp.mean(weights * energies(density.at(unravel(v)), events)))(
-            vector
-        ), weights.mean()
-
-    weighted, shares = jax.lax.map(one, cut)
-    return weighted - shares[:, None] * weighted.mean(0)
-
-
-def long_run_variance(
-    density, plan: Plan, draws: int, options: DrawOptions = DEFAULT
-) -> np.ndarray:
-    """Return Γ / m, the covariance of mean w (s − m) over the draws, from half-chains; of graphs,
-    whose chains change one tie at a time, from chains.
-    """
-    halves = 1 if "statistics" in plan.events else 2
-    means = np.asarray(_batch_means(density, plan, halves * options.chains(draws)))
-    return means.T @ means / (len(means) - 1) / len(means)
-
-
-@compiled
-def recession_directions(density, events: dict, plan: Plan) -> jax.Array:
-    """±1 for each parameter in whose score the data's mean is beyond all draws, or level with the
-    last of them.
-
-    Then the likelihood rises for ever as the parameter goes that way (where all draws are alike,
-    the way it came).
-
-    References: Geyer (2009), doi:10.1214/08-EJS349.
-    """
-    vector, unravel = ravel_pytree(density.free())
-    score = jax.vmap(
-        jax.grad(lambda v, event: density.at(unravel(v)).log_density(event)), (None, 0)
-    )
-    drawn, mean = score(vector, plan.events), score(vector, events).mean(0)
-    slack = 1e-9 * (jnp.abs(mean) + drawn.std(0))
-    upwards, downwards = mean >= drawn.max(0) - slack, mean <= drawn.min(0) + slack
-    return jnp.where(
-        upwards & downwards, jnp.sign(vector), upwards.astype(int) - downwards.astype(int)
-    ).astype(int)
-
-
-def degeneracy(density, draws: Draws, options: DrawOptions = DEFAULT) -> list[Finding]:
-    """Return the finding for graphs that keep to a sparse or a dense start."""
-    if (
-        not has_tie_statistics(density)
-        or not draws.near
-        or forgets_extremes(density, draws, options)
-    ):
-        return []
-    what = (
-        "chains that start at the empty and at the complete graph do not come to the draws: at "
-        "this estimate graphs may be sparse or dense (a degenerate model), and the draws know one "
-        "kind"
-    )
-    advice = "use alternating statistics (gwesp, gwdegree) in place of triangles and stars"
-    return [Finding(what, advice, ERROR, code=FindingCode.NOT_MIXED)]
-
-
-def findings(draws: Draws, options: DrawOptions = DEFAULT) -> list[Finding]:
-    """Return warnings about the draws."""
-    found = []
-    if not draws.near:
-        what = (
-            "the parameters were still moving after all steps of limited length: there may be no "
-            "maximum, or the model is degenerate"
-        )
-        advice = (
-            "look for parameters that run away (statistics at the end of their range), or pass "
-            "another start"
-        )
-        found.append(Finding(what, advice, ERROR, code=FindingCode.NOT_CONVERGED))
-    assert draws.r_hat is not None and draws.nan_share is not None
-    if not draws.r_hat <= options.convergence.max_r_hat:
-        what = (
-            "the chains behind the draws have not mixed: R-hat of their energies is "
-            f"{float(draws.r_hat):.2f}"
-        )
-        advice = "give more draws, or a kernel that mixes faster"
-        found.append(Finding(what, advice, ERROR, code=FindingCode.NOT_MIXED))
-    if draws.nan_share > 0:
-        found.append(nan_finding(float(draws.nan_share)))
-    return found
-
-
-def nan_finding(share: float) -> Finding:
-    """Return the finding for proposals whose log-density was NaN."""
-    return Finding(
-        f"the log-density was NaN at {share:.1%} of the chains' proposals, which were rejected",
-        "correct the function there (-inf is a wall, NaN is none)",
-        ERROR,
-        code=FindingCode.NOT_FINITE,
-    )
