@@ -25,7 +25,7 @@ from unnorm.partition.estimators.bennett_acceptance_ratio import bennett
 from unnorm.partition.estimators.importance_sampling import assess_draws
 from unnorm.partition.options import WEIGHTS
 from unnorm.partition.proposals.automatic import make_proposal
-from unnorm.partition.proposals.mode_search import ModeSearch
+from unnorm.partition.proposals.modes.mode_search import ModeSearch
 from unnorm.partition.weight_checks import estimate, weight_findings
 from unnorm.statistics.importance_weights import mean_of, pareto_smooth, too_heavy
 

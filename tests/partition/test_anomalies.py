@@ -3,7 +3,7 @@
 import numpy as np
 
 from unnorm.integration.quadrature.modes import Mode
-from unnorm.partition.proposals.scattered_starts import anomalies
+from unnorm.partition.proposals.modes.scattered_starts import anomalies
 
 
 def test_a_point_of_a_narrow_basin_stands_out_far_below_the_wide_mode():

@@ -18,7 +18,7 @@ from unnorm.integration.quadrature.integrability import improper_direction
 from unnorm.partition.base import LogZ
 from unnorm.partition.combine import conclusive, far_above
 from unnorm.partition.proposals.automatic import make_proposal
-from unnorm.partition.proposals.mode_search import ModeSearch
+from unnorm.partition.proposals.modes.mode_search import ModeSearch
 
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 

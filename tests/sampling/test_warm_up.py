@@ -9,8 +9,9 @@ from benchmarks.warm_up import arma, eight_schools
 
 import unnorm as un
 from unnorm.core.findings import FindingCode
-from unnorm.sampling.adaptation import Search, StepSize, common_step, schedule
+from unnorm.sampling.adaptation import StepSize, schedule
 from unnorm.sampling.metric import metric_of, no_moments, update_moments
+from unnorm.sampling.step_sizes import Search, common_step
 
 RUN = {"seed": 0, "progress": False}
 

@@ -136,6 +136,18 @@ def scores_and_curvature(loss: Loss) -> tuple[jax.Array, jax.Array]:
     return psi, hessian(loss.mean, loss.vector)
 
 
+def score_function(density) -> Callable[[dict], jax.Array]:
+    """Return ∇ log p̃ of one event in the free parameters, as one vector."""
+    vector, unravel = ravel_pytree(density.free())
+    return lambda event: jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
+
+
+@compiled
+def scores_at(density, events) -> jax.Array:
+    """Return ∇ log p̃ in the free parameters at every event, (n, p)."""
+    return jax.vmap(score_function(density))(events)
+
+
 __all__ = [
     "Loss",
     "NewtonOptions",
@@ -144,5 +156,7 @@ __all__ = [
     "parameters_of",
     "penalty_slope",
     "row_scores",
+    "score_function",
     "scores_and_curvature",
+    "scores_at",
 ]

@@ -17,7 +17,7 @@ from unnorm.core.findings import FindingCode
 from unnorm.declaration.density import cast
 from unnorm.fitting.data import read_data
 from unnorm.fitting.row_normalizers import log_evidence, plan_for_latent
-from unnorm.fitting.solvers.stochastic_approximation import DEFAULTS
+from unnorm.fitting.solvers.robbins_monro import DEFAULTS
 
 ML = un.objectives.MaximumLikelihood()
 

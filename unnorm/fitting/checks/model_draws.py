@@ -21,8 +21,8 @@ from unnorm.partition.annealing.tempered import AnnealingPath
 from unnorm.partition.annealing.transitions.selection import transitions_for
 from unnorm.partition.options import PilotOptions
 from unnorm.partition.proposals.base import Proposal
+from unnorm.partition.proposals.given_draws import proposal_of_draws
 from unnorm.partition.proposals.mixture import student_mixture
-from unnorm.partition.proposals.user_given import proposal_of_draws
 from unnorm.sampling.kernels.annealed_langevin import AnnealedLangevin
 from unnorm.sampling.short_runs import run_rounds
 

@@ -12,7 +12,8 @@ from unnorm.fitting.base import CorrectsScores, DrawsRowNoise, Stochastic
 from unnorm.fitting.existence.finite_estimate import DivergentParameters
 from unnorm.fitting.existence.recession_directions import Cone
 from unnorm.fitting.existence.separation import identification_finding, reasons
-from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError, entries, sandwich_of
+from unnorm.fitting.inference.delta_method import entries
+from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError, sandwich_of
 from unnorm.fitting.loss import Loss, scores_and_curvature
 
 

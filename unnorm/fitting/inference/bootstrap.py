@@ -12,7 +12,7 @@ from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Res
 from unnorm.core.messages import pluralize, table_text
 from unnorm.core.random_keys import make_key
 from unnorm.fitting.inference.bootstrap_refits import DEFAULTS, refit_resamples, refit_simulations
-from unnorm.fitting.inference.sandwich import free_entries
+from unnorm.fitting.inference.delta_method import free_entries
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.problem import Problem
 

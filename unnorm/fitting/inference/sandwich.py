@@ -5,16 +5,13 @@ mean_i ψ(x_i; θ) = 0 gives V = H⁻¹ J H⁻ᵀ / n with H = mean ∂ψ/∂θ'
 1982, doi:10.2307/1912526).
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from scipy.stats import t as student
 
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
@@ -68,18 +65,6 @@ class NoCovarianceError(ValueError):
     ) -> None:
         super().__init__(what)
         self.finding = Finding(what, advice, severity, code)
-
-
-def score_function(density) -> Callable[[dict], jax.Array]:
-    """Return ∇ log p̃ of one event in the free parameters, as one vector."""
-    vector, unravel = ravel_pytree(density.free())
-    return lambda event: jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
-
-
-@compiled
-def scores_at(density, events) -> jax.Array:
-    """Return ∇ log p̃ in the free parameters at every event, (n, p)."""
-    return jax.vmap(score_function(density))(events)
 
 
 def sandwich(
@@ -251,88 +236,3 @@ def _root(matrix: np.ndarray) -> np.ndarray:
             "pass more rows, raise k, or use the bootstrap",
         )
     return root
-
-
-def to_unbounded(value, bounds: tuple[float, float]) -> Any:
-    """A number on the scale that has no bounds: its log, its logit, or itself; NumPy or JAX in, the
-    same out.
-    """
-    (low, high), log = bounds, jnp.log if isinstance(value, jax.Array) else np.log
-    if np.isfinite(low) and np.isfinite(high):
-        return log((value - low) / (high - value))
-    return log(value - low) if np.isfinite(low) else value
-
-
-def from_unbounded(value: Any, bounds: tuple[float, float]) -> Any:
-    """The number that `to_unbounded` takes to this one."""
-    low, high = bounds
-    if np.isfinite(low) and np.isfinite(high):
-        return low + (high - low) / (1 + np.exp(-value))
-    return low + np.exp(value) if np.isfinite(low) else value
-
-
-def error_in_unbounded(estimate: float, error: float, bounds: tuple[float, float]) -> float:
-    """A standard error on the scale that has no bounds."""
-    sides = [1 / np.abs(estimate - bound) for bound in bounds if np.isfinite(bound)]
-    return error * (sum(sides) if sides else 1.0)
-
-
-@functools.cache
-def _quantile(level: float, degrees: float) -> float:
-    """Student's quantile of an interval, computed once for all entries of a table."""
-    return float(student.ppf(0.5 + level / 2, degrees))
-
-
-def interval(
-    estimate: float,
-    error: float,
-    bounds: tuple[float, float],
-    level: float = 0.95,
-    degrees: float = np.inf,
-) -> tuple[float, float]:
-    """An interval on the scale that has no bounds (log, logit), transformed back so that it
-    respects them.
-
-    It is Student's with these degrees of freedom, and the normal one where they are infinite.
-    """
-    with np.errstate(all="ignore"):  # an estimate on its bound has no interval: NaN
-        estimate = np.float64(estimate)
-        away = (
-            _quantile(level, degrees)
-            * error_in_unbounded(estimate, error, bounds)
-            * np.array([-1.0, 1.0])
-        )
-        return tuple(from_unbounded(to_unbounded(estimate, bounds) + away, bounds))
-
-
-def free_entries(density, vector_of: Any, vector: jax.Array) -> jax.Array:
-    """The entries of all parameters that a table lists, as a function of the vector."""
-    values = density.at(vector_of(vector)).parameters
-    parts = []
-    for name, support in density.supports.items():
-        shape = (
-            np.shape(values[name])
-            if not isinstance(values[name], dict) and hasattr(values[name], "shape")
-            else ()
-        )
-        places = support.entries(shape)
-        parts.append(
-            values[name][tuple(np.transpose(places))].reshape(-1) if places else jnp.zeros(0)
-        )
-    return jnp.concatenate(parts) if parts else jnp.zeros(0)
-
-
-def entries(loss: Loss, vector: jax.Array) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
-    """The listed entries of all parameters, and their Jacobian in the vector when asked: the delta
-    method's half.
-    """
-    here = loss.density, loss.state.nuisance, vector
-    return np.asarray(_entries(*here)), lambda: np.asarray(_jacobian(*here))
-
-
-def _listed(density: Any, nuisance: Any, vector: jax.Array) -> jax.Array:
-    unravel = ravel_pytree((density.free(), nuisance))[1]
-    return free_entries(density, lambda v: unravel(v)[0], vector)
-
-
-_entries, _jacobian = compiled(_listed), compiled(jax.jacfwd(_listed, argnums=2))

@@ -22,7 +22,7 @@ from unnorm.fitting.base import HasClosedForm, Stochastic, start_values
 from unnorm.fitting.data import event_size
 from unnorm.fitting.edge_stability.result import EdgeStability
 from unnorm.fitting.edge_stability.stability import stability_of
-from unnorm.fitting.inference.sandwich import entries
+from unnorm.fitting.inference.delta_method import entries
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.penalties.path_result import Path
 from unnorm.fitting.penalties.refit import refit_kept

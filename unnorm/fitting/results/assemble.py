@@ -9,8 +9,9 @@ from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.fitting.base import EstimatesLogZ, HasLogZPlan, LearnsLogZ, levels_of
 from unnorm.fitting.existence.no_estimate import Table, with_limits
+from unnorm.fitting.inference.delta_method import entries
 from unnorm.fitting.inference.information_criteria import log_likelihood_of
-from unnorm.fitting.inference.sandwich import Covariance, entries
+from unnorm.fitting.inference.sandwich import Covariance
 from unnorm.fitting.inference.small_samples import parameters_beside_rows
 from unnorm.fitting.penalties.penalized_fit import penalized_estimand
 from unnorm.fitting.problem import Origin, Outcome

@@ -13,8 +13,9 @@ from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
 from unnorm.fitting.edge_stability.result import EdgeStability
 from unnorm.fitting.edge_stability.stability import edge_stability
+from unnorm.fitting.inference.intervals import interval
 from unnorm.fitting.inference.profile_likelihood import profile
-from unnorm.fitting.inference.sandwich import Covariance, interval
+from unnorm.fitting.inference.sandwich import Covariance
 from unnorm.fitting.results.entries import EntryIndex, entry_bounds, entry_index, entry_labels
 from unnorm.fitting.results.flow_likelihood import NoisePath
 from unnorm.fitting.results.log_likelihood import LogLikelihood, log_likelihood

@@ -8,8 +8,8 @@ import pandas as pd
 from unnorm.core.findings import FindingCode
 from unnorm.core.messages import RowLabels
 from unnorm.fitting.data import read_covariates, read_data, refuse_missing_entries, row_index
+from unnorm.fitting.inference.intervals import from_unbounded, interval, to_unbounded
 from unnorm.fitting.inference.predictive import Table, table_of_fit
-from unnorm.fitting.inference.sandwich import from_unbounded, interval, to_unbounded
 
 
 def predict(fit: Any, data: Any, level: float) -> pd.DataFrame:

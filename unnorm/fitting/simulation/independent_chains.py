@@ -14,8 +14,7 @@ from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.chain_kernels import select_kernel
 from unnorm.fitting.inference.sandwich import NoCovarianceError
-from unnorm.fitting.loss import NewtonOptions, parameters_of
-from unnorm.fitting.objectives.contrastive_divergence.covariance import scores_at
+from unnorm.fitting.loss import NewtonOptions, parameters_of, scores_at
 from unnorm.sampling.driver import sample
 from unnorm.sampling.kernels.registry import TieNoTie
 from unnorm.sampling.short_runs import run_chains

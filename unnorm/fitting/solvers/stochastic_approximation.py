@@ -9,61 +9,18 @@ References: Polyak and Juditsky (1992), doi:10.1137/0330046.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.flatten_util import ravel_pytree
 
-from unnorm.core.compilation.policy import compiled
-from unnorm.core.random_keys import fold_in, split_keys
 from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.loss import Loss, NewtonOptions, lasso_strengths
-from unnorm.fitting.penalties.terms import slope_and_curvature
+from unnorm.fitting.loss import Loss
 from unnorm.fitting.row_normalizers import latent_variables
+from unnorm.fitting.solvers.robbins_monro import DEFAULTS, begin, run_steps
 from unnorm.numerics import proximal
 from unnorm.numerics.diagonal_scaling import add_ridge, inverse, solve
-
-
-@dataclass(frozen=True)
-class AveragingOptions:
-    """Gains, budgets and the tolerance of averaged iterates.
-
-    Attributes:
-        approach_gain, average_gain: of the steps before and while iterates are averaged.
-        chunk: steps in one compiled run.
-        chunks: between two evaluations of the Monte Carlo error.
-        approach_steps, average_steps: at most.
-        relative_error: Monte Carlo error of the average, in standard errors, at which a fit may
-            stop.
-        learning_rate: of Adam, times the gain; for many parameters.
-        batches: of which the batch means are taken.
-    """
-
-    approach_gain: float = 0.5
-    average_gain: float = 0.2
-    chunk: int = 200
-    chunks: int = 5
-    approach_steps: int = 5_000
-    average_steps: int = 30_000
-    relative_error: float = 0.05
-    learning_rate: float = 1e-2
-    batches: int = 20
-
-
-DEFAULTS = AveragingOptions()
-
-
-class Walk(NamedTuple):
-    """Where a stochastic fit stands."""
-
-    vector: jax.Array
-    state: ObjectiveState
-    metric: jax.Array  # the negatives' score covariance (p, p), or nothing under Adam
-    moments: optax.OptState
 
 
 class Average(NamedTuple):
@@ -80,109 +37,6 @@ class Average(NamedTuple):
     errors: np.ndarray | None  # the standard errors against which `error` was held
 
 
-@compiled
-def begin(density, state) -> Walk:
-    """Return the state of the approximation before its first step."""
-    vector = ravel_pytree(density.free())[0]
-    metric = (
-        jnp.zeros((vector.size,) * 2)
-        if vector.size <= NewtonOptions.parameters
-        else jnp.zeros((0, 0))
-    )
-    return Walk(vector, state, metric, optax.scale_by_adam().init(vector))
-
-
-@compiled(work="loop", static_argnames=("steps", "batch_size"))
-def run(
-    objective, density, events, walk: Walk, key, gain, first, *, steps: int, batch_size: int | None
-) -> Any:
-    """Some steps at one gain; returns the walk, all its vectors, gradients and lengths, and the
-    acceptance rates.
-    """
-    unravel = ravel_pytree(density.free())[1]
-    second_order, rows = walk.metric.size > 0, len(next(iter(events.values())))
-    strengths = lasso_strengths(density, walk.state)
-
-    def score(vector, event):
-        return jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
-
-    def added(penalty, vector):
-        """The penalties' gradient, and their curvature where the steps are of second order."""
-        if penalty is None:
-            return 0.0, 0.0
-        at = density.at(unravel(vector))
-        if not second_order:
-            return ravel_pytree(jax.grad(penalty.of_free, 1)(at, at.free()))[0], 0.0
-        slope, curvature = slope_and_curvature(penalty, at)
-        return slope, jnp.diag(jnp.abs(jnp.diagonal(curvature)))  # a prior's logarithm may curve up
-
-    def move(walk: Walk, step):
-        step_key, batch_key = split_keys(fold_in(key, step))
-        state, batch = walk.state, events
-        if batch_size is not None:
-            chosen = jax.random.choice(batch_key, rows, (batch_size,), replace=False)
-            batch = jax.tree.map(lambda leaf: leaf[chosen], events)
-            state = state._replace(per_row=jax.tree.map(lambda leaf: leaf[chosen], state.per_row))
-        adaptation = jnp.where(gain < DEFAULTS.approach_gain, 0.0, (1.0 + step) ** -0.5)
-        found = objective.gradient(
-            density.at(unravel(walk.vector)),
-            state,
-            batch,
-            step_key,
-            adaptation.astype(walk.vector.dtype),
-        )
-        gradient, metric, moments = ravel_pytree(found.gradient)[0], walk.metric, walk.moments
-        slope, curvature = added(walk.state.penalty, walk.vector)
-        gradient = gradient + slope
-        if second_order:
-            scores = jax.vmap(score, (None, 0))(walk.vector, found.negatives)
-            centred = scores - scores.mean(0)
-            share = jnp.maximum(1 / (1.0 + step), 0.02)
-            metric = (1 - share) * metric + share * centred.T @ centred / len(scores)
-            vector, length = _metric_step(
-                metric + curvature, gradient, walk.vector, gain, strengths
-            )
-        else:
-            update, moments = optax.scale_by_adam().update(gradient, moments)
-            vector, length = (
-                walk.vector - gain * DEFAULTS.learning_rate * update,
-                jnp.sqrt(DEFAULTS.learning_rate * update @ gradient),
-            )
-        kept = walk.state._replace(shared=found.state.shared)
-        return Walk(vector, kept, metric, moments), (
-            vector,
-            gradient,
-            length,
-            found.acceptance,
-        )
-
-    return jax.lax.scan(move, walk, first + jnp.arange(steps))
-
-
-def _metric_step(
-    metric: jax.Array,
-    gradient: jax.Array,
-    vector: jax.Array,
-    gain: jax.Array,
-    strengths: jax.Array | None,
-) -> tuple[jax.Array, jax.Array]:
-    """Where a step in the metric ends, and its length over the gain, no more than one: the metric
-    may be another's.
-
-    It ends at the minimum of g'z + (z − x)'M(z − x) / (2 gain) + Σ strength |z|.
-    """
-    regular = add_ridge(metric)
-    if strengths is None:
-        step = solve(regular, gradient)
-        length = jnp.sqrt(jnp.maximum(gradient @ step, 0.0))
-        return vector - gain * step / jnp.maximum(1.0, length), length
-    end = proximal.minimize_quadratic(
-        regular / gain, gradient - regular @ vector / gain, vector, strengths
-    )
-    length = jnp.sqrt((end - vector) @ regular @ (end - vector)) / gain
-    return jnp.where(length > 1, vector + (end - vector) / length, end), length  # a zero stays one
-
-
 class _Run:
     """The walk, chunk by chunk, and its lengths."""
 
@@ -194,7 +48,7 @@ class _Run:
     def advance(self, gain: float) -> tuple[np.ndarray, np.ndarray, float]:
         """One chunk: its vectors, gradients and mean acceptance rate."""
         objective, density, _, events = self.loss
-        self.walk, (vectors, gradients, lengths, rates) = run(
+        self.walk, (vectors, gradients, lengths, rates) = run_steps(
             objective, density, events, self.walk, self.key, gain, self.done,
             steps=DEFAULTS.chunk, batch_size=self.batch_size,
         )  # fmt: skip
@@ -235,28 +89,29 @@ def average_iterates(
     """
     if steps is not None:
         loss = loss._replace(state=loss.objective.with_run_length(loss.state, steps))
-    run, strengths = _Run(loss, key, shown, batch_size), loss.lasso
-    approached = run.approach(steps, errors_at)
+    run_steps, strengths = _Run(loss, key, shown, batch_size), loss.lasso
+    approached = run_steps.approach(steps, errors_at)
     budget = DEFAULTS.average_steps if steps is None else max(steps // 2, DEFAULTS.chunk)
-    kept, errors, converged, last = [], None, False, run.done + budget
-    while not converged and run.done < last:
-        vectors, gradients, acceptance = run.advance(DEFAULTS.average_gain)
+    kept, errors, converged, last = [], None, False, run_steps.done + budget
+    while not converged and run_steps.done < last:
+        vectors, gradients, acceptance = run_steps.advance(DEFAULTS.average_gain)
         if strengths is not None:  # where the loss alone, as these steps see it, has its minimum
             vectors = (
-                vectors - np.asarray(solve(add_ridge(run.walk.metric), jnp.asarray(gradients.T))).T
+                vectors
+                - np.asarray(solve(add_ridge(run_steps.walk.metric), jnp.asarray(gradients.T))).T
             )
         kept.append(vectors)
-        if len(kept) % DEFAULTS.chunks and run.done < last:
+        if len(kept) % DEFAULTS.chunks and run_steps.done < last:
             continue
         average, error = _average(np.concatenate(kept))
         if strengths is not None:
-            average, error = _shrunk(average, error, add_ridge(run.walk.metric), strengths)
-        errors = errors_at(average, run.walk.state) if errors is None else errors
+            average, error = _shrunk(average, error, add_ridge(run_steps.walk.metric), strengths)
+        errors = errors_at(average, run_steps.walk.state) if errors is None else errors
         worst = np.inf if errors is None else np.max(error / errors)
         converged = bool(len(kept) >= 2 * DEFAULTS.chunks and worst <= DEFAULTS.relative_error)
     return Average(
-        average, run.walk.state, error, converged, approached, run.done,
-        np.concatenate(run.lengths), acceptance, errors,
+        average, run_steps.walk.state, error, converged, approached, run_steps.done,
+        np.concatenate(run_steps.lengths), acceptance, errors,
     )  # fmt: skip
 
 

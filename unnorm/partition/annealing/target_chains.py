@@ -22,7 +22,7 @@ from unnorm.partition.annealing.transitions.independence_move import bin_edges
 from unnorm.partition.annealing.transitions.selection import transitions_for
 from unnorm.partition.options import RUN, RunCriteria
 from unnorm.partition.proposals.base import Proposal
-from unnorm.partition.proposals.mode_search import positions_at_scales
+from unnorm.partition.proposals.modes.climb_starts import positions_at_scales
 from unnorm.statistics.mcmc import effective_sample_size, r_hat
 
 
@@ -60,7 +60,7 @@ class Chains(NamedTuple):
 
 
 @compiled
-def _random_starts(path: AnnealingPath, keys: jax.Array) -> Particle:
+def random_starts(path: AnnealingPath, keys: jax.Array) -> Particle:
     positions = positions_at_scales(path.target, keys, path.proposal.dtype)
     return jax.vmap(path.evaluate)(positions)
 
@@ -139,7 +139,7 @@ def run_chains(
     path = AnnealingPath(proposal.view, proposal)
     transitions = transitions_for(path.target, proposal.couplings if clusters else None)
     start, key = split_keys(key)
-    particles = _random_starts(path, key_array(start, chains))
+    particles = random_starts(path, key_array(start, chains))
     tuning = _first_tuning(path, start)
     for steps in warmups:
         key, one = split_keys(key)

@@ -19,7 +19,7 @@ from unnorm.partition.annealing.pilot_run import (
     start_proposal,
 )
 from unnorm.partition.base import LogZ
-from unnorm.partition.proposals.user_given import chains_in, check_draws, positions_of
+from unnorm.partition.proposals.given_draws import chains_in, check_draws, positions_of
 from unnorm.partition.weight_checks import (
     estimate,
     estimate_from_weights,

@@ -21,16 +21,12 @@ from unnorm.partition.proposals.base import (
     fit_negative_binomials,
     uniform_logits,
 )
+from unnorm.partition.proposals.given_draws import proposal_of_draws
 from unnorm.partition.proposals.mixture import mixture_of_modes
-from unnorm.partition.proposals.mode_search import ModeSearch
+from unnorm.partition.proposals.modes.mode_search import ModeSearch
+from unnorm.partition.proposals.pathfinder import pathfinder_modes
 from unnorm.partition.proposals.sparse_ising import SparseIsing, sparse_tree
-from unnorm.partition.proposals.user_given import (
-    PATHFINDER,
-    distributions_in,
-    pathfinder_modes,
-    proposal_of_draws,
-    user_distributions,
-)
+from unnorm.partition.proposals.user_given import PATHFINDER, distributions_in, user_distributions
 
 
 def make_proposal(

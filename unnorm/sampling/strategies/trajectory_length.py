@@ -19,14 +19,8 @@ import numpy as np
 from blackjax.mcmc.adjusted_mclmc import rescale
 from blackjax.mcmc.dynamic_hmc import halton_sequence
 
-from unnorm.sampling.adaptation import (
-    Steps,
-    Window,
-    WindowState,
-    flat_positions,
-    moves,
-    unless_given,
-)
+from unnorm.sampling.adaptation import Window, WindowState, flat_positions, unless_given
+from unnorm.sampling.step_sizes import Steps, moves
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.core.random_keys import make_key, split_keys
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
-from unnorm.fitting.loss import parameters_of
+from unnorm.fitting.loss import parameters_of, scores_at
 from unnorm.fitting.objectives.adversarial.generators import (
     GivenModule,
     prepare_generator,
@@ -253,7 +253,7 @@ def _distance_findings(density, events: dict, bound: Bound) -> list[Finding]:
     """
     weights = np.exp(bound.log_weights - bound.log_weights.max())
     weights = weights / weights.sum()
-    at_data, at_draws_ = (np.asarray(_scores(density, one)) for one in (events, bound.drawn))
+    at_data, at_draws_ = (np.asarray(scores_at(density, one)) for one in (events, bound.drawn))
     ess = 1 / np.sum(weights**2)
     error = float(np.sqrt(len(at_data) / ess))
     if not bound.exact or not error <= ADVERSARY.max_error:
@@ -274,17 +274,6 @@ def _distance_findings(density, events: dict, bound: Bound) -> list[Finding]:
     what = f"the estimate is about {distance:.2g} standard errors from maximum likelihood"
     advice = "raise steps, or give a larger flow as the generator"
     return [Finding(what, advice, severity, FindingCode.FAR_FROM_MAXIMUM_LIKELIHOOD)]
-
-
-@compiled
-def _scores(density, events: dict) -> jax.Array:
-    """∇ log p̃ in the free parameters at every event, (n, p)."""
-    free, unravel = ravel_pytree(density.free())
-
-    def score(event):
-        return jax.grad(lambda v: density.at(unravel(v)).log_density(event))(free)
-
-    return jax.vmap(score)(events)
 
 
 @functools.cache
