@@ -113,7 +113,7 @@ def _column(name: str, given: Any, data: Any, count: int) -> Any:
         columns = columns_of(data)
         if given not in columns:
             raise ValueError(
-                f"{name} is {given!r}, and data has {_listed(columns)}; expected a column's name "
+                f"{name} is {given!r}, and data has {_as_list(columns)}; expected a column's name "
                 "or one value for each row; pass one of the two."
             )
         given = columns[given]
@@ -122,7 +122,7 @@ def _column(name: str, given: Any, data: Any, count: int) -> Any:
             f"{name} is {given!r}; expected one value for each of {count} rows, or a column's "
             "name; pass an array of that length."
         )
-    given = _aligned(name, given, row_index(data))
+    given = _in_row_order(name, given, row_index(data))
     if np.shape(given) != (count,):
         raise ValueError(
             f"{name} has the shape {np.shape(given)}; expected one value for each of {count} "
@@ -131,11 +131,11 @@ def _column(name: str, given: Any, data: Any, count: int) -> Any:
     return given
 
 
-def _listed(columns: Mapping) -> str:
+def _as_list(columns: Mapping) -> str:
     return f"the columns {', '.join(map(str, columns))}" if columns else "no named columns"
 
 
-def _aligned(name: str, given: Any, index: Any) -> Any:
+def _in_row_order(name: str, given: Any, index: Any) -> Any:
     """The values in the order of the data's rows."""
     own = row_index(given)
     if own is None:

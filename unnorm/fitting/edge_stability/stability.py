@@ -99,7 +99,7 @@ def stability_of(
     _refuse_data(problem)
     columns = _edge_columns(fit.density, edges)
     fitted = pd.Series(fit._estimates, fit._index())[columns]
-    _refuse_fitted(fitted, edges)
+    _refuse_infinite(fitted, edges)
     units = problem.rows if problem.clusters is None else len(np.unique(problem.clusters))
     shares = _shares(dropped, units)
     counts = [n // len(shares) + (at < n % len(shares)) for at in range(len(shares))]
@@ -107,13 +107,13 @@ def stability_of(
     with jax.enable_x64(problem.is_double), bar("edge stability", 2.0 * n, progress):
         # `Fit.bootstrap` draws the same resamples from the same seed.
         draw_key, key = split_keys(make_key(seed))
-        chosen = _counted(bootstrap_rows(draw_key, rows, n, clusters))
+        chosen = _stepping_bar(bootstrap_rows(draw_key, rows, n, clusters))
         estimates, finite = refit(chosen, key)
         estimates = estimates.loc[:, columns]
         correlations = []
         for at, (share, count) in enumerate(zip(shares, counts, strict=True)):
             draw_key, key = split_keys(fold_in(make_key(seed), 1 + at))
-            chosen = _counted(subset_rows(draw_key, rows, count, share, clusters))
+            chosen = _stepping_bar(subset_rows(draw_key, rows, count, share, clusters))
             correlations.append(_correlations(fitted, share, columns, *refit(chosen, key)))
     findings = [*notes, *_findings(fit, finite, min(counts))]
     found = EdgeStability(
@@ -124,7 +124,7 @@ def stability_of(
     return found
 
 
-def _counted(chosen: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+def _stepping_bar(chosen: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
     """The same, stepping the bar."""
     for rows in chosen:
         yield rows
@@ -176,7 +176,7 @@ def _edge_columns(density: Any, edges: str) -> np.ndarray:
     return columns
 
 
-def _refuse_fitted(fitted: pd.Series, edges: str) -> None:
+def _refuse_infinite(fitted: pd.Series, edges: str) -> None:
     unknown = ~np.isfinite(fitted.to_numpy(float))
     if unknown.any():
         label = flat_label(tuple(one for one in fitted.index[unknown.argmax()] if one != ""))

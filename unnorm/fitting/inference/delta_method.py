@@ -37,9 +37,9 @@ def entries(loss: Loss, vector: jax.Array) -> tuple[np.ndarray, Callable[[], np.
     return np.asarray(_entries(*here)), lambda: np.asarray(_jacobian(*here))
 
 
-def _listed(density: Any, nuisance: Any, vector: jax.Array) -> jax.Array:
+def _all_entries(density: Any, nuisance: Any, vector: jax.Array) -> jax.Array:
     unravel = ravel_pytree((density.free(), nuisance))[1]
     return free_entries(density, lambda v: unravel(v)[0], vector)
 
 
-_entries, _jacobian = compiled(_listed), compiled(jax.jacfwd(_listed, argnums=2))
+_entries, _jacobian = compiled(_all_entries), compiled(jax.jacfwd(_all_entries, argnums=2))

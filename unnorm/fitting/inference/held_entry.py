@@ -60,7 +60,7 @@ class HeldEntry(NamedTuple):
     def deviance(self, vector) -> float:
         return 2 * self.rows * (self.loss(vector) - self.loss(self.best))
 
-    def refresh(self, vector) -> "_Held | None":
+    def refresh(self, vector) -> "HeldEntry | None":
         """The same on new nodes, where those of log Z no longer hold at this vector."""
         if not isinstance(self.function.objective, Refreshable):
             return None

@@ -122,7 +122,7 @@ def _convergence_findings(grid: np.ndarray, ends: list) -> list[Finding]:
 
 
 def _best(problem: Problem, loss: Loss, strength: float) -> Fit:
-    penalty = _penalized_by(loss, problem.penalty, strength).state.penalty
+    penalty = _at_strength(loss, problem.penalty, strength).state.penalty
     at = dataclasses.replace(problem, penalty=penalty, density=loss.density, findings=[])
     return assemble(fit_by_minimization(at))
 
@@ -144,9 +144,9 @@ def _follow(
         grid = np.geomspace(largest, options.smallest * largest, options.strengths)
     ends = []
     for strength in grid:
-        found = minimize(_penalized_by(loss, penalties, strength))
+        found = minimize(_at_strength(loss, penalties, strength))
         loss = found.at
-        ends.append(found._replace(loss=_unpenalized(loss)))
+        ends.append(found._replace(loss=_mean_without_penalties(loss)))
         problem.shown.step(1 / len(grid), f"strength {strength:.3g}")
     return grid, ends
 
@@ -165,7 +165,7 @@ def _refuse(problem: Problem) -> None:
         )
 
 
-def _penalized_by(loss: Loss, penalties: Penalties, strength: Any) -> Loss:
+def _at_strength(loss: Loss, penalties: Penalties, strength: Any) -> Loss:
     """The loss with the penalties at this strength."""
     dtype = jax.tree.leaves(loss.density.free())[0].dtype
     penalty = penalties.at(jnp.asarray(strength, dtype))
@@ -174,10 +174,10 @@ def _penalized_by(loss: Loss, penalties: Penalties, strength: Any) -> Loss:
 
 def _largest_strength(penalties: Penalties, loss: Loss, options: PathOptions) -> tuple[float, Loss]:
     """The smallest strength at which every entry of the path is zero, and the loss there."""
-    slopes = _slopes(_penalized_by(loss, penalties, 0.0))
+    slopes = _slopes(_at_strength(loss, penalties, 0.0))
     ample = options.ample * (1 + float(jnp.max(jnp.abs(slopes))))
-    there = minimize(_penalized_by(loss, penalties, ample)).at
-    one = _penalized_by(there, penalties, 1.0).state.penalty
+    there = minimize(_at_strength(loss, penalties, ample)).at
+    one = _at_strength(there, penalties, 1.0).state.penalty
     moving = dataclasses.replace(
         one, ridge={}, priors={}, lasso={name: one.lasso[name] for name in penalties.moving}
     )
@@ -200,7 +200,7 @@ def _slopes(loss: Loss) -> jax.Array:
 
 
 @compiled
-def _unpenalized(loss: Loss) -> jax.Array:
+def _mean_without_penalties(loss: Loss) -> jax.Array:
     """The mean loss without penalties."""
     return loss._replace(state=loss.state._replace(penalty=None)).mean(loss.vector)
 

@@ -79,7 +79,7 @@ class ReadableFit(Result):
         if values.ndim == 0:
             return float(values)
         labels = [
-            pd.Index(density.labels.get(axis, range(size)), name=axis if _named(axis) else None)
+            pd.Index(density.labels.get(axis, range(size)), name=axis if _is_name(axis) else None)
             for axis, size in zip(support.shape_axes, values.shape, strict=True)
         ]
         if values.ndim == 1:
@@ -239,5 +239,5 @@ class ReadableFit(Result):
         return "\n".join(parts + ([self._findings_text()] if self.findings else []))
 
 
-def _named(axis: Any) -> bool:
+def _is_name(axis: Any) -> bool:
     return isinstance(axis, str)

@@ -99,7 +99,7 @@ def _draws(
     density, events, key, count: int, chains: int, progress: bool, options: SimulationOptions
 ) -> dict:
     if is_listed(density, options):
-        return _listed_draws(density, key, count)
+        return _draws_from_list(density, key, count)
     chains = max(chains, options.min_chains)
     each = -(-count // chains)
     latent = bool(latent_variables(density, events))
@@ -114,7 +114,7 @@ def _draws(
 
 
 @compiled(static_argnums=2)
-def _listed_draws(density, key, count: int) -> dict:
+def _draws_from_list(density, key, count: int) -> dict:
     states = enumerate_states(density)
     chosen = jax.random.categorical(key, jax.vmap(density.log_density)(states), shape=(count,))
     return jax.tree.map(lambda leaf: leaf[chosen], states)

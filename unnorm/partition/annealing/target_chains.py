@@ -22,7 +22,7 @@ from unnorm.partition.annealing.transitions.independence_move import bin_edges
 from unnorm.partition.annealing.transitions.selection import transitions_for
 from unnorm.partition.options import RUN, RunCriteria
 from unnorm.partition.proposals.base import Proposal
-from unnorm.partition.proposals.modes.climb_starts import positions_at_scales
+from unnorm.partition.proposals.modes.mode_search import positions_at_scales
 from unnorm.statistics.mcmc import effective_sample_size, r_hat
 
 
