@@ -67,7 +67,7 @@ FINITE = {
 
 def exact_draws(p, seed, shape=(4, 2000)):
     """Independent draws, by enumeration."""
-    from unnorm.integration.nodes import enumerate_states
+    from unnorm.integration.states import enumerate_states
 
     states = {name: np.asarray(value) for name, value in enumerate_states(p).items()}
     logs = np.asarray(p(states), float)

@@ -11,7 +11,7 @@ import pytest
 from targets import ising
 
 import unnorm as un
-from unnorm.integration.nodes import enumerate_states
+from unnorm.integration.states import enumerate_states
 from unnorm.integration.variable_elimination import has_elimination
 from unnorm.partition.estimators.registry import Exact
 

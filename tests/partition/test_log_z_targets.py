@@ -19,7 +19,7 @@ from log_z_targets import (
 )
 from scipy import special
 
-from unnorm.integration.nodes import enumerate_states
+from unnorm.integration.states import enumerate_states
 
 pytestmark = pytest.mark.slow  # each compiles a density of its own
 

@@ -11,7 +11,7 @@ from scipy import special
 from targets import CENTRE, PRECISION, banana, beta, gaussian, ising, spins
 
 import unnorm as un
-from unnorm.integration.nodes import enumerate_states
+from unnorm.integration.states import enumerate_states
 
 COUPLING = np.array(
     [[0, 1.2, -0.7, 0], [1.2, 0, 0.4, -1.0], [-0.7, 0.4, 0, 0.8], [0, -1.0, 0.8, 0]]

@@ -11,6 +11,7 @@ from unnorm.core.method import look_up
 from unnorm.declaration.density import Density
 from unnorm.fitting.base import SmoothsData
 from unnorm.fitting.checks.data_spread import without_spread
+from unnorm.fitting.latent_variables import absent_variables, latent_variables
 from unnorm.fitting.objectives.registry import (
     NCE,
     OBJECTIVES,
@@ -20,12 +21,7 @@ from unnorm.fitting.objectives.registry import (
     RankingNCE,
     ScoreMatching,
 )
-from unnorm.fitting.row_normalizers import (
-    absent_variables,
-    latent_variables,
-    missing_masks,
-    too_many_rows,
-)
+from unnorm.fitting.row_normalizers import missing_masks, too_many_rows
 from unnorm.integration.conditional import count_of
 from unnorm.supports.discrete import GraphSupport
 

@@ -23,6 +23,7 @@ from unnorm.fitting.base import (
 from unnorm.fitting.data import first_of, read_data, refuse_missing_entries, row_index
 from unnorm.fitting.default_objective import chosen, sum_out_labels
 from unnorm.fitting.joint.driver import several
+from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.penalties.lasso_path import lasso_path
 from unnorm.fitting.penalties.parse import read_penalties
 from unnorm.fitting.penalties.penalized_fit import refuse_lasso
@@ -33,7 +34,6 @@ from unnorm.fitting.procedures.minimize import fit_by_minimization
 from unnorm.fitting.procedures.train import fit_by_training
 from unnorm.fitting.results.assemble import assemble
 from unnorm.fitting.results.fit import Fit
-from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.fitting.row_weights import Rows, read_rows
 from unnorm.numerics.newton import NewtonOptions
 from unnorm.supports import PyTreeSupport

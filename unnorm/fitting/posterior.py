@@ -14,11 +14,12 @@ from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.slots import refuse_unknown
 from unnorm.fitting.data import read_data, refuse_latent
+from unnorm.fitting.data_location import data_location
 from unnorm.fitting.driver import fit
 from unnorm.fitting.objectives.likelihood.maximum_likelihood import MaximumLikelihood
 from unnorm.fitting.penalties.parse import check_prior
 from unnorm.fitting.penalties.terms import log_prior
-from unnorm.fitting.row_normalizers import data_location, log_z_on_plan
+from unnorm.fitting.row_normalizers import log_z_on_plan
 from unnorm.integration.nodes import Plan
 from unnorm.integration.plan import has_plan, plan_for
 

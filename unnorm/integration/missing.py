@@ -21,9 +21,10 @@ from unnorm.declaration.composite.partly_observed import (
 )
 from unnorm.declaration.density import Density
 from unnorm.integration.conditional import count_of, plan_for_rows, spread_rows
-from unnorm.integration.nodes import Plan, count_states, log_integral
+from unnorm.integration.nodes import Plan, log_integral
 from unnorm.integration.options import PLAN
 from unnorm.integration.plan import has_plan
+from unnorm.integration.states import count_states
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,7 @@ import numpy as np
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.count_series import count_plan, lone_count
-from unnorm.integration.nodes import (
-    Frame,
-    Plan,
-    as_flat,
-    count_states,
-    enumerate_states,
-    nodes_on,
-    require_low_dimension,
-)
+from unnorm.integration.nodes import Frame, Plan, as_flat, nodes_on, require_low_dimension
 from unnorm.integration.options import ENUMERATION, PLAN, PlanOptions
 from unnorm.integration.quadrature.centering import locate_mass
 from unnorm.integration.quadrature.grid import (
@@ -25,6 +17,7 @@ from unnorm.integration.quadrature.grid import (
     widen_range,
 )
 from unnorm.integration.quadrature.integrand import Integrand
+from unnorm.integration.states import count_states, enumerate_states
 
 
 def has_plan(density: Density, options: PlanOptions = PLAN) -> bool:

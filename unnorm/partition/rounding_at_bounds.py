@@ -17,10 +17,11 @@ from scipy.special import logsumexp
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.integration.nodes import Frame, coordinate_names, count_states, grid_points
+from unnorm.integration.nodes import Frame, coordinate_names, grid_points
 from unnorm.integration.options import ENUMERATION
 from unnorm.integration.quadrature.integrand import Integrand
 from unnorm.integration.quadrature.tails import TailMass, tail_mass
+from unnorm.integration.states import count_states
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.supports import RealSupport
 

@@ -9,7 +9,7 @@ from helpers import assert_within
 from targets import error_of_mean
 
 import unnorm as un
-from unnorm.integration.nodes import enumerate_states
+from unnorm.integration.states import enumerate_states
 
 KERNELS = kernels()
 CASES = [

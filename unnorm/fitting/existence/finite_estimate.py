@@ -23,8 +23,8 @@ from unnorm.fitting.existence.margin_recession import (
 )
 from unnorm.fitting.existence.margins import distinct_rows
 from unnorm.fitting.existence.recession_directions import Cone
+from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.loss import Loss, scores_and_curvature
-from unnorm.fitting.row_normalizers import latent_variables
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.fitting.row_normalizers import latent_variables
-from unnorm.integration.nodes import count_states, enumerate_states
+from unnorm.fitting.latent_variables import latent_variables
+from unnorm.integration.states import count_states, enumerate_states
 from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable
 from unnorm.interactions.count_states import has_counts
 

@@ -10,14 +10,14 @@ from unnorm.core.compilation.policy import compiled
 from unnorm.core.random_keys import fold_in, key_array
 from unnorm.fitting.inference.predictive import draw_rows
 from unnorm.fitting.inference.sandwich import NoCovarianceError
-from unnorm.fitting.row_normalizers import latent_variables
+from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.simulation.independent_chains import (
     OPTIONS,
     SimulationOptions,
     gibbs_draws,
     sampled_draws,
 )
-from unnorm.integration.nodes import count_states, enumerate_states
+from unnorm.integration.states import count_states, enumerate_states
 
 
 def data_sets(

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.loss import Loss
-from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.fitting.solvers.robbins_monro import DEFAULTS, begin, run_steps
 from unnorm.numerics import proximal
 from unnorm.numerics.diagonal_scaling import add_ridge, inverse, solve

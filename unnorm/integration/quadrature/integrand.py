@@ -6,8 +6,9 @@ import numpy as np
 
 from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.integration.nodes import enumerable_count, is_resolved, states_at
+from unnorm.integration.nodes import is_resolved
 from unnorm.integration.options import QUADRATURE, QuadratureOptions
+from unnorm.integration.states import enumerable_count, states_at
 
 
 def log_mass_at(view: Unconstrained, states: dict, u: jax.Array) -> tuple[jax.Array, jax.Array]:

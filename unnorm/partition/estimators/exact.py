@@ -17,13 +17,9 @@ from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.count_series import SumOutcome, lone_count, sum_over_count
-from unnorm.integration.nodes import (
-    count_states,
-    enumerable_count,
-    require_low_dimension,
-    states_at,
-)
+from unnorm.integration.nodes import require_low_dimension
 from unnorm.integration.plan import has_plan
+from unnorm.integration.states import count_states, enumerable_count, states_at
 from unnorm.integration.variable_elimination import eliminate, has_elimination
 from unnorm.interactions.elimination_order import StructureError
 from unnorm.interactions.pairwise import Pairwise, pairwise_form

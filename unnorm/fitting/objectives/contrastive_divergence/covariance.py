@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError, bread_and_meat
+from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.loss import NewtonOptions, lasso_strengths, scores_at
 from unnorm.fitting.objectives.contrastive_divergence.score_moments import (
     DEFAULT,
@@ -26,7 +27,6 @@ from unnorm.fitting.objectives.contrastive_divergence.score_moments import (
 )
 from unnorm.fitting.penalties.penalized_fit import refuse_lasso_errors
 from unnorm.fitting.penalties.terms import slope_and_curvature
-from unnorm.fitting.row_normalizers import latent_variables
 from unnorm.numerics.diagonal_scaling import solve
 from unnorm.numerics.proximal import minimum_norm_subgradient
 

@@ -22,6 +22,7 @@ from unnorm.fitting.chain_kernels import (
 )
 from unnorm.fitting.existence.margins import likelihood_margins
 from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError
+from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.objectives.contrastive_divergence.chain_checks import chain_findings
 from unnorm.fitting.objectives.contrastive_divergence.chain_state import (
     ChainState,
@@ -42,7 +43,7 @@ from unnorm.fitting.objectives.contrastive_divergence.score_moments import (
     latent_information,
     long_run,
 )
-from unnorm.fitting.row_normalizers import covariates_of, latent_variables, missing_masks
+from unnorm.fitting.row_normalizers import covariates_of, missing_masks
 from unnorm.integration.conditional import count_of
 from unnorm.sampling.short_runs import adapt_step_size, run_chains
 

@@ -13,6 +13,7 @@ from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.chain_kernels import kernel_by_name, select_kernel
 from unnorm.fitting.existence.margins import likelihood_margins
 from unnorm.fitting.inference.sandwich import NoCovarianceError, bread_and_meat
+from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.loss import Loss, parameters_of, scores_and_curvature
 from unnorm.fitting.objectives.likelihood.draw_checks import degeneracy, draw_findings
 from unnorm.fitting.objectives.likelihood.draw_weights import (
@@ -36,7 +37,7 @@ from unnorm.fitting.objectives.likelihood.plans import (
     prepare_plans,
     rows_at_once,
 )
-from unnorm.fitting.row_normalizers import declares_log_z, latent_variables, refuse_marginalization
+from unnorm.fitting.row_normalizers import declares_log_z, refuse_marginalization
 from unnorm.integration.nodes import Plan
 from unnorm.integration.plan import has_plan
 from unnorm.interactions.tie_statistics import TieStatistics, has_tie_statistics

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.fitting.base import ObjectiveState
+from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.row_normalizers import (
     LatentPlan,
     count_nodes,
     covariates_of,
     group_equal_rows,
-    latent_variables,
     log_evidence,
     log_z_of_events,
     plan_for_latent,

@@ -16,12 +16,9 @@ from unnorm.fitting.objectives.noise_contrastive.noise_checks import (
     refuse_infinite_log_z,
     refuse_uncovered,
 )
-from unnorm.integration.nodes import (
-    count_states,
-    enumerate_states,
-    log_densities,
-)
+from unnorm.integration.nodes import log_densities
 from unnorm.integration.options import ENUMERATION
+from unnorm.integration.states import count_states, enumerate_states
 
 
 @method

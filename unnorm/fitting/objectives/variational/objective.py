@@ -15,6 +15,7 @@ from unnorm.core.method import method, static
 from unnorm.core.random_keys import key_array, make_key, split_keys
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
+from unnorm.fitting.latent_variables import latent_density
 from unnorm.fitting.objectives.auxiliary_noise import draw_directions, refuse_one_row
 from unnorm.fitting.objectives.variational.draws import (
     Drawn,
@@ -36,7 +37,6 @@ from unnorm.fitting.objectives.variational.observed import (
     log_z_of,
     refuse_latents,
 )
-from unnorm.fitting.row_normalizers import latent_density
 
 SCORE_MATCHING, GAUSSIAN, STEIN = "score_matching", "gaussian", "stein"
 

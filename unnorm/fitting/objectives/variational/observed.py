@@ -7,13 +7,9 @@ import jax.numpy as jnp
 
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import Events
+from unnorm.fitting.latent_variables import absent_variables, latent_density
 from unnorm.fitting.objectives.auxiliary_noise import at_draws
-from unnorm.fitting.row_normalizers import (
-    absent_variables,
-    covariates_of,
-    latent_density,
-    missing_masks,
-)
+from unnorm.fitting.row_normalizers import covariates_of, missing_masks
 
 
 class Inputs(NamedTuple):
