@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import unnorm as un
-from unnorm.fitting.data import read_data
+from unnorm.fitting.data.read import read_data
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(40, 3))

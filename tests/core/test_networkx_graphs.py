@@ -5,7 +5,7 @@ import pytest
 
 import unnorm as un
 from unnorm.core.containers import to_numbers
-from unnorm.fitting.data import read_data
+from unnorm.fitting.data.read import read_data
 
 networkx = pytest.importorskip("networkx")
 ERGM = un.models.exponential_random_graph("edges")

@@ -7,7 +7,7 @@ import pytest
 
 import unnorm as un
 from unnorm.core.messages import RowLabels, row_text
-from unnorm.fitting.data import read_covariates, read_data
+from unnorm.fitting.data.read import read_covariates, read_data
 
 INDEX = [f"p{i:02d}" for i in range(12)]
 BITS = pd.DataFrame(np.arange(36).reshape(12, 3) % 2, columns=["age", "sex", "job"], index=INDEX)

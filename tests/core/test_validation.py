@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import unnorm as un
 from unnorm.core.trace_errors import is_ours
 from unnorm.core.validation import _field_types, verb
-from unnorm.fitting.data import read_data
+from unnorm.fitting.data.read import read_data
 
 QUICK = settings(
     deadline=None, max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck)

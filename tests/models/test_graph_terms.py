@@ -10,7 +10,7 @@ import pytest
 
 import unnorm as un
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.fitting.data import read_data
+from unnorm.fitting.data.read import read_data
 from unnorm.interactions.tie_statistics import statistics_of
 from unnorm.interactions.ties import tie_changes
 from unnorm.sampling.short_runs import run_chains

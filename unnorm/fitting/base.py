@@ -14,7 +14,7 @@ import numpy as np
 
 from unnorm.core.findings import Finding
 from unnorm.core.messages import RowLabels
-from unnorm.declaration.composite.partly_observed import places_of_missing
+from unnorm.declaration.composite.missing_entries import places_of_missing
 from unnorm.declaration.density import Density
 from unnorm.declaration.noise_levels import LEVEL
 

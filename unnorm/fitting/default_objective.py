@@ -8,10 +8,11 @@ from typing import Any
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.core.method import look_up
+from unnorm.declaration.composite.missing_entries import missing_masks
 from unnorm.declaration.density import Density
 from unnorm.fitting.base import SmoothsData
 from unnorm.fitting.checks.data_spread import without_spread
-from unnorm.fitting.latent_variables import absent_variables, latent_variables
+from unnorm.fitting.data.latent_variables import absent_variables, latent_variables
 from unnorm.fitting.objectives.registry import (
     NCE,
     OBJECTIVES,
@@ -21,7 +22,9 @@ from unnorm.fitting.objectives.registry import (
     RankingNCE,
     ScoreMatching,
 )
-from unnorm.fitting.row_normalizers import missing_masks, too_many_rows
+from unnorm.fitting.row_normalizers import (
+    too_many_rows,
+)
 from unnorm.integration.conditional import count_of
 from unnorm.supports.discrete import GraphSupport
 

@@ -20,10 +20,12 @@ from unnorm.fitting.base import (
     levels_of,
     supplied_covariates,
 )
-from unnorm.fitting.data import first_of, read_data, refuse_missing_entries, row_index
+from unnorm.fitting.data.columns import row_index
+from unnorm.fitting.data.latent_variables import latent_variables
+from unnorm.fitting.data.read import first_of, read_data, refuse_missing_entries
+from unnorm.fitting.data.row_weights import Rows, read_rows
 from unnorm.fitting.default_objective import chosen, sum_out_labels
 from unnorm.fitting.joint.driver import several
-from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.penalties.lasso_path import lasso_path
 from unnorm.fitting.penalties.parse import read_penalties
 from unnorm.fitting.penalties.penalized_fit import refuse_lasso
@@ -34,7 +36,6 @@ from unnorm.fitting.procedures.minimize import fit_by_minimization
 from unnorm.fitting.procedures.train import fit_by_training
 from unnorm.fitting.results.assemble import assemble
 from unnorm.fitting.results.fit import Fit
-from unnorm.fitting.row_weights import Rows, read_rows
 from unnorm.numerics.newton import NewtonOptions
 from unnorm.supports import PyTreeSupport
 

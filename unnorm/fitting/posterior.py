@@ -13,8 +13,8 @@ from jax.flatten_util import ravel_pytree
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.slots import refuse_unknown
-from unnorm.fitting.data import read_data, refuse_latent
-from unnorm.fitting.data_location import data_location
+from unnorm.fitting.data.location import data_location
+from unnorm.fitting.data.read import read_data, refuse_latent
 from unnorm.fitting.driver import fit
 from unnorm.fitting.objectives.likelihood.maximum_likelihood import MaximumLikelihood
 from unnorm.fitting.penalties.parse import check_prior

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.messages import shown
-from unnorm.declaration.composite.partly_observed import filled, missing_masks
+from unnorm.declaration.composite.missing_entries import filled, missing_masks
 from unnorm.declaration.density import Density
 from unnorm.declaration.purity import refuse_impure
 from unnorm.declaration.slots import refuse_unknown

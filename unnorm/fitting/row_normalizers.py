@@ -6,17 +6,16 @@ covariates: the first is that of the density of h, which has x and c for its cov
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.compilation.policy import compiled
-from unnorm.declaration.composite.partly_observed import missing_masks
+from unnorm.declaration.composite.missing_entries import missing_masks
 from unnorm.declaration.density import Density
-from unnorm.fitting.data_location import data_location
-from unnorm.fitting.latent_variables import absent_variables, latent_density
+from unnorm.fitting.data.latent_variables import absent_variables, covariates_of, latent_density
+from unnorm.fitting.data.location import data_location
 from unnorm.integration.conditional import count_of, log_z_of_rows, plan_for_rows
 from unnorm.integration.missing import (
     MissingPlan,
@@ -105,11 +104,6 @@ def plan_for_latent(density: Density, events: dict) -> LatentPlan | None:
 def count_nodes(plan: LatentPlan) -> int:
     """The number of nodes of one row."""
     return plan.log_weights.shape[-1]
-
-
-def covariates_of(density: Density, events: dict) -> dict[str, Any]:
-    """Return the columns of the covariates."""
-    return {name: events[name] for name in density.covariates}
 
 
 def group_equal_rows(rows: dict) -> tuple[dict, np.ndarray] | None:

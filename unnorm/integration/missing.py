@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.compilation.policy import compiled
-from unnorm.declaration.composite.partly_observed import (
+from unnorm.declaration.composite.missing_entries import (
     counts_in,
-    latent_part,
     missing_masks,
     missing_name,
     most_missing,
 )
+from unnorm.declaration.composite.partly_observed import latent_part
 from unnorm.declaration.density import Density
 from unnorm.integration.conditional import count_of, plan_for_rows, spread_rows
 from unnorm.integration.nodes import Plan, log_integral

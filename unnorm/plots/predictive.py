@@ -17,7 +17,7 @@ from unnorm.core.figures import (
     tidy,
 )
 from unnorm.core.validation import verb
-from unnorm.fitting.data import read_data
+from unnorm.fitting.data.read import read_data
 from unnorm.fitting.results.fit import Fit
 from unnorm.fitting.simulation.simulate import simulate
 

@@ -13,7 +13,7 @@ from targets import enumerated, ising, pair_features
 
 import unnorm as un
 from unnorm.declaration.density import cast
-from unnorm.fitting.data import read_data
+from unnorm.fitting.data.read import read_data
 from unnorm.fitting.inference import bootstrap_refits
 from unnorm.fitting.objectives.registry import MaximumLikelihood, PseudoLikelihood
 from unnorm.fitting.simulation import data_sets as replicates

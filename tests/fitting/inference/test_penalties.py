@@ -193,7 +193,7 @@ OWN_WAYS = {
 def test_the_ridge_is_in_every_loss(name):
     """At the fit the loss without the penalty has the slope −λ θ, each entry once."""
     from unnorm.declaration.density import cast
-    from unnorm.fitting.data import read_data
+    from unnorm.fitting.data.read import read_data
     from unnorm.fitting.loss import Loss
 
     discrete = name in ("pseudo_likelihood", "ratio_matching", "probability_flow")

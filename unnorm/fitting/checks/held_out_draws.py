@@ -25,7 +25,7 @@ from unnorm.fitting.checks.model_draws import (
     draws_from_data,
     level_draws,
 )
-from unnorm.fitting.latent_variables import latent_variables
+from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.simulation.data_sets import is_listed
 from unnorm.statistics.two_sample import TwoSample, two_sample
 from unnorm.supports import PyTreeSupport

@@ -15,7 +15,7 @@ import numpy as np
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.fitting.row_normalizers import covariates_of
+from unnorm.fitting.data.latent_variables import covariates_of
 
 
 @dataclass(frozen=True)

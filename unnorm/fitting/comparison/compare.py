@@ -16,7 +16,7 @@ from unnorm.fitting.comparison.differences import blind_spots, differences
 from unnorm.fitting.comparison.h_score import describe_variables, held_out_h_scores
 from unnorm.fitting.comparison.likelihood_ratio import likelihood_ratios
 from unnorm.fitting.comparison.result import H_SCORE, Comparison
-from unnorm.fitting.data import read_data
+from unnorm.fitting.data.read import read_data
 from unnorm.fitting.inference.information_criteria import (
     CRITERIA,
     information_criterion,

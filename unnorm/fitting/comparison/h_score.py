@@ -11,7 +11,7 @@ from unnorm.core.findings import ERROR, NOTE, WARNING, Finding
 from unnorm.core.method import registry_name
 from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import cast
-from unnorm.fitting.latent_variables import latent_variables
+from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.objectives.registry import ScoreMatching
 from unnorm.fitting.results.fit import Fit
 

@@ -16,8 +16,8 @@ import pandas as pd
 from scipy.stats import chi2
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
+from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.inference.information_criteria import free_parameters, same_scale
-from unnorm.fitting.latent_variables import latent_variables
 
 COLUMNS = ["likelihood_ratio", "degrees_of_freedom", "p"]
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from unnorm.core.compilation.policy import compiled
 from unnorm.fitting.base import HasRecessionDirections, ObjectiveState, Stochastic
+from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.existence.margin_recession import (
     decreases_along_cone,
     margin_recession,
@@ -23,7 +24,6 @@ from unnorm.fitting.existence.margin_recession import (
 )
 from unnorm.fitting.existence.margins import distinct_rows
 from unnorm.fitting.existence.recession_directions import Cone
-from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.loss import Loss, scores_and_curvature
 
 

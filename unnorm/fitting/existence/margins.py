@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.fitting.latent_variables import latent_variables
+from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.integration.states import count_states, enumerate_states
 from unnorm.interactions.conditionals import groups_of, log_odds, not_enumerable
 from unnorm.interactions.count_states import has_counts

@@ -11,8 +11,8 @@ from jax.flatten_util import ravel_pytree
 
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, Finding, FindingCode, join_names
+from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.existence.recession_directions import Cone
-from unnorm.fitting.latent_variables import latent_variables
 from unnorm.interactions.conditionals import coordinates_of
 
 _DECREASING = "because the loss decreases without end"

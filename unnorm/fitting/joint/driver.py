@@ -21,7 +21,7 @@ from unnorm.core.progress import bar
 from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import Density, cast
 from unnorm.fitting.base import Stochastic
-from unnorm.fitting.data import read_data
+from unnorm.fitting.data.read import read_data
 from unnorm.fitting.default_objective import chosen
 from unnorm.fitting.inference.bootstrap import of_vectors
 from unnorm.fitting.inference.bootstrap_refits import refit_all

@@ -13,7 +13,7 @@ from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.method import method, option, static
 from unnorm.core.random_keys import make_key, split_keys
 from unnorm.fitting.base import LossObjective, ObjectiveState
-from unnorm.fitting.data import event_size
+from unnorm.fitting.data.read import event_size
 from unnorm.fitting.objectives.auxiliary_noise import (
     at_draws,
     draw_variance,

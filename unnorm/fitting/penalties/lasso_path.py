@@ -19,7 +19,7 @@ from unnorm.core.method import registry_name
 from unnorm.core.progress import Bar
 from unnorm.core.random_keys import fold_in, make_key
 from unnorm.fitting.base import HasClosedForm, Stochastic, start_values
-from unnorm.fitting.data import event_size
+from unnorm.fitting.data.read import event_size
 from unnorm.fitting.edge_stability.result import EdgeStability
 from unnorm.fitting.edge_stability.stability import stability_of
 from unnorm.fitting.inference.delta_method import entries

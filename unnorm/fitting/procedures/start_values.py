@@ -10,7 +10,7 @@ from typing import Any
 
 from unnorm.core.random_keys import make_key
 from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.latent_variables import latent_variables
+from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.objectives.registry import ScoreMatching
 

@@ -19,7 +19,7 @@ from unnorm.fitting.base import (
     at_lowest_level,
     supplied_covariates,
 )
-from unnorm.fitting.data import read_data
+from unnorm.fitting.data.read import read_data
 from unnorm.fitting.probe import probe
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.fitting.base import EstimatesLogZ, HasLogZPlan, LearnsLogZ, levels_of
+from unnorm.fitting.data.row_weights import effective_rows_findings
 from unnorm.fitting.existence.no_estimate import Table, with_limits
 from unnorm.fitting.inference.delta_method import entries
 from unnorm.fitting.inference.information_criteria import log_likelihood_of
@@ -19,7 +20,6 @@ from unnorm.fitting.results.entries import entry_bounds, entry_labels
 from unnorm.fitting.results.exact_log_z import exact_log_z
 from unnorm.fitting.results.fit import Fit, FitLogZ
 from unnorm.fitting.results.flow_likelihood import noise_path
-from unnorm.fitting.row_weights import effective_rows_findings
 from unnorm.supports import PyTreeSupport
 
 

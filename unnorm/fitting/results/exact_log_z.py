@@ -11,8 +11,9 @@ from jax.tree_util import Partial
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.core.random_keys import make_key
-from unnorm.fitting.data_location import data_location
-from unnorm.fitting.row_normalizers import covariates_of, declares_log_z, log_z_on_plan
+from unnorm.fitting.data.latent_variables import covariates_of
+from unnorm.fitting.data.location import data_location
+from unnorm.fitting.row_normalizers import declares_log_z, log_z_on_plan
 from unnorm.integration.conditional import count_of, spread_rows
 from unnorm.integration.nodes import Plan
 from unnorm.integration.plan import has_plan, plan_for

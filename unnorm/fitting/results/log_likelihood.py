@@ -13,7 +13,7 @@ from unnorm.core.findings import ERROR, Finding
 from unnorm.core.messages import pluralize, significant
 from unnorm.declaration.density import cast
 from unnorm.declaration.noise_levels import LEVEL
-from unnorm.fitting.data import read_data, refuse_latent
+from unnorm.fitting.data.read import read_data, refuse_latent
 from unnorm.fitting.results.flow_likelihood import flow_log_densities, mean_log_density
 from unnorm.fitting.row_normalizers import (
     declares_log_z,

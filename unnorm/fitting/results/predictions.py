@@ -7,7 +7,8 @@ import pandas as pd
 
 from unnorm.core.findings import FindingCode
 from unnorm.core.messages import RowLabels
-from unnorm.fitting.data import read_covariates, read_data, refuse_missing_entries, row_index
+from unnorm.fitting.data.columns import row_index
+from unnorm.fitting.data.read import read_covariates, read_data, refuse_missing_entries
 from unnorm.fitting.inference.intervals import from_unbounded, interval, to_unbounded
 from unnorm.fitting.inference.predictive import Table, table_of_fit
 

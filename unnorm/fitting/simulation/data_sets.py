@@ -8,9 +8,9 @@ import numpy as np
 
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.random_keys import fold_in, key_array
+from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.inference.predictive import draw_rows
 from unnorm.fitting.inference.sandwich import NoCovarianceError
-from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.simulation.independent_chains import (
     OPTIONS,
     SimulationOptions,

@@ -10,7 +10,7 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.compilation.policy import compiled
-from unnorm.fitting.data import event_size
+from unnorm.fitting.data.read import event_size
 from unnorm.fitting.loss import Loss
 from unnorm.numerics.diagonal_scaling import scale_by_diagonal
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.latent_variables import latent_variables
+from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.solvers.robbins_monro import DEFAULTS, begin, run_steps
 from unnorm.numerics import proximal

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from unnorm.core.random_keys import fold_in, key_array, split_keys
-from unnorm.declaration.composite.partly_observed import (
+from unnorm.declaration.composite.missing_entries import (
     completed,
     counts_in,
-    latent_part,
     missing_masks,
     missing_name,
     most_missing,
     places,
 )
+from unnorm.declaration.composite.partly_observed import latent_part
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel
 from unnorm.integration.conditional import count_of

@@ -15,8 +15,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
+from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError, bread_and_meat
-from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.loss import NewtonOptions, lasso_strengths, scores_at
 from unnorm.fitting.objectives.contrastive_divergence.score_moments import (
     DEFAULT,

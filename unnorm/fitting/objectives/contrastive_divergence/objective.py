@@ -11,6 +11,7 @@ import numpy as np
 from unnorm.core.findings import WARNING, Finding, FindingCode
 from unnorm.core.method import method, option, static
 from unnorm.core.random_keys import fold_in, split_keys
+from unnorm.declaration.composite.missing_entries import missing_masks
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import ObjectiveState, StochasticGradient, Traits
 from unnorm.fitting.chain_kernels import (
@@ -20,9 +21,9 @@ from unnorm.fitting.chain_kernels import (
     refuse_support,
     select_kernel,
 )
+from unnorm.fitting.data.latent_variables import covariates_of, latent_variables
 from unnorm.fitting.existence.margins import likelihood_margins
 from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError
-from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.objectives.contrastive_divergence.chain_checks import chain_findings
 from unnorm.fitting.objectives.contrastive_divergence.chain_state import (
     ChainState,
@@ -43,7 +44,6 @@ from unnorm.fitting.objectives.contrastive_divergence.score_moments import (
     latent_information,
     long_run,
 )
-from unnorm.fitting.row_normalizers import covariates_of, missing_masks
 from unnorm.integration.conditional import count_of
 from unnorm.sampling.short_runs import adapt_step_size, run_chains
 

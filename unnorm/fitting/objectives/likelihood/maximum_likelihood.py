@@ -11,9 +11,9 @@ from unnorm.core.method import method, static
 from unnorm.core.random_keys import split_keys
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.chain_kernels import kernel_by_name, select_kernel
+from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.existence.margins import likelihood_margins
 from unnorm.fitting.inference.sandwich import NoCovarianceError, bread_and_meat
-from unnorm.fitting.latent_variables import latent_variables
 from unnorm.fitting.loss import Loss, parameters_of, scores_and_curvature
 from unnorm.fitting.objectives.likelihood.draw_checks import degeneracy, draw_findings
 from unnorm.fitting.objectives.likelihood.draw_weights import (

@@ -12,7 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import NOTE, Finding
-from unnorm.fitting.latent_variables import latent_variables
+from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.row_normalizers import log_z_of_events
 from unnorm.integration.nodes import Plan
 

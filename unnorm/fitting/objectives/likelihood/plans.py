@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.fitting.base import ObjectiveState
-from unnorm.fitting.latent_variables import latent_variables
+from unnorm.fitting.data.latent_variables import covariates_of, latent_variables
 from unnorm.fitting.row_normalizers import (
     LatentPlan,
     count_nodes,
-    covariates_of,
     group_equal_rows,
     log_evidence,
     log_z_of_events,

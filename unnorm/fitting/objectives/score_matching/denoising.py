@@ -14,7 +14,7 @@ from unnorm.core.random_keys import split_keys
 from unnorm.declaration.noise_levels import LEVEL, NoiseLevels, read_levels
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
-from unnorm.fitting.data import event_size
+from unnorm.fitting.data.read import event_size
 from unnorm.fitting.objectives.auxiliary_noise import (
     at_draws,
     draw_variance,

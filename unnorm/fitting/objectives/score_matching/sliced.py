@@ -9,7 +9,7 @@ from unnorm.core.findings import Finding
 from unnorm.core.method import method, static
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
-from unnorm.fitting.data import event_size
+from unnorm.fitting.data.read import event_size
 from unnorm.fitting.objectives.auxiliary_noise import (
     draw_directions,
     draw_variance,

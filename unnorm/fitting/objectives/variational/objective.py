@@ -15,7 +15,7 @@ from unnorm.core.method import method, static
 from unnorm.core.random_keys import key_array, make_key, split_keys
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
-from unnorm.fitting.latent_variables import latent_density
+from unnorm.fitting.data.latent_variables import latent_density
 from unnorm.fitting.objectives.auxiliary_noise import draw_directions, refuse_one_row
 from unnorm.fitting.objectives.variational.draws import (
     Drawn,

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from unnorm.declaration.composite.missing_entries import missing_masks
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import Events
-from unnorm.fitting.latent_variables import absent_variables, latent_density
+from unnorm.fitting.data.latent_variables import absent_variables, covariates_of, latent_density
 from unnorm.fitting.objectives.auxiliary_noise import at_draws
-from unnorm.fitting.row_normalizers import covariates_of, missing_masks
 
 
 class Inputs(NamedTuple):

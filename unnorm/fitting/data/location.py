@@ -9,7 +9,7 @@ import numpy as np
 
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.fitting.latent_variables import absent_variables, latent_density
+from unnorm.fitting.data.latent_variables import absent_variables, latent_density
 from unnorm.integration.conditional import location_of_rows
 
 

@@ -15,7 +15,7 @@ import unnorm as un
 from unnorm.core.containers import to_numbers
 from unnorm.core.findings import FindingCode
 from unnorm.declaration.density import cast
-from unnorm.fitting.data import read_data
+from unnorm.fitting.data.read import read_data
 from unnorm.fitting.row_normalizers import log_evidence, plan_for_latent
 from unnorm.fitting.solvers.robbins_monro import DEFAULTS
 

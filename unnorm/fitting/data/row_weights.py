@@ -12,7 +12,7 @@ import numpy as np
 from unnorm.core.containers import is_series, to_numbers
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.core.messages import pluralize, row_text
-from unnorm.fitting.data import columns_of, row_index
+from unnorm.fitting.data.columns import columns_of, row_index
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def read_rows(rows: Rows, data: Any, events: dict[str, np.ndarray], findings: li
     """
     count = len(next(iter(events.values())))
     given = {
-        n: _column(n, value, data, count)
+        n: column_values(n, value, data, count)
         for n, value in rows._asdict().items()
         if value is not None
     }
@@ -105,7 +105,7 @@ def _deprecated(values: np.ndarray, findings: list[Finding]) -> str:
     return name
 
 
-def _column(name: str, given: Any, data: Any, count: int) -> Any:
+def column_values(name: str, given: Any, data: Any, count: int) -> Any:
     """The values, one for each row: a column of the data by its name, or aligned by the index where
     both have one.
     """

@@ -1,6 +1,9 @@
-"""What the data do not bring: variables that are absent, and entries that are missing."""
+"""What the data bring of a density: its covariates; the variables that are latent."""
 
-from unnorm.declaration.composite.partly_observed import latent_part, missing_masks
+from typing import Any
+
+from unnorm.declaration.composite.missing_entries import missing_masks
+from unnorm.declaration.composite.partly_observed import latent_part
 from unnorm.declaration.density import Density
 
 
@@ -17,3 +20,8 @@ def latent_variables(density: Density, events: dict) -> list[str]:
 def latent_density(density: Density, events: dict) -> Density:
     """The density of the absent variables given the others, as covariates."""
     return latent_part(density, tuple(name for name in density.variables if name in events), ())
+
+
+def covariates_of(density: Density, events: dict) -> dict[str, Any]:
+    """Return the columns of the covariates."""
+    return {name: events[name] for name in density.covariates}
