@@ -15,7 +15,6 @@ from unnorm.core.containers import (
 )
 from unnorm.core.findings import join_names
 from unnorm.core.messages import pluralize
-from unnorm.declaration.density import Density
 from unnorm.declaration.slots import refuse_unknown
 
 
@@ -93,9 +92,9 @@ def _row_dimension(column: Any, support: Any) -> str | None:
 
 
 def values_by_name(
-    p: Density, data: Any, declared: Mapping[str, Any]
+    density: str, data: Any, declared: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, list]]:
-    """Sort the data by variable, and take the labels that it brings."""
+    """Sort the data by variable, and take the labels that it brings; the density by its name."""
     if hasattr(data, "data_vars"):  # an xarray.Dataset
         data = {str(name): data[name] for name in data.data_vars}
     if hasattr(data, "columns") and (len(declared) > 1 or set(declared) <= set(data.columns)):
@@ -103,7 +102,7 @@ def values_by_name(
     if not isinstance(data, Mapping):
         if len(declared) > 1:
             raise ValueError(
-                f"data is a {type(data).__name__}, and {p.name} has the variables "
+                f"data is a {type(data).__name__}, and {density} has the variables "
                 f"{', '.join(declared)}; expected values by name; pass a dict or a DataFrame."
             )
         name, support = next(iter(declared.items()))
