@@ -17,7 +17,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import unnorm as un
-from unnorm.diagnostics.plots import plot_rank, plot_trace, scatter_with_contours
+from unnorm.diagnostics.contours import scatter_with_contours
+from unnorm.diagnostics.plots import plot_rank, plot_trace
 from unnorm.diagnostics.report import Section, write_report
 from unnorm.fitting.results.tables import latex
 

@@ -11,7 +11,8 @@ import pytest
 
 from unnorm.core.findings import Finding
 from unnorm.core.messages import format_table
-from unnorm.diagnostics.plots import plot_rank, plot_trace, scatter_with_contours
+from unnorm.diagnostics.contours import scatter_with_contours
+from unnorm.diagnostics.plots import plot_rank, plot_trace
 from unnorm.diagnostics.report import Section, write_report
 
 

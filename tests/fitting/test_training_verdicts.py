@@ -15,13 +15,8 @@ from scipy.stats import binom
 
 import unnorm as un
 from unnorm.core.findings import FindingCode
-from unnorm.fitting.checks.held_out_draws import (
-    CRITERIA,
-    Comparison,
-    Rows,
-    draws_findings,
-    split_rows,
-)
+from unnorm.fitting.checks.draw_comparison import CRITERIA, Comparison
+from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, split_rows
 from unnorm.fitting.checks.kinks import kink_findings
 from unnorm.fitting.procedures.monitor import Monitor
 from unnorm.fitting.solvers import sgd

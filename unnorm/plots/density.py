@@ -9,8 +9,8 @@ import numpy as np
 from unnorm.core.figures import COLORS, INK, add_legend, new_figure, set_text, tidy
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
+from unnorm.diagnostics.contours import scatter_with_contours
 from unnorm.diagnostics.draws import group_of
-from unnorm.diagnostics.plots import scatter_with_contours
 from unnorm.partition.driver import log_z
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from flowjax.distributions import StandardNormal
 import unnorm as un
 from unnorm.core.findings import FindingCode
 from unnorm.declaration.density import cast
+from unnorm.fitting.objectives.adversarial.bound import ADVERSARY, likelihood_bound
 from unnorm.fitting.objectives.adversarial.generators import prepare_generator
 from unnorm.fitting.objectives.adversarial.implicit import ImplicitOptions
-from unnorm.fitting.objectives.adversarial.objective import ADVERSARY, _bound
 
 o = un.objectives
 SCHEDULE = optax.adam(optax.cosine_decay_schedule(5e-3, 2000))
@@ -46,7 +46,7 @@ def line():
 def bound_of(fit):
     with jax.enable_x64(True):
         loss = fit._origin.loss
-        return _bound(loss.objective, loss.density, loss.state, loss.events)
+        return likelihood_bound(loss.objective, loss.density, loss.state, loss.events)
 
 
 def test_it_comes_near_maximum_likelihood_and_says_that_it_has_no_errors(line):
@@ -196,7 +196,7 @@ def test_a_network_against_a_flow_has_its_bound_above_the_grids():
     fit = fitted(p, data, o.Adversarial(), steps=3000, optimizer=optimizer)
     log_z = np.logaddexp.reduce(np.asarray(fit.density(grid), float)) - 2 * np.log(50)
     loss = fit._origin.loss
-    bound = _bound(loss.objective, loss.density, loss.state, loss.events)
+    bound = likelihood_bound(loss.objective, loss.density, loss.state, loss.events)
     rows = np.asarray(loss.events["x"])
     likelihood = float(np.mean(np.asarray(fit.density(rows), float))) - log_z
     assert bound.value > likelihood - 4 * bound.error

@@ -9,7 +9,7 @@ import unnorm as un
 from unnorm.core.findings import ERROR, NOTE, FindingCode
 from unnorm.declaration.density import cast
 from unnorm.fitting.checks.boundary_weight import order_of
-from unnorm.fitting.checks.integration_by_parts import breaks
+from unnorm.fitting.checks.discontinuities import breaks
 
 objectives = un.objectives
 POSITIVE, REAL = (un.Positive, 1.0), (un.Real, 0.0)

@@ -7,18 +7,23 @@ from the data reaches, but may itself miss narrow modes: if, beyond three dimens
 differs and lies at lower log p̃ than the data, the fit is called unverified instead of wrong.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.core.random_keys import key_array, make_key
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.base import SmoothsData, levels_of
+from unnorm.fitting.checks.draw_comparison import (
+    CRITERIA,
+    Comparison,
+    DrawCriteria,
+    compare_draws,
+    flatten_rows,
+)
 from unnorm.fitting.checks.model_draws import (
     add_noise,
     annealed_draws,
@@ -27,31 +32,7 @@ from unnorm.fitting.checks.model_draws import (
 )
 from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.simulation.data_sets import is_listed
-from unnorm.statistics.two_sample import TwoSample, two_sample
 from unnorm.supports import PyTreeSupport
-
-
-@dataclass(frozen=True)
-class DrawCriteria:
-    """Sizes and limits of the comparison."""
-
-    max_rows: int = 400  # compared: an AUC of .58 is then four standard errors from chance
-    held_out_share: float = 0.05  # of the rows, at most `max_rows`
-    # With fewer held-out rows the test has little power: training rows are compared instead.
-    min_rows: int = 50
-    # AUC above which a fit is refused. A KL divergence of .1 has one of .61 with 400 rows, give or
-    # take .02, if log p/q is about normal (Φ(√KL)), and .03 one of .57; mass that leaks between
-    # modes has .60 at .13.
-    max_auc: float = 0.58
-    level: float = 0.005  # of each of the two tests
-    # After a fit by noise levels, whose lowest density may have wrong weights of modes while each
-    # mode is right: eight Gaussians at a KL divergence of .15 had an AUC of .65 with p = .01.
-    level_by_noise: float = 0.02
-    proposal_rows: int = 5_000  # to which the wide proposal is fitted
-    reliable_dimension: int = 3  # up to which a wide proposal covers every mode
-
-
-CRITERIA = DrawCriteria()
 
 
 class Rows(NamedTuple):
@@ -130,8 +111,8 @@ def draws_findings(
         far = annealed_draws(density, wide, _count(starts), keys[2])
     rows = _without_copies(density, compared.sample(criteria.max_rows, rng))
     targets = [add_noise(density, rows, level, keys[3]) for level in levels] or [rows]
-    local = _compare(density, targets, near, rng)
-    everywhere = None if far is None else _compare(density, targets, far, rng)
+    local = compare_draws(density, targets, near, rng)
+    everywhere = None if far is None else compare_draws(density, targets, far, rng)
     dimension = Unconstrained(density).dimension
     reliable = is_listed(density) or dimension <= criteria.reliable_dimension
     found = _level_findings(objective, density, starts, targets, keys[2], rng, reliable, criteria)
@@ -148,7 +129,7 @@ def _level_findings(
     discrete = any(support.discrete for support in density.variables.values())
     if levels is None or reliable or discrete or density.covariates:
         return []
-    found = _compare(density, targets, level_draws(density, rows, levels, key), rng)
+    found = compare_draws(density, targets, level_draws(density, rows, levels, key), rng)
     words = found.describe("by annealed Langevin through the noise levels,")
     if found.is_far(criteria):
         advice = "raise steps, or give another learning rate by optimizer= or a larger network"
@@ -156,69 +137,12 @@ def _level_findings(
     return [Finding(f"draws were compared with the data: {words}", "", NOTE)]
 
 
-class Comparison(NamedTuple):
-    """The two-sample test, and mean log p̃ at the rows and at the draws."""
-
-    test: TwoSample
-    at_rows: float
-    at_draws: float
-
-    def differs(self, criteria: DrawCriteria) -> bool:
-        """Return whether the test rejects."""
-        return self.test.p_value <= criteria.level
-
-    def is_far(self, criteria: DrawCriteria) -> bool:
-        """Return whether the test rejects with an AUC beyond the limit."""
-        return self.differs(criteria) and self.test.auc > criteria.max_auc
-
-    def describe(self, against: str) -> str:
-        """Return the numbers in words."""
-        return (
-            f"{against} a classifier has AUC {self.test.auc:.2f} (0.5 is chance; p = "
-            f"{self.test.p_value:.2g}), and mean log p̃ is {self.at_rows:.4g} at the rows, "
-            f"{self.at_draws:.4g} at the draws"
-        )
-
-
-@compiled
-def _log_densities(density, events: dict) -> jax.Array:
-    return jax.vmap(density.log_density)(events)
-
-
-def _compare(density, targets: list[dict], draws: dict, rng: np.random.Generator) -> Comparison:
-    """Return the comparison with the most similar target: an objective with several noise levels
-    estimates none of the smoothed densities alone.
-    """
-    found = [_compare_with(density, rows, draws, rng) for rows in targets]
-    return min(found, key=lambda one: one.test.auc)
-
-
-def _compare_with(density, rows: dict, draws: dict, rng: np.random.Generator) -> Comparison:
-    values = [np.asarray(_log_densities(density, events), float) for events in (rows, draws)]
-    values = [np.where(np.isnan(value), -np.inf, value) for value in values]
-    points = _flat(rows), _flat({name: draws[name] for name in rows})
-    return Comparison(
-        two_sample(*points, [np.concatenate(values)], rng), *map(_finite_mean, values)
-    )
-
-
-def _finite_mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else -np.inf
-
-
 def _without_copies(density, rows: dict) -> dict:
     """Return each row once where a variable is continuous: draws have no equal rows."""
     if not Unconstrained(density).dimension:
         return rows
-    first = np.sort(np.unique(_flat(rows), axis=0, return_index=True)[1])
+    first = np.sort(np.unique(flatten_rows(rows), axis=0, return_index=True)[1])
     return {name: value[first] for name, value in rows.items()}
-
-
-def _flat(events: dict) -> np.ndarray:
-    return np.concatenate(
-        [np.asarray(value, float).reshape(len(value), -1) for value in events.values()], 1
-    )
 
 
 def _count(events: dict) -> int:

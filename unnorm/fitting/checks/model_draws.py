@@ -16,7 +16,7 @@ from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel, select_kernel
 from unnorm.fitting.data.latent_variables import covariates_of
 from unnorm.fitting.simulation.data_sets import data_sets, is_listed
-from unnorm.partition.annealing.particles import run_adaptive
+from unnorm.partition.annealing.adaptive_run import run_adaptive
 from unnorm.partition.annealing.tempered import AnnealingPath
 from unnorm.partition.annealing.transitions.selection import transitions_for
 from unnorm.partition.options import PilotOptions

@@ -4,7 +4,7 @@ References: Epskamp, Borsboom and Fried (2018), doi:10.3758/s13428-017-0862-1.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,16 +14,11 @@ from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.core.messages import choose_from, shown
 from unnorm.core.progress import bar, report
 from unnorm.core.random_keys import fold_in, make_key, split_keys
-from unnorm.fitting.base import Stochastic
-from unnorm.fitting.inference.bootstrap import of_vectors
-from unnorm.fitting.inference.bootstrap_refits import bootstrap_rows, refit_rows, subset_rows
+from unnorm.fitting.edge_stability.result import OPTIONS, EdgeStability
+from unnorm.fitting.inference.bootstrap_refits import bootstrap_rows, subset_rows
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.results.entries import entry_keys, flat_label, free_places
 from unnorm.supports.matrices import Matrix
-
-if TYPE_CHECKING:
-    pass
-from unnorm.fitting.edge_stability.result import OPTIONS, EdgeStability
 
 # From the rows of each data set, and a key, to the estimates of all listed entries (a row for each
 # finite one) and which are finite.
@@ -31,44 +26,6 @@ Refit = Callable[[Iterable[np.ndarray], jax.Array], tuple[pd.DataFrame, np.ndarr
 
 
 # -- a fit, refitted as it was made ----------------------------------------------------------------
-def edge_stability(fit: Any, edges: str, n: int, dropped: Any, seed: int, progress: bool) -> Any:
-    """The `EdgeStability` of a fit."""
-    problem, loss = _refittable(fit)
-
-    def refit(chosen: Iterable[np.ndarray], key: jax.Array) -> tuple[pd.DataFrame, np.ndarray]:
-        given = problem.objective, loss.density, problem.events, chosen, key, problem.penalty
-        vectors, finite = refit_rows(*given)
-        return of_vectors(fit, loss, vectors, finite).estimates, finite
-
-    notes = []
-    if problem.penalty is not None and problem.penalty.lasso:
-        what = "every resample has the fit's own strength of the lasso"
-        advice = "where the data chose it, use un.path(...).edge_stability, which chooses it again"
-        notes = [Finding(what, advice, NOTE)]
-    return stability_of(fit, problem, edges, refit, n, dropped, seed, progress, notes)
-
-
-def _refittable(fit: Any) -> tuple[Problem, Any]:
-    """The problem of a fit that can be repeated on other rows, and the loss at the estimate."""
-    if fit._parts is not None:
-        raise ValueError(
-            f"edge_stability was asked of a fit of {len(fit._parts)} data sets; it must be of one; "
-            "fit them one by one."
-        )
-    if fit._origin is None or fit._refit is None:
-        raise ValueError(
-            f"edge_stability was asked of a fit by {fit.objective} that cannot be repeated here; "
-            "it must be made in this process on all rows at once; fit again without batch_size, "
-            "steps and optimizer."
-        )
-    problem, loss = fit._origin
-    if isinstance(problem.objective, Stochastic):
-        raise ValueError(
-            f"edge_stability was asked of a fit by {fit.objective}, whose chains would run again "
-            "for every subset; it must be by an objective with a loss; use "
-            "un.objectives.PseudoLikelihood, ScoreMatching or MaximumLikelihood."
-        )
-    return problem, loss
 
 
 # -- resamples and subsets -------------------------------------------------------------------------
@@ -249,4 +206,4 @@ def _doubts(found: EdgeStability) -> list[Finding]:
     return [Finding(what, "do not interpret differences between edges; collect more rows", WARNING)]
 
 
-__all__ = ["edge_stability", "stability_of"]
+__all__ = ["stability_of"]

@@ -18,14 +18,12 @@ from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import Finding, FindingCode
 from unnorm.core.method import registry_name
 from unnorm.core.progress import bar
-from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import Density, cast
 from unnorm.fitting.base import Stochastic
 from unnorm.fitting.data.read import read_data
 from unnorm.fitting.default_objective import chosen
-from unnorm.fitting.inference.bootstrap import of_vectors
-from unnorm.fitting.inference.bootstrap_refits import refit_all
 from unnorm.fitting.inference.small_samples import parameters_beside_rows
+from unnorm.fitting.joint.bootstrap import bootstrap
 from unnorm.fitting.joint.joint_objective import Together
 from unnorm.fitting.joint.shared_parameters import Densities, sharing
 from unnorm.fitting.loss import Loss
@@ -101,7 +99,7 @@ def several(
             findings=findings,
         )
         outcome = fit_by_minimization(problem)
-        return _assemble(outcome._replace(refit=functools.partial(_bootstrap, problem)))
+        return _assemble(outcome._replace(refit=functools.partial(bootstrap, problem)))
 
 
 def _start(ps: list[Density], start: Any) -> list[Density]:
@@ -223,31 +221,6 @@ def _part(outcome: Outcome, k: int, p: Density) -> Fit:
         _free_covariance=free,
         _location=where,
     )
-
-
-def _bootstrap(problem: Shared, fit: Fit, replicates: int, seed: int):
-    """Resample the rows of each data set with replacement, and refit."""
-    random = np.random.default_rng(seed)
-
-    def resample():
-        chosen_rows = {
-            k: random.integers(count_of(one), size=count_of(one))
-            for k, one in problem.events.items()
-        }
-        return {
-            k: jax.tree.map(lambda leaf, k=k: leaf[chosen_rows[k]], one)
-            for k, one in problem.events.items()
-        }
-
-    assert isinstance(fit.density, list)
-    with jax.enable_x64(next(iter(problem.events[0].values())).dtype == np.float64):
-        own = [{n: part.parameters[n] for n in part.supports} for part in fit.density]
-        parts = [p.bind(**values).for_jit() for p, values in zip(problem.p.parts, own, strict=True)]
-        density = cast(Densities(tuple(parts)), next(iter(problem.events[0].values())).dtype)
-        loss = problem.loss(make_key(problem.seed), density)
-        samples = (resample() for _ in range(replicates))
-        found = refit_all(problem.objective, density, samples, make_key(seed), None)
-        return of_vectors(fit, loss, *found)
 
 
 __all__ = ["several"]

@@ -11,8 +11,8 @@ from unnorm.core.findings import Finding
 from unnorm.core.messages import pluralize
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density
+from unnorm.fitting.edge_stability.fit_refits import edge_stability
 from unnorm.fitting.edge_stability.result import EdgeStability
-from unnorm.fitting.edge_stability.stability import edge_stability
 from unnorm.fitting.inference.intervals import interval
 from unnorm.fitting.inference.profile_likelihood import profile
 from unnorm.fitting.inference.sandwich import Covariance

@@ -15,14 +15,8 @@ from unnorm.core.compilation.policy import compiled
 from unnorm.core.random_keys import key_array, split_keys
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.partition.annealing.particles import (
-    Population,
-    Run,
-    adaptive_steps,
-    particles_at,
-    resample,
-    tuning_of,
-)
+from unnorm.partition.annealing.adaptive_run import Population, adaptive_steps, tuning_of
+from unnorm.partition.annealing.particles import Run, particles_at, resample
 from unnorm.partition.annealing.pilot_run import Pilot
 from unnorm.partition.annealing.tempered import AnnealingPath, Particle, log_target
 from unnorm.partition.annealing.transitions.base import Transitions, Tuning, step_particles

@@ -11,16 +11,14 @@ from unnorm.core.findings import Finding, FindingCode
 from unnorm.core.method import registry_name
 from unnorm.core.random_keys import split_keys
 from unnorm.declaration.density import Density
+from unnorm.partition.annealing.adaptive_run import Population, run_adaptive, schedule_along
 from unnorm.partition.annealing.particles import (
-    Population,
     Run,
     Schedule,
     anneal,
     anneal_back,
     coordinates,
     nonfinite_findings,
-    run_adaptive,
-    schedule_along,
 )
 from unnorm.partition.annealing.tempered import AnnealingPath, Particle
 from unnorm.partition.annealing.transitions.base import Transitions, evaluations_of

@@ -11,14 +11,8 @@ import jax.numpy as jnp
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.random_keys import key_array, split_keys
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.partition.annealing.particles import (
-    Population,
-    Schedule,
-    anneal,
-    next_stage,
-    sample_particles,
-    tuning_of,
-)
+from unnorm.partition.annealing.adaptive_run import Population, next_stage, tuning_of
+from unnorm.partition.annealing.particles import Schedule, anneal, sample_particles
 from unnorm.partition.annealing.tempered import AnnealingPath
 from unnorm.partition.annealing.transitions.hmc import HMC
 from unnorm.partition.options import MIXTURE, PILOT, ROWS, MixtureOptions, PilotOptions, RowOptions

@@ -9,7 +9,8 @@ import numpy as np
 from unnorm.core.compilation.policy import RUN_ONCE, compiled
 from unnorm.core.findings import Finding, FindingCode
 from unnorm.core.random_keys import key_array, key_stretches, split_keys
-from unnorm.partition.annealing.particles import adapt_step, nonfinite_findings, tuning_of
+from unnorm.partition.annealing.adaptive_run import adapt_step, tuning_of
+from unnorm.partition.annealing.particles import nonfinite_findings
 from unnorm.partition.annealing.stein_checks import stein_level_of_chains
 from unnorm.partition.annealing.tempered import AnnealingPath, Particle
 from unnorm.partition.annealing.transitions.base import (

@@ -17,8 +17,10 @@ from unnorm.declaration.density import cast
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.sampling import adaptation
 from unnorm.sampling.engine import scan as chains
+from unnorm.sampling.engine.block_noise import Phase, block_steps, chain_keys
 from unnorm.sampling.engine.chain_batching import chain_block
 from unnorm.sampling.engine.devices import devices_for
+from unnorm.sampling.engine.running_moments import no_moments
 from unnorm.sampling.initialization import find_starts
 from unnorm.statistics.mcmc import potential_scale_reduction
 
@@ -84,7 +86,7 @@ class Run:
             device,
         )
         self.recall_or_try = recall_or_try
-        self.keys = chains.chain_keys(jax.random.key(plan.seed, impl="threefry2x32"), plan.chains)
+        self.keys = chain_keys(jax.random.key(plan.seed, impl="threefry2x32"), plan.chains)
         self.track = tuple((name, StaticFunction(function)) for name, function in track.items())
         self.size = adaptation.size_of(
             target.random_position(jax.random.key(0), jnp.dtype(plan.dtype))
@@ -96,14 +98,14 @@ class Run:
     def parts(self) -> list[Part]:
         warm, plan = [], self.plan
         if plan.warmup and self.whole_warmup:
-            warm = [Part(chains.Phase.WARMUP, np.zeros(0, np.int32))]
+            warm = [Part(Phase.WARMUP, np.zeros(0, np.int32))]
         elif plan.warmup:
             work = plan.warmup * plan.chains * self.size
-            cut = _chunks(plan.warmup, chains.block_steps(self.size), work)
-            warm = [Part(chains.Phase.WARMUP, blocks) for blocks in cut]
+            cut = _chunks(plan.warmup, block_steps(self.size), work)
+            warm = [Part(Phase.WARMUP, blocks) for blocks in cut]
         work = plan.draws * plan.thin * plan.chains * self.size
-        draws = _chunks(plan.draws, chains.block_steps(self.size, plan.thin), work)
-        return warm + [Part(chains.Phase.SAMPLING, blocks) for blocks in draws]
+        draws = _chunks(plan.draws, block_steps(self.size, plan.thin), work)
+        return warm + [Part(Phase.SAMPLING, blocks) for blocks in draws]
 
     @property
     def whole_warmup(self) -> bool:
@@ -111,13 +113,11 @@ class Run:
         return self.kernel.adapts == "microcanonical"
 
     def steps(self, part: Part) -> int:
-        if part.phase == chains.Phase.WARMUP:
+        if part.phase == Phase.WARMUP:
             return (
-                self.plan.warmup
-                if self.whole_warmup
-                else len(part.blocks) * chains.block_steps(self.size)
+                self.plan.warmup if self.whole_warmup else len(part.blocks) * block_steps(self.size)
             )
-        return len(part.blocks) * chains.block_steps(self.size, self.plan.thin) * self.plan.thin
+        return len(part.blocks) * block_steps(self.size, self.plan.thin) * self.plan.thin
 
     def begin(self) -> Carry:
         """Starts drawn or given, and checked."""
@@ -140,29 +140,24 @@ class Run:
         draws.
         """
         states = jax.tree.map(lambda leaf: leaf[self.plan.own_chains], carry.states)
-        moments = (
-            chains.no_moments(self.target, states.position) if self.plan.keep == "moments" else ()
-        )
+        moments = no_moments(self.target, states.position) if self.plan.keep == "moments" else ()
         restarts = chains.restarts(self.kernel, carry.adapting, chains=self.plan.chains)
         return Carry(states, restarts, carry.tuning, moments)
 
     # -- running them ------------------------------------------------------------------------------
     def _ends_warmup(self, i: int) -> bool:
-        return (
-            self._parts[i].phase == chains.Phase.WARMUP
-            and self._parts[i + 1].phase == chains.Phase.SAMPLING
-        )
+        return self._parts[i].phase == Phase.WARMUP and self._parts[i + 1].phase == Phase.SAMPLING
 
     def template(self, i: int, start: Carry) -> Carry:
         """A carry of the structure of that after part i."""
-        if self._parts[i].phase == chains.Phase.WARMUP and not self._ends_warmup(i):
+        if self._parts[i].phase == Phase.WARMUP and not self._ends_warmup(i):
             return start
         return self._ready(start)
 
     def advance(self, i: int, carry: Carry, shown: Bar) -> tuple[Carry, Any]:
         """Part i; returns the carry and what is kept of it, as (draw, chain, ...) NumPy arrays."""
         began, part = time.perf_counter(), self._parts[i]
-        if part.phase == chains.Phase.WARMUP:
+        if part.phase == Phase.WARMUP:
             carry, acceptance = self._warm(part, carry)
             shown.step(self.steps(part), f"warm-up{acceptance}")
             if not self._ends_warmup(i):
@@ -195,8 +190,8 @@ class Run:
                 self.kernel, self.target, carry.tuning, carry.states, key, steps=self.plan.warmup
             )
             return carry._replace(states=states, tuning=tuning), ""
-        length = chains.block_steps(self.size)
-        total = sum(len(p.blocks) for p in self._parts if p.phase == chains.Phase.WARMUP) * length
+        length = block_steps(self.size)
+        total = sum(len(p.blocks) for p in self._parts if p.phase == Phase.WARMUP) * length
         stages = tuple(
             s.reshape(-1, length)[part.blocks] for s in adaptation.schedule(self.kernel, total)
         )
@@ -214,7 +209,7 @@ class Run:
         plan = self.plan
         own = len(range(plan.chains)[plan.own_chains])
         layout = chains.Layout(
-            chains.block_steps(self.size, plan.thin),
+            block_steps(self.size, plan.thin),
             plan.thin,
             plan.keep,
             self.track,

@@ -9,9 +9,9 @@ from typing import Any
 
 from unnorm.core.interrupts import interrupt_served
 from unnorm.core.progress import bar
+from unnorm.sampling.engine.block_noise import Phase
 from unnorm.sampling.engine.chunked_run import Run
 from unnorm.sampling.engine.multihost import Hosts
-from unnorm.sampling.engine.scan import Phase
 from unnorm.sampling.output.gathering import Filling
 
 

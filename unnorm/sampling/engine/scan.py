@@ -17,15 +17,9 @@ from jax.sharding import PartitionSpec as Split
 from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.sampling import adaptation
-from unnorm.sampling.base import noise_of
+from unnorm.sampling.engine.block_noise import Phase, block_noise, of_step
+from unnorm.sampling.engine.running_moments import update_moments
 from unnorm.supports import Support
-
-
-class Phase:
-    """Of a run; folded into the keys of its noise."""
-
-    WARMUP = 0
-    SAMPLING = 1
 
 
 class Layout(NamedTuple):
@@ -38,50 +32,6 @@ class Layout(NamedTuple):
     chain_block: int = 0  # chains that step together; 0: all of a device's
     devices: int = 1
     draws: int = 0  # of the whole run, where moments must know its halves
-
-
-class Moments(NamedTuple):
-    """Running means and sums of squared deviations of each half of a run: (2, ...) by variable."""
-
-    count: jax.Array  # type: ignore[assignment]
-    mean: dict
-    squares: dict
-
-
-def block_steps(size: int, thin: int = 1, *, max_noise: int = 2**20) -> int:
-    """Draws in a block for an event of so many numbers: a fixed function, never of chunks or
-    chains. At most `max_noise` numbers are drawn at once for one chain.
-    """
-    return int(np.clip(max_noise // (size * thin), 1, 20))
-
-
-@compiled(static_argnums=1)
-def chain_keys(key: jax.Array, chains: int) -> jax.Array:
-    """A key for each chain, whatever the process's default generator: `normals_like` counts on this
-    one.
-    """
-    return jax.vmap(lambda chain: jax.random.fold_in(key, chain))(jnp.arange(chains))
-
-
-def _block_noise(
-    kernel: Any, keys: jax.Array, phase: int, block: jax.Array, positions: dict, steps: int
-):
-    """The noise (or the keys) of one block, (chains, steps, ...): to bring the steps to the front
-    would cost a copy.
-    """
-
-    def one_chain(key, position):
-        return noise_of(
-            kernel, jax.random.fold_in(jax.random.fold_in(key, phase), block), position, steps
-        )
-
-    return jax.vmap(one_chain)(keys, positions)
-
-
-def _of_step(noise: Any, step: jax.Array) -> Any:
-    return jax.tree.map(
-        lambda leaf: jax.lax.dynamic_index_in_dim(leaf, step, 1, keepdims=False), noise
-    )
 
 
 def _stepper(kernel: Any, target: Unconstrained, tuning: dict):
@@ -169,7 +119,7 @@ def warm_chunk(
 
         chain_numbers = jnp.arange(keys.shape[0])
         states, info = _make_canonical(
-            target, *jax.vmap(one_chain)(chain_numbers, _of_step(noise, index), states)
+            target, *jax.vmap(one_chain)(chain_numbers, of_step(noise, index), states)
         )
         stats = _stats(kernel, states, info)
         moved, states = strategy.restart(adapting, states, stage)
@@ -183,7 +133,7 @@ def warm_chunk(
 
     def one_block(carry, given):
         block, stage = given
-        noise = _block_noise(kernel, keys, Phase.WARMUP, block, carry[0].position, block_size)
+        noise = block_noise(kernel, keys, Phase.WARMUP, block, carry[0].position, block_size)
         return jax.lax.scan(
             functools.partial(one_step, noise), carry, (jnp.arange(block_size), stage)
         )
@@ -256,12 +206,10 @@ def _run_blocks(kernel, target, tuning, states, moments, keys, blocks, layout: L
     def one_draw(noise, first, carry, place):
         states, moments = carry
         if layout.thin == 1:
-            states, stats = one_step(states, _of_step(noise, place))
+            states, stats = one_step(states, of_step(noise, place))
         else:
             steps = place * layout.thin + jnp.arange(layout.thin)
-            states, stats = jax.lax.scan(
-                lambda s, i: one_step(s, _of_step(noise, i)), states, steps
-            )
+            states, stats = jax.lax.scan(lambda s, i: one_step(s, of_step(noise, i)), states, steps)
             stats = {name: _over_steps(name, values) for name, values in stats.items()}
         events: dict
         events, tracked = {}, {}
@@ -275,11 +223,11 @@ def _run_blocks(kernel, target, tuning, states, moments, keys, blocks, layout: L
             }
             events = event if layout.keep == "all" else {}
             if layout.keep == "moments":
-                moments = _update_moments(moments, event, first + place, layout.draws)
+                moments = update_moments(moments, event, first + place, layout.draws)
         return (states, moments), (events, tracked, stats)
 
     def one_block(carry, block):
-        noise = _block_noise(
+        noise = block_noise(
             kernel, keys, Phase.SAMPLING, block, carry[0].position, length * layout.thin
         )
         draw = functools.partial(one_draw, noise, block * length)
@@ -299,35 +247,3 @@ def _over_steps(name: str, values: jax.Array) -> jax.Array:
     if values.dtype == bool:
         return values.any(0)
     return values.mean(0) if name.endswith("_rate") else values[-1]
-
-
-def no_moments(target: Unconstrained, positions: dict) -> Moments:
-    """Moments of no draws, for every chain."""
-    events = jax.vmap(target.constrain)(positions)
-    empty = jax.tree.map(
-        lambda leaf: jnp.zeros((leaf.shape[0], 2) + leaf.shape[1:], leaf.dtype), events
-    )
-    chains = len(next(iter(events.values())))
-    return Moments(jnp.zeros((chains, 2), next(iter(events.values())).dtype), empty, empty)
-
-
-def _update_moments(moments: Moments, event: dict, index: jax.Array, draws: int) -> Moments:
-    """Welford's update of the half that draw number `index` belongs to; draws beyond the last are
-    left out.
-    """
-    half, counts = (index >= draws // 2).astype(int), (index < draws).astype(moments.count.dtype)
-    count = moments.count.at[:, half].add(counts)
-    now = jnp.maximum(count[:, half], 1)
-
-    def update(mean, squares, value):
-        weight = (counts / now).reshape((-1,) + (1,) * (value.ndim - 1))
-        before = value - mean[:, half]
-        after = mean[:, half] + weight * before
-        return mean.at[:, half].set(after), squares.at[:, half].add(
-            counts * before * (value - after)
-        )
-
-    pairs = {name: update(moments.mean[name], moments.squares[name], event[name]) for name in event}
-    return Moments(
-        count, {n: pair[0] for n, pair in pairs.items()}, {n: pair[1] for n, pair in pairs.items()}
-    )
