@@ -152,12 +152,6 @@ class ProvidesStart(Protocol):
         """Return free parameters to start from, or None."""
 
 
-def start_values(objective: Any, density: Density, state: ObjectiveState) -> dict[str, Any]:
-    """Return the free parameters to start from: the objective's, else those of the density."""
-    found = objective.start_values(state) if isinstance(objective, ProvidesStart) else None
-    return density.free() if found is None else found
-
-
 @runtime_checkable
 class HasAdversary(Protocol):
     """A second player, such as a trained noise or a generator, moves against the parameters.
@@ -441,6 +435,5 @@ __all__ = [
     "at_lowest_level",
     "levels_of",
     "no_latent_variables",
-    "start_values",
     "supplied_covariates",
 ]

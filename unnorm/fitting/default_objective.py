@@ -22,9 +22,7 @@ from unnorm.fitting.objectives.registry import (
     RankingNCE,
     ScoreMatching,
 )
-from unnorm.fitting.row_normalizers import (
-    too_many_rows,
-)
+from unnorm.fitting.row_normalizers import too_many_rows
 from unnorm.integration.conditional import count_of
 from unnorm.supports.discrete import GraphSupport
 
@@ -51,7 +49,7 @@ def sum_out_labels(p: Density, events: dict, objective: Any, findings: list[Find
     """The density of the variables in the data: labels that are absent are summed out, for an
     objective that takes no latent variables.
     """
-    names = absent_variables(p, events)
+    names = absent_variables(p.variables, events)
     if objective is None or not names:
         return p
     objective = look_up(objective, OBJECTIVES, "objective", "losses|gradient")
@@ -80,7 +78,9 @@ def chosen(fitted: Fitted, objective: Any, weighted: bool, findings: list[Findin
     """The objective as an object that serves all densities and data, and what is to be said of the
     choice.
     """
-    for name in dict.fromkeys(name for p, events in fitted for name in absent_variables(p, events)):
+    for name in dict.fromkeys(
+        name for p, events in fitted for name in absent_variables(p.variables, events)
+    ):
         what = f"variable {name} is absent from the data and is taken as latent"
         findings.append(
             Finding(
@@ -131,7 +131,7 @@ def _by_default(fitted: Fitted) -> tuple[Any, str]:
     """The objective where none is named, and why it is that."""
     options: tuple[Any, ...] = (MaximumLikelihood(), ScoreMatching(), NCE())
     names = "maximum likelihood, score matching and NCE"
-    if any(latent_variables(p, events) for p, events in fitted):
+    if any(latent_variables(p.variables, events) for p, events in fitted):
         options = (MaximumLikelihood(), ContrastiveDivergence(persistent=True))
         names = "maximum likelihood and contrastive divergence"
     elif any(p.covariates for p, _ in fitted):
@@ -160,7 +160,7 @@ def _is_one_graph(p: Density, events: dict) -> bool:
 
 def _refusal(objective: Any, p: Density, events: dict) -> str | None:
     """Why an objective does not serve a density and its data, as a sentence, or None."""
-    if not latent_variables(p, events):
+    if not latent_variables(p.variables, events):
         return objective.refuse(p)
     return objective.refuse(p) or objective.refuse_latent(p, events)
 

@@ -37,7 +37,7 @@ from unnorm.fitting.procedures.train import fit_by_training
 from unnorm.fitting.results.assemble import assemble
 from unnorm.fitting.results.fit import Fit
 from unnorm.numerics.newton import NewtonOptions
-from unnorm.supports import PyTreeSupport
+from unnorm.supports.base import has_network
 
 
 @verb
@@ -205,8 +205,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
     )
     entropy: Any = np.random.SeedSequence().entropy
     seed = int(entropy % 2**31) if seed is None else seed
-    has_tree = any(isinstance(support, PyTreeSupport) for support in p.supports.values())
-    dtype = np.dtype(dtype or (jnp.result_type(float) if has_tree else np.float64))
+    dtype = np.dtype(dtype or (jnp.result_type(float) if has_network(p.supports) else np.float64))
     if not p.supports:
         raise ValueError(
             f"Density {p.name} has no parameters to fit; expected at least one; declare it as a "
@@ -215,7 +214,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
     standing = at_lowest_level(summed, objective)
     with (
         jax.enable_x64(dtype == np.float64),
-        bar(f"{type(objective).__name__}", 1.0, progress) as shown,
+        bar(f"{type(objective).__name__}", 1.0, progress) as progress_bar,
     ):
         objective, density, events, weights, held_out = cast(
             (objective, standing.for_jit(), events, weights, held_out), dtype
@@ -229,7 +228,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
             density,
             events,
             seed,
-            shown,
+            progress_bar,
             weights,
             clusters,
             steps,
@@ -244,7 +243,7 @@ def fit(  # noqa: PLR0913 - the options of a verb
             penalties,
             findings,
         )
-        return _check_passed(_solve(problem, has_tree), strict)
+        return _check_passed(_solve(problem), strict)
 
 
 def _refuse_weighted_batches(rows: Rows, batches: Any) -> None:
@@ -257,7 +256,7 @@ def _refuse_weighted_batches(rows: Rows, batches: Any) -> None:
         )
 
 
-def _solve(problem: Problem, has_tree: bool) -> Any:
+def _solve(problem: Problem) -> Any:
     """Bring the objective to its optimum by the procedure that suits it."""
     objective, stochastic = problem.objective, isinstance(problem.objective, Stochastic)
     options = (
@@ -273,7 +272,7 @@ def _solve(problem: Problem, has_tree: bool) -> Any:
         in_steps = size > NewtonOptions.parameters
     else:
         in_steps = problem.steps is not None or problem.batch_size is not None
-    trains = has_tree or in_steps or any(option is not None for option in options)
+    trains = problem.has_network or in_steps or any(option is not None for option in options)
     trains = trains or objective.traits.is_game
     refuse_lasso(problem, trains)
     if problem.penalty is not None and problem.penalty.grid is not None:
@@ -303,7 +302,10 @@ def _solve(problem: Problem, has_tree: bool) -> Any:
 
 def _refuse_own_chains(problem: Problem) -> None:
     """Batches that come and go have no chains of their rows."""
-    named = [*problem.density.covariates, *latent_variables(problem.density, problem.events)]
+    named = [
+        *problem.density.covariates,
+        *latent_variables(problem.density.variables, problem.events),
+    ]
     if named:
         raise ValueError(
             f"data is an iterable of batches and {type(problem.objective).__name__} keeps a chain "

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from unnorm.core.compilation.policy import compiled
-from unnorm.fitting.base import HasRowScores, ObjectiveState
+from unnorm.fitting.base import HasRowScores, ObjectiveState, ProvidesStart
 from unnorm.numerics.newton import NewtonOptions, hessian
 
 
@@ -73,6 +73,12 @@ class Loss(NamedTuple):
         return self._replace(
             density=self.density.at(free), state=self.state._replace(nuisance=nuisance)
         )
+
+    def start(self) -> Any:
+        """The density where the objective starts: at parameters that it brings, or as it stands."""
+        brings = isinstance(self.objective, ProvidesStart)
+        found = self.objective.start_values(self.state) if brings else None
+        return self.density.at(self.density.free() if found is None else found)
 
     def rows(self, vector: jax.Array) -> jax.Array:
         """The loss of every row, without weights and penalties."""

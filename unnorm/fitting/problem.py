@@ -10,8 +10,10 @@ import numpy as np
 
 from unnorm.core.findings import Finding
 from unnorm.core.progress import Bar
+from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError
 from unnorm.fitting.loss import Loss
+from unnorm.supports.base import has_network
 
 
 @dataclass
@@ -53,6 +55,16 @@ class Problem:
     def is_double(self) -> bool:
         """Whether the fit runs in double precision, inside `jax.enable_x64`."""
         return next(iter(self.events.values())).dtype == np.float64
+
+    @property
+    def has_network(self) -> bool:
+        """Whether a parameter is a PyTree: its estimate means nothing, only its draws do."""
+        return has_network(self.p.supports)
+
+    @property
+    def unprepared_loss(self) -> Loss:
+        """The loss before the objective has prepared anything: its parameters, without a value."""
+        return Loss(self.objective, self.density, ObjectiveState(), self.events)
 
     def loss(self, key: jax.Array, density: Any = None) -> Loss:
         """The loss, with what the objective prepares for these data, and the user's weights and

@@ -96,7 +96,7 @@ def plan_for_latent(density: Density, events: dict) -> LatentPlan | None:
     """
     if missing_masks(density.variables, events):
         return plan_for_missing(density, events)
-    if absent_variables(density, events):
+    if absent_variables(density.variables, events):
         return plan_for_rows(latent_density(density, events), events)
     return None
 

@@ -3,6 +3,7 @@ noise.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -294,3 +295,8 @@ class PyTreeSupport(Support):
 
 
 Constant, Covariate, PyTree = ConstantAnnotation(), CovariateAnnotation(), PyTreeSupport()
+
+
+def has_network(supports: Mapping[str, Support]) -> bool:
+    """Whether a parameter of these supports is a PyTree, such as a network."""
+    return any(isinstance(support, PyTreeSupport) for support in supports.values())

@@ -32,7 +32,6 @@ from unnorm.fitting.checks.model_draws import (
 )
 from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.simulation.data_sets import is_listed
-from unnorm.supports import PyTreeSupport
 
 
 class Rows(NamedTuple):
@@ -57,11 +56,6 @@ class Rows(NamedTuple):
                 len(self), count, replace=False, p=self.weights / self.weights.sum()
             )
         return {name: jnp.asarray(np.asarray(value)[chosen]) for name, value in self.events.items()}
-
-
-def has_network(p) -> bool:
-    """Return whether a parameter is a PyTree: its estimate means nothing, only its draws do."""
-    return any(isinstance(support, PyTreeSupport) for support in p.supports.values())
 
 
 def split_rows(
@@ -95,7 +89,7 @@ def draws_findings(
         seed: of rows, chains and permutations.
         criteria: sizes and limits.
     """
-    if latent_variables(density, training.events):
+    if latent_variables(density.variables, training.events):
         what = "draws of the fit were not compared with the data, because variables are latent"
         return [_unlike(what, "compare un.sample(fit.density) with them", WARNING)]
     rng, keys = np.random.default_rng(seed), key_array(make_key(seed), 4)
@@ -197,4 +191,4 @@ def _unlike(what: str, advice: str, severity: str) -> Finding:
     return Finding(what, advice, severity, FindingCode.DRAWS_UNLIKE_DATA)
 
 
-__all__ = ["CRITERIA", "DrawCriteria", "Rows", "draws_findings", "has_network", "split_rows"]
+__all__ = ["CRITERIA", "DrawCriteria", "Rows", "draws_findings", "split_rows"]

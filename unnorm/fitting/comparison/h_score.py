@@ -35,8 +35,8 @@ def held_out_h_scores(
     refusal = objective.refuse(p)
     if any(support.discrete for support in p.variables.values()):
         refusal = f"{describe_variables(p)} is discrete"
-    elif latent_variables(p, events):
-        refusal = f"{latent_variables(p, events)[0]} is latent, or missing in some rows"
+    elif latent_variables(p.variables, events):
+        refusal = f"{latent_variables(p.variables, events)[0]} is latent, or missing in some rows"
     if refusal is None and len(next(iter(events.values()))) < 2:
         refusal = "one row tells no spread"
     if refusal is not None:

@@ -99,7 +99,7 @@ def _ratio(a: str, b: str, small: Any, large: Any, findings: list[Finding]) -> d
 
 def _irregular(small: Any, large: Any) -> str | None:
     """Why χ² does not hold, or None."""
-    latent = latent_variables(large.density, large._origin.problem.events)
+    latent = latent_variables(large.density.variables, large._origin.problem.events)
     if latent:
         return f"{latent[0]} is latent, and parameters may vanish from the smaller model"
     for name in sorted(set(large.density.supports) - set(small.density.supports)):

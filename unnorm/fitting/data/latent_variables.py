@@ -1,5 +1,6 @@
 """What the data bring of a density: its covariates; the variables that are latent."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from unnorm.declaration.composite.missing_entries import missing_masks
@@ -7,14 +8,14 @@ from unnorm.declaration.composite.partly_observed import latent_part
 from unnorm.declaration.density import Density
 
 
-def absent_variables(density: Density, events: dict) -> list[str]:
+def absent_variables(variables: Iterable[str], events: dict) -> list[str]:
     """The variables that the data do not bring."""
-    return [name for name in density.variables if name not in events]
+    return [name for name in variables if name not in events]
 
 
-def latent_variables(density: Density, events: dict) -> list[str]:
+def latent_variables(variables: Iterable[str], events: dict) -> list[str]:
     """The variables that the data do not bring, or not in every row."""
-    return absent_variables(density, events) + list(missing_masks(density.variables, events))
+    return absent_variables(variables, events) + list(missing_masks(variables, events))
 
 
 def latent_density(density: Density, events: dict) -> Density:

@@ -37,7 +37,7 @@ def data_location(density: Density, events: dict) -> tuple[dict | None, dict | N
         return None, None
     if any(name in events and s.far_on_chart(events[name]) for name, s in variables.items()):
         return None, None
-    charted, absent = density.on_chart(), absent_variables(density, events)
+    charted, absent = density.on_chart(), absent_variables(density.variables, events)
     free = Unconstrained(charted).positions_of(events)
     centre = {name: _middle(value) for name, value in free.items()}
     scale = {name: _spread(value) for name, value in free.items()}

@@ -21,9 +21,9 @@ from unnorm.fitting.data.columns import (
 )
 
 
-def event_size(density: Density) -> int:
-    """The number of coordinates of one event."""
-    return sum(int(np.prod(shape)) for shape in density.shapes().values())
+def event_size(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """The number of coordinates of one event of these shapes."""
+    return sum(int(np.prod(shape)) for shape in shapes.values())
 
 
 def read_data(

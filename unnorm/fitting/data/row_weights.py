@@ -65,7 +65,7 @@ def read_rows(rows: Rows, data: Any, events: dict[str, np.ndarray], findings: li
     """
     count = len(next(iter(events.values())))
     given = {
-        n: column_values(n, value, data, count)
+        n: _column(n, value, data, count)
         for n, value in rows._asdict().items()
         if value is not None
     }
@@ -105,7 +105,7 @@ def _deprecated(values: np.ndarray, findings: list[Finding]) -> str:
     return name
 
 
-def column_values(name: str, given: Any, data: Any, count: int) -> Any:
+def _column(name: str, given: Any, data: Any, count: int) -> Any:
     """The values, one for each row: a column of the data by its name, or aligned by the index where
     both have one.
     """

@@ -103,7 +103,7 @@ def divergent_by_margins(loss: Loss) -> DivergentParameters:
     none = DivergentParameters(np.zeros(loss.vector.size, int))
     if loss.state.penalty is not None or not loss.has_few_parameters():
         return none
-    if latent_variables(loss.density, loss.events):
+    if latent_variables(loss.density.variables, loss.events):
         return none
     if isinstance(loss.objective, Stochastic):
         # Its margins are those of the likelihood, for which distinct rows suffice.

@@ -99,7 +99,7 @@ def likelihood_margins(density, events: dict) -> jax.Array | None:
 
     None where a variable is continuous or latent.
     """
-    if latent_variables(density, events) or any(
+    if latent_variables(density.variables, events) or any(
         not support.discrete for support in density.variables.values()
     ):
         return None
@@ -115,7 +115,7 @@ def conditional_margins(density, events: dict, blocks: tuple | None = None) -> j
 
     None where the states cannot be enumerated.
     """
-    if latent_variables(density, events) or not_enumerable("", density):
+    if latent_variables(density.variables, events) or not_enumerable("", density):
         return None
     if blocks is None or has_counts(density):
         return neighbour_margins(density, events)

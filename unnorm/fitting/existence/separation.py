@@ -78,7 +78,7 @@ def reasons(problem, findings: list[Finding], cone: Cone | None) -> tuple[str, s
 def _is_discrete(problem) -> bool:
     """Return whether all variables are discrete and observed, so that a cause can be found."""
     density = problem.density
-    if not hasattr(density, "variables") or latent_variables(density, problem.events):
+    if not hasattr(density, "variables") or latent_variables(density.variables, problem.events):
         return False
     return all(support.discrete for support in density.variables.values())
 

@@ -93,7 +93,7 @@ class EnergyDiscrepancy(LossObjective):
 
     def resample_noise(self, density, state, events, key) -> Any:
         dtype = jnp.result_type(*(events[name] for name in density.variables))
-        rows, size = len(next(iter(events.values()))), event_size(density)
+        rows, size = len(next(iter(events.values()))), event_size(density.shapes())
         there, back = split_keys(key)
         shape = (rows, int(self.noise_ratio), size)
         common = jax.random.normal(there, (rows, 1, size), dtype)

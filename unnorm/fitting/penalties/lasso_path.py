@@ -107,7 +107,7 @@ def _best(problem: Problem, loss: Loss, strength: float) -> Fit:
 
 def _extended_bic(problem: Problem, losses: pd.Series, df: pd.Series) -> pd.Series:
     """2 n loss + df log n + 4 γ df log p."""
-    n, size = problem.rows, event_size(problem.density)
+    n, size = problem.rows, event_size(problem.density.shapes())
     return 2 * n * losses + df * np.log(n) + 4 * problem.penalty.gamma * df * np.log(size)
 
 

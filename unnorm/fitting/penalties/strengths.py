@@ -10,7 +10,7 @@ import numpy as np
 
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.random_keys import make_key
-from unnorm.fitting.base import HasClosedForm, Stochastic, start_values
+from unnorm.fitting.base import HasClosedForm, Stochastic
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.penalties.terms import Penalties
 from unnorm.fitting.problem import Problem
@@ -42,7 +42,7 @@ def follow_strengths(
     _refuse(problem)
     objective, penalties = problem.objective, problem.penalty
     loss = dataclasses.replace(problem, penalty=None).loss(make_key(problem.seed))
-    start = loss.density.at(start_values(objective, loss.density, loss.state))
+    start = loss.start()
     loss = loss._replace(density=start)
     if isinstance(objective, HasClosedForm):
         loss = loss._replace(state=objective.prepare_path(*loss[1:]))

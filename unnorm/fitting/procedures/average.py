@@ -62,8 +62,8 @@ class _Errors:
 
     def __init__(self, problem: Problem, key: jax.Array) -> None:
         self.problem, self.key = problem, key
-        empty = Loss(problem.objective, problem.density, ObjectiveState(), problem.events)
-        self.start, self.has_few_parameters = empty, empty.has_few_parameters()
+        self.start = problem.unprepared_loss
+        self.has_few_parameters = self.start.has_few_parameters()
 
     def loss(self, vector: np.ndarray, state: ObjectiveState) -> Loss:
         return self.start.at(jnp.asarray(vector))._replace(state=state)
@@ -109,8 +109,7 @@ def _bootstrap(problem: Problem, errors: np.ndarray, fit, replicates: int, seed:
             found.append(_average(again, lambda *_: errors))
         vectors = np.array([one.vector for one in found])
         kept = np.array([one.approached for one in found])
-        loss = Loss(problem.objective, problem.density, ObjectiveState(), problem.events)
-        return of_vectors(fit, loss, vectors, kept)
+        return of_vectors(fit, problem.unprepared_loss, vectors, kept)
 
 
 def _convergence_findings(average: Average) -> list[Finding]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.core.random_keys import fold_in, make_key
-from unnorm.fitting.base import ReportsFindings, start_values
+from unnorm.fitting.base import ReportsFindings
 from unnorm.fitting.checks.objective_noise import noise_share_findings
 from unnorm.fitting.existence.finite_estimate import DivergentParameters, divergent_parameters
 from unnorm.fitting.inference.bootstrap import bootstrap
@@ -16,9 +16,9 @@ from unnorm.fitting.inference.bootstrap_refits import parametric_covariance
 from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError, sandwich
 from unnorm.fitting.inference.small_samples import is_small, jackknife
 from unnorm.fitting.loss import Loss
+from unnorm.fitting.objectives.score_matching.exact import score_matching_start
 from unnorm.fitting.penalties.penalized_fit import penalty_finding, posterior_covariance
 from unnorm.fitting.problem import Outcome, Problem
-from unnorm.fitting.procedures.start_values import score_matching_start
 from unnorm.fitting.solvers.minimize import Convergence, minimize
 from unnorm.fitting.solvers.multistart import best_of
 from unnorm.fitting.solvers.unbounded_parameters import covariance_with_bounds, without_bounds
@@ -103,7 +103,7 @@ def _minimum(problem: Problem) -> _Attempt:
 def _minimum_from(problem: Problem, density, whiten: bool = False) -> _Attempt:
     key = make_key(problem.seed)
     loss = problem.loss(key, density)
-    start = density.at(start_values(problem.objective, density, loss.state))
+    start = loss.start()
 
     def report(value):
         problem.shown.step(0.1, f"loss {value:.6g}")

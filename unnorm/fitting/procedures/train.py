@@ -9,7 +9,7 @@ from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.core.interrupts import interrupt_served
 from unnorm.core.random_keys import make_key, split_keys
 from unnorm.fitting.base import HasAdversary, ReportsFindings, SamplesPower, Stochastic
-from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, has_network, split_rows
+from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, split_rows
 from unnorm.fitting.checks.kinks import kink_findings
 from unnorm.fitting.existence.finite_estimate import divergent_by_margins
 from unnorm.fitting.loss import Loss
@@ -46,7 +46,7 @@ def fit_by_training(problem: Problem) -> Outcome:
         findings += found
         far = FindingCode.FAR_FROM_MAXIMUM_LIKELIHOOD
         converged = converged and not any((f.code, f.severity) == (far, ERROR) for f in found)
-    if has_network(problem.p) and ended in ("", "held_out"):
+    if problem.has_network and ended in ("", "held_out"):
         density = loss.density
         density = (
             objective.sampling_target(density) if isinstance(objective, SamplesPower) else density
@@ -94,7 +94,7 @@ def _split(problem: Problem) -> tuple[Problem, Rows]:
     compared with.
     """
     rows = Rows(problem.events, problem.weights)
-    if not has_network(problem.p) or problem.batches is not None:
+    if not problem.has_network or problem.batches is not None:
         return problem, rows
     if problem.held_out is not None:
         return problem, Rows(problem.held_out, None)

@@ -20,7 +20,7 @@ from unnorm.fitting.results.entries import entry_bounds, entry_labels
 from unnorm.fitting.results.exact_log_z import exact_log_z
 from unnorm.fitting.results.fit import Fit, FitLogZ
 from unnorm.fitting.results.flow_likelihood import noise_path
-from unnorm.supports import PyTreeSupport
+from unnorm.supports.base import has_network
 
 
 def assemble(outcome: Outcome) -> Fit:
@@ -35,7 +35,7 @@ def assemble(outcome: Outcome) -> Fit:
     normalizable = all(f.code != FindingCode.NOT_NORMALIZABLE for f in findings)
     if log_z is None and normalizable:
         findings.append(no_log_z(density))
-    is_network = any(isinstance(support, PyTreeSupport) for support in density.supports.values())
+    is_network = has_network(density.supports)
     regular = is_network or problem.penalty is not None  # networks stop early
     findings += parameters_beside_rows(problem.rows, free, regular)
     findings += [] if regular else effective_rows_findings(loss.state.weights, free)

@@ -102,7 +102,7 @@ def _draws(
         return _draws_from_list(density, key, count)
     chains = max(chains, options.min_chains)
     each = -(-count // chains)
-    latent = bool(latent_variables(density, events))
+    latent = bool(latent_variables(density.variables, events))
     if all(support.states is not None for support in density.variables.values()) and not latent:
         drawn = gibbs_draws(density, events, key, chains, each, progress, options)
     else:

@@ -28,7 +28,7 @@ from unnorm.fitting.solvers.normal_equations import (
 from unnorm.fitting.solvers.unbounded_parameters import within_bounds, without_bounds
 from unnorm.numerics import proximal
 from unnorm.numerics.newton import Minimum
-from unnorm.supports import PyTreeSupport
+from unnorm.supports.base import has_network
 
 
 class Quadratic(NamedTuple):
@@ -122,7 +122,7 @@ def _is_quadratic(loss: Loss) -> bool:
     """Whether the loss is of the kind that is solved here, as far as a few rows show."""
     density, rows = loss.density, len(next(iter(loss.events.values())))
     plain = not any(support.discrete for support in density.variables.values())
-    trees = any(isinstance(support, PyTreeSupport) for support in density.supports.values())
+    trees = has_network(density.supports)
     if not plain or trees:
         return False
     chosen = np.unique(np.linspace(0, rows - 1, 5).astype(int))

@@ -58,7 +58,10 @@ def points_for(density, rows: Rows) -> Rows | None:
     score is affine.
     """
     everywhere = all(support.score_matching == "plain" for support in density.variables.values())
-    size, parameters = event_size(density), sum(np.size(v) for v in density.free().values())
+    size, parameters = (
+        event_size(density.shapes()),
+        sum(np.size(v) for v in density.free().values()),
+    )
     if (
         not everywhere
         or density.covariates
@@ -100,7 +103,9 @@ def _derivatives(loss: Loss, event: dict) -> tuple[jax.Array, jax.Array]:
 def normal_by_rows(loss: Loss, rows: Rows) -> tuple[jax.Array, jax.Array]:
     """The mean gradient and H = mean R'R, a few rows at a time."""
     start, count = loss.vector, len(rows.weights)
-    at_once = min(count, max(1, DEFAULTS.entries // (start.size * event_size(loss.density))))
+    at_once = min(
+        count, max(1, DEFAULTS.entries // (start.size * event_size(loss.density.shapes())))
+    )
 
     def add(total, part):
         place = part * at_once + jnp.arange(at_once)

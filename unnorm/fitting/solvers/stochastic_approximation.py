@@ -62,7 +62,7 @@ class _Run:
     def approach(self, steps: int | None, errors_at: Callable) -> bool:
         """Walk until the iterates' mean stops moving; return whether it did."""
         rows = len(next(iter(self.loss.events.values())))
-        is_latent = bool(latent_variables(self.loss.density, self.loss.events))
+        is_latent = bool(latent_variables(self.loss.density.variables, self.loss.events))
         approached, before = False, None
         while not approached and self.done < (
             DEFAULTS.approach_steps if steps is None else steps / 2

@@ -109,7 +109,7 @@ def _refuse_without_theory(objective, density, events: dict) -> None:
             "without that",
             "leave reinitialise at 0, or use the bootstrap",
         )
-    elif latent_variables(density, events):
+    elif latent_variables(density.variables, events):
         reason = (
             "the theory of contrastive divergence's errors here is for data without latent "
             "variables and missing values",
@@ -127,7 +127,7 @@ def fixed_point_findings(
     """
     criteria = criteria or FixedPointCriteria()
     # With noise the fit aims at the smoothed data, and says so.
-    if objective.noise is not None or latent_variables(density, events):
+    if objective.noise is not None or latent_variables(density.variables, events):
         return []
     run = long_run(density, events, key)
     data = np.asarray(scores_at(density, events))

@@ -200,7 +200,7 @@ class ContrastiveDivergence:
                 "sets the length of the steps; pass more rows, or persistent=True."
             )
         own, latent = covariates_of(density, events), None
-        if latent_variables(density, events):
+        if latent_variables(density.variables, events):
             kernel = self._latent_kernel(density, events)
             latent = latent_chains(kernel, density, events, key)
         everything = latent.complete(positions, latent.positions) if latent else positions

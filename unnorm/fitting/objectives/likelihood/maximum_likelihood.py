@@ -126,7 +126,7 @@ class MaximumLikelihood(LossObjective):
 
     def refuse_latent(self, density, events) -> str | None:
         if self.draws is not None:
-            name = latent_variables(density, events)[0]
+            name = latent_variables(density.variables, events)[0]
             return (
                 f"MaximumLikelihood with draws does not serve the latent variable {name}, which "
                 "is not in the data, or not in every row; expected it there; use "

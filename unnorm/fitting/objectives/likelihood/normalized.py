@@ -42,7 +42,7 @@ def normalized_note(
     """The note on a density with latent variables or covariates whose log Z is 0 at the estimate
     and at other parameters; empty where it is not, or where log Z is declared.
     """
-    if plan is None or not (density.covariates or latent_variables(density, events)):
+    if plan is None or not (density.covariates or latent_variables(density.variables, events)):
         return []
     vector, unravel = ravel_pytree(density.free())
     moves = np.random.default_rng(0).normal(0.0, options.spread, (options.others, vector.size))

@@ -37,7 +37,7 @@ def prepare_plans(density, events: dict) -> ObjectiveState:
     """The nodes at the present parameters; with covariates, the number of each row's group."""
     plans = Plans(plan_for_log_z(density, events), plan_for_latent(density, events))
     discrete = any(support.discrete for support in density.variables.values())
-    many = discrete or density.covariates or latent_variables(density, events)
+    many = discrete or density.covariates or latent_variables(density.variables, events)
     if not many and plans.plan is not None:
         plans = plans._replace(reference=_central_row(events))
     found = group_equal_rows(covariates_of(density, events)) if density.covariates else None

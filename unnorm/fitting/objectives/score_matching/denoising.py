@@ -24,7 +24,7 @@ from unnorm.fitting.objectives.auxiliary_noise import (
     refuse_one_row,
     shift_draws,
 )
-from unnorm.supports import PyTreeSupport
+from unnorm.supports.base import has_network
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,9 @@ class DenoisingScoreMatching(LossObjective):
 
     def prepare(self, density, events, key) -> ObjectiveState:
         refuse_one_row(self, events)
-        if self._by_level and _has_network(density):  # trained, and its noise drawn at every step
+        if self._by_level and has_network(
+            density.supports
+        ):  # trained, and its noise drawn at every step
             return ObjectiveState(per_row=self._at_random_levels(density, events, key))
         return ObjectiveState(per_row=self._at_every_level(density, events, key))
 
@@ -164,7 +166,7 @@ class DenoisingScoreMatching(LossObjective):
         """All levels for every row, each with its corruptions."""
         rows, levels, each = _count(events), self._levels(), int(self.corruptions)
         dtype = jnp.result_type(*(events[name] for name in density.variables))
-        shape = (rows, len(levels), each, event_size(_without_labels(density)))
+        shape = (rows, len(levels), each, event_size(_without_labels(density).shapes()))
         noise = jax.random.normal(key, shape, dtype).reshape(rows, -1, shape[-1])
         return Corruptions(jnp.tile(jnp.repeat(levels, each), (rows, 1)), noise)
 
@@ -174,7 +176,7 @@ class DenoisingScoreMatching(LossObjective):
         level_key, noise_key = split_keys(key)
         place = jax.random.uniform(level_key, (rows, 1), levels.dtype) + jnp.arange(each) / each
         chosen = jnp.minimum((place % 1 * len(levels)).astype(int), len(levels) - 1)
-        shape = (rows, each, event_size(_without_labels(density)))
+        shape = (rows, each, event_size(_without_labels(density).shapes()))
         return Corruptions(levels[chosen], jax.random.normal(noise_key, shape, levels.dtype))
 
     def losses(self, density, state, events) -> jax.Array:
@@ -222,10 +224,6 @@ class DenoisingScoreMatching(LossObjective):
 def _spread(density, events: dict) -> jax.Array:
     """The standard deviation of every entry."""
     return jax.vmap(lambda event: point_of(density, event)[0])(events).std(0)
-
-
-def _has_network(density) -> bool:
-    return any(isinstance(support, PyTreeSupport) for support in density.supports.values())
 
 
 def _count(events: dict) -> int:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from unnorm.core.findings import Finding
 from unnorm.core.messages import choose_from
 from unnorm.core.method import method, static
+from unnorm.core.random_keys import make_key
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.boundary_weight import (
     boundary_findings,
@@ -18,6 +19,7 @@ from unnorm.fitting.checks.boundary_weight import (
     needs_square_weight,
 )
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
+from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.existence.margins import conditional_margins
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.objectives.auxiliary_noise import refuse_one_row
@@ -174,3 +176,29 @@ class ScoreMatching(LossObjective):
 def _with_value(density, event: dict, name: str, value: jax.Array) -> jax.Array:
     """log p̃ with one variable at a value and the others at the event."""
     return density.log_density(event | {name: value})
+
+
+def score_matching_start(density, events: dict) -> Any:
+    """The density at its score matching estimate; None where that is no linear solve.
+
+    A start of 0 and 1 for data around 10^6, or of the size 10^-8, is so far from every minimum that
+    the loss is flat or overflows on the way. Where log p̃ is linear in the parameters, score
+    matching is one linear solve from anywhere.
+
+    Args:
+        density: bare, in the dtype of the fit.
+        events: the data by name.
+    """
+    objective = ScoreMatching()
+    discrete = any(support.discrete for support in density.variables.values())
+    if discrete or latent_variables(density.variables, events):
+        return None
+    loss = Loss(objective, density, ObjectiveState(), events)
+    if objective.refuse(density) is not None or not loss.has_few_parameters():
+        return None
+    try:
+        loss = loss._replace(state=objective.prepare(density, events, make_key(0)))
+    except ValueError:  # one row, or a column that never changes
+        return None
+    found = objective.closed_form_minimum(density, loss.state, events)
+    return None if found is None else loss.at(found.vector).density

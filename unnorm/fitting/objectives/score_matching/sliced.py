@@ -71,7 +71,7 @@ class SlicedScoreMatching(LossObjective):
     def prepare(self, density, events, key) -> ObjectiveState:
         refuse_one_row(self, events)
         values = [jnp.asarray(events[name]) for name in density.variables]
-        shape = (len(values[0]), int(self.projections), event_size(density))
+        shape = (len(values[0]), int(self.projections), event_size(density.shapes()))
         return ObjectiveState(
             per_row=draw_directions(self.directions, key, shape, jnp.result_type(*values))
         )

@@ -65,7 +65,7 @@ def refuse_latents(density: Any, events: Events) -> str | None:
             "observed, or latent, in every row; drop the rows, or use "
             "un.objectives.ContrastiveDivergence"
         )
-    for name in absent_variables(density, events):
+    for name in absent_variables(density.variables, events):
         support = density.variables[name]
         if support.discrete:
             return (
