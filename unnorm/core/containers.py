@@ -240,8 +240,7 @@ def _of_frame(frame: Any, name: str, categories: int | None, missing: bool) -> n
         if values.dtype.kind not in "fiubc":
             raise ValueError(
                 f"{name} has a column {column!r} of dtype {values.dtype}; expected numbers; code "
-                "it as numbers or "
-                "drop it."
+                "it as numbers or drop it."
             )
         _refuse_inexact(values, f"Column {column!r} of {name}")
     return np.stack(found, 1)

@@ -47,8 +47,7 @@ def evaluate(function: Callable, name: str, positional: list, named: dict[str, A
             )
         raise ValueError(
             f"Density {name} raised {type(error).__name__} at one event: {first_line(error)}; "
-            "expected the log-density "
-            f"of one event; {advice}."
+            f"expected the log-density of one event; {advice}."
         ) from error
 
 

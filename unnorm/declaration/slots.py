@@ -148,18 +148,16 @@ def unify(
         return
     if len(shape) != len(axes):
         raise ValueError(
-            f"{slot.name} has the shape {shape}; expected "
-            f"{pluralize(len(axes), 'axis')}, because it is "
-            f"declared {slot.support!r}; reshape it."
+            f"{slot.name} has the shape {shape}; expected {pluralize(len(axes), 'axis')}, because "
+            f"it is declared {slot.support!r}; reshape it."
         )
     for axis, size in zip(axes, shape, strict=True):
         known = axis if isinstance(axis, int) else sizes.setdefault(axis, size)
         if known != size:
             of = f"axis {axes.index(axis)}" if isinstance(axis, int) else f"dimension {axis!r}"
             raise ValueError(
-                f"{slot.name} has the shape {shape}, so that its {of} is {size}; "
-                f"expected {known} by the declaration or by "
-                "what is given elsewhere; make the sizes agree."
+                f"{slot.name} has the shape {shape}, so that its {of} is {size}; expected {known} "
+                "by the declaration or by what is given elsewhere; make the sizes agree."
             )
 
 

@@ -193,8 +193,7 @@ def at_rest(value: Any, name: str = "a value", floats: bool = True) -> Any:
             if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "US":
                 raise ValueError(
                     f"{name} holds an array of dtype {leaf.dtype}; expected numbers; code the "
-                    "labels as integers "
-                    "first."
+                    "labels as integers first."
                 )
             return _frozen(_in_range(to_numbers(leaf, name, allow_complex=True)))
         return leaf

@@ -120,8 +120,7 @@ def _from_mapping(draws: Mapping) -> Any:
         if np.ndim(value) < 2:
             raise ValueError(
                 f"draws of {name} have the shape {np.shape(value)}; expected the axes (chain, "
-                "draw, ...); pass "
-                f"{name}[None] if this is one chain."
+                f"draw, ...); pass {name}[None] if this is one chain."
             )
     shapes = {np.shape(value)[:2] for value in groups["posterior"].values()}
     if len(shapes) > 1:

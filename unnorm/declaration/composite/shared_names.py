@@ -25,9 +25,8 @@ def unify_factors(factors: tuple[Density, ...]) -> tuple[Density, ...]:
             if (role, support) != (slot.role, slot.support):
                 raise ValueError(
                     f"{slot.name} is the {role} {support!r} in one factor and the {slot.role} "
-                    f"{slot.support!r} "
-                    "in another; "
-                    "expected the same in both; rename one with p.rename(...)."
+                    f"{slot.support!r} in another; expected the same in both; rename one with "
+                    "p.rename(...)."
                 )
     refuse_clashes(tuple(slot for slot in _slots_once(factors)))
     sizes, labels = _unify_sizes(factors), _unify_labels(factors)

@@ -65,10 +65,9 @@ def blind_spots(table: pd.DataFrame, h_scores: dict[str, np.ndarray]) -> list[Fi
         verdict = "calls the two alike" if away >= -DEFAULTS.clear * spread else f"prefers {name!r}"
         what = (
             f"the log-likelihood prefers {first!r} to {name!r} by {gap:.4g} (standard error "
-            f"{error:.2g}), and the "
-            f"H-score {verdict} (difference {away:.4g}, standard error {spread:.2g}): score "
-            "matching cannot see the "
-            "weights of separated modes, and has less power elsewhere"
+            f"{error:.2g}), and the H-score {verdict} (difference {away:.4g}, standard error "
+            f"{spread:.2g}): score matching cannot see the weights of separated modes, and has "
+            "less power elsewhere"
         )
         advice = (
             "believe the log-likelihood, and compare the modes' shares in un.simulate with those "

@@ -197,9 +197,8 @@ def parametric_covariance(loss: Loss, key: jax.Array) -> tuple[Covariance, Findi
     estimates, kept = refit_simulations(objective, density, events, key, penalty=state.penalty)
     if kept.mean() < DEFAULTS.least_finite:
         raise NoCovarianceError(
-            f"{len(kept) - kept.sum()} of {len(kept)} data sets drawn from the fit have no "
-            "finite estimate, so there "
-            "are no standard errors",
+            f"{len(kept) - kept.sum()} of {len(kept)} data sets drawn from the fit have no finite "
+            "estimate, so there are no standard errors",
             "fix or penalise the parameters that a data set of this size does not determine",
         )
     total = np.atleast_2d(np.cov(estimates[kept].T))

@@ -212,9 +212,8 @@ def bread_and_meat(
     smallest = diagonal_scaling.smallest_singular_value(curvature)
     if not smallest > DEFAULTS.singular:
         raise NoCovarianceError(
-            "the information matrix is singular (smallest scaled singular value "
-            f"{smallest:.1e}): some parameters are "
-            "not identified by these data, so there are no standard errors",
+            f"the information matrix is singular (smallest scaled singular value {smallest:.1e}): "
+            "some parameters are not identified by these data, so there are no standard errors",
             code=FindingCode.NOT_IDENTIFIED,
         )
     half = diagonal_scaling.solve(curvature, _root(meat))

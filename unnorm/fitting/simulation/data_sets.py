@@ -36,8 +36,7 @@ def data_sets(
         if rows not in (None, len(next(iter(events.values())))):
             raise NoCovarianceError(
                 f"{density.name} has the covariate {next(iter(density.covariates))}, and {rows} "
-                "rows were asked for; "
-                "expected as many as the data have, each at its covariates",
+                "rows were asked for; expected as many as the data have, each at its covariates",
                 "leave rows out",
             )
         return _row_by_row(density, events, key, replicates, options)

@@ -110,8 +110,7 @@ def refuse_draws(kernel: Any, density) -> str | None:
     if size > NewtonOptions.parameters:
         return (
             f"MaximumLikelihood with draws was given {size} parameters; expected at most "
-            f"{NewtonOptions.parameters}; use "
-            "un.objectives.ContrastiveDivergence(persistent=True)"
+            f"{NewtonOptions.parameters}; use un.objectives.ContrastiveDivergence(persistent=True)"
         )
     if not kernel.exact:
         return (
