@@ -339,11 +339,7 @@ def _of_objects(
     """
     numbers_found = np.full(array.shape, np.nan)
     for place, one in np.ndenumerate(array):
-        if (
-            one is None
-            or type(one).__name__ in ("NAType", "NaTType")
-            or (isinstance(one, float) and math.isnan(one))
-        ):
+        if _is_missing(one):
             if missing:
                 continue
             raise ValueError(
@@ -355,6 +351,12 @@ def _of_objects(
             raise ValueError(_inexact(name, one, place))
         numbers_found[place] = float(one)
     return numbers_found
+
+
+def _is_missing(one: Any) -> bool:
+    """Whether an object stands for a missing value: None, pandas' NA and NaT, NaN."""
+    is_nan = isinstance(one, float) and math.isnan(one)
+    return one is None or is_nan or type(one).__name__ in ("NAType", "NaTType")
 
 
 def _no_number(array: np.ndarray, name: str, rows: tuple | None) -> str:

@@ -162,10 +162,8 @@ class Density(Declaration):
                 f"given() was passed every variable ({', '.join(sampled)}); at least one must "
                 "stay free; leave one out."
             )
-        for (
-            name,
-            value,
-        ) in values.items():  # an event is given in full; only a default may be one number for all
+        # An event is given in full; only a default may be one number for all.
+        for name, value in values.items():
             unify(dict(self._structure.sizes), slots[name], np.shape(value))
         checked = {
             name: check_value(slots[name], value, self.labels) for name, value in values.items()

@@ -56,7 +56,7 @@ class _Pattern(NamedTuple):
     first: int  # the number of the first of them
 
 
-def _masked(density: Density, events: dict) -> dict[str, jax.Array]:
+def _missing_by_variable(density: Density, events: dict) -> dict[str, jax.Array]:
     """Which entries are missing, for all variables in the data; traceable."""
     return {name: jnp.isnan(events[name]) for name in density.variables if name in events}
 
@@ -73,7 +73,7 @@ def _key(density: Density, masks: dict[str, jax.Array]) -> jax.Array:
 
 
 def _patterns(density: Density, events: dict) -> list[_Pattern]:
-    masks = _masked(density, events)
+    masks = _missing_by_variable(density, events)
     keys = np.asarray(jax.vmap(lambda one: _key(density, one))(masks))
     distinct, first, number = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     known = {n: np.asarray(value) for n, value in events.items()}
@@ -186,7 +186,7 @@ def log_evidence_of_missing(density: Density, plan: MissingPlan, events: dict) -
     latent = latent_part(density, names, counts_in(jax.tree.map(lambda leaf: leaf[0], plan.events)))
 
     def one(row):
-        same = jnp.all(_key(density, _masked(density, row)) == plan.keys, 1)
+        same = jnp.all(_key(density, _missing_by_variable(density, row)) == plan.keys, 1)
         number = jnp.argmax(same)
         nodes = {name: value[number] for name, value in plan.events.items()}
         value = log_integral(latent._at_row(row), nodes, plan.log_weights[number])

@@ -98,11 +98,8 @@ def as_flat(view: Unconstrained, given: dict[str, Any], what: str) -> np.ndarray
                 f"an array of the shape {shape}."
             )
         value = np.asarray(given[name], float)
-        if (
-            value.shape not in ((), shape)
-            or not np.all(np.isfinite(value))
-            or (what == "scale" and not np.all(value > 0))
-        ):
+        wrong = value.shape not in ((), shape) or not np.all(np.isfinite(value))
+        if wrong or (what == "scale" and not np.all(value > 0)):
             kind = "positive" if what == "scale" else "finite"
             raise ValueError(
                 f"{what} of variable {name} is {given[name]!r}; expected {kind} numbers of the "

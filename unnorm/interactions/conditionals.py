@@ -126,6 +126,13 @@ def _log_odds_of(
     return jax.vmap(of_block)(jnp.asarray(group.entries))
 
 
+def objective_for(support: Any) -> str:
+    """The objective that serves a variable of this support, where another does not."""
+    if support.discrete:
+        return "PseudoLikelihood"
+    return "ScoreMatching" if support.score_matching else "NCE"
+
+
 def not_enumerable(objective: str, density, two_states: bool = False) -> str | None:
     """Why an objective of conditionals does not apply to a density, as a sentence, or None."""
     wanted = "two states" if two_states else "finitely many states or are counts"
@@ -136,16 +143,9 @@ def not_enumerable(objective: str, density, two_states: bool = False) -> str | N
         if not support.discrete or (
             two_states and (support.states is None or len(support.states) > 2)
         ):
-            other = (
-                "PseudoLikelihood"
-                if support.discrete
-                else "ScoreMatching"
-                if support.score_matching
-                else "NCE"
-            )
             return (
                 f"{objective} needs variables whose entries have {wanted}, and {name} is "
-                f"{support!r}; expected {expected}; use un.objectives.{other}"
+                f"{support!r}; expected {expected}; use un.objectives.{objective_for(support)}"
             )
     return None
 

@@ -51,10 +51,8 @@ def largest_tail(
 
         def of_entry(entry):
             states = jnp.arange(count, dtype=flat.dtype)
-            values = jax.vmap(lambda state: density.log_density(back(flat.at[entry].set(state))))(
-                states
-            )
-            return tail_beyond(jax.nn.softmax(values))
+            heights = jax.vmap(lambda state: density.log_density(back(flat.at[entry].set(state))))
+            return tail_beyond(jax.nn.softmax(heights(states)))
 
         return jax.vmap(of_entry)(entries).max()
 

@@ -133,9 +133,8 @@ def newton(
         trial_value = function(trial)
         decrement = jnp.where(convex & (damping == 0), -gradient @ move, jnp.inf)
         slack = 1e-14 * rounding * unit(value)
-        better = (
-            jnp.isfinite(trial_value) & (trial_value <= value + slack) & jnp.all(jnp.isfinite(move))
-        )
+        lower = jnp.isfinite(trial_value) & (trial_value <= value + slack)
+        better = lower & jnp.all(jnp.isfinite(move))
         # the value after so short a step is rounding
         arrived = better | (decrement < tolerance * unit(value))
         damping = _next_damping(damping, better, options)

@@ -26,7 +26,7 @@ def fit_sections(name: str, fit: Fit) -> list[Section]:
     verdict = ("passed", True) if fit.passed else ("not passed", False)
     header = Section(
         name, verdict=verdict, facts=fit._facts(), findings=fit.findings, code=source_of(fit),
-        folded=_folded(fit),
+        folded=_details(fit),
     )  # fmt: skip
     sections = [header]
     if len(fit._estimates):
@@ -97,7 +97,7 @@ def _predictive(name: str, fit: Fit) -> Section:
     return Section(heading, words, figure=figure)
 
 
-def _folded(fit: Fit) -> list[Section]:
+def _details(fit: Fit) -> list[Section]:
     """How the fit was made: the call, the options, the versions, the history."""
     facts = {"seed": str(fit.seed), **{name: version for name, version in provenance().items()}}
     parts = [Section("How it was made", code=call_of(fit), facts=facts)]

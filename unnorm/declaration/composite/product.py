@@ -66,15 +66,13 @@ class Product(Density):
         ordered = dict.fromkeys(
             slot.name for part in parts for slot in part.slots if slot.role != CONSTANT
         )
+        sizes = {axis: size for part in parts for axis, size in part.sizes}
+        labels = {axis: names for part in parts for axis, names in part.labels}
         return Structure(
             function=None,
             slots=tuple(slots[name] for name in ordered),
-            sizes=tuple(
-                sorted({axis: size for part in parts for axis, size in part.sizes}.items())
-            ),
-            labels=tuple(
-                sorted({axis: labels for part in parts for axis, labels in part.labels}.items())
-            ),
+            sizes=tuple(sorted(sizes.items())),
+            labels=tuple(sorted(labels.items())),
             bound=frozenset().union(*(part.bound for part in parts)),
         )
 
@@ -267,9 +265,8 @@ def truncate(p: Density, **supports: Support) -> Density:
             )
     if isinstance(p, Product):
         own = [{n: s for n, s in supports.items() if n in factor.variables} for factor in p.factors]
-        return Product(
-            tuple(truncate(f, **part) for f, part in zip(p.factors, own, strict=True)), p.powers
-        )
+        cut = tuple(truncate(f, **part) for f, part in zip(p.factors, own, strict=True))
+        return Product(cut, p.powers)
     slots = tuple(
         replace(slot, support=replace(supports[slot.name], axes=slot.support.axes))
         if slot.role == VARIABLE and slot.name in supports

@@ -65,9 +65,7 @@ def margin_recession(loss: Loss, is_minimum: bool = False) -> MarginRecession | 
     matrix = matrix[:, finite].T
     if not affine[finite].all() or not np.isfinite(matrix).all():
         return None
-    tight = np.zeros(finite.sum(), bool)
-    if is_minimum:
-        tight = np.abs(margins[finite]) <= CRITERIA.wide
+    tight = (np.abs(margins[finite]) <= CRITERIA.wide) & is_minimum
     return MarginRecession(cone(matrix, tight), matrix, values[finite] - matrix @ start)
 
 

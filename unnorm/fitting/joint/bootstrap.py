@@ -15,17 +15,11 @@ from unnorm.integration.conditional import count_of
 
 def bootstrap(problem: Problem, fit: Fit, replicates: int, seed: int) -> Bootstrap:
     """Resample the rows of each data set with replacement, and refit."""
-    random = np.random.default_rng(seed)
+    random, data = np.random.default_rng(seed), problem.events
 
     def resample():
-        chosen_rows = {
-            k: random.integers(count_of(one), size=count_of(one))
-            for k, one in problem.events.items()
-        }
-        return {
-            k: jax.tree.map(lambda leaf, k=k: leaf[chosen_rows[k]], one)
-            for k, one in problem.events.items()
-        }
+        rows = {k: random.integers(count_of(one), size=count_of(one)) for k, one in data.items()}
+        return {k: jax.tree.map(lambda leaf, k=k: leaf[rows[k]], one) for k, one in data.items()}
 
     assert isinstance(fit.density, list)
     with jax.enable_x64(next(iter(problem.events[0].values())).dtype == np.float64):

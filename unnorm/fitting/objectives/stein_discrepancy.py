@@ -13,6 +13,7 @@ from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
 from unnorm.fitting.loss import Loss, row_scores
 from unnorm.fitting.objectives.auxiliary_noise import point_of, refuse_one_row
+from unnorm.interactions.conditionals import objective_for
 
 
 class PairKernel(NamedTuple):
@@ -76,16 +77,9 @@ class SteinDiscrepancy(LossObjective):
             )
         for name, support in density.variables.items():
             if support.score_matching != "plain":
-                other = (
-                    "PseudoLikelihood"
-                    if support.discrete
-                    else "ScoreMatching"
-                    if support.score_matching
-                    else "NCE"
-                )
                 return (
                     f"SteinDiscrepancy has no boundary terms, and {name} is {support!r}; "
-                    f"expected Real; use un.objectives.{other}"
+                    f"expected Real; use un.objectives.{objective_for(support)}"
                 )
         return None
 
@@ -98,9 +92,8 @@ class SteinDiscrepancy(LossObjective):
                 f"expected at most {self.max_rows}; pass fewer rows, or use "
                 "un.objectives.ScoreMatching."
             )
-        points = jax.vmap(lambda event: point_of(density, event)[0])(
-            {n: events[n] for n in density.variables}
-        )
+        data = {name: events[name] for name in density.variables}
+        points = jax.vmap(lambda event: point_of(density, event)[0])(data)
         scale = jnp.std(points, 0)
         if not bool(jnp.all(scale > 0)):
             column = int(np.argmin(np.asarray(scale)))
@@ -108,7 +101,6 @@ class SteinDiscrepancy(LossObjective):
                 f"Column {column} of the data never changes; SteinDiscrepancy expected some "
                 "spread to standardise by; drop the column, or pass more rows."
             )
-        data = {name: events[name] for name in density.variables}
         return ObjectiveState(per_row=_pairs(points / scale), shared=StandardizedData(data, scale))
 
     def losses(self, density, state, events) -> jax.Array:

@@ -143,9 +143,8 @@ def _best_of_rows(
         finite.append(best is not None)
         found += [] if best is None else [best]
     columns = entry_labels(problem.p)
-    return pd.DataFrame(np.reshape(found, (len(found), len(columns))), columns=columns), np.array(
-        finite
-    )
+    estimates = np.reshape(found, (len(found), len(columns)))
+    return pd.DataFrame(estimates, columns=columns), np.array(finite)
 
 
 def _best_entries(problem: Problem) -> np.ndarray | None:

@@ -20,15 +20,12 @@ def read_penalties(p: Density, penalty: Any, prior: Any, rows: int) -> Penalties
     if penalty is None and prior is None:
         return None
     given = penalty.penalty if isinstance(penalty, Along) else penalty
-    terms = {
-        name: _term(name, term)
-        for name, term in _by_parameter(p, given, "penalty", "un.L1(0.1)").items()
-    }
+    by_name = _by_parameter(p, given, "penalty", "un.L1(0.1)")
+    terms = {name: _term(name, term) for name, term in by_name.items()}
     grid, moving = _grid(terms) if isinstance(penalty, Along) else (None, ())
     gamma = penalty.gamma if isinstance(penalty, Along) else 0.5
-    lasso: dict
-    ridge: dict
-    lasso, ridge = {}, {}
+    lasso: dict = {}
+    ridge: dict = {}
     for name, term in terms.items():
         if isinstance(term, L1):
             _refuse_bounded(name, p.supports[name], np.shape(p.parameters[name]))

@@ -42,8 +42,7 @@ def follow_strengths(
     _refuse(problem)
     objective, penalties = problem.objective, problem.penalty
     loss = dataclasses.replace(problem, penalty=None).loss(make_key(problem.seed))
-    start = loss.start()
-    loss = loss._replace(density=start)
+    loss = loss._replace(density=loss.start())
     if isinstance(objective, HasClosedForm):
         loss = loss._replace(state=objective.prepare_path(*loss[1:]))
     grid = np.asarray(penalties.grid)

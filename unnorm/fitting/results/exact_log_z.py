@@ -56,7 +56,7 @@ def exact_log_z(
     if density.covariates:
         return _of_some_rows(density, events, findings, plan), None, None
     if declares_log_z(density):
-        return None, *_declared(density, vector, unravel, findings)
+        return None, *_closed_form_log_z(density, vector, unravel, findings)
     if not has_plan(density):
         return None, None, None
     where, other = data_location(density, events), _another_route(density)
@@ -122,7 +122,7 @@ def _value_and_slope(density, unravel: Partial, vector, plan: Plan | None):
     return jax.value_and_grad(lambda v: log_z_on_plan(density.at(unravel(v)[0]), plan))(vector)
 
 
-def _declared(
+def _closed_form_log_z(
     density, vector, unravel, findings: list[Finding]
 ) -> tuple[np.ndarray | None, float | None]:
     """d log Z / d vector and log Z by the closed form; None where a sum or an integral contradicts

@@ -213,16 +213,14 @@ def anneal_back(
     def step(carry, given):
         particles, work = carry
         (inverse_temperature, tuning, rise), key = given
-        particles, _ = step_particles(
-            backward, path.at(inverse_temperature), tuning, key, particles
-        )
+        at = path.at(inverse_temperature)
+        particles, _ = step_particles(backward, at, tuning, key, particles)
         return (particles, work + rise * particles.log_ratio), None
 
     rises = jnp.diff(schedule.inverse_temperatures, prepend=0.0)
     given = ((*schedule, rises), key_array(key, len(rises)))
     start = particles, jnp.zeros_like(particles.log_target)
-    (_, work), _ = jax.lax.scan(step, start, given, reverse=True)
-    return work
+    return jax.lax.scan(step, start, given, reverse=True)[0][1]
 
 
 __all__ = [ "Run", "Schedule", "anneal", "anneal_back",

@@ -124,12 +124,9 @@ def _mean_fields(
     fields = {
         name: _shrunk_mean(rise - rise.mean(-1, keepdims=True)) for name, rise in found.items()
     }
-    shapes = {
-        name: logits.shape
-        for name, logits in uniform_logits(view.supports, view.density.shapes()).items()
-    }
+    uniform = uniform_logits(view.supports, view.density.shapes())
     return {
-        name: jax.nn.log_softmax(jnp.clip(field, -5.0, 5.0)).reshape(shapes[name])
+        name: jax.nn.log_softmax(jnp.clip(field, -5.0, 5.0)).reshape(uniform[name].shape)
         for name, field in fields.items()
     }
 

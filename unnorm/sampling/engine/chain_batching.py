@@ -50,11 +50,9 @@ def chain_block(
     question = (jax.tree.structure((run.kernel, run.target)), layout, each)
     if question not in _chosen:
         sizes = [0] + [size for size in options.candidates if size < each and each % size == 0]
+        layouts = [layout._replace(chain_block=size) for size in sizes]
         times = [
-            [
-                _seconds(run, carry, layout._replace(chain_block=size), options.blocks)
-                for size in sizes
-            ]
+            [_seconds(run, carry, one, options.blocks) for one in layouts]
             for _ in range(options.turns + 1)
         ]
         _chosen[question] = sizes[int(np.argmin(np.min(times[1:], 0)))]  # the first turn compiles

@@ -192,18 +192,16 @@ class Run:
             return carry._replace(states=states, tuning=tuning), ""
         length = block_steps(self.size)
         total = sum(len(p.blocks) for p in self._parts if p.phase == Phase.WARMUP) * length
-        stages = tuple(
-            s.reshape(-1, length)[part.blocks] for s in adaptation.schedule(self.kernel, total)
-        )
+        schedule = adaptation.schedule(self.kernel, total)
+        stages = tuple(one.reshape(-1, length)[part.blocks] for one in schedule)
         (states, adapting), (acceptance, infinite) = chains.warm_chunk(
             self.kernel, self.target, carry.tuning, carry.states, carry.adapting, self.keys,
             part.blocks, stages,
             block_size=length,
         )  # fmt: skip
         _refuse_infinite(self.target, self.kernel, {"inf_proposal": np.asarray(infinite)})
-        return carry._replace(
-            states=states, adapting=adapting
-        ), f", acceptance {float(np.mean(np.asarray(acceptance))):.2f}"
+        carry = carry._replace(states=states, adapting=adapting)
+        return carry, f", acceptance {float(np.mean(np.asarray(acceptance))):.2f}"
 
     def layout(self, carry: Carry) -> chains.Layout:
         plan = self.plan

@@ -126,10 +126,8 @@ def warm_chunk(
         new = strategy.advance(kernel, moved, states.position, info, stage)
         new = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), new, adapting)
         acceptance = stats.get("acceptance_rate", jnp.ones(1))
-        return (states, new), (
-            jnp.mean(acceptance),
-            stats.get("inf_proposal", jnp.zeros(1, bool)).any(),
-        )
+        infinite = stats.get("inf_proposal", jnp.zeros(1, bool)).any()
+        return (states, new), (jnp.mean(acceptance), infinite)
 
     def one_block(carry, given):
         block, stage = given

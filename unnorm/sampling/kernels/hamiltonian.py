@@ -195,25 +195,16 @@ class NUTS(_Hamiltonian):
     metric: str | None = static(default=None, choices=METRICS)
 
     def build(self, target, tuning) -> SamplingAlgorithm:
+        size, depth = tuning["step_size"], self.max_tree_depth
         if self.whitened:
             kernel = blackjax.nuts.build_kernel()
 
             def step(key, state, log_density, unit):
-                return kernel(
-                    key,
-                    state,
-                    log_density,
-                    tuning["step_size"],
-                    unit,
-                    max_num_doublings=self.max_tree_depth,
-                )
+                return kernel(key, state, log_density, size, unit, max_num_doublings=depth)
 
             return in_whitened_coordinates(target, tuning["inverse_mass_matrix"], step)
         return blackjax.nuts(
-            target.within_range,
-            tuning["step_size"],
-            tuning["inverse_mass_matrix"],
-            max_num_doublings=self.max_tree_depth,
+            target.within_range, size, tuning["inverse_mass_matrix"], max_num_doublings=depth
         )
 
     def stats(self, info) -> dict[str, jax.Array]:

@@ -75,7 +75,7 @@ class Bound(NamedTuple):
 
 def likelihood_bound(objective: Any, density, state: ObjectiveState, events: dict) -> Bound:
     """The bound, by fresh draws of the generator."""
-    drawn, log_weights, on_data = _weighted_draws(density, state, events)
+    drawn, log_weights, on_data = _draws_with_weights(density, state, events)
     weights = np.asarray(log_weights, float)
     value, error = float(on_data) - weights.mean(), weights.std() / np.sqrt(len(weights))
     return Bound(
@@ -84,7 +84,7 @@ def likelihood_bound(objective: Any, density, state: ObjectiveState, events: dic
 
 
 @compiled
-def _weighted_draws(
+def _draws_with_weights(
     density, state: ObjectiveState, events: dict
 ) -> tuple[dict, jax.Array, jax.Array]:
     """Draws of the generator, f − log q at them, and the mean of f at the rows."""

@@ -12,11 +12,7 @@ from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.core.method import method, option, static
 from unnorm.core.random_keys import key_array, split_keys
 from unnorm.fitting.base import LossObjective, ObjectiveState
-from unnorm.fitting.objectives.auxiliary_noise import (
-    at_draws,
-    draw_variance,
-    shift_draws,
-)
+from unnorm.fitting.objectives.auxiliary_noise import at_draws, draw_variance, shift_draws
 
 
 @dataclass(frozen=True)
@@ -177,11 +173,8 @@ class ConditionalNCE(LossObjective):
             advice = (
                 "raise noise_ratio, or use un.objectives.PseudoLikelihood, which needs no draws"
             )
-        pairs = (
-            (overlap if separable else 1 - overlap)
-            * len(jax.tree.leaves(events)[0])
-            * self.noise_ratio
-        )
+        share = overlap if separable else 1 - overlap
+        pairs = share * len(jax.tree.leaves(events)[0]) * self.noise_ratio
         severity = WARNING if pairs >= criteria.min_pairs else ERROR
         return [Finding(what, advice, severity, code=FindingCode.UNSUITABLE_NOISE)]
 

@@ -74,13 +74,11 @@ def climb(
             return -view.log_density(view.split(flat) | discrete)
 
         first = inverse @ start if inverse.ndim == 2 else inverse * start
-        found = minimize(
-            lambda z: loss(scaled(z)), first, method="BFGS", options={"maxiter": SEARCH.iterations}
-        )
+        options = {"maxiter": SEARCH.iterations}
+        found = minimize(lambda z: loss(scaled(z)), first, method="BFGS", options=options)
         reached = scaled(found.x)
-        rose = jnp.isneginf(found.fun) | jnp.any(jnp.abs(reached) > QUADRATURE.centering.far) & (
-            found.fun < loss(start)
-        )
+        beyond = jnp.any(jnp.abs(reached) > QUADRATURE.centering.far)
+        rose = jnp.isneginf(found.fun) | beyond & (found.fun < loss(start))
         end = jnp.where(jnp.isfinite(found.fun), reached, start)
         if end.size > MIXTURE.max_dense_dimension:
             assert found.hess_inv is not None
@@ -106,9 +104,8 @@ def _polish(loss, end: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, int]
         lengths = jnp.maximum(jnp.abs(values), 1e-8 * jnp.max(jnp.abs(values)))
         slope = vectors.T @ jax.grad(loss)(flat)
         way = vectors @ (slope / lengths)
-        tried = (
-            (flat - jnp.asarray(SEARCH.newton_shares)[:, None] * way).at[-1].set(flat)
-        )  # where it stands, were the step NaN
+        tried = flat - jnp.asarray(SEARCH.newton_shares)[:, None] * way
+        tried = tried.at[-1].set(flat)  # where it stands, were the step NaN
         losses = jax.vmap(loss)(tried)
         best = jnp.nanargmin(jnp.where(jnp.isfinite(losses), losses, jnp.nan))
         return tried[best], losses[-1] - losses[best], 0.5 * jnp.sum(slope**2 / lengths), count + 1
@@ -116,7 +113,6 @@ def _polish(loss, end: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, int]
     def going(carry):
         return (carry[3] < SEARCH.newton_steps) & ~(carry[1] < SEARCH.converged_gain)
 
-    hope = jnp.where(jnp.isfinite(loss(end)), jnp.inf, -jnp.inf).astype(
-        end.dtype
-    )  # of a gain: none outside
+    # Of a gain: none outside.
+    hope = jnp.where(jnp.isfinite(loss(end)), jnp.inf, -jnp.inf).astype(end.dtype)
     return jax.lax.while_loop(going, step, (end, hope, hope, 0))

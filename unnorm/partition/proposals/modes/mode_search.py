@@ -144,10 +144,8 @@ class ModeSearch:
             self._add(self._climb_in_scale(chosen))
         if self._has_discrete or len(self.modes) >= MIXTURE.capacities[-1]:
             return
-        count = SEARCH.scan_points * (
-            SEARCH.dense_scan if self._size <= SEARCH.few_dimensions else 1
-        )
-        points = scan_points(self.modes, generator, count)
+        density = SEARCH.dense_scan if self._size <= SEARCH.few_dimensions else 1
+        points = scan_points(self.modes, generator, SEARCH.scan_points * density)
         mixture = mixture_of_modes(self._size, self.modes)
         heights = self._heights(points)
         excess = heights - log_mixture(mixture, points)
