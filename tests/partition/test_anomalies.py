@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unnorm.integration.quadrature.modes import Mode
+from unnorm.integration.quadrature.laplace import Mode
 from unnorm.partition.proposals.modes.scattered_starts import anomalies
 
 

@@ -15,7 +15,7 @@ import unnorm as un
 from unnorm.core.findings import FindingCode
 from unnorm.declaration.density import cast
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.integration.nodes import Frame
+from unnorm.integration.frame import Frame
 from unnorm.integration.quadrature.centering import Location
 from unnorm.integration.quadrature.integrand import Integrand
 from unnorm.integration.quadrature.unseen_mass import (

@@ -10,7 +10,8 @@ from log_z_targets import TARGETS
 from scipy import stats
 
 import unnorm as un
-from unnorm.interactions.ising import couplings_of, fields_of, position_of, signs_of
+from unnorm.interactions.couplings import fields_of, position_of, signs_of
+from unnorm.interactions.ising import couplings_of
 from unnorm.partition.annealing.transitions.swendsen_wang import swendsen_wang_step
 
 PAIRS = np.triu(np.random.default_rng(0).normal(size=(5, 5)), 1)  # of both signs

@@ -9,6 +9,7 @@ compiled code, are taken as they are.
 
 import dataclasses
 import functools
+import importlib.util
 import inspect
 import types
 import typing
@@ -299,3 +300,9 @@ def refuse_other_measure(what: str, name: str, support: Any, distribution: Any) 
         f"{support!r}; expected a {expected} distribution; pass, for example, "
         f"numpyro.distributions.{example}."
     )
+
+
+def require_flowjax(who: str) -> None:
+    """Raise if flowjax is not installed."""
+    if importlib.util.find_spec("flowjax") is None:
+        raise ImportError(f"{who} needs flowjax, which is not installed; run pip install flowjax.")

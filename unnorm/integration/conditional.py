@@ -15,7 +15,8 @@ from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.count_series import finer, lone_count, plan_on, plan_windows
-from unnorm.integration.nodes import Frame, Plan, as_flat, log_integral, nodes_on
+from unnorm.integration.frame import Frame
+from unnorm.integration.nodes import Plan, as_flat, log_integral, nodes_on
 from unnorm.integration.options import PLAN, QUADRATURE
 from unnorm.integration.plan import plan_range
 from unnorm.integration.quadrature.centering import locate_mass

@@ -19,6 +19,7 @@ from jax.scipy.special import logsumexp
 from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.integration.frame import Frame
 from unnorm.integration.options import ENUMERATION, PLAN
 from unnorm.integration.states import enumerable_count, states_at
 
@@ -28,15 +29,6 @@ class Plan(NamedTuple):
 
     events: dict[str, jax.Array]
     log_weights: Any  # an array of JAX, or of NumPy where no program made it
-
-
-class Frame(NamedTuple):
-    """The linear map in front of a rule: u = centre + factor · sinh(t), t on a grid; arrays (D,)
-    and (D, D).
-    """
-
-    centre: np.ndarray
-    factor: np.ndarray
 
 
 # -- the coordinates -------------------------------------------------------------------

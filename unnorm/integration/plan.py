@@ -6,7 +6,8 @@ import numpy as np
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.count_series import count_plan, lone_count
-from unnorm.integration.nodes import Frame, Plan, as_flat, nodes_on, require_low_dimension
+from unnorm.integration.frame import Frame
+from unnorm.integration.nodes import Plan, as_flat, nodes_on, require_low_dimension
 from unnorm.integration.options import ENUMERATION, PLAN, PlanOptions
 from unnorm.integration.quadrature.centering import locate_mass
 from unnorm.integration.quadrature.grid import (

@@ -17,7 +17,8 @@ from scipy.special import logsumexp
 from unnorm.core.findings import NOTE, Finding, FindingCode
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.integration.nodes import Frame, coordinate_names, grid_points
+from unnorm.integration.frame import Frame
+from unnorm.integration.nodes import coordinate_names, grid_points
 from unnorm.integration.options import ENUMERATION
 from unnorm.integration.quadrature.integrand import Integrand
 from unnorm.integration.quadrature.tails import TailMass, tail_mass

@@ -13,8 +13,8 @@ import numpy as np
 
 from unnorm.core.method import method, static
 from unnorm.core.random_keys import make_key, split_keys
+from unnorm.core.validation import require_flowjax
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.partition.proposals.user_given import require_flowjax
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,11 @@ from scipy.special import softmax
 
 from unnorm.core.compilation.policy import compiled
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.integration.nodes import Frame
+from unnorm.integration.frame import Frame
 from unnorm.integration.quadrature.grid import Grid, heavy_tails, widen_range
 from unnorm.integration.quadrature.integrand import Integrand, log_mass_at
+from unnorm.integration.quadrature.laplace import Mode, distinct_modes
 from unnorm.integration.quadrature.modes import (
-    Mode,
-    distinct_modes,
     heavy_modes,
     mixture_frame,
     search_range,

@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from scipy.special import logsumexp
 
-from unnorm.integration.nodes import Frame, grid_points
+from unnorm.integration.frame import Frame
+from unnorm.integration.nodes import grid_points
 from unnorm.integration.options import GridOptions, QuadratureOptions
 from unnorm.integration.quadrature.tails import TailMass, tail_mass
 

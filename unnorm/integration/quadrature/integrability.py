@@ -9,7 +9,8 @@ from unnorm.core.findings import Finding, FindingCode
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.count_series import lone_count
-from unnorm.integration.nodes import Frame, as_flat, coordinate_names
+from unnorm.integration.frame import Frame
+from unnorm.integration.nodes import as_flat, coordinate_names
 from unnorm.integration.options import PLAN, QUADRATURE, CenteringOptions, QuadratureOptions
 from unnorm.integration.quadrature.grid import HeavyTail, heavy_tails, widen_range
 from unnorm.integration.quadrature.integrand import Integrand

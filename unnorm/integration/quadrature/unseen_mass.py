@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unnorm.integration.nodes import Frame
+from unnorm.integration.frame import Frame
 from unnorm.integration.options import QUADRATURE, ScanOptions
 from unnorm.integration.quadrature.integrand import Integrand
 

@@ -6,11 +6,11 @@ import jax
 
 from unnorm.core.method import method, static
 from unnorm.core.random_keys import split_keys
+from unnorm.core.validation import require_flowjax
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.pilot_run import fit_flow_proposal, run_pilot
 from unnorm.partition.base import LogZ
 from unnorm.partition.estimators.importance_sampling import importance_estimate
-from unnorm.partition.proposals.user_given import require_flowjax
 from unnorm.partition.weight_checks import refuse_discrete
 
 

@@ -10,7 +10,8 @@ from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.core.method import method, static
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.integration.nodes import Frame, coordinate_names, require_low_dimension
+from unnorm.integration.frame import Frame
+from unnorm.integration.nodes import coordinate_names, require_low_dimension
 from unnorm.integration.plan import rounding_tolerance
 from unnorm.integration.quadrature.centering import Location, locate_mass
 from unnorm.integration.quadrature.grid import (
@@ -27,7 +28,8 @@ from unnorm.integration.quadrature.integrability import (
     not_normalizable,
 )
 from unnorm.integration.quadrature.integrand import Integrand
-from unnorm.integration.quadrature.modes import Mode, Part, split_by_mode
+from unnorm.integration.quadrature.laplace import Mode
+from unnorm.integration.quadrature.modes import Part, split_by_mode
 from unnorm.integration.quadrature.unseen_mass import estimate_from_scans
 from unnorm.partition.base import LogZ, measures
 

@@ -12,7 +12,8 @@ from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.integration.quadrature.integrability import not_normalizable
 from unnorm.interactions.coloring import changes_by_gradient, changes_by_trial, find_colouring
-from unnorm.interactions.ising import couplings_of, states_of
+from unnorm.interactions.couplings import states_of
+from unnorm.interactions.ising import couplings_of
 from unnorm.partition.base import NotNormalizableError, total_evaluations
 from unnorm.partition.proposals.base import (
     IndependentStates,

@@ -12,7 +12,7 @@ from jax.scipy.special import gammaln
 from unnorm.core.method import method, static
 from unnorm.core.random_keys import fold_in, key_array, split_keys
 from unnorm.declaration.unconstrained import Position, Unconstrained
-from unnorm.interactions.ising import Couplings
+from unnorm.interactions.couplings import Couplings
 from unnorm.supports import Support
 
 

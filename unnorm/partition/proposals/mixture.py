@@ -10,7 +10,7 @@ from jax.scipy.special import gammaln, logsumexp
 
 from unnorm.core.method import method
 from unnorm.declaration.unconstrained import Position, Unconstrained
-from unnorm.integration.quadrature.modes import Mode
+from unnorm.integration.quadrature.laplace import Mode
 from unnorm.partition.options import MIXTURE, MixtureOptions
 from unnorm.partition.proposals.base import IndependentStates, Proposal, uniform_logits
 

@@ -11,7 +11,7 @@ from blackjax.vi import pathfinder
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.random_keys import key_array, split_keys
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.integration.quadrature.modes import Mode, distinct_modes
+from unnorm.integration.quadrature.laplace import Mode, distinct_modes
 from unnorm.partition.options import MIXTURE
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from unnorm.core.method import method
 from unnorm.declaration.unconstrained import Position, Unconstrained
-from unnorm.interactions.ising import Couplings, position_of, signs_of
+from unnorm.interactions.couplings import Couplings, position_of, signs_of
 from unnorm.partition.proposals.base import IndependentStates
 
 

@@ -1,6 +1,5 @@
 """Proposals chosen by the user: Pathfinder, a flow, NumPyro distributions, draws of the density."""
 
-import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,13 +11,10 @@ from numpyro.distributions import Distribution
 from unnorm.core.messages import join_names
 from unnorm.core.method import method
 from unnorm.core.random_keys import key_array, make_key
-from unnorm.core.validation import refuse_other_measure
+from unnorm.core.validation import refuse_other_measure, require_flowjax
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Position, Unconstrained
-from unnorm.partition.proposals.given_draws import (
-    check_draws,
-    draws_by_name,
-)
+from unnorm.partition.proposals.given_draws import check_draws, draws_by_name
 
 PATHFINDER, FLOW = "pathfinder", "flow"
 
@@ -46,12 +42,6 @@ class UserDistributions:
     def without_tails(self) -> "UserDistributions":
         """The same distributions."""
         return self
-
-
-def require_flowjax(who: str) -> None:
-    """Raise if flowjax is not installed."""
-    if importlib.util.find_spec("flowjax") is None:
-        raise ImportError(f"{who} needs flowjax, which is not installed; run pip install flowjax.")
 
 
 def check_proposal(who: str, density: Density, base: Any) -> None:
@@ -137,6 +127,5 @@ __all__ = [
     "UserDistributions",
     "check_proposal",
     "distributions_in",
-    "require_flowjax",
     "user_distributions",
 ]

@@ -2,7 +2,7 @@
 
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.interactions.coloring import Colouring, find_colouring
-from unnorm.interactions.ising import Couplings
+from unnorm.interactions.couplings import Couplings
 from unnorm.partition.annealing.transitions.base import Transitions
 from unnorm.partition.annealing.transitions.count_walk import CountWalk
 from unnorm.partition.annealing.transitions.gibbs import Gibbs

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from unnorm.core.method import method
 from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.interactions.ising import Couplings, fields_of, position_of, signs_of
+from unnorm.interactions.couplings import Couplings, fields_of, position_of, signs_of
 from unnorm.partition.annealing.tempered import Particle, PathDensity
 from unnorm.partition.annealing.transitions.base import SamplingAlgorithm, Tuning
 

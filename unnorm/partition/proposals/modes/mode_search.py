@@ -12,7 +12,7 @@ from unnorm.core.compilation.policy import compiled
 from unnorm.core.random_keys import key_array, split_keys
 from unnorm.declaration.unconstrained import Position, Unconstrained
 from unnorm.integration.quadrature.integrability import improper_direction
-from unnorm.integration.quadrature.modes import Mode, distinct_modes
+from unnorm.integration.quadrature.laplace import Mode, distinct_modes
 from unnorm.partition.options import MIXTURE
 from unnorm.partition.proposals.base import Proposal
 from unnorm.partition.proposals.flat_directions import curve_flat_directions

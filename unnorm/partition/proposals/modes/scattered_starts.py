@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import median_filter
 from scipy.special import gammaln, logsumexp
 
-from unnorm.integration.quadrature.modes import Mode
+from unnorm.integration.quadrature.laplace import Mode
 from unnorm.partition.proposals.mixture import StudentMixture
 
 
