@@ -14,9 +14,10 @@ from scipy.special import expit
 
 import unnorm as un
 from unnorm.declaration.density import cast
-from unnorm.fitting.inference.bootstrap_refits import refit_simulations
-from unnorm.integration.conditional import log_z_of_rows, plan_for_rows, spread_rows
+from unnorm.fitting.inference.bootstrap.parametric import refit_simulations
+from unnorm.integration.conditional import log_z_of_rows, plan_for_rows
 from unnorm.integration.plan import plan_for
+from unnorm.integration.representative_rows import spread_rows
 
 o = un.objectives
 NAME = lambda objective: type(objective).__name__  # noqa: E731

@@ -22,7 +22,7 @@ from unnorm.partition.base import LogZ
 from unnorm.partition.combine import conclusive
 from unnorm.partition.default_estimator import two_estimates
 from unnorm.partition.estimators.bennett_acceptance_ratio import bennett
-from unnorm.partition.estimators.importance_sampling import assess_draws
+from unnorm.partition.importance_weights import assess_draws
 from unnorm.partition.options import WEIGHTS
 from unnorm.partition.proposals.automatic import make_proposal
 from unnorm.partition.proposals.modes.mode_search import ModeSearch

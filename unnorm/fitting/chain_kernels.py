@@ -7,11 +7,12 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.compilation.policy import compiled
+from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.core.method import look_up
 from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Position, Unconstrained
-from unnorm.integration.conditional import at_rows
+from unnorm.integration.representative_rows import at_rows
 from unnorm.interactions.ties import tie_changes
 from unnorm.sampling.kernels.registry import (
     HMC,
@@ -105,9 +106,20 @@ def _spread(positions: Position) -> jax.Array:
     return jnp.where(variances > 0, variances, 1.0)
 
 
+def nan_finding(share: float) -> Finding:
+    """Return the finding for proposals whose log-density was NaN."""
+    return Finding(
+        f"the log-density was NaN at {share:.1%} of the chains' proposals, which were rejected",
+        "correct the function there (-inf is a wall, NaN is none)",
+        ERROR,
+        code=FindingCode.NOT_FINITE,
+    )
+
+
 __all__ = [
     "initial_tuning",
     "kernel_by_name",
+    "nan_finding",
     "prepare_kernel",
     "refuse_support",
     "select_kernel",

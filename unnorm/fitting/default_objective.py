@@ -23,7 +23,7 @@ from unnorm.fitting.objectives.registry import (
     ScoreMatching,
 )
 from unnorm.fitting.row_normalizers import too_many_rows
-from unnorm.integration.conditional import count_of
+from unnorm.integration.representative_rows import count_of
 from unnorm.supports.discrete import GraphSupport
 
 

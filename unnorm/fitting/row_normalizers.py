@@ -16,7 +16,7 @@ from unnorm.declaration.composite.missing_entries import missing_masks
 from unnorm.declaration.density import Density
 from unnorm.fitting.data.latent_variables import absent_variables, covariates_of, latent_density
 from unnorm.fitting.data.location import data_location
-from unnorm.integration.conditional import count_of, log_z_of_rows, plan_for_rows
+from unnorm.integration.conditional import log_z_of_rows, plan_for_rows
 from unnorm.integration.missing import (
     MissingPlan,
     log_evidence_of_missing,
@@ -26,6 +26,7 @@ from unnorm.integration.missing import (
 from unnorm.integration.nodes import Plan, log_integral
 from unnorm.integration.options import PLAN
 from unnorm.integration.plan import has_plan, plan_for
+from unnorm.integration.representative_rows import count_of
 from unnorm.integration.states import count_states
 
 

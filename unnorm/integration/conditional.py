@@ -21,6 +21,7 @@ from unnorm.integration.options import PLAN, QUADRATURE
 from unnorm.integration.plan import plan_range
 from unnorm.integration.quadrature.centering import locate_mass
 from unnorm.integration.quadrature.integrand import Integrand
+from unnorm.integration.representative_rows import at_rows, count_of, spread_rows
 from unnorm.integration.states import enumerate_states
 
 
@@ -41,36 +42,6 @@ def log_z_of_rows(density: Density, plan: Plan | None, rows: dict[str, jax.Array
     # checkpoint: a gradient must not keep what every block computed on its way
     batch = max(1, PLAN.batch // len(plan.log_weights))
     return jax.lax.map(jax.checkpoint(one), rows, batch_size=batch)
-
-
-def count_of(rows: dict) -> int:
-    """The number of rows."""
-    return len(next(iter(rows.values())))
-
-
-def spread_rows(rows: dict[str, jax.Array], most: int = PLAN.representative_rows) -> list[int]:
-    """The numbers of a few rows that represent all: the extremes of every column, then some evenly
-    spaced in the order.
-    """
-    flat = np.concatenate(
-        [np.asarray(value, float).reshape(len(value), -1) for value in rows.values()], 1
-    )
-    flat = flat[:, ~np.isnan(flat).any(0)]  # missing entries have no extremes
-    ends = [end for column in flat.T for end in (column.argmin(), column.argmax())]
-    evenly = np.linspace(0, len(flat) - 1, min(most, len(flat))).astype(int)
-    half = most // 2 if len(ends) > most // 2 else len(ends)
-    chosen = np.linspace(0, len(ends) - 1, half).astype(int)
-    return list(dict.fromkeys([*(int(ends[i]) for i in chosen), *map(int, evenly)]))[:most]
-
-
-def at_rows(
-    density: Density, rows: dict[str, jax.Array], most: int = PLAN.representative_rows
-) -> list[Density]:
-    """The densities at a few rows that represent all."""
-    return [
-        density._at_row({name: value[i] for name, value in rows.items()})
-        for i in spread_rows(rows, most)
-    ]
 
 
 def location_of_rows(density: Density, rows: dict[str, jax.Array]) -> tuple[dict, dict]:
@@ -165,10 +136,7 @@ def _refine(
 
 
 __all__ = [
-    "at_rows",
-    "count_of",
     "location_of_rows",
     "log_z_of_rows",
     "plan_for_rows",
-    "spread_rows",
 ]

@@ -20,10 +20,11 @@ from unnorm.declaration.composite.missing_entries import (
 )
 from unnorm.declaration.composite.partly_observed import latent_part
 from unnorm.declaration.density import Density
-from unnorm.integration.conditional import count_of, plan_for_rows, spread_rows
+from unnorm.integration.conditional import plan_for_rows
 from unnorm.integration.nodes import Plan, log_integral
 from unnorm.integration.options import PLAN
 from unnorm.integration.plan import has_plan
+from unnorm.integration.representative_rows import count_of, spread_rows
 from unnorm.integration.states import count_states
 
 

@@ -1,6 +1,7 @@
 """Agreement of several estimates of log Z, and their combined result."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -199,7 +200,26 @@ def line(one: LogZ, confirmed: bool = True) -> str:
     return f"{one.estimator}: {one.value:.6g} ± {one.standard_error:.2g}, {verdict}"
 
 
+def compare_with_draws(control: LogZ, found: LogZ) -> LogZ:
+    """The estimate from chains, unreliable where importance sampling reliably finds more mass."""
+    if not control.passed or control.value < found.value or agree(control, found):
+        return found
+    what = (
+        f"the chains missed mass: draws from the pilot's proposal find log Z = {control.value:.6g}"
+    )
+    advice = "use un.estimators.SMC, ImportanceSampling or 'auto'"
+    missed = Finding(what, advice, code=FindingCode.MASS_NOT_SEEN)
+    return replace(found, verdict="unreliable", findings=[*found.findings, missed])
+
+
 __all__ = [
-    "agree", "combine", "conclusive", "contradicting", "far_above", "line", "reliable",
+    "agree",
+    "combine",
+    "compare_with_draws",
+    "conclusive",
+    "contradicting",
+    "far_above",
+    "line",
+    "reliable",
     "weighted_mean",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from made_fits import matrix_fit
 import unnorm as un
 from unnorm.core.random_keys import fold_in, make_key, split_keys
 from unnorm.fitting.edge_stability.result import EdgeStability
-from unnorm.fitting.inference.bootstrap_refits import bootstrap_rows, subset_rows
+from unnorm.fitting.inference.bootstrap.refits import bootstrap_rows, subset_rows
 
 NAMES = ["a", "b", "c", "d"]
 MIXED = np.random.default_rng(0).normal(size=(60, 4)) @ [

@@ -14,7 +14,8 @@ from targets import enumerated, ising, pair_features
 import unnorm as un
 from unnorm.declaration.density import cast
 from unnorm.fitting.data.read import read_data
-from unnorm.fitting.inference import bootstrap_refits
+from unnorm.fitting.inference.bootstrap.parametric import refit_simulations
+from unnorm.fitting.inference.bootstrap.refits import refit_resamples
 from unnorm.fitting.objectives.registry import MaximumLikelihood, PseudoLikelihood
 from unnorm.fitting.simulation import data_sets as replicates
 from unnorm.fitting.simulation.independent_chains import SimulationOptions
@@ -64,12 +65,12 @@ def test_both_bootstraps_reproduce_the_sandwich(x64):
     errors, key = fit.summary().standard_error.to_numpy(), jax.random.key(0)
     # The model is true, so that data drawn from the fit vary as redrawn rows do.
     about(
-        spread(*bootstrap_refits.refit_simulations(PseudoLikelihood(), density, events, key)),
+        spread(*refit_simulations(PseudoLikelihood(), density, events, key)),
         errors,
         200,
     )
     about(
-        spread(*bootstrap_refits.refit_resamples(PseudoLikelihood(), density, events, key)),
+        spread(*refit_resamples(PseudoLikelihood(), density, events, key)),
         errors,
         200,
     )
@@ -83,13 +84,13 @@ def test_clusters_are_redrawn_whole(x64):
     density, events = at_the_door(fit, rows)
     errors, key = fit.summary().standard_error.to_numpy(), jax.random.key(0)
     clusters = np.repeat(np.arange(100), 4)
-    whole = bootstrap_refits.refit_resamples(
+    whole = refit_resamples(
         PseudoLikelihood(), density, events, key, 100, cluster=clusters
     )
     about(spread(*whole), errors, 60)
     about(
         2
-        * spread(*bootstrap_refits.refit_resamples(PseudoLikelihood(), density, events, key, 100)),
+        * spread(*refit_resamples(PseudoLikelihood(), density, events, key, 100)),
         errors,
         60,
     )
@@ -99,7 +100,7 @@ def test_the_same_key_gives_the_same_replicates(x64):
     density, events = at_the_door(
         un.fit(ISING, ising_data(), PseudoLikelihood(), seed=0, progress=False), ising_data()
     )
-    for draw in (bootstrap_refits.refit_simulations, bootstrap_refits.refit_resamples):
+    for draw in (refit_simulations, refit_resamples):
         one, other, third = (
             draw(PseudoLikelihood(), density, events, jax.random.key(k), 3)[0] for k in (0, 0, 1)
         )
@@ -112,7 +113,7 @@ def test_replicates_without_an_estimate_are_counted_apart(x64):
     data = np.array([[1, 0]] * 7 + [[0, 1]] * 7 + [[0, 0]] * 5 + [[1, 1]])
     for objective in (PseudoLikelihood(), MaximumLikelihood()):
         density, events = at_the_door(un.fit(ising, data, objective, seed=0, progress=False), data)
-        estimates, kept = bootstrap_refits.refit_resamples(
+        estimates, kept = refit_resamples(
             objective, density, events, jax.random.key(0), 100
         )
         assert estimates.shape == (100, 3) and kept.shape == (100,)

@@ -10,8 +10,8 @@ import pandas as pd
 from unnorm.core.findings import NOTE, Finding
 from unnorm.fitting.base import Stochastic
 from unnorm.fitting.edge_stability.stability import stability_of
-from unnorm.fitting.inference.bootstrap import of_vectors
-from unnorm.fitting.inference.bootstrap_refits import refit_rows
+from unnorm.fitting.inference.bootstrap.refits import refit_rows
+from unnorm.fitting.inference.bootstrap.result import of_vectors
 from unnorm.fitting.problem import Problem
 
 

@@ -15,7 +15,7 @@ from unnorm.core.messages import choose_from, shown
 from unnorm.core.progress import bar, report
 from unnorm.core.random_keys import fold_in, make_key, split_keys
 from unnorm.fitting.edge_stability.result import OPTIONS, EdgeStability
-from unnorm.fitting.inference.bootstrap_refits import bootstrap_rows, subset_rows
+from unnorm.fitting.inference.bootstrap.refits import bootstrap_rows, subset_rows
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.results.entries import entry_keys, flat_label, free_places
 from unnorm.supports.matrices import Matrix

@@ -5,12 +5,12 @@ import numpy as np
 
 from unnorm.core.random_keys import make_key
 from unnorm.declaration.density import cast
-from unnorm.fitting.inference.bootstrap import Bootstrap, of_vectors
-from unnorm.fitting.inference.bootstrap_refits import refit_all
+from unnorm.fitting.inference.bootstrap.refits import refit_all
+from unnorm.fitting.inference.bootstrap.result import Bootstrap, of_vectors
 from unnorm.fitting.joint.shared_parameters import Densities
 from unnorm.fitting.problem import Problem
 from unnorm.fitting.results.fit import Fit
-from unnorm.integration.conditional import count_of
+from unnorm.integration.representative_rows import count_of
 
 
 def bootstrap(problem: Problem, fit: Fit, replicates: int, seed: int) -> Bootstrap:

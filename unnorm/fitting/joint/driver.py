@@ -38,7 +38,7 @@ from unnorm.fitting.results.assemble import (
     without_sampling_error,
 )
 from unnorm.fitting.results.fit import Fit
-from unnorm.integration.conditional import count_of
+from unnorm.integration.representative_rows import count_of
 from unnorm.supports import PyTreeSupport
 
 

@@ -29,7 +29,7 @@ from unnorm.fitting.base import (
 )
 from unnorm.fitting.joint.shared_parameters import Densities
 from unnorm.fitting.loss import Loss, parameters_of, row_scores
-from unnorm.integration.conditional import count_of
+from unnorm.integration.representative_rows import count_of
 
 
 @method

@@ -15,7 +15,7 @@ from unnorm.core.progress import Bar
 from unnorm.core.random_keys import fold_in, make_key, split_keys
 from unnorm.fitting.base import ObjectiveState
 from unnorm.fitting.existence.finite_estimate import divergent_by_margins
-from unnorm.fitting.inference.bootstrap import Bootstrap, of_vectors
+from unnorm.fitting.inference.bootstrap.result import Bootstrap, of_vectors
 from unnorm.fitting.inference.sandwich import NoCovarianceError
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.penalties.penalized_fit import penalty_finding

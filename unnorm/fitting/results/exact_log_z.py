@@ -14,10 +14,10 @@ from unnorm.core.random_keys import make_key
 from unnorm.fitting.data.latent_variables import covariates_of
 from unnorm.fitting.data.location import data_location
 from unnorm.fitting.row_normalizers import declares_log_z, log_z_on_plan
-from unnorm.integration.conditional import count_of, spread_rows
 from unnorm.integration.nodes import Plan
 from unnorm.integration.plan import has_plan, plan_for
 from unnorm.integration.quadrature.integrability import vanishes_from
+from unnorm.integration.representative_rows import count_of, spread_rows
 from unnorm.partition.base import LogZ
 from unnorm.partition.estimators.exact import Exact
 

@@ -3,7 +3,6 @@ them.
 """
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -25,8 +24,8 @@ from unnorm.partition.annealing.saved_draws import chains_of_draws
 from unnorm.partition.annealing.target_chains import Chains, run_chains
 from unnorm.partition.annealing.tempered import log_target
 from unnorm.partition.base import LogZ, total_evaluations
-from unnorm.partition.combine import agree
-from unnorm.partition.estimators.importance_sampling import assess_draws, log_weights
+from unnorm.partition.combine import compare_with_draws
+from unnorm.partition.importance_weights import assess_draws, log_weights
 from unnorm.partition.options import RUN
 from unnorm.partition.proposals.automatic import make_proposal
 from unnorm.partition.proposals.base import Proposal
@@ -108,18 +107,6 @@ class Bridge:
                 "pass more draws."
             )
         return chains
-
-
-def compare_with_draws(control: LogZ, found: LogZ) -> LogZ:
-    """The estimate from chains, unreliable where importance sampling reliably finds more mass."""
-    if not control.passed or control.value < found.value or agree(control, found):
-        return found
-    what = (
-        f"the chains missed mass: draws from the pilot's proposal find log Z = {control.value:.6g}"
-    )
-    advice = "use un.estimators.SMC, ImportanceSampling or 'auto'"
-    missed = Finding(what, advice, code=FindingCode.MASS_NOT_SEEN)
-    return replace(found, verdict="unreliable", findings=[*found.findings, missed])
 
 
 def bridge_estimate(
@@ -228,4 +215,7 @@ def _bridge(
     return float(value), math.sqrt(relative), ess
 
 
-__all__ = ["Bridge", "bridge_estimate", "compare_with_draws"]
+__all__ = [
+    "Bridge",
+    "bridge_estimate",
+]

@@ -13,9 +13,9 @@ from unnorm.declaration.density import Density
 from unnorm.partition.annealing.particles import nonfinite_findings
 from unnorm.partition.annealing.target_chains import run_chains
 from unnorm.partition.base import LogZ, total_evaluations
+from unnorm.partition.combine import compare_with_draws
 from unnorm.partition.estimators.bennett_acceptance_ratio import balance
-from unnorm.partition.estimators.bridge_sampling import compare_with_draws
-from unnorm.partition.estimators.importance_sampling import assess_draws, log_weights
+from unnorm.partition.importance_weights import assess_draws, log_weights
 from unnorm.partition.options import RUN
 from unnorm.partition.proposals.automatic import make_proposal
 from unnorm.partition.weight_checks import estimate

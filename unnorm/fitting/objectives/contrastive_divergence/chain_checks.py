@@ -9,8 +9,8 @@ import numpy as np
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.fitting.chain_kernels import nan_finding
 from unnorm.fitting.data.latent_variables import covariates_of
-from unnorm.fitting.objectives.likelihood.draw_checks import nan_finding
 from unnorm.sampling.short_runs import run_rounds
 from unnorm.statistics.mcmc import ConvergenceCriteria, split_r_hat
 

@@ -17,7 +17,7 @@ from unnorm.declaration.composite.missing_entries import (
 from unnorm.declaration.composite.partly_observed import latent_part
 from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel
-from unnorm.integration.conditional import count_of
+from unnorm.integration.representative_rows import count_of
 from unnorm.sampling.short_runs import adapt_step_size, run_chains
 
 

@@ -44,7 +44,7 @@ from unnorm.fitting.objectives.contrastive_divergence.score_moments import (
     latent_information,
     long_run,
 )
-from unnorm.integration.conditional import count_of
+from unnorm.integration.representative_rows import count_of
 from unnorm.sampling.short_runs import adapt_step_size, run_chains
 
 

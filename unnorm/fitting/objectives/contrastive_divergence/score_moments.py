@@ -14,7 +14,7 @@ from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.fitting.chain_kernels import initial_tuning, prepare_kernel, select_kernel
 from unnorm.fitting.data.latent_variables import covariates_of
 from unnorm.fitting.loss import hessian, score_function
-from unnorm.integration.conditional import count_of
+from unnorm.integration.representative_rows import count_of
 from unnorm.sampling.short_runs import adapt_step_size, run_chains
 
 

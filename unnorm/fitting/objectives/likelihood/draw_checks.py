@@ -5,6 +5,7 @@ import numpy as np
 
 from unnorm.core.findings import ERROR, Finding, FindingCode
 from unnorm.core.random_keys import split_keys
+from unnorm.fitting.chain_kernels import nan_finding
 from unnorm.fitting.objectives.likelihood.monte_carlo import DEFAULT, DrawOptions, Draws, advance
 from unnorm.interactions.tie_statistics import has_tie_statistics
 
@@ -79,13 +80,3 @@ def draw_findings(draws: Draws, options: DrawOptions = DEFAULT) -> list[Finding]
     if draws.nan_share > 0:
         found.append(nan_finding(float(draws.nan_share)))
     return found
-
-
-def nan_finding(share: float) -> Finding:
-    """Return the finding for proposals whose log-density was NaN."""
-    return Finding(
-        f"the log-density was NaN at {share:.1%} of the chains' proposals, which were rejected",
-        "correct the function there (-inf is a wall, NaN is none)",
-        ERROR,
-        code=FindingCode.NOT_FINITE,
-    )

@@ -17,9 +17,10 @@ from unnorm.fitting.row_normalizers import (
     plan_for_latent,
     plan_for_log_z,
 )
-from unnorm.integration.conditional import count_of, log_z_of_rows
+from unnorm.integration.conditional import log_z_of_rows
 from unnorm.integration.nodes import Plan, log_integral
 from unnorm.integration.options import PLAN
+from unnorm.integration.representative_rows import count_of
 
 
 class Plans(NamedTuple):

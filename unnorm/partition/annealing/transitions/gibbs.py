@@ -10,8 +10,8 @@ from unnorm.declaration.unconstrained import Unconstrained
 from unnorm.interactions.coloring import Colouring
 from unnorm.partition.annealing.tempered import Particle, PathDensity, keep_finite
 from unnorm.partition.annealing.transitions.base import SamplingAlgorithm, Tuning
+from unnorm.sampling.kernels.gibbs import Gibbs as GibbsKernel
 from unnorm.sampling.kernels.gibbs import by_colours, one_by_one
-from unnorm.sampling.kernels.registry import Gibbs as GibbsKernel
 from unnorm.supports import Support
 
 

@@ -10,11 +10,9 @@ import pandas as pd
 
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, Result
 from unnorm.core.messages import pluralize, table_text
-from unnorm.core.random_keys import make_key
-from unnorm.fitting.inference.bootstrap_refits import DEFAULTS, refit_resamples, refit_simulations
+from unnorm.fitting.inference.bootstrap.refits import DEFAULTS
 from unnorm.fitting.inference.delta_method import free_entries
 from unnorm.fitting.loss import Loss
-from unnorm.fitting.problem import Problem
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -67,30 +65,6 @@ class Bootstrap(Result):
                 *([self._findings_text()] if self.findings else []),
             ]
         )
-
-
-def bootstrap(problem: Problem, loss: Loss, fit, replicates: int, seed: int) -> Bootstrap:
-    """Refit replicates of the data: simulated from the fit where one row was observed, else rows or
-    clusters resampled.
-    """
-    if problem.weights is not None:
-        raise ValueError(
-            "bootstrap was asked of a fit with sampling weights; expected no weights, or "
-            "frequency weights; use the fit's own standard errors."
-        )
-    with jax.enable_x64(problem.is_double):
-        given = (
-            problem.objective,
-            loss.density,
-            problem.events,
-            make_key(seed),
-            replicates,
-            problem.penalty,
-        )
-        if problem.rows == 1:
-            vectors, kept = refit_simulations(*given)
-            return of_vectors(fit, loss, vectors, kept, parametric=True)
-        return of_vectors(fit, loss, *refit_resamples(*given, problem.clusters))
 
 
 def of_vectors(

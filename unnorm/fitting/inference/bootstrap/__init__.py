@@ -1,0 +1,1 @@
+"""The bootstrap: of rows or clusters, parametric, and what it returns."""
