@@ -77,8 +77,6 @@ def too_many_rows(density: Density, events: dict) -> bool:
 
 
 # -- where the nodes lie ---------------------------------------------------------------
-
-
 def plan_for_log_z(density: Density, events: dict, where: tuple | None = None) -> Plan | None:
     """The nodes of log Z, for every row's covariates where there are some; None where log Z is
     declared.

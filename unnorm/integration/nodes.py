@@ -57,9 +57,6 @@ def is_resolved(view: Unconstrained, flat: jax.Array, event: dict[str, jax.Array
     return jnp.all(jnp.concatenate(drift) <= tolerance)  # false for NaN
 
 
-# -- states ----------------------------------------------------------------------------
-
-
 # -- quadrature nodes ------------------------------------------------------------------
 def grid_points(
     frame: Frame, axes: list[np.ndarray], block: slice = slice(None)

@@ -175,9 +175,6 @@ class Window(StepSize):
         return unless_given(kernel, tuning, adapted)
 
 
-# -- step sizes ------------------------------------------------------------------------------------
-
-
 # -- which, and when -------------------------------------------------------------------------------
 STRATEGIES = {
     None: NoAdaptation(),

@@ -25,9 +25,6 @@ from unnorm.supports.matrices import Matrix
 Refit = Callable[[Iterable[np.ndarray], jax.Array], tuple[pd.DataFrame, np.ndarray]]
 
 
-# -- a fit, refitted as it was made ----------------------------------------------------------------
-
-
 # -- resamples and subsets -------------------------------------------------------------------------
 def stability_of(
     fit: Any,

@@ -110,9 +110,6 @@ def _check(fit, level: float) -> None:
         )
 
 
-# -- the maximum with one entry held ---------------------------------------------------------------
-
-
 # -- the ends --------------------------------------------------------------------------------------
 def _end(held: HeldEntry, step: float, quantile: float, label: str) -> float:
     """Where the profile's deviance reaches the quantile, on one side of the estimate; the bound

@@ -117,6 +117,3 @@ def _draws_from_list(density, key, count: int) -> dict:
     states = enumerate_states(density)
     chosen = jax.random.categorical(key, jax.vmap(density.log_density)(states), shape=(count,))
     return jax.tree.map(lambda leaf: leaf[chosen], states)
-
-
-# -- chains ----------------------------------------------------------------------------------------

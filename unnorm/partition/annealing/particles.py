@@ -142,9 +142,6 @@ def nonfinite_findings(
     return [Finding(what, advice, **severity, code=FindingCode.NOT_FINITE)]
 
 
-# -- the adaptive run ------------------------------------------------------------------
-
-
 # -- runs along the schedule -----------------------------------------------------------
 @compiled(work="loop", options=RUN_ONCE, static_argnames=("count", "resampled"))
 def anneal(

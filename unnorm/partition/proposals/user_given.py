@@ -118,9 +118,6 @@ def user_distributions(distributions: dict[str, Distribution]) -> UserDistributi
     return UserDistributions(jax.tree.map(to_default, distributions))
 
 
-# -- Pathfinder ------------------------------------------------------------------------
-
-
 __all__ = [
     "FLOW",
     "PATHFINDER",
