@@ -93,8 +93,12 @@ def can_diverge_at_bounds(density, events: dict, options: BoundaryOptions = DEFA
     return False
 
 
-def needs_square_weight(objective, weight: Callable, density, events: dict, key) -> bool:
-    """Return whether `weight` may fail at a bound, by a fit of the objective with h = u²."""
+def needs_square_weight(objective, weight: Callable, density, events: dict, key) -> bool | None:
+    """Return whether `weight` may fail at a bound, by a fit of the objective with h = u²; None
+    where no density nearby is infinite at one.
+    """
+    if not can_diverge_at_bounds(density, events):
+        return None
     power = fit_exponent(objective, density, events, key)
     return power is None or power.is_doubtful(order_of(weight))
 

@@ -13,11 +13,7 @@ from unnorm.core.messages import choose_from
 from unnorm.core.method import method, static
 from unnorm.core.random_keys import make_key
 from unnorm.fitting.base import LossObjective, ObjectiveState, Traits
-from unnorm.fitting.checks.boundary_weight import (
-    boundary_findings,
-    can_diverge_at_bounds,
-    needs_square_weight,
-)
+from unnorm.fitting.checks.boundary_weight import boundary_findings, needs_square_weight
 from unnorm.fitting.checks.integration_by_parts import smoothness_findings
 from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.existence.margins import conditional_margins
@@ -124,12 +120,12 @@ class ScoreMatching(LossObjective):
             name: self._form(support).prepare(name, support, jnp.asarray(events[name]), self)
             for name, support in density.variables.items()
         }
-        if self.h is not None or not can_diverge_at_bounds(density, events):
+        if self.h is not None:
             return ObjectiveState(shared=FormState(scales))
-        square = needs_square_weight(
-            dataclasses.replace(self, h="square"), WEIGHTS["min"], density, events, key
-        )
-        return ObjectiveState(shared=FormState(scales, jnp.asarray(square)))
+        safe = dataclasses.replace(self, h="square")
+        square = needs_square_weight(safe, WEIGHTS["min"], density, events, key)
+        chosen = None if square is None else jnp.asarray(square)
+        return ObjectiveState(shared=FormState(scales, chosen))
 
     def _with_weight(self, state: ObjectiveState) -> "ScoreMatching":
         """This objective with the h that was chosen."""
