@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unnorm.core.display import more_rows, row_label
+from unnorm.core.display import escape, more_rows, row_label
 from unnorm.core.findings import Finding
-from unnorm.core.messages import format_table, printable
+from unnorm.core.messages import format_table
 from unnorm.diagnostics.page_style import POLICY, SCRIPT, STYLE
 
 if TYPE_CHECKING:
@@ -92,11 +92,11 @@ def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section
         path,
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{html.escape(POLICY)}">\n'
-        f"<title>{_text(title)}</title>\n"
+        f"<title>{escape(title)}</title>\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{STYLE}</style>\n</head>\n"
         f'<body>\n<div class="page{" with-contents" if contents else ""}">\n{contents}<main>\n'
-        f"<h1>{_text(title)}</h1>\n{body}\n</main>\n</div>\n{script}</body>\n</html>\n",
+        f"<h1>{escape(title)}</h1>\n{body}\n</main>\n</div>\n{script}</body>\n</html>\n",
     )
     return path
 
@@ -104,7 +104,7 @@ def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section
 def _contents(sections: Sequence[Section]) -> str:
     """Links to the sections; those whose verdict is bad are marked."""
     links = "\n".join(
-        f'<li><a href="#part-{at}">{_text(section.heading)}</a>{_mark(section)}</li>'
+        f'<li><a href="#part-{at}">{escape(section.heading)}</a>{_mark(section)}</li>'
         for at, section in enumerate(sections)
         if isinstance(section, Section)
     )
@@ -114,7 +114,7 @@ def _contents(sections: Sequence[Section]) -> str:
 def _mark(section: Section) -> str:
     if section.verdict is None or section.verdict[1]:
         return ""
-    return f' <span class="mark">{_text(section.verdict[0])}</span>'
+    return f' <span class="mark">{escape(section.verdict[0])}</span>'
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -129,10 +129,6 @@ def _write_whole(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _text(value: object) -> str:
-    return html.escape(printable(value))
-
-
 def _section(section: Section, anchor: str) -> str:
     if not isinstance(section, Section):
         raise TypeError(
@@ -142,8 +138,8 @@ def _section(section: Section, anchor: str) -> str:
     badge = ""
     if section.verdict is not None:
         kind = "good" if section.verdict[1] else "bad"
-        badge = f' <span class="badge {kind}">{_text(section.verdict[0])}</span>'
-    head = f'<section id="{anchor}">\n<h2>{_text(section.heading)}{badge}</h2>'
+        badge = f' <span class="badge {kind}">{escape(section.verdict[0])}</span>'
+    head = f'<section id="{anchor}">\n<h2>{escape(section.heading)}{badge}</h2>'
     return "\n".join([head, *_parts(section), "</section>"])
 
 
@@ -152,12 +148,12 @@ def _parts(section: Section) -> list[str]:
     parts = [_findings(section.findings)] if section.findings and section.facts else []
     parts += [_facts(section.facts)] if section.facts else []
     parts += [
-        f"<p>{_text(part.strip())}</p>"
+        f"<p>{escape(part.strip())}</p>"
         for part in (section.text or "").split("\n\n")
         if part.strip()
     ]
     if section.code is not None:
-        parts.append(f"<pre><code>{_text(section.code.strip(chr(10)))}</code></pre>")
+        parts.append(f"<pre><code>{escape(section.code.strip(chr(10)))}</code></pre>")
     table = [] if section.table is None else [_table(section)]
     figure = [] if section.figure is None else [_figure(section.figure, section.heading)]
     if section.beside and table and figure:
@@ -167,7 +163,7 @@ def _parts(section: Section) -> list[str]:
     parts += [_findings(section.findings)] if section.findings and not section.facts else []
     parts += [
         "\n".join(
-            [f"<details>\n<summary>{_text(one.heading)}</summary>", *_parts(one), "</details>"]
+            [f"<details>\n<summary>{escape(one.heading)}</summary>", *_parts(one), "</details>"]
         )
         for one in section.folded
     ]
@@ -176,7 +172,7 @@ def _parts(section: Section) -> list[str]:
 
 def _facts(facts: Mapping[str, str]) -> str:
     rows = "\n".join(
-        f"<dt>{_text(name)}</dt><dd>{_text(_minus(value))}</dd>" for name, value in facts.items()
+        f"<dt>{escape(name)}</dt><dd>{escape(_minus(value))}</dd>" for name, value in facts.items()
     )
     return f"<dl>\n{rows}\n</dl>"
 
@@ -184,8 +180,8 @@ def _facts(facts: Mapping[str, str]) -> str:
 def _copies(copies: Mapping[str, str]) -> str:
     """A button for each format, with the text in a field that is out of sight."""
     buttons = "".join(
-        f'<button type="button">Copy as {_text(name)}</button>'
-        f'<textarea readonly tabindex="-1" aria-hidden="true">\n{_text(text)}</textarea>'
+        f'<button type="button">Copy as {escape(name)}</button>'
+        f'<textarea readonly tabindex="-1" aria-hidden="true">\n{escape(text)}</textarea>'
         for name, text in copies.items()
     )
     return f"<div>{buttons}</div>\n" if copies else ""
@@ -200,10 +196,10 @@ def _table(section: Section) -> str:
             "pd.DataFrame(...)."
         )
     shown = format_table(table.head(section.most))
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in shown.columns)
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in shown.columns)
     rows = "\n".join(
         f'<tr><th scope="row">{_label(label)}</th>'
-        + "".join(f"<td>{_text(_minus(cell))}</td>" for cell in row)
+        + "".join(f"<td>{escape(_minus(cell))}</td>" for cell in row)
         + "</tr>"
         for label, row in zip(shown.index, shown.to_numpy(), strict=True)
     )
@@ -224,7 +220,7 @@ def _minus(cell: object) -> str:
 
 def _label(label: object) -> str:
     """The label of a row, which may break after a comma and nowhere inside a word."""
-    return _text(row_label(label)).replace(",", ",<wbr>")
+    return escape(row_label(label)).replace(",", ",<wbr>")
 
 
 def _figure(figure: "Figure", heading: str) -> str:
@@ -240,15 +236,15 @@ def _figure(figure: "Figure", heading: str) -> str:
     inline = base64.b64encode(picture.getvalue()).decode()
     width = round(figure.get_figwidth() * 96)
     kind = ' class="large"' if width > 560 else ""  # of which a phone shows a part, legibly
-    image = f'width="{width}"{kind} alt="{_text(heading)}" src="data:image/png;base64,{inline}"'
+    image = f'width="{width}"{kind} alt="{escape(heading)}" src="data:image/png;base64,{inline}"'
     return f"<figure><img {image}></figure>"
 
 
 def _findings(findings: Sequence[Finding]) -> str:
     items = "\n".join(
-        f'<li class="{_text(f.severity)}"><b>{_text(f.severity.capitalize())}.</b> '
-        f"{_text(_sentence(f.what))}"
-        + (f"<span>{_text(_sentence(f.advice))}</span>" if f.advice else "")
+        f'<li class="{escape(f.severity)}"><b>{escape(f.severity.capitalize())}.</b> '
+        f"{escape(_sentence(f.what))}"
+        + (f"<span>{escape(_sentence(f.advice))}</span>" if f.advice else "")
         + "</li>"
         for f in findings
     )

@@ -13,6 +13,7 @@ import numpy as np
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.containers import to_numbers, transpose_to_axes
 from unnorm.core.random_keys import fold_in, key_array, make_key, split_keys
+from unnorm.core.trace_errors import first_line
 from unnorm.declaration.slots import refuse_unknown, unify
 from unnorm.declaration.unconstrained import Unconstrained
 
@@ -142,14 +143,10 @@ def _probe(target: Unconstrained, kernel: Any, positions: dict) -> tuple[np.ndar
         return values, {n: np.asarray(g) for n, g in _gradients_at(target, positions).items()}
     except Exception as error:  # any failure of differentiation means the same to the user
         raise ValueError(
-            f"Density {name} cannot be differentiated ({_first_line(error)}), and "
+            f"Density {name} cannot be differentiated ({first_line(error)}), and "
             f"{type(kernel).__name__} needs its gradient; expected differentiable operations; use "
             "un.kernels.RandomWalkMH, or write the density with them."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _refuse_bad(

@@ -32,6 +32,7 @@ from unnorm.fitting.checks.model_draws import (
 )
 from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.simulation.data_sets import is_listed
+from unnorm.integration.representative_rows import count_of
 
 
 class Rows(NamedTuple):
@@ -102,7 +103,7 @@ def draws_findings(
     near, far = draws_from_data(density, starts, keys[1]), None
     if not density.covariates:
         wide = training.sample(criteria.proposal_rows, rng)
-        far = annealed_draws(density, wide, _count(starts), keys[2])
+        far = annealed_draws(density, wide, count_of(starts), keys[2])
     rows = _without_copies(density, compared.sample(criteria.max_rows, rng))
     targets = [add_noise(density, rows, level, keys[3]) for level in levels] or [rows]
     local = compare_draws(density, targets, near, rng)
@@ -110,9 +111,9 @@ def draws_findings(
     dimension = Unconstrained(density).dimension
     reliable = is_listed(density) or dimension <= criteria.reliable_dimension
     found = _level_findings(objective, density, starts, targets, keys[2], rng, reliable, criteria)
-    against = f"against {_count(rows):,} {'held-out' if held_out else 'training'} rows"
+    against = f"against {count_of(rows):,} {'held-out' if held_out else 'training'} rows"
     refusal = _refusal(against, local, everywhere, reliable, criteria)
-    return [refusal or _summary(_count(rows), against, local, everywhere, criteria), *found]
+    return [refusal or _summary(count_of(rows), against, local, everywhere, criteria), *found]
 
 
 def _level_findings(
@@ -137,10 +138,6 @@ def _without_copies(density, rows: dict) -> dict:
         return rows
     first = np.sort(np.unique(flatten_rows(rows), axis=0, return_index=True)[1])
     return {name: value[first] for name, value in rows.items()}
-
-
-def _count(events: dict) -> int:
-    return len(next(iter(events.values())))
 
 
 def _refusal(

@@ -24,6 +24,7 @@ from unnorm.fitting.objectives.auxiliary_noise import (
     refuse_one_row,
     shift_draws,
 )
+from unnorm.integration.representative_rows import count_of
 from unnorm.supports.base import has_network
 
 
@@ -164,7 +165,7 @@ class DenoisingScoreMatching(LossObjective):
 
     def _at_every_level(self, density, events, key) -> Corruptions:
         """All levels for every row, each with its corruptions."""
-        rows, levels, each = _count(events), self._levels(), int(self.corruptions)
+        rows, levels, each = count_of(events), self._levels(), int(self.corruptions)
         dtype = jnp.result_type(*(events[name] for name in density.variables))
         shape = (rows, len(levels), each, event_size(_without_labels(density).shapes()))
         noise = jax.random.normal(key, shape, dtype).reshape(rows, -1, shape[-1])
@@ -172,7 +173,7 @@ class DenoisingScoreMatching(LossObjective):
 
     def _at_random_levels(self, density, events, key) -> Corruptions:
         """One random level for each corruption; those of a row are spread over the levels."""
-        rows, levels, each = _count(events), self._levels(), int(self.corruptions)
+        rows, levels, each = count_of(events), self._levels(), int(self.corruptions)
         level_key, noise_key = split_keys(key)
         place = jax.random.uniform(level_key, (rows, 1), levels.dtype) + jnp.arange(each) / each
         chosen = jnp.minimum((place % 1 * len(levels)).astype(int), len(levels) - 1)
@@ -224,10 +225,6 @@ class DenoisingScoreMatching(LossObjective):
 def _spread(density, events: dict) -> jax.Array:
     """The standard deviation of every entry."""
     return jax.vmap(lambda event: point_of(density, event)[0])(events).std(0)
-
-
-def _count(events: dict) -> int:
-    return len(next(iter(events.values())))
 
 
 def _without_labels(density) -> Any:
