@@ -101,7 +101,8 @@ class Density(Declaration):
         closed = signature.closed_form(signature.function_name(function), log_z, slots)
         self._build(Structure(function, slots, log_z=closed), values)
 
-    if TYPE_CHECKING:  # attached by declaration/product.py, partition/normalized.py and bridges/
+    # Attached by declaration/composite/product.py, partition/normalized.py and bridges/.
+    if TYPE_CHECKING:
 
         def __mul__(self, other: Any) -> "Density": ...
 
