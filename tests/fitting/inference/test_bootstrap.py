@@ -84,13 +84,10 @@ def test_clusters_are_redrawn_whole(x64):
     density, events = at_the_door(fit, rows)
     errors, key = fit.summary().standard_error.to_numpy(), jax.random.key(0)
     clusters = np.repeat(np.arange(100), 4)
-    whole = refit_resamples(
-        PseudoLikelihood(), density, events, key, 100, cluster=clusters
-    )
+    whole = refit_resamples(PseudoLikelihood(), density, events, key, 100, cluster=clusters)
     about(spread(*whole), errors, 60)
     about(
-        2
-        * spread(*refit_resamples(PseudoLikelihood(), density, events, key, 100)),
+        2 * spread(*refit_resamples(PseudoLikelihood(), density, events, key, 100)),
         errors,
         60,
     )
@@ -113,9 +110,7 @@ def test_replicates_without_an_estimate_are_counted_apart(x64):
     data = np.array([[1, 0]] * 7 + [[0, 1]] * 7 + [[0, 0]] * 5 + [[1, 1]])
     for objective in (PseudoLikelihood(), MaximumLikelihood()):
         density, events = at_the_door(un.fit(ising, data, objective, seed=0, progress=False), data)
-        estimates, kept = refit_resamples(
-            objective, density, events, jax.random.key(0), 100
-        )
+        estimates, kept = refit_resamples(objective, density, events, jax.random.key(0), 100)
         assert estimates.shape == (100, 3) and kept.shape == (100,)
         assert_within(1 - kept.mean(), 0.95**20, np.sqrt(0.36 * 0.64 / 100))
         assert np.isnan(estimates[~kept]).all() and np.abs(estimates[kept]).max() < 8
