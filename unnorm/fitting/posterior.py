@@ -87,10 +87,9 @@ def posterior(p: Density, data: Any, *, prior: dict[str, Any]) -> Density:
         model, rows = cast((p.for_jit(), events), jnp.float64)
         for name, one in prior.items():
             check_prior(name, p.supports[name], p.parameters[name], one)
+        name = "given_data" if "given_data" not in p.supports else "given_data_"
         held = {"model": model, "rows": rows, "nodes": found._asdict(), "prior": dict(prior)}
-        density = Density(
-            _Posterior(tuple(p.supports)), dict(p.supports), constants={_name(p): held}
-        )
+        density = Density(_Posterior(tuple(p.supports)), dict(p.supports), constants={name: held})
     known = {
         axis: p.labels.get(axis, size)
         for axis, size in p.dimensions.items()
@@ -119,10 +118,6 @@ class _Posterior:
         model = model.bind(**by_name)
         logs = jax.vmap(model.log_density)(rows)
         return prior + logs.sum() - len(logs) * log_z_on_plan(model, nodes)
-
-
-def _name(p: Density) -> str:
-    return "given_data" if "given_data" not in p.supports else "given_data_"
 
 
 def _refuse(p: Density, prior: Any) -> None:

@@ -5,6 +5,7 @@ differences of log p̃ from a reference state; at other states, likely ones amon
 their sum.
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -94,7 +95,7 @@ def sum_of_pairs(
         contradiction = probe.contradiction(found)
         # derivatives do not show interactions by `where` and `==`
         if contradiction and _joint_states(counts) <= options.max_joint_states:
-            found = probe.parts(_all_pairs(len(counts)))
+            found = probe.parts(list(itertools.combinations(range(len(counts)), 2)))
             contradiction = probe.contradiction(found)
     if contradiction:
         raise StructureError(contradiction, probe.spent)
@@ -116,10 +117,6 @@ def _state_counts(density: Density, max_sites: int) -> np.ndarray:
         if len(counts) > max_sites:
             raise StructureError(f"it has more than {max_sites:,} sites")
     return np.array(counts)
-
-
-def _all_pairs(sites: int) -> list[tuple[int, int]]:
-    return [(i, j) for i in range(sites) for j in range(i + 1, sites)]
 
 
 def _joint_states(counts: np.ndarray) -> int:

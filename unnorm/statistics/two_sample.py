@@ -55,7 +55,8 @@ def two_sample(
     folds = _folds(len(data), len(draws), rng, options.folds)
     labels = _permute_labels(len(data), folds, rng, options)
     fixed = [np.sum(points**2, 1), *scores]
-    curves = [_two_sided(_auc(np.broadcast_to(score, labels.shape), labels)) for score in fixed]
+    one_sided = [_auc(np.broadcast_to(score, labels.shape), labels) for score in fixed]
+    curves = [0.5 + np.abs(auc - 0.5) for auc in one_sided]
     curves += [
         _auc(_kernel_regression(kernel, labels), labels)
         for kernel in _kernels(points, folds, options.bandwidths)
@@ -128,7 +129,3 @@ def _auc(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     ranks = rankdata(scores, axis=1) if scores.strides[0] else rankdata(scores[0])
     above = np.sum(ranks * labels, 1) - positives * (positives + 1) / 2
     return above / (positives * (labels.shape[1] - positives))
-
-
-def _two_sided(auc: np.ndarray) -> np.ndarray:
-    return 0.5 + np.abs(auc - 0.5)

@@ -102,7 +102,7 @@ def log_z_and_location(
     plan = objective.log_z_plan(state) if isinstance(objective, HasLogZPlan) else None
     where, gradient, exact = exact_log_z(density, vector, unravel, events, findings, plan)
     if isinstance(objective, LearnsLogZ):
-        at = _position_of_log_z(objective, unravel, vector)
+        at = int(np.argmax(_slope_of_log_z(objective, unravel, vector)))
         total, drawn = (
             (np.nan, np.nan) if covariance is None else (part[at, at] for part in covariance[:2])
         )
@@ -140,11 +140,6 @@ def no_log_z(density) -> Finding:
         NOTE,
         code=FindingCode.NO_LOG_Z,
     )
-
-
-def _position_of_log_z(objective, unravel, vector) -> int:
-    """Where log Z stands in the vector of all that was estimated."""
-    return int(np.argmax(_slope_of_log_z(objective, unravel, vector)))
 
 
 @compiled

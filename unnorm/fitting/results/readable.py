@@ -78,9 +78,10 @@ class ReadableFit(Result):
                 values[*place[:-2], place[-1], place[-2]] = value
         if values.ndim == 0:
             return float(values)
+        names = [axis if isinstance(axis, str) else None for axis in support.shape_axes]
         labels = [
-            pd.Index(density.labels.get(axis, range(size)), name=axis if _is_name(axis) else None)
-            for axis, size in zip(support.shape_axes, values.shape, strict=True)
+            pd.Index(density.labels.get(axis, range(size)), name=name)
+            for axis, size, name in zip(support.shape_axes, values.shape, names, strict=True)
         ]
         if values.ndim == 1:
             return pd.Series(values, labels[0], name=parameter)
@@ -237,7 +238,3 @@ class ReadableFit(Result):
         known = self.log_z if isinstance(self.log_z, list) else [self.log_z]
         parts += [repr(log_z) for log_z in known if log_z is not None]
         return "\n".join(parts + ([self._findings_text()] if self.findings else []))
-
-
-def _is_name(axis: Any) -> bool:
-    return isinstance(axis, str)
