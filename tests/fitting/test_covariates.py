@@ -14,7 +14,7 @@ from scipy.special import expit
 
 import unnorm as un
 from unnorm.declaration.density import cast
-from unnorm.fitting.inference.bootstrap.parametric import refit_simulations
+from unnorm.fitting.inference.bootstrap.of_fit import refit_simulations
 from unnorm.integration.conditional import log_z_of_rows, plan_for_rows
 from unnorm.integration.plan import plan_for
 from unnorm.integration.representative_rows import spread_rows

@@ -11,18 +11,11 @@ from unnorm.core.random_keys import fold_in, split_keys
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.pilot_run import Pilot, pilot_from
 from unnorm.partition.base import LogZ, total_evaluations
-from unnorm.partition.combine import (
-    combine,
-    conclusive,
-    contradicting,
-    far_above,
-    line,
-    reliable,
-)
+from unnorm.partition.combine import combine, conclusive, contradicting, far_above, line, reliable
 from unnorm.partition.estimators.bridge_sampling import Bridge, bridge_estimate
-from unnorm.partition.estimators.importance_sampling import importance_estimate
 from unnorm.partition.estimators.nested_sampling import NestedSampling, predict_cost
 from unnorm.partition.estimators.sequential_monte_carlo import smc_estimate
+from unnorm.partition.importance_weights import importance_estimate
 from unnorm.partition.options import BUDGET, WEIGHTS, BudgetOptions
 from unnorm.partition.proposals.automatic import make_proposal
 from unnorm.partition.proposals.base import Proposal

@@ -7,7 +7,7 @@ from unnorm.core.compilation.policy import CompilationOptions, compiled
 from unnorm.core.random_keys import key_array
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.tempered import log_target
-from unnorm.partition.base import LogZ
+from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.options import WEIGHTS, WeightCriteria
 from unnorm.partition.proposals.base import Proposal
 from unnorm.partition.weight_checks import estimate, weight_findings
@@ -56,3 +56,12 @@ def _log_weights(proposal: Proposal, key: jax.Array, draws: int, block: int = 10
         return log_target(proposal.view, position) - proposal.log_prob(position)
 
     return jax.lax.map(one, key_array(key, draws), batch_size=block)
+
+
+def importance_estimate(
+    proposal: Proposal, key: jax.Array, draws: int, spent: dict[str, int]
+) -> LogZ:
+    """log Z by so many draws from a proposal, after the evaluations `spent`."""
+    spent = total_evaluations(spent, {"values": draws, "gradients": 0})
+    logs = log_weights(proposal, key, draws)
+    return assess_draws(proposal.view.density, logs, spent, WEIGHTS.min_ess_fraction_unbounded)

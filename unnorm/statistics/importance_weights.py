@@ -3,7 +3,8 @@
 import math
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.optimize import brentq
+from scipy.special import expit, logsumexp
 
 
 def pareto_smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
@@ -76,4 +77,18 @@ def mean_of(log_weights: np.ndarray) -> tuple[float, float]:
     return value, float(scaled.std(ddof=1) / math.sqrt(count))
 
 
-__all__ = ["mean_of", "pareto_smooth", "too_heavy"]
+def balance(forward: np.ndarray, reverse: np.ndarray, max_iterations: int = 10_000) -> float:
+    """The root c of Σ σ(a_i − c − m) = Σ σ(c + m − b_j); works of lost particles reach to −1e30."""
+    ratio = math.log(len(forward) / len(reverse))
+
+    def imbalance(c):
+        return expit(forward - c - ratio).sum() - expit(c + ratio - reverse).sum()
+
+    ends = (
+        min(forward.min(), reverse.min()) - 50 - abs(ratio),
+        max(forward.max(), reverse.max()) + 50 + abs(ratio),
+    )
+    return float(brentq(imbalance, *ends, xtol=1e-10, maxiter=max_iterations))
+
+
+__all__ = ["balance", "mean_of", "pareto_smooth", "too_heavy"]

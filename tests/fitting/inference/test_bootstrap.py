@@ -14,7 +14,7 @@ from targets import enumerated, ising, pair_features
 import unnorm as un
 from unnorm.declaration.density import cast
 from unnorm.fitting.data.read import read_data
-from unnorm.fitting.inference.bootstrap.parametric import refit_simulations
+from unnorm.fitting.inference.bootstrap.of_fit import refit_simulations
 from unnorm.fitting.inference.bootstrap.refits import refit_resamples
 from unnorm.fitting.objectives.registry import MaximumLikelihood, PseudoLikelihood
 from unnorm.fitting.simulation import data_sets as replicates

@@ -11,8 +11,7 @@ from unnorm.core.random_keys import fold_in, make_key
 from unnorm.fitting.base import ReportsFindings
 from unnorm.fitting.checks.objective_noise import noise_share_findings
 from unnorm.fitting.existence.finite_estimate import DivergentParameters, divergent_parameters
-from unnorm.fitting.inference.bootstrap.of_fit import bootstrap
-from unnorm.fitting.inference.bootstrap.parametric import parametric_covariance
+from unnorm.fitting.inference.bootstrap.of_fit import bootstrap, parametric_covariance
 from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError, sandwich
 from unnorm.fitting.inference.small_samples import is_small, jackknife
 from unnorm.fitting.loss import Loss

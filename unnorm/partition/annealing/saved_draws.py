@@ -11,7 +11,7 @@ from unnorm.core.containers import to_numbers, transpose_to_axes
 from unnorm.core.messages import join_names, shown
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Position, Unconstrained
-from unnorm.partition.annealing.target_chains import Chains
+from unnorm.partition.annealing.chains import Chains
 from unnorm.partition.annealing.tempered import log_target
 
 KINDS = (

@@ -1,17 +1,15 @@
 """Chains of the density itself from dispersed starts, for bridge sampling and NCE."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.compilation.policy import RUN_ONCE, compiled
-from unnorm.core.findings import Finding, FindingCode
 from unnorm.core.random_keys import key_array, key_stretches, split_keys
 from unnorm.partition.annealing.adaptive_run import adapt_step, tuning_of
-from unnorm.partition.annealing.particles import nonfinite_findings
-from unnorm.partition.annealing.stein_checks import stein_level_of_chains
+from unnorm.partition.annealing.chains import Chains
 from unnorm.partition.annealing.tempered import AnnealingPath, Particle
 from unnorm.partition.annealing.transitions.base import (
     Transitions,
@@ -21,43 +19,8 @@ from unnorm.partition.annealing.transitions.base import (
 )
 from unnorm.partition.annealing.transitions.independence_move import bin_edges
 from unnorm.partition.annealing.transitions.selection import transitions_for
-from unnorm.partition.options import RUN, RunCriteria
 from unnorm.partition.proposals.base import Proposal
 from unnorm.partition.proposals.modes.mode_search import positions_at_scales
-from unnorm.statistics.mcmc import effective_sample_size, r_hat
-
-
-class Chains(NamedTuple):
-    """Draws of chains, and the log-densities and gradients at them."""
-
-    draws: np.ndarray  # (chains, draws, D), continuous coordinates
-    means: np.ndarray  # (chains, draws, discrete variables), of each variable's entries
-    log_target: np.ndarray  # (chains, draws)
-    log_proposal: np.ndarray
-    gradients: np.ndarray  # (chains, draws, D), of log p̃
-    nonfinite: int
-    evaluations: dict[str, int]
-
-    def findings(self, name: str, criteria: RunCriteria = RUN) -> list[Finding]:
-        """Warnings about chains: R-hat, ESS, Stein's identities, values that are not finite."""
-        parts = [self.draws, self.means, self.log_target[..., None]]
-        columns = np.moveaxis(np.concatenate(parts, -1), -1, 0)
-        worst = np.max([r_hat(one) for one in columns])
-        ess = np.min([effective_sample_size(one) for one in columns])
-        findings = []
-        if not worst <= criteria.convergence.max_r_hat:
-            what = f"the chains disagree: R-hat = {worst:.3g}"
-            advice = "there may be separate modes: use un.estimators.SMC"
-            findings.append(Finding(what, advice, code=FindingCode.NOT_MIXED))
-        if not ess >= criteria.convergence.min_ess:
-            what = f"ESS of the chains = {ess:.0f}"
-            findings.append(Finding(what, "raise draws", code=FindingCode.LOW_ESS))
-        continuous = self.draws.shape[-1]
-        level = stein_level_of_chains(self.draws, self.gradients) if continuous else 1.0
-        if level < criteria.stein_level_dependent:
-            what = f"Stein's identities are rejected on the chains (p = {level:.1e})"
-            findings.append(Finding(what, "reparametrize", code=FindingCode.STEIN_MISMATCH))
-        return findings + nonfinite_findings(name, self.nonfinite, self.log_target.size)
 
 
 @compiled
@@ -172,4 +135,4 @@ def run_chains(
     return Chains(*by_chain, nonfinite, spent)  # type: ignore[call-arg, arg-type]
 
 
-__all__ = ["Chains", "run_chains"]
+__all__ = ["run_chains"]

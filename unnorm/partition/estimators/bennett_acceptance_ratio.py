@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit
 
 from unnorm.core.findings import NOTE, Finding, FindingCode
@@ -14,7 +13,7 @@ from unnorm.partition.annealing.pilot_run import AnnealingEstimator, Pilot
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.options import RUN
 from unnorm.partition.weight_checks import ADVICE, estimate, weight_findings
-from unnorm.statistics.importance_weights import pareto_smooth
+from unnorm.statistics.importance_weights import balance, pareto_smooth
 
 
 @method
@@ -108,18 +107,4 @@ def bennett(
     return value, float(math.sqrt(variance) / slope), float(overlap)
 
 
-def balance(forward: np.ndarray, reverse: np.ndarray, max_iterations: int = 10_000) -> float:
-    """The root c of Σ σ(a_i − c − m) = Σ σ(c + m − b_j); works of lost particles reach to −1e30."""
-    ratio = math.log(len(forward) / len(reverse))
-
-    def imbalance(c):
-        return expit(forward - c - ratio).sum() - expit(c + ratio - reverse).sum()
-
-    ends = (
-        min(forward.min(), reverse.min()) - 50 - abs(ratio),
-        max(forward.max(), reverse.max()) + 50 + abs(ratio),
-    )
-    return float(brentq(imbalance, *ends, xtol=1e-10, maxiter=max_iterations))
-
-
-__all__ = ["Bennett", "balance", "bennett"]
+__all__ = ["Bennett", "bennett"]

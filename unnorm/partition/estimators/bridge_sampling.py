@@ -19,9 +19,10 @@ from unnorm.core.random_keys import split_keys
 from unnorm.core.validation import Range, problem
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
+from unnorm.partition.annealing.chains import Chains
 from unnorm.partition.annealing.particles import nonfinite_findings
 from unnorm.partition.annealing.saved_draws import chains_of_draws
-from unnorm.partition.annealing.target_chains import Chains, run_chains
+from unnorm.partition.annealing.target_chains import run_chains
 from unnorm.partition.annealing.tempered import log_target
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.combine import compare_with_draws

@@ -8,10 +8,8 @@ from unnorm.core.method import method, static
 from unnorm.core.random_keys import split_keys
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.pilot_run import start_proposal
-from unnorm.partition.base import LogZ, total_evaluations
-from unnorm.partition.importance_weights import assess_draws, log_weights
-from unnorm.partition.options import WEIGHTS
-from unnorm.partition.proposals.base import Proposal
+from unnorm.partition.base import LogZ
+from unnorm.partition.importance_weights import importance_estimate
 from unnorm.partition.proposals.user_given import check_proposal
 
 
@@ -54,16 +52,6 @@ class ImportanceSampling:
         return importance_estimate(proposal, key, self.draws, spent)
 
 
-def importance_estimate(
-    proposal: Proposal, key: jax.Array, draws: int, spent: dict[str, int]
-) -> LogZ:
-    """log Z by so many draws from a proposal, after the evaluations `spent`."""
-    spent = total_evaluations(spent, {"values": draws, "gradients": 0})
-    logs = log_weights(proposal, key, draws)
-    return assess_draws(proposal.view.density, logs, spent, WEIGHTS.min_ess_fraction_unbounded)
-
-
 __all__ = [
     "ImportanceSampling",
-    "importance_estimate",
 ]

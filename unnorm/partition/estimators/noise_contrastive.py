@@ -14,11 +14,11 @@ from unnorm.partition.annealing.particles import nonfinite_findings
 from unnorm.partition.annealing.target_chains import run_chains
 from unnorm.partition.base import LogZ, total_evaluations
 from unnorm.partition.combine import compare_with_draws
-from unnorm.partition.estimators.bennett_acceptance_ratio import balance
 from unnorm.partition.importance_weights import assess_draws, log_weights
 from unnorm.partition.options import RUN
 from unnorm.partition.proposals.automatic import make_proposal
 from unnorm.partition.weight_checks import estimate
+from unnorm.statistics.importance_weights import balance
 from unnorm.statistics.mcmc import effective_sample_size
 
 

@@ -10,7 +10,7 @@ from unnorm.core.validation import require_flowjax
 from unnorm.declaration.density import Density
 from unnorm.partition.annealing.pilot_run import fit_flow_proposal, run_pilot
 from unnorm.partition.base import LogZ
-from unnorm.partition.estimators.importance_sampling import importance_estimate
+from unnorm.partition.importance_weights import importance_estimate
 from unnorm.partition.weight_checks import refuse_discrete
 
 
