@@ -1,4 +1,6 @@
-"""Pareto-smoothed importance weights, and whether the shape of their tail permits a mean."""
+"""Pareto-smoothed importance weights, whether the shape of their tail permits a mean, and the
+balance of the weights of two samples.
+"""
 
 import math
 

@@ -52,6 +52,4 @@ class ImportanceSampling:
         return importance_estimate(proposal, key, self.draws, spent)
 
 
-__all__ = [
-    "ImportanceSampling",
-]
+__all__ = ["ImportanceSampling"]
