@@ -229,8 +229,7 @@ def report(output: Path, data, fits, draws, checks, estimates, normalizing) -> P
         Section(
             "Estimates",
             "Standard errors in brackets: robust (sandwich) ones for the per-example objectives, "
-            "those of the theory "
-            "of contrastive divergence for CD.",
+            "those of the theory of contrastive divergence for CD.",
             table=estimates,
             copies={"CSV": estimates.to_csv(), "LaTeX": latex(estimates)},
             findings=[finding for fit in fits.values() for finding in fit.findings],

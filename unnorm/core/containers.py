@@ -209,9 +209,8 @@ def refuse_too_large(what: str, shape: tuple[int, ...], bytes_each: int, advice:
     needed, there = math.prod(shape) * bytes_each, _memory()
     if needed > there:
         raise ValueError(
-            f"{what} would take {needed:.3g} bytes of memory; expected at most the {there:.3g} "
-            "of this machine; "
-            f"{advice}."
+            f"{what} would take {needed:.3g} bytes of memory; expected at most the {there:.3g} of "
+            f"this machine; {advice}."
         )
 
 

@@ -73,9 +73,8 @@ def about_derivatives(error: Exception) -> bool:
 
 def _no_derivative(name: str, error: Exception) -> str:
     return (
-        f"Density {name} cannot be differentiated ({first_line(error)}); expected operations "
-        "that JAX differentiates; "
-        "rewrite it, such as with jax.lax.scan in place of a while_loop."
+        f"Density {name} cannot be differentiated ({first_line(error)}); expected operations that "
+        "JAX differentiates; rewrite it, such as with jax.lax.scan in place of a while_loop."
     )
 
 

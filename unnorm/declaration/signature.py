@@ -132,8 +132,7 @@ def closed_form(owner: str, given: Any, slots: tuple[Slot, ...]) -> ClosedForm |
         if not is_finite_number(given):
             raise ValueError(
                 f"log_z of {owner} is {shown(given)}; expected a finite number or a function of "
-                "the density's "
-                "parameters; pass 0.0 for a density that is normalized."
+                "the density's parameters; pass 0.0 for a density that is normalized."
             )
         return float(given)
     try:
@@ -263,9 +262,8 @@ def by_name(
         return dict(events[0]) | dict(named)
     if len(events) > len(variables):
         raise ValueError(
-            f"{owner} was called with {len(events)} positional values, and it has "
-            f"{len(variables)} variables "
-            f"({', '.join(variables)}); pass parameters by name."
+            f"{owner} was called with {len(events)} positional values, and it has {len(variables)} "
+            f"variables ({', '.join(variables)}); pass parameters by name."
         )
     positional = dict(zip(variables, events, strict=False))
     twice = sorted(set(positional) & set(named))

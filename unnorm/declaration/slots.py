@@ -119,8 +119,7 @@ def dimension_labels(dimension: str, given: Iterable) -> tuple[str, ...]:
     if broken is not None:
         raise ValueError(
             f"Dimension {dimension!r} was given the label {broken!r}, which holds a lone "
-            "surrogate; expected text; "
-            "decode it first."
+            "surrogate; expected text; decode it first."
         )
     return labels
 
@@ -130,9 +129,8 @@ def event_shape(slot: Slot, shape: tuple[int, ...]) -> tuple[int, ...]:
     rank = len(slot.support.shape_axes)
     if len(shape) < rank:
         raise ValueError(
-            f"{slot.name} has the shape {shape}; expected at least "
-            f"{pluralize(rank, 'axis')}, because it is "
-            f"declared {slot.support!r}; add the missing axes."
+            f"{slot.name} has the shape {shape}; expected at least {pluralize(rank, 'axis')}, "
+            f"because it is declared {slot.support!r}; add the missing axes."
         )
     return shape[len(shape) - rank :]
 

@@ -104,8 +104,7 @@ class Declaration:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(
             f"Density is frozen, and {name!r} was assigned; use bind, fix, given or "
-            "with_dimensions, which "
-            "return a new one."
+            "with_dimensions, which return a new one."
         )
 
     def tree_flatten(self) -> tuple:

@@ -58,8 +58,7 @@ def refuse_other_labels(name: str, axes: tuple, value: Any, labels: Mapping[str,
         if known is not None and found is not None and list(known) != found:
             raise ValueError(
                 f"{name} has the labels {join_names(found)} along {axis!r}; expected "
-                f"{join_names(list(known))}; "
-                "reindex it, or pass its values alone."
+                f"{join_names(list(known))}; reindex it, or pass its values alone."
             )
 
 

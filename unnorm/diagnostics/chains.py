@@ -174,9 +174,8 @@ def _ess(draws: Draws, table: "pd.DataFrame", criteria: ConvergenceCriteria):
         named = [f"{label} ({value:,.0f})" for label, value in low.items()]
         enough = _round_up(draws.draws * wanted / max(low.iloc[0], 1.0))
         yield Finding(
-            f"The {part} effective sample size is below {wanted:,} "
-            f"({criteria.min_ess_per_chain} per chain) in {len(low)} of {len(table)} entries: "
-            f"{join_names(named)}",
+            f"The {part} effective sample size is below {wanted:,} ({criteria.min_ess_per_chain} "
+            f"per chain) in {len(low)} of {len(table)} entries: {join_names(named)}",
             f"about {enough:,} draws per chain would suffice (now {draws.draws:,}), or a kernel "
             "that mixes faster",
             ERROR if low.iloc[0] < min(wanted, criteria.min_ess) else WARNING,

@@ -54,8 +54,7 @@ def moment_findings(
         findings.append(
             Finding(
                 f"R-hat of the running moments is above {criteria.max_r_hat} or undefined in "
-                f"{join_names(list(bad))} "
-                f"(worst {worst:.3f})",
+                f"{join_names(list(bad))} (worst {worst:.3f})",
                 "sample and warm up longer, or use a kernel that mixes faster",
                 ERROR,
                 code=FindingCode.NOT_MIXED,

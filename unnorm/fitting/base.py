@@ -113,10 +113,9 @@ def no_latent_variables(objective: Any, density: Density, events: Events) -> str
             f"rows; use {serving}, or drop the row"
         )
     return (
-        f"{kind} does not serve latent variables, and data has no values for "
-        f"{name}; found {', '.join(events)}; expected "
-        f"{', '.join(density.variables | density.covariates)} (look for a mistyped name); use "
-        f"{serving}"
+        f"{kind} does not serve latent variables, and data has no values for {name}; found "
+        f"{', '.join(events)}; expected {', '.join(density.variables | density.covariates)} (look "
+        f"for a mistyped name); use {serving}"
     )
 
 

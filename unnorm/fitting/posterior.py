@@ -147,10 +147,9 @@ def _refuse(p: Density, prior: Any) -> None:
             else "has no exact log Z"
         )
         raise ValueError(
-            f"posterior needs Z(θ) exactly, and {p.name} {why}; expected at most 2^20 states, "
-            "one count or three "
-            "continuous dimensions, without covariates; write the model in NumPyro, or use "
-            "un.fit(..., prior=...)."
+            f"posterior needs Z(θ) exactly, and {p.name} {why}; expected at most 2^20 states, one "
+            "count or three continuous dimensions, without covariates; write the model in NumPyro, "
+            "or use un.fit(..., prior=...)."
         )
 
 

@@ -171,8 +171,7 @@ def _with_draws(estimator: Any, draws: Any) -> Bridge:
     if estimator is not None and not isinstance(estimator, Bridge):
         raise ValueError(
             f"log_z was given draws for the estimator {type(estimator).__name__}, which draws by "
-            "itself; expected 'bridge', which uses saved draws; leave draws out, or pass "
-            "'bridge'."
+            "itself; expected 'bridge', which uses saved draws; leave draws out, or pass 'bridge'."
         )
     return dataclasses.replace(estimator or Bridge(), draws=draws)
 

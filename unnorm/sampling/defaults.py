@@ -99,8 +99,7 @@ def check_track(p: Density, track: Mapping[str, Callable] | None) -> dict[str, C
             found = "a variable's name" if name in p.variables else f"{function!r}"
             raise ValueError(
                 f"track was given {found} for {name}; expected new names with functions of an "
-                "event; rename it or "
-                "pass a function."
+                "event; rename it or pass a function."
             )
     return track
 
@@ -167,8 +166,7 @@ def select_kernel(p: Density, kernel: Any, findings: list[Finding], chains: int 
         if not kernel.serves(support):
             raise ValueError(
                 f"{type(kernel).__name__} cannot move {name}, which is {support!r}; use "
-                f"{kernels_for(support)}, or fix "
-                f"it with p.given({name}=...)."
+                f"{kernels_for(support)}, or fix it with p.given({name}=...)."
             )
     return kernel
 

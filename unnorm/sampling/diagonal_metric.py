@@ -45,7 +45,6 @@ def refuse_matrix(kernel: Any) -> None:
     if given is not None and np.ndim(given) > 1:
         raise ValueError(
             f"{kernel.metric_option} of {type(kernel).__name__} has the shape {np.shape(given)}; "
-            "expected a vector, one "
-            "variance for each unconstrained coordinate; pass the diagonal, or use "
-            "un.kernels.NUTS for a matrix."
+            "expected a vector, one variance for each unconstrained coordinate; pass the diagonal, "
+            "or use un.kernels.NUTS for a matrix."
         )

@@ -171,10 +171,8 @@ def _refuse_bad(
         which = next(n for n, g in gradients.items() if not np.isfinite(g[chain]).all())
         raise ValueError(
             f"The gradient of {name} in {which} is not finite at the start of chain {chain}, "
-            f"{place}; expected finite "
-            "numbers; pass another start=, or correct the density there (a square root or division "
-            "at 0 is the usual "
-            "cause)."
+            f"{place}; expected finite numbers; pass another start=, or correct the density there "
+            "(a square root or division at 0 is the usual cause)."
         )
 
 

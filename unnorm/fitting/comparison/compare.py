@@ -130,9 +130,8 @@ def _read(fits: Any, held_out: Any) -> dict[str, tuple[Any, dict[str, np.ndarray
         if own != expected or set(p.covariates) != set(one.covariates):
             raise ValueError(
                 f"Fit {name!r} is of {describe_variables(p)} and {first!r} of "
-                f"{describe_variables(one)}; expected "
-                "the same variables and supports, because densities with respect to different "
-                "measures cannot be compared; leave one out."
+                f"{describe_variables(one)}; expected the same variables and supports, because "
+                "densities with respect to different measures cannot be compared; leave one out."
             )
     return read
 

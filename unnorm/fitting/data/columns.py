@@ -76,8 +76,7 @@ def refuse_other_rows(columns: dict[str, tuple[Any, Any]]) -> None:
             ):
                 raise ValueError(
                     f"{known} and {name} have rows with a different {kind}; expected the same in "
-                    "both, because row i is one event; align them first, or pass only their "
-                    "values."
+                    "both, because row i is one event; align them first, or pass only their values."
                 )
 
 
@@ -147,8 +146,7 @@ def column_values(name: str, support: Any, value: Any, missing: bool) -> np.ndar
         )
     if value.ndim != rank + 1:
         raise ValueError(
-            f"{name} has the shape {value.shape}; expected "
-            f"{pluralize(rank + 1, 'axis')}, rows first, because "
-            f"{name} is declared {support!r}; reshape it."
+            f"{name} has the shape {value.shape}; expected {pluralize(rank + 1, 'axis')}, rows "
+            f"first, because {name} is declared {support!r}; reshape it."
         )
     return value

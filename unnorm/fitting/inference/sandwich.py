@@ -161,8 +161,7 @@ def _refuse_slope(psi: np.ndarray, added: np.ndarray) -> None:
     if not np.all(off <= DEFAULTS.off_minimum):
         raise NoCovarianceError(
             f"the mean score at the estimate is {np.nanmax(off):.1e} of its standard errors away "
-            "from zero: rounding "
-            "or overflow stopped the optimiser short of a minimum",
+            "from zero: rounding or overflow stopped the optimiser short of a minimum",
             "centre and rescale the data and covariates to numbers around 1, or pass another start",
             ERROR,
             FindingCode.NOT_CONVERGED,
@@ -229,9 +228,8 @@ def _root(matrix: np.ndarray) -> np.ndarray:
     root = diagonal_scaling.covariance_root(matrix)
     if root is None:
         raise NoCovarianceError(
-            "the estimated covariance of the scores is not positive semi-definite: its Monte "
-            "Carlo noise is too large, "
-            "so there are no standard errors",
+            "the estimated covariance of the scores is not positive semi-definite: its Monte Carlo "
+            "noise is too large, so there are no standard errors",
             "pass more rows, raise k, or use the bootstrap",
         )
     return root

@@ -160,9 +160,8 @@ def _sums(values: np.ndarray, clusters: np.ndarray, count: int) -> np.ndarray:
 def _depends_on_one(clusters: np.ndarray | None, severity: str) -> Finding:
     one = "row" if clusters is None else "cluster"
     return Finding(
-        f"one {one} alone decides some parameter: without it the loss has no minimum, so that "
-        "the standard errors are "
-        "too small",
+        f"one {one} alone decides some parameter: without it the loss has no minimum, so that the "
+        "standard errors are too small",
         f"pass more {one}s, fewer parameters, or a penalty; do not trust the intervals",
         severity,
         FindingCode.SMALL_SAMPLE if clusters is None else FindingCode.FEW_CLUSTERS,
@@ -195,8 +194,7 @@ def _of_rows(rows: int, size: int) -> list[Finding]:
         return []
     note = Finding(
         f"{rows} rows are few for {size} parameters: the standard errors are the jackknife's and "
-        "the intervals "
-        f"Student's with {rows - size} degrees of freedom",
+        f"the intervals Student's with {rows - size} degrees of freedom",
         "compare fit.profile() for a likelihood, or fit.bootstrap()",
         WARNING if rows < DEFAULTS.very_few_rows * size else NOTE,
         FindingCode.SMALL_SAMPLE,
@@ -211,9 +209,8 @@ def _of_clusters(count: int, shares: np.ndarray) -> Finding:
     with np.errstate(all="ignore"):
         effective = np.nanmin(shares.sum(0) ** 2 / (shares**2).sum(0))
     what = (
-        f"{count} clusters are few: the standard errors are the jackknife's over clusters and "
-        "the intervals Student's "
-        f"with {count - 1} degrees of freedom"
+        f"{count} clusters are few: the standard errors are the jackknife's over clusters and the "
+        f"intervals Student's with {count - 1} degrees of freedom"
     )
     advice = "collect more clusters; more rows in each do not help"
     if effective < DEFAULTS.effective_clusters:

@@ -95,8 +95,7 @@ def _refuse_unlike(name: str, one: Density, other: Density) -> None:
     raise ValueError(
         f"Parameter {name} is {one.supports[name]!r} of the shape {shapes[0]} in {one.name} and "
         f"{other.supports[name]!r} of the shape {shapes[1]} in {other.name}; expected equal "
-        "supports and shapes, because equal names are one parameter; rename one with "
-        "p.rename(...)."
+        "supports and shapes, because equal names are one parameter; rename one with p.rename(...)."
     )
 
 

@@ -99,9 +99,8 @@ def _refuse_bounded(name: str, support: Support, shape: tuple[int, ...]) -> None
         free_entries(support, support.constrain(free))[0], free.reshape(-1)
     ):
         raise ValueError(
-            f"The penalty on {name} is L1 and {name} is {support!r}; expected a parameter "
-            "without bounds, Real or "
-            "Symmetric; use un.L2, or declare it otherwise."
+            f"The penalty on {name} is L1 and {name} is {support!r}; expected a parameter without "
+            "bounds, Real or Symmetric; use un.L2, or declare it otherwise."
         )
 
 
@@ -164,6 +163,5 @@ def check_prior(name: str, support: Support, value: Any, prior: Any) -> None:
     if not np.isfinite(at_start):
         raise ValueError(
             f"The log-prior of {name} is {at_start} at the start of the fit; expected a finite "
-            "number; pass a start "
-            f"inside its support, or a prior for {support!r}."
+            f"number; pass a start inside its support, or a prior for {support!r}."
         )

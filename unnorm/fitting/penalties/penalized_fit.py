@@ -94,8 +94,7 @@ def refuse_lasso_errors(penalties: Penalties | None) -> None:
             "the lasso's estimates are biased, and each is zero with positive probability, so "
             "that no normal approximation holds and there are no standard errors",
             "fit the entries that are not zero again without the penalty on data that did not "
-            "choose them, or use the "
-            "bootstrap to see how stable the zeros are",
+            "choose them, or use the bootstrap to see how stable the zeros are",
         )
 
 

@@ -96,8 +96,7 @@ def _of_some_rows(density, events, findings: list[Finding], plan: Plan | None) -
         if abs(value - found.value) > limit * (1 + abs(found.value)):
             what = (
                 f"log Z at the covariates of row {row} is {value:.8g} on the nodes of all rows, "
-                f"and {found.value:.8g} "
-                "on nodes of its own"
+                f"and {found.value:.8g} on nodes of its own"
             )
             advice = (
                 "pass a start= nearer to the data, or another objective: a row's density is narrow "

@@ -139,8 +139,7 @@ def _refuse_other(path: Path, header: dict[str, Any], p: Density) -> None:
     if found != given:
         raise StoreError(
             f"path {path} holds a fit of {found}, and {given} was given; expected the same; pass "
-            "the density that was "
-            "fitted."
+            "the density that was fitted."
         )
     for kind, own in declarations(p).items():
         for name in sorted(set(own) | set(header[kind])):
@@ -189,8 +188,7 @@ def _refuse_other_function(path: Path, header: dict[str, Any], density: Density)
     if not same:
         raise StoreError(
             f"path {path} holds a fit of another function than that of {density.name}; expected "
-            "the same log-density; "
-            "pass the density that was fitted."
+            "the same log-density; pass the density that was fitted."
         )
 
 

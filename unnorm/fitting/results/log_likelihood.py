@@ -189,9 +189,8 @@ def _believed(fit) -> LogZ:
     if fit.density.covariates:
         raise ValueError(
             f"{fit.density.name} has the covariate {next(iter(fit.density.covariates))}, so that "
-            "each row has its own "
-            "Z, and no log-likelihood; expected none, or a declared log_z; compare such fits by "
-            "score matching."
+            "each row has its own Z, and no log-likelihood; expected none, or a declared log_z; "
+            "compare such fits by score matching."
         )
     z = estimated(fit.density, seed=fit.seed, progress=False)
     if z.verdict not in ("exact", "ok"):

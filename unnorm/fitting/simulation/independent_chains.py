@@ -189,7 +189,6 @@ def _forgot(one: np.ndarray, other: np.ndarray, alike: float) -> bool:
 def _refuse_unmixed(density, run: str) -> NoReturn:
     raise NoCovarianceError(
         f"chains drawn from {density.name} have not forgotten their starts after {run}, so that "
-        "data sets cannot be "
-        "drawn from the fit",
+        "data sets cannot be drawn from the fit",
         "look for several modes with un.sample and un.diagnose, or fit fewer parameters",
     )

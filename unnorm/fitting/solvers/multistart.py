@@ -72,8 +72,7 @@ def _other_optima(best, found: list, starts: int) -> list[Finding]:
     if twins.any():
         what = (
             f"{twins.sum()} of {starts} starts came to the same loss at other parameters: labels "
-            "that may be switched, "
-            "or parameters that the density does not tell apart"
+            "that may be switched, or parameters that the density does not tell apart"
         )
         notes.append(
             Finding(

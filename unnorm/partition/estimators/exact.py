@@ -166,10 +166,9 @@ def _sum_states(density: Density, count: int) -> LogZ:
 def _eliminate(density: Density, found: Pairwise) -> LogZ:
     value, largest = eliminate(found)
     what = (
-        f"{len(found.sites)} sites in {len(found.pairs)} pairs were eliminated, the largest "
-        f"table having {largest:,} "
-        "entries; that log p̃ is a sum over sites and pairs was checked at random and at likely "
-        "states"
+        f"{len(found.sites)} sites in {len(found.pairs)} pairs were eliminated, the largest table "
+        f"having {largest:,} entries; that log p̃ is a sum over sites and pairs was checked at "
+        "random and at likely states"
     )
     findings = [Finding(what, "", NOTE)]
     if not math.isfinite(value):

@@ -40,9 +40,8 @@ _OF = re.compile(r"process-\d+-of-\d+$")
 def lost(processes: int) -> str:
     """What is said where another process has died."""
     return (
-        f"one of the {processes} processes has stopped answering; expected all to be alive; "
-        "start all of them again, "
-        "with the same --store, to go on from it."
+        f"one of the {processes} processes has stopped answering; expected all to be alive; start "
+        "all of them again, with the same --store, to go on from it."
     )
 
 

@@ -162,9 +162,8 @@ class BlockGibbs(_Gibbs):
         if found is None:
             raise ValueError(
                 f"BlockGibbs was given density {target.density.name}, in which entries of one of "
-                "the variables "
-                f"({', '.join(target.supports)}) interact; expected none within a variable; use "
-                "un.kernels.Gibbs."
+                f"the variables ({', '.join(target.supports)}) interact; expected none within a "
+                "variable; use un.kernels.Gibbs."
             )
         return dataclasses.replace(self, colouring=found)
 

@@ -35,8 +35,7 @@ class _Hamiltonian(Options):
         if self.dense_mass and self.metric not in (None, "dense"):
             raise ValueError(
                 f"{type(self).__name__} was given dense_mass=True and metric={self.metric!r}; "
-                "expected one of the two, because dense_mass=True is metric='dense'; leave one "
-                "out."
+                "expected one of the two, because dense_mass=True is metric='dense'; leave one out."
             )
         if self.whitened and self.inverse_mass_matrix is not None:
             raise ValueError(

@@ -65,8 +65,7 @@ class IndependentMH(Options):
             if found != shape:
                 raise ValueError(
                     f"IndependentMH's proposal for {name} draws the shape {found}; expected "
-                    f"{shape}; "
-                    "use expand(...).to_event(...)."
+                    f"{shape}; use expand(...).to_event(...)."
                 )
         return self
 

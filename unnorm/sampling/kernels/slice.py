@@ -99,10 +99,8 @@ class EllipticalSlice(Options):
         if found is None:
             raise ValueError(
                 f"EllipticalSlice found no Gaussian factor in density {target.density.name}; "
-                "expected a product such "
-                "as prior * likelihood with a factor whose log is quadratic; pass mean= and "
-                "covariance=, or use "
-                "un.kernels.Slice."
+                "expected a product such as prior * likelihood with a factor whose log is "
+                "quadratic; pass mean= and covariance=, or use un.kernels.Slice."
             )
         return dataclasses.replace(self, mean=found[0], covariance=found[1])
 

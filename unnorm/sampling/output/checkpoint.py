@@ -108,8 +108,7 @@ class Store:
         if self.lock.read_only:
             raise StoreError(
                 f"store {self.folder} cannot be written, and its run is not complete; expected a "
-                "writable folder; "
-                "change its permissions, or copy it to another place."
+                "writable folder; change its permissions, or copy it to another place."
             )
 
     # -- parts -------------------------------------------------------------------------------------
@@ -130,9 +129,8 @@ class Store:
             part = int(place[1])
             if header["run"] != self.run:
                 raise StoreError(
-                    f"store {self.folder} holds {path.name} of another run; expected parts of "
-                    "one run; remove that "
-                    "file, or name another store."
+                    f"store {self.folder} holds {path.name} of another run; expected parts of one "
+                    "run; remove that file, or name another store."
                 )
             self.trial = header["trial"] if self.trial is None else self.trial
             alike = header["trial"] in (None, self.trial)
@@ -213,8 +211,7 @@ class Store:
         ):
             raise StoreError(
                 f"store {self.folder} holds a part {part} whose state does not fit this run; "
-                "expected parts of one "
-                "run; name another store."
+                "expected parts of one run; name another store."
             )
         return jax.tree.unflatten(
             structure,
