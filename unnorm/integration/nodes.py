@@ -172,6 +172,7 @@ def log_integral(
 
     Example:
         >>> import unnorm as un
+        >>> from unnorm.integration.states import enumerate_states
         >>> p = un.Density(lambda x: 0.0 * x.sum(), {"x": un.Binary[3]})
         >>> round(float(log_integral(p, enumerate_states(p), jnp.zeros(8))), 4)
         2.0794
