@@ -25,8 +25,9 @@ class GridOptions:
     first_points: tuple[int, ...] = (65, 33, 33)  # per axis at the first level
     widest_step: float = 0.25  # of t while the range is searched for
     negligible: float = 41.0  # nats below the total: e^-41 is below the rounding of float64
-    min_fall: float = 0.02  # e-folds over the outer half of the range: less is no decay at a bound
+    max_rise: float = 1.0  # e-folds over the outer half of the range: more is no decay at a bound
     finite_fall: float = 2.0  # e-folds, likewise: a slab that falls less shows an infinite integral
+    rounding_change: float = 0.5  # nats by which rounding of a node's place may change its value
     rounding: float = 64.0  # machine epsilons by which two levels may differ at any resolution
 
     def decays(self, fall: float) -> bool:
@@ -43,6 +44,8 @@ class CenteringOptions:
         (0.0, 1.0, 5.0, 30.0, 200.0, 1500.0),
         (0.0, 2.0, 20.0, 500.0),
     )
+    corrections: int = 12  # of the scale
+    min_resolved: int = 6  # slabs towards a bound: with fewer the scale is too wide
     ascents: int = 24  # run together
     steps: int = 40  # of each ascent
     far: float = 1e6  # an ascent that ends beyond, above all modes, shows an infinite mass
@@ -64,6 +67,9 @@ class TailOptions:
     min_nodes: int = 4  # on either half of the fitted stretch
     negligible: float = 1e-10  # share of the total below which nothing is added
     equal_rates: float = 1e-3  # rates that differ by less are taken as equal
+    noise: float = 4.0  # standard errors of slopes, by rounding, within which two are alike
+    lasting_bend: float = 0.75  # share of the change of rates that the outer half still shows
+    flat: float = 1e-6  # a lower rate is no fall over the numbers that floating point resolves
     unresolved_share: float = 1e-3  # of a slab, by the other axes' margins, that is tolerated
     power_law: float = 0.1  # relative difference of two stretches' rates that refutes a power law
 

@@ -78,9 +78,13 @@ def locate_mass(integrand: Integrand, far: bool = False) -> Location:
         modes, escaped = _modes(integrand, ascents)
     frame = mixture_frame(modes) if modes else Frame(np.zeros(size), np.eye(size))
     widest = options.grid.widest_step
-    for _ in range(10):
+    for _ in range(options.centering.corrections):
         steps, sides = search_steps(frame, modes, widest), search_range(frame, modes)
         grid = widen_range(integrand, frame, steps, sides)
+        coarse = _coarse_at_bounds(grid, frame, options.centering.min_resolved)
+        if coarse.any():
+            frame = Frame(frame.centre, frame.factor * np.where(coarse, 0.1, 1.0))
+            continue
         if not np.isfinite(grid.total) or heavy_tails(integrand, grid, 1e-6):
             break
         frame, unchanged = _recentre(frame, grid)
@@ -172,6 +176,18 @@ def _modes(integrand: Integrand, ascents: Ascents) -> tuple[list[Mode], bool]:
 
 
 # -- correction --------------------------------------------------------------------------
+def _coarse_at_bounds(grid: Grid, frame: Frame, least: int) -> np.ndarray:
+    """The axes of which few slabs lie between the centre and the place where values round onto a
+    bound: the scale, from the curvature of a plateau, is far wider than an e-fold.
+    """
+    found = np.linalg.norm(frame.factor, axis=0) > 1
+    for i in np.flatnonzero(found):
+        unresolved, upper = grid.unresolved(i), grid.axes[i] > 0
+        sides = [unresolved[upper], unresolved[~upper]]
+        found[i] = any(side.any() and (~side).sum() < least for side in sides)
+    return found
+
+
 def _recentre(frame: Frame, grid: Grid) -> tuple[Frame, bool]:
     """Move a far centre to the median, and narrow the scale to half the distance of the 16% and 84%
     quantiles; also whether nothing had to change.

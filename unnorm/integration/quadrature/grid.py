@@ -48,6 +48,20 @@ class Grid(NamedTuple):
         """The slabs across an axis in which no node is resolved."""
         return np.logical_not(self.resolved.any(axis=self._others(axis)))
 
+    @property
+    def infinite(self) -> np.ndarray:
+        """The nodes at which the log-density is infinite, or overflowed."""
+        return self.log_mass >= 1e299
+
+    @property
+    def rises_to_infinity(self) -> bool:
+        """Whether infinite nodes reach an end of the range, or are more than poles of the
+        log-density, which lie between finite nodes.
+        """
+        infinite = self.infinite
+        ends = (np.take(infinite, [0, -1], axis).any() for axis in range(infinite.ndim))
+        return bool(infinite.mean() > 0.1 or any(ends))
+
     def _others(self, axis: int) -> tuple[int, ...]:
         return tuple(i for i in range(len(self.axes)) if i != axis)
 
@@ -185,7 +199,7 @@ def _heavy_end(
     half = int(np.argmin(np.abs(t - t[out] / 2)))
     fall = float(masses[half] - masses[out]) if half != out else 0.0
     spacing = float(np.log(np.cosh(t[out])) - np.log(np.cosh(t[half])))  # nodes are farther apart
-    if out > 0 and not rounded and fall + spacing > options.min_fall:
+    if out > 0 and not rounded and fall + spacing > -options.max_rise:
         return None
     rate = max(fall, 1e-300) / max(abs(t[half] - t[out]), step)
     return HeavyTail(axis, upwards, fall, math.exp(min(masses[out] - math.log(step * rate), 700.0)))

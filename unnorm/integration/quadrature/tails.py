@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import log_ndtr, logsumexp
+from scipy.stats import linregress
 
 from unnorm.integration.options import QUADRATURE, TailOptions
 
@@ -25,17 +26,29 @@ class Tail(NamedTuple):
     error: float  # of the share
     rate: float  # e-folds of mass per e-fold of the distance to the bound
     rate_difference: float  # between two stretches
+    bend: float  # the part of it that is not rounding
     options: TailOptions
 
     @property
     def diverges(self) -> bool:
         """Whether the mass does not fall towards the bound, by two stretches that agree."""
-        return self.rate <= self.rate_difference < self.options.equal_rates
+        none = max(self.rate_difference, self.options.flat)
+        return self.rate <= none < self.options.equal_rates
 
     @property
     def follows_power_law(self) -> bool:
-        """Whether the rates of the two stretches agree."""
-        return self.rate_difference < self.options.power_law * self.rate
+        """Whether the rates of the two stretches agree, and would still at the mass beyond."""
+        return _relative_error(self) < self.options.power_law
+
+
+def _relative_error(tail: "Tail | _Fit") -> float:
+    """Of the mass beyond: by how much the rate changes there, within 1 / rate e-folds. A slow tail
+    lies far beyond the stretches that were fitted, where 1 / log(x)² is no power law any more.
+    """
+    if tail.rate <= 0:
+        return math.inf
+    apart = (tail.options.fit_from - tail.options.fit_to) / 2
+    return max(tail.rate_difference, tail.bend / (apart * tail.rate)) / tail.rate
 
 
 class TailMass(NamedTuple):
@@ -95,8 +108,14 @@ def _margin(log_mass: np.ndarray, axis: int) -> np.ndarray:
 class _Fit(NamedTuple):
     rate: float
     rate_difference: float
+    bend: float
+    options: TailOptions
     log_beyond: float
     log_fade: np.ndarray
+
+    @property
+    def rates(self) -> tuple[float, float, float]:
+        return self.rate, self.rate_difference, self.bend
 
 
 class _Nodes(NamedTuple):
@@ -121,8 +140,8 @@ class _Nodes(NamedTuple):
         for up, fit in fits:
             share = math.exp(min(fit.log_beyond - total, 0.0))
             falls = fit.rate > fit.rate_difference
-            error = share * fit.rate_difference / fit.rate if falls else 0.0
-            tails.append(Tail(axis, up, share, error, fit.rate, fit.rate_difference, self.options))
+            error = share * _relative_error(fit) if falls else 0.0
+            tails.append(Tail(axis, up, share, error, *fit.rates, self.options))
         if max(tail.share for tail in tails) < self.options.negligible:
             return 0.0, []
         return float(total - logsumexp(margin)), tails
@@ -150,19 +169,41 @@ class _Nodes(NamedTuple):
         u = scale * np.sinh(t) * (1 if upwards else -1)
         past = u - (u[order][out] - options.fit_to)  # e-folds beyond the middle of the fade
         log_density = margin - np.log(np.cosh(t)) - math.log((t[1] - t[0]) * scale)
-        length = options.fit_from - options.fit_to
-        middle = -length / 2
         usable = np.isfinite(margin) & ~unresolved
-        near = usable & (past > -length) & (past < middle)
-        far = usable & (past >= middle) & (past < 0)
-        if min(near.sum(), far.sum()) < options.min_nodes:
+        length = options.fit_from - options.fit_to
+        parts = [
+            usable & (past > -length * start) & (past < -length * end)
+            for start, end in ((1.0, 0.5), (0.5, 0.0), (0.5, 0.25), (0.25, 0.0))
+        ]
+        if min(part.sum() for part in parts[:2]) < options.min_nodes:
             return None
-        slope, level = np.polyfit(past[near | far], log_density[near | far], 1)
-        slopes = [np.polyfit(past[part], log_density[part], 1)[0] for part in (near, far)]
-        rate, width = -slope, options.fade_width
-        log_beyond = level + (rate * width / 2) ** 2 - math.log(rate) if rate > 0 else math.inf
-        log_fade = log_ndtr(-past * math.sqrt(2) / width)
-        return _Fit(rate, abs(slopes[0] - slopes[1]), log_beyond, log_fade)
+        return _fit_stretches(past, log_density, parts, options)
+
+
+def _fit_stretches(
+    past: np.ndarray, log_density: np.ndarray, parts: list[np.ndarray], options: TailOptions
+) -> _Fit:
+    """The exponential through both halves of a stretch, and how its rate changes: what bends near
+    the mode alone does not bend beyond, so that the two quarters at the end say how it goes on.
+    """
+    near, far, inner, outer = parts
+    line = linregress(past[near | far], log_density[near | far])
+    difference, _ = _change(past, log_density, near, far)
+    rate, width = -line.slope, options.fade_width
+    beyond = line.intercept + (rate * width / 2) ** 2 - math.log(rate) if rate > 0 else math.inf
+    log_fade = log_ndtr(-past * math.sqrt(2) / width)
+    bend = difference
+    if min(inner.sum(), outer.sum()) >= options.min_nodes:
+        change, rounding = _change(past, log_density, inner, outer)
+        goes_on = 2 * change > options.lasting_bend * difference
+        bend = difference if goes_on and change > options.noise * rounding else 0.0
+    return _Fit(rate, difference, bend, options, beyond, log_fade)
+
+
+def _change(x: np.ndarray, y: np.ndarray, *stretches: np.ndarray) -> tuple[float, float]:
+    """By how much the slopes of two stretches differ, and its standard error by the residuals."""
+    lines = [linregress(x[part], y[part]) for part in stretches]
+    return abs(lines[0].slope - lines[1].slope), math.hypot(*(line.stderr for line in lines))
 
 
 __all__ = ["Tail", "TailMass", "tail_mass"]

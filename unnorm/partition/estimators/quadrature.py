@@ -110,12 +110,9 @@ class Quadrature:
         name = view.density.name
         tails = [tail for level in levels for tail in heavy_tails(integrand, level, tolerance)]
         for part, level, _ in done:
-            if level.nan.any():
-                where = _place(view, part.frame, level, np.argwhere(level.nan)[0])
-                what = f"the log-density of {name} is NaN at {where}"
-                advice = "correct the function there"
-                finding = Finding(what, advice, code=FindingCode.NOT_FINITE)
-                return self._result(integrand, math.nan, math.nan, [finding])
+            wrong = _not_finite(view, part, level) or _rounded(integrand, part, level)
+            if wrong:
+                return self._result(integrand, math.nan, math.nan, [wrong])
         if max(level.log_mass.max() for level in levels) >= 1e299 or _diverges(integrand, tails):
             return self._infinite(integrand, tails)
         totals = np.array([level.total for level in levels])
@@ -217,6 +214,42 @@ def _levels_differ(difference: float, shape: str, tolerance: float) -> Finding:
     )
 
 
+def _not_finite(view: Unconstrained, part: Part, level: Grid) -> Finding | None:
+    """A finding if the log-density is NaN at a node, or infinite at isolated ones."""
+    name, infinite = view.density.name, level.infinite
+    if level.nan.any():
+        where = _place(view, part.frame, level, np.argwhere(level.nan)[0])
+        what = f"the log-density of {name} is NaN at {where}"
+        return Finding(what, "correct the function there", code=FindingCode.NOT_FINITE)
+    if infinite.any() and not level.rises_to_infinity:
+        where = _place(view, part.frame, level, np.argwhere(infinite)[0])
+        what = f"the log-density of {name} is infinite at {where}, so that Z was not computed"
+        advice = (
+            "declare the variable on one side of that place, as un.Positive or un.Interval, which "
+            "are integrated up to a pole at their bound, or bound the function there"
+        )
+        return Finding(what, advice, code=FindingCode.NOT_FINITE)
+    return None
+
+
+def _rounded(integrand: Integrand, part: Part, level: Grid) -> Finding | None:
+    """A finding if moving the heaviest node by a rounding error changes the log-density."""
+    index = np.unravel_index(int(np.argmax(level.log_mass)), level.log_mass.shape)
+    place = _node(part.frame, level, np.array(index))
+    step = 8 * np.finfo(float).eps * np.diag(1 + np.abs(place))
+    values = integrand.values_at(np.concatenate([place[None], place + step, place - step]))
+    change = float(np.max(np.abs(values[1:] - values[0]))) if np.isfinite(values[0]) else 0.0
+    if not change > integrand.options.grid.rounding_change:
+        return None
+    where = _place(integrand.view, part.frame, level, np.array(index))
+    what = (
+        f"the log-density of {integrand.view.density.name} changes by {change:.2g} within the "
+        f"rounding error of its variables at {where}"
+    )
+    advice = "declare bounds in the units of its mass, or shift and rescale its variables"
+    return Finding(what, advice, code=FindingCode.PRECISION)
+
+
 def _mass_not_seen(name: str, location: Location, value: float) -> list[Finding]:
     """A finding if points at all scales hold more mass than the nodes."""
     if not location.scans:
@@ -243,10 +276,15 @@ def _no_mass(density: Density, grid: Grid) -> Finding:
 
 
 def _place(view: Unconstrained, frame: Frame, level: Grid, index: np.ndarray) -> str:
-    t = np.array([axis[i] for axis, i in zip(level.axes, index, strict=True)])
-    u = frame.centre + frame.factor @ np.sinh(t)
+    u = _node(frame, level, index)
     event = view.event_at(jnp.asarray(u, jnp.result_type(float)))[0]
     return ", ".join(
         f"{name} = {np.array2string(np.asarray(value), precision=4)}"
         for name, value in event.items()
     )
+
+
+def _node(frame: Frame, level: Grid, index: np.ndarray) -> np.ndarray:
+    """The unconstrained coordinates of a node."""
+    t = np.array([axis[i] for axis, i in zip(level.axes, index, strict=True)])
+    return frame.centre + frame.factor @ np.sinh(t)
