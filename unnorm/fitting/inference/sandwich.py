@@ -16,6 +16,7 @@ import numpy as np
 from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.fitting.base import CorrectsScores, DrawsRowNoise, DrawsSharedNoise
+from unnorm.fitting.inference.vanishing_score import vanishing_score
 from unnorm.fitting.loss import Loss, hessian, penalty_slope, scores_and_curvature
 from unnorm.numerics import diagonal_scaling
 
@@ -87,6 +88,7 @@ def sandwich(
     objective, density, state, events = loss
     psi, curvature = scores_and_curvature(loss)
     if at_minimum and len(psi) > 1:
+        _refuse_vanishing_score(loss, np.asarray(psi), np.asarray(curvature))
         _refuse_slope(np.asarray(psi), np.asarray(penalty_slope(density, state)))
     given = density, state, events
     correction = row_noise = shared_noise = None
@@ -166,6 +168,15 @@ def _refuse_slope(psi: np.ndarray, added: np.ndarray) -> None:
             ERROR,
             FindingCode.NOT_CONVERGED,
         )
+
+
+def _refuse_vanishing_score(loss: Loss, psi: np.ndarray, curvature: np.ndarray) -> None:
+    """Refuse an estimate at which a parameter's score is zero in every row."""
+    if loss.state.penalty is not None:
+        return
+    found = vanishing_score(loss, psi, curvature)
+    if found is not None:
+        raise NoCovarianceError(found.what, found.advice, found.severity, found.code)
 
 
 def sandwich_of(
