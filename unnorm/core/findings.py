@@ -52,6 +52,7 @@ class FindingCode(StrEnum):
     LIKELIHOOD_BOUND = "likelihood_bound"
     SEVERAL_OPTIMA = "several_optima"
     UNSUITABLE_NOISE = "unsuitable_noise"
+    INFLUENTIAL_ROW = "influential_row"
     NO_LOG_Z = "no_log_z"
     BIASED_OBJECTIVE = "biased_objective"
     TRAINING_DIVERGED = "training_diverged"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
@@ -102,6 +103,16 @@ class Loss(NamedTuple):
         """What is minimized: the mean loss with all penalties."""
         strengths, smooth = self.lasso, self.mean(vector)
         return smooth if strengths is None else smooth + strengths @ jnp.abs(vector)
+
+    def coordinate_names(self) -> list[str]:
+        """A name for every coordinate of the vector, for messages."""
+        return [
+            jax.tree_util.keystr(path, simple=True, separator=".")
+            + (f"[{', '.join(map(str, index))}]" if index else "")
+            for part in (self.density.free(), self.state.nuisance)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(part)
+            for index in np.ndindex(np.shape(leaf))
+        ]
 
     def has_few_parameters(self, limit: int = NewtonOptions.parameters) -> bool:
         """Whether a Hessian saves more than it costs."""

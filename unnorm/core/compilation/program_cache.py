@@ -1,12 +1,13 @@
 """When two functions may share a compiled program: equal code, and equal values of all that a call
 may read.
 
-A new lambda at each turn of a loop is a new object; keyed by the object, each would compile anew
+A new lambda at each turn of a loop is a new object; keyed by the object, each would compile again
 and stay in memory. The key holds values that nobody can change. Where a function uses anything else
-(arrays of NumPy, lists, objects of the user's), the function itself is its key: then it shares with
-nobody, as in JAX.
+(arrays of NumPy, lists, objects of the user's), its key is the state that it reaches at the call,
+so that a program is not used after that has changed.
 """
 
+import contextlib
 import functools
 import types
 from collections.abc import Callable
@@ -22,14 +23,9 @@ from unnorm.core.compilation.function_identity import (
     values_in_use,
     writes,
 )
-from unnorm.core.compilation.policy import Compiled
+from unnorm.core.compilation.reachable_state import FIXED, JITTED, reachable_state
 
 _ATOMS = frozenset({type(None), type(...), bool, int, str, bytes})
-_JITTED = type(jax.jit(lambda: 0))
-_FIXED = (  # of a library: what stays the same while a process runs
-    types.ModuleType, type, types.BuiltinFunctionType, np.ufunc, jax.numpy.ufunc, _JITTED,
-    jax.custom_jvp, jax.custom_vjp, Compiled,
-)  # fmt: skip
 
 
 def program_key(function: Any) -> Any:
@@ -38,12 +34,11 @@ def program_key(function: Any) -> Any:
     It is a snapshot: take it where the function is about to be traced, for globals may change
         before.
     """
-    if not isinstance(function, types.FunctionType):
-        return function
-    try:
-        return _Key(_key(function, ()))
-    except (UnknownDependencyError, TypeError):  # a TypeError: what cannot be hashed
-        return function
+    if isinstance(function, types.FunctionType):
+        # a TypeError: what cannot be hashed
+        with contextlib.suppress(UnknownDependencyError, TypeError):
+            return _Key(_key(function, ()))
+    return _StateKey(function)
 
 
 class StaticFunction:
@@ -60,6 +55,25 @@ class StaticFunction:
 
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, StaticFunction) and self.key == other.key
+
+
+class _StateKey:
+    """A callable at its present state; the callable itself counts where not all that it reads can
+    be found.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        self.function, self.state = function, reachable_state(function)
+
+    def __hash__(self) -> int:
+        return hash(self.state.digest)
+
+    def __eq__(self, other: Any) -> bool:
+        return self is other or (
+            isinstance(other, _StateKey)
+            and self.state.digest == other.state.digest
+            and (self.function is other.function or (self.state.complete and other.state.complete))
+        )
 
 
 class _Key:
@@ -112,9 +126,9 @@ def _nested_key(value: Any, inner: Callable[[Any], Any]) -> tuple:
     elif kind is functools.partial:
         keywords = tuple((name, inner(one)) for name, one in value.keywords.items())
         key = kind, inner(value.func), inner(value.args), keywords
-    elif kind is _JITTED and not in_library(value):
+    elif kind is JITTED and not in_library(value):
         key = kind, inner(unwrap(value))
-    elif isinstance(value, _FIXED) and in_library(value):
+    elif isinstance(value, FIXED) and in_library(value):
         key = "library", value
     else:
         raise UnknownDependencyError(f"it uses an object of {kind.__name__}")

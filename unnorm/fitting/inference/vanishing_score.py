@@ -65,10 +65,10 @@ def vanishing_score(loss: Loss, psi: np.ndarray, curvature: np.ndarray) -> Findi
         )
     if vanishing:
         return Finding(
-            f"the score of {_names(loss, vanishing)} is zero in every row at the "
-            "estimate, as at 0 where the density depends on a square: its standard error cannot "
-            "be estimated there",
-            "take its interval from fit.profile(), or declare it un.Positive",
+            f"the score of {_names(loss, vanishing)} is zero in every row at the estimate, as at 0 "
+            "where the density depends on a square, or where a single row informs it: its standard "
+            "error cannot be estimated there",
+            "take its interval from fit.profile(), declare it un.Positive, or drop that row",
             ERROR,
             FindingCode.NO_STANDARD_ERRORS,
         )
@@ -98,13 +98,7 @@ def _moved(loss: Loss, psi: np.ndarray, place: int, sign: float) -> tuple[float,
 
 def _names(loss: Loss, places: list[int]) -> str:
     """The coordinates of the vector at these places, by name."""
-    labels = [
-        jax.tree_util.keystr(path, simple=True, separator=".")
-        + (f"[{', '.join(map(str, index))}]" if index else "")
-        for part in (loss.density.free(), loss.state.nuisance)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(part)
-        for index in np.ndindex(np.shape(leaf))
-    ]
+    labels = loss.coordinate_names()
     return join_names([labels[i] for i in places])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.core.random_keys import fold_in, make_key
 from unnorm.fitting.base import ReportsFindings
+from unnorm.fitting.checks.influential_row import influential_row_findings
 from unnorm.fitting.checks.objective_noise import noise_share_findings
 from unnorm.fitting.existence.finite_estimate import DivergentParameters, divergent_parameters
 from unnorm.fitting.inference.bootstrap.of_fit import bootstrap, parametric_covariance
@@ -182,6 +183,12 @@ class _StandardErrors:
 
         def correct(psi, curvature, basis):
             rows, parameters = psi.shape
+            if problem.clusters is None:
+                back = np.linalg.inv(basis)
+                is_likelihood = problem.objective.traits.is_likelihood
+                model_based = back.T @ curvature @ back if is_likelihood else None
+                names = loss.coordinate_names()
+                problem.findings += influential_row_findings(psi @ back, names, model_based)
             small = is_small(rows, parameters, problem.clusters)
             # a sum over pairs has a bias in larger samples too
             if not small and not problem.objective.traits.couples_rows:
