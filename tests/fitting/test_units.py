@@ -62,7 +62,7 @@ def gamma(x: un.Positive, *, shape: un.Positive = 1.0, rate: un.Positive = 1.0):
 @functools.cache
 def table(fit_of, what, unit):
     fit = fit_of(what, unit)
-    assert fit.passed, fit
+    assert fit.passed, (fit, fit.findings)
     return fit.summary()[["estimate", "standard_error"]]
 
 
@@ -142,7 +142,7 @@ def test_old_faithful_in_minutes():
     """The quartic's maximum in minutes is that of standardised waits, mapped back."""
     waits = un.models.load("old_faithful").waiting.to_numpy(float)
     fit = un.fit(un.models.quartic, waits, ML(), seed=0, progress=False)
-    assert fit.passed, fit
+    assert fit.passed, (fit, fit.findings)
     assert fit.log_likelihood(waits).value == pytest.approx(-1040.4347, abs=1e-4)
     assert fit.summary().estimate["d"] == pytest.approx(1.4958e-5, abs=5e-10)
 
@@ -167,7 +167,7 @@ UNITS = [
 def test_a_gaussian_is_the_inverse_covariance(objective, scale, shift, rtol):
     data = PAIRS * scale + shift
     fit = un.fit(un.models.gaussian_graphical, data, objective, seed=0, progress=False)
-    assert fit.passed, fit
+    assert fit.passed, (fit, fit.findings)
     precision = np.linalg.inv(np.cov(PAIRS.T, ddof=0)) / np.outer(*[np.broadcast_to(scale, 2)] * 2)
     np.testing.assert_allclose(fit.density.parameters["precision"], precision, rtol=rtol)
     np.testing.assert_allclose(fit.density.parameters["eta"], precision @ data.mean(0), rtol=rtol)

@@ -84,6 +84,7 @@ class ScanOptions:
     max_evaluations: int = 2**22
     near: float = 4.0  # half of the points lie within sinh(4) = 27 scales
     far: float = math.asinh(1e5)
+    negligible: float = 30.0  # nats below the highest point, beyond which NaN does no harm
     max_excess: float = 5.0  # standard errors by which the scan may exceed the rule
     slack: float = 0.02  # nats besides: values rounded onto a bound are off by as much
 

@@ -45,6 +45,7 @@ class Minimum(NamedTuple):
     decrement: jax.Array  # g'H⁻¹g: the squared distance to the optimum in the curvature's metric
     steps: Any
     history: Any
+    condition: Any = 1.0  # smallest eigenvalue of the scaled Hessian, relative to the largest
 
 
 def hessian(function: Callable, x: jax.Array, columns: int = 8) -> jax.Array:
@@ -63,9 +64,9 @@ def tolerance_of(x: jax.Array, rounding: float) -> float:
 
 def _direction(
     gradient: jax.Array, curvature: jax.Array, damping: jax.Array, smallest_unit: float
-) -> tuple[jax.Array, jax.Array]:
-    """The step, and whether the function is convex here: where it is not, |eigenvalues| still point
-    downhill.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The step, whether the function is convex here (where it is not, |eigenvalues| still point
+    downhill), and the smallest eigenvalue relative to the largest.
     """
     inside, scale = scale_by_diagonal(curvature)
     if smallest_unit:
@@ -75,7 +76,7 @@ def _direction(
     rounding = len(scale) * jnp.finfo(scale.dtype).eps * jnp.max(jnp.abs(values))
     lengths = jnp.maximum(jnp.abs(values), rounding) + damping
     step = -(vectors @ (vectors.T @ (gradient / scale) / lengths)) / scale
-    return step, values[0] > -rounding
+    return step, values[0] > -rounding, values[0] / values[-1]
 
 
 def _next_damping(damping: jax.Array, better: jax.Array, options: NewtonOptions) -> jax.Array:
@@ -117,18 +118,18 @@ def newton(
         return value, gradient, _columns_of(lambda tangent: push(tangent)[1], x)
 
     def go_on(carry):
-        _, value, _, _, _, decrement, damping, step, _ = carry
+        _, value, _, _, _, decrement, damping, step, *_ = carry
         # written so that a NaN decrement goes on with more damping
         unfinished = ~(decrement < tolerance * unit(value))
         return unfinished & (step < options.steps) & (damping < options.largest_damping)
 
     def iterate(carry):
-        x, *known, moved, _, damping, step, history = carry
+        x, *known, moved, _, damping, step, history, _ = carry
         # here and not after the step, so that they stand in the program once
         value, gradient, curvature = jax.lax.cond(
             moved, lambda: derivatives(x), lambda: tuple(known)
         )
-        move, convex = _direction(gradient, curvature, damping, options.smallest_unit)
+        move, convex, condition = _direction(gradient, curvature, damping, options.smallest_unit)
         trial = x + move
         trial_value = function(trial)
         decrement = jnp.where(convex & (damping == 0), -gradient @ move, jnp.inf)
@@ -141,11 +142,14 @@ def newton(
         x, value = jnp.where(better, trial, x), jnp.where(better, trial_value, value)
         decrement = jnp.where(arrived, decrement, jnp.inf)
         history = history.at[step].set(value)
-        return x, value, gradient, curvature, better, decrement, damping, step + 1, history
+        known = value, gradient, curvature, better, decrement
+        return x, *known, damping, step + 1, history, condition
 
     history = jnp.full(options.steps, jnp.nan, x.dtype)
     zero, infinite = jnp.zeros((), x.dtype), jnp.asarray(jnp.inf, x.dtype)
     unknown = infinite, jnp.zeros_like(x), jnp.zeros((x.size, x.size), x.dtype)
-    start = (x, *unknown, True, infinite, zero, 0, history)
-    end = jax.lax.while_loop(go_on, iterate, start)
-    return Minimum(end[0], end[1], end[5], end[7], end[8])
+    start = (x, *unknown, True, infinite, zero, 0, history, zero)
+    x, value, _, _, _, decrement, _, steps, history, condition = jax.lax.while_loop(
+        go_on, iterate, start
+    )
+    return Minimum(x, value, decrement, steps, history, condition)

@@ -249,7 +249,7 @@ def test_a_few_chains_that_start_anew_hardly_move_the_fit():
     fit = fitted(ContrastiveDivergence(k=5, persistent=True, reinitialise=0.05))
     truth = 1 / np.mean(ROWS**2)
     assert abs(fit.summary().estimate["precision"] - truth) < 0.25 * truth * np.sqrt(2 / len(ROWS))
-    assert fit.covariance is None and told(fit, "some chains start anew", "bootstrap")
+    assert fit.covariance is None and told(fit, "some chains restart", "bootstrap")
 
 
 # -- health ----------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def identification_finding(problem, labels, coordinates: np.ndarray) -> Finding:
     advice = (
         "drop what is constant"
         if constant
-        else "leave one of them out"
+        else "centre covariates with a large offset, leave one of them out"
         if len(names) > 1
         else "leave it out"
     )

@@ -171,8 +171,10 @@ def _refuse_slope(psi: np.ndarray, added: np.ndarray) -> None:
 
 
 def _refuse_vanishing_score(loss: Loss, psi: np.ndarray, curvature: np.ndarray) -> None:
-    """Refuse an estimate at which a parameter's score is zero in every row."""
-    if loss.state.penalty is not None:
+    """Refuse an estimate at which a parameter's score is zero in every row, beside a loss in nats:
+    losses in units of the data have no unit to compare with.
+    """
+    if loss.state.penalty is not None or loss.objective.traits.in_data_units:
         return
     found = vanishing_score(loss, psi, curvature)
     if found is not None:

@@ -22,8 +22,8 @@ class VanishingScoreOptions:
     """When a score counts as zero.
 
     Attributes:
-        suspect: J of a parameter relative to H, and to the largest of these shares. It is near 1
-            for a regular likelihood, whatever the units; only below this is the parameter moved.
+        suspect: J of a parameter relative to H, in units of the spread of the rows' losses. It is
+            near 1 for a regular likelihood; only below this is the parameter moved.
         vanishing: standard deviation of the scores relative to that after the move.
         constant: change of a row's loss by the move, relative to the loss, that is rounding.
     """
@@ -48,12 +48,19 @@ def vanishing_score(loss: Loss, psi: np.ndarray, curvature: np.ndarray) -> Findi
     with np.errstate(all="ignore"):
         share = (psi**2).mean(0) / np.abs(np.diag(curvature))
     unit = max(1.0, share.max(initial=0.0, where=np.isfinite(share)))
+    suspects = np.flatnonzero(~(share > DEFAULTS.suspect * unit))
+    if not len(suspects):
+        return None
+    spread = float(np.std(np.asarray(_rows(loss, loss.vector))))
     constant, vanishing = [], []
-    for i in np.flatnonzero(~(share > DEFAULTS.suspect * unit)):
-        moved = [_moved(loss, psi, int(i), sign) for sign in (-1.0, 1.0)]
-        if all(change < DEFAULTS.constant for change, _ in moved):
+    for i in suspects[~(share[suspects] > DEFAULTS.suspect * spread)]:
+        step = np.sqrt(2 * spread / max(abs(curvature[i, i]), np.finfo(float).tiny))
+        short = min(
+            step, max(1.0, abs(float(loss.vector[i])))
+        )  # a long one has rounding of its own
+        if all(_moved(loss, psi, i, sign * short)[0] < DEFAULTS.constant for sign in (-1, 1)):
             constant.append(i)
-        elif all(ratio < DEFAULTS.vanishing for _, ratio in moved):
+        elif all(_moved(loss, psi, i, sign * step)[1] < DEFAULTS.vanishing for sign in (-1, 1)):
             vanishing.append(i)
     if constant:
         return Finding(
@@ -80,13 +87,14 @@ def _rows(loss: Loss, vector: jax.Array) -> jax.Array:
     return loss.rows(vector)
 
 
-def _moved(loss: Loss, psi: np.ndarray, place: int, sign: float) -> tuple[float, float]:
-    """What a move of one parameter does: the largest change of a row's loss, relative to the loss,
-    and the spread of the scores before relative to after.
+def _moved(loss: Loss, psi: np.ndarray, place: int, step: float) -> tuple[float, float]:
+    """What a step of one parameter does that would change a regular loss by its spread: the largest
+    change of a row's loss, relative to the loss, and the spread of the scores before relative to
+    after.
     """
     vector = np.asarray(loss.vector)
     there = vector.copy()
-    there[place] += sign * max(1.0, abs(vector[place]))
+    there[place] += step
     elsewhere = loss.at(jnp.asarray(there, vector.dtype))
     before, after = (np.asarray(_rows(loss, jnp.asarray(v, vector.dtype))) for v in (vector, there))
     scores = np.asarray(scores_and_curvature(elsewhere)[0])[:, place]

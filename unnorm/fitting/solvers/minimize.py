@@ -33,6 +33,10 @@ class MinimizerOptions:
         lbfgs_steps: of L-BFGS at most.
         whitened_rounding: by how much rounding may raise the decrement of an ill-conditioned
             problem.
+        collinear: condition of the scaled Hessian below which a minimum is confirmed in whitened
+            coordinates: its Newton step has lost its digits.
+        lower: of the mean loss, relatively, by which whitened coordinates refute a minimum that
+            was found in others.
         score_entries: entries of the row scores from which the units of many parameters are found.
         unit_rounds: how often the units may be renewed.
         unit_change: the factor by which units must have changed to be renewed.
@@ -41,7 +45,9 @@ class MinimizerOptions:
     """
 
     lbfgs_steps: int = 5000
-    whitened_rounding: float = 1e4
+    whitened_rounding: float = 1e6
+    collinear: float = 1e-11
+    lower: float = 1e-9
     score_entries: int = 2**22
     unit_rounds: int = 4
     unit_change: float = 3.0
@@ -93,7 +99,8 @@ def _minimize_whitened(loss: Loss, found: Minimum) -> Minimum:
     if basis is None:  # the scores do not identify all parameters
         return found
     again = _newton_in_basis(loss.at(found.vector), jnp.asarray(basis, found.vector.dtype))
-    return again if bool(jnp.isfinite(again.decrement)) else found
+    lower = again.loss < found.loss - DEFAULTS.lower * (1 + jnp.abs(found.loss))
+    return again if bool(jnp.isfinite(again.decrement) | lower) else found
 
 
 # -- many parameters: in units of the rows' scores -------------------------------------------------
@@ -238,17 +245,18 @@ def minimize(
     """Solve or minimize, and renew what the objective prepared until it holds at the minimum.
 
     With `whiten` Newton's method is tried in whitened coordinates where it stops short of a
-    minimum.
+    minimum; where parameters are nearly collinear, always: rounding may have stopped it.
     """
     objective, events, failures = loss.objective, loss.events, 0
-    whiten = whiten and loss.has_few_parameters() and loss.lasso is None
+    newton_steps = loss.has_few_parameters() and loss.lasso is None
     found: Any = None
     for _ in range(DEFAULTS.refreshes):
         found = None
         if isinstance(objective, HasClosedForm):
             found = objective.closed_form_minimum(loss.density, loss.state, events)
         found = found or minimum_of(loss)
-        if whiten and not np.isfinite(found.decrement):
+        stopped = whiten and not np.isfinite(found.decrement)
+        if newton_steps and (stopped or not abs(found.condition) > DEFAULTS.collinear):
             found = _minimize_whitened(loss, found)
         report(float(found.loss))
         loss = loss.at(found.vector)

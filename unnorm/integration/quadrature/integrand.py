@@ -54,10 +54,15 @@ class Integrand:
 
     def values_at(self, free: np.ndarray) -> np.ndarray:
         """Values at any number of points; −∞ where they are NaN or lost to rounding."""
+        return self.check_at(free)[0]
+
+    def check_at(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`values_at`, whether the points are resolved, and where those are NaN or +∞."""
         block = self.options.grid.block
         blocks = [self(free[start : start + block]) for start in range(0, len(free), block)]
         values, resolved = (np.concatenate(part) for part in zip(*blocks, strict=True))
-        return np.where(resolved & ~np.isnan(values), values, -np.inf)
+        broken = resolved & (np.isnan(values) | np.isposinf(values))
+        return np.where(resolved & ~np.isnan(values), values, -np.inf), resolved, broken
 
 
 __all__ = ["Integrand", "log_mass_at"]

@@ -21,13 +21,32 @@ from unnorm.integration.quadrature.integrand import Integrand
 
 
 class Scan(NamedTuple):
-    """Points u (N, D) about a frame, with log p̃ and asinh of their distances, on a grid."""
+    """Points u (N, D) about a frame, with log p̃ and asinh of their distances, on a grid; whether
+    they are resolved, and where log p̃ is NaN or +∞.
+    """
 
     frame: Frame
     points: np.ndarray
     values: np.ndarray
     t: np.ndarray
     shape: tuple[int, ...]
+    resolved: np.ndarray
+    broken: np.ndarray
+
+    def amid_mass(self, wanted: np.ndarray, negligible: float) -> np.ndarray | None:
+        """A wanted point next to one on its ray that has mass; None without any."""
+        finite = np.where(np.isfinite(self.values), self.values, -np.inf)
+        high = (finite > finite.max() - negligible).reshape(self.shape)
+        beside = np.zeros_like(high)
+        beside[1:] |= high[:-1]
+        beside[:-1] |= high[1:]
+        found = np.flatnonzero(wanted & beside.ravel())
+        return self.points[found[0]] if len(found) else None
+
+    @property
+    def empty(self) -> np.ndarray:
+        """Where log p̃ is −∞ without being lost to rounding."""
+        return self.resolved & np.isneginf(self.values) & ~self.broken
 
 
 def scan_about(integrand: Integrand, frame: Frame) -> Scan:
@@ -39,7 +58,8 @@ def scan_about(integrand: Integrand, frame: Frame) -> Scan:
     shape = tuple(2 * max(int(n * finer / 2), 2) for n in full)
     t, directions = _spread(shape, options)
     points = frame.centre + (directions * np.sinh(t)[:, None]) @ frame.factor.T
-    return Scan(frame, points, integrand.values_at(points), t, shape)
+    values, resolved, broken = integrand.check_at(points)
+    return Scan(frame, points, values, t, shape, resolved, broken)
 
 
 @functools.cache

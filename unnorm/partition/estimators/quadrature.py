@@ -113,6 +113,8 @@ class Quadrature:
             wrong = _not_finite(view, part, level) or _rounded(integrand, part, level)
             if wrong:
                 return self._result(integrand, math.nan, math.nan, [wrong])
+        if wrong := _between_nodes(integrand, location, levels):
+            return self._result(integrand, math.nan, math.nan, [wrong])
         if max(level.log_mass.max() for level in levels) >= 1e299 or _diverges(integrand, tails):
             return self._infinite(integrand, tails)
         totals = np.array([level.total for level in levels])
@@ -232,6 +234,28 @@ def _not_finite(view: Unconstrained, part: Part, level: Grid) -> Finding | None:
     return None
 
 
+def _between_nodes(integrand: Integrand, location: Location, levels: list[Grid]) -> Finding | None:
+    """A finding if the log-density is NaN or infinite beside points that have mass, and no node
+    lies there.
+    """
+    negligible, name = integrand.options.scan.negligible, integrand.view.density.name
+    walls = any((np.isneginf(level.log_mass) & level.resolved).any() for level in levels)
+    for scan in location.scans:
+        kinds = [("NaN or +infinity", scan.broken)]
+        kinds += [] if walls else [("-infinity", scan.empty)]
+        for kind, wanted in kinds:
+            place = scan.amid_mass(wanted, negligible)
+            if place is None:
+                continue
+            what = (
+                f"the log-density of {name} is {kind} at {_event(integrand.view, place)}, beside "
+                "points that hold mass and between the nodes"
+            )
+            advice = "correct the function there, or use un.estimators.SMC for a density with holes"
+            return Finding(what, advice, code=FindingCode.NOT_FINITE)
+    return None
+
+
 def _rounded(integrand: Integrand, part: Part, level: Grid) -> Finding | None:
     """A finding if moving the heaviest node by a rounding error changes the log-density."""
     index = np.unravel_index(int(np.argmax(level.log_mass)), level.log_mass.shape)
@@ -276,7 +300,10 @@ def _no_mass(density: Density, grid: Grid) -> Finding:
 
 
 def _place(view: Unconstrained, frame: Frame, level: Grid, index: np.ndarray) -> str:
-    u = _node(frame, level, index)
+    return _event(view, _node(frame, level, index))
+
+
+def _event(view: Unconstrained, u: np.ndarray) -> str:
     event = view.event_at(jnp.asarray(u, jnp.result_type(float)))[0]
     return ", ".join(
         f"{name} = {np.array2string(np.asarray(value), precision=4)}"

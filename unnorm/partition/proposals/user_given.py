@@ -105,6 +105,45 @@ def _check_distributions(
         density.variables[name].check(
             np.asarray(distribution.sample(make_key(0), (100,)), float), f"base of {name}"
         )
+    _refuse_narrow_support(who, density, distributions)
+
+
+def _refuse_narrow_support(
+    who: str,
+    density: Density,
+    distributions: dict[str, Distribution],
+    draws: int = 256,
+    below: float = 5.0,
+) -> None:
+    """Raise where a base has no density at places, at all distances from its draws, at which p̃ is
+    large.
+    """
+    view = Unconstrained(density.on_chart().for_jit())
+    position = view.random_position(make_key(0), jnp.result_type(float))
+    inside = user_distributions(distributions)
+    keys = key_array(make_key(1), draws)
+    here = jax.vmap(lambda key: inside.draw(view, split_keys(key)))(keys)
+    discrete = view.discrete(position)
+    log_density = jax.jit(jax.vmap(lambda at: view.log_density(at | discrete)))
+    highest = np.nanmax(np.asarray(log_density(here)))
+    steps = jnp.geomspace(0.1, 100.0, draws)
+    for name, distribution in distributions.items():
+        part = here[name]
+        spread = jnp.std(part, 0) * steps.reshape(-1, *[1] * (part.ndim - 1))
+        for sign in (-1.0, 1.0):
+            moved = part + sign * spread
+            values = jax.vmap(view.supports[name].constrain)(moved)
+            within = np.asarray(distribution.support(values)).reshape(draws, -1).all(1)
+            heights = np.asarray(log_density(here | {name: moved}))
+            wrong = np.flatnonzero(~within & (heights > highest - below))
+            if len(wrong):
+                value = np.array2string(np.asarray(values[wrong[0]]), precision=4)
+                raise ValueError(
+                    f"{who} was given a base of {name} by {type(distribution).__name__}, which has "
+                    f"no mass at {name} = {value}, where the log-density is within {below:g} nats "
+                    "of its highest at the base's draws; expected a base that is positive wherever "
+                    "the density is; widen it."
+                )
 
 
 def user_distributions(distributions: dict[str, Distribution]) -> UserDistributions:
