@@ -55,8 +55,8 @@ def influential_row_findings(
     Args:
         psi: the rows' scores (n, p).
         names: of the parameters.
-        model_based: H of a log-likelihood. Where the scores have the variance that the model gives
-            them in the row's direction, its share does no harm, as of one row in a table's cell.
+        model_based: H of a log-likelihood. Where the scores vary at most as much as the model says
+            in the row's direction, its share does no harm, as of one row in a table's cell.
         criteria: the limits.
     """
     n, limit = len(psi), criteria.error
@@ -93,15 +93,15 @@ def influential_row_findings(
 def _as_modelled(
     centred: np.ndarray, row: int, model_based: np.ndarray | None, criteria: LeverageCriteria
 ) -> bool:
-    """Whether ψ varies as much as H says (Bartlett's second identity) in the direction in which the
-    row has its share.
+    """Whether ψ varies no more than H says (Bartlett's second identity) in the direction in which
+    the row has its share.
     """
     if model_based is None:
         return False
     meat = centred.T @ centred / len(centred)
     way = np.linalg.lstsq(meat, centred[row], rcond=None)[0]
     ratio = (way @ meat @ way) / (way @ model_based @ way)
-    return bool(1 / criteria.alike < ratio < criteria.alike)
+    return bool(ratio < criteria.alike)
 
 
 __all__ = ["LeverageCriteria", "influential_row_findings"]

@@ -42,6 +42,10 @@ class SmallSampleOptions:
         no_curvature: curvature, relative to that of all rows, below which there is none without
             one of them.
         very_few_rows: rows per parameter below which even corrected intervals are rough.
+        outweighed: rows or clusters, by their influences, that all others do not outweigh.
+        collapsed: variance of the influences, relative to the model's, that hints at rows which
+            the estimate follows.
+        few: rows on which a parameter rests, by their Hessians, below which its error is rough.
     """
 
     rows: int = 100
@@ -54,6 +58,9 @@ class SmallSampleOptions:
     very_biased_pairs: float = 1.0
     no_curvature: float = 1e-10
     very_few_rows: int = 3
+    outweighed: float = 6.0
+    collapsed: float = 0.6
+    few: float = 10.0
 
 
 DEFAULTS = SmallSampleOptions()
@@ -65,6 +72,27 @@ class Correction(NamedTuple):
     total: np.ndarray | None
     degrees: float
     findings: list[Finding]
+
+
+def rests_on_few(
+    psi: np.ndarray, curvature: np.ndarray, clusters: np.ndarray | None, is_likelihood: bool
+) -> bool:
+    """Whether a parameter's variance may rest on a few of many rows or clusters.
+
+    That is seen by the influences H⁻¹ψ: a few outweigh all others, or, of a likelihood, their
+    variance is far below the model's, because the estimate follows the few rows and leaves no
+    residuals there.
+    """
+    with np.errstate(all="ignore"):
+        influence = diagonal_scaling.solve(curvature, (psi - psi.mean(0)).T).T
+        if clusters is not None:
+            influence = _sums(influence, clusters, int(clusters.max()) + 1)
+        squares = influence**2
+        effective = squares.sum(0) ** 2 / (squares**2).sum(0)
+        modelled = len(psi) * np.diag(diagonal_scaling.inverse(curvature))
+        collapsed = is_likelihood & (squares.sum(0) < DEFAULTS.collapsed * modelled)
+    few = effective < DEFAULTS.outweighed
+    return bool(np.any(few | (collapsed if clusters is None else few)))
 
 
 def is_small(rows: int, parameters: int, clusters: np.ndarray | None) -> bool:
@@ -123,19 +151,23 @@ def jackknife(
     if clusters is not None:
         own, scores = _sums(own, clusters, count), _sums(scores, clusters, count)
     moves = _moves(rows * curvature - own, scores, diagonal_scaling.units_of(curvature))
+    many = not is_small(rows, size, clusters)
     if moves is None:
-        severity = ERROR if in_pairs else WARNING
+        severity = ERROR if in_pairs or many else WARNING
         return Correction(None, float(count - size), [_depends_on_one(clusters, severity)])
     total = (count - 1) / count * moves.T @ moves
     spread = np.sqrt(np.diagonal(total))
     # without spread no row moves the parameter
     biases = np.divide((count - 1) * moves.mean(0), spread, np.zeros(size), where=spread > 0)
     findings = _of_bias(biases, in_pairs)
-    if clusters is None:
-        return Correction(total, float(rows - size), [*_of_rows(rows, size), *findings])
+    degrees = float(rows - size if clusters is None else count - 1)
+    if clusters is None and (in_pairs or not many):
+        return Correction(total, degrees, [*_of_rows(rows, size), *findings])
     inverse = diagonal_scaling.inverse(curvature)
     shares = np.einsum("ja,iab,bj->ij", inverse, own, inverse)
-    return Correction(total, float(count - 1), [_of_clusters(count, shares), *findings])
+    if many:
+        return Correction(total, degrees, [*_of_few(shares, clusters), *findings])
+    return Correction(total, degrees, [_of_clusters(count, shares), *findings])
 
 
 def _moves(left: np.ndarray, scores: np.ndarray, units: np.ndarray) -> np.ndarray | None:
@@ -200,6 +232,24 @@ def _of_rows(rows: int, size: int) -> list[Finding]:
         FindingCode.SMALL_SAMPLE,
     )
     return [note]
+
+
+def _of_few(shares: np.ndarray, clusters: np.ndarray | None) -> list[Finding]:
+    """A finding where a parameter rests on few of many rows or clusters, by their shares of H."""
+    with np.errstate(all="ignore"):
+        effective = np.nanmin(shares.sum(0) ** 2 / (shares**2).sum(0))
+    if not effective < DEFAULTS.few:
+        return []
+    kind, code = "rows", FindingCode.SMALL_SAMPLE
+    if clusters is not None:
+        kind, code = "clusters", FindingCode.FEW_CLUSTERS
+    what = (
+        f"one of the parameters rests on about {effective:.1f} of {len(shares):,} {kind}: the "
+        "standard errors are the jackknife's, and its own is rough"
+    )
+    advice = f"pool levels that are rare, collect more such {kind}, or see fit.profile()"
+    severity = ERROR if effective < DEFAULTS.effective_clusters else WARNING
+    return [Finding(what, advice, severity, code)]
 
 
 def _of_clusters(count: int, shares: np.ndarray) -> Finding:

@@ -14,7 +14,7 @@ from unnorm.fitting.checks.objective_noise import noise_share_findings
 from unnorm.fitting.existence.finite_estimate import DivergentParameters, divergent_parameters
 from unnorm.fitting.inference.bootstrap.of_fit import bootstrap, parametric_covariance
 from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError, sandwich
-from unnorm.fitting.inference.small_samples import is_small, jackknife
+from unnorm.fitting.inference.small_samples import is_small, jackknife, rests_on_few
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.objectives.score_matching.exact import score_matching_start
 from unnorm.fitting.penalties.penalized_fit import penalty_finding, posterior_covariance
@@ -183,13 +183,15 @@ class _StandardErrors:
 
         def correct(psi, curvature, basis):
             rows, parameters = psi.shape
+            is_likelihood = problem.objective.traits.is_likelihood
             if problem.clusters is None:
                 back = np.linalg.inv(basis)
-                is_likelihood = problem.objective.traits.is_likelihood
                 model_based = back.T @ curvature @ back if is_likelihood else None
                 names = loss.coordinate_names()
                 problem.findings += influential_row_findings(psi @ back, names, model_based)
-            small = is_small(rows, parameters, problem.clusters)
+            small = is_small(rows, parameters, problem.clusters) or rests_on_few(
+                psi, curvature, problem.clusters, is_likelihood
+            )
             # a sum over pairs has a bias in larger samples too
             if not small and not problem.objective.traits.couples_rows:
                 return None
