@@ -53,6 +53,7 @@ class FindingCode(StrEnum):
     SEVERAL_OPTIMA = "several_optima"
     UNSUITABLE_NOISE = "unsuitable_noise"
     INFLUENTIAL_ROW = "influential_row"
+    NEAR_BOUND = "near_bound"
     NO_LOG_Z = "no_log_z"
     BIASED_OBJECTIVE = "biased_objective"
     TRAINING_DIVERGED = "training_diverged"

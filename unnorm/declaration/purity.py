@@ -19,6 +19,9 @@ _PURE: weakref.WeakSet = (
 )  # functions that were looked at: a verb called again traces nothing twice
 
 
+_CALLBACKS = frozenset({"pure_callback", "io_callback"})
+
+
 def refuse_impure(p: Density, event: Mapping[str, Any] | None = None) -> None:
     """Raise where the function behind a density draws random numbers, or differs from call to call
     otherwise.
@@ -52,15 +55,27 @@ def refuse_impure(p: Density, event: Mapping[str, Any] | None = None) -> None:
             traces = [traces[1], _content(p, event)]
     except Exception:  # every verb has its own sentence for what JAX cannot trace
         return
-    if not _equal(*traces) or not _equal(before, _global_states()):
+    called_back = _CALLBACKS.intersection(part for part in traces[0] if isinstance(part, str))
+    changes = bool(called_back) and _values_differ(p, event)
+    if changes or not _equal(*traces) or not _equal(before, _global_states()):
         raise ValueError(
-            f"Density {p.name} is not a function of its arguments alone: two traces of it differ, "
+            f"Density {p.name} is not a function of its arguments alone: two calls of it differ, "
             "as with random numbers, the time or a counter inside, which JAX would freeze at one "
             "value; expected the same log-density at each call; make these numbers outside, and "
             "pass them as constants."
         )
     for function in functions:
         _remember(function)
+
+
+def _values_differ(p: Density, event: Mapping[str, Any]) -> bool:
+    """Whether two calls at one event differ: a trace does not show what a callback returns."""
+    call = jax.jit(lambda density, at: density.log_density(at))
+    try:
+        values = [np.asarray(call(p.for_jit(), dict(event))) for _ in range(2)]
+    except Exception:  # as where it cannot be traced
+        return False
+    return not np.array_equal(*values, equal_nan=True)
 
 
 def _functions(p: Density) -> Iterator[Callable]:

@@ -90,7 +90,8 @@ def _sum_of(density: Density, ladder: Ladder) -> tuple[float, float, Windows]:
         value = float(np.logaddexp.reduce(values) + math.log(thin.stride))
         triple = float(np.logaddexp.reduce(values[1::3]) + math.log(3 * thin.stride))
         error = abs(value - triple)
-        if error < COUNTS.stride_error and _is_smooth(density, thin, values):
+        good = error < COUNTS.stride_error and _is_smooth(density, thin, values)
+        if good and _agrees_between(density, thin, value):
             return value, error + _outside(ladder, thin, value) + _rounding(values), thin
         windows = Windows(((0, most),))
     values = log_terms(density, windows.counts())
@@ -123,6 +124,16 @@ def _is_smooth(density: Density, windows: Windows, values: np.ndarray) -> bool:
     likely = counts[np.argsort(-values, kind="stable")[:: max(len(values) // 256, 1)][:64]]
     there = log_terms(density, np.concatenate([likely, likely + 1, likely + 2])).reshape(3, -1)
     return bool(np.all(np.abs(there[0] - 2 * there[1] + there[2]) < COUNTS.smooth))
+
+
+def _agrees_between(density: Density, thin: Windows, value: float) -> bool:
+    """Whether terms at random places between the strides give the same sum: all multiples of a
+    stride see one phase of a period that divides it.
+    """
+    counts = thin.counts()
+    shifts = np.random.default_rng(0).integers(0, thin.stride, len(counts))
+    other = np.logaddexp.reduce(log_terms(density, counts + shifts)) + math.log(thin.stride)
+    return bool(abs(other - value) < COUNTS.phase_error)
 
 
 def _outside(ladder: Ladder, windows: Windows, value: float) -> float:

@@ -141,6 +141,7 @@ class CountOptions:
     negligible: float = 40.0  # nats below the total: a cell that holds less is left out
     tail: float = 1e-12  # share of Z that may be left out
     smooth: float = 0.05  # nats: second differences below which a count may stand for neighbours
+    phase_error: float = 1e-4  # of log Z between multiples of a stride and places between them
     stride_error: float = 1e-4  # of log Z between a stride and its triple, to accept the stride
     min_plan_states: int = 2**10  # so that a plan also serves other parameters
     max_plan_states: int = 2**16  # unless the density is rough; below, a plan begins at 0

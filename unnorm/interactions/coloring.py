@@ -114,6 +114,8 @@ def find_colouring(
             if about_derivatives(error):  # it is sampled site by site
                 return None
             raise
+        positions += _likely_positions(target, positions[0], options)
+        keys = [make_key(i) for i in range(len(positions))]
         parts = np.split(flat, np.cumsum(list(sizes.values()))[:-1])
         colours = _rank_colours(target, dict(zip(names, parts, strict=True)))
         verdicts = [
@@ -122,6 +124,46 @@ def find_colouring(
         ]
     additive, linear = (all(bool(verdict[i]) for verdict in verdicts) for i in range(2))
     return Colouring(colours, linear) if additive else None
+
+
+def _likely_positions(target: Any, start: dict, options: ColouringOptions) -> list[dict]:
+    """States where a term by `where` or `==`, which derivatives do not show, is likely to hold: all
+    sites alike, and the ends of ascents.
+    """
+    names = discrete_names(target)
+    most = max(len(target.supports[name].states) for name in names)
+    alike = []
+    for code in range(min(most, options.alike)):
+        position = dict(start)
+        for name in names:
+            states = target.supports[name].states
+            position[name] = jnp.full_like(start[name], states[code % len(states)])
+        alike.append(position)
+    keys = [make_key(100 + i) for i in range(options.ascents)]
+    ends = [_ascend(target, target.random_position(key, jnp.float64)) for key in keys]
+    return [at for at in alike + ends if np.isfinite(_value(target, at))]
+
+
+@compiled
+def _ascend(target: Any, position: dict) -> dict:
+    """The state after moving, as often as there are sites, the site that gains most."""
+    names = discrete_names(target)
+
+    def step(_, position):
+        gains = changes_by_trial(target, position).by_state
+        best = jnp.stack([jnp.nanmax(gains[name]) for name in names])
+        moved = dict(position)
+        for i, name in enumerate(names):
+            states = jnp.asarray(target.supports[name].states, position[name].dtype)
+            site, code = jnp.divmod(jnp.nanargmax(gains[name]), len(states))
+            flat = position[name].ravel()
+            take = (best[i] > 0) & (best[i] == best.max())
+            flat = flat.at[site].set(jnp.where(take, states[code], flat[site]))
+            moved[name] = flat.reshape(position[name].shape)
+        return moved
+
+    count = sum(position[name].size for name in names)
+    return jax.lax.fori_loop(0, count, step, position)
 
 
 def _rank_colours(

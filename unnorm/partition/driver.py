@@ -25,6 +25,7 @@ from unnorm.partition.estimators.registry import ESTIMATORS, Bridge, Exact
 from unnorm.partition.options import BUDGET, BudgetOptions
 from unnorm.partition.parameter_sweep import log_z_over, read_over
 from unnorm.partition.rounding_at_bounds import add_mass_at_bounds
+from unnorm.partition.rounding_of_values import add_rounding
 from unnorm.partition.row_sweep import read_rows
 from unnorm.supports import PyTreeSupport
 
@@ -140,6 +141,7 @@ def log_z(  # noqa: PLR0913 - the options of a verb
             estimator, Exact | Quadrature
         ):  # quadrature follows the mass at bounds itself
             found = add_mass_at_bounds(density, found)
+    found = add_rounding(found, dtype)
     result = dataclasses.replace(found, seed=seed, findings=[*found.findings, *findings])
     if strict:
         result.raise_unless_passed()

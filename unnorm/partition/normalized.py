@@ -61,12 +61,12 @@ def normalized(p: Density, z: Any = None) -> Density:
         )
     if z is None:
         z = unnorm.log_z(p, progress=False)
-        if z.verdict not in ("exact", "ok"):
-            raise ValueError(
-                f"The log Z of {p.name} is {z.verdict} by {z.estimator}; expected a reliable "
-                "estimate; read the findings of un.log_z(p, ...), and pass a LogZ that passed to "
-                "normalized()."
-            )
+    if getattr(z, "verdict", "ok") not in ("exact", "ok"):
+        raise ValueError(
+            f"The log Z of {p.name} is {z.verdict} by {z.estimator}; expected a reliable "
+            "estimate; read the findings of un.log_z(p, ...), and pass a LogZ that passed to "
+            "normalized()."
+        )
     try:
         value = float(z)
     except (TypeError, ValueError):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.compilation.policy import compiled
-from unnorm.core.findings import NOTE, Finding
+from unnorm.core.findings import ERROR, NOTE, Finding, FindingCode
 from unnorm.core.method import registry_name
 from unnorm.fitting.base import DrawsSharedNoise, Stochastic
 from unnorm.fitting.inference.sandwich import (
@@ -56,6 +56,29 @@ def penalized_estimand(objective: Any, penalties: Penalties | None) -> tuple[str
         )
         name += " (MAP)"
     return name, target, False
+
+
+def prior_support_findings(loss: Loss) -> list[Finding]:
+    """An error for every prior that has no mass at the estimate: NumPyro's `log_prob` goes on
+    beyond the bounds of a distribution.
+    """
+    penalties: Penalties = loss.state.penalty
+    found = []
+    for name, prior in penalties.priors.items():
+        value = loss.density.parameters[name]
+        if isinstance(value, dict) or not hasattr(value, "shape"):
+            continue
+        if np.all(np.asarray(prior.support(value))):
+            continue
+        what = (
+            f"the estimate of {name} lies where its prior {type(prior).__name__} has no mass: the "
+            "mode of the posterior is on the prior's bound, where it has no standard error"
+        )
+        advice = (
+            f"declare {name} on that range, such as un.Interval, or pass a prior without bounds"
+        )
+        found.append(Finding(what, advice, ERROR, FindingCode.NO_FINITE_ESTIMATE))
+    return found
 
 
 def penalty_finding(loss: Loss) -> Finding:

@@ -9,7 +9,9 @@ import numpy as np
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode
 from unnorm.core.random_keys import fold_in, make_key
 from unnorm.fitting.base import ReportsFindings
+from unnorm.fitting.checks.growing_density import growth_findings
 from unnorm.fitting.checks.influential_row import influential_row_findings
+from unnorm.fitting.checks.near_bound import near_bound_findings
 from unnorm.fitting.checks.objective_noise import noise_share_findings
 from unnorm.fitting.existence.finite_estimate import DivergentParameters, divergent_parameters
 from unnorm.fitting.inference.bootstrap.of_fit import bootstrap, parametric_covariance
@@ -17,7 +19,11 @@ from unnorm.fitting.inference.sandwich import Covariance, NoCovarianceError, san
 from unnorm.fitting.inference.small_samples import is_small, jackknife, rests_on_few
 from unnorm.fitting.loss import Loss
 from unnorm.fitting.objectives.score_matching.exact import score_matching_start
-from unnorm.fitting.penalties.penalized_fit import penalty_finding, posterior_covariance
+from unnorm.fitting.penalties.penalized_fit import (
+    penalty_finding,
+    posterior_covariance,
+    prior_support_findings,
+)
 from unnorm.fitting.problem import Outcome, Problem
 from unnorm.fitting.solvers.minimize import Convergence, minimize
 from unnorm.fitting.solvers.multistart import best_of
@@ -40,6 +46,7 @@ def fit_by_minimization(problem: Problem) -> Outcome:
         errors = _StandardErrors(problem, loss, runs_away, converged)
         covariance = problem.covariance_or_finding(errors.covariance)
         degrees = errors.degrees
+        findings += _of_estimates(problem, loss, covariance)
         converged = converged and all(f.code != FindingCode.NOT_CONVERGED for f in findings)
     else:
         what, advice = (
@@ -65,6 +72,16 @@ def fit_by_minimization(problem: Problem) -> Outcome:
         findings[:] = [f for f in findings if (f.code, f.severity) != unnamed]
     refit = functools.partial(bootstrap, problem, loss)
     return Outcome(problem, loss, converged, found.history, covariance, gone, degrees, refit)
+
+
+def _of_estimates(problem: Problem, loss: Loss, covariance: Covariance | None) -> list[Finding]:
+    """Estimates near a bound, and a density without a finite Z that nothing else has noticed."""
+    found: list[Finding] = []
+    if covariance is not None and problem.penalty is None:
+        found += near_bound_findings(loss, covariance.total)
+    if not problem.objective.traits.is_likelihood:
+        found += growth_findings(loss.density, problem.events)
+    return found
 
 
 class _Attempt(NamedTuple):
@@ -151,6 +168,7 @@ class _StandardErrors:
         problem, objective = self.problem, self.problem.objective
         if problem.penalty is not None:
             problem.findings.append(penalty_finding(self.loss))
+            problem.findings += prior_support_findings(self.loss)
             is_posterior = problem.penalty.priors and objective.traits.is_likelihood
             if problem.penalty.lasso or is_posterior:
                 return posterior_covariance(self.loss)
