@@ -72,10 +72,10 @@ def _values_differ(p: Density, event: Mapping[str, Any]) -> bool:
     """Whether two calls at one event differ: a trace does not show what a callback returns."""
     call = jax.jit(lambda density, at: density.log_density(at))
     try:
-        values = [np.asarray(call(p.for_jit(), dict(event))) for _ in range(2)]
+        first, second = (np.asarray(call(p.for_jit(), dict(event))) for _ in range(2))
     except Exception:  # as where it cannot be traced
         return False
-    return not np.array_equal(*values, equal_nan=True)
+    return not np.array_equal(first, second, equal_nan=True)
 
 
 def _functions(p: Density) -> Iterator[Callable]:

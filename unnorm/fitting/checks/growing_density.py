@@ -23,8 +23,8 @@ class RayOptions:
     Attributes:
         rows: of the data, through which rays go.
         directions: random ones besides, in units of the data's spread.
-        distances: in multiples of the data's own; a density that rises over all of them, beyond its
-            values at the data, is taken not to fall.
+        distances: in multiples of the data's own; a density that rises over the last three, beyond
+            its values at the data, is taken not to fall.
     """
 
     rows: int = 64
@@ -50,7 +50,7 @@ def growth_findings(
         for name, support in supports.items()
         if isinstance(support, RealSupport | PositiveSupport | CountSupport)
     ]
-    given = all(np.size(events.get(name)) and name in events for name in supports)
+    given = all(name in events and np.size(events[name]) for name in supports)
     if not free or not given or any(isinstance(value, dict) for value in events.values()):
         return []
     rng, rows = np.random.default_rng(0), len(next(iter(events.values())))
@@ -71,7 +71,7 @@ def growth_findings(
         heights.append(np.asarray(_heights(density, jax.tree.map(jnp.asarray, moved))))
     here, *beyond = heights
     with np.errstate(invalid="ignore"):
-        rises = np.all(np.diff(beyond, axis=0) > 0, 0) & (beyond[0] > np.nanmax(here))
+        rises = np.all(np.diff(beyond[-3:], axis=0) > 0, 0) & (beyond[-1] > np.nanmax(here))
     if not rises.any():
         return []
     ray = int(np.argmax(rises))

@@ -181,7 +181,7 @@ def _coarse_at_bounds(grid: Grid, frame: Frame, least: int) -> np.ndarray:
     bound: the scale, from the curvature of a plateau, is far wider than an e-fold.
     """
     found = np.linalg.norm(frame.factor, axis=0) > 1
-    for i in np.flatnonzero(found):
+    for i in np.flatnonzero(found).tolist():
         unresolved, upper = grid.unresolved(i), grid.axes[i] > 0
         sides = [unresolved[upper], unresolved[~upper]]
         found[i] = any(side.any() and (~side).sum() < least for side in sides)

@@ -122,7 +122,7 @@ def _refuse_narrow_support(
     position = view.random_position(make_key(0), jnp.result_type(float))
     inside = user_distributions(distributions)
     keys = key_array(make_key(1), draws)
-    here = jax.vmap(lambda key: inside.draw(view, split_keys(key)))(keys)
+    here = jax.vmap(lambda key: inside.draw(view, key_array(key, 2)))(keys)
     discrete = view.discrete(position)
     log_density = jax.jit(jax.vmap(lambda at: view.log_density(at | discrete)))
     highest = np.nanmax(np.asarray(log_density(here)))
