@@ -33,6 +33,7 @@ def predict(fit: Any, data: Any, level: float) -> pd.DataFrame:
     else:
         assert table.slope is not None
         errors = np.sqrt(np.einsum("ip,pq,iq->i", table.slope, covariance, table.slope))
+    errors = np.where(np.isnan(table.mean), np.nan, errors)  # a mean that does not exist
     bounds = support.entry_bounds(())
     if support.states is not None:
         bounds = (min(support.states), max(support.states))
@@ -69,7 +70,7 @@ def _widen(
 
 def residuals(fit: Any, data: Any, seed: int) -> pd.Series:
     """Φ⁻¹ of the distribution function at the response, randomised at jumps."""
-    from scipy.special import ndtri
+    from scipy.special import ndtri_exp
 
     p, events = read_data(fit.density, data)
     name = _response(fit)
@@ -80,11 +81,15 @@ def residuals(fit: Any, data: Any, seed: int) -> pd.Series:
         )
     refuse_missing_entries(p.variables, events, "residuals", RowLabels(row_index(data), p.labels))
     given = {other: events[other] for other in p.covariates}
-    below, upto = table_of_fit(fit, given or {" row": np.zeros(len(events[name]))}, name).between(
-        events[name]
-    )
+    given = given or {" row": np.zeros(len(events[name]))}
+    response = np.asarray(events[name], float)
+    table = table_of_fit(fit, given, name, reach=response)
+    below, at, above = table.log_shares(response)
     uniform = np.random.default_rng(seed).random(len(below))
-    values = ndtri(below + uniform * (upto - below))
+    with np.errstate(divide="ignore"):
+        lower = np.logaddexp(below, np.log(uniform) + at)
+        upper = np.logaddexp(above, np.log1p(-uniform) + at)
+    values = np.where(lower < upper, ndtri_exp(lower), -ndtri_exp(upper))
     return pd.Series(values, row_index(data), name="randomised quantile residual")
 
 
