@@ -42,6 +42,8 @@ class SteinCriteria:
     min_draws: int = 100  # per chain, whatever they cost
     max_sites: int = 64  # of a discrete variable
     rare_count: float = 10.0  # visits of a state below which no normal approximation holds
+    max_joint_states: int = 4096  # that are enumerated, and held against the draws one by one
+    top_states: int = 20  # the most probable ones, whose frequencies are checked
     segments: int = 256  # along which jumps are searched for, one standard deviation long
     segment_points: int = 65  # on each
     max_gap: float = 0.1  # of the integrated slope from the rise along a segment, relative

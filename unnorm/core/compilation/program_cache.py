@@ -38,7 +38,8 @@ def program_key(function: Any) -> Any:
         # a TypeError: what cannot be hashed
         with contextlib.suppress(UnknownDependencyError, TypeError):
             return _Key(_key(function, ()))
-    return _StateKey(function)
+    key = _StateKey(function)
+    return key if key.state.digest else function
 
 
 class StaticFunction:

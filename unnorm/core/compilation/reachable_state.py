@@ -41,7 +41,7 @@ class State(NamedTuple):
     """What a function reaches at one moment.
 
     Attributes:
-        digest: equal while nothing of it has changed.
+        digest: equal while nothing of it has changed; empty where each call changes it.
         complete: whether all of it was found, so that functions of equal digests compute the same.
         kept: objects that are told apart by identity alone; held, so that no other takes the
             identity.
@@ -71,7 +71,7 @@ def reachable_state(function: Callable, most: int = 20_000) -> State:
     walk = _Walk(most)
     walk.visit(function)
     if walk.changed_by_calls:  # a counter, a list of what was seen: its state is never the same
-        return State(b"", False, (function,))
+        return State(b"", False, ())
     return State(walk.hash.digest(), walk.complete, tuple(walk.kept))
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from unnorm.core.findings import ERROR, NOTE, WARNING, Finding, FindingCode, join_names
 from unnorm.declaration.density import Density
 from unnorm.diagnostics.against_density.discrete_identities import discrete_check
+from unnorm.diagnostics.against_density.exact_law import exact_law_findings
 from unnorm.diagnostics.against_density.missed_modes import mode_findings
 from unnorm.diagnostics.against_density.stein import SteinCheck, stein_check
 from unnorm.diagnostics.against_density.stein_jumps import jumps_explain
@@ -84,6 +85,7 @@ def _stein(draws: Draws, p: Density, bias: str):
     if any(support.discrete for support in p.variables.values()):
         check = discrete_check(p, draws.values, draws.labels())
         yield from _of_check(check, draws, p, bias if continuous else "", smooth=False)
+        yield from exact_law_findings(draws, p)
         if bias and not continuous:
             what = "no check detects all of that bias for discrete variables"
             yield Finding(f"{bias}; {what}", EXACT_KERNEL, code=FindingCode.BIASED_KERNEL)
