@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "sampling": TOOLS | {"interactions", "integration"},
     "partition": TOOLS | {"interactions", "integration", "sampling"},
     "fitting": TOOLS | {"interactions", "integration", "sampling", "partition"},
-    "diagnostics": GROUND | {"statistics"},
+    "diagnostics": GROUND | {"statistics", "interactions", "integration"},
     "plots": GROUND | {"statistics", "sampling", "partition", "fitting", "diagnostics"},
     "reports": GROUND | {"statistics", "sampling", "partition", "fitting", "diagnostics", "plots"},
     "models": GROUND,

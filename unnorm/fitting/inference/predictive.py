@@ -238,12 +238,12 @@ def _candidates(
     ends = jax.vmap(chart.unconstrain)(stacked.reshape(-1)).reshape(stacked.shape)
     middle = (ends[1] + ends[2]) / 2
     scale = jnp.maximum(ends[2] - ends[1], 1e-15 * (ends[3] - ends[0]) + jnp.finfo(float).tiny)
-    first, last = ends[0] - middle, ends[3] - middle
+    low, high = ends[0] - middle, ends[3] - middle
     if reach is not None:  # and what lies beyond it
         beyond = OPTIONS.beyond * (jax.vmap(chart.unconstrain)(jnp.asarray(reach)) - middle)
-        first, last = jnp.minimum(first, beyond), jnp.maximum(last, beyond)
-    first, last = jnp.arcsinh(first / scale), jnp.arcsinh(last / scale)
-    t = first[:, None] + (last - first)[:, None] * jnp.linspace(0, 1, OPTIONS.points)
+        low, high = jnp.minimum(low, beyond), jnp.maximum(high, beyond)
+    low, high = jnp.arcsinh(low / scale), jnp.arcsinh(high / scale)
+    t = low[:, None] + (high - low)[:, None] * jnp.linspace(0, 1, OPTIONS.points)
     free = middle[:, None] + scale[:, None] * jnp.sinh(t)
     log_det = jax.vmap(chart.log_det)(free.reshape(-1)).reshape(free.shape)
     log_widths = log_det + jnp.log(jnp.cosh(t))

@@ -74,6 +74,15 @@ def fit_by_minimization(problem: Problem) -> Outcome:
     return Outcome(problem, loss, converged, found.history, covariance, gone, degrees, refit)
 
 
+def _influential_rows(
+    loss: Loss, psi: np.ndarray, curvature: np.ndarray, basis: np.ndarray
+) -> list[Finding]:
+    """One row that outweighs the others, from scores and H in the coordinates of a basis."""
+    back = np.linalg.inv(basis)
+    model_based = back.T @ curvature @ back if loss.objective.traits.is_likelihood else None
+    return influential_row_findings(psi @ back, loss.coordinate_names(), model_based)
+
+
 def _of_estimates(problem: Problem, loss: Loss, covariance: Covariance | None) -> list[Finding]:
     """Estimates near a bound, and a density without a finite Z that nothing else has noticed."""
     found: list[Finding] = []
@@ -203,10 +212,7 @@ class _StandardErrors:
             rows, parameters = psi.shape
             is_likelihood = problem.objective.traits.is_likelihood
             if problem.clusters is None:
-                back = np.linalg.inv(basis)
-                model_based = back.T @ curvature @ back if is_likelihood else None
-                names = loss.coordinate_names()
-                problem.findings += influential_row_findings(psi @ back, names, model_based)
+                problem.findings += _influential_rows(loss, psi, curvature, basis)
             small = is_small(rows, parameters, problem.clusters) or rests_on_few(
                 psi, curvature, problem.clusters, is_likelihood
             )

@@ -99,8 +99,11 @@ def _minimize_whitened(loss: Loss, found: Minimum) -> Minimum:
     if basis is None:  # the scores do not identify all parameters
         return found
     again = _newton_in_basis(loss.at(found.vector), jnp.asarray(basis, found.vector.dtype))
-    lower = again.loss < found.loss - DEFAULTS.lower * (1 + jnp.abs(found.loss))
-    return again if bool(jnp.isfinite(again.decrement) | lower) else found
+    slack = DEFAULTS.lower * (1 + jnp.abs(found.loss))
+    if bool(jnp.isfinite(again.decrement) & ~(again.loss > found.loss + slack)):
+        return again
+    refuted = bool(again.loss < found.loss - slack)
+    return found._replace(decrement=jnp.asarray(jnp.inf)) if refuted else found
 
 
 # -- many parameters: in units of the rows' scores -------------------------------------------------

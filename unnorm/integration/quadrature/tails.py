@@ -169,8 +169,7 @@ class _Nodes(NamedTuple):
         u = scale * np.sinh(t) * (1 if upwards else -1)
         past = u - (u[order][out] - options.fit_to)  # e-folds beyond the middle of the fade
         log_density = margin - np.log(np.cosh(t)) - math.log((t[1] - t[0]) * scale)
-        usable = np.isfinite(margin) & ~unresolved
-        length = options.fit_from - options.fit_to
+        usable, length = np.isfinite(margin) & ~unresolved, options.fit_from - options.fit_to
         parts = [
             usable & (past > -length * start) & (past < -length * end)
             for start, end in ((1.0, 0.5), (0.5, 0.0), (0.5, 0.25), (0.25, 0.0))
