@@ -148,3 +148,18 @@ def test_an_infinite_z_is_said():
     )
     with pytest.raises(Unreliable):
         un.log_z(tilted, over={"beta": [-1.0, 1.0]}, progress=False, strict=True, seed=0)
+
+
+def test_modes_of_the_last_value_that_the_first_does_not_have():
+    """At a = -20 the second mode holds nothing, at 20 all: 3 log 2π + log(1 + e^a)."""
+    p = un.Density(
+        lambda x, *, a: jnp.logaddexp(
+            -0.5 * jnp.sum((x + 5) ** 2), a - 0.5 * jnp.sum((x - 5) ** 2)
+        ),
+        {"x": un.Real[6]},
+        {"a": un.Real},
+    )
+    values = np.array([-20.0, 20.0])
+    found = un.log_z(p, over={"a": values}, seed=0, progress=False)
+    right = np.abs(found.log_z - 3 * np.log(2 * np.pi) - np.log1p(np.exp(values))).max() < 0.1
+    assert right or found.attrs["verdict"] == "unreliable"

@@ -4,13 +4,14 @@ value.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unnorm.core.findings import ERROR, Finding, Unreliable
+from unnorm.core.findings import ERROR, Finding, FindingCode, Unreliable
 from unnorm.core.random_keys import make_key, split_keys
 from unnorm.declaration.density import Density
 from unnorm.declaration.unconstrained import Unconstrained
@@ -39,6 +40,22 @@ from unnorm.partition.options import PILOT, WEIGHTS
 from unnorm.partition.weight_checks import estimate_from_weights
 
 PASSING = ("exact", "ok")
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """When a sweep and a run of its own at the last value disagree.
+
+    Attributes:
+        gap: nats that they may differ.
+        errors: of their joint standard errors besides.
+    """
+
+    gap: float = 0.1
+    errors: float = 5.0
+
+
+SWEEP = SweepOptions()
 
 
 class Sweep(NamedTuple):
@@ -131,7 +148,32 @@ def log_z_over(
             "at each value."
         )
     estimator.check(density)
-    return _anneal_over(density, name, values, estimator, key)
+    run_key, end_key = split_keys(key)
+    sweep = _anneal_over(density, name, values, estimator, run_key)
+    return _compare_end(sweep, density, name, values[-1], estimator, end_key)
+
+
+def _compare_end(
+    sweep: Sweep, density: Density, name: str, value: float, estimator: SMC, key: jax.Array
+) -> Sweep:
+    """The sweep, unreliable where a run of its own at the last value finds another log Z there: the
+    particles of the first value may lie in modes that hold no mass at the last.
+    """
+    own = estimator(at(density, name, jnp.asarray(value, jnp.result_type(float))), key)
+    evaluations = total_evaluations(sweep.evaluations, own.evaluations)
+    sweep = sweep._replace(evaluations=evaluations)
+    here = float(sweep.arrays["log_z"][-1])
+    spread = math.hypot(own.standard_error, math.sqrt(sweep.arrays["covariance"][-1, -1]))
+    if not own.passed or abs(own.value - here) < SWEEP.gap + SWEEP.errors * spread:
+        return sweep
+    finding = Finding(
+        f"the run along {name} has log Z = {here:.6g} at {name} = {value:.6g}, and a run of its "
+        f"own there {own.value:.6g} ± {own.standard_error:.2g}: modes of one value are missed at "
+        "another",
+        "call log_z at each value, or let the values begin where all modes have mass",
+        code=FindingCode.ESTIMATES_DISAGREE,
+    )
+    return sweep._replace(verdict="unreliable", findings=[*sweep.findings, finding])
 
 
 def _probe(density: Density, name: str, values: np.ndarray, probes: int = 5) -> list[Density]:

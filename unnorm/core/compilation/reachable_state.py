@@ -63,9 +63,10 @@ def reachable_state(function: Callable, most: int = 20_000) -> State:
     Example:
         >>> import numpy as np
         >>> scale = np.ones(2)
-        >>> before = reachable_state(lambda x: scale * x).digest
+        >>> scaled = functools.partial(np.multiply, scale)
+        >>> before = reachable_state(scaled).digest
         >>> scale[0] = 3.0
-        >>> before == reachable_state(lambda x: scale * x).digest
+        >>> before == reachable_state(scaled).digest
         False
     """
     walk = _Walk(most)

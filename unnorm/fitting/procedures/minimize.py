@@ -213,19 +213,19 @@ class _StandardErrors:
             is_likelihood = problem.objective.traits.is_likelihood
             if problem.clusters is None:
                 problem.findings += _influential_rows(loss, psi, curvature, basis)
-            small = is_small(rows, parameters, problem.clusters) or rests_on_few(
-                psi, curvature, problem.clusters, is_likelihood
-            )
+            small = is_small(rows, parameters, problem.clusters)
+            few = not small and rests_on_few(psi, curvature, problem.clusters, is_likelihood)
             # a sum over pairs has a bias in larger samples too
-            if not small and not problem.objective.traits.couples_rows:
+            if not (small or few or problem.objective.traits.couples_rows):
                 return None
             found = jackknife(loss, psi, curvature, problem.clusters, basis)
             if found is None:
                 return None
             problem.findings += found.findings
-            if small:
+            if small or (few and found.findings):
                 self.degrees = found.degrees
-            return found.total if small else None
+                return found.total
+            return None
 
         found = sandwich(loss, problem.clusters, self.at_minimum, correct)
         problem.findings += self._of_noise(loss, found)

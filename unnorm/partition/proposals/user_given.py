@@ -105,7 +105,8 @@ def _check_distributions(
         density.variables[name].check(
             np.asarray(distribution.sample(make_key(0), (100,)), float), f"base of {name}"
         )
-    _refuse_narrow_support(who, density, distributions)
+    if not density.covariates:  # whose values are not known here
+        _refuse_narrow_support(who, density, distributions)
 
 
 def _refuse_narrow_support(
