@@ -6,6 +6,9 @@ import contextlib
 import dis
 import functools
 import hashlib
+import os
+import sys
+import sysconfig
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -70,7 +73,10 @@ def reachable_state(function: Callable, most: int = 20_000) -> State:
         False
     """
     walk = _Walk(most)
-    walk.visit(function)
+    try:
+        walk.visit(function)
+    except Exception:  # attributes of the user's objects may raise anything
+        return State(b"", False, ())
     if walk.changed_by_calls:  # a counter, a list of what was seen: its state is never the same
         return State(b"", False, ())
     return State(walk.hash.digest(), walk.complete, tuple(walk.kept))
@@ -79,11 +85,11 @@ def reachable_state(function: Callable, most: int = 20_000) -> State:
 class _Walk:
     """A walk over values; each is fed to the hash once."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, deepest: int = 40) -> None:
         self.hash = hashlib.blake2b(digest_size=16)
         self.complete, self.changed_by_calls = True, False
         self.kept: list[Any] = []
-        self.left = most
+        self.left, self.deepest, self.depth = most, deepest, 0
         self.seen: dict[int, int] = {}
         self.held: list[Any] = []  # so that no identity is taken over during the walk
 
@@ -95,13 +101,15 @@ class _Walk:
             self.tag(type(value).__name__, value)
         elif id(value) in self.seen:
             self.tag("again", self.seen[id(value)])
-        elif self.left <= 0:
+        elif self.left <= 0 or self.depth > self.deepest:
             self.by_identity(value)
         else:
             self.left -= 1
             self.seen[id(value)] = len(self.seen)
             self.held.append(value)
+            self.depth += 1
             self.inside(value)
+            self.depth -= 1
 
     def inside(self, value: Any) -> None:
         if isinstance(value, np.ndarray | jax.Array):
@@ -147,7 +155,7 @@ class _Walk:
     def function(self, value: types.FunctionType) -> None:
         self.tag("function", value.__module__, value.__qualname__, id(value.__code__))
         self.several(vars(value).values())
-        if in_library(value):
+        if in_library(value) or _is_installed(value.__code__.co_filename):
             return
         self.changed_by_calls |= _changes_what_it_reads(value.__code__)
         try:
@@ -161,7 +169,8 @@ class _Walk:
 
     def type(self, value: type) -> None:
         self.tag("class", value.__module__, value.__qualname__, id(value))
-        if in_library(value):
+        module = sys.modules.get(value.__module__)
+        if in_library(value) or _is_installed(getattr(module, "__file__", None) or ""):
             return
         for name, one in sorted(vars(value).items()):
             if not name.startswith("__") or name in _CALLED:
@@ -189,6 +198,13 @@ class _Walk:
         for name, one in fields.items():
             self.tag(name)
             self.visit(one)
+
+
+@functools.lru_cache(4096)
+def _is_installed(path: str) -> bool:
+    """Whether code belongs to Python or to an installed package, which stays as it is."""
+    places = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return any(path.startswith(place + os.sep) for place in places)
 
 
 @functools.lru_cache(4096)
