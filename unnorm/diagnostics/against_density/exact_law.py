@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
+from unnorm.core.compilation.policy import compiled
 from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.unconstrained import Unconstrained
@@ -40,7 +41,7 @@ def exact_law_findings(draws: Draws, p: Density, criteria: SteinCriteria = STEIN
     with jax.enable_x64(True):
         density = cast(p.for_jit(), float)
         states = states_at(density, jnp.arange(count))
-        logs = np.asarray(jax.jit(jax.vmap(density.log_density))(states))
+        logs = np.asarray(_log_densities(density, states))
         visited = _numbers(p, positions_of(Unconstrained(p), draws.values))
     probabilities = softmax(np.where(np.isnan(logs), -np.inf, logs))
     labels, table = _features(p, states, probabilities, draws.labels(), criteria)
@@ -62,6 +63,11 @@ def exact_law_findings(draws: Draws, p: Density, criteria: SteinCriteria = STEIN
     severity = ERROR if z[worst] > criteria.certain else WARNING
     advice = "check that it is the density that was sampled, or sample longer"
     return [Finding(what, advice, severity, FindingCode.STEIN_MISMATCH)]
+
+
+@compiled
+def _log_densities(density: Density, states: dict[str, jax.Array]) -> jax.Array:
+    return jax.vmap(density.log_density)(states)
 
 
 def _features(
