@@ -26,7 +26,7 @@ from unnorm.fitting.penalties.penalized_fit import (
 )
 from unnorm.fitting.problem import Outcome, Problem
 from unnorm.fitting.solvers.minimize import Convergence, minimize
-from unnorm.fitting.solvers.multistart import best_of
+from unnorm.fitting.solvers.multistart import best_of, restarts_of
 from unnorm.fitting.solvers.unbounded_parameters import covariance_with_bounds, without_bounds
 
 
@@ -138,7 +138,10 @@ def _minimum_from(problem: Problem, density, whiten: bool = False) -> _Attempt:
         return minimize(loss._replace(density=density), report, whiten)
 
     findings: list[Finding] = []
-    found = best_of(minimum, start, problem.restarts, fold_in(key, 2), findings)
+    variables, covariates = problem.p.variables, problem.p.covariates
+    restarts = restarts_of(variables.values(), bool(covariates), problem.restarts)
+    found = best_of(minimum, start, restarts, fold_in(key, 2), findings)
+    findings = findings if problem.restarts else []  # winding is no other optimum
     if not np.isfinite(found.loss) or not found.at.has_few_parameters():
         return _Attempt(found, DivergentParameters(np.zeros(len(found.vector), int)), findings)
     return _Attempt(found, divergent_parameters(found.at), findings)

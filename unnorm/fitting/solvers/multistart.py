@@ -1,6 +1,6 @@
 """Several optima: a minimum is looked for from other starts too, and what they find is said."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
+from unnorm.supports.directional import CircleSupport
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,24 @@ class MultistartOptions:
 
     Attributes:
         half_width: of the box of starts around the first, in unconstrained coordinates: Stan's.
+        of_circles: more starts where none are asked for, of a circular response with covariates: a
+            slope that winds around the circle is a local optimum.
         same_loss, same_place: relative differences that an optimizer leaves at one minimum.
     """
 
     half_width: float = 2.0
+    of_circles: int = 4
     same_loss: float = 1e-8
     same_place: float = 1e-4
 
 
 DEFAULTS = MultistartOptions()
+
+
+def restarts_of(supports: Iterable, has_covariates: bool, asked: int) -> int:
+    """How many more starts to minimize from, by the supports of the variables."""
+    winds = has_covariates and any(isinstance(support, CircleSupport) for support in supports)
+    return asked or (DEFAULTS.of_circles if winds else 0)
 
 
 def best_of(
