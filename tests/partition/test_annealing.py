@@ -515,16 +515,16 @@ def test_rounding_makes_no_tail():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian", "lattice", "mixed"])
 def test_intervals_of_annealing_cover(name):
-    """Of 100 seeds at least 90 intervals hold the truth, and the errors are of the size of the
-    standard error."""
+    """Of 200 seeds at least 180 intervals hold the truth (a binomial of .95 is below that once in
+    800 times), and the errors are of the size of the standard error."""
     p, truth = TARGETS[name]
-    found = [log_z(p, AIS(chains=500, temperatures=50, pilot=200), seed) for seed in range(100)]
+    found = [log_z(p, AIS(chains=500, temperatures=50, pilot=200), seed) for seed in range(200)]
     errors = np.array([z.value - truth for z in found])
     covered = sum(z.interval()[0] <= truth <= z.interval()[1] for z in found if z.verdict == "ok")
     called = sum(z.verdict == "ok" for z in found)
-    assert called >= 90 and covered >= 0.9 * called
+    assert called >= 180 and covered >= 0.9 * called
     assert 0.8 < np.median([z.standard_error for z in found]) / np.sqrt(np.mean(errors**2)) < 1.5
-    assert sum(truth < z.bounds[0] for z in found) <= 5
+    assert sum(truth < z.bounds[0] for z in found) <= 10
 
 
 # -- variants of SMC -------------------------------------------------------------------
