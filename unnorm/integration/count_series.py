@@ -149,7 +149,8 @@ def _outside(ladder: Ladder, windows: Windows, value: float) -> float:
     rate = math.exp(min(outer - inner, -1e-9)) if inner > -np.inf else 0.0
     # each further octave falls as the last one fell
     beyond = outer + math.log(rate / (1 - rate)) if rate else -np.inf
-    return float(np.exp(np.logaddexp.reduce(np.append(masses[~inside], beyond)) - value))
+    with np.errstate(over="ignore"):
+        return float(np.exp(np.logaddexp.reduce(np.append(masses[~inside], beyond)) - value))
 
 
 # -- plans -----------------------------------------------------------------------------

@@ -84,8 +84,10 @@ def _stein(draws: Draws, p: Density, bias: str):
         yield from _of_check(stein_check(p, draws.values, draws.labels()), draws, p, bias)
     if any(support.discrete for support in p.variables.values()):
         check = discrete_check(p, draws.values, draws.labels())
-        yield from _of_check(check, draws, p, bias if continuous else "", smooth=False)
-        yield from exact_law_findings(draws, p)
+        found = list(_of_check(check, draws, p, bias if continuous else "", smooth=False))
+        yield from found
+        if not any(finding.severity == ERROR for finding in found):
+            yield from exact_law_findings(draws, p)
         if bias and not continuous:
             what = "no check detects all of that bias for discrete variables"
             yield Finding(f"{bias}; {what}", EXACT_KERNEL, code=FindingCode.BIASED_KERNEL)
