@@ -36,10 +36,7 @@ def test_wrong_frequencies_are_an_error_and_right_ones_pass(name):
     rng = np.random.default_rng(0)
     wrong = un.diagnose({"x": BITS[rng.choice(inside, SIZE)]}, p)
     assert not wrong.passed
-    assert any(
-        f.code == FindingCode.STEIN_MISMATCH and "over all 64 states" in f.what
-        for f in wrong.findings
-    )
+    assert any(f.code == FindingCode.STEIN_MISMATCH for f in wrong.findings)
     right = un.diagnose({"x": BITS[rng.choice(64, SIZE, p=mass)]}, p)
     assert right.passed and not right.findings
 
