@@ -49,6 +49,10 @@ class Densities:
     def variables(self) -> dict[str, Any]:
         return self._union("variables")
 
+    @property
+    def covariates(self) -> dict[str, Any]:
+        return self._union("covariates")
+
     def free(self) -> dict[str, Any]:
         return self._ordered(
             {name: value for part in reversed(self.parts) for name, value in part.free().items()}
