@@ -55,9 +55,8 @@ def vanishing_score(loss: Loss, psi: np.ndarray, curvature: np.ndarray) -> Findi
     constant, vanishing = [], []
     for i in suspects[~(share[suspects] > DEFAULTS.suspect * spread)]:
         step = np.sqrt(2 * spread / max(abs(curvature[i, i]), np.finfo(float).tiny))
-        short = min(
-            step, max(1.0, abs(float(loss.vector[i])))
-        )  # a long one has rounding of its own
+        # a long step has rounding of its own
+        short = min(step, max(1.0, abs(float(loss.vector[i]))))
         if all(_moved(loss, psi, i, sign * short)[0] < DEFAULTS.constant for sign in (-1, 1)):
             constant.append(i)
         elif all(_moved(loss, psi, i, sign * step)[1] < DEFAULTS.vanishing for sign in (-1, 1)):

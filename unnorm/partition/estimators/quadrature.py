@@ -115,7 +115,7 @@ class Quadrature:
                 return self._result(integrand, math.nan, math.nan, [wrong])
         if wrong := _between_nodes(integrand, location, levels):
             return self._result(integrand, math.nan, math.nan, [wrong])
-        if max(level.log_mass.max() for level in levels) >= 1e299 or _diverges(integrand, tails):
+        if any(level.infinite.any() for level in levels) or _diverges(integrand, tails):
             return self._infinite(integrand, tails)
         totals = np.array([level.total for level in levels])
         value = float(np.logaddexp.reduce(totals))
@@ -261,8 +261,9 @@ def _rounded(integrand: Integrand, part: Part, level: Grid) -> Finding | None:
     index = np.unravel_index(int(np.argmax(level.log_mass)), level.log_mass.shape)
     place = _node(part.frame, level, np.array(index))
     step = 8 * np.finfo(float).eps * np.diag(1 + np.abs(place))
-    values = integrand.values_at(np.concatenate([place[None], place + step, place - step]))
-    change = float(np.max(np.abs(values[1:] - values[0]))) if np.isfinite(values[0]) else 0.0
+    here, *beside = integrand.values_at(np.concatenate([place[None], place + step, place - step]))
+    sides = np.abs(np.reshape(beside, (2, -1)) - here)
+    change = float(sides.min(0).max())  # a wall changes one side alone
     if not change > integrand.options.grid.rounding_change:
         return None
     where = _place(integrand.view, part.frame, level, np.array(index))
