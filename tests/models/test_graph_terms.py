@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 
 import unnorm as un
 from unnorm.declaration.unconstrained import Unconstrained
@@ -129,11 +131,73 @@ def test_attributes_of_a_network_follow_its_nodes():
     people = nx.Graph([("ann", "bob"), ("bob", "cid")])
     nx.set_node_attributes(people, {"ann": 1, "bob": 2, "cid": 3}, "age")
     q = un.models.exponential_random_graph("edges", "nodecov_age", attributes=people)
-    with pytest.raises(ValueError, match="labels"):  # the same nodes in another order
-        read_data(q, nx.Graph([("bob", "ann"), ("bob", "cid")]))
+    read, events = read_data(q, nx.Graph([("bob", "ann"), ("bob", "cid")]))  # another order
+    assert read.labels["d"] == ("ann", "bob", "cid")
+    assert events["y"][0].tolist() == [[0, 1, 0], [1, 0, 1], [0, 1, 0]]
     del people.nodes["bob"]["age"]
     with pytest.raises(ValueError, match="node 'bob' has none"):
         un.models.exponential_random_graph("edges", "nodecov_age", attributes=people)
+
+
+GRAPH = nx.gnp_random_graph(6, 0.5, seed=2)
+REVERSED = nx.Graph()  # the same graph, its integer nodes in another order
+REVERSED.add_nodes_from(reversed(range(6)))
+REVERSED.add_edges_from(GRAPH.edges)
+nx.set_node_attributes(REVERSED, {i: float(i) for i in range(6)}, "x")
+FRAMES = [nx.to_pandas_adjacency(graph) for graph in (GRAPH, REVERSED)]
+BY_NODE = pd.Series({i: float(i) for i in range(6)})
+SUMS = pd.DataFrame(np.add.outer(range(6), range(6)), range(6), range(6))
+
+
+@pytest.mark.parametrize(
+    ("term", "attributes"),
+    [
+        ("nodecov_x", REVERSED),
+        ("nodecov_x", {"x": BY_NODE[::-1]}),
+        ("nodecov_x", {"x": dict(BY_NODE[::-1])}),
+        ("edgecov_x", {"x": SUMS.iloc[::-1]}),
+    ],
+)
+def test_nodes_are_matched_by_label_in_every_container(term, attributes):
+    p = un.models.exponential_random_graph("edges", term, attributes=attributes).bind(**{term: 1.0})
+    expected = sum(i + j for i, j in GRAPH.edges)
+    array = xr.DataArray(FRAMES[0].to_numpy(), {"d": range(6), "d_2": range(6)}, ("d", "d_2"))
+    for data in (GRAPH, REVERSED, *FRAMES, FRAMES[0].iloc[::-1], array[::-1]):
+        assert float(p(data)) == expected
+        for rows in (data, [data], [data, REVERSED], [FRAMES[0], data]):
+            read, events = read_data(p, rows)
+            assert np.all(read(y=events["y"]) == expected)
+
+
+def test_the_nodes_of_a_fit_keep_their_labels():
+    """A fit on nodes 0, 1, ... is given the same nodes in another order."""
+    p = un.models.exponential_random_graph("degree")
+    read = read_data(p, GRAPH)[0].bind(degree=np.arange(6.0))
+    assert float(read(REVERSED)) == sum(i + j for i, j in GRAPH.edges)
+    assert np.array_equal(read_data(read, REVERSED)[1]["y"], read_data(read, GRAPH)[1]["y"])
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (nx.relabel_nodes(GRAPH, {0: "z"}), "not expect z and lacks 0"),
+        ([FRAMES[0].rename({0: "z"}, axis=1)], "y has different nodes.*not expect z and lacks 0"),
+        ([GRAPH, nx.path_graph(5)], "it lacks 5"),
+        ([FRAMES[0].rename({0: "1"}, axis=0)], "the label '1' twice"),
+    ],
+)
+def test_other_nodes_are_refused(data, words):
+    p = un.models.exponential_random_graph("edges", "nodecov_x", attributes=REVERSED)
+    with pytest.raises(ValueError, match=words):
+        read_data(p, data)
+
+
+def test_labels_of_a_list_of_series_are_compared():
+    p = un.Density(lambda x: -0.5 * x @ x, {"x": un.Real["d"]})
+    rows = [pd.Series([1.0, 2.0], ["a", "b"]), pd.Series([2.0, 1.0], ["b", "a"])]
+    with pytest.raises(ValueError, match="labels b, a along 'd'"):
+        read_data(p, rows)
+    assert read_data(p, rows[:1])[0].labels["d"] == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +214,7 @@ def test_attributes_of_a_network_follow_its_nodes():
         (["edgecov_skew"], {}, "is not symmetric"),
         (["nodematch_gap"], {}, "missing at node 1"),
         (["nodefactor_one"], {}, "at least two"),
-        (["nodecov_by"], {}, "mapping by node"),
+        (["nodecov_age", "nodecov_by"], {}, "labels of nodes for 'by' and none for 'age'"),
         (["nodecov_age", "nodematch_short"], {}, "4 values for nodecov_age and 3 for"),
     ],
 )

@@ -171,9 +171,11 @@ def transpose_to_axes(value: Any, name: str, axes: tuple) -> Any:
 
 
 def axis_labels(value: Any, axis: int) -> list[str] | None:
-    """The labels that a container carries along an axis, where they are names and not numbers; else
-    None.
+    """The labels that a container carries along an axis, where they are names and not numbers, and
+    the nodes of a network; else None.
     """
+    if is_network(value):
+        return [str(node) for node in value]
     if is_xarray(value):
         found = value.indexes.get(value.dims[axis]) if axis < len(value.dims) else None
     elif is_frame(value):

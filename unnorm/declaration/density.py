@@ -17,7 +17,7 @@ from jax.scipy.special import logsumexp
 
 from unnorm.core.compilation.closed_over_arrays import call_by_precision
 from unnorm.core.compilation.policy import compiled
-from unnorm.core.containers import to_numbers, transpose_to_axes
+from unnorm.core.containers import to_numbers
 from unnorm.core.messages import shown
 from unnorm.core.trace_errors import evaluate, explain_derivative_errors
 from unnorm.declaration import signature
@@ -38,7 +38,7 @@ from unnorm.declaration.slots import (
     unify,
 )
 from unnorm.declaration.structure import Declaration, Structure
-from unnorm.declaration.values import Held, check_value, hold, join, refuse_other_labels
+from unnorm.declaration.values import Held, check_value, hold, in_label_order, join
 from unnorm.supports.base import Annotation, PyTreeSupport, Support
 
 
@@ -430,9 +430,7 @@ class Density(Declaration):
         they are.
         """
         if not isinstance(value, jax.Array):
-            value = transpose_to_axes(value, slot.name, slot.support.shape_axes)
-            refuse_other_labels(slot.name, slot.support.shape_axes, value, self.labels)
-            value = to_numbers(value, slot.name)
+            value = to_numbers(in_label_order(slot, value, self.labels), slot.name)
         value = jnp.asarray(value)
         return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(float)
 

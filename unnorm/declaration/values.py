@@ -20,6 +20,7 @@ from unnorm.core.containers import (
     transpose_to_axes,
 )
 from unnorm.core.messages import join_names
+from unnorm.declaration.labelled_matrices import is_square, matrices_in_order, matrix_in_order
 from unnorm.declaration.slots import COVARIATE, PARAMETER, Slot, unify
 from unnorm.supports.base import Support
 
@@ -30,8 +31,7 @@ def check_value(slot: Slot, value: Any, labels: Mapping[str, tuple]) -> Any:
     """
     if not slot.has_shape or isinstance(value, jax.core.Tracer):
         return value
-    value = transpose_to_axes(value, slot.name, slot.support.shape_axes)
-    refuse_other_labels(slot.name, slot.support.shape_axes, value, labels)
+    value = in_label_order(slot, value, labels)
     value = numbers(slot, at_rest(value, slot.name))
     if slot.role == COVARIATE:
         if not np.isfinite(value).all():
@@ -44,6 +44,19 @@ def check_value(slot: Slot, value: Any, labels: Mapping[str, tuple]) -> Any:
             {}, slot, value.shape
         )  # its shape before its entries: a check may count on square matrices
         slot.support.check(value, slot.name)
+    return value
+
+
+def in_label_order(slot: Slot, value: Any, labels: Mapping[str, tuple]) -> Any:
+    """The value with its axes in the declared order; a labelled matrix with its nodes in that of
+    the dimension, other containers refused where their labels stand in another order.
+    """
+    axes = slot.support.shape_axes
+    if is_square(axes):
+        ordered = matrices_in_order if isinstance(value, list | tuple) else matrix_in_order
+        return ordered(value, slot.name, axes, labels.get(axes[0]))[0]
+    value = transpose_to_axes(value, slot.name, axes)
+    refuse_other_labels(slot.name, axes, value, labels)
     return value
 
 
@@ -71,9 +84,10 @@ def refuse_other_labels_by_name(
         held = {name: held for name in variables} if len(variables) == 1 else {}
     for name, support in variables.items():
         if name in held:
-            whose = f"{what} of {name}"
-            value = transpose_to_axes(held[name], whose, support.shape_axes)
-            refuse_other_labels(whose, support.shape_axes, value, labels)
+            whose, given = f"{what} of {name}", held[name]
+            for one in given if isinstance(given, list | tuple) else [given]:
+                value = transpose_to_axes(one, whose, support.shape_axes)
+                refuse_other_labels(whose, support.shape_axes, value, labels)
 
 
 def numbers(slot: Slot, value: Any) -> Any:

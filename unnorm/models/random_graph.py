@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from unnorm.core.messages import choose_from
 from unnorm.declaration.density import Density
-from unnorm.models.graphs.attributes import Attribute, nodes_of, read_attribute
+from unnorm.models.graphs.attributes import Attribute, read_attributes
 from unnorm.models.graphs.terms import OF_ATTRIBUTES, TERMS, split_name, term_of
 from unnorm.supports import Graph, Real
 
@@ -86,8 +86,10 @@ def exponential_random_graph(
         decay: τ of gwdegree, gwesp, gwidegree and gwodegree, a number above 0; it is fixed, not
             fitted.
         directed: whether ties have a direction.
-        attributes: ``{name: values}``, a value for each node in the order of the data's nodes, or a
-            matrix (d, d) for edgecov; or a networkx graph, whose nodes have the attributes.
+        attributes: ``{name: values}``, a value for each node, or a matrix (d, d) for edgecov; or a
+            networkx graph, whose nodes have the attributes. Values with labels (a graph's, a dict
+            by node, pandas, xarray) are matched to the nodes of labelled data (networkx graphs,
+            DataFrames) by label; plain arrays are in the order of the data's nodes.
 
     Returns:
         A Density of `y` (d, d).
@@ -95,7 +97,7 @@ def exponential_random_graph(
     Raises:
         ValueError: a name is not known, stands twice, or is of the other kind of graph; edges and
             degree together; a decay that is not positive; an attribute that is missing, or has
-            another length or kind.
+            another length or kind, or labels of other nodes, or labels where another has none.
 
     Example:
         >>> import unnorm as un
@@ -119,11 +121,8 @@ def exponential_random_graph(
     _check(names, directed)
     if not decay > 0:
         raise ValueError(f"decay is {decay!r}; it must be positive; pass, for example, decay=0.5.")
-    read: dict[str, Attribute] = {}
-    for name in names:
-        found = split_name(name)
-        if found is not None:
-            read[name] = read_attribute(name, *found, attributes, directed)
+    terms = {name: found for name in names if (found := split_name(name)) is not None}
+    read = read_attributes(terms, attributes, directed)
     _check_sizes(read)
     parameters: dict[str, Any] = {name: (_support(name, read.get(name)), 0.0) for name in names}
     constants = {_constant(name): one.values for name, one in read.items()}
@@ -133,7 +132,7 @@ def exponential_random_graph(
         parameters,
         {"decay": float(decay), **constants},
     )
-    return density.with_dimensions(**_dimensions(read, attributes))
+    return density.with_dimensions(**_dimensions(read))
 
 
 def _support(name: str, attribute: Attribute | None) -> Any:
@@ -143,13 +142,12 @@ def _support(name: str, attribute: Attribute | None) -> Any:
     return Real[f"{name}_level"] if attribute is not None and attribute.levels else Real
 
 
-def _dimensions(read: dict[str, Attribute], attributes: Any) -> dict[str, Any]:
-    """The number of nodes, or their names, and the levels of factors."""
+def _dimensions(read: dict[str, Attribute]) -> dict[str, Any]:
+    """The number of nodes, or their labels, and the levels of factors."""
     if not read:
         return {}
-    nodes: Any = nodes_of(attributes)
-    named = nodes and all(isinstance(node, str) for node in nodes)
-    size = nodes if named else len(next(iter(read.values())).values)
+    first = next(iter(read.values()))
+    size = len(first.values) if first.nodes is None else first.nodes
     levels = {f"{name}_level": one.levels for name, one in read.items() if one.levels}
     return {"d": size, **levels}
 

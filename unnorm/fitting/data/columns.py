@@ -1,13 +1,13 @@
 """Columns of the containers that users hold data in: by name, with their labels and rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from unnorm.core.containers import (
+    axis_labels,
     is_frame,
-    is_network,
     is_series,
     is_xarray,
     to_numbers,
@@ -15,6 +15,7 @@ from unnorm.core.containers import (
 )
 from unnorm.core.findings import join_names
 from unnorm.core.messages import pluralize
+from unnorm.declaration.labelled_matrices import is_square, matrices_in_order
 from unnorm.declaration.slots import refuse_unknown
 
 
@@ -91,9 +92,13 @@ def _row_dimension(column: Any, support: Any) -> str | None:
 
 
 def values_by_name(
-    density: str, data: Any, declared: Mapping[str, Any]
+    density: str, data: Any, declared: Mapping[str, Any], known: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, Any], dict[str, list]]:
-    """Sort the data by variable, and take the labels that it brings; the density by its name."""
+    """Sort the data by variable, and take the labels that it brings; the density by its name.
+
+    Labelled matrices come with their nodes in the order of the `known` labels of the dimension, or
+    of the first one.
+    """
     if hasattr(data, "data_vars"):  # an xarray.Dataset
         data = {str(name): data[name] for name in data.data_vars}
     if hasattr(data, "columns") and (len(declared) > 1 or set(declared) <= set(data.columns)):
@@ -113,24 +118,63 @@ def values_by_name(
         data = {name: data}
     refuse_unknown("data", "variable or covariate", data, declared)
     labels: dict[str, list] = {}
-    data = {name: [value] if is_network(value) else value for name, value in data.items()}
     for name, value in data.items():
-        axes = declared[name].axes
-        if isinstance(value, list | tuple) and value and is_network(value[0]) and axes:
-            labels |= _labels_of_nodes(value[0], axes[-1])
-        if hasattr(value, "columns") and axes and isinstance(axes[-1], str):
-            labels[axes[-1]] = [str(column) for column in value.columns]
-        if hasattr(value, "coords") and hasattr(value, "dims"):
-            found = {a: [str(v) for v in value.coords[a].values] for a in axes if a in value.coords}
-            labels |= found
-    return dict(data), labels
+        for axis, found in _labels_of(value, declared[name].shape_axes).items():
+            _refuse_two_orders(name, axis, found, labels.setdefault(axis, found))
+    data = dict(data)
+    for name, value in data.items():
+        data[name], order = _matrices(name, value, declared[name], {**labels, **known})
+        labels = {**order, **labels}
+    return data, labels
 
 
-def _labels_of_nodes(network: Any, axis: Any) -> dict[str, list]:
-    """The names of a network's nodes, where they are names and not numbers."""
-    nodes = list(network)
-    named = isinstance(axis, str) and all(isinstance(node, str) for node in nodes)
-    return {axis: nodes} if named else {}
+def _labels_of(value: Any, axes: tuple) -> dict[str, list]:
+    """The labels of the dimensions of an event, but for those of matrices."""
+    if is_square(axes):
+        return {}
+    if isinstance(value, list | tuple):
+        found = [_labels_of(one, axes) if is_xarray(one) else _labels_of_entry(one, axes)
+                 for one in value]  # fmt: skip
+        labels: dict[str, list] = {}
+        for i, one in enumerate(found):
+            for axis, names in one.items():
+                _refuse_two_orders(f"entry {i}", axis, names, labels.setdefault(axis, names))
+        return labels
+    if hasattr(value, "columns") and axes and isinstance(axes[-1], str):
+        return {axes[-1]: [str(column) for column in value.columns]}
+    if hasattr(value, "coords") and hasattr(value, "dims"):
+        return {a: [str(v) for v in value.coords[a].values] for a in axes if a in value.coords}
+    return {}
+
+
+def _labels_of_entry(value: Any, axes: tuple) -> dict[str, list]:
+    """The labels of one event in a list of them."""
+    found = {axis: axis_labels(value, i) for i, axis in enumerate(axes) if isinstance(axis, str)}
+    return {axis: names for axis, names in found.items() if names is not None}
+
+
+def _refuse_two_orders(name: str, axis: str, found: list, first: list) -> None:
+    """Refuse labels of one dimension that come in two orders."""
+    if list(found) != list(first):
+        raise ValueError(
+            f"{name} has the labels {join_names(found)} along {axis!r}, and what came before has "
+            f"{join_names(first)}; must be the same, in one order; reindex it."
+        )
+
+
+def _matrices(
+    name: str, value: Any, support: Any, known: Mapping[str, Sequence[str]]
+) -> tuple[Any, dict[str, list]]:
+    """Matrices with their nodes in the order known, or their own, and that order."""
+    axes = support.shape_axes
+    if not is_square(axes):
+        return value, {}
+    order = known.get(axes[0])
+    categories = getattr(support, "categories", None)
+    value, found = matrices_in_order(value, name, axes, order, categories=categories, missing=True)
+    if found is None or not isinstance(axes[0], str):
+        return value, {}
+    return value, {axes[0]: list(found)}
 
 
 def column_values(name: str, support: Any, value: Any, missing: bool) -> np.ndarray:

@@ -37,7 +37,7 @@ def read_data(
     """
     declared = {n: s for n, s in (p.variables | p.covariates).items() if n not in supplied}
     data = without_columns(data, [name for name in apart if name not in declared])
-    columns, labels = values_by_name(p.name, data, declared)
+    columns, labels = values_by_name(p.name, data, declared, p.labels)
     found = [str(name) for name in getattr(data, "columns", columns)]
     _refuse_absent(p, declared, columns, found)
     refuse_other_rows({name: (declared[name], column) for name, column in columns.items()})
@@ -67,7 +67,7 @@ def read_covariates(p: Density, data: Any) -> dict[str, np.ndarray]:
     if isinstance(data, Mapping):
         refuse_unknown("data", "variable or covariate", data, p.variables | p.covariates)
         data = {name: value for name, value in data.items() if name in p.covariates}
-    columns, labels = values_by_name(p.name, data, p.covariates)
+    columns, labels = values_by_name(p.name, data, p.covariates, p.labels)
     _refuse_other_labels(p, labels)
     absent = [name for name in p.covariates if name not in columns]
     if absent:
