@@ -16,12 +16,12 @@ from scipy.stats import binom
 import unnorm as un
 from unnorm.core.findings import FindingCode
 from unnorm.fitting.checks.draw_comparison import CRITERIA, Comparison
-from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, split_rows
+from unnorm.fitting.checks.held_out_draws import Rows, draws_findings, split_rows, summary_finding
 from unnorm.fitting.checks.kinks import kink_findings
 from unnorm.fitting.procedures.monitor import Monitor
 from unnorm.fitting.solvers import sgd
 from unnorm.models.toys import SAMPLERS
-from unnorm.statistics.two_sample import two_sample
+from unnorm.statistics.two_sample import TwoSample, two_sample
 
 o = un.objectives
 ROWS = 4000
@@ -137,6 +137,37 @@ def test_mass_that_no_chain_from_the_data_reaches_is_seen():
         and "annealed" in found.what
         and found.code == FindingCode.DRAWS_UNLIKE_DATA
     )
+
+
+@pytest.mark.slow
+def test_a_difference_that_few_rows_cannot_confirm_is_a_warning():
+    """Modes of weights .55 and .45 where the fit has .3 and .7; 60 distinct rows, each with
+    copies in the training data."""
+
+    def two(x, *, logit):
+        left, right = (-2 * jnp.sum((x - sign * 2) ** 2) for sign in (1, -1))
+        return jnp.logaddexp(left, logit[0] + right)
+
+    logit = np.full(1, np.log(0.7 / 0.3), np.float32)
+    p = un.Density(two, {"x": un.Real[2]}, {"logit": (un.PyTree, logit)}).for_jit()
+    rng = np.random.default_rng(2)
+    centres = np.where(rng.random((60, 1)) < 0.55, 2.0, -2.0)
+    x = rng.normal(centres, 0.5, (60, 2)).astype(np.float32)
+    rows = Rows({"x": np.repeat(x, 6, 0)}, None)
+    (found,) = draws_findings(o.ScoreMatching(), p, rows, rows, True, 0)
+    assert found.severity == "warning" and found.code == FindingCode.DRAWS_UNLIKE_DATA
+    assert "60 distinct held-out rows (60 of them are copies of training rows)" in found.what
+    assert "too few to tell" in found.what
+
+
+@pytest.mark.parametrize(
+    ("auc", "p_value", "severity"),
+    [(0.60, 0.025, "warning"), (0.57, 0.025, "note"), (0.57, 0.005, "warning")],
+)
+def test_what_few_rows_say(auc, p_value, severity):
+    found = summary_finding(63, "", Comparison(TwoSample(auc, p_value), 0, 0), None, CRITERIA)
+    assert found.severity == severity
+    assert ("63 are too few to tell" in found.what) == (auc > CRITERIA.max_auc)
 
 
 def test_draws_far_from_the_data_in_many_dimensions_are_seen():

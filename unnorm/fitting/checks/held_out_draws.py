@@ -104,16 +104,23 @@ def draws_findings(
     if not density.covariates:
         wide = training.sample(criteria.proposal_rows, rng)
         far = annealed_draws(density, wide, count_of(starts), keys[2])
-    rows = _without_copies(density, compared.sample(criteria.max_rows, rng))
+    sampled = compared.sample(criteria.max_rows, rng)
+    rows = _without_copies(density, sampled)
     targets = [add_noise(density, rows, level, keys[3]) for level in levels] or [rows]
     local = compare_draws(density, targets, near, rng)
     everywhere = None if far is None else compare_draws(density, targets, far, rng)
     dimension = Unconstrained(density).dimension
     reliable = is_listed(density) or dimension <= criteria.reliable_dimension
     found = _level_findings(objective, density, starts, targets, keys[2], rng, reliable, criteria)
-    against = f"against {count_of(rows):,} {'held-out' if held_out else 'training'} rows"
+    distinct = "distinct " * (count_of(rows) < count_of(sampled))
+    against = f"against {count_of(rows):,} {distinct}{'held-out' if held_out else 'training'} rows"
+    if held_out:
+        against += _copies_of_training(density, rows, training)
     refusal = _refusal(against, local, everywhere, reliable, criteria)
-    return [refusal or _summary(count_of(rows), against, local, everywhere, criteria), *found]
+    return [
+        refusal or summary_finding(count_of(rows), against, local, everywhere, criteria),
+        *found,
+    ]
 
 
 def _level_findings(
@@ -138,6 +145,17 @@ def _without_copies(density, rows: dict) -> dict:
         return rows
     first = np.sort(np.unique(flatten_rows(rows), axis=0, return_index=True)[1])
     return {name: value[first] for name, value in rows.items()}
+
+
+def _copies_of_training(density, rows: dict, training: Rows) -> str:
+    """Say how many held-out rows stand in the training data too: a fit that has memorized its rows
+    resembles them. Discrete rows are equal by chance.
+    """
+    if not Unconstrained(density).dimension:
+        return ""
+    known = {row.tobytes() for row in flatten_rows(training.events)}
+    copies = sum(row.tobytes() in known for row in flatten_rows(rows))
+    return f" ({copies:,} of them are copies of training rows)" if copies else ""
 
 
 def _refusal(
@@ -165,7 +183,7 @@ def _refusal(
     return _unlike(f"the fit could not be verified: {what}", advice, WARNING)
 
 
-def _summary(
+def summary_finding(
     rows: int,
     against: str,
     local: Comparison,
@@ -179,6 +197,14 @@ def _summary(
     found = [one for one in (local, everywhere) if one is not None]
     worst = max(found, key=lambda one: (one.differs(criteria), one.test.auc))
     what = f"draws of the fit were compared with data: {worst.describe(against)}"
+    unconfirmed = max(found, key=lambda one: one.test.auc)
+    if unconfirmed.test.auc > criteria.max_auc and not unconfirmed.differs(criteria):
+        what = (
+            f"the fit could not be verified: {unconfirmed.describe(against)}; an AUC above "
+            f"{criteria.max_auc:g} is an error where more rows confirm it, and these "
+            f"{rows:,} are too few to tell"
+        )
+        return _unlike(what, "pass held_out=, or more rows", WARNING)
     if worst.differs(criteria):
         return _unlike(what, "train longer if this difference matters", WARNING)
     return Finding(what, "", NOTE)
@@ -188,4 +214,4 @@ def _unlike(what: str, advice: str, severity: str) -> Finding:
     return Finding(what, advice, severity, FindingCode.DRAWS_UNLIKE_DATA)
 
 
-__all__ = ["CRITERIA", "DrawCriteria", "Rows", "draws_findings", "split_rows"]
+__all__ = ["CRITERIA", "DrawCriteria", "Rows", "draws_findings", "split_rows", "summary_finding"]
