@@ -34,7 +34,9 @@ from unnorm.sampling.output.datatree import as_json, provenance, to_datatree
 from unnorm.sampling.output.run_identity import read_meta
 from unnorm.sampling.output.run_spec import options_of_run, run_meta
 from unnorm.sampling.precision_check import (
+    Lost,
     error_of_rounding,
+    mass_at_ends,
     note_float64,
     rounding_at_draws,
     rounding_at_starts,
@@ -85,8 +87,8 @@ def sample(  # noqa: PLR0913 - the options of a verb
         seed: an integer; None draws one and records it.
         progress: show a bar.
         dtype: float32 or float64; None: float32 (unless JAX's x64 mode is on), but float64 where
-            float32 does not resolve the density's differences (a large constant), which is then a
-            finding.
+            float32 does not resolve the density's differences (a large constant) or its mass at an
+            end of an interval, which is then a finding.
         device: a JAX device; None: the chains are spread evenly over all devices of the host (see
             `un.use_devices`).
         strict: raise where `un.diagnose` of the draws does not pass.
@@ -135,6 +137,8 @@ def sample(  # noqa: PLR0913 - the options of a verb
         with contextlib.suppress(Exception):  # the run itself says what cannot be evaluated
             positions = probe_positions(view, start, seed, chains)
             lost = rounding_at_starts(view.log_densities_in, positions)
+            if store is not None or hosts.count > 1:  # such a run is not repeated
+                lost = lost or mass_at_ends(view, positions, dtype)
     result, more = _run_precisely(request, view, dtype_given, lost)
     findings += more + _run_findings(request, result)
     if where is not None and hosts.count > 1:
@@ -247,7 +251,7 @@ class _Result(NamedTuple):
 
 
 def _run_precisely(
-    request: _Request, view: Unconstrained, dtype_given: bool, lost: str | None
+    request: _Request, view: Unconstrained, dtype_given: bool, lost: Lost | None
 ) -> tuple[_Result, list[Finding]]:
     """The run, in double precision where single precision does not resolve log p̃ and none was asked
     for.
@@ -257,17 +261,24 @@ def _run_precisely(
         dtype = np.dtype(np.float64)
         findings.append(note_float64(lost))
     result = _run_in(dtype, request, view)
-    lost = rounding_at_draws(view.log_densities_in, result.carry.states.position, dtype)
+    lost = _lost_at(view, result, dtype)
     unbroken = result.finished == request.plan.draws and request.store is None
     again = dtype == np.float32 and not dtype_given and unbroken and request.hosts.count == 1
     if lost and again:
         dtype = np.dtype(np.float64)
         findings.append(note_float64(lost))
         result = _run_in(dtype, request, view)
-        lost = rounding_at_draws(view.log_densities_in, result.carry.states.position, dtype)
+        lost = _lost_at(view, result, dtype)
     if lost:
         findings.append(error_of_rounding(dtype, lost))
     return result, findings
+
+
+def _lost_at(view: Unconstrained, result: _Result, dtype: np.dtype) -> Lost | None:
+    """What the precision loses where the chains stand."""
+    positions = result.carry.states.position
+    lost = rounding_at_draws(view.log_densities_in, positions, dtype)
+    return lost or mass_at_ends(view, positions, dtype)
 
 
 def _run_in(dtype: np.dtype, request: _Request, view: Unconstrained) -> _Result:
