@@ -104,15 +104,15 @@ def beta(a, b, lower=0.0):
     ],
 )
 def test_mass_that_rounds_onto_an_end_is_seen(p, dtype, lost):
-    found = mass_at_ends(Unconstrained(p.for_jit()), {"x": np.zeros((4, 2))}, np.dtype(dtype))
+    view, starts = Unconstrained(p.for_jit()), {"x": np.zeros((4, 2))}
+    found = mass_at_ends(view.log_densities_in, view.supports, starts, np.dtype(dtype))
     assert (found is not None) == lost
     assert found is None or "of the mass of x[0]" in found.what
 
 
 def test_the_share_of_the_mass_at_an_end_is_that_of_the_distribution():
-    found = mass_at_ends(
-        Unconstrained(beta(0.2, 0.2).for_jit()), {"x": np.zeros((1, 2))}, np.dtype("float32")
-    )
+    view, starts = Unconstrained(beta(0.2, 0.2).for_jit()), {"x": np.zeros((1, 2))}
+    found = mass_at_ends(view.log_densities_in, view.supports, starts, np.dtype("float32"))
     exact = stats.beta(0.2, 0.2).cdf(4 * np.finfo(np.float32).eps)
     assert abs(float(found.what.split("%")[0]) / 100 / exact - 1) < 0.2  # a node's width
 

@@ -138,7 +138,7 @@ def sample(  # noqa: PLR0913 - the options of a verb
             positions = probe_positions(view, start, seed, chains)
             lost = rounding_at_starts(view.log_densities_in, positions)
             if store is not None or hosts.count > 1:  # such a run is not repeated
-                lost = lost or mass_at_ends(view, positions, dtype)
+                lost = lost or mass_at_ends(view.log_densities_in, view.supports, positions, dtype)
     result, more = _run_precisely(request, view, dtype_given, lost)
     findings += more + _run_findings(request, result)
     if where is not None and hosts.count > 1:
@@ -278,7 +278,7 @@ def _lost_at(view: Unconstrained, result: _Result, dtype: np.dtype) -> Lost | No
     """What the precision loses where the chains stand."""
     positions = result.carry.states.position
     lost = rounding_at_draws(view.log_densities_in, positions, dtype)
-    return lost or mass_at_ends(view, positions, dtype)
+    return lost or mass_at_ends(view.log_densities_in, view.supports, positions, dtype)
 
 
 def _run_in(dtype: np.dtype, request: _Request, view: Unconstrained) -> _Result:

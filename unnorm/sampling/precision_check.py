@@ -2,15 +2,14 @@
 differences, and near an end of an interval other than 0 values round onto the end.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from unnorm.core.findings import ERROR, NOTE, Finding, FindingCode
-from unnorm.declaration.unconstrained import Unconstrained
-from unnorm.supports import Interval
+from unnorm.supports import Interval, Support
 
 LogDensities = Callable[[dict[str, Any], Any], np.ndarray]  # of positions, in a dtype
 
@@ -102,7 +101,8 @@ def _clause(noise: float, size: float) -> Lost:
 
 
 def mass_at_ends(
-    view: Unconstrained,
+    log_densities: LogDensities,
+    supports: Mapping[str, Support],
     positions: dict,
     dtype: np.dtype,
     criteria: PrecisionCriteria = PrecisionCriteria(),
@@ -113,12 +113,14 @@ def mass_at_ends(
     which is computed in float64.
     """
     chains = {name: np.asarray(value, float) for name, value in positions.items()}
-    intervals = {name: s for name, s in view.supports.items() if isinstance(s, Interval)}
+    intervals = {name: s for name, s in supports.items() if isinstance(s, Interval)}
     places = [(name, index) for name in intervals for index in np.ndindex(chains[name].shape[1:])]
     places.sort(key=lambda place: -np.abs(chains[place[0]][:, *place[1]]).max())
     worst, where = criteria.share_at_ends, ""
     for name, index in places[: criteria.coordinates]:
-        share = _share_at_ends(view, chains, (name, index), intervals[name], dtype, criteria)
+        share = _share_at_ends(
+            log_densities, chains, (name, index), intervals[name], dtype, criteria
+        )
         if share > worst:
             worst, where = share, f"{name}[{', '.join(map(str, index))}]" if index else name
     if not where:
@@ -128,7 +130,7 @@ def mass_at_ends(
 
 
 def _share_at_ends(
-    view: Unconstrained,
+    log_densities: LogDensities,
     chains: dict,
     place: tuple,
     support: Interval,
@@ -142,7 +144,7 @@ def _share_at_ends(
     shares = []
     for chain in range(min(criteria.chains, len(chains[place[0]]))):
         at = {name: value[chain] for name, value in chains.items()}
-        values = _continued(u, _along(view, at, place, u, criteria.points), beyond)
+        values = _continued(u, _along(log_densities, at, place, u, criteria.points), beyond)
         masses = values + np.log(np.cosh(t))
         masses = np.exp(masses - max(masses.max(), -1e300))
         shares.append(masses[near].sum() / max(masses.sum(), 1e-300))
@@ -158,14 +160,16 @@ def _near_ends(
     return (width / (1 + np.exp(-u)) < limits[0]) | (width / (1 + np.exp(u)) < limits[1])
 
 
-def _along(view: Unconstrained, at: dict, place: tuple, u: np.ndarray, points: int) -> np.ndarray:
+def _along(
+    log_densities: LogDensities, at: dict, place: tuple, u: np.ndarray, points: int
+) -> np.ndarray:
     """The log-density along one coordinate of a position, in float64; -inf where not finite."""
     name, index = place
     found = []
     for nodes in u.reshape(-1, points):
         line: Any = {k: np.repeat(value[None], points, 0) for k, value in at.items()}
         line[name][:, *index] = nodes
-        found.append(view.log_densities_in(line, np.dtype(np.float64)))
+        found.append(log_densities(line, np.dtype(np.float64)))
     values = np.concatenate(found)
     return np.where(np.isfinite(values), values, -np.inf)
 
