@@ -111,7 +111,7 @@ def test_draws_that_depend_on_each_other_are_thinned():
     draws, options = monte_carlo.Draws(**held, r_hat=jnp.array(1.3)), monte_carlo.DrawOptions()
     assert draws.needs_thinning(options)
     assert not draws._replace(r_hat=jnp.array(1.05)).needs_thinning(options)
-    assert not draws._replace(thinning=options.max_tie_thinning).needs_thinning(options)
+    assert not draws._replace(thinning=options.max_thinning).needs_thinning(options)
     rounds = np.arange(8.0)[:, None] + np.array([0.0, 100.0])  # of two chains
     kept = monte_carlo._by_chain(rounds[:4], rounds[4:], thinning=4)
     assert kept.tolist() == [3.0, 7.0, 103.0, 107.0]

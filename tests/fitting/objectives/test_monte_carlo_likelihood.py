@@ -8,6 +8,7 @@ from jax.scipy.special import gammaln
 from targets import PUBLICATIONS, ising
 
 import unnorm as un
+from unnorm.core.findings import FindingCode
 from unnorm.fitting.objectives.registry import MaximumLikelihood
 from unnorm.statistics.mcmc import split_r_hat
 
@@ -50,6 +51,36 @@ def normal_with(objective, rows, seed=0):
 
 
 # -- Markov chains ---------------------------------------------------------------------------------
+@un.density
+def curie_weiss(x: un.Spin[12], *, f: un.Real = 0.0, J: un.Real = 0.0):
+    return f * x.sum() + J * x.sum() ** 2 / 24
+
+
+def curie_weiss_draws(f, J, rows, seed):
+    """Exact draws, by the law of the sum."""
+    total = np.arange(-12, 13, 2)
+    up = (total + 12) // 2
+    logs = gammaln(13.0) - gammaln(up + 1.0) - gammaln(13.0 - up) + f * total + J * total**2 / 24
+    rng, weights = np.random.default_rng(seed), np.exp(logs - logs.max())
+    x = -np.ones((rows, 12))
+    for row, count in zip(x, rng.choice(up, rows, p=weights / weights.sum()), strict=True):
+        row[rng.permutation(12)[:count]] = 1
+    return x
+
+
+@pytest.mark.parametrize(("coupling", "mixes"), [(2.5, False), (1.0, True)])
+def test_chains_that_each_keep_to_a_mode_do_not_pass(coupling, mixes):
+    """Both modes have the same energies, so that R-hat of the energies alone is 1."""
+    x = curie_weiss_draws(0.03, coupling, 400, seed=0)
+    by_chains = un.fit(curie_weiss, x, MaximumLikelihood(draws=4000), seed=0, progress=False)
+    unmixed = any(found.code == FindingCode.NOT_MIXED for found in by_chains.findings)
+    assert by_chains.passed == mixes and unmixed == (not mixes)
+    if mixes:
+        exact = un.fit(curie_weiss, x, progress=False)
+        assert_within(by_chains.summary().estimate, exact.summary().estimate,
+                      by_chains.monte_carlo_error)  # fmt: skip
+
+
 @pytest.mark.slow
 def test_a_normal_has_its_closed_form_and_the_draws_error():
     rows = 2 * np.random.default_rng(0).normal(size=300)

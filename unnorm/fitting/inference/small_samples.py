@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from unnorm.core.compilation.policy import compiled
@@ -36,6 +37,7 @@ class SmallSampleOptions:
         clusters: below so many the sandwich over clusters is too small.
         effective_clusters: on which a parameter's error must rest for its interval to be trusted.
         hessian_entries: of the rows' Hessians, held at once.
+        pair_entries: pairs of rows by pairs of parameters, visited by objectives of pairs.
         biased, very_biased: standard errors of bias: 95% intervals cover 0.92, 0.68.
         very_biased_pairs: of sums over pairs: nearly all quartics of 1,280 rows have more, and
             cover 0.87 to 0.91.
@@ -53,6 +55,7 @@ class SmallSampleOptions:
     clusters: int = 50
     effective_clusters: float = 4.0
     hessian_entries: int = 2**24
+    pair_entries: int = 2**30
     biased: float = 0.5
     very_biased: float = 1.5
     very_biased_pairs: float = 1.0
@@ -102,13 +105,26 @@ def is_small(rows: int, parameters: int, clusters: np.ndarray | None) -> bool:
     return 1 < rows < max(DEFAULTS.rows, DEFAULTS.rows_per_parameter * parameters)
 
 
+def _hessians_of_coupled_rows(loss: Loss) -> jax.Array:
+    """One pair of parameters at a time: the rows' losses hold all pairs of rows."""
+    vector, units = loss.vector, jnp.eye(loss.vector.size, dtype=loss.vector.dtype)
+
+    def along(function, direction):
+        return lambda v: jax.jvp(function, (v,), (direction,))[1]
+
+    def second(first):
+        return jax.lax.map(lambda other: along(along(loss.rows, other), first)(vector), units)
+
+    return jnp.moveaxis(jax.lax.map(second, units), -1, 0)
+
+
 @compiled
 def _hessians(loss: Loss) -> jax.Array:
     """The Hessian of every row's loss, (n, p, p)."""
     objective, density, state, events = loss
     vector = loss.vector
     if objective.traits.couples_rows:  # a row has its part in the losses of all others too
-        return 2 * jax.jacfwd(jax.jacrev(loss.rows))(vector)
+        return 2 * _hessians_of_coupled_rows(loss)
 
     def one(given):
         row, event = jax.tree.map(lambda leaf: leaf[None], given)
@@ -142,6 +158,7 @@ def jackknife(
     count = rows if clusters is None else int(clusters.max()) + 1
     in_pairs = loss.objective.traits.couples_rows
     too_large = rows * size**2 > options.hessian_entries or count * size**3 > 2**30
+    too_large |= in_pairs and (rows * size) ** 2 > options.pair_entries
     if isinstance(loss.objective, HasRowScores) or too_large or count <= size or count < 2:
         return Correction(None, np.inf, [_unknown_bias()]) if in_pairs else None
     own = np.einsum("ja,ijk,kb->iab", basis, np.asarray(_hessians(loss)), basis)

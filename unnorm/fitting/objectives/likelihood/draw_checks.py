@@ -72,7 +72,7 @@ def draw_findings(draws: Draws, options: DrawOptions = DEFAULT) -> list[Finding]
     assert draws.r_hat is not None and draws.nan_share is not None
     if not draws.r_hat <= options.convergence.max_r_hat:
         what = (
-            "the chains behind the draws have not mixed: R-hat of their energies is "
+            "the chains behind the draws have not mixed: R-hat of their energies and scores is "
             f"{float(draws.r_hat):.2f}"
         )
         advice = "give more draws, or a kernel that mixes faster"

@@ -50,6 +50,22 @@ def _batch_means(density, plan: Plan, batches: int) -> jax.Array:
     return weighted - shares[:, None] * weighted.mean(0)
 
 
+@compiled(static_argnames="batches")
+def score_moments(density, events: dict, batches: int) -> tuple[jax.Array, jax.Array]:
+    """Means and variances of the scores over each stretch of the chains, (batches, p) each."""
+    vector, unravel = ravel_pytree(density.free())
+    cut = jax.tree.map(lambda leaf: leaf.reshape(batches, -1, *leaf.shape[1:]), events)
+
+    def score(event):
+        return jax.grad(lambda v: density.at(unravel(v)).log_density(event))(vector)
+
+    def moments(stretch):
+        scores = jax.vmap(score)(stretch)
+        return scores.mean(0), scores.var(0, ddof=1)
+
+    return jax.lax.map(moments, cut)
+
+
 def long_run_variance(density, plan: Plan, chains: int) -> np.ndarray:
     """Return Γ / m, the covariance of mean w (s − m) over the draws, from half-chains; of graphs,
     whose chains change one tie at a time, from chains.

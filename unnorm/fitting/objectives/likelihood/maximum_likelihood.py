@@ -186,7 +186,7 @@ class MaximumLikelihood(LossObjective):
         draws: Draws = state.shared
         if has_tie_statistics(density) and not draws.near:  # other draws would not help
             return True
-        if has_tie_statistics(density) and draws.needs_thinning(self.draw_options):
+        if draws.needs_thinning(self.draw_options):
             return False
         form = self._seen(density, state, events)[0]
         if not ess_fraction(form, draws.plan) >= self.draw_options.ess_fraction:

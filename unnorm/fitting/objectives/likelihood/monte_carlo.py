@@ -32,13 +32,21 @@ from unnorm.fitting.chain_kernels import (
     select_kernel,
 )
 from unnorm.fitting.loss import NewtonOptions
-from unnorm.fitting.objectives.likelihood.draw_weights import energies, ess_fraction
+from unnorm.fitting.objectives.likelihood.draw_weights import (
+    energies,
+    ess_fraction,
+    score_moments,
+)
 from unnorm.fitting.objectives.likelihood.graph_draws import form_of, run_tie_rounds, start_of_ties
 from unnorm.integration.nodes import Plan
 from unnorm.interactions.tie_statistics import has_tie_statistics
 from unnorm.numerics.diagonal_scaling import add_ridge, solve
 from unnorm.sampling.short_runs import run_rounds
-from unnorm.statistics.mcmc import ConvergenceCriteria, split_r_hat
+from unnorm.statistics.mcmc import (
+    ConvergenceCriteria,
+    potential_scale_reduction,
+    split_r_hat,
+)
 
 
 @dataclass(frozen=True)
@@ -46,13 +54,13 @@ class DrawOptions:
     """How draws are made, and when they are accurate enough."""
 
     ess_fraction: float = 0.9  # of the draws, from which they need not be made again
-    # R-hat of the draws' log-densities: runs are short.
+    # R-hat of the draws' log-densities and scores: runs are short.
     convergence: ConvergenceCriteria = field(default=ConvergenceCriteria(max_r_hat=1.1))
     max_chains: int = 1000
     thinning: int = 2  # kernel steps between two draws
     tie_thinning: int = 2  # of tie-no-tie, whose two steps propose half as many ties as there are
     # pairs. With one, R-hat of the karate club was at its limit, and errors a quarter too small.
-    max_tie_thinning: int = 8  # to which it is doubled while R-hat is above its limit
+    max_thinning: int = 8  # to which it is doubled while R-hat is above its limit
     rounds: int = 20  # of so many steps after each change of the parameters
     max_steps: int = 200  # scoring steps
     max_tie_steps: int = 40  # of graphs, which start at the pseudo-likelihood estimate
@@ -93,7 +101,7 @@ class Draws(NamedTuple):
         """Whether the draws depend too much on those before, and may be farther apart."""
         assert self.r_hat is not None
         mixed = bool(self.r_hat <= options.convergence.max_r_hat)
-        return not mixed and int(self.thinning) < options.max_tie_thinning
+        return not mixed and int(self.thinning) < options.max_thinning
 
 
 def refuse_draws(kernel: Any, density) -> str | None:
@@ -199,7 +207,7 @@ def resample(density, draws: Draws, count: int, options: DrawOptions = DEFAULT) 
     assert draws.key is not None
     chains, form = options.chains(count), form_of(density)[0]
     thinning = int(draws.thinning)
-    if draws.plan is not None and has_tie_statistics(density) and draws.needs_thinning(options):
+    if draws.plan is not None and draws.needs_thinning(options):
         thinning *= 2
     stretches = -(-count // (options.rounds * chains)) * thinning
     key, settle, *parts = split_keys(draws.key, 2 + stretches)
@@ -219,18 +227,26 @@ def resample(density, draws: Draws, count: int, options: DrawOptions = DEFAULT) 
         positions=run.positions,
         start=density.free(),
         plan=Plan(events, -values - np.log(len(values))),
-        r_hat=jnp.asarray(_worst_r_hat(events, np.asarray(values), chains)),
+        r_hat=jnp.asarray(_worst_r_hat(form, events, np.asarray(values), chains)),
         nan_share=run.nan_rate,
         thinning=thinning,
     )
 
 
-def _worst_r_hat(events: dict, values: np.ndarray, chains: int) -> float:
-    """The R-hat of the energies, and of the statistics where these are what is held."""
-    columns = [values]
-    if "statistics" in events:
-        columns += list(np.asarray(events["statistics"]).T)
-    return max(split_r_hat(column.reshape(chains, -1)) for column in columns)
+def _worst_r_hat(form, events: dict, values: np.ndarray, chains: int) -> float:
+    """The R-hat of the energies and of the scores.
+
+    Modes that mirror each other have the same energies: chains that each keep to one of them
+    differ in their scores alone.
+    """
+    of_energies = split_r_hat(values.reshape(chains, -1))
+    if len(values) // chains % 2 or not form.free():
+        return of_energies
+    means, variances = map(np.asarray, score_moments(form, events, 2 * chains))
+    varies = variances.mean(0) + means.var(0, ddof=1) > 1e-20 * (1 + (means**2).mean(0))
+    of_scores = potential_scale_reduction(means, variances, len(values) // (2 * chains))
+    of_scores = np.where(np.isnan(of_scores), np.inf, of_scores)[varies]
+    return float(max([of_energies, *of_scores]))
 
 
 def _by_chain(*parts: jax.Array, thinning: int = 1) -> jax.Array:
