@@ -132,6 +132,18 @@ def test_a_gaussian_regression_is_least_squares():
     assert any("fit.density.given(z=...)" in finding.advice for finding in fit.findings)
 
 
+def test_residuals_far_narrower_than_the_data_are_least_squares():
+    """The first nodes do not resolve them: their loss falls without end."""
+    rows = 40
+    noise = np.random.default_rng(0).normal(size=rows)
+    data = {"y": 1.0 + 2.0 * Z[:rows] + 0.02 * noise, "z": Z[:rows]}
+    design = np.column_stack([np.ones(rows), data["z"]])
+    beta, squares, *_ = np.linalg.lstsq(design, data["y"])
+    fit = un.fit(line, data, o.MaximumLikelihood(), progress=False)
+    assert fit.converged
+    np.testing.assert_allclose(fit.summary().estimate, [*beta, rows / squares[0]], rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_score_matching_of_a_gaussian_regression_is_least_squares():
     """From a DataFrame; and what the finding advises for log Z."""

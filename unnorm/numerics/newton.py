@@ -94,6 +94,7 @@ def newton(
     rounding: float = 1.0,
     offset: float = 1.0,
     options: NewtonOptions = NewtonOptions(),
+    steps: jax.Array | int | None = None,
 ) -> Minimum:
     """Newton's method with |eigenvalues| and Levenberg's damping, until the decrement is at
     rounding level.
@@ -105,10 +106,12 @@ def newton(
         offset: decrements are measured in |function| + offset: 1 for a log-likelihood, in nats; 0
             for a function in units of the data.
         options: when to stop.
+        steps: fewer than those of the options; may be traced.
 
     References: Nocedal and Wright (2006), section 3.4 (modified Newton).
     """
     tolerance = tolerance_of(x, rounding)
+    limit = options.steps if steps is None else jnp.minimum(options.steps, steps)
 
     def unit(value):
         return jnp.abs(value) + offset
@@ -121,7 +124,7 @@ def newton(
         _, value, _, _, _, decrement, damping, step, *_ = carry
         # written so that a NaN decrement goes on with more damping
         unfinished = ~(decrement < tolerance * unit(value))
-        return unfinished & (step < options.steps) & (damping < options.largest_damping)
+        return unfinished & (step < limit) & (damping < options.largest_damping)
 
     def iterate(carry):
         x, *known, moved, _, damping, step, history, _ = carry

@@ -42,6 +42,8 @@ class MinimizerOptions:
         unit_change: the factor by which units must have changed to be renewed.
         refreshes: how often an objective may renew what it prepared (quadrature nodes).
         failures: rounds in a row without a minimum, after which other nodes will not help.
+        part_way: Newton steps after which nodes are renewed where a round ended without a minimum.
+        part_ways: how often they may be renewed so.
     """
 
     lbfgs_steps: int = 5000
@@ -53,6 +55,8 @@ class MinimizerOptions:
     unit_change: float = 3.0
     refreshes: int = 10
     failures: int = 2
+    part_way: int = 8
+    part_ways: int = 4
 
 
 DEFAULTS = MinimizerOptions()
@@ -64,9 +68,14 @@ def _offset(loss: Loss) -> float:
 
 
 @compiled
-def minimize_newton(loss: Loss) -> Minimum:
+def _newton_steps(loss: Loss, steps: jax.Array) -> Minimum:
+    rounding = loss.objective.traits.rounding
+    return newton(loss.mean, loss.vector, rounding, _offset(loss), steps=steps)
+
+
+def minimize_newton(loss: Loss, steps: int = NewtonOptions.steps) -> Minimum:
     """The minimum by damped Newton steps from where the loss stands."""
-    return newton(loss.mean, loss.vector, loss.objective.traits.rounding, _offset(loss))
+    return _newton_steps(loss, np.int32(steps))
 
 
 @compiled
@@ -231,6 +240,25 @@ def minimum_of(loss: Loss) -> Minimum:
 
 
 # -- with what the objective prepares --------------------------------------------------------------
+def _with_fresh_nodes(loss: Loss) -> Loss:
+    """Where Newton's steps lead when the objective renews what it prepared after every few.
+
+    A density that becomes narrower than the distance of its nodes has a Z of 0, and its loss no
+    minimum.
+    """
+    assert isinstance(loss.objective, Refreshable)
+    for _ in range(DEFAULTS.part_ways):
+        found = minimize_newton(loss, DEFAULTS.part_way)
+        if not np.isfinite(found.loss):
+            break
+        there = loss.at(found.vector)
+        fresh = loss.objective.refresh(there.density, there.state, there.events)
+        if fresh is None:
+            break
+        loss = there._replace(state=fresh)
+    return loss
+
+
 class Convergence(NamedTuple):
     """A minimum, and whether it was reached and what the objective prepared holds there."""
 
@@ -251,6 +279,7 @@ def minimize(
     minimum; where parameters are nearly collinear, always: rounding may have stopped it.
     """
     objective, events, failures = loss.objective, loss.events, 0
+    nodes_may_fail = isinstance(objective, Refreshable)
     newton_steps = loss.has_few_parameters() and loss.lasso is None
     found: Any = None
     for _ in range(DEFAULTS.refreshes):
@@ -258,6 +287,11 @@ def minimize(
         if isinstance(objective, HasClosedForm):
             found = objective.closed_form_minimum(loss.density, loss.state, events)
         found = found or minimum_of(loss)
+        if newton_steps and nodes_may_fail and not np.isfinite(found.decrement):
+            nodes_may_fail, held = False, loss.state
+            loss = _with_fresh_nodes(loss)
+            if loss.state is not held:
+                continue
         stopped = whiten and not np.isfinite(found.decrement)
         if newton_steps and (stopped or not abs(found.condition) > DEFAULTS.collinear):
             found = _minimize_whitened(loss, found)
