@@ -53,3 +53,38 @@ def test_false_alarms_are_rare():
         for k in range(40)
     ]
     assert sum("over all 64 states" in f.what for one in told for f in one.findings) <= 1
+
+
+# -- one count -------------------------------------------------------------------------------------
+@un.density
+def two_modes(y: un.Count):
+    """Poisson counts around 5, and one in ten around 500."""
+    from jax.scipy.stats import poisson
+
+    return jnp.logaddexp(
+        jnp.log(0.9) + poisson.logpmf(y, 5.0), jnp.log(0.1) + poisson.logpmf(y, 500.0)
+    )
+
+
+def test_a_mode_of_counts_that_no_chain_visited_is_an_error():
+    rng = np.random.default_rng(0)
+    low = rng.poisson(5.0, SIZE)
+    found = un.diagnose({"y": low}, two_modes).findings
+    assert any(f.severity == "error" and "over all counts" in f.what for f in found)
+    both = np.where(rng.random(SIZE) < 0.1, rng.poisson(500.0, SIZE), low)
+    assert not any(
+        "over all counts" in f.what for f in un.diagnose({"y": both}, two_modes).findings
+    )
+
+
+def test_false_alarms_of_counts_are_rare():
+    p = un.Density(
+        lambda y: jax.scipy.special.gammaln(y + 0.5) - jax.scipy.special.gammaln(y + 1) - 0.02 * y,
+        {"y": un.Count},
+    )  # a negative binomial of size 1/2, its mean 25
+    rng = np.random.default_rng(2)
+    told = [
+        un.diagnose({"y": rng.negative_binomial(0.5, 1 - np.exp(-0.02), (4, 250))}, p)
+        for _ in range(40)
+    ]
+    assert sum("over all counts" in f.what for one in told for f in one.findings) <= 1

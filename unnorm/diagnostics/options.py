@@ -44,6 +44,8 @@ class SteinCriteria:
     rare_count: float = 10.0  # visits of a state below which no normal approximation holds
     max_joint_states: int = 4096  # that are enumerated, and held against the draws one by one
     top_states: int = 20  # the most probable ones, whose frequencies are checked
+    # of the law of one count: the shares above these of its quantiles are checked
+    count_levels: tuple[float, ...] = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)
     segments: int = 256  # along which jumps are searched for, one standard deviation long
     segment_points: int = 65  # on each
     max_gap: float = 0.1  # of the integrated slope from the rise along a segment, relative
