@@ -10,6 +10,7 @@ from helpers import assert_within
 from log_z_targets import APART, MASSES, TARGETS, WIDTHS
 
 import unnorm as un
+from unnorm.core.findings import FindingCode
 
 AIS, Bennett, SMC = un.estimators.AIS, un.estimators.Bennett, un.estimators.SMC
 ImportanceSampling = un.estimators.ImportanceSampling
@@ -52,6 +53,24 @@ def test_discrete_variables_keep_their_own_base_beside_distributions():
     z = log_z(p, ImportanceSampling(base={"y": dist.Normal(0.0, 2.0)}))
     assert z.verdict == "ok" and z.standard_error < 0.02, z
     assert_within(z.value, truth, z.standard_error)
+
+
+def test_a_base_at_one_of_two_modes_is_unreliable():
+    """Its weights are even, and log 2 is missing."""
+    p = un.Density(
+        lambda x: jnp.logaddexp(-0.5 * (x + 8) @ (x + 8), -0.5 * (x - 8) @ (x - 8)),
+        {"x": un.Real[2]},
+    )
+    truth = math.log(4 * math.pi)
+    for centre, passed in ((8.0, False), (0.0, True)):
+        scale = 1.3 if centre else 8.0
+        base = {"x": dist.Normal(centre, scale).expand([2])}
+        z = log_z(p, ImportanceSampling(base=base))
+        assert z.passed == passed
+        if passed:
+            assert_within(z.value, truth, z.standard_error)
+        else:
+            assert any(f.code == FindingCode.MASS_NOT_SEEN for f in z.findings)
 
 
 @pytest.mark.parametrize(

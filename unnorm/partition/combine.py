@@ -200,13 +200,13 @@ def line(one: LogZ, confirmed: bool = True) -> str:
     return f"{one.estimator}: {one.value:.6g} ± {one.standard_error:.2g}, {verdict}"
 
 
-def compare_with_draws(control: LogZ, found: LogZ) -> LogZ:
-    """The estimate from chains, unreliable where importance sampling reliably finds more mass."""
+def compare_with_draws(control: LogZ, found: LogZ, source: str = "the chains") -> LogZ:
+    """The estimate, unreliable where importance sampling reliably finds more mass than its source
+    had.
+    """
     if not control.passed or control.value < found.value or agree(control, found):
         return found
-    what = (
-        f"the chains missed mass: draws from the pilot's proposal find log Z = {control.value:.6g}"
-    )
+    what = f"{source} missed mass: draws from the pilot's proposal find log Z = {control.value:.6g}"
     advice = "use un.estimators.SMC, ImportanceSampling or 'auto'"
     missed = Finding(what, advice, code=FindingCode.MASS_NOT_SEEN)
     return replace(found, verdict="unreliable", findings=[*found.findings, missed])

@@ -12,16 +12,22 @@ import numpy as np
 from unnorm.core.findings import NOTE, WARNING, Finding, FindingCode
 from unnorm.core.method import look_up, registry_name
 from unnorm.core.progress import bar
-from unnorm.core.random_keys import make_key
+from unnorm.core.random_keys import fold_in, make_key
 from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.purity import refuse_impure
 from unnorm.declaration.values import refuse_other_labels_by_name
 from unnorm.partition.base import LogZ, NotNormalizableError
+from unnorm.partition.combine import compare_with_draws
 from unnorm.partition.default_estimator import Auto
 from unnorm.partition.estimators.exact import has_exact
 from unnorm.partition.estimators.quadrature import Quadrature
-from unnorm.partition.estimators.registry import ESTIMATORS, Bridge, Exact
+from unnorm.partition.estimators.registry import (
+    ESTIMATORS,
+    Bridge,
+    Exact,
+    ImportanceSampling,
+)
 from unnorm.partition.options import BUDGET, BudgetOptions
 from unnorm.partition.parameter_sweep import log_z_over, read_over
 from unnorm.partition.rounding_at_bounds import add_mass_at_bounds
@@ -137,6 +143,7 @@ def log_z(  # noqa: PLR0913 - the options of a verb
             found = estimator(density, make_key(seed))
         except NotNormalizableError as error:
             found = error.result(density, registry_name(type(estimator)))
+        found = _with_base_compared(density, estimator, found, seed)
         if not isinstance(
             estimator, Exact | Quadrature
         ):  # quadrature follows the mass at bounds itself
@@ -166,6 +173,22 @@ def _read_over(p: Density, over: Any, draws: Any) -> tuple[Density, Any, Any, An
         return p, None, None, None
     p, name, values = read_over(p, over)
     return p, None, name, values
+
+
+def _with_base_compared(density: Density, estimator: Any, found: LogZ, seed: int) -> LogZ:
+    """An estimate from a given base, held against one from a base that the density gives: weights
+    do not show the modes that no draw of the base comes near.
+    """
+    discrete = any(support.discrete for support in density.variables.values())
+    if getattr(estimator, "base", None) is None or not found.passed or discrete:
+        return found
+    try:
+        control = ImportanceSampling(BUDGET.control_draws)(density, fold_in(make_key(seed), 1))
+    except (NotNormalizableError, ValueError):  # the density gives none
+        return found
+    spent = {what: found.evaluations.get(what, 0) + n for what, n in control.evaluations.items()}
+    found = dataclasses.replace(found, evaluations={**found.evaluations, **spent})
+    return compare_with_draws(control, found, "the base")
 
 
 def _with_draws(estimator: Any, draws: Any) -> Bridge:

@@ -104,6 +104,7 @@ class BudgetOptions:
     """
 
     draws: int = 10_000  # of importance sampling
+    control_draws: int = 2000  # of importance sampling beside a base that is given
     repeated_draws: int = 160_000  # where importance sampling stands against estimates that agree
     chains: int = 8
     chain_draws: int = 400
