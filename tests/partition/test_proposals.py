@@ -118,6 +118,13 @@ def test_walks_back_from_exact_draws_cover_and_bound():
     assert all(z.bounds[0] == -math.inf and truth < z.bounds[1] < truth + 4 for z in found)
 
 
+def test_a_run_of_sample_is_a_base():
+    p = un.Density(lambda x: -0.5 * x**2, {"x": un.Real})
+    z = log_z(p, ImportanceSampling(base=un.sample(p, draws=200, seed=0, progress=False)))
+    assert z.passed, z
+    assert_within(z.value, math.log(2 * math.pi) / 2, z.standard_error)
+
+
 @pytest.mark.slow
 def test_walks_back_from_chains_give_no_bound():
     p, truth = TARGETS["ising 4"]()[:2]

@@ -43,8 +43,8 @@ def moment_findings(
     bad = table.index[~(table["r_hat"] <= criteria.max_r_hat)]
     findings = [
         Finding(
-            "moments were kept and no draws, so effective sample sizes, tails, Stein's identity and "
-            "other modes were not checked",
+            "moments were kept and no draws, so effective sample sizes, tails, Stein's identity "
+            "and other modes were not checked",
             "keep the draws of a short run to check them",
             NOTE,
         )

@@ -143,11 +143,7 @@ def log_z(  # noqa: PLR0913 - the options of a verb
             found = estimator(density, make_key(seed))
         except NotNormalizableError as error:
             found = error.result(density, registry_name(type(estimator)))
-        found = _with_base_compared(density, estimator, found, seed)
-        if not isinstance(
-            estimator, Exact | Quadrature
-        ):  # quadrature follows the mass at bounds itself
-            found = add_mass_at_bounds(density, found)
+        found = _checked(density, estimator, found, seed)
     found = add_rounding(found, dtype)
     result = dataclasses.replace(found, seed=seed, findings=[*found.findings, *findings])
     if strict:
@@ -173,6 +169,13 @@ def _read_over(p: Density, over: Any, draws: Any) -> tuple[Density, Any, Any, An
         return p, None, None, None
     p, name, values = read_over(p, over)
     return p, None, name, values
+
+
+def _checked(density: Density, estimator: Any, found: LogZ, seed: int) -> LogZ:
+    """With the mass at bounds, and held against what a given base does not reach."""
+    if isinstance(estimator, Exact | Quadrature):  # they follow the mass themselves
+        return found
+    return add_mass_at_bounds(density, _with_base_compared(density, estimator, found, seed))
 
 
 def _with_base_compared(density: Density, estimator: Any, found: LogZ, seed: int) -> LogZ:

@@ -76,7 +76,10 @@ def draws_by_name(density: Density, given: Any) -> Mapping | None:
     """Draws by variable, (chain, draw, ...) or (n, ...); None if `given` is of another kind."""
     if not hasattr(given, "posterior"):
         return given if isinstance(given, Mapping) else None
-    posterior = given.posterior.transpose("chain", "draw", ..., missing_dims="ignore")
+    posterior = given.posterior
+    if hasattr(posterior, "to_dataset"):  # a DataTree's group
+        posterior = posterior.to_dataset()
+    posterior = posterior.transpose("chain", "draw", ..., missing_dims="ignore")
     axes = {
         str(n): density.variables[n].shape_axes if n in density.variables else ()
         for n in posterior.data_vars
