@@ -143,7 +143,7 @@ def log_z(  # noqa: PLR0913 - the options of a verb
             found = estimator(density, make_key(seed))
         except NotNormalizableError as error:
             found = error.result(density, registry_name(type(estimator)))
-        found = _checked(density, estimator, found, seed)
+        found = _assess(density, estimator, found, seed)
     found = add_rounding(found, dtype)
     result = dataclasses.replace(found, seed=seed, findings=[*found.findings, *findings])
     if strict:
@@ -171,14 +171,14 @@ def _read_over(p: Density, over: Any, draws: Any) -> tuple[Density, Any, Any, An
     return p, None, name, values
 
 
-def _checked(density: Density, estimator: Any, found: LogZ, seed: int) -> LogZ:
+def _assess(density: Density, estimator: Any, found: LogZ, seed: int) -> LogZ:
     """With the mass at bounds, and held against what a given base does not reach."""
     if isinstance(estimator, Exact | Quadrature):  # they follow the mass themselves
         return found
-    return add_mass_at_bounds(density, _with_base_compared(density, estimator, found, seed))
+    return add_mass_at_bounds(density, _compare_bases(density, estimator, found, seed))
 
 
-def _with_base_compared(density: Density, estimator: Any, found: LogZ, seed: int) -> LogZ:
+def _compare_bases(density: Density, estimator: Any, found: LogZ, seed: int) -> LogZ:
     """An estimate from a given base, held against one from a base that the density gives: weights
     do not show the modes that no draw of the base comes near.
     """

@@ -105,7 +105,7 @@ def is_small(rows: int, parameters: int, clusters: np.ndarray | None) -> bool:
     return 1 < rows < max(DEFAULTS.rows, DEFAULTS.rows_per_parameter * parameters)
 
 
-def _hessians_of_coupled_rows(loss: Loss) -> jax.Array:
+def _hessians_over_pairs(loss: Loss) -> jax.Array:
     """One pair of parameters at a time: the rows' losses hold all pairs of rows."""
     vector, units = loss.vector, jnp.eye(loss.vector.size, dtype=loss.vector.dtype)
 
@@ -124,7 +124,7 @@ def _hessians(loss: Loss) -> jax.Array:
     objective, density, state, events = loss
     vector = loss.vector
     if objective.traits.couples_rows:  # a row has its part in the losses of all others too
-        return 2 * _hessians_of_coupled_rows(loss)
+        return 2 * _hessians_over_pairs(loss)
 
     def one(given):
         row, event = jax.tree.map(lambda leaf: leaf[None], given)
