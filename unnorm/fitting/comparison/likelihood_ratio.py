@@ -3,7 +3,8 @@
 Λ = 2 (ℓ̂_large − ℓ̂_small) is χ² with k degrees of freedom under the small model, k the number of
 parameters that it fixes (Wilks 1938, doi:10.1214/aoms/1177732360), where these lie inside their
 supports and the large model is identified there. At a boundary it is not (Self and Liang 1987,
-doi:10.1080/01621459.1987.10478472).
+doi:10.1080/01621459.1987.10478472). Where the large model does not hold either, Λ has another
+distribution (`unnorm.statistics.model_variance`): a warning gives the p of that.
 """
 
 import itertools
@@ -15,9 +16,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
-from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode
+from unnorm.core.findings import ERROR, WARNING, Finding, FindingCode, join_names
 from unnorm.fitting.data.latent_variables import latent_variables
 from unnorm.fitting.inference.information_criteria import free_parameters, same_scale
+from unnorm.statistics.model_variance import is_off, robust_p, variance_ratios
 
 COLUMNS = ["likelihood_ratio", "degrees_of_freedom", "p"]
 
@@ -94,7 +96,28 @@ def _ratio(a: str, b: str, small: Any, large: Any, findings: list[Finding]) -> d
             )
         )
     p = np.nan if why else float(chi2.sf(max(value, 0.0), degrees))
+    findings += [] if why else _of_model(a, b, small, large, value)
     return dict(zip(COLUMNS, (value, degrees, p), strict=True))
+
+
+def _of_model(a: str, b: str, small: Any, large: Any, value: float) -> list[Finding]:
+    """The robust p, where the larger model's variances are not those of its scores."""
+    fixed = set(large.density.supports) - set(small.density.supports)
+    places = np.flatnonzero(large._index().get_level_values(0).isin(fixed))
+    covariance = large._covariance
+    if covariance is None or not len(places):
+        return []
+    block = np.ix_(places, places)
+    ratios = variance_ratios(covariance.total[block], covariance.inverse_curvature[block])
+    if ratios is None or not is_off(ratios, large.rows):
+        return []
+    what = (
+        f"the likelihood ratio of {a!r} and {b!r} supposes that {b!r} is true, and the robust "
+        f"variance of {join_names(sorted(fixed))} is {ratios.mean():.2g} times that of the model: "
+        f"allowing for it, p = {robust_p(value, ratios):.2g}"
+    )
+    advice = "use that p, or fit.wald, whose errors are robust"
+    return [Finding(what, advice, WARNING, code=FindingCode.OBJECTIVE_CONDITIONS)]
 
 
 def _irregular(small: Any, large: Any) -> str | None:

@@ -5,6 +5,7 @@ References: Venzon and Moolgavkar (1988), doi:10.2307/2347496; Nocedal and Wrigh
 (equality constraints by the null space).
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +18,13 @@ from scipy.stats import chi2
 from unnorm.core.progress import bar
 from unnorm.fitting.inference.held_entry import DEFAULTS, HeldEntry, constrained_maximum
 from unnorm.fitting.inference.intervals import error_in_unbounded, from_unbounded, to_unbounded
+from unnorm.statistics.model_variance import is_off
 
 
 def profile(fit, level: float, progress: bool) -> pd.DataFrame:
     """The table of `Fit.profile`."""
     _check(fit, level)
+    _warn_of_other_variances(fit)
     problem, loss = fit._origin
     quantile = chi2.ppf(level, 1)
     with (
@@ -42,6 +45,25 @@ def profile(fit, level: float, progress: bool) -> pd.DataFrame:
     lower, upper = np.reshape(ends, (-1, 2)).T
     columns = {"estimate": fit._estimates, "lower": lower, "upper": upper}
     return pd.DataFrame(columns, index=fit._index())
+
+
+def _warn_of_other_variances(fit) -> None:
+    """Warn where the deviance is no χ², because the model does not hold."""
+    covariance = fit._covariance
+    if covariance is None:
+        return
+    robust, modelled = (np.diagonal(v) for v in (covariance.total, covariance.inverse_curvature))
+    with np.errstate(all="ignore"):
+        ratios = robust / modelled
+    off = [i for i, one in enumerate(ratios) if one > 0 and is_off(np.array([one]), fit.rows)]
+    if off:
+        worst = max(off, key=lambda i: abs(np.log(ratios[i])))
+        warnings.warn(
+            f"Profile likelihood supposes that the model is true, and the robust variance of "
+            f"{fit._labels()[worst]} is {ratios[worst]:.2g} times that of the model; use "
+            "fit.summary() or fit.bootstrap(), which do not suppose it.",
+            stacklevel=5,
+        )
 
 
 def profile_curve(fit, label: str, values: np.ndarray) -> np.ndarray:

@@ -231,7 +231,8 @@ class Fit(ReadableFit):
 
         ℓ(θ_j) is the largest log-likelihood with one listed entry held at θ_j, all else being free.
         Unlike those of `summary` they are not symmetric on any scale, and are the same in every
-        parametrization.
+        parametrization. They suppose that the model is true: where the robust variance of an entry
+        is clearly another than the model's, a `UserWarning` says so.
 
         Args:
             level: of the intervals, such as 0.95.
