@@ -33,7 +33,8 @@ def normalized(p: Density, z: Any = None) -> Density:
     """Return the density with log Z subtracted; it declares log Z = 0 and has no parameters.
 
     log p(x) = log p̃(x) − log Z: an energy-based model becomes a density to evaluate, sample and
-    compare. The values of the parameters become constants.
+    compare. The values of the parameters become constants. The standard error of z is not carried
+    along: all values of log p are off by the same error, and `un.log_z` of the result is 0.
 
     Args:
         p: the density, its parameters at their bound values.
