@@ -48,11 +48,11 @@ def test_false_alarms_are_rare():
     states = 2.0 * BITS - 1
     mass = np.exp(np.einsum("ni,ij,nj->n", states, coupling, states) + 0.2 * states.sum(1))
     mass /= mass.sum()
-    told = [
+    diagnoses = [
         un.diagnose({"x": states[np.random.default_rng(k).choice(64, (4, 250), p=mass)]}, p)
         for k in range(40)
     ]
-    assert sum("over all 64 states" in f.what for one in told for f in one.findings) <= 1
+    assert sum("over all 64 states" in f.what for one in diagnoses for f in one.findings) <= 1
 
 
 # -- one count -------------------------------------------------------------------------------------
@@ -83,8 +83,8 @@ def test_false_alarms_of_counts_are_rare():
         {"y": un.Count},
     )  # a negative binomial of size 1/2, its mean 25
     rng = np.random.default_rng(2)
-    told = [
+    diagnoses = [
         un.diagnose({"y": rng.negative_binomial(0.5, 1 - np.exp(-0.02), (4, 250))}, p)
         for _ in range(40)
     ]
-    assert sum("over all counts" in f.what for one in told for f in one.findings) <= 1
+    assert sum("over all counts" in f.what for one in diagnoses for f in one.findings) <= 1

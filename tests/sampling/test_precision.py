@@ -123,7 +123,7 @@ def test_mass_at_an_upper_end_is_sampled_in_float64_or_an_error(dtype):
     draws = un.sample(p, "random_walk_mh", dtype=dtype, **RUN)
     severity = "note" if dtype is None else "error"
     assert draws.posterior["x"].dtype == (dtype or "float64")
-    told = [one for one in json.loads(draws.attrs["findings"]) if "onto an end" in one[0]]
-    assert len(told) == 1 and severity in told[0]
+    reported = [one for one in json.loads(draws.attrs["findings"]) if "onto an end" in one[0]]
+    assert len(reported) == 1 and severity in reported[0]
     if dtype is None:
         assert 1 - draws.posterior["x"].values.max() < 1e-8
