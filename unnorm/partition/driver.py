@@ -17,7 +17,7 @@ from unnorm.core.validation import verb
 from unnorm.declaration.density import Density, cast
 from unnorm.declaration.purity import refuse_impure
 from unnorm.declaration.values import refuse_other_labels_by_name
-from unnorm.partition.base import LogZ, NotNormalizableError
+from unnorm.partition.base import LogZ, NotNormalizableError, total_evaluations
 from unnorm.partition.combine import compare_with_draws
 from unnorm.partition.default_estimator import Auto
 from unnorm.partition.estimators.exact import has_exact
@@ -189,8 +189,8 @@ def _compare_bases(density: Density, estimator: Any, found: LogZ, seed: int) -> 
         control = ImportanceSampling(BUDGET.control_draws)(density, fold_in(make_key(seed), 1))
     except (NotNormalizableError, ValueError):  # the density gives none
         return found
-    spent = {what: found.evaluations.get(what, 0) + n for what, n in control.evaluations.items()}
-    found = dataclasses.replace(found, evaluations={**found.evaluations, **spent})
+    spent = total_evaluations(found.evaluations, control.evaluations)
+    found = dataclasses.replace(found, evaluations=spent)
     return compare_with_draws(control, found, "the base")
 
 

@@ -240,7 +240,7 @@ def _worst_r_hat(form, events: dict, values: np.ndarray, chains: int) -> float:
     differ in their scores alone.
     """
     of_energies = split_r_hat(values.reshape(chains, -1))
-    if len(values) // chains % 2 or not form.free():
+    if not form.free():
         return of_energies
     means, variances = map(np.asarray, score_moments(form, events, 2 * chains))
     varies = variances.mean(0) + means.var(0, ddof=1) > 1e-20 * (1 + (means**2).mean(0))
